@@ -1,0 +1,47 @@
+# make demo   set up .venv, then walk a short schedule with fine-tuning and MiB
+# make test   set up .venv, then ruff, mypy and the tests
+#
+# On Linux without a GPU, this saves several GB of CUDA:
+#   make venv PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+# Another interpreter (3.10 to 3.12): make venv PYTHON=/path/to/python3.12
+
+# Given on the command line or in the environment; tools/make_venv.sh reads them.
+PYTHON ?=
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+export PYTHON PIP_ARGS
+
+# Relative, so that a checkout may lie on a path with spaces: make runs in its own folder.
+BIN := .venv/bin
+
+.PHONY: help venv test test-slow demo lint clean
+
+help:
+	@echo 'make demo       set-up, then a short incremental walk with its comparison and report'
+	@echo 'make test       set-up, then ruff, mypy and the tests without the slow ones'
+	@echo 'make test-slow  set-up, then the slow tests'
+	@echo 'make lint       set-up, then ruff and mypy'
+	@echo 'make venv       set-up only: .venv, reused while requirements.lock is unchanged'
+	@echo 'make clean      remove caches and build folders (.venv stays)'
+	@echo "options         PYTHON=python3.12  PIP_ARGS='--extra-index-url URL'  PYTEST_ARGS='-k NAME'"
+
+venv:
+	@bash tools/make_venv.sh
+
+lint: venv
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+test: lint
+	$(BIN)/python -m pytest -q -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: venv
+	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)
+
+demo: venv
+	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
