@@ -1,0 +1,5 @@
+"""What feeds a loss: which of the student's and the teacher's outputs it compares."""
+
+from mmseg_cil.distillers.logit_distiller import LogitDistiller
+
+__all__ = ['LogitDistiller']

@@ -1,0 +1,3 @@
+"""What happens before, during and after a step."""
+
+import mmseg.engine  # noqa: F401

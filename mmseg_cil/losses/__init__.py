@@ -1,0 +1,15 @@
+"""Loss functions and their registered modules."""
+
+from mmseg_cil.losses.unbiased_cross_entropy import (
+    UnbiasedCrossEntropyLoss,
+    unbiased_cross_entropy,
+)
+from mmseg_cil.losses.unbiased_knowledge_distillation import (
+    UnbiasedKnowledgeDistillationLoss,
+    unbiased_knowledge_distillation,
+)
+
+__all__ = [
+    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'unbiased_cross_entropy',
+    'unbiased_knowledge_distillation'
+]

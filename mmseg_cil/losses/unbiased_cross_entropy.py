@@ -1,0 +1,106 @@
+"""The unbiased cross-entropy of MiB."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+
+def unbiased_cross_entropy(
+        logits: Tensor, labels: Tensor, num_hidden: int, ignore_index: int = 255) -> Tensor:
+    r"""Cross-entropy per pixel in which the background stands for all hidden classes.
+
+    The labels of a step call every pixel of an old class background. The
+    probability of the label "background" is therefore that of background *or*
+    any old class: :math:`p(\mathrm{bg}) = \sum_{c < \mathrm{num\_hidden}} p_c`.
+    Labels below ``num_hidden`` all count as background.
+
+    Source: Cermelli et al., "Modeling the Background for Incremental Learning
+    in Semantic Segmentation", CVPR 2020, equation 5; the official computation
+    is fcdl94/MiB ``utils/loss.py``, ``UnbiasedCrossEntropy``.
+
+    Args:
+        logits: ``(N, C, H, W)`` over all classes seen, background at 0.
+        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
+        num_hidden: Classes that hide in the background, itself included. With
+            0 or 1 this is the ordinary cross-entropy.
+        ignore_index: Label whose pixels have zero loss.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, in nats.
+    """
+    num_hidden = max(num_hidden, 1)
+    background = logits[:, :num_hidden].logsumexp(dim=1)
+    normaliser = background
+    if num_hidden < logits.shape[1]:
+        normaliser = torch.logaddexp(background, logits[:, num_hidden:].logsumexp(dim=1))
+    ignored = labels == ignore_index
+    hidden = labels < num_hidden
+    # A gather needs valid ids everywhere; where the result is not used, 0 is as good as any.
+    index = labels.masked_fill(ignored | hidden, 0).unsqueeze(1).long()
+    own = logits.gather(1, index).squeeze(1)
+    return (normaliser - torch.where(hidden, background, own)).masked_fill(ignored, 0.0)
+
+
+@MODELS.register_module()
+class UnbiasedCrossEntropyLoss(nn.Module):
+    """Registered form of :func:`unbiased_cross_entropy`, for ``loss_decode`` of any head.
+
+    Where the step's labels hide no old classes (step 0, the setting
+    ``sequential``, domain-incremental walks) it is the ordinary cross-entropy.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        avg_non_ignore: The mean is over the pixels that are not ignored; by
+            default it is over all pixels, as in MiB's training loop (reduction
+            'none', then ``.mean()``) and in MMSegmentation's own
+            ``CrossEntropyLoss``. Defaults to False.
+        loss_name: Name in the log. Defaults to 'loss_unce'.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 avg_non_ignore: bool = False,
+                 loss_name: str = 'loss_unce') -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.avg_non_ignore = avg_non_ignore
+        self._loss_name = loss_name
+        self._num_hidden = 0
+
+    @property
+    def loss_name(self) -> str:
+        """Name under which the head logs and sums this loss."""
+        return self._loss_name
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor which classes hide in the background."""
+        self._num_hidden = step.num_hidden
+
+    def forward(self,
+                logits: Tensor,
+                labels: Tensor,
+                weight: Tensor | None = None,
+                ignore_index: int = 255,
+                **kwargs: object) -> Tensor:
+        """The loss as MMSegmentation's heads call it.
+
+        Args:
+            logits: ``(N, C, H, W)``.
+            labels: ``(N, H, W)`` model ids or ``ignore_index``.
+            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
+            ignore_index: Label of ignored pixels.
+            **kwargs: Other arguments that heads pass; none is used.
+
+        Returns:
+            Scalar: ``loss_weight`` times the mean over pixels.
+        """
+        loss = unbiased_cross_entropy(logits, labels, self._num_hidden, ignore_index)
+        if weight is not None:
+            loss = loss * weight
+        if self.avg_non_ignore:
+            return self.loss_weight * loss.sum() / (labels != ignore_index).sum().clamp(min=1)
+        return self.loss_weight * loss.mean()

@@ -1,0 +1,72 @@
+"""The unbiased knowledge distillation of MiB."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_cil.registry import MODELS
+
+
+def unbiased_knowledge_distillation(
+        student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
+    r"""Distillation per pixel in which the teacher's background teaches background and new classes.
+
+    To the teacher, a pixel of a new class was background. Its background
+    probability is therefore compared with the student's probability of
+    background *or* any new class; every other old class with itself:
+
+    .. math:: -\frac{1}{O} \Big[ q_0 \log(p_0 + \sum_{c \ge O} p_c)
+              + \sum_{0 < c < O} q_c \log p_c \Big]
+
+    Without new classes (a domain-incremental walk) it is the ordinary
+    distillation loss.
+
+    Source: Cermelli et al., CVPR 2020, equations 7 and 8; the factor 1/O (a
+    mean over the old classes, not a sum) is that of the official computation,
+    fcdl94/MiB ``utils/loss.py``, ``UnbiasedKnowledgeDistillationLoss``.
+
+    Args:
+        student_logits: ``(N, C, H, W)``, C >= O, background at 0.
+        teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
+        alpha: Multiplies the teacher's logits (only), before its softmax.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel.
+    """
+    num_old = teacher_logits.shape[1]
+    targets = (teacher_logits * alpha).softmax(dim=1)
+    normaliser = student_logits.logsumexp(dim=1)
+    background = student_logits[:, 0]
+    if student_logits.shape[1] > num_old:
+        background = torch.logaddexp(background, student_logits[:, num_old:].logsumexp(dim=1))
+    # The targets sum to one, so the normaliser leaves the sum over classes.
+    agreement = targets[:, 0] * background
+    if num_old > 1:
+        agreement = agreement + (targets[:, 1:] * student_logits[:, 1:num_old]).sum(dim=1)
+    return (normaliser - agreement) / num_old
+
+
+@MODELS.register_module()
+class UnbiasedKnowledgeDistillationLoss(nn.Module):
+    """Registered form of :func:`unbiased_knowledge_distillation`, for a ``LogitDistiller``.
+
+    Args:
+        loss_weight: Factor of the loss. MiB uses 10, and 100 on VOC 15-1.
+        alpha: Multiplies the teacher's logits. Defaults to 1.0.
+        loss_name: Name in the log. Defaults to 'loss_unkd'.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 10.0,
+                 alpha: float = 1.0,
+                 loss_name: str = 'loss_unkd') -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.alpha = alpha
+        self.loss_name = loss_name
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """``loss_weight`` times the mean of the loss over all pixels (a scalar)."""
+        loss = unbiased_knowledge_distillation(student_logits, teacher_logits, self.alpha)
+        return self.loss_weight * loss.mean()

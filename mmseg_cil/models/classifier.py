@@ -1,0 +1,122 @@
+"""Growing a 1x1 classifier by the rows of new classes, and how those rows begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+
+#: (old weight, old bias, fresh weight, fresh bias) -> (weight, bias) of all classes.
+ClassifierInit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def random_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
+                fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Old rows are kept, new rows are as the head itself initialises them.
+
+    Args:
+        weight: ``(O, D, ...)`` rows of the old classes, background first.
+        bias: ``(O,)``.
+        fresh_weight: ``(K, D, ...)`` freshly initialised rows of the new classes.
+        fresh_bias: ``(K,)``.
+
+    Returns:
+        Weight ``(O + K, D, ...)`` and bias ``(O + K,)``.
+    """
+    return torch.cat([weight, fresh_weight]), torch.cat([bias, fresh_bias])
+
+
+def balanced_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
+                  fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """MiB's balanced initialisation: the background's mass is shared with the new classes.
+
+    New rows are the background's row. The new biases and the background's own
+    are its old bias less ``log(K + 1)``, so that the sum of the K + 1 equal
+    probabilities is the old background's, and the others' are unchanged.
+
+    Source: Cermelli et al., CVPR 2020, equations 9 and 10 (where the background
+    class is shifted likewise); fcdl94/MiB ``segmentation_module.py``,
+    ``init_new_classifier``. Arguments and result as in :func:`random_rows`.
+    """
+    num_new = fresh_weight.shape[0]
+    shared = bias[0] - math.log(num_new + 1)
+    weight = torch.cat([weight, weight[:1].expand_as(fresh_weight)])
+    bias = torch.cat([bias, shared.expand_as(fresh_bias)])
+    bias[0] = shared
+    return weight, bias
+
+
+def copied_background_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
+                           fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """New rows copy the background's weights; their biases stay fresh.
+
+    Source: zhangchbin/RCIL ``segmentation_module.py``, ``init_new_classifier``
+    (VOC and ADE). Arguments and result as in :func:`random_rows`.
+    """
+    weight = torch.cat([weight, weight[:1].expand_as(fresh_weight)])
+    return weight, torch.cat([bias, fresh_bias])
+
+
+#: What a config may call ``classifier_init``. Imprinting begins with random
+#: rows, which a pass over the step's images then replaces.
+CLASSIFIER_INITS: dict[str, ClassifierInit] = {
+    'random': random_rows,
+    'balanced': balanced_rows,
+    'copied_background': copied_background_rows,
+    'imprinted': random_rows,
+}
+
+
+def classifier_init(name: str, has_background: bool) -> ClassifierInit:
+    """Looks an initialisation up by its name in a config.
+
+    Raises:
+        InputError: The name is unknown, or the initialisation copies the
+            background's row and there is no background.
+    """
+    if name not in CLASSIFIER_INITS:
+        raise InputError(f'unknown classifier_init {name!r}: use one of {list(CLASSIFIER_INITS)}')
+    if name in ('balanced', 'copied_background') and not has_background:
+        raise InputError(
+            f'classifier_init={name!r} copies the row of the background, and the classes of this '
+            "protocol have none: use 'random' or 'imprinted'")
+    return CLASSIFIER_INITS[name]
+
+
+def imprinted_rows(weight: Tensor, bias: Tensor, embedding_sums: Tensor, counts: Tensor,
+                   num_old: int) -> tuple[Tensor, Tensor]:
+    """Replaces the rows of new classes by the direction of their mean embedding.
+
+    A new row is the mean of the unit-length embeddings of its class's pixels,
+    made as long as the old foreground rows are on average, with their mean
+    bias, so that new and old scores are commensurate. A class without a pixel
+    keeps its row.
+
+    Source: Qi et al., "Low-Shot Learning with Imprinted Weights", CVPR 2018,
+    section 3.2. Length and bias are our choice: the paper normalises all rows
+    and has no bias, which a softmax classifier with bias does not.
+
+    Args:
+        weight: ``(C, D, ...)`` rows of all classes.
+        bias: ``(C,)``.
+        embedding_sums: ``(K, D)`` sums of unit-length embeddings of the new classes.
+        counts: ``(K,)`` pixels in each sum.
+        num_old: Rows of old classes (background included), at least 1.
+
+    Returns:
+        New weight and bias, of the same shapes.
+    """
+    old = weight[1:num_old] if num_old > 1 else weight[:num_old]
+    old_bias = bias[1:num_old] if num_old > 1 else bias[:num_old]
+    length = old.flatten(1).norm(dim=1).mean()
+    present = counts > 0
+    directions = torch.nn.functional.normalize(embedding_sums, dim=1) * length
+    rows = directions.to(weight).reshape(-1, *weight.shape[1:])
+    weight, bias = weight.clone(), bias.clone()
+    weight[num_old:][present] = rows[present]
+    bias[num_old:][present] = old_bias.mean()
+    return weight, bias

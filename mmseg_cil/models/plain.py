@@ -1,0 +1,70 @@
+"""The plain MMSegmentation form of an incremental network: its config and its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+#: State-dict prefixes of a plain EncoderDecoder; everything else (learnt parts
+#: of distillers, say) is needed for training only.
+PLAIN_PREFIXES = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
+
+#: Arguments of our segmentor that a plain EncoderDecoder does not have.
+INCREMENTAL_KEYS = ('step', 'previous', 'teacher', 'distillers', 'classifier_init')
+
+
+def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[str, Any]:
+    """Copies a model config with ``change`` applied to the config of every head."""
+    result = copy.deepcopy(dict(model))
+    for name in ('decode_head', 'auxiliary_head'):
+        head = result.get(name)
+        if head is None:
+            continue
+        heads = [change(dict(one)) for one in head] if isinstance(head, (list, tuple)) \
+            else change(dict(head))
+        result[name] = heads
+    return result
+
+
+def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """The config of the plain MMSegmentation network with so many outputs.
+
+    Losses become plain cross-entropy (a config that no longer trains an
+    incremental step must not ask for our losses), pre-trained weights are
+    dropped (a checkpoint holds all weights), and SyncBN becomes BN, as
+    MMSegmentation does when it loads for inference.
+    """
+
+    def plain_head(head: dict) -> dict:
+        head.update(num_classes=num_classes)
+        head.pop('out_channels', None)
+        weight = head.get('loss_decode', {})
+        weight = weight.get('loss_weight', 1.0) if isinstance(weight, Mapping) else 1.0
+        head['loss_decode'] = dict(
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=weight)
+        return head
+
+    plain = map_heads(model, plain_head)
+    for key in INCREMENTAL_KEYS:
+        plain.pop(key, None)
+    plain.update(type='EncoderDecoder', pretrained=None)
+    plain['backbone'] = {**plain['backbone'], 'init_cfg': None}
+    plain['backbone'].pop('pretrained', None)
+    replaced: dict[str, Any] = _replace_value(plain, 'SyncBN', 'BN')
+    return replaced
+
+
+def plain_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keeps what a plain MMSegmentation network has: backbone, neck and heads."""
+    return {key: value for key, value in state_dict.items() if key.startswith(PLAIN_PREFIXES)}
+
+
+def _replace_value(node: Any, old: str, new: str) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _replace_value(value, old, new) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_replace_value(value, old, new) for value in node)
+    return new if node == old else node

@@ -1,0 +1,96 @@
+"""A frozen network of an earlier step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS as MMSEG_MODELS
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.network_output import NetworkOutput, run_network
+from mmseg_cil.models.plain import plain_model_config
+
+
+def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
+    """Reads the weights of a step's checkpoint and checks its number of classes.
+
+    Raises:
+        InputError: The file is missing, cannot be read, is no MMSegmentation
+            checkpoint, or classifies into another number of classes.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'checkpoint {path} of the previous step does not exist: '
+                         'run that step first, or start from a work directory that has it')
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise InputError(f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
+                         'another kind; delete the folder of that step and run it again') from error
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    rows = state.get('decode_head.conv_seg.weight')
+    if rows is None:
+        raise InputError(f'checkpoint {path} has no decode_head.conv_seg.weight: it is not that of '
+                         'an MMSegmentation encoder-decoder')
+    if rows.shape[0] != num_classes:
+        raise InputError(
+            f'checkpoint {path} classifies into {rows.shape[0]} classes, but this protocol has '
+            f'{num_classes} after that step: it belongs to another protocol or step')
+    return dict(state)
+
+
+class Teacher:
+    """A snapshot that runs but does not learn.
+
+    It is no ``nn.Module``, so it is part of neither the student's state dict,
+    nor its optimizer, nor its DistributedDataParallel wrapper. It follows the
+    device of the images it is given.
+
+    Args:
+        model: Model config of the student; the teacher is its plain form.
+        checkpoint: Path of the snapshot.
+        num_classes: Classes the snapshot knows.
+
+    Raises:
+        InputError: As :func:`load_plain_state`, or the weights do not fit.
+    """
+
+    def __init__(self, model: Mapping[str, Any], checkpoint: str, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.network: EncoderDecoder = MMSEG_MODELS.build(plain_model_config(model, num_classes))
+        state = load_plain_state(checkpoint, num_classes)
+        load_matching(self.network, state, checkpoint)
+        self.network.eval().requires_grad_(False)
+        self._device: torch.device | None = None
+
+    def __call__(self, inputs: Tensor) -> NetworkOutput:
+        """Runs the snapshot on normalised images ``(N, 3, H, W)``, without gradients."""
+        if inputs.device != self._device:
+            self.network.to(inputs.device)
+            self._device = inputs.device
+        return run_network(self.network, inputs)
+
+
+def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights that must fit exactly, or says which do not.
+
+    Raises:
+        InputError: Keys are missing or superfluous, or shapes differ.
+    """
+    own = network.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    extra = sorted(state.keys() - own.keys())
+    shapes = [
+        f'{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}'
+        for key in own.keys() & state.keys() if own[key].shape != state[key].shape
+    ]
+    problems = [f'missing {missing[:5]}'] * bool(missing) + [f'superfluous {extra[:5]}'
+                                                             ] * bool(extra) + shapes[:5]
+    if problems:
+        raise InputError(f'the weights in {source} do not fit the network of this config '
+                         f'({"; ".join(problems)}): use the model config they were trained with')
+    network.load_state_dict(dict(state))

@@ -1,0 +1,48 @@
+"""Child registries of MMSegmentation's, under the scope ``mmseg_cil``.
+
+With ``default_scope = 'mmseg_cil'`` a config names our parts and those of
+MMSegmentation and MMEngine alike: a type that is not found here is looked up
+in ``mmseg``, then in ``mmengine``. Every registry of MMSegmentation has its
+child, also those to which we add nothing, because a default scope without a
+child makes MMEngine warn at every build.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from mmengine.registry import Registry
+
+# By module object: the name ``registry`` in the package ``mmseg.registry`` is its submodule.
+_MMSEG: ModuleType = import_module('mmseg.registry')
+
+SCOPE = 'mmseg_cil'
+
+
+def _child(name: str, *locations: str) -> Registry:
+    parent: Registry = getattr(_MMSEG, name)
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
+
+
+MODELS = _child('MODELS', 'mmseg_cil.models', 'mmseg_cil.losses', 'mmseg_cil.distillers')
+DATASETS = _child('DATASETS', 'mmseg_cil.datasets')
+TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets')
+HOOKS = _child('HOOKS', 'mmseg_cil.hooks')
+METRICS = _child('METRICS', 'mmseg_cil.evaluation')
+
+EVALUATOR = _child('EVALUATOR', 'mmseg.evaluation')
+LOG_PROCESSORS = _child('LOG_PROCESSORS', 'mmseg.visualization')
+LOOPS = _child('LOOPS')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg.engine.optimizers')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
+OPTIMIZERS = _child('OPTIMIZERS', 'mmseg.engine.optimizers')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmseg.engine')
+RUNNERS = _child('RUNNERS')
+RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
+TASK_UTILS = _child('TASK_UTILS', 'mmseg.models')
+VISBACKENDS = _child('VISBACKENDS', 'mmseg.visualization')
+VISUALIZERS = _child('VISUALIZERS', 'mmseg.visualization')
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')

@@ -1,0 +1,69 @@
+"""Writing files so that a kill or a full disk leaves the former file whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Replaces a file by what ``write`` puts into a temporary one beside it.
+
+    The temporary file is flushed to disk before it takes the name, so at every
+    moment ``path`` holds either all of its old or all of its new content.
+
+    Args:
+        path: The file to write; its folder is made where it is missing.
+        write: Called with the temporary file, open for binary writing.
+
+    Raises:
+        OSError: Writing failed (a full disk, say). ``path`` is as it was and
+            the temporary file is gone.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _umask() -> int:
+    # The only portable way to read the umask is to set it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Replaces a UTF-8 text file atomically (see :func:`atomic_write`)."""
+    atomic_write(path, lambda file: file.write(text.encode('utf-8')))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Replaces a JSON file atomically; NaN is refused, for JSON has none."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + '\n')
+
+
+def write_csv(path: str | os.PathLike[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Replaces a CSV file atomically."""
+    text = io.StringIO(newline='')
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,60 @@
+"""What a loss, a distiller or a network needs to know of the step it works in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """The classes of a step as the network's outputs see them.
+
+    Attributes:
+        index: The step, counted from 0.
+        class_steps: For every output of the network, in order, the step that
+            introduced its class. In a domain-incremental walk all are 0.
+        has_background: Output 0 is the background.
+        old_labels_hidden: The labels of this step call pixels of old classes
+            background (class-incremental, settings overlapped and disjoint).
+    """
+
+    index: int
+    class_steps: tuple[int, ...]
+    has_background: bool
+    old_labels_hidden: bool
+
+    @classmethod
+    def from_config(cls, config: dict) -> StepContext:
+        """Reads the plain form that a step's config holds."""
+        return cls(
+            index=int(config['index']),
+            class_steps=tuple(int(step) for step in config['class_steps']),
+            has_background=bool(config['has_background']),
+            old_labels_hidden=bool(config['old_labels_hidden']))
+
+    @classmethod
+    def of_class_counts(cls, counts: Sequence[int], has_background: bool = True) -> StepContext:
+        """The last step of a class-incremental walk with so many new classes a step."""
+        class_steps = tuple(step for step, count in enumerate(counts) for _ in range(count))
+        return cls(len(counts) - 1, class_steps, has_background, has_background)
+
+    @property
+    def num_seen(self) -> int:
+        """Outputs of the network: old and new classes, background included."""
+        return len(self.class_steps)
+
+    @property
+    def num_old(self) -> int:
+        """Classes of earlier steps, background included; 0 at step 0."""
+        return sum(step < self.index for step in self.class_steps)
+
+    @property
+    def num_new(self) -> int:
+        """Classes that this step introduces."""
+        return self.num_seen - self.num_old
+
+    @property
+    def num_hidden(self) -> int:
+        """Old classes (background included) that the labels call background; 0 where none hide."""
+        return self.num_old if self.old_labels_hidden else 0
