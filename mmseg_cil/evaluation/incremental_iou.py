@@ -1,0 +1,257 @@
+"""The metric that evaluates a step: IoU per class, old, new, all, base and later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.evaluation.confusion import Absent, pair_counts, require_known_ids
+from mmseg_cil.evaluation.step_scores import Old, ScoreSettings, step_entry
+from mmseg_cil.registry import METRICS
+
+
+@METRICS.register_module()
+class IncrementalIoUMetric(BaseMetric):
+    """Evaluates the model of one step of a walk.
+
+    It keeps one tensor of counts on the device of the predictions. An image
+    adds to it without anything being read back; :meth:`evaluate` sums it over
+    the processes once. The ranks may hold different numbers of images, also
+    none, so a sampler that does not pad gives exact values.
+
+    After :meth:`evaluate`, on every rank, ``result`` is this step's entry in
+    ``metrics.json``: fractions in [0, 1], None where undefined. What is returned
+    to MMEngine are the same fractions, flat, without the undefined ones.
+
+    Args:
+        class_steps: (C,) for each model id the step that brought it.
+        step: k, the step just finished.
+        has_background: Whether model id 0 is the background.
+        num_domains: 1 in a walk over classes. step + 1 in a walk over domains:
+            the counts are then kept per step, by the ``cil_domain`` of a sample.
+        old: ``'previous'`` or ``'base'``, see
+            :class:`~mmseg_cil.evaluation.step_scores.ScoreSettings`.
+        background_in_means: Whether ``mIoU`` and ``groups`` count the background.
+        absent: ``'skip'``, ``'union'`` or ``'zero'``: what a class without a
+            true pixel gets.
+        eps: Added to the denominators; 1e-6 gives MiB's numbers to the last digit.
+        ignore_index: The label of pixels that do not count.
+        introduced: Names of what the steps 0..k brought, for the entry; needed
+            in a walk over domains, whose names no dataset's metainfo holds.
+        log_classes: Whether to log the table of classes.
+        **kwargs: ``prefix`` and what else MMEngine's ``BaseMetric`` takes.
+
+    Raises:
+        InputError: An argument contradicts another one or is out of range.
+    """
+
+    def __init__(
+        self,
+        class_steps: Sequence[int],
+        step: int,
+        has_background: bool,
+        num_domains: int = 1,
+        old: Old = 'previous',
+        background_in_means: bool = True,
+        absent: Absent = 'skip',
+        eps: float = 0.0,
+        ignore_index: int = 255,
+        introduced: Sequence[Sequence[str]] | None = None,
+        log_classes: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.class_steps = tuple(class_steps)
+        self.step = step
+        self.has_background = has_background
+        self.num_domains = num_domains
+        self.settings = ScoreSettings(old, background_in_means, absent, eps)
+        self.ignore_index = ignore_index
+        self.introduced = introduced
+        self.log_classes = log_classes
+        self.result: dict[str, Any] | None = None
+        self._counts: Tensor | None = None
+        self._images: list[int] = []
+        self._check_arguments()
+        self._reset()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Adds the images of one batch to the counts; waits for no device.
+
+        Args:
+            data_batch: Not used.
+            data_samples: For each image ``pred_sem_seg`` and ``gt_sem_seg`` with
+                ``data`` (1, H, W) of model ids, and ``cil_domain`` (int) in a
+                walk over domains.
+
+        Raises:
+            InputError: A sample lacks one of these, or the shapes differ.
+        """
+        for sample in data_samples:
+            pred, label = _ids(sample, 'pred_sem_seg'), _ids(sample, 'gt_sem_seg')
+            if pred.shape != label.shape:
+                raise InputError(
+                    f'{_image(sample)}: prediction {tuple(pred.shape)} and label '
+                    f'{tuple(label.shape)} differ in shape; the test pipeline must load the '
+                    f'annotation after the resize, so that labels keep the size of the image'
+                )
+            domain = self._domain(sample)
+            counts = pair_counts(
+                pred, label.to(pred.device, non_blocking=True), self.num_classes, self.ignore_index
+            )
+            if self._counts is None:
+                self._counts = counts.new_zeros(self.num_domains, len(counts))
+            self._counts[domain] += counts
+            self._images[domain] += 1
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Sums the counts over all processes and computes every score.
+
+        Args:
+            size: Number of images of the whole test set, over all processes.
+
+        Returns:
+            Fractions by name: ``mIoU`` (of all seen classes), ``mIoU_old``,
+            ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``mAcc``, ``aAcc``;
+            those that are undefined are left out.
+
+        Raises:
+            InputError: A label or a prediction is no class of this step.
+        """
+        bins = self.num_classes**2 + 2
+        counts = self._counts
+        if counts is None:  # this rank held no image
+            counts = torch.zeros(self.num_domains, bins, dtype=torch.int64)
+        images = torch.tensor(self._images, dtype=torch.int64, device=counts.device)
+        total = torch.cat([counts, images[:, None]], dim=1)
+        self._reset()
+        all_reduce(total)
+        total = total.cpu()
+        require_known_ids(int(total[:, bins - 1].sum()), self.num_classes, self.ignore_index)
+        self._check_size(int(total[:, bins].sum()), size)
+        confusion = total[:, : bins - 2].reshape(
+            self.num_domains, self.num_classes, self.num_classes
+        )
+        self.result = step_entry(
+            confusion.numpy(),
+            total[:, bins].tolist(),
+            self.class_steps,
+            self.step,
+            self._names(),
+            self.has_background,
+            self.settings,
+            self.introduced,
+        )
+        if self.log_classes:
+            print_log(f'step {self.step}, per class:\n{_class_table(self.result)}', 'current')
+        scores = _flat(self.result)
+        return {f'{self.prefix}/{k}' if self.prefix else k: v for k, v in scores.items()}
+
+    def compute_metrics(self, results: list) -> dict:
+        """Not used: :meth:`evaluate` works on counts, not on a list of results."""
+        raise NotImplementedError('IncrementalIoUMetric computes its scores in evaluate()')
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of model outputs at this step."""
+        return len(self.class_steps)
+
+    def _reset(self) -> None:
+        self._counts = None
+        self._images = [0] * self.num_domains
+
+    def _check_arguments(self) -> None:
+        if not self.class_steps:
+            raise InputError('class_steps is empty; it needs one step index a model output')
+        if min(self.class_steps) < 0 or max(self.class_steps) > self.step:
+            raise InputError(
+                f'class_steps {self.class_steps} must lie in 0..{self.step}, for this is '
+                f'step {self.step} and later classes have no model output yet'
+            )
+        if self.num_domains not in (1, self.step + 1):
+            raise InputError(
+                f'num_domains is {self.num_domains}; at step {self.step} it is 1 (a walk over '
+                f'classes) or {self.step + 1} (a walk over domains, one group a step)'
+            )
+        if self.introduced is not None and len(self.introduced) != self.step + 1:
+            raise InputError(
+                f'introduced names {len(self.introduced)} steps; step {self.step} needs '
+                f'{self.step + 1}, one list for each of the steps so far'
+            )
+
+    def _domain(self, sample: dict) -> int:
+        if self.num_domains == 1:
+            return 0
+        domain = sample.get('cil_domain')
+        if domain is None or not 0 <= domain < self.num_domains:
+            raise InputError(
+                f'{_image(sample)}: cil_domain is {domain}, but step {self.step} knows the domains '
+                f'of the steps 0..{self.step}; load the test set with IncrementalDataset at this '
+                f'step, which writes it into every sample'
+            )
+        return int(domain)
+
+    def _check_size(self, counted: int, size: int) -> None:
+        if counted != size:
+            print_log(
+                f'{counted} images were evaluated of a test set of {size}; with more, a sampler '
+                f"that pads counts some twice (use sampler=dict(type='DefaultSampler', "
+                f'shuffle=False, round_up=False))',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _names(self) -> list[str]:
+        names = list((self.dataset_meta or {}).get('classes') or ())
+        if not names:
+            return [f'class {c}' for c in range(self.num_classes)]
+        if len(names) != self.num_classes:
+            raise InputError(
+                f'the test set names {len(names)} classes, class_steps has {self.num_classes}; '
+                f'both must describe the outputs of step {self.step}'
+            )
+        return names
+
+
+def _ids(sample: dict, key: str) -> Tensor:
+    try:
+        return sample[key]['data'].squeeze(0)
+    except KeyError as error:
+        raise InputError(
+            f'{_image(sample)}: a sample without {key} cannot be evaluated; the test pipeline '
+            f"needs dict(type='LoadAnnotations') and dict(type='PackSegInputs')"
+        ) from error
+
+
+def _image(sample: dict) -> str:
+    return str(sample.get('img_path', 'an image'))
+
+
+def _flat(result: dict[str, Any]) -> dict[str, float]:
+    means = result['mIoU']
+    scores = {'mIoU': means['all']}
+    scores |= {f'mIoU_{part}': means[part] for part in ('old', 'new', 'base', 'later')}
+    scores |= {'mAcc': result['mean_accuracy'], 'aAcc': result['overall_accuracy']}
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def _class_table(result: dict[str, Any]) -> str:
+    width = max(len(name) for name in result['seen'])
+
+    def percent(value: float | None) -> str:
+        return '    -' if value is None else f'{100 * value:5.2f}'
+
+    rows = [f'{"class":{width}}  IoU %  Acc %']
+    rows += [
+        f'{name:{width}}  {percent(result["IoU"][name])}  {percent(result["accuracy"][name])}'
+        for name in result['seen']
+    ]
+    return '\n'.join(rows)

@@ -1,0 +1,174 @@
+"""From the confusion matrices of one step to its entry in ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.evaluation.confusion import (
+    ABSENT_CHOICES,
+    Absent,
+    FloatArray,
+    accuracy_from_confusion,
+    frequency_weighted_iou,
+    iou_from_confusion,
+    mean_defined,
+    overall_accuracy,
+)
+
+Old: TypeAlias = Literal['previous', 'base']
+Counts: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What papers differ in when they turn a confusion matrix into a number.
+
+    Attributes:
+        old: ``'previous'``: old is all that earlier steps brought, new what this
+            step brought. ``'base'``: old is step 0's, new all that came later,
+            as the tables of PLOP and RCIL have it.
+        background_in_means: Whether the background counts in ``mIoU`` and in
+            ``groups``. Both readings are stored besides.
+        absent: What a class without a true pixel gets, see
+            :func:`~mmseg_cil.evaluation.confusion.iou_from_confusion`.
+        eps: Added to the denominators of IoU and accuracy.
+    """
+
+    old: Old = 'previous'
+    background_in_means: bool = True
+    absent: Absent = 'skip'
+    eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.old not in ('previous', 'base'):
+            raise InputError(f"old is {self.old!r}; choose 'previous' or 'base'")
+        if self.absent not in ABSENT_CHOICES:
+            choices = ', '.join(map(repr, ABSENT_CHOICES))
+            raise InputError(f'absent is {self.absent!r}; choose one of {choices}')
+        if self.eps < 0:
+            raise InputError(f'eps is {self.eps}; it is added to denominators and must be >= 0')
+
+
+def part_origins(origins: Sequence[int], step: int, old: Old) -> dict[str, set[int]]:
+    """Which steps' classes (or domains) make up all, old, new, base and later.
+
+    Args:
+        origins: The steps that brought something so far.
+        step: k, the step just finished.
+        old: See :class:`ScoreSettings`.
+
+    Returns:
+        The set of steps of each part. At step 0 ``old`` and ``later`` are empty
+        and ``new`` is step 0, whatever ``old`` says.
+    """
+    every = set(origins)
+    base = every & {0}
+    former = {j for j in every if j < step} if old == 'previous' else base
+    if step == 0:
+        former = set()
+    return {
+        'all': every,
+        'old': former,
+        'new': every - former,
+        'base': base,
+        'later': every - base,
+    }
+
+
+def step_entry(
+    confusion: Counts,
+    images: Sequence[int],
+    class_steps: Sequence[int],
+    step: int,
+    names: Sequence[str],
+    has_background: bool,
+    settings: ScoreSettings,
+    introduced: Sequence[Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Everything that ``metrics.json`` holds of one step.
+
+    With one confusion matrix the parts old, new, base, later and the groups are
+    means over the *classes* that the respective steps brought. With several (a
+    walk over domains, one matrix a step) a part is the mIoU of all classes on
+    the images of those steps' *domains*, their pixels pooled before the
+    division, and group j is the mIoU on the domains of step j.
+
+    Args:
+        confusion: int64 (D, C, C) [true, predicted], model ids. D = 1, or
+            step + 1 in a walk over domains.
+        images: (D,) number of images behind each matrix.
+        class_steps: (C,) the step that brought each model id.
+        step: k, the step just finished.
+        names: (C,) class names by model id.
+        has_background: Whether model id 0 is the background.
+        settings: The choices that papers differ in.
+        introduced: Names of what each of the steps 0..k brought. None: the
+            classes of ``class_steps``, or ``'domain j'`` in a walk over domains.
+
+    Returns:
+        The entry; NaN is written as None. ``groups`` has step + 1 values.
+    """
+    by_domain = len(confusion) > 1
+    origins = list(range(step + 1)) if by_domain else list(class_steps)
+    parts = part_origins(origins, step, settings.old)
+    pooled = confusion.sum(axis=0)
+    iou = iou_from_confusion(pooled, settings.eps, settings.absent)
+    accuracy = accuracy_from_confusion(pooled, settings.eps)
+    if introduced is None:
+        introduced = _introduced(names, class_steps, step, by_domain)
+
+    def mean(wanted: set[int], background: bool) -> float | None:
+        kept = range(0 if background or not has_background else 1, len(names))
+        if by_domain:
+            chosen = confusion[[j for j in origins if j in wanted]].sum(axis=0)
+            scores: FloatArray = iou_from_confusion(chosen, settings.eps, settings.absent)
+            # 'zero' must not turn "no domain at all" into a score.
+            return none_if_nan(mean_defined(scores[kept])) if wanted else None
+        return none_if_nan(mean_defined(iou[[c for c in kept if class_steps[c] in wanted]]))
+
+    with_background = {part: mean(wanted, True) for part, wanted in parts.items()}
+    without_background = {part: mean(wanted, False) for part, wanted in parts.items()}
+    means = with_background if settings.background_in_means else without_background
+    return {
+        'step': step,
+        'seen': list(names),
+        'introduced': [list(group) for group in introduced],
+        'IoU': _named(names, iou),
+        'accuracy': _named(names, accuracy),
+        'mIoU': dict(means),
+        'mIoU_with_background': with_background,
+        'mIoU_without_background': without_background,
+        'groups': [mean({j}, settings.background_in_means) for j in range(step + 1)],
+        'mean_accuracy': none_if_nan(mean_defined(accuracy)),
+        'overall_accuracy': none_if_nan(overall_accuracy(pooled)),
+        'frequency_weighted_IoU': none_if_nan(frequency_weighted_iou(pooled, settings.eps)),
+        'images': int(sum(images)),
+        'images_by_domain': [int(n) for n in images] if by_domain else None,
+        'settings': {**asdict(settings), 'background': names[0] if has_background else None},
+    }
+
+
+def none_if_nan(value: float) -> float | None:
+    """JSON has no NaN: an undefined value is None."""
+    return None if np.isnan(value) else float(value)
+
+
+def _named(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:
+    return {name: none_if_nan(value) for name, value in zip(names, values, strict=True)}
+
+
+def _introduced(
+    names: Sequence[str], class_steps: Sequence[int], step: int, by_domain: bool
+) -> list[list[str]]:
+    if by_domain:
+        return [[f'domain {j}'] for j in range(step + 1)]
+    return [
+        [name for name, origin in zip(names, class_steps, strict=True) if origin == j]
+        for j in range(step + 1)
+    ]
