@@ -1,0 +1,366 @@
+"""Which ids occur in which mask: one pass over the masks, remembered in a file.
+
+Every protocol, class order and setting is then an operation on a bit matrix.
+The same pass finds images and masks that are missing, broken or do not fit
+each other, before any training starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from mmengine.logging import print_log
+
+from ..errors import InputError
+from ..utils.atomic import atomic_write
+from .file_checks import (
+    FileProblem,
+    check_same_size,
+    read_image_size,
+    read_mask,
+)
+
+Item = tuple[str, str]
+
+# Changes whenever the content of the file or what a row vouches for changes.
+_FORMAT = 1
+_DIGEST_BYTES = 16
+_CHUNK = 32
+_LISTED = 10
+
+
+@dataclass
+class ClassIndex:
+    """Which mask ids occur in which image.
+
+    Attributes:
+        names: Image names, N of them.
+        presence: bool (N, 256), by raw mask id as the file holds it (before
+            any ``reduce_zero_label`` or ``label_map``).
+    """
+
+    names: list[str]
+    presence: np.ndarray
+
+
+@dataclass
+class _Rows:
+    """What is known of every item; a row counts only where ``valid``."""
+
+    valid: np.ndarray  # bool (N,)
+    stats: np.ndarray  # int64 (N, 4): size, mtime_ns of image, then of mask
+    digest: np.ndarray  # uint8 (N, 16): of the mask's bytes
+    presence: np.ndarray  # uint8 (N, 32): packed bits
+
+    @classmethod
+    def empty(cls, count: int) -> _Rows:
+        return cls(
+            np.zeros(count, bool),
+            np.zeros((count, 4), np.int64),
+            np.zeros((count, _DIGEST_BYTES), np.uint8),
+            np.zeros((count, 32), np.uint8),
+        )
+
+
+def load_or_build_index(
+    items: Sequence[Item],
+    names: Sequence[str],
+    cache_dirs: Sequence[str | os.PathLike[str]] = (),
+    workers: int | None = None,
+    log: Callable[[str], object] | None = None,
+) -> ClassIndex:
+    """Tells which mask ids occur in every image, from a cache where one holds.
+
+    A cached entry is used if image and mask have the size and modification
+    time it was made from. If only those changed, the mask's bytes are hashed
+    and an equal hash saves the decoding. Everything else is checked and
+    decoded anew. (Size and time first, then content, is a choice: hashing all
+    masks at every start would cost nearly as much as decoding them.)
+
+    Several processes may call this at once: one builds, the others wait for
+    its file where the file system knows locks, and build themselves where it
+    does not. The file is replaced atomically either way.
+
+    Args:
+        items: Image path and mask path of every image, N of them.
+        names: N names, passed on to the result.
+        cache_dirs: Folders that may hold the cache, best first. All are read;
+            the first that can be written gets the new file. None writable: no
+            cache is kept.
+        workers: Threads. None: as many as processors, 16 at most (more contend for
+            the interpreter; give more where the files come over a slow network).
+        log: Called with a line about what was done. None: MMEngine's logger.
+
+    Returns:
+        The index, in the order of ``items``.
+
+    Raises:
+        InputError: Files are missing, broken, not single-channel 8-bit masks,
+            or of unequal size; the message lists the first ten and the count.
+    """
+    if len(items) != len(names):
+        raise ValueError(f'{len(items)} items but {len(names)} names')
+    say = log or (lambda text: print_log(text, logger='current'))
+    workers = workers or min(16, os.cpu_count() or 1)
+    started = time.perf_counter()
+    files = [_CacheFile.of(Path(folder), items) for folder in cache_dirs]
+    with ThreadPoolExecutor(workers) as pool:
+        stats = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 4)
+        rows = _reuse(stats, [file.load(say) for file in files])
+        if not rows.valid.all():
+            rows, decoded = _complete(pool, items, stats, files, say)
+            spent = time.perf_counter() - started
+            say(f'class index of {len(items)} masks: {decoded} decoded in {spent:.1f} s')
+    presence = np.unpackbits(rows.presence, axis=1).astype(bool)
+    return ClassIndex(list(names), presence)
+
+
+def _complete(
+    pool: ThreadPoolExecutor,
+    items: Sequence[Item],
+    stats: np.ndarray,
+    files: Sequence[_CacheFile],
+    say: Callable[[str], object],
+) -> tuple[_Rows, int]:
+    """Checks and decodes what no cache vouches for, and writes the cache.
+
+    What is sound is written even if something else is not, so that the next
+    start, with the broken files mended, does not begin again.
+    """
+    target = next((file for file in files if _is_writable(file.path.parent)), None)
+    if files and target is None:
+        say('class index: no cache folder can be written; the masks are read at every start')
+    with target.locked() if target else contextlib.nullcontext():
+        caches = [file.load(say) for file in files]
+        rows = _reuse(stats, caches)
+        todo = np.flatnonzero(~rows.valid).tolist()
+
+        def examine(chunk: Sequence[int]) -> list[_Found | str]:
+            return [_examine(items[row], _digests(caches, row)) for row in chunk]
+
+        results = _in_chunks(pool, examine, todo)
+        problems = []
+        for row, found in zip(todo, results, strict=True):
+            if isinstance(found, str):
+                problems.append(found)
+                continue
+            rows.valid[row] = True
+            rows.stats[row] = stats[row]
+            rows.digest[row] = np.frombuffer(found.digest, np.uint8)
+            rows.presence[row] = found.presence
+        if target and rows.valid[todo].any():
+            target.save(rows, say)
+    if problems:
+        raise InputError(_summary(problems, len(items)))
+    return rows, sum(found.decoded for found in results if isinstance(found, _Found))
+
+
+@dataclass(frozen=True)
+class _Found:
+    digest: bytes
+    presence: np.ndarray
+    decoded: bool
+
+
+def _examine(item: Item, known: dict[bytes, np.ndarray]) -> _Found | str:
+    image_path, mask_path = item
+    try:
+        try:
+            content = Path(mask_path).read_bytes()
+        except FileNotFoundError:
+            if not os.path.exists(image_path):
+                raise FileProblem(f'missing image: {image_path} (and its mask)') from None
+            raise FileProblem(f'image without mask: {image_path} (no {mask_path})') from None
+        except OSError as error:
+            raise FileProblem(f'unreadable mask: {mask_path} ({error.strerror})') from None
+        digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+        mask_size, presence = read_mask(mask_path, content, decode=digest not in known)
+        check_same_size(image_path, read_image_size(image_path), mask_path, mask_size)
+        if presence is None:
+            return _Found(digest, known[digest], False)
+        return _Found(digest, np.packbits(presence), True)
+    except FileProblem as problem:
+        return str(problem)
+
+
+def _digests(caches: Iterable[_Rows | None], row: int) -> dict[bytes, np.ndarray]:
+    return {
+        cache.digest[row].tobytes(): cache.presence[row]
+        for cache in caches
+        if cache is not None and cache.valid[row]
+    }
+
+
+def _reuse(stats: np.ndarray, caches: Iterable[_Rows | None]) -> _Rows:
+    rows = _Rows.empty(len(stats))
+    for cache in caches:
+        if cache is None:
+            continue
+        fits = ~rows.valid & cache.valid & (cache.stats == stats).all(axis=1)
+        rows.valid |= fits
+        for name in ('stats', 'digest', 'presence'):
+            getattr(rows, name)[fits] = getattr(cache, name)[fits]
+    return rows
+
+
+def _stats_of(items: Sequence[Item]) -> list[tuple[int, int, int, int]]:
+    return [(*_stat(image), *_stat(mask)) for image, mask in items]
+
+
+def _stat(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        # No cached row has this size, so the file is examined, and reported.
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _in_chunks(pool: ThreadPoolExecutor, task: Callable, things: Sequence) -> list:
+    """Runs a task over slices of a list; single calls would cost more than most tasks."""
+    chunks = [things[start : start + _CHUNK] for start in range(0, len(things), _CHUNK)]
+    return [result for results in pool.map(task, chunks) for result in results]
+
+
+def _summary(problems: Sequence[str], total: int) -> str:
+    lines = [f'{len(problems)} of {total} images cannot be used:']
+    lines += [f'  {problem}' for problem in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f'  ... and {len(problems) - _LISTED} more')
+    lines.append('Restore these files, or take their names out of the list of images (ann_file).')
+    return '\n'.join(lines)
+
+
+def _is_writable(folder: Path) -> bool:
+    # Permission bits do not tell: the file system may be read-only or the user root.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class _CacheFile:
+    """One ``index_*.npz``; its name is a hash of the list of files."""
+
+    path: Path
+    key: str
+    count: int
+
+    @classmethod
+    def of(cls, folder: Path, items: Sequence[Item]) -> _CacheFile:
+        """Names the cache of a list; within the folder's parent by relative paths.
+
+        So a cache inside a dataset moves along with the dataset.
+        """
+        root = os.path.join(os.path.abspath(folder.parent), '')
+        digest = hashlib.blake2b(f'format {_FORMAT}\n'.encode(), digest_size=_DIGEST_BYTES)
+        for pair in items:
+            for path in map(os.path.abspath, pair):
+                digest.update(os.fsencode(path.removeprefix(root)) + b'\0')
+        key = digest.hexdigest()
+        return cls(folder / f'index_{key[:16]}.npz', key, len(items))
+
+    def load(self, say: Callable[[str], object]) -> _Rows | None:
+        """Reads the cache; None where there is none or it cannot be relied upon."""
+        try:
+            # The zip container holds a checksum of each array, verified on reading.
+            with np.load(self.path, allow_pickle=False) as content:
+                if str(content['key']) != self.key:
+                    raise ValueError('it belongs to another list of files')
+                rows = _Rows(**{name: content[name] for name in _Rows.__dataclass_fields__})
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            say(f'WARNING: class index {self.path} cannot be used ({error}); it is built anew')
+            return None
+        blank = _Rows.empty(self.count)
+        for name, value in vars(blank).items():
+            found = getattr(rows, name)
+            if found.shape != value.shape or found.dtype != value.dtype:
+                say(f'WARNING: class index {self.path} has a wrong {name}; it is built anew')
+                return None
+        return rows
+
+    def save(self, rows: _Rows, say: Callable[[str], object]) -> None:
+        """Replaces the file; failing to is no reason to stop, so it only warns."""
+
+        def write(file: BinaryIO) -> None:
+            np.savez_compressed(file, key=np.array(self.key), **vars(rows))
+
+        try:
+            atomic_write(self.path, write)
+        except OSError as error:
+            say(f'WARNING: class index {self.path} could not be written ({error})')
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the lock that lets one process build while others wait.
+
+        The system drops it when its holder dies. Where locks are not to be had
+        (some network file systems) everybody builds, which is only slower.
+        """
+        with open(self.path.with_suffix('.lock'), 'ab') as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def check_mask_ids(
+    index: ClassIndex, mask_paths: Sequence[str], allowed: Iterable[int], owner: str
+) -> None:
+    """Refuses masks with ids that are no class and not void.
+
+    Args:
+        index: The index of N masks.
+        mask_paths: The N mask files, for the message.
+        allowed: The mask ids that have a meaning, void included.
+        owner: Who gives them that meaning, for the message ('voc_15-1').
+
+    Raises:
+        InputError: Some mask holds another id; the message names the ids, the
+            files (ten at most, and the count) and what to do.
+    """
+    allowed = sorted(set(allowed))
+    unknown = index.presence.copy()
+    unknown[:, allowed] = False
+    rows = np.flatnonzero(unknown.any(axis=1))
+    if not len(rows):
+        return
+    ids = np.flatnonzero(unknown.any(axis=0)).tolist()
+    lines = [f'{len(rows)} of {len(mask_paths)} masks hold ids that {owner} does not know: {ids}']
+    lines += [
+        f'  {mask_paths[row]}: {np.flatnonzero(unknown[row]).tolist()}' for row in rows[:_LISTED]
+    ]
+    if len(rows) > _LISTED:
+        lines.append(f'  ... and {len(rows) - _LISTED} more')
+    lines.append(
+        f'Known ids: {_ranges(allowed)}. Check that the dataset type, its seg_map_suffix and the '
+        'protocol belong together (Cityscapes needs *_labelTrainIds.png), and write 255 where '
+        'pixels are to be ignored.'
+    )
+    raise InputError('\n'.join(lines))
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Writes sorted integers as '0-20, 255'."""
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and value == parts[-1][1] + 1:
+            parts[-1][1] = value
+        else:
+            parts.append([value, value])
+    return ', '.join(f'{a}-{b}' if b > a else f'{a}' for a, b in parts)

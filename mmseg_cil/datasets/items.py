@@ -1,0 +1,236 @@
+"""Any MMSegmentation dataset config as one plain list of images."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from ..errors import InputError
+from ..registry import DATASETS
+from .class_index import ClassIndex, load_or_build_index
+
+DatasetConfig = Mapping[str, Any]
+
+_CACHE_FOLDER = '.mmseg_cil'
+
+
+@dataclass(frozen=True)
+class Source:
+    """One leaf of a dataset config, built but not yet read.
+
+    Attributes:
+        dataset: The MMSegmentation dataset, without its pipeline.
+        pipeline: The pipeline its config has.
+        times: How often each of its images counts (``RepeatDataset``).
+    """
+
+    dataset: BaseDataset
+    pipeline: list[Any]
+    times: int = 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that the dataset declares."""
+        return tuple(self.dataset.metainfo.get('classes') or ())
+
+    @property
+    def palette(self) -> list[list[int]]:
+        """The colours that the dataset declares, one a class."""
+        return [list(map(int, colour)) for colour in self.dataset.metainfo.get('palette') or ()]
+
+    @property
+    def reduce_zero_label(self) -> bool:
+        """Whether the dataset's class i stands in the masks as i + 1."""
+        return bool(getattr(self.dataset, 'reduce_zero_label', False))
+
+
+@dataclass
+class Items:
+    """The distinct images of one or several datasets.
+
+    Attributes:
+        infos: What MMSegmentation's pipeline starts from, one dict an image.
+            Masks are to be read raw: ``reduce_zero_label`` is False and
+            ``label_map`` None in each.
+        names: Paths relative to the image folder, without suffix, '/' between.
+        times: int64 (N,): how often each image occurs.
+    """
+
+    infos: list[dict[str, Any]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def paths(self) -> list[tuple[str, str]]:
+        """Image and mask path of every image."""
+        return [(info['img_path'], info['seg_map_path']) for info in self.infos]
+
+
+def open_sources(config: DatasetConfig | Sequence[DatasetConfig]) -> list[Source]:
+    """Builds the datasets of a config without reading their lists.
+
+    Args:
+        config: A dataset config of MMSegmentation, or several to pool.
+            ``ConcatDataset`` and ``RepeatDataset`` may be nested in it.
+
+    Returns:
+        The leaves, at least one; all with the same classes.
+
+    Raises:
+        InputError: A config cannot be built, wraps datasets in another way, or
+            the classes of the leaves differ or are narrowed by ``metainfo``.
+    """
+    configs = [config] if isinstance(config, Mapping) else list(config)
+    sources = [source for each in configs for source in _leaves(each)]
+    if not sources:
+        raise InputError('no dataset is given: the list of datasets is empty')
+    first = sources[0]
+    for other in sources[1:]:
+        if (other.classes, other.reduce_zero_label) != (first.classes, first.reduce_zero_label):
+            raise InputError(
+                'datasets that are pooled must have the same classes and reduce_zero_label: '
+                f'{_name(first.dataset)} and {_name(other.dataset)} differ'
+            )
+    return sources
+
+
+def _leaves(config: DatasetConfig, times: int = 1) -> list[Source]:
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise InputError(f'a dataset must be a config with a type, not {config!r:.200}')
+    kind = config['type']
+    kind = kind if isinstance(kind, str) else kind.__name__
+    kind = kind.rsplit('.', 1)[-1]
+    if kind == 'RepeatDataset':
+        return _leaves(config['dataset'], times * int(config['times']))
+    if kind == 'ConcatDataset':
+        return [leaf for child in config['datasets'] for leaf in _leaves(child, times)]
+    if 'dataset' in config or 'datasets' in config:
+        raise InputError(
+            f'{kind} wraps a dataset in a way that is not supported; use the dataset itself, '
+            'ConcatDataset, RepeatDataset or a list of datasets'
+        )
+    return [_build(config, kind, times)]
+
+
+def _build(config: DatasetConfig, kind: str, times: int) -> Source:
+    own = copy.deepcopy(dict(config))
+    pipeline = list(own.pop('pipeline', None) or [])
+    own['lazy_init'] = True
+    try:
+        dataset = DATASETS.build(own)
+    except (AssertionError, FileNotFoundError) as error:
+        # PascalVOCDataset asserts, without a word, that its files are there.
+        where = {key: own[key] for key in ('data_root', 'ann_file') if key in own}
+        raise InputError(
+            f'{kind} could not be opened with {where}: {error or "a file or folder is missing"}. '
+            'Check that data_root, data_prefix and ann_file exist.'
+        ) from error
+    if getattr(dataset, 'label_map', None) is not None:
+        raise InputError(
+            f'{kind}: metainfo.classes reorders or narrows the classes of the dataset. Leave it '
+            'out and say in the protocol (class_order or steps) which classes come when.'
+        )
+    return Source(dataset, pipeline, times)
+
+
+def read_items(sources: Sequence[Source]) -> Items:
+    """Reads the lists of images of all sources.
+
+    An image that occurs several times is kept once, and counted.
+
+    Args:
+        sources: From :func:`open_sources`.
+
+    Returns:
+        The images in the order in which they first occur.
+
+    Raises:
+        InputError: A list cannot be read or is empty, or has no masks.
+    """
+    items = Items()
+    counts: list[int] = []
+    seen: dict[tuple[str, str], int] = {}
+    for source in sources:
+        for info in _read(source.dataset):
+            path = (info['img_path'], info['seg_map_path'])
+            if path in seen:
+                counts[seen[path]] += source.times
+                continue
+            seen[path] = len(counts)
+            counts.append(source.times)
+            items.infos.append(info)
+            items.names.append(image_name(source.dataset, info['img_path']))
+    items.times = np.array(counts, np.int64)
+    return items
+
+
+def _read(dataset: BaseDataset) -> list[dict[str, Any]]:
+    # MMEngine fails without a word on serialising an empty list.
+    dataset.serialize_data = False
+    try:
+        dataset.full_init()
+    except (AssertionError, OSError) as error:
+        raise InputError(f'{_name(dataset)}: the list of images cannot be read: {error}') from error
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if not infos:
+        raise InputError(
+            f'{_name(dataset)}: no image found in {dataset.data_prefix.get("img_path")!r}; check '
+            'data_root, data_prefix, img_suffix and ann_file'
+        )
+    for info in infos:
+        if not info.get('seg_map_path'):
+            raise InputError(
+                f'{_name(dataset)}: no mask is given for {info["img_path"]}; set '
+                'data_prefix=dict(img_path=..., seg_map_path=...)'
+            )
+        info.update(reduce_zero_label=False, label_map=None, seg_fields=[])
+    return infos
+
+
+def image_name(dataset: BaseDataset, path: str) -> str:
+    """Names an image: relative to the image folder, without suffix, '/' between.
+
+    Cityscapes: 'aachen/aachen_000000_000019'; VOC: '2007_000032'.
+    """
+    folder = dataset.data_prefix.get('img_path') or ''
+    name = os.path.relpath(path, folder) if folder else os.path.basename(path)
+    suffix = getattr(dataset, 'img_suffix', '')
+    has_suffix = bool(suffix) and name.endswith(suffix)
+    name = name[: -len(suffix)] if has_suffix else os.path.splitext(name)[0]
+    return name.replace(os.sep, '/')
+
+
+def index_items(
+    sources: Sequence[Source], items: Items, cache_dirs: Sequence[str | os.PathLike[str]] = ()
+) -> ClassIndex:
+    """Tells which mask ids occur in every image (see :func:`load_or_build_index`).
+
+    The cache is kept beside the data of the first source, or, where that
+    cannot be written, in one of ``cache_dirs``.
+
+    Args:
+        sources: From :func:`open_sources`.
+        items: From :func:`read_items`, N images.
+        cache_dirs: Folders to fall back upon, such as the work directory.
+
+    Returns:
+        The index of the N images.
+
+    Raises:
+        InputError: Images or masks are missing or broken.
+    """
+    root = getattr(sources[0].dataset, 'data_root', None)
+    beside = [Path(root) / _CACHE_FOLDER] if root and os.path.isdir(root) else []
+    folders = dict.fromkeys(Path(folder).absolute() for folder in [*beside, *cache_dirs])
+    return load_or_build_index(items.paths, items.names, list(folders))
+
+
+def _name(dataset: BaseDataset) -> str:
+    return f'{type(dataset).__name__}({dataset.data_root!r})'

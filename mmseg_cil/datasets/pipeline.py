@@ -1,0 +1,119 @@
+"""Fitting a user's pipeline to a step, and making its randomness repeatable."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+
+
+def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
+    """Puts :class:`MapLabels` into a pipeline, right before ``PackSegInputs``.
+
+    ``LoadAnnotations`` must read masks raw, for the table starts from their
+    ids. Configs of older habit repeat the dataset's ``reduce_zero_label``
+    there; it is dropped. (A choice: to refuse such configs would refuse most
+    ADE20K configs in use. One that contradicts the dataset is refused, as
+    MMSegmentation itself does.)
+
+    Args:
+        pipeline: Transforms of MMSegmentation, as configs or objects. In a
+            ``TestTimeAug`` the packing may be inside.
+        table: uint8 (256,), the step's label of every mask id.
+        reduce_zero_label: What the dataset declares.
+
+    Returns:
+        A new list.
+
+    Raises:
+        InputError: There is no ``PackSegInputs``, or ``reduce_zero_label``
+            contradicts the dataset.
+    """
+    mapping = dict(type='MapLabels', table=table.tolist())
+    result: list[Any] = []
+    found = False
+    for transform in copy.deepcopy(list(pipeline)):
+        kind = _kind(transform)
+        if kind == 'LoadAnnotations':
+            _read_raw(transform, reduce_zero_label)
+        elif kind == 'TestTimeAug':
+            found |= _fit_test_time_aug(transform, mapping, reduce_zero_label)
+        elif kind == 'PackSegInputs' and not found:
+            result.append(mapping)
+            found = True
+        result.append(transform)
+    if not found:
+        raise InputError(
+            'the pipeline has no PackSegInputs, before which the labels of the step are mapped; '
+            'end it with dict(type="PackSegInputs")'
+        )
+    return result
+
+
+def _kind(transform: Any) -> str:
+    kind = transform.get('type') if isinstance(transform, Mapping) else type(transform)
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rsplit('.', 1)[-1]
+
+
+def _read_raw(transform: Any, declared: bool) -> None:
+    is_config = isinstance(transform, dict)
+    given = (
+        transform.pop('reduce_zero_label', None)
+        if is_config
+        else getattr(transform, 'reduce_zero_label', None)
+    )
+    if not is_config:
+        transform.reduce_zero_label = False
+    if given is not None and bool(given) != declared:
+        raise InputError(
+            f'LoadAnnotations says reduce_zero_label={given}, the dataset says {declared}. Say it '
+            'once, in the dataset.'
+        )
+
+
+def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
+    """Within ``TestTimeAug`` each list holds alternatives, so the mapping is a list of its own."""
+    stages = transform.get('transforms') if isinstance(transform, dict) else None
+    place = None
+    for number, stage in enumerate(stages or []):
+        for one in stage:
+            if _kind(one) == 'LoadAnnotations':
+                _read_raw(one, declared)
+            elif _kind(one) == 'PackSegInputs' and place is None:
+                place = number
+    if stages is None or place is None:
+        return False
+    stages.insert(place, [mapping])
+    return True
+
+
+@contextlib.contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Draws ``random``, numpy's and torch's (CPU) numbers from a key, within a block.
+
+    Afterwards all three go on as if nothing had happened, so the training
+    process is left alone where it loads data itself (``num_workers=0``).
+
+    Args:
+        key: Non-negative integers.
+    """
+    former = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    words = np.random.SeedSequence(key).generate_state(8)
+    random.seed(words[:4].tobytes())
+    np.random.seed(words[4:])
+    # torch.manual_seed would reach for the generators of the GPUs as well.
+    torch.default_generator.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    try:
+        yield
+    finally:
+        random.setstate(former[0])
+        np.random.set_state(former[1])
+        torch.default_generator.set_state(former[2])

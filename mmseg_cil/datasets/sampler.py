@@ -1,0 +1,64 @@
+"""A sampler that tells every sample its place in the training stream."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mmengine.dataset import InfiniteSampler
+
+from ..errors import InputError
+from ..registry import DATA_SAMPLERS
+
+
+class SampleKey(NamedTuple):
+    """What :class:`GlobalPositionSampler` asks a dataset for.
+
+    Attributes:
+        index: Which image.
+        position: Where the sample stands in the stream of all ranks, from 0.
+            Random augmentation is drawn from it (see :class:`IncrementalDataset`).
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    position: int
+
+
+@DATA_SAMPLERS.register_module()
+class GlobalPositionSampler(InfiniteSampler):
+    """MMEngine's ``InfiniteSampler`` that yields image and position.
+
+    Rank r of W gets the positions r, r + W, r + 2W, ... of one stream, so W
+    ranks with batches of B see in each iteration the very samples that one
+    process sees with a batch of W * B.
+
+    Args:
+        dataset: Anything with a length.
+        shuffle: Whether to draw a new order for every pass.
+        seed: The seed of the orders, the same on all ranks. None: drawn and
+            agreed upon by the ranks.
+    """
+
+    def _indices_of_rank(self) -> Iterator[SampleKey]:
+        if self.size == 0:
+            raise InputError('the training dataset is empty: this step cannot be trained')
+        stream = enumerate(self._infinite_indices())
+        for position, index in itertools.islice(stream, self.rank, None, self.world_size):
+            yield SampleKey(index, position)
+
+    def skip(self, num_samples: int) -> None:
+        """Moves to an absolute place of this rank's stream, for resuming.
+
+        The same contract as ``InfiniteSampler.skip`` of onedl-mmengine (0.10.12,
+        mmengine/dataset/sampler.py), for MMEngine 0.10.7 has no such method.
+
+        Args:
+            num_samples: How many samples this rank has consumed since the start.
+
+        Raises:
+            ValueError: ``num_samples`` is negative.
+        """
+        if num_samples < 0:
+            raise ValueError(f'cannot skip {num_samples} samples: must not be negative')
+        self.indices = itertools.islice(self._indices_of_rank(), num_samples, None)

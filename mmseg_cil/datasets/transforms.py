@@ -1,0 +1,86 @@
+"""Mapping the ids of a mask to the labels of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from ..errors import InputError
+from ..registry import TRANSFORMS
+
+
+def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Replaces every pixel's id by the table's entry for it.
+
+    Args:
+        seg_map: Ids, integers in 0..255, of any shape (H, W).
+        table: uint8 (256,), the label of every id.
+
+    Returns:
+        uint8 (H, W): ``table[seg_map]``.
+
+    Raises:
+        InputError: ``seg_map`` is not two-dimensional or holds something
+            outside 0..255.
+    """
+    if seg_map.ndim != 2:
+        raise InputError(
+            f'a label map has the shape {seg_map.shape}, not (H, W): the mask was read as a '
+            "colour image. Use LoadAnnotations with imdecode_backend='pillow', its default."
+        )
+    if seg_map.dtype != np.uint8:
+        if seg_map.size and (seg_map.min() < 0 or seg_map.max() > 255):
+            raise InputError(
+                f'a label map holds {seg_map.min()}..{seg_map.max()}; ids must be in 0..255 '
+                '(255: ignored). Look for a transform that fills or changes labels.'
+            )
+        seg_map = seg_map.astype(np.uint8)
+    return cv2.LUT(seg_map, table)
+
+
+@TRANSFORMS.register_module()
+class MapLabels(BaseTransform):
+    """Maps the ids of the mask to the labels of a step by one table.
+
+    :class:`IncrementalDataset` puts it right before ``PackSegInputs``, so after
+    the crop: fewer pixels are mapped, and what crops by class
+    (``RandomCrop(cat_max_ratio=...)``) sees the mask as the file holds it.
+
+    Required and modified key: ``gt_seg_map``, uint8 (H, W).
+
+    Args:
+        table: 256 labels in 0..255, by mask id.
+    """
+
+    def __init__(self, table: Sequence[int] | np.ndarray) -> None:
+        values = np.asarray(table)
+        if values.shape != (256,) or values.min() < 0 or values.max() > 255:
+            raise InputError('MapLabels: the table must hold 256 labels in 0..255')
+        self.table = values.astype(np.uint8)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Maps ``results['gt_seg_map']``.
+
+        Args:
+            results: The sample as the transforms before left it.
+
+        Returns:
+            The same dictionary with the labels of the step.
+
+        Raises:
+            InputError: No transform before loaded the mask.
+        """
+        if 'gt_seg_map' not in results:
+            raise InputError(
+                'the pipeline loads no mask: put dict(type="LoadAnnotations") before PackSegInputs'
+            )
+        results['gt_seg_map'] = map_labels(results['gt_seg_map'], self.table)
+        return results
+
+    def __repr__(self) -> str:
+        kept = int((self.table != 255).sum())
+        return f'{type(self).__name__}({kept} of 256 ids kept)'

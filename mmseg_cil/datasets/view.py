@@ -1,0 +1,287 @@
+"""A dataset as one step of a protocol sees it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import Compose
+from torch.utils.data import Dataset
+
+from .. import protocols
+from ..errors import InputError
+from ..registry import DATASETS, TRANSFORMS
+from .class_index import ClassIndex, check_mask_ids
+from .items import DatasetConfig, Items, index_items, open_sources, read_items
+from .pipeline import seeded, step_pipeline
+from .sampler import SampleKey
+
+_SPLITS = ('train', 'test')
+# How often a pipeline may give up on an image (a crop without labels, say).
+_MAX_REFETCH = 1000
+
+
+@DATASETS.register_module()
+class IncrementalDataset(Dataset):
+    """The images of a step, with the labels of that step.
+
+    Which images belong to the step is the protocol's decision, made from the
+    classes that occur in the full masks. Labels are mapped by one table after
+    the crop. What a transform fills with 255 (``Pad``, ``RandomRotate``) before
+    that is void like any other, so a policy that trains void as background
+    makes it background; what the data preprocessor pads stays 255.
+
+    A sample asked for by a :class:`SampleKey` draws its augmentation from
+    (seed, step, position), so it does not depend on the number of workers or
+    ranks, or on whether training was resumed. Asked for by a plain index, a
+    test sample is drawn from (seed, step, index); a training sample uses the
+    random state as it stands, as in MMSegmentation. (The latter is a choice:
+    augmenting an image alike in every epoch would be worse.)
+
+    Args:
+        dataset: Config of any MMSegmentation dataset, ``ConcatDataset`` and
+            ``RepeatDataset`` included, or several to pool. Images that occur
+            several times count as often in training, and once in a test.
+        protocol: The ``protocol`` of the config, or a built one.
+        step: Which step, from 0.
+        split: ``'train'`` or ``'test'``.
+        seed: Of the augmentation; not negative.
+        cache_dirs: Where the class index may be kept if the data's own folder
+            cannot be written.
+        pipeline: The transforms. None: those of (the first) ``dataset``.
+        skip_empty: Whether a step without images is a dataset of length 0
+            rather than an error.
+
+    Raises:
+        InputError: Something in the arguments or the files is wrong. Lists and
+            masks are read when the first sample, the length or
+            :meth:`full_init` is asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetConfig | Sequence[DatasetConfig],
+        protocol: Mapping[str, Any] | protocols.Protocol,
+        step: int,
+        split: str,
+        seed: int = 0,
+        cache_dirs: Sequence[str | os.PathLike[str]] = (),
+        pipeline: Sequence[Any] | None = None,
+        skip_empty: bool = False,
+    ) -> None:
+        if split not in _SPLITS:
+            raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
+        if seed < 0:
+            raise InputError(f'the seed of the data must not be negative, but is {seed}')
+        sources = open_sources(dataset)
+        first = sources[0]
+        if isinstance(protocol, Mapping):
+            protocol = protocols.build_protocol(
+                protocol, first.classes or None, first.reduce_zero_label
+            )
+        if not 0 <= step < len(protocol.steps):
+            raise InputError(
+                f'{protocol.name} has the steps 0..{len(protocol.steps) - 1}, not {step}'
+            )
+        self.protocol: protocols.Protocol = protocol
+        self.step, self.split, self.seed = step, split, seed
+        self._config, self._cache_dirs = dataset, tuple(cache_dirs)
+        self._skip_empty = skip_empty
+        self._palette = class_palette(protocol, first.palette, first.reduce_zero_label)
+        table = protocol.train_table(step) if split == 'train' else protocol.test_table(step)
+        transforms = step_pipeline(
+            first.pipeline if pipeline is None else pipeline, table, first.reduce_zero_label
+        )
+        # Built here, in the scope of this package, so that no default scope is needed.
+        self.pipeline = Compose(
+            [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in transforms]
+        )
+        self._loaded = False
+        self._names: list[str] = []
+        self._domains = np.zeros(0, np.int64)
+        self._bytes = np.zeros(0, np.uint8)
+        self._ends = np.zeros(0, np.int64)
+        self._all: tuple[ClassIndex, np.ndarray] | None = None
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Names and colours of the classes seen up to this step, by model id."""
+        seen = self.protocol.steps[self.step].seen
+        names = self.protocol.taxonomy.names
+        return dict(
+            classes=tuple(names[class_id] for class_id in seen),
+            palette=[list(self._palette[class_id]) for class_id in seen],
+        )
+
+    def palette_by_name(self) -> dict[str, list[int]]:
+        """The colour of every class of the protocol's dataset, also of classes not seen yet."""
+        names = self.protocol.taxonomy.names
+        return {name: list(colour) for name, colour in zip(names, self._palette, strict=True)}
+
+    def full_init(self) -> None:
+        """Reads the lists of images and the class index, and selects the step's images.
+
+        Raises:
+            InputError: Files are missing or broken, masks hold unknown ids, or
+                no image belongs to the step.
+        """
+        if self._loaded:
+            return
+        items, index = self._read()
+        chosen = self._select(index, items.times, self.step)
+        if not len(chosen) and not self._may_be_empty:
+            raise InputError(self._empty_message(len(items.names)))
+        self._names = [items.names[row] for row in chosen]
+        self._domains = self.protocol.image_domains(self._names)
+        # One array instead of many objects: workers share it and never copy it
+        # by merely counting references.
+        infos = [pickle.dumps(items.infos[row]) for row in chosen]
+        self._ends = np.cumsum([len(info) for info in infos], dtype=np.int64)
+        self._bytes = np.frombuffer(b''.join(infos), np.uint8)
+        self._loaded = True
+
+    @property
+    def _may_be_empty(self) -> bool:
+        untrained = self.split == 'train' and not self.protocol.trains(self.step)
+        return self._skip_empty or untrained
+
+    def _read(self) -> tuple[Items, ClassIndex]:
+        sources = open_sources(self._config)
+        items = read_items(sources)
+        index = index_items(sources, items, self._cache_dirs)
+        masks = [mask for _, mask in items.paths]
+        check_mask_ids(index, masks, self.protocol.known_mask_ids(), self.protocol.name)
+        return items, index
+
+    def _select(self, index: ClassIndex, times: np.ndarray, step: int) -> np.ndarray:
+        pick = self.protocol.train_images if self.split == 'train' else self.protocol.test_images
+        chosen = np.asarray(pick(step, index.presence, index.names), np.int64)
+        return np.repeat(chosen, times[chosen]) if self.split == 'train' else chosen
+
+    def _empty_message(self, total: int) -> str:
+        step = self.protocol.steps[self.step]
+        names = self.protocol.taxonomy.names
+        if step.domains and self.split == 'train':
+            wanted = f'is of {", ".join(step.domains)}'
+        else:
+            classes = step.new if self.split == 'train' else step.seen
+            wanted = f'shows {", ".join(names[class_id] for class_id in classes)}'
+        kind = 'training' if self.split == 'train' else 'test'
+        setting = self.protocol.setting
+        return (
+            f'step {self.step} of {self.protocol.name} ({setting}) has no {kind} image: none of '
+            f'the {total} images that the setting allows {wanted}. Set skip_empty_steps=True to '
+            'pass over such steps, or choose another setting, class order or list of images.'
+        )
+
+    def images_of_step(self, step: int | None = None) -> list[str]:
+        """Names of the images of a step, in this view's split.
+
+        Args:
+            step: Which step; None: this view's own.
+
+        Returns:
+            The names, as often as the images count; empty where there are none.
+
+        Raises:
+            InputError: Files are missing or broken, or masks hold unknown ids.
+        """
+        if step is None or (step == self.step and self._loaded):
+            return self.image_names
+        if self._all is None:
+            items, index = self._read()
+            self._all = index, items.times
+        index, times = self._all
+        return [index.names[row] for row in self._select(index, times, step)]
+
+    @property
+    def image_names(self) -> list[str]:
+        """Names of this step's images, in the order of their indices."""
+        self.full_init()
+        return list(self._names)
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """What the pipeline starts from: paths of image and mask, and ``sample_idx``.
+
+        Args:
+            index: Which image; negative numbers count from the end.
+
+        Raises:
+            IndexError: There is no such image.
+        """
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f'image {index} of {count}')
+        index %= count
+        start = int(self._ends[index - 1]) if index else 0
+        info = pickle.loads(self._bytes[start : int(self._ends[index])].tobytes())
+        info['sample_idx'] = index
+        return info
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self._ends)
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """Loads and augments an image.
+
+        Args:
+            key: The image, or image and position in the training stream.
+
+        Returns:
+            What ``PackSegInputs`` made. The meta information of the data sample
+            has ``cil_domain`` besides: the step whose domain the image is of
+            (0 where classes are what comes step by step).
+        """
+        if isinstance(key, SampleKey):
+            index, position = key
+        elif self.split == 'test':
+            index, position = key, key % max(1, len(self))
+        else:
+            return self._load(int(key))
+        with seeded(self.seed, self.step, int(position)):
+            return self._load(int(index))
+
+    def _load(self, index: int) -> dict[str, Any]:
+        for _ in range(_MAX_REFETCH):
+            packed = self.pipeline(self.get_data_info(index))
+            if packed is not None:
+                samples = packed['data_samples']
+                for sample in samples if isinstance(samples, list) else [samples]:
+                    sample.set_metainfo(dict(cil_domain=int(self._domains[index])))
+                return packed
+            if self.split == 'test':
+                break
+            index = int(np.random.randint(len(self)))
+        raise InputError(
+            f'the pipeline of the {self.split} split returns nothing for '
+            f'{self.get_data_info(index)["img_path"]}; check its transforms'
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers need the chosen images, not the index of all.
+        return {**self.__dict__, '_all': None}
+
+
+def class_palette(
+    protocol: protocols.Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
+) -> list[list[int]]:
+    """The colour of every class of a taxonomy.
+
+    Args:
+        protocol: Its taxonomy tells the mask ids.
+        palette: The dataset's colours, RGB in 0..255, by the dataset's own class.
+        reduce_zero_label: Whether the dataset's class i has the mask id i + 1.
+
+    Returns:
+        One colour a class; black for a background that is none of the
+        dataset's classes.
+    """
+    colours = []
+    for mask_id in protocol.taxonomy.mask_ids:
+        own = -1 if mask_id is None else mask_id - int(reduce_zero_label)
+        colours.append(list(palette[own]) if 0 <= own < len(palette) else [0, 0, 0])
+    return colours
