@@ -1,0 +1,30 @@
+"""Protocols: which classes or domains come when, and what that does to data and labels.
+
+Pure Python and NumPy: neither torch nor MMSegmentation is imported.
+"""
+
+from mmseg_cil.protocols.base import SETTINGS, Protocol, Step
+from mmseg_cil.protocols.build import COUNTED, NAMED, build_protocol
+from mmseg_cil.protocols.by_class import ClassProtocol
+from mmseg_cil.protocols.by_domain import CityProtocol, Domain, DomainProtocol
+from mmseg_cil.protocols.policy import PRESETS, Policy
+from mmseg_cil.protocols.taxonomy import DATASETS, IGNORE, Taxonomy, known_taxonomy
+
+__all__ = [
+    'COUNTED',
+    'DATASETS',
+    'IGNORE',
+    'NAMED',
+    'PRESETS',
+    'SETTINGS',
+    'CityProtocol',
+    'ClassProtocol',
+    'Domain',
+    'DomainProtocol',
+    'Policy',
+    'Protocol',
+    'Step',
+    'Taxonomy',
+    'build_protocol',
+    'known_taxonomy',
+]

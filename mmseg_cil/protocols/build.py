@@ -1,0 +1,333 @@
+"""From the ``protocol`` of a config to a protocol."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.base import Protocol
+from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
+from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
+from mmseg_cil.protocols.policy import Policy
+from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy
+
+NAMED = (
+    'voc_11-5', 'voc_11-1', 'voc_1-1', 'voc_19-1', 'voc_15-5', 'voc_15-1', 'voc_10-1',
+    'voc_10-5', 'voc_5-3', 'voc_2-1', 'voc_2-2', 'voc_joint',
+    'ade20k_100-50', 'ade20k_100-10', 'ade20k_100-5', 'ade20k_50-50', 'ade20k_joint',
+    'cityscapes_14-1', 'cityscapes_10-1', 'cityscapes_13-6', 'cityscapes_10-9',
+    'cityscapes_joint', 'cityscapes_domain_11-5', 'cityscapes_domain_11-1',
+    'cityscapes_domain_1-1', 'cityscapes_domain_joint',
+)  # fmt: skip
+"""Names in common use; any other ``X-Y`` that fits the dataset works too."""
+
+COUNTED = ('11-5', '11-1', '1-1')
+"""The sizes that on VOC count the background among the 21 classes."""
+
+_KEYS = (
+    'name', 'dataset', 'setting', 'preset', 'policy', 'class_order', 'counting', 'background',
+    'split', 'steps', 'domains', 'domain_steps', 'strict',
+)  # fmt: skip
+_NAME = re.compile(r'(?P<family>.+)_(?:(?P<first>\d+)-(?P<later>\d+)|(?P<joint>joint))')
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The settings of a ``protocol = dict(...)`` and what the dataset says."""
+
+    cfg: Mapping[str, Any]
+    name: str
+    setting: str
+    policy: Policy
+    classes: Sequence[str] | None
+    reduce_zero_label: bool
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self.cfg.get(key)
+        return default if value is None else value
+
+    def refuse(self, keys: Sequence[str], why: str) -> None:
+        given = [key for key in keys if self.cfg.get(key) is not None]
+        if given:
+            raise InputError(f'protocol {self.name!r}: {given[0]} {why}; take it out.')
+
+    def taxonomy(self, dataset: str, domain: bool = False) -> Taxonomy:
+        background = self.get('background', 'auto')
+        if dataset in DATASETS:
+            if dataset == 'voc' and self.reduce_zero_label:
+                raise InputError(
+                    f'protocol {self.name!r}: VOC masks hold the background as 0, but the '
+                    'dataset sets reduce_zero_label=True; set it to False.'
+                )
+            known = known_taxonomy(dataset, background, domain)
+            return known if self.classes is None else known.with_names(self.classes)
+        if self.classes is None:
+            raise InputError(
+                f'protocol {self.name!r}: the classes of the dataset {dataset!r} are not known '
+                f'here; known are {", ".join(DATASETS)}. Give the classes of your dataset '
+                '(a config has them from its dataset).'
+            )
+        return Taxonomy.from_classes(
+            dataset, self.classes, self.reduce_zero_label, background, domain
+        )
+
+
+def build_protocol(
+    cfg: Mapping[str, Any],
+    classes: Sequence[str] | None = None,
+    reduce_zero_label: bool = False,
+) -> Protocol:
+    """The protocol that a config asks for.
+
+    Args:
+        cfg: With these keys, of which only ``name`` is always needed:
+
+            - ``name``: a named protocol (``voc_X-Y``, ``ade20k_X-Y``,
+              ``cityscapes_X-Y``, ``cityscapes_domain_X-Y``, ``..._joint``), or
+              any word for one that is listed. ``X-Y`` are X foreground classes
+              first, then Y a step; only ``voc_11-5``, ``voc_11-1`` and
+              ``voc_1-1`` count the background among the X.
+            - ``steps``: classes by step, by name or class id, over ``dataset``.
+              A background that is not listed joins step 0. Classes that no
+              step lists never come: they are background to the end.
+            - ``domains``: ``dict(name=..., pattern=...)`` or ``dict(name=...,
+              list_file=...)`` each, with ``domain_steps``, the domains by step
+              (default: one a step). ``strict=False`` leaves out images of no
+              domain.
+            - ``dataset``: ``voc``, ``ade20k``, ``cityscapes`` or, for an
+              own one, any word. With an own one ``WORD_X-Y`` and ``WORD_joint``
+              are names too.
+            - ``setting``: ``overlapped`` (default), ``disjoint``, ``sequential``.
+              Protocols by domain keep every label, whatever it says.
+            - ``preset`` and ``policy``: see :class:`Policy`.
+            - ``class_order``: all classes (names or class ids) in order, or
+              ``dict(seed=n)``: NumPy's ``RandomState(n).permutation`` of the
+              foreground. The background stays first.
+            - ``counting``: ``'background'`` or ``'foreground'``: reads ``X-Y``
+              so, whatever the name.
+            - ``background``: see :meth:`Taxonomy.from_classes`.
+            - ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
+        classes: The classes of the dataset class (``METAINFO``).
+        reduce_zero_label: What the dataset class sets.
+
+    Raises:
+        InputError: Anything above is wrong; the message says what and where.
+    """
+    if not isinstance(cfg, Mapping) or not isinstance(cfg.get('name'), str):
+        raise InputError(
+            "the config's protocol must be a dict with a name, as in "
+            "protocol = dict(name='voc_15-1', setting='overlapped')."
+        )
+    name = cfg['name']
+    for key in cfg:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, 1)
+            hint = f'; did you mean {near[0]!r}?' if near else ''
+            raise InputError(
+                f'protocol {name!r} has no setting {key!r}{hint} There are {", ".join(_KEYS)}.'
+            )
+    matched = _NAME.fullmatch(name)
+    family = matched['family'] if matched else ''
+    dataset = cfg.get('dataset') or family.removesuffix('_domain')
+    changes = cfg.get('policy') or {}
+    if not isinstance(changes, Mapping):
+        raise InputError(f'protocol {name!r}: policy must be a dict of choices.')
+    policy = Policy.preset(cfg.get('preset') or 'default', dataset, **changes)
+    setting = cfg.get('setting') or 'overlapped'
+    request = _Request(cfg, name, setting, policy, classes, reduce_zero_label)
+    if cfg.get('steps') is not None and cfg.get('domains') is not None:
+        raise InputError(f'protocol {name!r}: give steps (of classes) or domains, not both.')
+    if cfg.get('steps') is not None:
+        return _listed_classes(request)
+    if cfg.get('domains') is not None:
+        return _listed_domains(request)
+    if matched and family == 'cityscapes_domain':
+        return _cities(request, matched)
+    if matched and (family in DATASETS or (family and family == cfg.get('dataset'))):
+        return _sized_classes(request, family, matched)
+    _unknown(name)
+
+
+def _unknown(name: str) -> NoReturn:
+    families = [f'{dataset}_X-Y' for dataset in (*DATASETS, 'cityscapes_domain')]
+    near = difflib.get_close_matches(name, NAMED, 3, 0.5)
+    hint = f' Near to it: {", ".join(near)}.' if near else ''
+    raise InputError(
+        f'unknown protocol {name!r}.{hint} There are {", ".join(families)} (as in voc_15-1) and '
+        'DATASET_joint; for an own one give steps=[[class, ...], ...] or domains=[dict(name=..., '
+        'pattern=...), ...], or name it WORD_X-Y with dataset=WORD.'
+    )
+
+
+def _sized_classes(request: _Request, family: str, matched: re.Match[str]) -> ClassProtocol:
+    why = 'belongs to another kind of protocol'
+    request.refuse(('split', 'domain_steps', 'strict'), why)
+    if request.get('dataset', family) != family:
+        raise InputError(
+            f'protocol {request.name!r} is for the dataset {family!r}, but the config says '
+            f'dataset={request.cfg["dataset"]!r}; make them the same.'
+        )
+    # Joint training has no unknown classes, so on Cityscapes there is nothing to add.
+    joint_without = bool(matched['joint']) and family == 'cityscapes'
+    taxonomy = request.taxonomy(family, domain=joint_without)
+    order = _class_order(request, taxonomy)
+    if matched['joint']:
+        new = [order]
+    else:
+        new = _cut(request, taxonomy, order, matched)
+    return ClassProtocol(
+        request.name,
+        taxonomy,
+        class_steps(new, len(taxonomy.names)),
+        request.policy,
+        request.setting,
+    )
+
+
+def _cut(
+    request: _Request, taxonomy: Taxonomy, order: list[int], matched: re.Match[str]
+) -> list[list[int]]:
+    """The ordered classes, cut into steps of X and Y."""
+    first, later = int(matched['first']), int(matched['later'])
+    size = f'{first}-{later}'
+    counting = request.get('counting')
+    if counting not in (None, 'background', 'foreground'):
+        raise InputError(
+            f'protocol {request.name!r}: counting={counting!r} is unknown; '
+            "use 'background' or 'foreground'."
+        )
+    counted = counting == 'background' or (
+        counting is None and matched['family'] == 'voc' and size in COUNTED
+    )
+    background = int(taxonomy.has_background)
+    start = first if counted else first + background
+    total = len(order)
+    if first < 1 or later < 1 or start >= total:
+        most = total - 1 - (0 if counted else background)
+        raise InputError(
+            f'protocol {request.name!r}: {size} does not fit the {total} classes of '
+            f'{taxonomy.dataset!r} ({"with" if background else "without"} background): X must '
+            f'be from 1 to {most} and Y at least 1. For all classes in one step use '
+            f'{matched["family"]}_joint.'
+        )
+    return [order[:start], *(order[i : i + later] for i in range(start, total, later))]
+
+
+def _class_order(request: _Request, taxonomy: Taxonomy) -> list[int]:
+    """All class ids in the order they come, the background first."""
+    first = [0] if taxonomy.has_background else []
+    order = request.get('class_order')
+    if order is None:
+        return [*first, *taxonomy.foreground]
+    where = f'protocol {request.name!r}: class_order'
+    if isinstance(order, Mapping):
+        seed = order.get('seed')
+        if set(order) != {'seed'} or isinstance(seed, bool) or not isinstance(seed, int):
+            raise InputError(f'{where} must be a list of classes or dict(seed=NUMBER).')
+        if not 0 <= seed < 2**32:
+            raise InputError(f'{where}: the seed must be from 0 to 2**32 - 1, not {seed}.')
+        shuffled = np.random.RandomState(seed).permutation(taxonomy.foreground)
+        return [*first, *(int(c) for c in shuffled)]
+    ids = [_class_id(taxonomy, c, where) for c in _as_list(order, where)]
+    if first and 0 in ids and ids[0] != 0:
+        raise InputError(f'{where}: the background must come first, or be left out.')
+    ids = ids if not first or ids[:1] == [0] else [0, *ids]
+    twice = sorted({c for c in ids if ids.count(c) > 1})
+    if twice:
+        raise InputError(f'{where}: {_names(taxonomy, twice)} listed twice; list each class once.')
+    missing = [c for c in range(len(taxonomy.names)) if c not in ids]
+    if missing:
+        raise InputError(
+            f'{where}: {_names(taxonomy, missing)} missing; list every class once (to leave '
+            'classes out for good, list the classes of each step in steps).'
+        )
+    return ids
+
+
+def _listed_classes(request: _Request) -> ClassProtocol:
+    why = 'does not go with steps that list their classes'
+    request.refuse(('class_order', 'counting', 'split', 'domain_steps', 'strict'), why)
+    taxonomy = request.taxonomy(request.get('dataset', 'dataset'))
+    where = f'protocol {request.name!r}'
+    new = []
+    for index, listed in enumerate(_as_list(request.cfg['steps'], f'{where}: steps')):
+        here = f'{where}: step {index}'
+        new.append([_class_id(taxonomy, c, here) for c in _as_list(listed, here)])
+    if taxonomy.has_background and new and new[0]:
+        if all(0 not in step for step in new):
+            new[0].insert(0, 0)
+        elif 0 in new[0]:
+            # Wherever it is listed in step 0, it is output 0.
+            new[0].sort(key=bool)
+    return ClassProtocol(
+        request.name,
+        taxonomy,
+        class_steps(new, len(taxonomy.names)),
+        request.policy,
+        request.setting,
+    )
+
+
+def _listed_domains(request: _Request) -> Protocol:
+    request.refuse(('class_order', 'counting', 'split'), 'does not go with domains')
+    return listed_domains(
+        request.name,
+        request.taxonomy(request.get('dataset', 'dataset'), domain=True),
+        request.policy,
+        request.cfg['domains'],
+        request.get('domain_steps'),
+        request.get('strict', True),
+    )
+
+
+def _cities(request: _Request, matched: re.Match[str]) -> Protocol:
+    why = 'does not go with a protocol by city'
+    request.refuse(('class_order', 'counting', 'domain_steps', 'strict'), why)
+    if request.get('dataset', 'cityscapes') != 'cityscapes':
+        raise InputError(f'protocol {request.name!r} is for Cityscapes; take dataset out.')
+    split = request.get('split', 'clean')
+    if split not in CITY_SPLITS:
+        raise InputError(
+            f'protocol {request.name!r}: split={split!r} is unknown; '
+            f'use {" or ".join(map(repr, CITY_SPLITS))}.'
+        )
+    sizes = None if matched['joint'] else (int(matched['first']), int(matched['later']))
+    taxonomy = request.taxonomy('cityscapes', domain=True)
+    return city_protocol(request.name, taxonomy, request.policy, sizes, split)
+
+
+def _as_list(value: Any, where: str) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f'{where} must be a list, not {value!r}.')
+    return list(value)
+
+
+def _class_id(taxonomy: Taxonomy, value: Any, where: str) -> int:
+    """The class id of a name or an id."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value < len(taxonomy.names):
+            return value
+        raise InputError(
+            f'{where}: there is no class {value}; the ids of {taxonomy.dataset!r} are 0 to '
+            f'{len(taxonomy.names) - 1}.'
+        )
+    plain = [name.strip() for name in taxonomy.names]
+    text = str(value).strip()
+    if text in plain:
+        return plain.index(text)
+    near = difflib.get_close_matches(text, plain, 3)
+    hint = f'; did you mean {" or ".join(near)}?' if near else ''
+    listed = ', '.join(plain[:30]) + (', ...' if len(plain) > 30 else '')
+    raise InputError(
+        f'{where}: {taxonomy.dataset!r} has no class {text!r}{hint} It has {listed}.'
+    )
+
+
+def _names(taxonomy: Taxonomy, classes: Sequence[int]) -> str:
+    return ', '.join(taxonomy.names[c].strip() for c in classes)

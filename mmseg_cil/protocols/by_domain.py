@@ -1,0 +1,364 @@
+"""Protocols in which each step adds domains (cities, seasons, ...) to fixed classes."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import cities, tables
+from mmseg_cil.protocols.base import Protocol, Step
+from mmseg_cil.protocols.policy import Policy
+from mmseg_cil.protocols.selection import Indices
+from mmseg_cil.protocols.tables import Table
+from mmseg_cil.protocols.taxonomy import Taxonomy
+
+CITY_SPLITS = ('clean', 'legacy')
+
+
+def domain_steps(classes: int, domains: Sequence[Sequence[str]]) -> tuple[Step, ...]:
+    """Steps of which the first brings all classes and each its domains.
+
+    Args:
+        classes: The number of classes.
+        domains: Names of the domains by step.
+    """
+    everything = tuple(range(classes))
+    return tuple(
+        Step(k, everything if k else (), () if k else everything, (), tuple(names))
+        for k, names in enumerate(domains)
+    )
+
+
+@dataclass(frozen=True)
+class _DomainProtocol(Protocol):
+    """What the protocols by domain share: no label is ever hidden."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f'protocol {self.name!r}'
+        if not self.steps:
+            raise InputError(f'{where} has no steps; list at least one domain.')
+        came: set[str] = set()
+        for step in self.steps:
+            if not step.domains:
+                raise InputError(
+                    f'{where}: step {step.index} adds no domain; give it one or leave it out.'
+                )
+            for domain in step.domains:
+                if domain in came:
+                    raise InputError(f'{where}: the domain {domain!r} comes twice; list it once.')
+                came.add(domain)
+
+    @property
+    def kind(self) -> str:
+        """``'domain'``."""
+        return 'domain'
+
+    @property
+    def old_labels_hidden(self) -> bool:
+        """False: every class keeps its label at every step."""
+        return False
+
+    def trains(self, step_index: int) -> bool:
+        """True: each step has images of all classes to learn from."""
+        self.step(step_index)
+        return True
+
+    def train_table(self, step_index: int) -> Table:
+        """uint8 (256,): the training label (model id or 255) by mask id."""
+        seen = self.step(step_index).seen
+        return tables.table_for_training(self.taxonomy, self.policy, seen, seen)
+
+    def class_steps(self, step_index: int) -> tuple[int, ...]:
+        """Zeros: all classes come with step 0."""
+        return (0,) * len(self.step(step_index).seen)
+
+    def spellings(self) -> dict[str, str]:
+        """Empty: domains have no background to count."""
+        return {}
+
+    def _domains_until(self, step_index: int) -> list[str]:
+        self.step(step_index)
+        return [d for step in self.steps[: step_index + 1] for d in step.domains]
+
+    def _step_of_domain(self) -> dict[str, int]:
+        return {d: step.index for step in self.steps for d in step.domains}
+
+
+@dataclass(frozen=True)
+class CityProtocol(_DomainProtocol):
+    """Cityscapes by city: 21 cities, 19 classes, train and val pooled.
+
+    Attributes:
+        split: ``'clean'``: every image is for training or for test once and
+            for all (:func:`mmseg_cil.protocols.cities.clean_split`).
+            ``'legacy'``: as the published tables were made; about seven of ten
+            final test images were trained on
+            (:func:`mmseg_cil.protocols.cities.legacy_split`).
+    """
+
+    split: str = 'clean'
+
+    @property
+    def pools_splits(self) -> bool:
+        """True: both splits come from the train and val lists together."""
+        return True
+
+    def train_images(
+        self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
+    ) -> Indices:
+        """The images a step trains on, of the cities it adds.
+
+        ``presence`` does not matter. ``legacy`` gives them in the order of the
+        official shuffle, ``clean`` in that of the official list.
+        """
+        return self._split(names, self.step(step_index).domains)[0]
+
+    def test_images(
+        self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
+    ) -> Indices:
+        """The images a step is tested on, of all cities so far."""
+        return self._split(names, self._domains_until(step_index))[1]
+
+    def image_domains(self, names: Sequence[str]) -> Indices:
+        """The step that introduces each image's city."""
+        steps = self._step_of_domain()
+        return np.array([steps.get(c, -1) for c in cities.cities_of(names)], np.int64)
+
+    def _split(self, names: Sequence[str], chosen: Sequence[str]) -> tuple[Indices, Indices]:
+        rule = cities.legacy_split if self.split == 'legacy' else cities.clean_split
+        return rule(names, chosen)
+
+    def _details(self) -> dict[str, Any]:
+        return {'split': self.split}
+
+
+def city_protocol(
+    name: str, taxonomy: Taxonomy, policy: Policy, sizes: tuple[int, int] | None, split: str
+) -> CityProtocol:
+    """Cityscapes by city in the official order of the cities.
+
+    Args:
+        name: What the config calls it.
+        taxonomy: 19 classes without background.
+        policy: The choices papers differ in.
+        sizes: Cities in step 0 and in each later step; ``None``: all at once.
+        split: ``'clean'`` or ``'legacy'``.
+
+    Raises:
+        InputError: The sizes do not fit 21 cities.
+    """
+    every = list(cities.CITIES)
+    first, later = sizes or (len(every), 1)
+    if first < 1 or later < 1 or (sizes and first >= len(every)):
+        raise InputError(
+            f'protocol {name!r}: {first}-{later} does not fit the {len(every)} cities: X must be '
+            f'from 1 to {len(every) - 1} and Y at least 1. For all cities in one step use '
+            'cityscapes_domain_joint.'
+        )
+    groups = [every[:first], *(every[i : i + later] for i in range(first, len(every), later))]
+    steps = domain_steps(len(taxonomy.names), groups)
+    return CityProtocol(name, taxonomy, steps, policy, 'sequential', split)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images that belong together.
+
+    Attributes:
+        name: Its name.
+        patterns: Shell patterns of image names.
+        images: Image names listed in a file (without suffix).
+    """
+
+    name: str
+    patterns: tuple[str, ...] = ()
+    images: frozenset[str] = frozenset()
+
+    def __contains__(self, image: object) -> bool:
+        """Whether an image belongs to it, by its name or by the end of its path.
+
+        As with ``pathlib``'s ``match``, ``aachen/*`` fits
+        ``train/aachen/aachen_000000``: whole folders may be left out in front.
+        """
+        parts = str(image).split('/')
+        ends = ['/'.join(parts[i:]) for i in range(len(parts))]
+        if any(end in self.images for end in ends):
+            return True
+        return any(fnmatch.fnmatchcase(end, p) for p in self.patterns for end in ends)
+
+    def digest(self) -> dict[str, Any]:
+        """What identifies its images, short also where a file lists thousands."""
+        listed = hashlib.sha256('\n'.join(sorted(self.images)).encode('utf-8')).hexdigest()
+        return {
+            'name': self.name,
+            'patterns': list(self.patterns),
+            'listed': len(self.images),
+            'listed_sha256': listed,
+        }
+
+
+@dataclass(frozen=True)
+class DomainProtocol(_DomainProtocol):
+    """Domains given by the user, over any dataset.
+
+    Training images are drawn from the dataset's training list, test images
+    from its validation list.
+
+    Attributes:
+        domains: What belongs to each.
+        strict: An image of no domain is an error; otherwise it is left out.
+    """
+
+    domains: tuple[Domain, ...] = ()
+    strict: bool = True
+
+    def train_images(
+        self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
+    ) -> Indices:
+        """The images of the domains a step adds; ``presence`` does not matter."""
+        self.step(step_index)
+        return np.flatnonzero(self.image_domains(names) == step_index)
+
+    def test_images(
+        self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
+    ) -> Indices:
+        """The images of all domains so far."""
+        self.step(step_index)
+        steps = self.image_domains(names)
+        return np.flatnonzero((steps >= 0) & (steps <= step_index))
+
+    def image_domains(self, names: Sequence[str]) -> Indices:
+        """The step that introduces each image's domain; -1: none.
+
+        Raises:
+            InputError: An image is in two domains, or in none while ``strict``.
+        """
+        steps = self._step_of_domain()
+        found = np.full(len(names), -1, np.int64)
+        for i, image in enumerate(names):
+            inside = [domain.name for domain in self.domains if image in domain]
+            if len(inside) > 1:
+                raise InputError(
+                    f'protocol {self.name!r}: the image {image!r} is in two domains, '
+                    f'{inside[0]!r} and {inside[1]!r}; make their patterns or lists exclude '
+                    'each other.'
+                )
+            if not inside and self.strict:
+                raise InputError(
+                    f'protocol {self.name!r}: the image {image!r} is in no domain; extend a '
+                    'pattern or a list, or set strict=False to leave such images out.'
+                )
+            if inside:
+                found[i] = steps.get(inside[0], -1)
+        return found
+
+    def _details(self) -> dict[str, Any]:
+        digests = [domain.digest() for domain in self.domains]
+        return {'domains': digests, 'strict': self.strict}
+
+
+def listed_domains(
+    name: str,
+    taxonomy: Taxonomy,
+    policy: Policy,
+    domains: Sequence[Mapping[str, Any]],
+    steps: Sequence[Sequence[str]] | None,
+    strict: bool,
+) -> DomainProtocol:
+    """A protocol over domains that the user gives.
+
+    Args:
+        name: What the config calls it.
+        taxonomy: The classes.
+        policy: The choices papers differ in.
+        domains: ``dict(name=..., pattern=str or list)`` or ``dict(name=...,
+            list_file=path)`` each.
+        steps: Names of domains by step; ``None``: one domain a step.
+        strict: See :class:`DomainProtocol`.
+
+    Raises:
+        InputError: A domain is not well described, or a step names an unknown
+            one.
+    """
+    where = f'protocol {name!r}'
+    if isinstance(domains, str | Mapping) or not isinstance(domains, Sequence) or not domains:
+        raise InputError(
+            f"{where}: domains must be a list such as [dict(name='day', pattern='day/*'), ...]."
+        )
+    read = tuple(_domain(entry, f'{where}: domain {i}') for i, entry in enumerate(domains))
+    names = [domain.name for domain in read]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(f'{where}: two domains are called {twice[0]!r}; rename one.')
+    groups = [[n] for n in names] if steps is None else [list(_list_of(s, where)) for s in steps]
+    for index, group in enumerate(groups):
+        for domain in group:
+            if domain not in names:
+                raise InputError(
+                    f'{where}: step {index} of domain_steps names the domain {domain!r}, which '
+                    f'is not among {", ".join(names)}.'
+                )
+    if not isinstance(strict, bool):
+        raise InputError(f'{where}: strict must be True or False, not {strict!r}.')
+    return DomainProtocol(
+        name,
+        taxonomy,
+        domain_steps(len(taxonomy.names), groups),
+        policy,
+        'sequential',
+        read,
+        strict,
+    )
+
+
+def _list_of(value: Any, where: str) -> Sequence[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InputError(f'{where}: each of domain_steps must be a list of names, not {value!r}.')
+    return value
+
+
+def _domain(entry: Any, where: str) -> Domain:
+    usage = "write dict(name='day', pattern='day/*') or dict(name='day', list_file='day.txt')"
+    if not isinstance(entry, Mapping) or not isinstance(entry.get('name'), str):
+        raise InputError(f'{where} has no name; {usage}.')
+    where = f'{where} ({entry["name"]!r})'
+    extra = sorted(set(entry) - {'name', 'pattern', 'list_file'})
+    if extra or ('pattern' in entry) == ('list_file' in entry):
+        raise InputError(f'{where} needs a name and either a pattern or a list_file; {usage}.')
+    if 'list_file' in entry:
+        return Domain(entry['name'], images=_read_list(entry['list_file'], where))
+    given = entry['pattern']
+    patterns = (given,) if isinstance(given, str) else tuple(given)
+    if not patterns or not all(isinstance(p, str) and p for p in patterns):
+        raise InputError(f'{where}: pattern must be a shell pattern or a list of them.')
+    return Domain(entry['name'], patterns)
+
+
+def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:
+    """The image names of a list file, one a line, without suffix."""
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'{where}: cannot read the list file {path}: {error}.') from error
+    names = [line.strip().replace('\\', '/') for line in lines]
+    listed = frozenset(_without_suffix(n.removeprefix('./')) for n in names if n)
+    if not listed:
+        raise InputError(f'{where}: the list file {path} names no image.')
+    return listed
+
+
+def _without_suffix(name: str) -> str:
+    # Only image suffixes: a dot may be part of the name.
+    suffix = PurePosixPath(name).suffix.lower()
+    known = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+    return name[: -len(suffix)] if suffix in known else name

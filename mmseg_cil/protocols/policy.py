@@ -1,0 +1,123 @@
+"""What published protocols differ in, one named choice each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mmseg_cil.errors import InputError
+
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    'void_train': ('ignore', 'background'),
+    'void_test': ('ignore', 'background'),
+    'background_train': ('keep', 'ignore'),
+    'background_test': ('keep', 'ignore'),
+    'unseen_test': ('background', 'ignore'),
+    'unknown': ('ignore', 'unseen'),
+    'test_images': ('seen', 'all'),
+    'old': ('previous', 'base'),
+    'background_in_means': (True, False),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The choices that make figures of different papers differ.
+
+    Attributes:
+        void_train: Void pixels in training are ``'ignore'``\\ d or trained as
+            ``'background'``.
+        void_test: The same at test.
+        background_train: Background in training is learnt (``'keep'``) or
+            ignored. It includes, where the setting hides them, the old
+            and future classes.
+        background_test: True background at test counts or is ignored.
+        unseen_test: Classes not seen yet are background at test, or ignored.
+        unknown: What the label tables hold for mask ids that no class and no
+            void id has. Masks with such ids are refused before training, so
+            this matters only to those who use the tables alone: ``'unseen'``
+            treats them as a class that never comes, as MiB and PLOP do.
+        test_images: At test only images with a foreground class seen so far
+            (all images while there is none), or ``'all'``.
+        old: The "old" classes of a step are those of all ``'previous'`` steps,
+            or the ``'base'`` ones of step 0.
+        background_in_means: Whether the background counts in the mean IoUs.
+    """
+
+    void_train: str = 'ignore'
+    void_test: str = 'ignore'
+    background_train: str = 'keep'
+    background_test: str = 'keep'
+    unseen_test: str = 'background'
+    unknown: str = 'ignore'
+    test_images: str = 'seen'
+    old: str = 'previous'
+    background_in_means: bool = True
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(
+                    f'protocol policy: {name}={value!r} is unknown; '
+                    f'use one of {", ".join(map(repr, choices))}.'
+                )
+
+    @classmethod
+    def preset(cls, name: str, dataset: str = '', **changes: Any) -> Policy:
+        """A named set of choices, with changes.
+
+        ``'mib'`` and ``'plop'`` follow the label maps in ``dataset/voc.py`` and
+        ``dataset/ade.py`` of fcdl94/MiB and arthurdouillard/CVPR2021_PLOP. MiB
+        trains void as background and ignores unseen classes at test; on ADE20K
+        it ignores the background at test too. PLOP ignores void, tests unseen
+        classes as background, and on ADE20K, whose masks have no void, would
+        take 255 for background. That both report step 0's classes as old is
+        what their tables do (1-15 and 16-20); MiB's leave the background out.
+
+        Args:
+            name: ``'default'``, ``'mib'`` or ``'plop'``.
+            dataset: ``'ade20k'`` selects what the papers do there.
+            **changes: Fields set otherwise than in the preset.
+
+        Raises:
+            InputError: Unknown preset, field or value.
+        """
+        if name not in PRESETS:
+            raise InputError(
+                f'protocol: preset {name!r} is unknown; use one of {", ".join(PRESETS)}.'
+            )
+        known = [field.name for field in fields(cls)]
+        for key in changes:
+            if key not in known:
+                raise InputError(
+                    f'protocol policy: there is no choice {key!r}; there are {", ".join(known)}.'
+                )
+        values = dict(PRESETS[name])
+        if dataset == 'ade20k':
+            values |= _ON_ADE20K.get(name, {})
+        return cls(**(values | changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All choices by name."""
+        return asdict(self)
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    'default': {},
+    'mib': {
+        'void_train': 'background',
+        'unseen_test': 'ignore',
+        'unknown': 'unseen',
+        'old': 'base',
+        'background_in_means': False,
+    },
+    'plop': {'unknown': 'unseen', 'old': 'base'},
+}
+"""What each preset sets otherwise than :class:`Policy`'s defaults."""
+
+_ON_ADE20K: Mapping[str, Mapping[str, Any]] = {
+    'mib': {'background_test': 'ignore'},
+    'plop': {'void_train': 'background', 'void_test': 'background'},
+}

@@ -1,0 +1,108 @@
+"""From the values in a mask to the labels of a step, as tables of 256 entries.
+
+The tables are meant for one indexing operation on a whole mask,
+``table[mask]``; label 255 is left out by losses and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mmseg_cil.protocols.policy import Policy
+from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy
+
+Table = npt.NDArray[np.uint8]
+
+
+def label_table(
+    taxonomy: Taxonomy,
+    seen: Sequence[int],
+    shown: Collection[int],
+    *,
+    background: int,
+    hidden: int,
+    void: int,
+    unknown: int,
+) -> Table:
+    """One table, from what each kind of pixel is to become.
+
+    Args:
+        taxonomy: The classes and their mask ids.
+        seen: Class ids in the order of the network's outputs.
+        shown: Those of them whose pixels get their own label.
+        background: Label of the true background (class id 0, if there is one).
+        hidden: Label of every other class.
+        void: Label of void pixels.
+        unknown: Label of mask ids that the taxonomy does not have.
+
+    Returns:
+        uint8 (256,): label by mask id.
+    """
+    table = np.full(256, unknown, np.uint8)
+    table[list(taxonomy.void_ids)] = void
+    position = {c: i for i, c in enumerate(seen)}
+    for mask_id, class_id in taxonomy.class_of_mask_id().items():
+        if taxonomy.has_background and class_id == 0:
+            table[mask_id] = background
+        else:
+            table[mask_id] = position[class_id] if class_id in shown else hidden
+    return table
+
+
+def table_for_training(
+    taxonomy: Taxonomy, policy: Policy, seen: Sequence[int], labelled: Collection[int]
+) -> Table:
+    """The training labels: classes that are not labelled are background.
+
+    Equals the label maps of MiB and PLOP (``dataset/voc.py``, ``ade.py``)
+    under the presets of these names. Without a background there is no label
+    for what is not labelled, and it is ignored (a design choice: the papers
+    have none such).
+
+    Args:
+        taxonomy: The classes and their mask ids.
+        policy: ``void_train``, ``background_train`` and ``unknown`` are used.
+        seen: Class ids in the order of the network's outputs.
+        labelled: Those of them that keep their label at this step.
+
+    Returns:
+        uint8 (256,): model id or 255 by mask id.
+    """
+    rest = 0 if taxonomy.has_background and policy.background_train == 'keep' else IGNORE
+    return label_table(
+        taxonomy,
+        seen,
+        labelled,
+        background=rest,
+        hidden=rest,
+        void=rest if policy.void_train == 'background' else IGNORE,
+        unknown=rest if policy.unknown == 'unseen' else IGNORE,
+    )
+
+
+def table_for_test(taxonomy: Taxonomy, policy: Policy, seen: Sequence[int]) -> Table:
+    """The labels to test against: all classes seen so far keep their label.
+
+    Args:
+        taxonomy: The classes and their mask ids.
+        policy: ``void_test``, ``background_test``, ``unseen_test`` and
+            ``unknown`` are used.
+        seen: Class ids in the order of the network's outputs.
+
+    Returns:
+        uint8 (256,): model id or 255 by mask id.
+    """
+    rest = 0 if taxonomy.has_background and policy.background_test == 'keep' else IGNORE
+    unseen = rest if policy.unseen_test == 'background' else IGNORE
+    return label_table(
+        taxonomy,
+        seen,
+        seen,
+        background=rest,
+        hidden=unseen,
+        void=rest if policy.void_test == 'background' else IGNORE,
+        unknown=unseen if policy.unknown == 'unseen' else IGNORE,
+    )

@@ -1,0 +1,162 @@
+"""What the values in a dataset's mask files mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import names as _names
+
+BACKGROUNDS = ('auto', 'first', 'added', 'none')
+DATASETS = ('voc', 'ade20k', 'cityscapes')
+"""The datasets whose class names and mask ids this package knows."""
+
+IGNORE = 255
+"""The label that the losses and the metrics leave out."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """The classes of a dataset, as its mask files hold them.
+
+    Three numberings are kept apart. A *mask id* is a value of the mask file,
+    raw, before any ``reduce_zero_label``. A *class id* is an index into
+    ``names``. A *model id*, an output of the network at some step, is not the
+    taxonomy's business (see :class:`~mmseg_cil.protocols.base.Step`).
+
+    Attributes:
+        dataset: ``'voc'``, ``'ade20k'``, ``'cityscapes'`` or the user's name.
+        names: Class names by class id.
+        mask_ids: Mask id by class id. ``None`` is a background that no mask
+            value denotes: it stands for the classes not (or no longer) known.
+        has_background: Whether class id 0 is the background.
+        void_ids: Mask ids of pixels that belong to no class.
+
+    Raises:
+        InputError: Names or mask ids occur twice, are out of range, or do not
+            match in number.
+    """
+
+    dataset: str
+    names: tuple[str, ...]
+    mask_ids: tuple[int | None, ...]
+    has_background: bool
+    void_ids: tuple[int, ...] = (IGNORE,)
+
+    def __post_init__(self) -> None:
+        where = f'classes of {self.dataset!r}'
+        if len(self.names) != len(self.mask_ids):
+            raise InputError(
+                f'{where}: {len(self.names)} names but {len(self.mask_ids)} mask ids; '
+                'give one mask id for each class.'
+            )
+        if not self.foreground:
+            raise InputError(f'{where}: there is no class besides the background.')
+        plain = [name.strip() for name in self.names]
+        twice = sorted({name for name in plain if plain.count(name) > 1})
+        if twice:
+            raise InputError(f'{where}: {", ".join(twice)} named twice; rename one of them.')
+        ids = [i for i in (*self.mask_ids, *self.void_ids) if i is not None]
+        if len(set(ids)) != len(ids) or any(not 0 <= i <= 255 for i in ids):
+            raise InputError(
+                f'{where}: the mask ids must be different numbers from 0 to 255 '
+                f'(at most 255 classes beside the void id {IGNORE}); got {ids}.'
+            )
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Class ids without the background."""
+        return tuple(range(int(self.has_background), len(self.names)))
+
+    def class_of_mask_id(self) -> dict[int, int]:
+        """Class id by mask id; void ids are not in it."""
+        return {m: c for c, m in enumerate(self.mask_ids) if m is not None}
+
+    def with_names(self, classes: Sequence[str]) -> Taxonomy:
+        """The same mask ids under the names that the user's dataset gives.
+
+        Args:
+            classes: As many names as there are foreground classes, or as there
+                are classes.
+
+        Raises:
+            InputError: The number fits neither.
+        """
+        plain = [str(name) for name in classes]
+        if len(plain) == len(self.names):
+            return replace(self, names=tuple(plain))
+        if self.has_background and len(plain) == len(self.names) - 1:
+            return replace(self, names=(self.names[0], *plain))
+        raise InputError(
+            f'the protocol is for the {len(self.names)} classes of {self.dataset!r} '
+            f'({", ".join(self.names[:3])}, ...), but the dataset in the config has '
+            f'{len(plain)} ({", ".join(plain[:3])}, ...); name a protocol of that dataset, or '
+            "list the classes of each step: protocol = dict(name='mine', "
+            "dataset='my_dataset', steps=[[...], [...]])."
+        )
+
+    @classmethod
+    def from_classes(
+        cls,
+        dataset: str,
+        classes: Sequence[str],
+        reduce_zero_label: bool = False,
+        background: str = 'auto',
+        domain: bool = False,
+    ) -> Taxonomy:
+        """The taxonomy of any MMSegmentation dataset.
+
+        Args:
+            dataset: What to call it.
+            classes: ``METAINFO['classes']`` of the dataset class.
+            reduce_zero_label: What the dataset class sets. If so its masks
+                hold 0 for "none of the classes" and the classes from 1 on.
+            background: ``'first'``: the first class is the background;
+                ``'added'``: one is put before the classes (mask id 0 with
+                ``reduce_zero_label``, else no mask id: only classes not known
+                at a step have it); ``'none'``; ``'auto'``: ``'first'`` where
+                the first class is so called, else ``'none'`` for protocols by
+                domain and ``'added'`` for those by class.
+            domain: Whether the protocol is by domain.
+
+        Raises:
+            InputError: ``background`` is none of these, or the classes are
+                wrong (see the class).
+        """
+        if background not in BACKGROUNDS:
+            raise InputError(
+                f'protocol: background={background!r} is unknown; '
+                f'use one of {", ".join(BACKGROUNDS)}.'
+            )
+        labels = [str(name) for name in classes]
+        if not labels:
+            raise InputError(f'dataset {dataset!r} has no classes; its METAINFO must list them.')
+        if background == 'auto':
+            first = labels[0].strip().lower() == 'background'
+            background = 'first' if first else 'none' if domain else 'added'
+        ids: list[int | None] = list(range(reduce_zero_label, len(labels) + reduce_zero_label))
+        void: tuple[int, ...] = (IGNORE,)
+        if background == 'added':
+            labels.insert(0, 'background')
+            ids.insert(0, 0 if reduce_zero_label else None)
+        elif reduce_zero_label:
+            void = (0, IGNORE)
+        return cls(dataset, tuple(labels), tuple(ids), background != 'none', void)
+
+
+def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False) -> Taxonomy:
+    """The taxonomy of a dataset this package knows.
+
+    Args:
+        dataset: One of :data:`DATASETS`. ADE20K gets the background "other
+            objects" (mask id 0) as in the papers; Cityscapes by class gets a
+            background that no mask holds (RCIL shifts its labels by one for
+            it), by city none.
+        background: See :meth:`Taxonomy.from_classes`.
+        domain: Whether the protocol is by domain.
+    """
+    classes = {'voc': _names.VOC, 'ade20k': _names.ADE20K, 'cityscapes': _names.CITYSCAPES}
+    return Taxonomy.from_classes(
+        dataset, classes[dataset], dataset == 'ade20k', background, domain
+    )
