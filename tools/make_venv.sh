@@ -76,7 +76,8 @@ install() {
     read -r -a pip_args <<<"${PIP_ARGS:-}"
     # A venv made by hand (no stamp, nothing pending) is filled; any other one that does not fit
     # is made anew, as pip takes a half-installed package for an installed one.
-    if [[ -e $stamp || -e $pending || ! -x $venv/bin/pip ]] || ! usable "$venv/bin/python"; then
+    if [[ -e $stamp || -e $pending || ! -x $venv/bin/pip ]] || ! usable "$venv/bin/python" ||
+        [[ -n ${PYTHON:-} && $(fingerprint "$PYTHON") != "$(fingerprint "$venv/bin/python")" ]]; then
         echo "making $venv with $("$python" --version)"
         mkdir -p "$venv"
         "$python" -m venv --clear "$venv"
