@@ -197,6 +197,21 @@ class IncrementalDataset(Dataset):
         index, times = self._all
         return [index.names[row] for row in self._select(index, times, step)]
 
+    def presence(self) -> np.ndarray:
+        """Which mask ids occur in each of this step's images.
+
+        Returns:
+            ``(len(self), 256)`` bool, by the value in the mask file.
+
+        Raises:
+            InputError: Files are missing or broken, or masks hold unknown ids.
+        """
+        if self._all is None:
+            items, index = self._read()
+            self._all = index, items.times
+        index, times = self._all
+        return index.presence[self._select(index, times, self.step)]
+
     @property
     def image_names(self) -> list[str]:
         """Names of this step's images, in the order of their indices."""

@@ -1,3 +1,10 @@
 """What happens before, during and after a step."""
 
 import mmseg.engine  # noqa: F401
+
+from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
+from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
+from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
+from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
+
+__all__ = ['ImprintClassifierHook', 'IterationSeedHook', 'StepCheckpointHook', 'WalkProgressHook']

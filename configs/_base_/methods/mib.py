@@ -1,0 +1,26 @@
+"""MiB: Cermelli et al., "Modeling the Background for Incremental Learning in Semantic
+Segmentation", CVPR 2020; official code fcdl94/MiB.
+
+Three parts: cross-entropy in which "background" may be any hidden old class
+(equation 5); distillation in which the teacher's background teaches background
+and new classes (equations 7, 8); new classifier rows that share the
+background's row and mass (equations 9, 10).
+
+The distillation weight is 10, and 100 on VOC 15-1 (argument --loss_kd of the
+official scripts; fcdl94/MiB issues 22 and 24 tell of the 100). In a
+domain-incremental walk no class hides and none is new, so that the same
+config is cross-entropy plus ordinary distillation with weight 10: what the
+PLOP and RCIL scripts call MiB on Cityscapes by city.
+"""
+method = dict(
+    name='mib',
+    loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
+    distillers=[
+        dict(
+            type='LogitDistiller',
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
+    ],
+    classifier_init='balanced',
+    protocol_overrides={
+        'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
+    })

@@ -1,0 +1,1 @@
+"""Walking a schedule: scheduler, journal, resume."""

@@ -1,0 +1,107 @@
+"""What a walk has done: the file that makes it resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_json
+
+FORMAT = 1
+NAME = 'journal.json'
+#: A step is 'trained' once its checkpoint is written, 'done' once it is evaluated too.
+STATUSES = ('trained', 'done')
+
+
+class Journal:
+    """``journal.json`` of a work directory, replaced atomically at every change.
+
+    Args:
+        path: The file.
+        content: What it holds: a header (protocol, method, fingerprints, seed,
+            versions) and ``steps``, one record a finished step.
+        writable: Whether this process writes (the main process of a job).
+    """
+
+    def __init__(self, path: Path, content: dict[str, Any], writable: bool = True) -> None:
+        self.path = path
+        self.content = content
+        self.writable = writable
+
+    @classmethod
+    def create(cls, work_dir: str | Path, header: Mapping[str, Any],
+               writable: bool = True) -> Journal:
+        """Begins a journal with no step done, and writes it."""
+        journal = cls(Path(work_dir) / NAME, {'format': FORMAT, **header, 'steps': []}, writable)
+        journal._write()
+        return journal
+
+    @classmethod
+    def load(cls, work_dir: str | Path, writable: bool = True) -> Journal | None:
+        """Reads the journal of a work directory; None where there is none.
+
+        Raises:
+            InputError: The file is not a journal: damaged, or of another format.
+        """
+        path = Path(work_dir) / NAME
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding='utf-8'))
+            problem = _problem(content)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        if problem:
+            raise InputError(
+                f'the journal {path} is damaged ({problem}): restore it from a backup, or use '
+                'another --work-dir; finished steps can be reused with --start-from from a work '
+                'directory whose journal is whole')
+        return cls(path, content, writable)
+
+    def step(self, index: int) -> dict[str, Any] | None:
+        """The record of a step, None where it has not been trained."""
+        for record in self.content['steps']:
+            if record['step'] == index:
+                return dict(record)
+        return None
+
+    def is_done(self, index: int) -> bool:
+        """Whether a step is trained and evaluated."""
+        record = self.step(index)
+        return record is not None and record['status'] == 'done'
+
+    def update_step(self, index: int, **fields: Any) -> None:
+        """Adds to the record of a step (made where missing) and writes the file."""
+        record = {'step': index, **(self.step(index) or {}), **fields}
+        others = [one for one in self.content['steps'] if one['step'] != index]
+        self.content['steps'] = sorted([*others, record], key=lambda one: one['step'])
+        self._write()
+
+    def update_header(self, **fields: Any) -> None:
+        """Changes the header and writes the file."""
+        self.content.update(fields)
+        self._write()
+
+    def _write(self) -> None:
+        if self.writable:
+            write_json(self.path, self.content)
+
+
+def _problem(content: Any) -> str | None:
+    """Says what keeps a decoded file from being a journal; None where nothing does."""
+    if not isinstance(content, dict):
+        return 'it is not a JSON object'
+    if content.get('format') != FORMAT:
+        return f'its format is {content.get("format")!r}, this version reads {FORMAT}'
+    for key, kind in (('protocol', dict), ('method', dict), ('fingerprints', dict),
+                      ('steps', list)):
+        if not isinstance(content.get(key), kind):
+            return f'{key!r} is missing'
+    for record in content['steps']:
+        if not isinstance(record, dict) or not isinstance(record.get('step'), int) \
+                or record.get('status') not in STATUSES:
+            return f'the step record {record!r} is not valid'
+    return None

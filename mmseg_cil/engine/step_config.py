@@ -1,0 +1,317 @@
+"""From a user's config to the MMEngine config of one step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.models.plain import map_heads
+from mmseg_cil.protocols import Protocol
+
+#: What a method may consist of.
+METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'classifier_init', 'custom_hooks',
+               'protocol_overrides')
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step begins with.
+
+    Attributes:
+        previous: Checkpoint and number of classes of the last step, or None.
+        teacher: The same of the snapshot to learn from, or None.
+        images: Training images of every step of the walk.
+        resume: Training goes on from ``resume.pth`` in the step's folder.
+    """
+
+    previous: dict[str, Any] | None
+    teacher: dict[str, Any] | None
+    images: Sequence[int]
+    resume: bool = False
+
+
+def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
+    """The method of a config, with what it says of this protocol merged in.
+
+    Raises:
+        InputError: There is no method, or it has unknown parts.
+    """
+    method = cfg.get('method')
+    if not isinstance(method, Mapping) or 'name' not in method:
+        raise InputError("the config has no method: add a base such as '_base_/methods/mib.py', "
+                         "or method=dict(name='finetune')")
+    unknown = sorted(set(method) - set(METHOD_KEYS))
+    if unknown:
+        raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
+                         f'consists of {list(METHOD_KEYS)}')
+    merged = Config(dict(method=copy.deepcopy(dict(method))))
+    changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
+    merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
+    result: dict[str, Any] = merged.method.to_dict()
+    return result
+
+
+def global_batch_size(cfg: Config, world_size: int) -> int:
+    """Images an iteration over all processes.
+
+    ``global_batch_size`` of the config, or, where it has none, MMSegmentation's
+    meaning of ``train_dataloader.batch_size``: that many for each process.
+    """
+    total = cfg.get('global_batch_size')
+    return int(total) if total else int(cfg.train_dataloader.batch_size) * world_size
+
+
+def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
+                    global_batch: int) -> list[int]:
+    """Iterations of every step of the walk; 0 where a step does not train."""
+    result = []
+    for step in range(len(protocol.steps)):
+        overrides = overrides_of_step(cfg.get('step_overrides', {}), step)
+        length = apply_overrides(copy.deepcopy(cfg), overrides, images[step], global_batch)
+        result.append(length if protocol.trains(step) and images[step] else 0)
+    return result
+
+
+def step_context_config(protocol: Protocol, step: int) -> dict[str, Any]:
+    """Plain form of the step's ``StepContext``."""
+    return dict(
+        index=step,
+        class_steps=list(protocol.class_steps(step)),
+        has_background=protocol.taxonomy.has_background,
+        old_labels_hidden=protocol.old_labels_hidden)
+
+
+def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: dict[str, Any],
+                  inputs: StepInputs) -> dict[str, Any]:
+    """The segmentor's config at a step.
+
+    A method's ``loss_decode`` replaces that of the decode head; auxiliary heads
+    get it with their own weight as a further factor, because plain
+    cross-entropy there would undo what it does about hidden classes.
+    """
+    num_classes = len(context['class_steps'])
+
+    def at_step(head: dict) -> dict:
+        head.update(num_classes=num_classes)
+        head.pop('out_channels', None)
+        if method.get('loss_decode'):
+            loss = dict(method['loss_decode'])
+            own = head.get('loss_decode', {})
+            factor = own.get('loss_weight', 1.0) if isinstance(own, Mapping) else 1.0
+            loss['loss_weight'] = loss.get('loss_weight', 1.0) * factor
+            head['loss_decode'] = loss
+        return head
+
+    result = map_heads(model, at_step)
+    if not torch.cuda.is_available():
+        result = _without_sync_bn(result)
+    result.update(
+        type='IncrementalEncoderDecoder',
+        step=context,
+        previous=inputs.previous,
+        teacher=inputs.teacher,
+        distillers=list(method.get('distillers') or []),
+        classifier_init=method.get('classifier_init', 'random'))
+    return result
+
+
+def _without_sync_bn(node: Any) -> Any:
+    # Synchronised batch norm exists on GPUs only.
+    if isinstance(node, Mapping):
+        return {key: _without_sync_bn(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_without_sync_bn(value) for value in node)
+    return 'BN' if node == 'SyncBN' else node
+
+
+def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepInputs,
+                       work_dir: str | Path, world_size: int = 1) -> Config:
+    """Derives the config of one step; nothing in ``cfg`` itself says "step k".
+
+    Args:
+        cfg: The user's config: plain MMSegmentation, ``protocol`` and ``method``.
+        protocol: Built from ``cfg.protocol``.
+        step: The step.
+        inputs: What it begins with.
+        work_dir: Of the walk.
+        world_size: Processes.
+    """
+    result = copy.deepcopy(cfg)
+    method = method_of(cfg, protocol.name)
+    batch = global_batch_size(cfg, world_size)
+    overrides = overrides_of_step(cfg.get('step_overrides', {}), step)
+    max_iters = apply_overrides(result, overrides, inputs.images[step], batch)
+    lengths = step_iterations(cfg, protocol, inputs.images, batch)
+    folder = step_folder(work_dir, step)
+    result.merge_from_dict({
+        'default_scope': 'mmseg_cil',
+        'work_dir': str(folder),
+        'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
+        'load_from': str(folder / RESUME_NAME) if inputs.resume else None,
+        'resume': inputs.resume,
+    })
+    result.model = model_of_step(
+        cfg.model, method, step_context_config(protocol, step), inputs)
+    _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
+    _set_evaluation(result, protocol, step)
+    _set_hooks(result, method, step, lengths)
+    trains = lengths[step] > 0
+    if not trains:
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            result[key] = None
+    else:
+        result.train_cfg.update(type='IterBasedTrainLoop')
+        result.train_cfg.setdefault('val_interval', max_iters + 1)
+    if not trains or result.train_cfg.val_interval > max_iters:
+        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+            result[key] = None
+    _set_distribution(result)
+    return result
+
+
+def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
+    """Names of the classes (or domains) that each step up to this one brought."""
+    names = protocol.taxonomy.names
+    return [
+        list(one.domains) if protocol.kind == 'domain' else [names[i] for i in one.new]
+        for one in protocol.steps[:step + 1]
+    ]
+
+
+def step_folder(work_dir: str | Path, step: int) -> Path:
+    """``WORK_DIR/step_XX``."""
+    return Path(work_dir) / f'step_{step:02d}'
+
+
+def run_seed(cfg: Config) -> int:
+    """The run's seed: ``randomness.seed``, 0 where it is not given."""
+    seed = (cfg.get('randomness') or {}).get('seed')
+    return 0 if seed is None else int(seed)
+
+
+def dataset_configs(cfg: Config) -> tuple[dict, dict]:
+    """Config of the training dataset and of the test dataset (the val one where there is no test).
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    train = (cfg.get('train_dataloader') or {}).get('dataset')
+    test = ((cfg.get('test_dataloader') or cfg.get('val_dataloader')) or {}).get('dataset')
+    if train is None or test is None:
+        raise InputError('the config needs train_dataloader.dataset and test_dataloader.dataset '
+                         '(or val_dataloader.dataset)')
+    return train, test
+
+
+def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
+                    pools_splits: bool) -> dict[str, Any]:
+    """Config of the view of the data at a step, for 'train' or 'test'."""
+    train, test = dataset_configs(cfg)
+    own = train if split == 'train' else test
+    dataset: Any = [train, test] if pools_splits else own
+    root = first_value(own, 'data_root')
+    caches = [str(Path(root) / '.mmseg_cil')] if root else []
+    return dict(
+        type='IncrementalDataset',
+        dataset=dataset,
+        pipeline=first_value(own, 'pipeline'),
+        protocol=dict(cfg.protocol),
+        step=step,
+        split=split,
+        seed=run_seed(cfg),
+        cache_dirs=[*caches, str(Path(work_dir) / 'class_index')],
+        skip_empty=bool(cfg.get('skip_empty_steps', False)))
+
+
+def first_value(dataset: Mapping[str, Any], key: str) -> Any:
+    """The first value of a key in a dataset's config or those it wraps."""
+    if dataset.get(key) is not None:
+        return dataset[key]
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    for one in inner:
+        if isinstance(one, Mapping) and first_value(one, key) is not None:
+            return first_value(one, key)
+    return None
+
+
+def _set_data(cfg: Config, step: int, batch: int, work_dir: str, pools: bool) -> None:
+    datasets = {split: dataset_of_step(cfg, step, split, work_dir, pools)
+                for split in ('train', 'test')}
+    loader = cfg.train_dataloader
+    loader.update(batch_size=batch)
+    loader['dataset'] = datasets['train']
+    # A seed of its own for every step: equal sizes must not mean equal orders.
+    loader['sampler'] = dict(type='GlobalPositionSampler', seed=run_seed(cfg) + 7919 * step)
+    loader.pop('batch_sampler', None)
+    if not loader.get('num_workers'):
+        loader['persistent_workers'] = False
+    for name in ('val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or copy.deepcopy(cfg.get('val_dataloader')) or {}
+        loader = Config(dict(loader=loader)).loader
+        loader['dataset'] = datasets['test']
+        # Without padding every image counts once, however many processes there are.
+        loader['sampler'] = dict(type='DefaultSampler', shuffle=False, round_up=False)
+        if not loader.get('num_workers'):
+            loader['persistent_workers'] = False
+        cfg[name] = loader
+
+
+def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
+    metric = dict(
+        type='IncrementalIoUMetric',
+        class_steps=list(protocol.class_steps(step)),
+        step=step,
+        has_background=protocol.taxonomy.has_background,
+        num_domains=step + 1 if protocol.kind == 'domain' else 1,
+        old=protocol.policy.old,
+        background_in_means=protocol.policy.background_in_means,
+        introduced=introduced_names(protocol, step))
+    cfg.test_cfg = dict(type='TestLoop')
+    cfg.val_cfg = dict(type='ValLoop')
+    cfg.test_evaluator = metric
+    cfg.val_evaluator = copy.deepcopy(metric)
+
+
+def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
+               iterations: Sequence[int]) -> None:
+    defaults = cfg.get('default_hooks') or {}
+    checkpoint = defaults.get('checkpoint') or {}
+    if checkpoint.get('save_best'):
+        raise InputError('default_hooks.checkpoint.save_best chooses weights by the test images: '
+                         'remove it; the weights after the last iteration are what is evaluated')
+    every = (defaults.get('logger') or {}).get('interval', 50)
+    ours = [
+        dict(type='IterationSeedHook', seed=run_seed(cfg), step=step),
+        dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
+    ]
+    cfg.merge_from_dict({
+        'default_hooks': dict(
+            checkpoint=dict(
+                _delete_=True,
+                type='StepCheckpointHook',
+                interval=checkpoint.get('interval', 1000),
+                max_minutes=checkpoint.get('max_minutes', 10.0)))
+    })
+    cfg.default_hooks['checkpoint'].pop('_delete_', None)
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []), *(method.get('custom_hooks') or []), *ours
+    ]
+
+
+def _set_distribution(cfg: Config) -> None:
+    if torch.cuda.is_available():
+        return
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=bool(cfg.get('find_unused_parameters', False)))

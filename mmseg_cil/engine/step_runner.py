@@ -1,0 +1,110 @@
+"""One step of a walk through one MMEngine Runner."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import broadcast, is_distributed
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import is_model_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch import nn
+
+from mmseg_cil.errors import InputError
+
+
+def clear_instances() -> None:
+    """Forgets the loggers, hubs, visualisers and scopes of the last Runner.
+
+    MMEngine keeps them by name for the life of the process; with one Runner a
+    step, values of one step would leak into the next, and its log file would
+    stay open.
+    """
+    for logger in list(MMLogger._instance_dict.values()):
+        for handler in list(getattr(logger, 'handlers', [])):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                logger.removeHandler(handler)
+    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        kind._instance_dict.clear()
+
+
+@contextlib.contextmanager
+def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
+    """A Runner for one step; whatever it held is released afterwards."""
+    clear_instances()
+    cfg.launcher = launcher
+    runner = Runner.from_cfg(cfg)
+    try:
+        yield runner
+    finally:
+        # Worker processes live as long as their loader's iterator.
+        loop = runner._train_loop
+        if loop is not None and hasattr(loop, 'dataloader_iterator'):
+            loop.dataloader_iterator._iterator = None
+        del runner, loop
+        clear_instances()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The segmentor, out of its distributed wrapper."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+
+
+def train(runner: Runner) -> None:
+    """Trains the step (resuming where the config says so).
+
+    Raises:
+        InputError: Pre-trained weights or the state to resume from cannot be read.
+    """
+    try:
+        runner.train()
+    except (FileNotFoundError, ConnectionError, EOFError) as error:
+        raise InputError(f'loading weights failed: {error}. Pre-trained weights that a config '
+                         'names by an address need the network: fetch the file and name it by '
+                         '--cfg-options model.backbone.init_cfg.checkpoint=PATH') from error
+
+
+def initialise_untrained(runner: Runner) -> None:
+    """Gives a step without iterations the weights it would start from, equal on all ranks."""
+    model: Any = bare_model(runner)
+    model.init_weights()
+    if is_distributed():
+        for value in model.state_dict().values():
+            broadcast(value)
+
+
+def load_weights(runner: Runner, path: str) -> None:
+    """Loads a step's own checkpoint, strictly."""
+    from mmseg_cil.models.plain import PLAIN_PREFIXES
+
+    model = bare_model(runner)
+    state = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
+    result = model.load_state_dict(state, strict=False)
+    wrong = [key for key in result.missing_keys if key.startswith(PLAIN_PREFIXES)]
+    if wrong or result.unexpected_keys:
+        raise InputError(f'checkpoint {path} does not fit the network: missing {wrong[:5]}, '
+                         f'superfluous {result.unexpected_keys[:5]}')
+
+
+def evaluate(runner: Runner) -> dict[str, Any]:
+    """Runs the test loop and returns the metric's entry for ``metrics.json``.
+
+    Not ``Runner.test``, which would call every hook's ``before_run`` again.
+    """
+    runner._test_loop = runner.build_test_loop(runner._test_loop)  # type: ignore[arg-type]
+    runner.test_loop.run()
+    result: dict[str, Any] = runner.test_loop.evaluator.metrics[0].result  # type: ignore[union-attr, attr-defined]
+    return result

@@ -1,0 +1,175 @@
+"""A walk before it starts: protocol, data and work directory, checked."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.registry import init_default_scope
+
+from mmseg_cil.engine.distributed import batch_per_process, main_process_first
+from mmseg_cil.engine.step_config import (
+    dataset_configs,
+    dataset_of_step,
+    global_batch_size,
+    method_of,
+    step_iterations,
+)
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class Walk:
+    """All that is known of a walk before its first iteration.
+
+    Attributes:
+        cfg: The user's config.
+        protocol: Which classes or domains come when.
+        work_dir: Where everything goes.
+        train_images: Training images of every step.
+        test_images: Test images of every step.
+        iterations: Training iterations of every step; 0 where it does not train.
+        palette: ``[r, g, b]`` of every class by its name.
+    """
+
+    cfg: Config
+    protocol: Protocol
+    work_dir: Path
+    train_images: tuple[int, ...]
+    test_images: tuple[int, ...]
+    iterations: tuple[int, ...]
+    palette: Mapping[str, list[int]]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the walk."""
+        return len(self.protocol.steps)
+
+    def seen_names(self, step: int) -> list[str]:
+        """Names of the classes after a step, in the order of the outputs."""
+        return [self.protocol.taxonomy.names[i] for i in self.protocol.steps[step].seen]
+
+    def trains(self, step: int) -> bool:
+        """Whether a step trains at all."""
+        return self.iterations[step] > 0
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Reads a config file and applies ``--cfg-options``.
+
+    Raises:
+        InputError: The file is missing or is no valid config.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'there is no config file {path}')
+    try:
+        cfg = Config.fromfile(str(path))
+    except Exception as error:
+        raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
+                         ) from error
+    if options:
+        cfg.merge_from_dict(dict(options))
+    return cfg
+
+
+def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
+    """Builds the protocol, indexes the data and checks what can be checked before training.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
+    for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
+        if not isinstance(cfg.get(key), Mapping):
+            raise InputError(f'the config has no {key}: a walk needs a plain MMSegmentation config '
+                             'plus protocol=dict(name=...) and method=dict(name=...)')
+    init_default_scope('mmseg_cil')
+    dataset_configs(cfg)
+    batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
+    check_pretrained(cfg.model)
+    pools = _pools_splits(cfg)
+    build = functools.partial(_build_views, cfg, str(work_dir), pools)
+    main_process_first(build)
+    protocol, images, palette = build()
+    method_of(cfg, protocol.name)
+    iterations = step_iterations(
+        cfg, protocol, images['train'], global_batch_size(cfg, get_world_size()))
+    if all(length == 0 for length in iterations):
+        raise InputError('no step of this walk has a single training iteration: give max_iters or '
+                         'max_epochs above 0 in train_cfg or step_overrides')
+    return Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
+                tuple(iterations), palette)
+
+
+def _pools_splits(cfg: Config) -> bool:
+    return str(cfg.protocol.get('name', '')).startswith('cityscapes_domain')
+
+
+def _build_views(cfg: Config, work_dir: str,
+                 pools: bool) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
+    """Builds one view a split, which indexes the masks, and counts the images of all steps."""
+    images: dict[str, tuple[int, ...]] = {}
+    views = {}
+    for split in ('train', 'test'):
+        # Counting is not training: a step without images is refused (or not) below.
+        config = dataset_of_step(cfg, 0, split, work_dir, pools)
+        views[split] = DATASETS.build(dict(copy.deepcopy(config), skip_empty=True))
+        protocol: Protocol = views[split].protocol
+        images[split] = tuple(
+            len(views[split].images_of_step(step)) for step in range(len(protocol.steps)))
+    _check_images(cfg, protocol, images)
+    return protocol, images, views['train'].palette_by_name()
+
+
+def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:
+    empty = [step for step, count in enumerate(images['train'])
+             if count == 0 and protocol.trains(step)]
+    if empty and not cfg.get('skip_empty_steps', False):
+        names = protocol.taxonomy.names
+        listed = '; '.join(
+            f'step {step} ({", ".join([names[i] for i in protocol.steps[step].new] or protocol.steps[step].domains)})'  # noqa: E501
+            for step in empty[:10])
+        raise InputError(
+            f'no training image for {listed}: check the data, or set skip_empty_steps=True (on the '
+            'command line: --cfg-options skip_empty_steps=True) to record such steps untrained')
+    without_test = [step for step, count in enumerate(images['test']) if count == 0]
+    if without_test:
+        raise InputError(f'no test image for the steps {without_test}: check the test dataset')
+
+
+def check_pretrained(model: Mapping[str, Any]) -> None:
+    """Looks for the files of pre-trained weights that a model config names.
+
+    Raises:
+        InputError: A local file is missing.
+    """
+    def visit(node: Any, where: str) -> None:
+        if isinstance(node, Mapping):
+            checkpoint = node.get('checkpoint') if node.get('type') == 'Pretrained' \
+                else node.get('pretrained')
+            if isinstance(checkpoint, str) and '://' not in checkpoint \
+                    and not Path(checkpoint).is_file():
+                raise InputError(
+                    f'the pre-trained weights {checkpoint} ({where}) do not exist: fetch the file, '
+                    f'or point --cfg-options {where}=PATH at it (None trains from scratch)')
+            for key, value in node.items():
+                suffix = f'{key}.checkpoint' if key == 'init_cfg' else key
+                visit(value, f'{where}.{suffix}')
+        elif isinstance(node, (list, tuple)):
+            for i, value in enumerate(node):
+                visit(value, f'{where}.{i}')
+
+    visit(model, 'model')
+
+
+def palette_array(palette: Mapping[str, list[int]], names: list[str]) -> np.ndarray:
+    """Colours ``(len(names), 3)`` uint8 of classes by name."""
+    return np.array([palette[name] for name in names], dtype=np.uint8)

@@ -1,0 +1,189 @@
+"""Imprinting: the rows of new classes begin as their mean embedding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from mmseg_cil.models.classifier import imprinted_rows
+from mmseg_cil.models.network_output import tap_classifier
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ImprintClassifierHook(Hook):
+    """Replaces the rows of new classes before a step's first iteration.
+
+    It acts only where the segmentor's ``classifier_init`` is 'imprinted', at a
+    step after the first that has new classes and that is not resumed. One pass
+    over images of the step, in evaluation mode and without gradients, gives the
+    mean embedding of every new class, for the decode head and each auxiliary
+    head; :func:`~mmseg_cil.models.classifier.imprinted_rows` says what becomes
+    of it. Every process takes a part of the images. An image is augmented by a
+    seed of its own, so the rows depend neither on the number of processes nor
+    on workers, and the random streams of training are left as they were.
+
+    Args:
+        max_images: Images to use at most, spread evenly over the step's. Their
+            number is our choice. None: all. Defaults to 1000.
+    """
+
+    # Before hooks that copy the weights when training begins (EMAHook).
+    priority = 'HIGH'
+
+    def __init__(self, max_images: int | None = 1000) -> None:
+        if max_images is not None and max_images < 1:
+            raise ValueError(f'max_images must be positive or None, got {max_images}')
+        self.max_images = max_images
+
+    def before_train(self, runner: Runner) -> None:
+        """Imprints, where there is something to imprint."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(model, IncrementalEncoderDecoder):
+            return
+        new_step = runner.iter == 0 and model.step.index > 0 and model.step.num_new > 0
+        if new_step and model.classifier_init == 'imprinted':
+            imprint(model, self._batches(runner))
+
+    def _batches(self, runner: Runner) -> Iterable[Any]:
+        """Collated images of this process's part, in the training loader's batch size."""
+        loader: Any = runner.train_dataloader
+        indices = spread_indices(len(loader.dataset), self.max_images)
+        chosen = indices[get_rank()::get_world_size()]
+        return DataLoader(
+            _SeededImages(loader.dataset, chosen, seed=runner.seed or 0),
+            batch_size=loader.batch_size or 1,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn or pseudo_collate,
+            # Without its own generator the loader draws from the global one.
+            generator=torch.Generator())
+
+
+def spread_indices(size: int, count: int | None) -> list[int]:
+    """At most ``count`` different indices below ``size``, evenly spread, ascending."""
+    if count is None or count >= size:
+        return list(range(size))
+    return [index * size // count for index in range(count)]
+
+
+def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
+    """Imprints the new rows of every head of a segmentor, in place.
+
+    Args:
+        model: At a step with old and new classes.
+        batches: This process's collated samples, for the data preprocessor. With
+            several processes every one must call, if only with no batch.
+    """
+    step = model.step
+    for name, (sums, counts) in embedding_sums(model, batches).items():
+        all_reduce(sums)
+        all_reduce(counts)
+        classifier: Any = model.heads[name].conv_seg
+        with torch.no_grad():
+            weight, bias = imprinted_rows(classifier.weight, classifier.bias, sums, counts,
+                                          step.num_old, step.has_background)
+            classifier.weight.copy_(weight)
+            classifier.bias.copy_(bias)
+
+
+def embedding_sums(model: IncrementalEncoderDecoder,
+                   batches: Iterable[Any]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Sums of unit-length embeddings over the pixels of every new class.
+
+    Labels are resized to the embedding's size by nearest neighbour. The model
+    runs in evaluation mode without gradients and is put back into its mode.
+
+    Args:
+        model: At a step with K new classes.
+        batches: Collated samples with ``gt_sem_seg`` in model ids.
+
+    Returns:
+        For every head by name: sums ``(K, D)`` and pixel counts ``(K,)``, float64.
+    """
+    num_old, num_new = model.step.num_old, model.step.num_new
+    totals = {}
+    for name, head in model.heads.items():
+        weight: Any = head.conv_seg.weight  # type: ignore[union-attr]
+        zeros = torch.zeros(num_new, weight.shape[1] + 1, dtype=torch.float64)
+        totals[name] = zeros.to(weight.device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in batches:
+            # As in training, so that images smaller than the crop are padded.
+            data = model.data_preprocessor(batch, True)
+            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            features = model.extract_feat(data['inputs'])
+            for name, head in model.heads.items():
+                with tap_classifier(head) as tap:
+                    head.forward(features)
+                assert tap.embedding is not None
+                totals[name] += _class_sums(tap.embedding, labels, num_old, num_new)
+    model.train(was_training)
+    return {name: (total[:, :-1].contiguous(), total[:, -1].contiguous())
+            for name, total in totals.items()}
+
+
+def _class_sums(embedding: Tensor, labels: Tensor, num_old: int, num_new: int) -> Tensor:
+    """Sums of unit vectors and, in the last column, pixels: ``(K, D + 1)``, float64.
+
+    Args:
+        embedding: ``(N, D, h, w)``.
+        labels: ``(N, 1, H, W)`` model ids.
+        num_old: The first new class's model id.
+        num_new: K.
+    """
+    labels = functional.interpolate(labels.float(), embedding.shape[2:], mode='nearest').long()
+    units = functional.normalize(embedding.float(), dim=1).movedim(1, -1).flatten(0, 2)
+    new = torch.arange(num_old, num_old + num_new, device=labels.device)
+    # A product with the one-hot labels: unlike index_add_, reproducible on GPUs.
+    member = (labels.flatten() == new[:, None]).to(torch.float64)
+    units = units.to(torch.float64)
+    return torch.cat([member @ units, member.sum(dim=1, keepdim=True)], dim=1)
+
+
+class _SeededImages(Dataset):
+    """Some images of a dataset, each augmented by a seed of its own."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Any:
+        index = self.indices[position]
+        with _random_seeded((self.seed, index)):
+            return self.dataset[index]
+
+
+@contextmanager
+def _random_seeded(key: tuple[int, int]) -> Iterator[None]:
+    """Seeds Python's, NumPy's and PyTorch's CPU streams, and puts them back after."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

@@ -1,0 +1,163 @@
+"""The command-line tools, run as a user runs them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny import ROOT, tiny_config
+
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
+
+
+def run(*arguments, **options):
+    command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
+    return subprocess.run(command, capture_output=True, text=True, env=ENV, **options)
+
+
+def write_config(path, cfg):
+    path.write_text(cfg.pretty_text)
+    return path
+
+
+def weights(work_dir, step):
+    return torch.load(work_dir / f'step_{step:02d}/checkpoint.pth', weights_only=False)['state_dict']
+
+
+@pytest.fixture(scope='module')
+def config(data_root, tmp_path_factory):
+    cfg = tiny_config(data_root)
+    cfg.train_dataloader.num_workers = 1
+    cfg.train_dataloader.persistent_workers = True
+    cfg.step_overrides = {0: dict(max_iters=12), 'later': dict(lr=0.02, max_iters=8)}
+    cfg.default_hooks.checkpoint.interval = 3
+    return write_config(tmp_path_factory.mktemp('config') / 'tiny.py', cfg)
+
+
+@pytest.fixture(scope='module')
+def unbroken(config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('unbroken')
+    done = run('tools/train.py', config, '--work-dir', work_dir)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work_dir
+
+
+def test_training_ends_in_a_report(unbroken):
+    page = (unbroken / 'report/index.html').read_text()
+    metrics = json.loads((unbroken / 'metrics.json').read_text())
+    assert f'{100 * metrics["steps"][-1]["mIoU"]["all"]:.1f}' in page
+    samples = json.loads((unbroken / 'report/samples.json').read_text())
+    assert samples and all((unbroken / 'step_02/predictions' / f'{one["name"]}.png').is_file()
+                           for one in samples)
+
+
+def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken, tmp_path):
+    """SIGKILL at random moments, of which at least two hit a step in training."""
+    rng = random.Random(5)
+    log = open(tmp_path / 'log', 'w')
+    resumed_midway = 0
+    for attempt in range(12):
+        command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), '--work-dir',
+                   str(tmp_path / 'walk'), '--no-report']
+        command += ['--resume'] if attempt else []
+        process = subprocess.Popen(command, env=ENV, stdout=log, stderr=log)
+        midway = list((tmp_path / 'walk').glob('step_*/resume.pth'))
+        resumed_midway += bool(midway)
+        deadline = time.monotonic() + 60
+        # The first three are killed some moments after a new state was saved.
+        before = {path: path.stat().st_mtime_ns for path in midway}
+        while attempt < 3 and process.poll() is None and time.monotonic() < deadline:
+            now = list((tmp_path / 'walk').glob('step_*/resume.pth'))
+            if any(path.exists() and before.get(path) != path.stat().st_mtime_ns for path in now):
+                time.sleep(rng.uniform(0.0, 0.15))
+                break
+            time.sleep(0.002)
+        if attempt < 3:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            continue
+        assert process.wait(timeout=120) == 0, (tmp_path / 'log').read_text()[-3000:]
+        break
+    assert resumed_midway >= 2
+    for step in range(3):
+        expected, found = weights(unbroken, step), weights(tmp_path / 'walk', step)
+        for key, value in expected.items():
+            assert torch.equal(value, found[key]), (step, key)
+    scores = [json.loads((one / 'metrics.json').read_text()) for one in (unbroken,
+                                                                         tmp_path / 'walk')]
+    assert scores[0] == scores[1]
+
+
+def test_evaluating_again_gives_the_scores_of_training(unbroken):
+    before = (unbroken / 'metrics.json').read_text()
+    for step in range(3):
+        (unbroken / f'step_{step:02d}/metrics.json').unlink()
+    done = run('tools/test.py', unbroken)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (unbroken / 'metrics.json').read_text() == before
+
+
+def losses(work_dir, step):
+    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
+    return [one['loss'] for one in map(json.loads, path.read_text().splitlines()) if 'loss' in one]
+
+
+def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_path):
+    cfg = tiny_config(data_root)
+    # Statistics and dropout of half a batch are not those of a whole one.
+    cfg.merge_from_dict({'model.backbone.norm_eval': True})
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.dropout_ratio = 0.0
+        head.norm_cfg = dict(type='GN', num_groups=2)
+    config = write_config(tmp_path / 'tiny.py', cfg)
+    one = run('tools/train.py', config, '--work-dir', tmp_path / 'one', '--steps', '0-1')
+    assert one.returncode == 0, one.stderr[-3000:]
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+               '--master_port=29617', str(ROOT / 'tools/train.py'), str(config), '--work-dir',
+               str(tmp_path / 'two'), '--steps', '0-1', '--launcher', 'pytorch']
+    two = subprocess.run(command, capture_output=True, text=True, env=ENV)
+    assert two.returncode == 0, two.stderr[-3000:]
+    for step in (0, 1):
+        for key, value in weights(tmp_path / 'one', step).items():
+            torch.testing.assert_close(weights(tmp_path / 'two', step)[key], value, rtol=1e-4,
+                                       atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
+    scores = [json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('one', 'two')]
+    for a, b in zip(scores[0]['steps'], scores[1]['steps'], strict=True):
+        assert a['images'] == b['images']
+        assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'protocol.name': 'voc_99-1'}, 'voc_99-1'),
+    ({'protocol.steps': [['background', 'red'], ['red', 'green']]}, 'red'),
+    ({'protocol.steps': [['background', 'purple']]}, 'purple'),
+    ({'method': {'name': 'mib', 'magic': 1}}, 'magic'),
+    ({'global_batch_size': 0, 'train_dataloader.batch_size': 0}, 'global_batch_size'),
+    ({'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='nowhere.pth')},
+     'nowhere.pth'),
+    ({'model.decode_head.loss_decode': None, 'train_cfg': dict(type='EpochBasedTrainLoop',
+                                                               max_epochs=2)}, 'max_iters'),
+])
+def test_wrong_configs_are_refused_before_training(data_root, tmp_path, changes, message):
+    cfg = tiny_config(data_root)
+    cfg.merge_from_dict(changes)
+    if 'protocol.name' in changes:
+        cfg.protocol = dict(name=changes['protocol.name'])
+    done = run('tools/train.py', write_config(tmp_path / 'bad.py', cfg), '--work-dir',
+               tmp_path / 'walk')
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert message in done.stderr and 'Traceback' not in done.stderr
+    assert not list(tmp_path.glob('walk/step_*'))
+
+
+def test_wrong_usage_has_status_2(tmp_path, config):
+    assert run('tools/train.py', tmp_path / 'none.py').returncode == 2
+    assert run('tools/train.py').returncode == 2
+    assert run('tools/test.py', tmp_path).returncode == 2
+    bad = run('tools/train.py', config, '--steps', '0-9', '--work-dir', tmp_path / 'w')
+    assert bad.returncode == 2 and 'steps 0..2' in bad.stderr

@@ -1,0 +1,154 @@
+"""Whole walks over the tiny dataset: what they leave behind and what it says."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import CLASSES, tiny_config
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+
+
+def walk(cfg, work_dir, **options):
+    scheduler = TaskScheduler(cfg, work_dir, **options)
+    scheduler.run()
+    return scheduler
+
+
+def weights(work_dir, step):
+    return torch.load(work_dir / f'step_{step:02d}/checkpoint.pth', weights_only=False)['state_dict']
+
+
+@pytest.fixture(scope='module')
+def mib_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('mib')
+    walk(tiny_config(data_root), work_dir)
+    return work_dir
+
+
+def test_the_work_directory_is_laid_out_as_documented(mib_dir):
+    for step in range(3):
+        folder = mib_dir / f'step_{step:02d}'
+        assert (folder / 'config.py').is_file() and (folder / 'checkpoint.pth').is_file()
+        assert not (folder / 'resume.pth').exists()
+    journal = json.loads((mib_dir / 'journal.json').read_text())
+    assert [one['status'] for one in journal['steps']] == ['done'] * 3
+    assert [one['classes'] for one in journal['steps']] == [3, 4, 5]
+    assert [one['iterations'] for one in journal['steps']] == [6, 4, 4]
+    assert journal['steps'][1]['started_from'].endswith('step_00/checkpoint.pth')
+
+
+def test_metrics_cover_every_step_and_class(mib_dir):
+    metrics = json.loads((mib_dir / 'metrics.json').read_text())
+    assert [len(one['IoU']) for one in metrics['steps']] == [3, 4, 5]
+    assert metrics['method'] == 'mib' and metrics['protocol'] == 'tiny'
+    last = metrics['steps'][-1]
+    assert last['seen'] == list(CLASSES)
+    values = [value for value in last['IoU'].values() if value is not None]
+    assert last['mIoU']['all'] == pytest.approx(sum(values) / len(values))
+    assert (mib_dir / 'metrics.csv').read_text().count('\n') == 4
+
+
+def test_each_step_starts_from_the_last(mib_dir):
+    first, second = (weights(mib_dir, step) for step in (0, 1))
+    assert second['decode_head.conv_seg.weight'].shape[0] == 4
+    assert second['auxiliary_head.conv_seg.weight'].shape[0] == 4
+    key = 'backbone.layer4.1.conv2.weight'
+    moved = (first[key] - second[key]).norm() / first[key].norm()
+    assert 0 < moved < 0.5
+
+
+def test_a_step_loads_without_this_package(mib_dir, data_root):
+    script = f'''
+import sys
+from mmseg.apis import init_model, inference_model
+model = init_model({str(mib_dir / 'step_01/config.py')!r},
+                   {str(mib_dir / 'step_01/checkpoint.pth')!r}, device='cpu')
+result = inference_model(model, {str(data_root / 'images/val_000.png')!r})
+assert 'mmseg_cil' not in sys.modules
+assert model.dataset_meta['classes'] == ['background', 'red', 'green', 'blue'], model.dataset_meta
+print(result.seg_logits.data.shape, float(result.seg_logits.data.double().sum()))
+'''
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          cwd=mib_dir)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 'torch.Size([4, 32, 40])' in done.stdout
+
+
+def test_the_shared_step_0_is_taken_over(mib_dir, data_root, tmp_path):
+    cfg = tiny_config(data_root, 'finetune')
+    scheduler = TaskScheduler(cfg, tmp_path, start_from=str(mib_dir))
+    scheduler.run([1])
+    record = scheduler.journal.step(0)
+    assert record['taken_from']['work_dir'] == str(mib_dir)
+    for key, value in weights(mib_dir, 0).items():
+        assert torch.equal(value, weights(tmp_path, 0)[key]), key
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert [one['step'] for one in metrics['steps']] == [0, 1]
+
+
+def test_another_protocols_step_0_is_refused(mib_dir, data_root, tmp_path):
+    cfg = tiny_config(data_root)
+    cfg.protocol.steps = [['background', 'red'], ['green', 'blue'], ['grey']]
+    with pytest.raises(InputError, match='another protocol'):
+        TaskScheduler(cfg, tmp_path, start_from=str(mib_dir))
+    assert not (tmp_path / 'step_00').exists()
+
+
+def test_a_changed_method_is_refused_unless_accepted(data_root, tmp_path):
+    TaskScheduler(tiny_config(data_root), tmp_path).run([0])
+    other = tiny_config(data_root, 'finetune')
+    with pytest.raises(InputError, match='already holds a walk'):
+        TaskScheduler(other, tmp_path)
+    with pytest.raises(InputError, match=r'differs .* in: method'):
+        TaskScheduler(other, tmp_path, resume=True)
+    TaskScheduler(other, tmp_path, resume=True, accept_changes=True).run([1])
+    assert json.loads((tmp_path / 'metrics.json').read_text())['method'] == 'finetune'
+
+
+def test_a_step_needs_the_one_before_it(data_root, tmp_path):
+    with pytest.raises(InputError, match='starts from step 0, which is not done'):
+        TaskScheduler(tiny_config(data_root), tmp_path).run([1])
+
+
+def test_background_alone_is_recorded_but_neither_trained_nor_a_teacher(data_root, tmp_path):
+    cfg = tiny_config(data_root)
+    cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
+    scheduler = walk(cfg, tmp_path)
+    journal = json.loads((tmp_path / 'journal.json').read_text())
+    assert [one['iterations'] for one in journal['steps']] == [0, 4, 4]
+    assert [one['trained'] for one in journal['steps']] == [False, True, True]
+    assert scheduler._teacher(1) is None
+    assert scheduler._teacher(2)['num_classes'] == 3
+    first = json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]
+    assert first['seen'] == ['background'] and first['IoU']['background'] == 1.0
+
+
+def test_a_domain_walk_keeps_its_classes(data_root, tmp_path):
+    cfg = tiny_config(data_root)
+    cfg.protocol = dict(name='seasons', dataset='tiny', kind='domain', domains=[
+        dict(name='early', pattern='*_00[0-4]*'), dict(name='late', pattern='*_0[01]*')])
+    cfg.protocol.domains[1]['pattern'] = '*_0[01][05-9]*'
+    cfg.protocol.domains = [dict(name='early', pattern='*_00[0-4]'),
+                            dict(name='late', pattern='*_0[01][5-9]'),
+                            dict(name='last', pattern='*_01[0-4]')]
+    cfg.protocol.domain_steps = [['early'], ['late', 'last']]
+    walk(cfg, tmp_path)
+    steps = json.loads((tmp_path / 'metrics.json').read_text())['steps']
+    assert [len(one['seen']) for one in steps] == [5, 5]
+    assert steps[1]['mIoU']['old'] is not None and len(steps[1]['groups']) == 2
+
+
+def test_losses_are_those_of_the_method(mib_dir):
+    lines = [json.loads(line) for line in
+             next((mib_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    trained = [line for line in lines if 'loss' in line]
+    assert len(trained) == 4
+    for line in trained:
+        parts = [line['decode.loss_unce'], line['aux.loss_unce'], line['distill.loss_unkd']]
+        assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+    assert 'distill.loss_unkd' not in next((mib_dir / 'step_00').glob(
+        '*/vis_data/scalars.json')).read_text()

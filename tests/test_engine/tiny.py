@@ -1,0 +1,102 @@
+"""A dataset and a config so small that a walk of three steps takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+CLASSES = ('background', 'red', 'green', 'blue', 'grey')
+PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128, 128, 128]]
+STEPS = [['background', 'red', 'green'], ['blue'], ['grey']]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_images(root: Path, split: str, count: int, seed: int) -> None:
+    """Pictures with two rectangles each, coloured (with noise) by their class."""
+    rng = np.random.default_rng(seed)
+    names = []
+    for folder in ('images', 'masks', 'lists'):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        mask = np.zeros((32, 40), np.uint8)
+        for offset, class_id in ((2, 1 + i % 4), (22, 1 + (i // 2) % 4)):
+            top = int(rng.integers(2, 14))
+            mask[top:top + 14, offset:offset + 14] = class_id
+            mask[top, offset:offset + 14] = 255
+        colours = np.array([*PALETTE, *[[90, 90, 90]] * 251], np.float64)[mask]
+        image = np.clip(colours + rng.normal(0, 20, colours.shape), 0, 255).astype(np.uint8)
+        name = f'{split}_{i:03d}'
+        Image.fromarray(image).save(root / 'images' / f'{name}.png')
+        Image.fromarray(mask).save(root / 'masks' / f'{name}.png')
+        names.append(name)
+    (root / 'lists' / f'{split}.txt').write_text('\n'.join(names) + '\n')
+
+
+def make_data(root: Path) -> Path:
+    """Sixteen training and eight test pictures."""
+    write_images(root, 'train', 16, seed=0)
+    write_images(root, 'val', 8, seed=1)
+    return root
+
+
+def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Config:
+    """A config of the walk ``STEPS`` with a ResNet-18 of four base channels."""
+    norm = dict(type='BN', requires_grad=True)
+    head = dict(
+        type='FCNHead', in_channels=32, in_index=3, channels=8, num_convs=1, concat_input=False,
+        dropout_ratio=0.1, num_classes=2, norm_cfg=norm,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0))
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    train = [
+        *load, dict(type='RandomCrop', crop_size=(24, 24)), dict(type='RandomFlip', prob=0.5),
+        dict(type='PackSegInputs')
+    ]
+    dataset = dict(
+        type='BaseSegDataset', data_root=str(data_root), img_suffix='.png', seg_map_suffix='.png',
+        metainfo=dict(classes=CLASSES, palette=PALETTE),
+        data_prefix=dict(img_path='images', seg_map_path='masks'))
+    base = Config.fromfile(ROOT / f'configs/_base_/methods/{method}.py')
+    cfg = Config(dict(
+        default_scope='mmseg_cil',
+        protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
+        method=base.method.to_dict(),
+        global_batch_size=4,
+        model=dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor', mean=[110.0] * 3, std=[60.0] * 3, bgr_to_rgb=True,
+                pad_val=0, seg_pad_val=255, size=(24, 24)),
+            backbone=dict(
+                type='ResNet', depth=18, base_channels=4, stem_channels=4, num_stages=4,
+                out_indices=(0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 2),
+                norm_cfg=norm, norm_eval=False, style='pytorch', contract_dilation=True),
+            decode_head=head,
+            auxiliary_head=dict(head, in_channels=16, in_index=2,
+                                loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
+            train_cfg=dict(), test_cfg=dict(mode='whole')),
+        train_dataloader=dict(
+            batch_size=4, num_workers=0, dataset=dict(
+                dataset, ann_file='lists/train.txt', pipeline=train)),
+        test_dataloader=dict(
+            batch_size=1, num_workers=0, dataset=dict(
+                dataset, ann_file='lists/val.txt', pipeline=[*load, dict(type='PackSegInputs')])),
+        optim_wrapper=dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)),
+        param_scheduler=[dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=6,
+                              by_epoch=False)],
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
+        step_overrides={0: dict(max_iters=6), 'later': dict(lr=0.02, max_iters=4)},
+        default_hooks=dict(
+            timer=dict(type='IterTimerHook'), logger=dict(type='LoggerHook', interval=1),
+            param_scheduler=dict(type='ParamSchedulerHook'),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        log_processor=dict(by_epoch=False, window_size=1),
+        randomness=dict(seed=3),
+        log_level='WARNING',
+    ))
+    cfg.merge_from_dict(changes)
+    return cfg

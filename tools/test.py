@@ -1,0 +1,49 @@
+"""Re-evaluates the steps of a walk from their checkpoints.
+
+    python tools/test.py WORK_DIR [--step 3] [--cfg-options key=value ...]
+
+Uses the walk's own copy of its config. Scores are what training wrote, unless
+the data or an evaluation option changed; metrics.json is rewritten.
+Exit status: 0 done, 2 wrong usage or input, 1 failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg_cil.utils.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description='Re-evaluate the steps of a walk.')
+    parser.add_argument('work_dir', help='work directory of the walk')
+    parser.add_argument('--step', type=int, help='only this step [all that are done]')
+    parser.add_argument('--config', help="config file [the walk's own copy]")
+    parser.add_argument('--dry-run', action='store_true', help='print, but write nothing')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        help='override settings of the config, key=value')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """The tool."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    from mmseg_cil.engine.command import test
+
+    test(args)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,56 @@
+"""Walks all steps of a protocol: trains, evaluates and reports each.
+
+    python tools/train.py CONFIG [--work-dir DIR] [--resume] [--steps 0-2]
+                          [--start-from WORK_DIR[:K]] [--cfg-options key=value ...]
+
+Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
+``tools/slurm_train.sh``. Exit status: 0 done, 2 wrong usage or input, 1 failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmseg_cil.utils.cli import run_tool
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description='Walk all steps of an incremental schedule.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
+    parser.add_argument('--resume', action='store_true',
+                        help='go on with the walk in the work directory, mid-step')
+    parser.add_argument('--accept-changes', action='store_true',
+                        help='resume although protocol, method or schedule were changed')
+    parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
+    parser.add_argument('--start-from', metavar='WORK_DIR[:K]',
+                        help='take steps 0..K (0 by default) over from another run')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        help='override settings of the config, key=value')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--no-report', action='store_true', help='do not render the report')
+    # torchrun of older versions passes it; newer ones set the variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """The tool."""
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    from mmseg_cil.engine.command import train
+
+    train(args)
+
+
+if __name__ == '__main__':
+    run_tool(main)
