@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -23,15 +24,17 @@ def unbiased_cross_entropy(
     is fcdl94/MiB ``utils/loss.py``, ``UnbiasedCrossEntropy``.
 
     Args:
-        logits: ``(N, C, H, W)`` over all classes seen, background at 0.
+        logits: ``(N, C, H, W)`` over all classes seen, background at 0. Half
+            precision is computed in float32.
         labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
         num_hidden: Classes that hide in the background, itself included. With
             0 or 1 this is the ordinary cross-entropy.
         ignore_index: Label whose pixels have zero loss.
 
     Returns:
-        ``(N, H, W)`` loss per pixel, in nats.
+        ``(N, H, W)`` loss per pixel, in nats, at least float32.
     """
+    logits = at_least_float32(logits)
     num_hidden = max(num_hidden, 1)
     background = logits[:, :num_hidden].logsumexp(dim=1)
     normaliser = background
@@ -51,6 +54,7 @@ class UnbiasedCrossEntropyLoss(nn.Module):
 
     Where the step's labels hide no old classes (step 0, the setting
     ``sequential``, domain-incremental walks) it is the ordinary cross-entropy.
+    So it is before a segmentor has told it the step.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
@@ -85,6 +89,7 @@ class UnbiasedCrossEntropyLoss(nn.Module):
                 labels: Tensor,
                 weight: Tensor | None = None,
                 ignore_index: int = 255,
+                reduction_override: str | None = None,
                 **kwargs: object) -> Tensor:
         """The loss as MMSegmentation's heads call it.
 
@@ -93,14 +98,25 @@ class UnbiasedCrossEntropyLoss(nn.Module):
             labels: ``(N, H, W)`` model ids or ``ignore_index``.
             weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
             ignore_index: Label of ignored pixels.
+            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``;
+                MMSegmentation's ``OHEMPixelSampler`` asks for it.
             **kwargs: Other arguments that heads pass; none is used.
 
         Returns:
-            Scalar: ``loss_weight`` times the mean over pixels.
+            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
+            those not ignored: see ``avg_non_ignore``).
+
+        Raises:
+            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
         """
+        if reduction_override not in (None, 'mean', 'none'):
+            raise ValueError(
+                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
         loss = unbiased_cross_entropy(logits, labels, self._num_hidden, ignore_index)
         if weight is not None:
             loss = loss * weight
+        if reduction_override == 'none':
+            return self.loss_weight * loss
         if self.avg_non_ignore:
             return self.loss_weight * loss.sum() / (labels != ignore_index).sum().clamp(min=1)
         return self.loss_weight * loss.mean()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
 
 
 def unbiased_knowledge_distillation(
@@ -29,11 +32,15 @@ def unbiased_knowledge_distillation(
     Args:
         student_logits: ``(N, C, H, W)``, C >= O, background at 0.
         teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
+            Half precision, of either, is computed in float32.
         alpha: Multiplies the teacher's logits (only), before its softmax.
 
     Returns:
-        ``(N, H, W)`` loss per pixel.
+        ``(N, H, W)`` loss per pixel, at least float32. Its least value is the
+        entropy of the teacher's prediction divided by O.
     """
+    student_logits = at_least_float32(student_logits)
+    teacher_logits = at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
     targets = (teacher_logits * alpha).softmax(dim=1)
     normaliser = student_logits.logsumexp(dim=1)
@@ -51,8 +58,10 @@ def unbiased_knowledge_distillation(
 class UnbiasedKnowledgeDistillationLoss(nn.Module):
     """Registered form of :func:`unbiased_knowledge_distillation`, for a ``LogitDistiller``.
 
+    The mean is over all pixels, those with an ignored label too, as in MiB.
+
     Args:
-        loss_weight: Factor of the loss. MiB uses 10, and 100 on VOC 15-1.
+        loss_weight: Factor of the loss. Defaults to 10.0, MiB's.
         alpha: Multiplies the teacher's logits. Defaults to 1.0.
         loss_name: Name in the log. Defaults to 'loss_unkd'.
     """
@@ -66,7 +75,23 @@ class UnbiasedKnowledgeDistillationLoss(nn.Module):
         self.alpha = alpha
         self.loss_name = loss_name
 
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor which classes there are.
+
+        Raises:
+            InputError: Classes are new and there is no background they were part of.
+        """
+        if step.index > 0 and step.num_new and not step.has_background:
+            raise InputError(
+                f'{type(self).__name__} takes the new classes for former background, and the '
+                'classes of this protocol have no background: use an ordinary distillation loss')
+
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """``loss_weight`` times the mean of the loss over all pixels (a scalar)."""
+        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
+
+        Args:
+            student_logits: ``(N, C, H, W)``.
+            teacher_logits: ``(N, O, H, W)``, O <= C.
+        """
         loss = unbiased_knowledge_distillation(student_logits, teacher_logits, self.alpha)
         return self.loss_weight * loss.mean()

@@ -45,8 +45,7 @@ def balanced_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
     num_new = fresh_weight.shape[0]
     shared = bias[0] - math.log(num_new + 1)
     weight = torch.cat([weight, weight[:1].expand_as(fresh_weight)])
-    bias = torch.cat([bias, shared.expand_as(fresh_bias)])
-    bias[0] = shared
+    bias = torch.cat([shared[None], bias[1:], shared.expand_as(fresh_bias)])
     return weight, bias
 
 
@@ -62,7 +61,7 @@ def copied_background_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
 
 
 #: What a config may call ``classifier_init``. Imprinting begins with random
-#: rows, which a pass over the step's images then replaces.
+#: rows, which ``ImprintClassifierHook`` replaces by a pass over the step's images.
 CLASSIFIER_INITS: dict[str, ClassifierInit] = {
     'random': random_rows,
     'balanced': balanced_rows,
@@ -71,8 +70,12 @@ CLASSIFIER_INITS: dict[str, ClassifierInit] = {
 }
 
 
-def classifier_init(name: str, has_background: bool) -> ClassifierInit:
+def find_classifier_init(name: str, has_background: bool = True) -> ClassifierInit:
     """Looks an initialisation up by its name in a config.
+
+    Args:
+        name: A key of :data:`CLASSIFIER_INITS`.
+        has_background: Output 0 is the background.
 
     Raises:
         InputError: The name is unknown, or the initialisation copies the
@@ -88,17 +91,17 @@ def classifier_init(name: str, has_background: bool) -> ClassifierInit:
 
 
 def imprinted_rows(weight: Tensor, bias: Tensor, embedding_sums: Tensor, counts: Tensor,
-                   num_old: int) -> tuple[Tensor, Tensor]:
+                   num_old: int, has_background: bool = True) -> tuple[Tensor, Tensor]:
     """Replaces the rows of new classes by the direction of their mean embedding.
 
     A new row is the mean of the unit-length embeddings of its class's pixels,
     made as long as the old foreground rows are on average, with their mean
     bias, so that new and old scores are commensurate. A class without a pixel
-    keeps its row.
+    keeps its row and bias.
 
     Source: Qi et al., "Low-Shot Learning with Imprinted Weights", CVPR 2018,
-    section 3.2. Length and bias are our choice: the paper normalises all rows
-    and has no bias, which a softmax classifier with bias does not.
+    section 3.2. Length and bias are our choice: in the paper all rows have unit
+    length and no bias, which is not so in MMSegmentation's classifiers.
 
     Args:
         weight: ``(C, D, ...)`` rows of all classes.
@@ -106,17 +109,18 @@ def imprinted_rows(weight: Tensor, bias: Tensor, embedding_sums: Tensor, counts:
         embedding_sums: ``(K, D)`` sums of unit-length embeddings of the new classes.
         counts: ``(K,)`` pixels in each sum.
         num_old: Rows of old classes (background included), at least 1.
+        has_background: Row 0 is the background. Its length and bias count
+            only where it is the one old row.
 
     Returns:
         New weight and bias, of the same shapes.
     """
-    old = weight[1:num_old] if num_old > 1 else weight[:num_old]
-    old_bias = bias[1:num_old] if num_old > 1 else bias[:num_old]
-    length = old.flatten(1).norm(dim=1).mean()
-    present = counts > 0
-    directions = torch.nn.functional.normalize(embedding_sums, dim=1) * length
-    rows = directions.to(weight).reshape(-1, *weight.shape[1:])
+    first = 1 if has_background and num_old > 1 else 0
+    length = weight[first:num_old].flatten(1).norm(dim=1).mean()
+    directions = torch.nn.functional.normalize(embedding_sums, dim=1).to(weight)
+    rows = (directions * length).reshape(-1, *weight.shape[1:])
+    present = counts.to(weight.device) > 0
     weight, bias = weight.clone(), bias.clone()
     weight[num_old:][present] = rows[present]
-    bias[num_old:][present] = old_bias.mean()
+    bias[num_old:][present] = bias[first:num_old].mean()
     return weight, bias

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from mmseg_cil.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,10 @@ class NetworkOutput:
     Attributes:
         features: What the backbone (and neck) returns, shallow to deep, each
             ``(N, D_i, H_i, W_i)``.
-        embedding: ``(N, D, h, w)``, the input of the classifier, before dropout.
-        logits: ``(N, C, h, w)``, the classifier's output, not upsampled.
+        embedding: ``(N, D, h, w)``, the input of the classifier, before its
+            dropout.
+        logits: ``(N, C, h, w)``, the classifier's output, not upsampled. A
+            student's were computed with dropout, where its head has any.
         align_corners: How the head upsamples its logits.
     """
 
@@ -35,10 +39,20 @@ class ClassifierTap:
         self.embedding: Tensor | None = None
         self.logits: Tensor | None = None
 
-    def output(self, features: object, align_corners: bool) -> NetworkOutput:
-        """The record of the run, with what the backbone returned."""
-        assert self.embedding is not None and self.logits is not None
-        stages = (features, ) if isinstance(features, Tensor) else tuple(features)  # type: ignore[arg-type]
+    def output(self, features: Tensor | Sequence[Tensor], align_corners: bool) -> NetworkOutput:
+        """The record of the run.
+
+        Args:
+            features: What the backbone returned.
+            align_corners: How the head upsamples its logits.
+
+        Raises:
+            InputError: Nothing passed through the classifier.
+        """
+        if self.embedding is None or self.logits is None:
+            raise InputError('the head ran without its classifier conv_seg: it has another one, '
+                             'and cannot be distilled')
+        stages = (features, ) if isinstance(features, Tensor) else tuple(features)
         return NetworkOutput(stages, self.embedding, self.logits, align_corners)
 
 
@@ -49,6 +63,12 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
     Works with every MMSegmentation head that classifies with ``conv_seg``, in
     whichever way its ``loss`` and ``forward`` come there, and adds no second
     run. The input of the first of the two modules is the embedding.
+
+    Args:
+        head: With a convolution ``conv_seg`` and perhaps a ``dropout`` before it.
+
+    Yields:
+        The tap, filled by the time the head has run.
     """
     tap = ClassifierTap()
 

@@ -33,9 +33,13 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     """The config of the plain MMSegmentation network with so many outputs.
 
     Losses become plain cross-entropy (a config that no longer trains an
-    incremental step must not ask for our losses), pre-trained weights are
-    dropped (a checkpoint holds all weights), and SyncBN becomes BN, as
-    MMSegmentation does when it loads for inference.
+    incremental step must not ask for our losses), initial weights are dropped
+    (a checkpoint holds all of them), and SyncBN becomes BN, so that the network
+    also runs on a CPU.
+
+    Args:
+        model: Config of an ``EncoderDecoder`` or of our segmentor; not changed.
+        num_classes: Outputs of every head.
     """
 
     def plain_head(head: dict) -> dict:
@@ -50,9 +54,10 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     plain = map_heads(model, plain_head)
     for key in INCREMENTAL_KEYS:
         plain.pop(key, None)
-    plain.update(type='EncoderDecoder', pretrained=None)
-    plain['backbone'] = {**plain['backbone'], 'init_cfg': None}
-    plain['backbone'].pop('pretrained', None)
+    plain['type'] = 'EncoderDecoder'
+    for part in (plain, plain['backbone']):
+        part.pop('pretrained', None)
+        part.pop('init_cfg', None)
     replaced: dict[str, Any] = _replace_value(plain, 'SyncBN', 'BN')
     return replaced
 

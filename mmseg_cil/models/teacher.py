@@ -8,16 +8,23 @@ from typing import Any
 
 import torch
 from mmseg.models.segmentors import EncoderDecoder
-from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import Tensor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_output import NetworkOutput, run_network
-from mmseg_cil.models.plain import plain_model_config
+from mmseg_cil.models.plain import plain_model_config, plain_state_dict
+from mmseg_cil.registry import MODELS
 
 
 def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
     """Reads the weights of a step's checkpoint and checks its number of classes.
+
+    Args:
+        path: A checkpoint in MMSegmentation's form, or a bare state dict.
+        num_classes: Outputs that its decode head must have.
+
+    Returns:
+        Weights of backbone, neck and heads, on the CPU.
 
     Raises:
         InputError: The file is missing, cannot be read, is no MMSegmentation
@@ -32,15 +39,15 @@ def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
         raise InputError(f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
                          'another kind; delete the folder of that step and run it again') from error
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    rows = state.get('decode_head.conv_seg.weight')
-    if rows is None:
+    rows = state.get('decode_head.conv_seg.weight') if isinstance(state, Mapping) else None
+    if not isinstance(rows, Tensor):
         raise InputError(f'checkpoint {path} has no decode_head.conv_seg.weight: it is not that of '
                          'an MMSegmentation encoder-decoder')
     if rows.shape[0] != num_classes:
         raise InputError(
             f'checkpoint {path} classifies into {rows.shape[0]} classes, but this protocol has '
             f'{num_classes} after that step: it belongs to another protocol or step')
-    return dict(state)
+    return plain_state_dict(state)
 
 
 class Teacher:
@@ -61,8 +68,8 @@ class Teacher:
 
     def __init__(self, model: Mapping[str, Any], checkpoint: str, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.network: EncoderDecoder = MMSEG_MODELS.build(plain_model_config(model, num_classes))
         state = load_plain_state(checkpoint, num_classes)
+        self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
         load_matching(self.network, state, checkpoint)
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
@@ -78,18 +85,24 @@ class Teacher:
 def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Loads weights that must fit exactly, or says which do not.
 
+    Args:
+        network: Takes the weights.
+        state: Its state dict to be.
+        source: Where the weights come from, for the message.
+
     Raises:
         InputError: Keys are missing or superfluous, or shapes differ.
     """
     own = network.state_dict()
     missing = sorted(own.keys() - state.keys())
     extra = sorted(state.keys() - own.keys())
-    shapes = [
-        f'{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}'
-        for key in own.keys() & state.keys() if own[key].shape != state[key].shape
-    ]
-    problems = [f'missing {missing[:5]}'] * bool(missing) + [f'superfluous {extra[:5]}'
-                                                             ] * bool(extra) + shapes[:5]
+    problems = [f'{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}'
+                for key in sorted(own.keys() & state.keys())
+                if own[key].shape != state[key].shape][:5]
+    if missing:
+        problems.append(f'{len(missing)} missing, such as {missing[:3]}')
+    if extra:
+        problems.append(f'{len(extra)} superfluous, such as {extra[:3]}')
     if problems:
         raise InputError(f'the weights in {source} do not fit the network of this config '
                          f'({"; ".join(problems)}): use the model config they were trained with')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.classifier import classifier_init
+from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
@@ -35,15 +35,17 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         previous: Checkpoint of the last step, from which training starts, as
             ``dict(checkpoint=path, num_classes=n)``. None at step 0.
         teacher: The same for the snapshot to learn from. None where there is none.
-        distillers: Configs of distillers; built, and the teacher loaded, only
-            where there is a teacher.
+        distillers: Configs of distillers; built only where there is a teacher.
+            Without distillers the teacher is not loaded: nothing would read it.
         classifier_init: How the rows of new classes begin (see
-            :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`).
+            :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
+            classes nothing begins, and it is not used.
         **network: Arguments of ``EncoderDecoder``.
 
     Raises:
         InputError: A head has no ``conv_seg``, its number of classes is not
-            that of the step, or ``classifier_init`` does not fit.
+            that of the step, ``previous`` or ``teacher`` are not of a step
+            before this one, or ``classifier_init`` does not fit.
     """
 
     def __init__(self,
@@ -54,19 +56,20 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                  distillers: Sequence[dict] = (),
                  classifier_init: str = 'random',
                  **network: Any) -> None:
-        self_config = copy.deepcopy(network)
+        network_config = copy.deepcopy(network)
         super().__init__(**network)
         self.step = StepContext.from_config(step)
-        self._network_config = self_config
+        self.classifier_init = classifier_init
+        self._network_config = network_config
         self._previous = previous
-        self._classifier_init = classifier_init
-        self._teacher_config = teacher
+        self._teacher_config = teacher if distillers else None
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
         self._teacher: Teacher | None = None
         self.distillers = nn.ModuleList(
             MODELS.build(one) for one in (distillers if teacher is not None else ()))
         self._check_heads()
+        self._check_snapshots()
         for module in self.modules():
             if module is not self and hasattr(module, 'set_step'):
                 module.set_step(self.step)
@@ -86,18 +89,38 @@ class IncrementalEncoderDecoder(EncoderDecoder):
     def _check_heads(self) -> None:
         for name, head in self.heads.items():
             classifier = getattr(head, 'conv_seg', None)
-            if not isinstance(classifier, nn.Conv2d):
+            if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
                 raise InputError(
-                    f'{name} ({type(head).__name__}) has no convolution conv_seg as its '
+                    f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
                     'classifier, so it cannot grow: use a head that classifies with conv_seg '
                     '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, '
                     'SegformerHead, ...)')
             if classifier.out_channels != self.step.num_seen:
-                raise InputError(f'{name} has {classifier.out_channels} outputs, the step has '
-                                 f'{self.step.num_seen} classes')
+                raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
+                                 f'{self.step.index} has {self.step.num_seen} classes')
+
+    def _check_snapshots(self) -> None:
+        step = self.step
+        grows = self._previous is not None and step.index > 0 and step.num_new > 0
+        find_classifier_init(self.classifier_init, step.has_background or not grows)
+        known = step.num_old if step.index > 0 else step.num_seen
+        if self._previous is not None and self._previous['num_classes'] != known:
+            raise InputError(f'step {step.index} starts from {known} classes, but its previous '
+                             f'checkpoint has {self._previous["num_classes"]}: '
+                             'it must be that of the step before')
+        if self._teacher_config is not None and self._teacher_config['num_classes'] > known:
+            raise InputError(f'step {step.index} starts from {known} classes, but its teacher '
+                             f'knows {self._teacher_config["num_classes"]}: '
+                             'it must be of a step before')
 
     def init_weights(self) -> None:
-        """Initialises as MMSegmentation does at step 0, else from the last step's checkpoint."""
+        """Initialises as MMSegmentation does at step 0, else from the last step's checkpoint.
+
+        Then loads the teacher, if there is one.
+
+        Raises:
+            InputError: A checkpoint is missing, damaged or of another network.
+        """
         if self._previous is None:
             super().init_weights()
         else:
@@ -111,20 +134,26 @@ class IncrementalEncoderDecoder(EncoderDecoder):
 
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])
-        grow = classifier_init(self._classifier_init, self.step.has_background)
-        added = self.step.num_seen - previous['num_classes']
-        if added:
+        if self.step.num_seen > previous['num_classes']:
             for name, head in self.heads.items():
-                weight, bias = (f'{name}.conv_seg.{part}' for part in ('weight', 'bias'))
-                fresh: Any = head.conv_seg
-                with torch.no_grad():
-                    state[weight], state[bias] = grow(state[weight], state[bias],
-                                                      fresh.weight[-added:].cpu(),
-                                                      fresh.bias[-added:].cpu())
-        plain = nn.ModuleDict({prefix.rstrip('.'): getattr(self, prefix.rstrip('.'))
-                               for prefix in PLAIN_PREFIXES
-                               if isinstance(getattr(self, prefix.rstrip('.'), None), nn.Module)})
+                self._grow_head(state, f'{name}.conv_seg', head.conv_seg)  # type: ignore[arg-type]
+        parts = (prefix.rstrip('.') for prefix in PLAIN_PREFIXES)
+        plain = nn.ModuleDict({part: getattr(self, part) for part in parts
+                               if isinstance(getattr(self, part, None), nn.Module)})
         load_matching(plain, state, previous['checkpoint'])
+
+    def _grow_head(self, state: dict[str, Tensor], prefix: str, fresh: nn.Conv2d) -> None:
+        """Adds the rows of the new classes to one classifier in a state dict."""
+        num_old = self.step.num_old
+        weight, bias = state.get(f'{prefix}.weight'), state.get(f'{prefix}.bias')
+        if weight is None or bias is None \
+                or weight.shape != (num_old, *fresh.weight.shape[1:]) or len(bias) != num_old:
+            return  # load_matching says what does not fit
+        assert fresh.bias is not None
+        grow = find_classifier_init(self.classifier_init, self.step.has_background)
+        with torch.no_grad():
+            state[f'{prefix}.weight'], state[f'{prefix}.bias'] = grow(
+                weight, bias, fresh.weight[num_old:].cpu(), fresh.bias[num_old:].cpu())
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of the heads and of the distillers.
@@ -134,14 +163,21 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             data_samples: With ``gt_sem_seg`` in model ids.
 
         Returns:
-            Losses under the prefixes ``decode.``, ``aux.`` and ``distill.``.
+            Losses (scalars) under the prefixes ``decode.``, ``aux.`` (``aux_0.``,
+            ``aux_1.``, ... of several auxiliary heads) and ``distill.``. Losses
+            of several distillers under one name are summed.
+
+        Raises:
+            RuntimeError: There is a teacher, and ``init_weights`` has not loaded it.
         """
+        if self._teacher_config is not None and self._teacher is None:
+            raise RuntimeError('the teacher is not loaded: call init_weights() before training')
         features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
             losses = self._decode_head_forward_train(features, data_samples)
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
-        if self._teacher is not None and len(self.distillers):
+        if self._teacher is not None:
             student = tap.output(features, self.align_corners)
             size = data_samples[0].gt_sem_seg.shape[-2:]
             losses.update(add_prefix(self._distill(inputs, student, size), 'distill'))
@@ -170,8 +206,3 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             for sample in samples:
                 sample.pred_sem_seg.data = torch.zeros_like(sample.pred_sem_seg.data).long()
         return samples
-
-    def plain_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Named parameters of the plain network: those that a checkpoint carries on."""
-        return ((name, parameter) for name, parameter in self.named_parameters()
-                if name.startswith(PLAIN_PREFIXES))

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.classifier import (
+    CLASSIFIER_INITS,
+    balanced_rows,
+    copied_background_rows,
+    find_classifier_init,
+    imprinted_rows,
+    random_rows,
+)
+
+GOLDEN = Path(__file__).parents[1] / 'golden'
+#: Of the golden files' field ``variant``.
+VARIANTS = {0: 'balanced', 1: 'copied_background'}
+
+
+def draw(num_old=4, num_new=3, dim=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return normal(num_old, dim), normal(num_old), normal(num_new, dim), normal(num_new)
+
+
+@pytest.mark.parametrize('path', sorted(GOLDEN.glob('balanced_init__*.npz')),
+                         ids=lambda path: path.stem)
+def test_initialisations_are_the_official_ones(path):
+    case = np.load(path)
+    num_new = int(case['classes_per_step'][-1])
+    weight, bias = (torch.from_numpy(case[f'{part}_before']) for part in ('weight', 'bias'))
+    # The file holds the rows of all classes, the last ones freshly initialised.
+    grown = find_classifier_init(VARIANTS[int(case['variant'])])(
+        weight[:-num_new], bias[:-num_new], weight[-num_new:], bias[-num_new:])
+    for actual, part in zip(grown, ('weight', 'bias'), strict=True):
+        expected = case[f'{part}_after']
+        assert actual.shape == expected.shape
+        assert np.abs(actual.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_the_golden_files_are_there():
+    assert len(list(GOLDEN.glob('balanced_init__*.npz'))) == 3
+
+
+@pytest.mark.parametrize('dim', [(8, ), (8, 1, 1)])
+@pytest.mark.parametrize('num_new', [0, 1, 3])
+def test_balanced_rows_share_the_backgrounds_mass(dim, num_new):
+    weight, bias, fresh, fresh_bias = draw(num_new=num_new)
+    new_weight, new_bias = balanced_rows(weight.reshape(-1, *dim), bias,
+                                         fresh.reshape(-1, *dim), fresh_bias)
+    x = torch.randn(100, 8, dtype=torch.float64)
+    before = (x @ weight.T + bias).softmax(dim=1)
+    after = (x @ new_weight.reshape(-1, 8).T + new_bias).softmax(dim=1)
+    mass = after[:, 0] + after[:, 4:].sum(dim=1)
+    torch.testing.assert_close(mass, before[:, 0])
+    torch.testing.assert_close(after[:, 1:4], before[:, 1:])
+    torch.testing.assert_close(after[:, 0], before[:, 0] / (num_new + 1))
+
+
+def test_arguments_are_left_alone():
+    for grow in (balanced_rows, copied_background_rows, random_rows):
+        arguments = draw()
+        before = [one.clone() for one in arguments]
+        weight, bias = grow(*arguments)
+        weight += 1
+        bias += 1
+        assert all(torch.equal(one, two) for one, two in zip(arguments, before, strict=True))
+
+
+def test_random_rows_keep_the_old_and_take_the_fresh():
+    weight, bias, fresh, fresh_bias = draw()
+    new_weight, new_bias = random_rows(weight, bias, fresh, fresh_bias)
+    assert torch.equal(new_weight, torch.cat([weight, fresh]))
+    assert torch.equal(new_bias, torch.cat([bias, fresh_bias]))
+
+
+def test_unknown_and_unfit_initialisations_are_refused():
+    with pytest.raises(InputError, match=r"'zeros'.*balanced"):
+        find_classifier_init('zeros')
+    for name in CLASSIFIER_INITS:
+        find_classifier_init(name, has_background=True)
+    for name in ('balanced', 'copied_background'):
+        with pytest.raises(InputError, match='background'):
+            find_classifier_init(name, has_background=False)
+    for name in ('random', 'imprinted'):
+        find_classifier_init(name, has_background=False)
+
+
+def test_imprinted_rows_point_at_the_class_means_and_are_as_long_as_old_ones():
+    weight, bias, fresh, fresh_bias = draw()
+    weight, bias = random_rows(weight, bias, fresh, fresh_bias)
+    sums, counts = draw(seed=1)[2], torch.tensor([5.0, 0.0, 2.0])
+    new_weight, new_bias = imprinted_rows(weight, bias, sums, counts, num_old=4)
+    length = weight[1:4].norm(dim=1).mean()
+    for row in (0, 2):
+        torch.testing.assert_close(new_weight[4 + row], length * sums[row] / sums[row].norm())
+        torch.testing.assert_close(new_bias[4 + row], bias[1:4].mean())
+    # Old rows, and that of a class without a pixel, stay.
+    keep = [0, 1, 2, 3, 5]
+    assert torch.equal(new_weight[keep], weight[keep])
+    assert torch.equal(new_bias[keep], bias[keep])
+
+
+@pytest.mark.parametrize(('num_old', 'has_background', 'rows'),
+                         [(1, True, [0]), (3, True, [1, 2]), (3, False, [0, 1, 2])])
+def test_which_old_rows_set_the_scale_of_imprinted_ones(num_old, has_background, rows):
+    weight, bias = draw(num_old=4)[:2]
+    num_new = 4 - num_old
+    new_weight, new_bias = imprinted_rows(
+        weight[:, :, None, None], bias, torch.eye(8, dtype=torch.float64)[:num_new],
+        torch.ones(num_new), num_old, has_background)
+    assert new_weight.shape == (4, 8, 1, 1)
+    torch.testing.assert_close(new_weight[-1].norm(), weight[rows].norm(dim=1).mean())
+    torch.testing.assert_close(new_bias[-1], bias[rows].mean())
