@@ -69,13 +69,6 @@ class Protocol(ABC):
     policy: Policy
     setting: str
 
-    def __post_init__(self) -> None:
-        if self.setting not in SETTINGS:
-            raise InputError(
-                f'protocol {self.name!r}: setting={self.setting!r} is unknown; '
-                f'use one of {", ".join(SETTINGS)}.'
-            )
-
     @property
     @abstractmethod
     def kind(self) -> str:
@@ -196,7 +189,7 @@ class Protocol(ABC):
         content = {
             'kind': self.kind,
             'setting': self.setting,
-            'names': [name.strip() for name in self.taxonomy.names],
+            'names': self.taxonomy.names,
             'mask_ids': self.taxonomy.mask_ids,
             'void_ids': self.taxonomy.void_ids,
             'has_background': self.taxonomy.has_background,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.base import Protocol
+from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
 from mmseg_cil.protocols.policy import Policy
@@ -28,7 +28,10 @@ NAMED = (
 """Names in common use; any other ``X-Y`` that fits the dataset works too."""
 
 COUNTED = ('11-5', '11-1', '1-1')
-"""The sizes that on VOC count the background among the 21 classes."""
+"""The sizes that count the background among the 21 classes of VOC.
+
+Also those of other datasets with 21 classes of which the first is the background.
+"""
 
 _KEYS = (
     'name', 'dataset', 'setting', 'preset', 'policy', 'class_order', 'counting', 'background',
@@ -60,10 +63,10 @@ class _Request:
     def taxonomy(self, dataset: str, domain: bool = False) -> Taxonomy:
         background = self.get('background', 'auto')
         if dataset in DATASETS:
-            if dataset == 'voc' and self.reduce_zero_label:
+            if dataset != 'ade20k' and self.reduce_zero_label:
                 raise InputError(
-                    f'protocol {self.name!r}: VOC masks hold the background as 0, but the '
-                    'dataset sets reduce_zero_label=True; set it to False.'
+                    f'protocol {self.name!r}: masks of {dataset!r} hold their first class as 0, '
+                    'but the dataset sets reduce_zero_label=True; set it to False.'
                 )
             known = known_taxonomy(dataset, background, domain)
             return known if self.classes is None else known.with_names(self.classes)
@@ -128,30 +131,49 @@ def build_protocol(
     for key in cfg:
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f'; did you mean {near[0]!r}?' if near else ''
+            hint = f'; did you mean {near[0]!r}' if near else ''
             raise InputError(
-                f'protocol {name!r} has no setting {key!r}{hint} There are {", ".join(_KEYS)}.'
+                f'protocol {name!r} has no setting {key!r}{hint}. There are {", ".join(_KEYS)}.'
             )
     matched = _NAME.fullmatch(name)
     family = matched['family'] if matched else ''
-    dataset = cfg.get('dataset') or family.removesuffix('_domain')
-    changes = cfg.get('policy') or {}
-    if not isinstance(changes, Mapping):
-        raise InputError(f'protocol {name!r}: policy must be a dict of choices.')
-    policy = Policy.preset(cfg.get('preset') or 'default', dataset, **changes)
-    setting = cfg.get('setting') or 'overlapped'
-    request = _Request(cfg, name, setting, policy, classes, reduce_zero_label)
-    if cfg.get('steps') is not None and cfg.get('domains') is not None:
+    named = family in (*DATASETS, 'cityscapes_domain')
+    request = _request(cfg, family.removesuffix('_domain'), classes, reduce_zero_label)
+    listed = [key for key in ('steps', 'domains') if cfg.get(key) is not None]
+    if len(listed) == 2:
         raise InputError(f'protocol {name!r}: give steps (of classes) or domains, not both.')
-    if cfg.get('steps') is not None:
-        return _listed_classes(request)
-    if cfg.get('domains') is not None:
-        return _listed_domains(request)
+    if listed and named:
+        raise InputError(
+            f'protocol {name!r} is a named one, but the config lists {listed[0]}; '
+            'call a listed protocol otherwise.'
+        )
+    if listed:
+        return _listed_classes(request) if listed == ['steps'] else _listed_domains(request)
     if matched and family == 'cityscapes_domain':
         return _cities(request, matched)
     if matched and (family in DATASETS or (family and family == cfg.get('dataset'))):
         return _sized_classes(request, family, matched)
     _unknown(name)
+
+
+def _request(
+    cfg: Mapping[str, Any], dataset: str, classes: Sequence[str] | None, reduce_zero_label: bool
+) -> _Request:
+    """Checks what all kinds of protocols share."""
+    where = f'protocol {cfg["name"]!r}'
+    dataset = cfg.get('dataset') or dataset
+    if not isinstance(dataset, str):
+        raise InputError(f'{where}: dataset must be a word, not {dataset!r}.')
+    changes = cfg.get('policy') or {}
+    if not isinstance(changes, Mapping):
+        raise InputError(f'{where}: policy must be a dict of choices, not {changes!r}.')
+    policy = Policy.preset(cfg.get('preset') or 'default', dataset, **changes)
+    setting = cfg.get('setting') or 'overlapped'
+    if setting not in SETTINGS:
+        raise InputError(
+            f'{where}: setting={setting!r} is unknown; use one of {", ".join(SETTINGS)}.'
+        )
+    return _Request(cfg, cfg['name'], setting, policy, classes, reduce_zero_label)
 
 
 def _unknown(name: str) -> NoReturn:
@@ -177,10 +199,7 @@ def _sized_classes(request: _Request, family: str, matched: re.Match[str]) -> Cl
     joint_without = bool(matched['joint']) and family == 'cityscapes'
     taxonomy = request.taxonomy(family, domain=joint_without)
     order = _class_order(request, taxonomy)
-    if matched['joint']:
-        new = [order]
-    else:
-        new = _cut(request, taxonomy, order, matched)
+    new = [order] if matched['joint'] else _cut(request, taxonomy, order, matched)
     return ClassProtocol(
         request.name,
         taxonomy,
@@ -202,10 +221,9 @@ def _cut(
             f'protocol {request.name!r}: counting={counting!r} is unknown; '
             "use 'background' or 'foreground'."
         )
-    counted = counting == 'background' or (
-        counting is None and matched['family'] == 'voc' and size in COUNTED
-    )
     background = int(taxonomy.has_background)
+    voc_like = background and not taxonomy.background_added and len(taxonomy.names) == 21
+    counted = counting == 'background' or (counting is None and voc_like and size in COUNTED)
     start = first if counted else first + background
     total = len(order)
     if first < 1 or later < 1 or start >= total:
@@ -317,17 +335,14 @@ def _class_id(taxonomy: Taxonomy, value: Any, where: str) -> int:
             f'{where}: there is no class {value}; the ids of {taxonomy.dataset!r} are 0 to '
             f'{len(taxonomy.names) - 1}.'
         )
-    plain = [name.strip() for name in taxonomy.names]
     text = str(value).strip()
-    if text in plain:
-        return plain.index(text)
-    near = difflib.get_close_matches(text, plain, 3)
-    hint = f'; did you mean {" or ".join(near)}?' if near else ''
-    listed = ', '.join(plain[:30]) + (', ...' if len(plain) > 30 else '')
-    raise InputError(
-        f'{where}: {taxonomy.dataset!r} has no class {text!r}{hint} It has {listed}.'
-    )
+    if text in taxonomy.names:
+        return taxonomy.names.index(text)
+    near = difflib.get_close_matches(text, taxonomy.names, 3)
+    hint = f'; did you mean {" or ".join(near)}' if near else ''
+    listed = ', '.join(taxonomy.names[:30]) + (', ...' if len(taxonomy.names) > 30 else '')
+    raise InputError(f'{where}: {taxonomy.dataset!r} has no class {text!r}{hint}. It has {listed}.')
 
 
 def _names(taxonomy: Taxonomy, classes: Sequence[int]) -> str:
-    return ', '.join(taxonomy.names[c].strip() for c in classes)
+    return ', '.join(taxonomy.names[c] for c in classes)

@@ -55,7 +55,6 @@ class ClassProtocol(Protocol):
     """
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         where = f'protocol {self.name!r}'
         names = self.taxonomy.names
         if not self.steps:

@@ -43,7 +43,6 @@ class _DomainProtocol(Protocol):
     """What the protocols by domain share: no label is ever hidden."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         where = f'protocol {self.name!r}'
         if not self.steps:
             raise InputError(f'{where} has no steps; list at least one domain.')

@@ -1,9 +1,8 @@
 """Class names of the datasets that have named protocols.
 
 The order is that of the official mask files (ids rising) and the spelling is
-that of MMSegmentation's dataset classes, so that a palette or a checkpoint
-found there fits by name. Its ADE20K list has ``'bed '`` with a space behind;
-wherever this package compares names it ignores such spaces.
+that of MMSegmentation's dataset classes (its ADE20K list has a space behind
+one name; spaces around names are dropped everywhere in this package).
 """
 
 # fmt: off
@@ -15,7 +14,7 @@ VOC = (
 """Pascal VOC 2012: mask ids 0 (background) to 20."""
 
 ADE20K = (
-    'wall', 'building', 'sky', 'floor', 'tree', 'ceiling', 'road', 'bed ', 'windowpane', 'grass',
+    'wall', 'building', 'sky', 'floor', 'tree', 'ceiling', 'road', 'bed', 'windowpane', 'grass',
     'cabinet', 'sidewalk', 'person', 'earth', 'door', 'table', 'mountain', 'plant', 'curtain',
     'chair', 'car', 'water', 'painting', 'sofa', 'shelf', 'house', 'sea', 'mirror', 'rug',
     'field', 'armchair', 'seat', 'fence', 'desk', 'rock', 'wardrobe', 'lamp', 'bathtub',

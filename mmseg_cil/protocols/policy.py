@@ -26,8 +26,8 @@ class Policy:
     """The choices that make figures of different papers differ.
 
     Attributes:
-        void_train: Void pixels in training are ``'ignore'``\\ d or trained as
-            ``'background'``.
+        void_train: Void pixels in training: left out (``'ignore'``) or trained
+            as ``'background'``.
         void_test: The same at test.
         background_train: Background in training is learnt (``'keep'``) or
             ignored. It includes, where the setting hides them, the old
@@ -84,7 +84,7 @@ class Policy:
         Raises:
             InputError: Unknown preset, field or value.
         """
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise InputError(
                 f'protocol: preset {name!r} is unknown; use one of {", ".join(PRESETS)}.'
             )

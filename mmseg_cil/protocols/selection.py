@@ -67,6 +67,7 @@ def images_with_only(
     """
     allowed = set(allowed)
     others = _mask_ids(taxonomy, (c for c in taxonomy.foreground if c not in allowed))
-    clean = ~presence[:, others].any(axis=1)
-    chosen = images_with_any(taxonomy, presence, wanted)
-    return chosen[clean[chosen]]
+    clean: Presence = np.logical_not(presence[:, others].any(axis=1))
+    some = np.zeros(len(presence), bool)
+    some[images_with_any(taxonomy, presence, wanted)] = True
+    return np.flatnonzero(some & clean)

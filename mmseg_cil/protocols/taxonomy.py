@@ -31,6 +31,7 @@ class Taxonomy:
         mask_ids: Mask id by class id. ``None`` is a background that no mask
             value denotes: it stands for the classes not (or no longer) known.
         has_background: Whether class id 0 is the background.
+        background_added: Whether that is none of the dataset's own classes.
         void_ids: Mask ids of pixels that belong to no class.
 
     Raises:
@@ -43,6 +44,7 @@ class Taxonomy:
     mask_ids: tuple[int | None, ...]
     has_background: bool
     void_ids: tuple[int, ...] = (IGNORE,)
+    background_added: bool = False
 
     def __post_init__(self) -> None:
         where = f'classes of {self.dataset!r}'
@@ -53,8 +55,7 @@ class Taxonomy:
             )
         if not self.foreground:
             raise InputError(f'{where}: there is no class besides the background.')
-        plain = [name.strip() for name in self.names]
-        twice = sorted({name for name in plain if plain.count(name) > 1})
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise InputError(f'{where}: {", ".join(twice)} named twice; rename one of them.')
         ids = [i for i in (*self.mask_ids, *self.void_ids) if i is not None]
@@ -76,21 +77,23 @@ class Taxonomy:
     def with_names(self, classes: Sequence[str]) -> Taxonomy:
         """The same mask ids under the names that the user's dataset gives.
 
+        So the protocols of a dataset also serve others of its layout (a
+        21-class dataset with the background first can be walked as VOC is).
+
         Args:
-            classes: As many names as there are foreground classes, or as there
-                are classes.
+            classes: Of the dataset class: as many as MMSegmentation has for
+                this dataset, that is without a background that was added.
 
         Raises:
-            InputError: The number fits neither.
+            InputError: The number is another.
         """
-        plain = [str(name) for name in classes]
-        if len(plain) == len(self.names):
-            return replace(self, names=tuple(plain))
-        if self.has_background and len(plain) == len(self.names) - 1:
-            return replace(self, names=(self.names[0], *plain))
+        own = self.names[self.background_added :]
+        plain = [str(name).strip() for name in classes]
+        if len(plain) == len(own):
+            return replace(self, names=(*self.names[: self.background_added], *plain))
         raise InputError(
-            f'the protocol is for the {len(self.names)} classes of {self.dataset!r} '
-            f'({", ".join(self.names[:3])}, ...), but the dataset in the config has '
+            f'the protocol is for the {len(own)} classes of {self.dataset!r} '
+            f'({", ".join(own[:3])}, ...), but the dataset in the config has '
             f'{len(plain)} ({", ".join(plain[:3])}, ...); name a protocol of that dataset, or '
             "list the classes of each step: protocol = dict(name='mine', "
             "dataset='my_dataset', steps=[[...], [...]])."
@@ -129,11 +132,11 @@ class Taxonomy:
                 f'protocol: background={background!r} is unknown; '
                 f'use one of {", ".join(BACKGROUNDS)}.'
             )
-        labels = [str(name) for name in classes]
+        labels = [str(name).strip() for name in classes]
         if not labels:
             raise InputError(f'dataset {dataset!r} has no classes; its METAINFO must list them.')
         if background == 'auto':
-            first = labels[0].strip().lower() == 'background'
+            first = labels[0].lower() == 'background'
             background = 'first' if first else 'none' if domain else 'added'
         ids: list[int | None] = list(range(reduce_zero_label, len(labels) + reduce_zero_label))
         void: tuple[int, ...] = (IGNORE,)
@@ -142,7 +145,8 @@ class Taxonomy:
             ids.insert(0, 0 if reduce_zero_label else None)
         elif reduce_zero_label:
             void = (0, IGNORE)
-        return cls(dataset, tuple(labels), tuple(ids), background != 'none', void)
+        has_background, added = background != 'none', background == 'added'
+        return cls(dataset, tuple(labels), tuple(ids), has_background, void, added)
 
 
 def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False) -> Taxonomy:
@@ -157,6 +161,4 @@ def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False)
         domain: Whether the protocol is by domain.
     """
     classes = {'voc': _names.VOC, 'ade20k': _names.ADE20K, 'cityscapes': _names.CITYSCAPES}
-    return Taxonomy.from_classes(
-        dataset, classes[dataset], dataset == 'ade20k', background, domain
-    )
+    return Taxonomy.from_classes(dataset, classes[dataset], dataset == 'ade20k', background, domain)
