@@ -11,8 +11,8 @@ import numpy as np
 from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
-from .. import protocols
 from ..errors import InputError
+from ..protocols import Protocol, build_protocol
 from ..registry import DATASETS, TRANSFORMS
 from .class_index import ClassIndex, check_mask_ids
 from .items import DatasetConfig, Items, index_items, open_sources, read_items
@@ -64,7 +64,7 @@ class IncrementalDataset(Dataset):
     def __init__(
         self,
         dataset: DatasetConfig | Sequence[DatasetConfig],
-        protocol: Mapping[str, Any] | protocols.Protocol,
+        protocol: Mapping[str, Any] | Protocol,
         step: int,
         split: str,
         seed: int = 0,
@@ -79,14 +79,12 @@ class IncrementalDataset(Dataset):
         sources = open_sources(dataset)
         first = sources[0]
         if isinstance(protocol, Mapping):
-            protocol = protocols.build_protocol(
-                protocol, first.classes or None, first.reduce_zero_label
-            )
+            protocol = build_protocol(protocol, first.classes or None, first.reduce_zero_label)
         if not 0 <= step < len(protocol.steps):
             raise InputError(
                 f'{protocol.name} has the steps 0..{len(protocol.steps) - 1}, not {step}'
             )
-        self.protocol: protocols.Protocol = protocol
+        self.protocol: Protocol = protocol
         self.step, self.split, self.seed = step, split, seed
         self._config, self._cache_dirs = dataset, tuple(cache_dirs)
         self._skip_empty = skip_empty
@@ -282,7 +280,7 @@ class IncrementalDataset(Dataset):
 
 
 def class_palette(
-    protocol: protocols.Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
+    protocol: Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
 ) -> list[list[int]]:
     """The colour of every class of a taxonomy.
 
