@@ -1,0 +1,17 @@
+"""What every run shares: scope, processes, hooks, log and seed."""
+default_scope = 'mmseg_cil'
+# nccl needs a GPU a process; without one the tools start gloo.
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+# Two checkpoints are kept within a step, as the hook drops the older before it writes the newer.
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=42)
+log_level = 'INFO'
