@@ -1,6 +1,7 @@
 """PSPNet, ResNet-50, output stride 8, with an auxiliary head on stage 3 (weight 0.4).
 
-Zhao et al., arXiv 1612.01105: pooling to 1, 2, 3 and 6 bins, auxiliary loss 0.4. The auxiliary head grows with the classes too.
+Zhao et al., arXiv 1612.01105: pooling to 1, 2, 3 and 6 bins, auxiliary loss
+0.4. The auxiliary head grows with the classes too.
 
 The backbone starts from torchvision's ImageNet weights, a download. From a file instead:
 --cfg-options model.backbone.init_cfg.checkpoint=/path/to/resnet50.pth; from random weights:
