@@ -81,7 +81,8 @@ def test_lock_is_what_runs_here() -> None:
 
 def write_python(path: Path, version: str) -> None:
     """A stand-in interpreter that is found but is of another version, or does not run at all."""
-    body = 'exit 127' if version == 'broken' else f'exec {sys.executable} -c "import sys; sys.exit(1)"'
+    fails = f'exec {sys.executable} -c "import sys; sys.exit(1)"'
+    body = 'exit 127' if version == 'broken' else fails
     path.write_text(f'#!/bin/sh\n{body}\n')
     path.chmod(0o755)
 
