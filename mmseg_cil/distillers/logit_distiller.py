@@ -6,6 +6,7 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 
@@ -21,12 +22,16 @@ class LogitDistiller(nn.Module):
             as MiB and its successors do; 'low' compares the classifier's own
             output, some hundred times fewer pixels, which is another definition
             of the loss. Defaults to 'full'.
+
+    Raises:
+        InputError: ``resolution`` is neither.
     """
 
     def __init__(self, loss: dict, resolution: str = 'full') -> None:
         super().__init__()
         if resolution not in ('full', 'low'):
-            raise ValueError(f"resolution must be 'full' or 'low', got {resolution!r}")
+            raise InputError(
+                f"LogitDistiller: resolution must be 'full' or 'low', got {resolution!r}")
         self.loss = MODELS.build(loss)
         self.resolution = resolution
 

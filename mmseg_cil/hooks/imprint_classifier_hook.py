@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import imprinted_rows
 from mmseg_cil.models.network_output import tap_classifier
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -40,6 +41,9 @@ class ImprintClassifierHook(Hook):
     Args:
         max_images: Images to use at most, spread evenly over the step's. Their
             number is our choice. None: all. Defaults to 1000.
+
+    Raises:
+        InputError: ``max_images`` is not positive.
     """
 
     # Before hooks that copy the weights when training begins (EMAHook).
@@ -47,7 +51,8 @@ class ImprintClassifierHook(Hook):
 
     def __init__(self, max_images: int | None = 1000) -> None:
         if max_images is not None and max_images < 1:
-            raise ValueError(f'max_images must be positive or None, got {max_images}')
+            raise InputError('ImprintClassifierHook: max_images must be positive or None, '
+                             f'got {max_images}')
         self.max_images = max_images
 
     def before_train(self, runner: Runner) -> None:
