@@ -129,7 +129,8 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
         # PascalVOCDataset asserts, without a word, that its files are there.
         where = {key: own[key] for key in ('data_root', 'ann_file') if key in own}
         raise InputError(
-            f'{kind} could not be opened with {where}: {error or "a file or folder is missing"}. '
+            f'{kind} could not be opened with {where}: '
+            f'{str(error) or "a file or folder is missing"}. '
             'Check that data_root, data_prefix and ann_file exist.'
         ) from error
     if getattr(dataset, 'label_map', None) is not None:

@@ -140,6 +140,8 @@ def _texture(
     if texture == 'dots':
         from_centre = np.hypot(np.mod(x / period, 1) - 0.5, np.mod(y / period, 1) - 0.5)
         return (from_centre < 0.32).astype(float)
+    if texture == 'mesh':
+        return (np.minimum(np.mod(x / period, 1), np.mod(y / period, 1)) > 0.3).astype(float)
     return random.uniform(size=x.shape)
 
 

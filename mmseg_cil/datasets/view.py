@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..protocols import Protocol, build_protocol
-from ..registry import DATASETS, TRANSFORMS
+from ..registry import DATASETS, SCOPE
 from .class_index import ClassIndex, check_mask_ids
 from .items import DatasetConfig, Items, index_items, open_sources, read_items
 from .pipeline import seeded, step_pipeline
@@ -93,10 +94,9 @@ class IncrementalDataset(Dataset):
         transforms = step_pipeline(
             first.pipeline if pipeline is None else pipeline, table, first.reduce_zero_label
         )
-        # Built here, in the scope of this package, so that no default scope is needed.
-        self.pipeline = Compose(
-            [TRANSFORMS.build(each) if isinstance(each, dict) else each for each in transforms]
-        )
+        # Transforms that build others look for them in the default scope.
+        with DefaultScope.overwrite_default_scope(SCOPE):
+            self.pipeline = Compose(transforms)
         self._loaded = False
         self._names: list[str] = []
         self._domains = np.zeros(0, np.int64)
