@@ -1,0 +1,151 @@
+"""The figures of one walk. Each function returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mmseg_cil.visualization import style
+from mmseg_cil.visualization.walk_record import Losses, WalkRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def to_percent(values: Sequence[float | None]) -> FloatArray:
+    """Fractions as percentages, NaN where undefined: what matplotlib leaves out."""
+    return np.array([np.nan if v is None else 100 * v for v in values], dtype=np.float64)
+
+
+def curve_figure(walk: WalkRecord) -> Figure:
+    """The mIoU of all, old and new over the steps."""
+    figure = style.new_figure(max(6.4, 2.6 + 0.42 * len(walk.steps)), 3.9)
+    axes = figure.subplots()
+    for part, look in style.PART_STYLE.items():
+        values = to_percent(walk.miou(part))
+        axes.plot(walk.steps, values, label=part, markersize=6, **look)
+    style.percent_axis(axes)
+    axes.set_xticks(walk.steps)
+    axes.set_xlim(walk.steps[0] - 0.3, walk.steps[-1] + 0.3)
+    axes.set_xlabel('after step')
+    axes.set_ylabel('mIoU (%)')
+    axes.set_title(f'{walk.title}\nmIoU over the steps')
+    # Beside the axes: no corner is free in every walk.
+    axes.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def class_figure(walk: WalkRecord) -> Figure:
+    """Class-by-step matrix of the IoU as a heat map."""
+    names = walk.seen
+    matrix = np.array([to_percent(walk.iou(name)) for name in names])
+    seen = np.array([[name in entry['seen'] for entry in walk.entries] for name in names])
+    figure = style.new_figure(3.3 + 0.58 * len(walk.steps), 1.5 + 0.23 * len(names))
+    axes = figure.subplots()
+    _heat_map(figure, axes, matrix, seen, 'IoU (%)')
+    axes.set_xticks(range(len(walk.steps)), [str(step) for step in walk.steps])
+    axes.set_yticks(range(len(names)), [style.shorten(name) for name in names], fontsize=8.5)
+    axes.set_xlabel('after step')
+    axes.set_title(f'{walk.title}\nIoU of every class')
+    if not walk.by_domain:
+        sizes = [len(group) for group in walk.introduced[:-1]]
+        for edge in np.cumsum(sizes):
+            axes.axhline(edge - 0.5, color='white', linewidth=2.5)
+    return figure
+
+
+def group_figure(walk: WalkRecord) -> Figure:
+    """Matrix of the mIoU of what step j brought (column) after step i (row)."""
+    count = max(len(entry.get('groups', [])) for entry in walk.entries)
+    rows = [entry.get('groups', []) for entry in walk.entries]
+    matrix = np.array([to_percent([*row, *[None] * (count - len(row))]) for row in rows])
+    seen = np.array([[j < len(row) for j in range(count)] for row in rows])
+    figure = style.new_figure(max(5.0, 2.3 + 0.58 * count), max(2.9, 1.6 + 0.34 * len(rows)))
+    axes = figure.subplots()
+    _heat_map(figure, axes, matrix, seen, 'mIoU (%)')
+    axes.set_xticks(range(count))
+    axes.set_yticks(range(len(rows)), [str(step) for step in walk.steps])
+    axes.set_xlabel(f'{"domains" if walk.by_domain else "classes"} of step')
+    axes.set_ylabel('after step')
+    axes.set_title(f'{walk.title}\nmIoU of what each step brought')
+    return figure
+
+
+def loss_figure(walk: WalkRecord) -> Figure:
+    """The training loss, step after step on one axis."""
+    steps = walk.losses
+    figure = style.new_figure(max(7.2, 2.0 + 0.5 * len(steps)), 3.7)
+    axes = figure.subplots()
+    offset = 0
+    for position, losses in enumerate(steps):
+        colour = style.SERIES[position % 2]
+        iterations = np.array(losses.iterations) + offset
+        values = np.array(losses.values)
+        axes.plot(iterations, values, color=colour, alpha=0.3, linewidth=0.9)
+        axes.plot(iterations, _smooth(values), color=colour, linewidth=1.8)
+        middle = offset + losses.iterations[-1] / 2
+        axes.text(
+            middle, 1.0, str(losses.step), transform=axes.get_xaxis_transform(), ha='center',
+            va='bottom', fontsize=9, color=colour,
+        )  # fmt: skip
+        offset += losses.iterations[-1]
+        if position < len(steps) - 1:
+            axes.axvline(offset, color=style.GRID, linewidth=1)
+    axes.set_xlim(0, offset)
+    _loss_scale(axes, steps)
+    axes.grid(axis='y', color=style.GRID, linewidth=0.8)
+    axes.set_xlabel('training iterations of all steps (step above)')
+    axes.set_ylabel('training loss')
+    axes.set_title(f'{walk.title}\nTraining loss: as logged (pale) and running median', pad=18)
+    return figure
+
+
+def _heat_map(
+    figure: Figure, axes: Axes, matrix: FloatArray, seen: npt.NDArray[np.bool_], label: str
+) -> None:
+    """Draws percentages with their numbers; grey where not seen, a dash where undefined."""
+    import matplotlib
+
+    colours = matplotlib.colormaps[style.HEAT]
+    axes.set_facecolor(style.UNSEEN)
+    image = axes.imshow(matrix, cmap=colours, vmin=0, vmax=100, aspect='auto')
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(matrix):
+        if np.isnan(value):
+            if seen[row, column]:
+                axes.text(column, row, '–', ha='center', va='center', fontsize=8)
+            continue
+        ink = 'white' if value < 55 else 'black'
+        axes.text(
+            column, row, f'{value:.1f}', ha='center', va='center', fontsize=7.5, color=ink
+        )  # fmt: skip
+    # A bar of fixed length: along 150 rows it would be a stripe.
+    height = figure.get_figheight()
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.2 / height), aspect=18, anchor=(0, 1))
+    bar.outline.set_visible(False)
+    bar.set_label(label)
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    """Running median over a twentieth of the records: robust to spikes."""
+    half = max(1, len(values) // 40)
+    return np.array(
+        [np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
+    )
+
+
+def _loss_scale(axes: Axes, steps: Sequence[Losses]) -> None:
+    """Linear from 0, or logarithmic where one step would flatten the others."""
+    values = np.concatenate([losses.values for losses in steps])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 50 * np.median(values):
+        axes.set_yscale('log')
+    elif values.size and values.min() >= 0 and values.max() > 0:
+        axes.set_ylim(0, 1.05 * values.max())

@@ -1,0 +1,166 @@
+"""The page of a report: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from mmseg_cil.visualization.tables import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of the report.
+
+    Attributes:
+        path: The file.
+        caption: The visible line below it.
+        alt: What it shows, for those who cannot see it.
+    """
+
+    path: Path
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        heading: Its title.
+        content: Tables and pictures, in order.
+    """
+
+    heading: str
+    content: Sequence[Table | Picture]
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d1f23; --paper: #ffffff; --quiet: #5a606b;
+  --line: #d5d9e0; --stripe: #f5f6f8; --note: #fff4d6; --note-line: #b98900; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e7e9ee; --paper: #16181d; --quiet: #a4abb8; --line: #3a3f4a;
+    --stripe: #1e2128; --note: #332a10; --note-line: #d9a514; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 76rem; color: var(--ink);
+  background: var(--paper); font: 16px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem;
+  border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
+.lead, footer { color: var(--quiet); margin: 0; } footer { margin-top: 3rem; }
+nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; }
+a { color: inherit; } a:focus-visible, .scroll:focus-visible { outline: 3px solid #0072B2; }
+.note { background: var(--note); border-left: 4px solid var(--note-line); margin: 1rem 0;
+  padding: .6rem 1rem; } .note ul { margin: .3rem 0 0; padding-left: 1.2rem; }
+.scroll { overflow-x: auto; margin: .8rem 0 1.4rem; max-height: 46rem; overflow-y: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap; }
+th.text, td.text { text-align: left; } td.text { white-space: normal; }
+thead th { border-bottom: 2px solid var(--line); position: sticky; top: 0;
+  background: var(--paper); }
+tbody th { text-align: left; font-weight: 500; } tbody tr:nth-child(even) {
+  background: var(--stripe); }
+figure { margin: .8rem 0 1.6rem; } figure img { max-width: 100%; height: auto;
+  background: #ffffff; border: 1px solid var(--line); border-radius: 6px; padding: 8px; }
+figcaption { color: var(--quiet); font-size: .92rem; }
+@media print { .scroll { max-height: none; overflow: visible; } nav { display: none; } }
+"""
+
+
+def html_page(
+    title: str, lead: str, sections: Sequence[Section], notes: Sequence[str], footer: str
+) -> str:
+    """Lays out a report.
+
+    Args:
+        title: Heading of the page.
+        lead: The line below it.
+        sections: The parts; those without content are left out.
+        notes: What is missing, told at the top; may be empty.
+        footer: The last line.
+
+    Returns:
+        The text of a page that loads nothing, needs no script and follows the
+        reader's choice of light or dark.
+
+    Raises:
+        OSError: A picture cannot be read.
+    """
+    sections = [section for section in sections if section.content]
+    links = ''.join(
+        f'<li><a href="#part-{i}">{escape(section.heading)}</a></li>'
+        for i, section in enumerate(sections)
+    )
+    parts = [
+        '<!DOCTYPE html>',
+        '<html lang="en">',
+        '<head>',
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{escape(title)}</title>',
+        f'<style>{_STYLE}</style>',
+        '</head>',
+        '<body>',
+        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>',
+        f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>',
+        _notes(notes),
+        '<main>',
+        *(_section(i, section) for i, section in enumerate(sections)),
+        '</main>',
+        f'<footer><p>{escape(footer)}</p></footer>',
+        '</body>',
+        '</html>',
+    ]
+    return '\n'.join(part for part in parts if part) + '\n'
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ''
+    items = ''.join(f'<li>{escape(note)}</li>' for note in notes)
+    return f'<aside class="note" aria-label="Notes"><strong>Notes</strong><ul>{items}</ul></aside>'
+
+
+def _section(index: int, section: Section) -> str:
+    body = '\n'.join(
+        _table(item) if isinstance(item, Table) else _picture(item) for item in section.content
+    )
+    return (
+        f'<section id="part-{index}" aria-labelledby="head-{index}">\n'
+        f'<h2 id="head-{index}">{escape(section.heading)}</h2>\n{body}\n</section>'
+    )
+
+
+def _table(table: Table) -> str:
+    left = table.text_columns | {0}
+
+    def mark(column: int) -> str:
+        return ' class="text"' if column in left else ''
+
+    head = ''.join(
+        f'<th scope="col"{mark(j)}>{escape(cell)}</th>' for j, cell in enumerate(table.header)
+    )
+    rows = '\n'.join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + ''.join(f'<td{mark(j)}>{escape(cell)}</td>' for j, cell in enumerate(row[1:], 1))
+        + '</tr>'
+        for row in table.rows
+    )
+    # A part that scrolls must take the focus, or a keyboard cannot reach its end.
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}">'
+        f'<table>\n<caption>{escape(table.caption)}</caption>\n'
+        f'<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
+    )
+
+
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.path.read_bytes()).decode('ascii')
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
+        f'<figcaption>{escape(picture.caption)}</figcaption></figure>'
+    )

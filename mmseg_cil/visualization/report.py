@@ -1,0 +1,327 @@
+"""Rendering a work directory, or a comparison of several, as PNGs and one page."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.visualization import comparison_figures, figures, tables
+from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid, save_grid
+from mmseg_cil.visualization.page import Picture, Section, html_page
+from mmseg_cil.visualization.samples import read_samples
+from mmseg_cil.visualization.style import save_png, styled
+from mmseg_cil.visualization.tables import Table, percent
+from mmseg_cil.visualization.walk_record import WalkRecord, read_walk
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PathLike = str | os.PathLike[str]
+FOLDER = 'report'
+PAGE = 'index.html'
+COMPARISON_PAGE = 'comparison.html'
+FOOTER = (
+    'IoU and mIoU in percent; a dash is an undefined value. old: what earlier steps brought; '
+    'new: what the last step brought; base: step 0; later: all but step 0. forgetting: mean over '
+    'what was learned before the last step of its best earlier value minus the last; BWT: last '
+    'value minus the value when learned.'
+)
+
+
+def load_walk(work_dir: PathLike) -> dict[str, Any]:
+    """The checked content of ``metrics.json``.
+
+    Args:
+        work_dir: The folder of a walk.
+
+    Returns:
+        See :func:`mmseg_cil.evaluation.walk_metrics.assemble_metrics`.
+
+    Raises:
+        InputError: The folder or the file is missing or damaged.
+    """
+    return dict(read_walk(work_dir).metrics)
+
+
+def render_report(
+    work_dir: PathLike, out: PathLike | None = None, echo: Callable[[str], object] = print
+) -> Path:
+    """Renders one walk, finished or not.
+
+    Args:
+        work_dir: The folder of the walk.
+        out: Where to write; None: ``WORK_DIR/report``.
+        echo: Takes the tables as text.
+
+    Returns:
+        Path of the page, which holds all pictures in itself.
+
+    Raises:
+        InputError: ``metrics.json`` is missing or damaged.
+        OSError: Writing failed.
+    """
+    walk = read_walk(work_dir)
+    out = Path(out) if out is not None else walk.work_dir / FOLDER
+    notes = list(walk.missing)
+    sections = _walk_sections(walk, out, notes) if walk.entries else []
+    if not walk.entries:
+        notes.append('metrics.json holds no step, so there is nothing to show yet.')
+    lead = f'{len(walk.entries)} steps evaluated, from {walk.work_dir.name}'
+    write_text(out / PAGE, html_page(walk.title, lead, sections, notes, FOOTER))
+    echo(f'{walk.title}\n')
+    if walk.entries:
+        echo(tables.step_table(walk, what=tables.background_note(walk)).to_text() + '\n')
+        echo(tables.continual_table(walk).to_text() + '\n')
+    for note in notes:
+        echo(f'note: {note}')
+    return out / PAGE
+
+
+def render_comparison(
+    work_dirs: Sequence[PathLike],
+    out: PathLike | None = None,
+    allow_mixed: bool = False,
+    echo: Callable[[str], object] = print,
+) -> Path:
+    """Renders several walks side by side.
+
+    Args:
+        work_dirs: The folders of at least two walks; differences are to the first.
+        out: Where to write; None: ``report`` in the first folder.
+        allow_mixed: Whether to compare walks over different protocols.
+        echo: Takes the tables as text.
+
+    Returns:
+        Path of the page, which holds all pictures in itself.
+
+    Raises:
+        InputError: A walk cannot be read or has no step; one is given twice;
+            the protocols differ and ``allow_mixed`` is not set.
+        OSError: Writing failed.
+    """
+    walks = [read_walk(work_dir) for work_dir in work_dirs]
+    _check_comparable(walks, allow_mixed)
+    out = Path(out) if out is not None else walks[0].work_dir / FOLDER
+    labels = _labels(walks)
+    mixed = len({walk.protocol for walk in walks}) > 1
+    title = 'several protocols' if mixed else walks[0].protocol
+    notes = [
+        f'{label}: {note}' for w, label in zip(walks, labels, strict=True) for note in w.missing
+    ]
+    if mixed:
+        told = (f'{label}: {w.protocol}' for w, label in zip(walks, labels, strict=True))
+        notes.append(f'The protocols differ, so the numbers do not compare: {"; ".join(told)}.')
+    if len({len(walk.entries) for walk in walks}) > 1:
+        notes.append('The walks have different numbers of steps; each is taken at its own last.')
+    main = tables.comparison_table(walks, labels)
+    sections = _comparison_sections(walks, labels, title, out, notes, main)
+    heading = f'{title}: {" / ".join(labels)}'
+    page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
+    write_text(out / COMPARISON_PAGE, page)
+    echo(f'{heading}\n\n{main.to_text()}\n')
+    for note in notes:
+        echo(f'note: {note}')
+    return out / COMPARISON_PAGE
+
+
+def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Section]:
+    last = walk.entries[-1]
+    means = ', '.join(f'{part} {percent(last["mIoU"].get(part))} %' for part in ('all', 'old'))
+    after = f'after step {last["step"]}: {means}'
+    summary: list[Table | Picture] = [
+        tables.step_table(walk, what=tables.background_note(walk)),
+        tables.continual_table(walk),
+    ]
+    other = tables.other_reading(walk)
+    summary += [other] if other else []
+    with styled():
+        curve = _draw(
+            figures.curve_figure(walk), out / 'curve.png',
+            'mIoU of all, old and new over the steps.',
+            f'Line chart of the mIoU of all, old and new over {len(walk.steps)} steps; {after}.',
+        )  # fmt: skip
+        heat = _draw(
+            figures.class_figure(walk), out / 'classes.png',
+            'IoU of every class after each step; grey: not seen yet; a line where a step begins.',
+            f'Heat map of {len(walk.seen)} classes by {len(walk.steps)} steps; the table of '
+            f'classes holds its numbers.',
+        )  # fmt: skip
+        has_groups = any(entry.get('groups') for entry in walk.entries)
+        if not has_groups:
+            notes.append('metrics.json has no "groups", so their matrix is left out.')
+        groups = _draw(
+            figures.group_figure(walk) if has_groups else None, out / 'groups.png',
+            'mIoU of what each step brought (columns) after each step (rows).',
+            'Heat map of the mIoU of what each step brought after each step; down a column one '
+            'sees it being forgotten.',
+        )  # fmt: skip
+        loss = _draw(
+            figures.loss_figure(walk) if walk.losses else None, out / 'loss.png',
+            'Training loss of the steps, one after another.',
+            f'Line chart of the training loss of {len(walk.losses)} steps; {_loss_words(walk)}.',
+        )  # fmt: skip
+    grid = _draw_grid(
+        lambda: prediction_grid(walk, read_samples(walk.work_dir)), out / 'predictions.png',
+        'Image, truth and the prediction after each step.',
+        'Grid of pictures: for each sample the image, the true classes and the predicted classes '
+        'after each step.', notes,
+    )  # fmt: skip
+    return [
+        Section('Results', [*summary, *curve]),
+        Section('Predictions', grid),
+        Section('Steps', [*groups, tables.brings_table(walk)] if walk.introduced else groups),
+        Section('Classes', [tables.class_table(walk), *heat]),
+        Section('Training', loss),
+    ]
+
+
+def _comparison_sections(
+    walks: Sequence[WalkRecord],
+    labels: Sequence[str],
+    title: str,
+    out: Path,
+    notes: list[str],
+    main: Table,
+) -> list[Section]:
+    final = '; '.join(
+        f'{label}: all {percent(walk.entries[-1]["mIoU"].get("all"))} %, '
+        f'old {percent(walk.entries[-1]["mIoU"].get("old"))} %'
+        for walk, label in zip(walks, labels, strict=True)
+    )
+    with styled():
+        curves = _draw(
+            comparison_figures.comparison_curves(walks, labels, title),
+            out / 'comparison_curves.png',
+            'mIoU of all (solid) and old (dashed) over the steps.',
+            f'Line chart of the mIoU of all and old over the steps. After the last step {final}.',
+        )
+        bars = _draw(
+            comparison_figures.difference_figure(walks, labels, title),
+            out / 'comparison_classes.png',
+            f'IoU after the last step minus that of {labels[0]}, class by class.',
+            f'Bar chart of the difference in IoU to {labels[0]} of every class; the table of '
+            f'classes holds its numbers.',
+        )
+    grid: list[Picture] = []
+    if len({tuple(walk.class_names) for walk in walks}) == 1:
+        grid = _draw_grid(
+            lambda: comparison_grid(walks, labels, _shared_samples(walks), title),
+            out / 'comparison_predictions.png',
+            'Image, truth and the predictions after the last step.',
+            'Grid of pictures: for each sample the image, the true classes and what each walk '
+            'predicts after its last step.', notes,
+        )  # fmt: skip
+    over_steps = [tables.mean_over_steps_table(walks, labels, part) for part in ('all', 'old')]
+    return [
+        Section('Results', [main, *curves, *over_steps]),
+        Section('Predictions', grid),
+        Section('Classes', [tables.difference_table(walks, labels), *bars]),
+    ]
+
+
+def _draw(figure: Figure | None, path: Path, caption: str, alt: str) -> list[Picture]:
+    """Saves a figure; without one, a picture of an earlier report goes."""
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return []
+    save_png(figure, path)
+    return [Picture(path, caption, alt)]
+
+
+def _draw_grid(
+    make: Callable[[], Grid], path: Path, caption: str, alt: str, notes: list[str]
+) -> list[Picture]:
+    try:
+        grid = make()
+    except InputError as error:  # a damaged list of samples costs the grid, not the report
+        grid = Grid(None, (str(error),))
+    notes += _brief_notes(grid.missing)
+    if grid.picture is None:
+        path.unlink(missing_ok=True)
+        if not grid.missing:
+            notes.append('No sample predictions are stored, so their grid is left out.')
+        return []
+    save_grid(grid.picture, path)
+    return [Picture(path, caption, alt)]
+
+
+def _brief_notes(notes: Sequence[str], most: int = 4) -> list[str]:
+    rest = len(notes) - most
+    return [*notes[:most], *([f'... and {rest} more files like these.'] if rest > 0 else [])]
+
+
+def _loss_words(walk: WalkRecord) -> str:
+    return '; '.join(
+        f'step {losses.step} from {losses.values[0]:.3g} to {losses.values[-1]:.3g}'
+        for losses in walk.losses
+    )
+
+
+def _check_comparable(walks: Sequence[WalkRecord], allow_mixed: bool) -> None:
+    if len(walks) < 2:
+        raise InputError('a comparison needs at least two work directories')
+    for work_dir, count in Counter(walk.work_dir.resolve() for walk in walks).items():
+        if count > 1:
+            raise InputError(f'{work_dir} is given twice; name each walk once')
+    for walk in walks:
+        if not walk.entries:
+            raise InputError(
+                f'{walk.work_dir / "metrics.json"} holds no step; wait for its first step, or '
+                f'leave it out'
+            )
+        differing = _differing(walks[0], walk)
+        if differing and not allow_mixed:
+            raise InputError(
+                f'{walks[0].work_dir} and {walk.work_dir} differ in {", ".join(differing)}: their '
+                f'numbers do not compare. Give walks over one protocol, or --allow-mixed if you '
+                f'mean it'
+            )
+
+
+def _differing(first: WalkRecord, other: WalkRecord) -> list[str]:
+    """What makes the numbers of two walks incomparable, in words."""
+    differing: list[str] = []
+    prints = [_fingerprint(walk.journal) for walk in (first, other)]
+    if all(prints):
+        # One protocol can have two names (voc_11-5 is voc_10-5); the fingerprint knows.
+        if prints[0] != prints[1]:
+            differing.append(f'protocol ({first.protocol}, {other.protocol})')
+            if first.protocol == other.protocol:
+                differing = ['protocol (one name, but other classes, images or label rules)']
+    elif first.protocol != other.protocol:
+        differing.append(f'protocol ({first.protocol}, {other.protocol})')
+    for key in ('old', 'background_in_means', 'absent', 'eps'):
+        values = [walk.entries[0].get('settings', {}).get(key) for walk in (first, other)]
+        if values[0] != values[1]:
+            differing.append(f'{key} ({values[0]}, {values[1]})')
+    return differing
+
+
+def _fingerprint(journal: Mapping[str, Any]) -> str | None:
+    protocol = journal.get('protocol')
+    return protocol.get('fingerprint') if isinstance(protocol, Mapping) else None
+
+
+def _labels(walks: Sequence[WalkRecord]) -> list[str]:
+    """The methods' names; where two agree, with the folder's, then with its path."""
+    names = [walk.method for walk in walks]
+    folders = [walk.work_dir.resolve() for walk in walks]
+    for form in (lambda path: path.name, lambda path: str(path)):
+        counts = Counter(names)
+        names = [
+            f'{walk.method} ({form(path)})' if counts[name] > 1 else name
+            for name, walk, path in zip(names, walks, folders, strict=True)
+        ]
+    return names
+
+
+def _shared_samples(walks: Sequence[WalkRecord]) -> list[Any]:
+    named = [{sample.name: sample for sample in read_samples(walk.work_dir)} for walk in walks]
+    return [
+        sample for name, sample in named[0].items() if all(name in other for other in named[1:])
+    ]

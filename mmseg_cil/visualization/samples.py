@@ -1,0 +1,203 @@
+"""The few fixed images whose predictions a walk keeps after every step.
+
+They lie in the work directory as plain files::
+
+    report/samples.json             [{"name", "image_path", "truth"}, ...], relative to the folder
+    report/samples/NAME.jpg         the image
+    report/samples/NAME_truth.png   the truth
+    step_03/predictions/NAME.png    the prediction after step 3
+
+Masks are 8-bit grey PNGs of class ids: indices into the protocol's names, in
+the order of ``palette`` in ``metrics.json``; 255 is void.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import atomic_write, write_json
+
+INDEX = Path('report', 'samples.json')
+IMAGES = Path('report', 'samples')
+PREDICTIONS = 'predictions'
+
+ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One of the fixed images.
+
+    Attributes:
+        name: What its files are called.
+        image: Path of the image.
+        truth: Path of its mask.
+    """
+
+    name: str
+    image: Path
+    truth: Path
+
+
+def write_sample(
+    work_dir: str | os.PathLike[str], name: str, image_rgb: npt.ArrayLike, truth: npt.ArrayLike
+) -> None:
+    """Keeps an image and its truth; a second call of the same name replaces them.
+
+    Args:
+        work_dir: The folder of the walk.
+        name: File name without suffix: letters, digits, ``.``, ``-`` and ``_``.
+        image_rgb: uint8 (H, W, 3), red, green, blue.
+        truth: Integer (H, W), class ids 0..254, 255 = void.
+
+    Raises:
+        InputError: The name or an array is not as described.
+        OSError: Writing failed.
+    """
+    _check_name(name)
+    work_dir = Path(work_dir)
+    image, mask = np.asarray(image_rgb), _as_mask(truth, f'truth of {name}')
+    if image.dtype != np.uint8 or image.shape != (*mask.shape, 3):
+        raise InputError(
+            f'image {name}: got {image.dtype} {image.shape}, need uint8 {(*mask.shape, 3)} '
+            f'(red, green, blue), the size of its truth'
+        )
+    entry = {
+        'name': name,
+        'image_path': (IMAGES / f'{name}.jpg').as_posix(),
+        'truth': (IMAGES / f'{name}_truth.png').as_posix(),
+    }
+    picture = Image.fromarray(image)
+    atomic_write(work_dir / entry['image_path'], lambda f: picture.save(f, 'JPEG', quality=92))
+    _save_mask(work_dir / entry['truth'], mask)
+    entries = [e for e in _load_index(work_dir / INDEX) if e['name'] != name]
+    write_json(work_dir / INDEX, [*entries, entry])
+
+
+def write_prediction(
+    step_dir: str | os.PathLike[str], name: str, prediction: npt.ArrayLike
+) -> None:
+    """Keeps the prediction of a step on one of the images.
+
+    Args:
+        step_dir: The folder of the step, such as ``WORK_DIR/step_03``.
+        name: As given to :func:`write_sample`.
+        prediction: Integer (H, W), class ids 0..254, 255 = void.
+
+    Raises:
+        InputError: The name or the array is not as described.
+        OSError: Writing failed.
+    """
+    _check_name(name)
+    mask = _as_mask(prediction, f'prediction of {name}')
+    _save_mask(Path(step_dir, PREDICTIONS, f'{name}.png'), mask)
+
+
+def read_samples(work_dir: str | os.PathLike[str]) -> list[Sample]:
+    """The images that a work directory keeps, in the order they were written.
+
+    Args:
+        work_dir: The folder of the walk.
+
+    Returns:
+        The samples; none where there is no index.
+
+    Raises:
+        InputError: The index is damaged.
+    """
+    work_dir = Path(work_dir)
+    return [
+        Sample(entry['name'], work_dir / entry['image_path'], work_dir / entry['truth'])
+        for entry in _load_index(work_dir / INDEX)
+    ]
+
+
+def read_image(path: Path) -> ByteArray:
+    """An image as uint8 (H, W, 3), red, green, blue.
+
+    Raises:
+        OSError: The file is missing or no image.
+    """
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert('RGB'))
+
+
+def read_mask(path: Path) -> ByteArray:
+    """A mask as uint8 (H, W).
+
+    Raises:
+        OSError: The file is missing, no image, or has more than one channel.
+    """
+    with Image.open(path) as picture:
+        mask = np.asarray(picture)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise OSError(f'{path} is no 8-bit mask')
+    return mask
+
+
+def colour_mask(mask: ByteArray, colours: npt.ArrayLike, void: tuple[int, int, int]) -> ByteArray:
+    """Paints a mask.
+
+    Args:
+        mask: uint8 (H, W) of class ids.
+        colours: (C, 3) red, green, blue by class id.
+        void: The colour of 255 and of every id without a colour.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    table = np.empty((256, 3), dtype=np.uint8)
+    table[:] = void
+    known = np.asarray(colours, dtype=np.uint8).reshape(-1, 3)[:255]
+    table[: len(known)] = known
+    return table[mask]
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r'[\w.\-]+', name) or name.startswith('.'):
+        raise InputError(
+            f'{name!r} is no name for a sample: use letters, digits, ".", "-" and "_", and '
+            f'replace the folder separators of an image path'
+        )
+
+
+def _as_mask(values: npt.ArrayLike, what: str) -> ByteArray:
+    array = np.asarray(values)
+    if array.ndim != 2 or array.dtype.kind not in 'iu':
+        raise InputError(f'{what}: got {array.dtype} {array.shape}, need integers (H, W)')
+    if array.size and not 0 <= array.min() <= array.max() <= 255:
+        raise InputError(
+            f'{what}: ids {array.min()}..{array.max()} do not fit 0..255; give class ids, '
+            f'255 = void'
+        )
+    return array.astype(np.uint8)
+
+
+def _save_mask(path: Path, mask: ByteArray) -> None:
+    picture = Image.fromarray(mask)
+    atomic_write(path, lambda file: picture.save(file, 'PNG'))
+
+
+def _load_index(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding='utf-8'))
+        if all(isinstance(e[key], str) for e in entries for key in ('name', 'image_path', 'truth')):
+            return list(entries)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(
+        f'{path} is damaged: it must list "name", "image_path" and "truth"; delete it, and the '
+        f'next step of the walk writes it again'
+    )

@@ -1,0 +1,197 @@
+"""The tables of a report, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
+
+UNDEFINED = '–'
+CONTINUAL = {'average_mIoU': 'average mIoU', 'forgetting': 'forgetting', 'BWT': 'BWT'}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column names the row.
+
+    Attributes:
+        caption: What the table shows, in a phrase.
+        header: (N,) column heads.
+        rows: (R, N) cells.
+        text_columns: Columns, besides the first, that hold words: set flush left.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: frozenset[int] = frozenset()
+
+    def to_text(self) -> str:
+        """The table for a terminal, caption first."""
+        cells = [list(self.header), *map(list, self.rows)]
+        widths = [max(len(row[j]) for row in cells) for j in range(len(self.header))]
+        left = self.text_columns | {0}
+        lines = [
+            '  '.join(
+                cell.ljust(width) if j in left else cell.rjust(width)
+                for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        rule = '-' * (sum(widths) + 2 * (len(widths) - 1))
+        return '\n'.join([self.caption, rule, lines[0], rule, *lines[1:], rule])
+
+
+def percent(value: float | None, signed: bool = False) -> str:
+    """A fraction as a percentage with two decimals; a dash where undefined."""
+    if value is None:
+        return UNDEFINED
+    return f'{100 * value:+.2f}' if signed else f'{100 * value:.2f}'
+
+
+def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
+    """The mIoU of all, old, new, base and later after each step.
+
+    Args:
+        walk: The walk.
+        key: Which of an entry's readings: ``'mIoU'`` or one with its background
+            rule in the name.
+        what: Added to the caption.
+    """
+    brings = [_brief(group) for group in walk.introduced]
+    header = ['step', 'brings', 'images', *PARTS]
+    rows = [
+        [
+            str(entry['step']),
+            brings[entry['step']] if entry['step'] < len(brings) else UNDEFINED,
+            str(entry.get('images', UNDEFINED)),
+            *(percent(entry.get(key, {}).get(part)) for part in PARTS),
+        ]
+        for entry in walk.entries
+    ]
+    return Table(f'mIoU (%) after each step{what}', header, rows, frozenset({1}))
+
+
+def background_note(walk: WalkRecord) -> str:
+    """Whether the means count the background; empty where there is none."""
+    settings = walk.entries[-1].get('settings', {}) if walk.entries else {}
+    if not settings.get('background'):
+        return ''
+    return ', background ' + (
+        'counted' if settings.get('background_in_means', True) else 'not counted'
+    )
+
+
+def other_reading(walk: WalkRecord) -> Table | None:
+    """The step table under the other background rule; None where both agree."""
+    settings = walk.entries[-1].get('settings', {}) if walk.entries else {}
+    if not settings.get('background'):
+        return None
+    if settings.get('background_in_means', True):
+        return step_table(walk, 'mIoU_without_background', ', background not counted')
+    return step_table(walk, 'mIoU_with_background', ', background counted')
+
+
+def continual_table(walk: WalkRecord) -> Table:
+    """Average mIoU, forgetting and BWT of the walk so far."""
+    values = walk.metrics.get('continual', {})
+    names = [*CONTINUAL, *(name for name in values if name not in CONTINUAL)]
+    rows = [[CONTINUAL.get(name, name), percent(values.get(name))] for name in names]
+    return Table('Whole walk (%)', ['measure', 'value'], rows)
+
+
+def brings_table(walk: WalkRecord) -> Table:
+    """The full names of what each step brought."""
+    rows = [[str(step), ', '.join(group)] for step, group in enumerate(walk.introduced)]
+    what = 'domains' if walk.by_domain else 'classes'
+    return Table(f'What each step brought: {what}', ['step', what], rows, frozenset({1}))
+
+
+def class_table(walk: WalkRecord) -> Table:
+    """IoU of every class after each step, and its accuracy after the last."""
+    origin = _origins(walk)
+    header = ['class']
+    header += [] if walk.by_domain else ['from step']
+    header += [f'after {step}' for step in walk.steps] + ['accuracy']
+    accuracy: Mapping[str, float | None] = walk.entries[-1].get('accuracy', {})
+    rows = []
+    for name in walk.seen:
+        row = [name] if walk.by_domain else [name, origin.get(name, UNDEFINED)]
+        rows.append([*row, *map(percent, walk.iou(name)), percent(accuracy.get(name))])
+    return Table(
+        f'IoU (%) of every class after each step; accuracy (%) after step {walk.steps[-1]}',
+        header,
+        rows,
+    )
+
+
+def comparison_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Table:
+    """One row a walk: the means after its last step and the measures of the whole."""
+    header = ['method', 'steps', *PARTS, *CONTINUAL.values()]
+    rows = []
+    for walk, label in zip(walks, labels, strict=True):
+        last = walk.entries[-1]
+        continual = walk.metrics.get('continual', {})
+        rows.append(
+            [
+                label,
+                str(len(walk.entries)),
+                *(percent(last['mIoU'].get(part)) for part in PARTS),
+                *(percent(continual.get(name)) for name in CONTINUAL),
+            ]
+        )
+    return Table('mIoU (%) after the last step, and the whole walk (%)', header, rows)
+
+
+def mean_over_steps_table(walks: Sequence[WalkRecord], labels: Sequence[str], part: str) -> Table:
+    """One row a walk: the mIoU of one part after each step."""
+    steps = sorted({step for walk in walks for step in walk.steps})
+    rows = []
+    for walk, label in zip(walks, labels, strict=True):
+        by_step = dict(zip(walk.steps, walk.miou(part), strict=True))
+        rows.append([label, *(percent(by_step.get(step)) for step in steps)])
+    head = ['method', *(f'after {step}' for step in steps)]
+    return Table(f'mIoU (%) of {part} after each step', head, rows)
+
+
+def difference_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Table:
+    """IoU of every class after the last step, and the differences to the first walk."""
+    header = ['class', *labels, *(f'{label} − {labels[0]}' for label in labels[1:])]
+    rows = []
+    for name in shared_classes(walks):
+        final = [walk.entries[-1]['IoU'].get(name) for walk in walks]
+        rows.append(
+            [
+                name,
+                *map(percent, final),
+                *(percent(difference(final[0], v), signed=True) for v in final[1:]),
+            ]
+        )
+    return Table(
+        f'IoU (%) of every class after the last step, and the difference to {labels[0]} '
+        f'(percentage points)',
+        header,
+        rows,
+    )
+
+
+def shared_classes(walks: Sequence[WalkRecord]) -> list[str]:
+    """All classes that any of the walks has seen, in order of appearance."""
+    return list(dict.fromkeys(name for walk in walks for name in walk.seen))
+
+
+def difference(first: float | None, other: float | None) -> float | None:
+    """``other`` minus ``first``; None where either is undefined."""
+    return None if first is None or other is None else other - first
+
+
+def _brief(group: Sequence[str]) -> str:
+    text = ', '.join(group)
+    if len(group) <= 2 and len(text) <= 24:
+        return text
+    return f'{len(group)}: {group[0]} … {group[-1]}' if len(group) > 1 else text
+
+
+def _origins(walk: WalkRecord) -> dict[str, str]:
+    return {name: str(step) for step, group in enumerate(walk.introduced) for name in group}

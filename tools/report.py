@@ -1,0 +1,49 @@
+"""Renders the report of a walk, or a comparison of several.
+
+python tools/report.py WORK_DIR
+python tools/report.py WORK_DIR OTHER_WORK_DIR ... [--out DIR] [--allow-mixed]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# A checkout works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmseg_cil.utils.cli import run_tool
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description='Tables and plots of a walk; with several work directories, a comparison.'
+    )
+    parser.add_argument(
+        'work_dirs', nargs='+', metavar='WORK_DIR',
+        help='folder of a walk, finished or not; differences are to the first',
+    )  # fmt: skip
+    parser.add_argument('--out', metavar='DIR', help='where to write (WORK_DIR/report)')
+    parser.add_argument(
+        '--allow-mixed', action='store_true', help='compare walks over different protocols'
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Renders what the command line names."""
+    args = parse_arguments()
+    from mmseg_cil.visualization.report import render_comparison, render_report
+
+    if len(args.work_dirs) == 1:
+        page = render_report(args.work_dirs[0], args.out)
+    else:
+        page = render_comparison(args.work_dirs, args.out, args.allow_mixed)
+    print(f'report: {page}')
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
