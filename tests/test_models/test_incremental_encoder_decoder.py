@@ -15,8 +15,10 @@ from thin_networks import (
     snapshot,
 )
 from torch import nn
+from torch.nn import functional
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses import unbiased_cross_entropy
 from mmseg_cil.models.network_output import run_network, tap_classifier
 from mmseg_cil.models.plain import plain_state_dict
 
@@ -193,6 +195,35 @@ def test_losses_learn_which_classes_hide(tmp_path):
     model = next_step(config, path)
     hidden = [head.loss_decode._num_hidden for head in model.heads.values()]
     assert hidden == [3, 3, 3]
+
+
+def test_under_autocast_losses_are_float32_and_near_those_without(tmp_path):
+    config, path = network('ASPPHead', 'single'), tmp_path / 'step.pth'
+    base_step(config, path)
+    model = next_step(config, path, classifier_init='balanced').eval()
+    expected = model.loss(*batch(5))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model.loss(*batch(5))
+    model.parse_losses(losses)[0].backward()
+    for name in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd'):
+        assert losses[name].dtype == torch.float32
+        torch.testing.assert_close(losses[name], expected[name], rtol=0.02, atol=0)
+    assert all(torch.isfinite(one.grad).all() for one in model.parameters())
+
+
+def test_hard_pixels_are_chosen_by_the_unbiased_loss(tmp_path):
+    kept = 100
+    sampler = dict(type='OHEMPixelSampler', min_kept=kept)
+    config, path = network(sampler=sampler), tmp_path / 'step.pth'
+    base_step(config, path)
+    model = next_step(config, path, classifier_init='balanced').eval()
+    images, samples = batch(5)
+    logits = functional.interpolate(
+        logits_of(model, images)['decode_head'], (32, 32), mode='bilinear')
+    labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
+    hardest = unbiased_cross_entropy(logits, labels, num_hidden=3).flatten().topk(2 * kept).values
+    torch.testing.assert_close(model.loss(images, samples)['decode.loss_unce'],
+                               hardest.sum() / labels.numel())
 
 
 def test_one_class_is_predicted_everywhere():
