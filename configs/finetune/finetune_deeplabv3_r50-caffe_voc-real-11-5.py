@@ -1,7 +1,7 @@
 """Fine-tuning on 2,445 real Pascal VOC images, 11-5 overlapped: a real walk for a small machine.
 
 Reproduces no published figure: the images are a sample of VOC 2012 with the
-long side at 256, the crop is 160, and the schedule is short (300, 200 and 200
+long side at 256, the crop is 160, and the schedule is short (300, 150 and 150
 iterations of 8 images). It shows on real photographs what a walk does in about
 half an hour on two CPU cores. Published on the whole of VOC 10-5 (the customary
 name of 11-5): no table of fine-tuning is known.
@@ -20,3 +20,5 @@ _base_ = [
     '../_base_/schedules/voc_real.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(data_preprocessor=dict(size=(160, 160)))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=50))

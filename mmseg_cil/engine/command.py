@@ -21,26 +21,6 @@ from mmseg_cil.utils.atomic import write_json, write_text
 CONFIG_COPY = 'walk_config.py'
 
 
-def parse_steps(text: str | None, num_steps: int) -> list[int] | None:
-    """Reads ``--steps``: '3', '0-2', '0,2-4'; None means all.
-
-    Raises:
-        InputError: The text is not of this form or names a step that is not there.
-    """
-    if text is None:
-        return None
-    steps: list[int] = []
-    for part in text.split(','):
-        first, _, last = part.strip().partition('-')
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
-        steps.extend(range(int(first), int(last or first) + 1))
-    outside = [step for step in steps if step >= num_steps]
-    if outside or not steps:
-        raise InputError(f'--steps {text}: this walk has the steps 0..{num_steps - 1}')
-    return sorted(set(steps))
-
-
 def train(args: argparse.Namespace) -> None:
     """Walks a schedule and renders its report.
 
@@ -52,10 +32,10 @@ def train(args: argparse.Namespace) -> None:
     work_dir = Path(args.work_dir or default_dir)
     setup_process_group(args.launcher)
     scheduler = TaskScheduler(cfg, work_dir, args.launcher, args.resume, args.accept_changes,
-                              args.start_from or cfg.get('start_from'))
+                              args.start_from or cfg.get('start_from'), args.steps)
     if get_rank() == 0:
         write_text(work_dir / CONFIG_COPY, cfg.pretty_text)
-    scheduler.run(parse_steps(args.steps, scheduler.walk.num_steps))
+    scheduler.run()
     if get_rank() == 0 and not args.no_report:
         from mmseg_cil.visualization.report import render_report
 
@@ -86,7 +66,7 @@ def test(args: argparse.Namespace) -> None:
         _without_training(config)
         with step_runner.step_runner(config, args.launcher) as runner:
             step_runner.load_weights(runner, str(step_folder(work_dir, step) / CHECKPOINT_NAME))
-            result = step_runner.evaluate(runner)
+            result = step_runner.evaluate(runner, has_run=False)
         if get_rank() == 0:
             print(summary_line(step, result))
             if not args.dry_run:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.dist import barrier, get_dist_info, init_dist
 
 from mmseg_cil.errors import InputError
+
+Result = TypeVar('Result')
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -61,13 +65,14 @@ def batch_per_process(global_batch: int, world_size: int) -> int:
     return global_batch // world_size
 
 
-def main_process_first(work: object) -> None:
-    """Runs ``work()`` on the main process, then on the others (which find what it cached)."""
-    assert callable(work)
+def main_process_first(work: Callable[[], Result]) -> Result:
+    """Does ``work`` on the main process, then on the others, which find what it cached.
+
+    Where the processes share no file system, each does all of it.
+    """
     rank, world_size = get_dist_info()
     if rank == 0:
-        work()
+        result = work()
     if world_size > 1:
         barrier()
-    if rank != 0:
-        work()
+    return result if rank == 0 else work()

@@ -6,7 +6,6 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,7 @@ class TaskScheduler:
             that shapes the result differs from what the walk began with.
         start_from: ``WORK_DIR`` or ``WORK_DIR:K`` of another run, whose steps
             0..K (0 by default) are taken over instead of trained.
+        steps: The steps to walk, as :func:`parse_steps` reads them. All by default.
 
     Raises:
         InputError: Something the user gave is wrong; nothing has been trained.
@@ -65,7 +65,8 @@ class TaskScheduler:
                  launcher: str = 'none',
                  resume: bool = False,
                  accept_changes: bool = False,
-                 start_from: str | None = None) -> None:
+                 start_from: str | None = None,
+                 steps: str | None = None) -> None:
         self.launcher = launcher
         self.is_main = get_rank() == 0
         self.work_dir = Path(work_dir)
@@ -75,6 +76,7 @@ class TaskScheduler:
             raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, or '
                              'give another --work-dir')
         self.walk: Walk = prepare_walk(cfg, work_dir)
+        self.steps = parse_steps(steps, self.walk.num_steps)
         self.journal = self._open_journal(journal, accept_changes)
         if start_from:
             import_steps(start_from, self.walk, self.journal)
@@ -117,13 +119,13 @@ class TaskScheduler:
             },
         }
 
-    def run(self, steps: Sequence[int] | None = None) -> None:
-        """Walks the given steps (all by default), skipping those that are done.
+    def run(self) -> None:
+        """Walks the steps, skipping those that are done.
 
         Raises:
             InputError: A step needs one before it that is not done.
         """
-        for step in range(self.walk.num_steps) if steps is None else steps:
+        for step in self.steps:
             if self.journal.is_done(step):
                 continue
             if step and not self.journal.is_done(step - 1):
@@ -152,7 +154,7 @@ class TaskScheduler:
                     step_runner.initialise_untrained(runner)
                 self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start)
             start = time.monotonic()
-            result = step_runner.evaluate(runner)
+            result = step_runner.evaluate(runner, self.walk.trains(step) and not trained)
             samples.predict_samples(step_runner.bare_model(runner), self.walk, step, self.is_main)
             self._finish_step(step, result, time.monotonic() - start)
 
@@ -212,6 +214,25 @@ class TaskScheduler:
         return dict(
             checkpoint=str(step_folder(self.work_dir, step) / CHECKPOINT_NAME),
             num_classes=len(self.walk.protocol.steps[step].seen))
+
+
+def parse_steps(text: str | None, num_steps: int) -> list[int]:
+    """Reads ``--steps``: '3', '0-2', '0,2-4'; None means all.
+
+    Raises:
+        InputError: The text is not of this form or names a step that is not there.
+    """
+    if text is None:
+        return list(range(num_steps))
+    steps: set[int] = set()
+    for part in str(text).split(','):
+        first, _, last = part.strip().partition('-')
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
+        steps.update(range(int(first), int(last or first) + 1))
+    if not steps or max(steps) >= num_steps:
+        raise InputError(f'--steps {text}: this walk has the steps 0..{num_steps - 1}')
+    return sorted(steps)
 
 
 def write_metrics(walk: Walk, journal: Journal) -> None:

@@ -163,7 +163,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         cfg.model, method, step_context_config(protocol, step), inputs)
     _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
     _set_evaluation(result, protocol, step)
-    _set_hooks(result, method, step, lengths)
+    _set_hooks(result, method, step, lengths, world_size)
     trains = lengths[step] > 0
     if not trains:
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
@@ -282,7 +282,7 @@ def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
 
 
 def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
-               iterations: Sequence[int]) -> None:
+               iterations: Sequence[int], world_size: int) -> None:
     defaults = cfg.get('default_hooks') or {}
     checkpoint = defaults.get('checkpoint') or {}
     if checkpoint.get('save_best'):
@@ -293,6 +293,12 @@ def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
         dict(type='IterationSeedHook', seed=run_seed(cfg), step=step),
         dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
     ]
+    if world_size > 1:
+        # Norm statistics that are not synchronised differ by rank: what is
+        # evaluated must be what is saved.
+        ours.append(dict(type='SyncBuffersHook'))
+    if method.get('classifier_init') == 'imprinted' and step > 0:
+        ours.append(dict(type='ImprintClassifierHook'))
     cfg.merge_from_dict({
         'default_hooks': dict(
             checkpoint=dict(

@@ -19,6 +19,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.teacher import load_plain_state
 
 
 def clear_instances() -> None:
@@ -60,7 +61,7 @@ def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
 def bare_model(runner: Runner) -> nn.Module:
     """The segmentor, out of its distributed wrapper."""
     model = runner.model
-    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+    return model.module if is_model_wrapper(model) else model
 
 
 def train(runner: Runner) -> None:
@@ -87,24 +88,30 @@ def initialise_untrained(runner: Runner) -> None:
 
 
 def load_weights(runner: Runner, path: str) -> None:
-    """Loads a step's own checkpoint, strictly."""
-    from mmseg_cil.models.plain import PLAIN_PREFIXES
+    """Loads a step's own checkpoint; the network must be that of the checkpoint.
 
-    model = bare_model(runner)
-    state = torch.load(path, map_location='cpu', weights_only=False)['state_dict']
-    result = model.load_state_dict(state, strict=False)
-    wrong = [key for key in result.missing_keys if key.startswith(PLAIN_PREFIXES)]
-    if wrong or result.unexpected_keys:
-        raise InputError(f'checkpoint {path} does not fit the network: missing {wrong[:5]}, '
-                         f'superfluous {result.unexpected_keys[:5]}')
+    Raises:
+        InputError: It cannot be read or is of another network.
+    """
+    model: Any = bare_model(runner)
+    state = load_plain_state(path, model.step.num_seen)
+    # Strict but for parts that only training needs, which no checkpoint holds.
+    model.load_state_dict({**model.state_dict(), **state})
 
 
-def evaluate(runner: Runner) -> dict[str, Any]:
+def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:
     """Runs the test loop and returns the metric's entry for ``metrics.json``.
 
-    Not ``Runner.test``, which would call every hook's ``before_run`` again.
+    Not ``Runner.test``, which would call every hook's ``before_run`` again
+    after training.
+
+    Args:
+        runner: The step's Runner, with the step's weights.
+        has_run: It has trained, so that its hooks have begun.
     """
-    runner._test_loop = runner.build_test_loop(runner._test_loop)  # type: ignore[arg-type]
+    if not has_run:
+        runner.call_hook('before_run')
+    runner._test_loop = runner.build_test_loop(runner._test_loop)
     runner.test_loop.run()
-    result: dict[str, Any] = runner.test_loop.evaluator.metrics[0].result  # type: ignore[union-attr, attr-defined]
+    result: dict[str, Any] = runner.test_loop.evaluator.metrics[0].result
     return result

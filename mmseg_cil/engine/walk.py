@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,10 +94,8 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
     check_pretrained(cfg.model)
-    pools = _pools_splits(cfg)
-    build = functools.partial(_build_views, cfg, str(work_dir), pools)
-    main_process_first(build)
-    protocol, images, palette = build()
+    protocol, images, palette = main_process_first(
+        functools.partial(_read_data, cfg, str(work_dir)))
     method_of(cfg, protocol.name)
     iterations = step_iterations(
         cfg, protocol, images['train'], global_batch_size(cfg, get_world_size()))
@@ -109,24 +106,20 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
                 tuple(iterations), palette)
 
 
-def _pools_splits(cfg: Config) -> bool:
-    return str(cfg.protocol.get('name', '')).startswith('cityscapes_domain')
-
-
-def _build_views(cfg: Config, work_dir: str,
-                 pools: bool) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
+def _read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     images: dict[str, tuple[int, ...]] = {}
-    views = {}
+    # Built but not read: the protocol itself says whether it pools the splits.
+    protocol: Protocol = DATASETS.build(
+        dataset_of_step(cfg, 0, 'train', work_dir, pools_splits=False)).protocol
     for split in ('train', 'test'):
+        config = dataset_of_step(cfg, 0, split, work_dir, protocol.pools_splits)
         # Counting is not training: a step without images is refused (or not) below.
-        config = dataset_of_step(cfg, 0, split, work_dir, pools)
-        views[split] = DATASETS.build(dict(copy.deepcopy(config), skip_empty=True))
-        protocol: Protocol = views[split].protocol
+        view = DATASETS.build(dict(config, skip_empty=True))
         images[split] = tuple(
-            len(views[split].images_of_step(step)) for step in range(len(protocol.steps)))
+            len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     _check_images(cfg, protocol, images)
-    return protocol, images, views['train'].palette_by_name()
+    return protocol, images, view.palette_by_name()
 
 
 def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:

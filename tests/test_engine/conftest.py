@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import make_data  # noqa: E402
+from tiny import make_data
 
 
 @pytest.fixture(scope='session')

@@ -1,5 +1,6 @@
 """The command-line tools, run as a user runs them."""
 
+import contextlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import time
 
 import pytest
 import torch
-from tiny import ROOT, tiny_config
+from tiny import ROOT, tiny_config, weights
 
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
 
@@ -23,10 +24,6 @@ def run(*arguments, **options):
 def write_config(path, cfg):
     path.write_text(cfg.pretty_text)
     return path
-
-
-def weights(work_dir, step):
-    return torch.load(work_dir / f'step_{step:02d}/checkpoint.pth', weights_only=False)['state_dict']
 
 
 @pytest.fixture(scope='module')
@@ -56,40 +53,46 @@ def test_training_ends_in_a_report(unbroken):
                            for one in samples)
 
 
-def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken, tmp_path):
-    """SIGKILL at random moments, of which at least two hit a step in training."""
-    rng = random.Random(5)
-    log = open(tmp_path / 'log', 'w')
-    resumed_midway = 0
-    for attempt in range(12):
-        command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), '--work-dir',
-                   str(tmp_path / 'walk'), '--no-report']
-        command += ['--resume'] if attempt else []
-        process = subprocess.Popen(command, env=ENV, stdout=log, stderr=log)
-        midway = list((tmp_path / 'walk').glob('step_*/resume.pth'))
-        resumed_midway += bool(midway)
-        deadline = time.monotonic() + 60
-        # The first three are killed some moments after a new state was saved.
-        before = {path: path.stat().st_mtime_ns for path in midway}
-        while attempt < 3 and process.poll() is None and time.monotonic() < deadline:
-            now = list((tmp_path / 'walk').glob('step_*/resume.pth'))
-            if any(path.exists() and before.get(path) != path.stat().st_mtime_ns for path in now):
-                time.sleep(rng.uniform(0.0, 0.15))
+def saved_states(work_dir):
+    """Modification times of the states that steps in training have saved."""
+    return {path: path.stat().st_mtime_ns for path in work_dir.glob('step_*/resume.pth')}
+
+
+def kill_after_next_save(process, work_dir, pause):
+    """SIGKILL some moments after a step in training has saved its state anew."""
+    before, deadline = saved_states(work_dir), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            now = saved_states(work_dir)
+            if any(before.get(path) != moment for path, moment in now.items()):
                 break
-            time.sleep(0.002)
-        if attempt < 3:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            continue
-        assert process.wait(timeout=120) == 0, (tmp_path / 'log').read_text()[-3000:]
-        break
-    assert resumed_midway >= 2
+        time.sleep(0.002)
+    time.sleep(pause)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken, tmp_path):
+    pauses = random.Random(5)
+    work_dir, log = tmp_path / 'walk', tmp_path / 'log'
+    command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), '--work-dir',
+               str(work_dir), '--no-report']
+    resumed_midway = 0
+    for attempt in range(4):
+        resumed_midway += bool(saved_states(work_dir))
+        with log.open('a') as file:
+            process = subprocess.Popen([*command, *['--resume'] * bool(attempt)], env=ENV,
+                                       stdout=file, stderr=file)
+            if attempt < 3:
+                kill_after_next_save(process, work_dir, pauses.uniform(0.0, 0.1))
+            else:
+                assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert resumed_midway >= 2, 'too few of the kills hit a step in training'
     for step in range(3):
-        expected, found = weights(unbroken, step), weights(tmp_path / 'walk', step)
+        expected, found = weights(unbroken, step), weights(work_dir, step)
         for key, value in expected.items():
             assert torch.equal(value, found[key]), (step, key)
-    scores = [json.loads((one / 'metrics.json').read_text()) for one in (unbroken,
-                                                                         tmp_path / 'walk')]
+    scores = [json.loads((one / 'metrics.json').read_text()) for one in (unbroken, work_dir)]
     assert scores[0] == scores[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -100,3 +101,10 @@ def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Conf
     ))
     cfg.merge_from_dict(changes)
     return cfg
+
+
+def weights(work_dir: Path, step: int) -> dict[str, torch.Tensor]:
+    """State dict of a step's checkpoint."""
+    path = work_dir / f'step_{step:02d}' / 'checkpoint.pth'
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)['state_dict']
+    return state
