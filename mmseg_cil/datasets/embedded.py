@@ -84,7 +84,7 @@ class Recipe:
 class EmbeddedShapesDataset(BaseSegDataset):
     """20 classes of textured shapes and background, drawn on first use.
 
-    A class is a shape and a texture together (5 shapes, 4 textures, every pair
+    A class is a shape and a texture together (4 shapes, 5 textures, every pair
     a class), so neither alone tells it, and colours are random. Shapes lie over
     each other, and their borders are void (255). VOC layout: ``JPEGImages/*.png``
     (PNG, so that no decoder's rounding changes a pixel),
