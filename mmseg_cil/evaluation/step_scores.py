@@ -125,12 +125,7 @@ def step_entry(
 
     def mean(wanted: set[int], background: bool) -> float | None:
         kept = range(0 if background or not has_background else 1, len(names))
-        if by_domain:
-            chosen = confusion[[j for j in origins if j in wanted]].sum(axis=0)
-            scores: FloatArray = iou_from_confusion(chosen, settings.eps, settings.absent)
-            # 'zero' must not turn "no domain at all" into a score.
-            return none_if_nan(mean_defined(scores[kept])) if wanted else None
-        return none_if_nan(mean_defined(iou[[c for c in kept if class_steps[c] in wanted]]))
+        return _part_mean(confusion, class_steps, wanted, kept, settings)
 
     with_background = {part: mean(wanted, True) for part, wanted in parts.items()}
     without_background = {part: mean(wanted, False) for part, wanted in parts.items()}
@@ -157,6 +152,24 @@ def step_entry(
 def none_if_nan(value: float) -> float | None:
     """JSON has no NaN: an undefined value is None."""
     return None if np.isnan(value) else float(value)
+
+
+def _part_mean(
+    confusion: Counts,
+    class_steps: Sequence[int],
+    wanted: set[int],
+    kept: Sequence[int],
+    settings: ScoreSettings,
+) -> float | None:
+    """The mIoU of what the wanted steps brought; None where they brought nothing."""
+    if not wanted:
+        return None
+    if len(confusion) > 1:
+        chosen, classes = confusion[sorted(wanted)].sum(axis=0), list(kept)
+    else:
+        chosen, classes = confusion[0], [c for c in kept if class_steps[c] in wanted]
+    iou: FloatArray = iou_from_confusion(chosen, settings.eps, settings.absent)
+    return none_if_nan(mean_defined(iou[classes]))
 
 
 def _named(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:

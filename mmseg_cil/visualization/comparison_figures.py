@@ -25,8 +25,8 @@ def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     from matplotlib.lines import Line2D
 
     steps = sorted({step for walk in walks for step in walk.steps})
-    figure = style.new_figure(max(7.6, 3.6 + 0.42 * len(steps)), 4.2)
-    axes = figure.subplots()
+    heading = f'{title}\nmIoU of all and old over the steps'
+    figure, axes = style.new_figure(max(7.6, 3.6 + 0.42 * len(steps)), 4.2, heading)
     handles: list[Any] = []
     for position, (walk, label) in enumerate(zip(walks, labels, strict=True)):
         look = series_look(position)
@@ -50,7 +50,6 @@ def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     axes.set_xlim(steps[0] - 0.3, steps[-1] + 0.3)
     axes.set_xlabel('after step')
     axes.set_ylabel('mIoU (%)')
-    axes.set_title(f'{title}\nmIoU of all and old classes over the steps')
     axes.legend(handles=handles, loc='center left', bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -60,8 +59,8 @@ def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     names = shared_classes(walks)
     rows = np.arange(len(names))
     others = list(zip(walks[1:], labels[1:], strict=True))
-    figure = style.new_figure(8.2, 1.9 + 0.23 * len(names))
-    axes = figure.subplots()
+    heading = f'{title}\nIoU after the last step, against {labels[0]}'
+    figure, axes = style.new_figure(8.2, 1.9 + 0.23 * len(names), heading)
     axes.axvline(0, color=style.INK, linewidth=1.2)
     thickness = 0.72 / len(others)
     for position, (walk, label) in enumerate(others):
@@ -76,10 +75,9 @@ def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     axes.set_yticks(rows, [style.shorten(name) for name in names], fontsize=8.5)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis='x', color=style.GRID, linewidth=0.8)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labeltop=len(names) > style.TALL)
     axes.margins(x=0.08)
     axes.set_xlabel(f'IoU minus that of {labels[0]} (percentage points)')
-    axes.set_title(f'{title}\nIoU after the last step, against {labels[0]}')
     axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.0))
     return figure
 

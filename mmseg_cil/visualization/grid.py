@@ -167,8 +167,9 @@ def _compose(
     title: str, rows: Sequence[Sequence[Tile]], legend: Sequence[tuple[str, tuple[int, int, int]]]
 ) -> Image.Image:
     columns = min(COLUMNS, max(map(len, rows)))
-    width = 2 * MARGIN + columns * TILE + (columns - 1) * GAP
     title_font, font = _font(17, bold=True), _font(13)
+    tiles_width = columns * TILE + (columns - 1) * GAP
+    width = 2 * MARGIN + max(tiles_width, round(title_font.getlength(title)))
     lines = [row[i : i + columns] for row in rows for i in range(0, len(row), columns)]
     wrapped = len(lines) > len(rows)
     heights = [_line_height(row) for row in rows for _ in range(0, len(row), columns)]
@@ -184,7 +185,7 @@ def _compose(
         for column, (name, tile) in enumerate(line):
             x = MARGIN + column * (TILE + GAP)
             if with_titles:
-                draw.text((x, y), name, INK, font)
+                draw.text((x, y), _fit(name, font, TILE), INK, font)
             if tile is None:
                 draw.rectangle((x, top, x + TILE - 1, top + height - 1), PALE)
                 draw.text((x + TILE / 2, top + height / 2), 'missing', INK, font, anchor='mm')
@@ -195,6 +196,15 @@ def _compose(
         draw.rectangle((x, y + down + 2, x + 18, y + down + 14), colour, outline=(120, 120, 120))
         draw.text((x + 26, y + down), name, INK, font)
     return canvas
+
+
+def _fit(text: str, font: Any, width: int) -> str:
+    """Cuts a text off where it would run into the next tile."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + '…') > width:
+        text = text[:-1]
+    return text + '…'
 
 
 def _line_height(row: Sequence[Tile]) -> int:

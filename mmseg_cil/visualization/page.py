@@ -57,7 +57,8 @@ a { color: inherit; } a:focus-visible, .scroll:focus-visible { outline: 3px soli
   padding: .6rem 1rem; } .note ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 .scroll { overflow-x: auto; margin: .8rem 0 1.4rem; max-height: 46rem; overflow-y: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem;
+  white-space: nowrap; }
 th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap; }
 th.text, td.text { text-align: left; } td.text { white-space: normal; }
 thead th { border-bottom: 2px solid var(--line); position: sticky; top: 0;

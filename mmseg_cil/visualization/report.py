@@ -130,54 +130,78 @@ def render_comparison(
 
 
 def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Section]:
-    last = walk.entries[-1]
-    means = ', '.join(f'{part} {percent(last["mIoU"].get(part))} %' for part in ('all', 'old'))
-    after = f'after step {last["step"]}: {means}'
-    summary: list[Table | Picture] = [
-        tables.step_table(walk, what=tables.background_note(walk)),
-        tables.continual_table(walk),
-    ]
-    other = tables.other_reading(walk)
-    summary += [other] if other else []
     with styled():
-        curve = _draw(
-            figures.curve_figure(walk), out / 'curve.png',
-            'mIoU of all, old and new over the steps.',
-            f'Line chart of the mIoU of all, old and new over {len(walk.steps)} steps; {after}.',
-        )  # fmt: skip
-        heat = _draw(
-            figures.class_figure(walk), out / 'classes.png',
-            'IoU of every class after each step; grey: not seen yet; a line where a step begins.',
-            f'Heat map of {len(walk.seen)} classes by {len(walk.steps)} steps; the table of '
-            f'classes holds its numbers.',
-        )  # fmt: skip
-        has_groups = any(entry.get('groups') for entry in walk.entries)
-        if not has_groups:
-            notes.append('metrics.json has no "groups", so their matrix is left out.')
-        groups = _draw(
-            figures.group_figure(walk) if has_groups else None, out / 'groups.png',
-            'mIoU of what each step brought (columns) after each step (rows).',
-            'Heat map of the mIoU of what each step brought after each step; down a column one '
-            'sees it being forgotten.',
-        )  # fmt: skip
-        loss = _draw(
-            figures.loss_figure(walk) if walk.losses else None, out / 'loss.png',
-            'Training loss of the steps, one after another.',
-            f'Line chart of the training loss of {len(walk.losses)} steps; {_loss_words(walk)}.',
-        )  # fmt: skip
+        curve, classes = _curve(walk, out), _class_map(walk, out)
+        groups, loss = _group_map(walk, out, notes), _loss(walk, out)
     grid = _draw_grid(
-        lambda: prediction_grid(walk, read_samples(walk.work_dir)), out / 'predictions.png',
+        lambda: prediction_grid(walk, read_samples(walk.work_dir)),
+        out / 'predictions.png',
         'Image, truth and the prediction after each step.',
         'Grid of pictures: for each sample the image, the true classes and the predicted classes '
-        'after each step.', notes,
-    )  # fmt: skip
+        'after each step.',
+        notes,
+    )
+    main = tables.step_table(walk, what=tables.background_note(walk))
+    other = tables.other_reading(walk)
+    results: list[Table | Picture] = [main, tables.continual_table(walk), *curve]
+    results += [other] if other else []
+    steps: list[Table | Picture] = [*groups]
+    steps += [tables.brings_table(walk)] if walk.introduced else []
     return [
-        Section('Results', [*summary, *curve]),
+        Section('Results', results),
         Section('Predictions', grid),
-        Section('Steps', [*groups, tables.brings_table(walk)] if walk.introduced else groups),
-        Section('Classes', [tables.class_table(walk), *heat]),
+        Section('Steps', steps),
+        Section('Classes', [tables.class_table(walk), *classes]),
         Section('Training', loss),
     ]
+
+
+def _curve(walk: WalkRecord, out: Path) -> list[Picture]:
+    last = walk.entries[-1]
+    means = ', '.join(f'{part} {percent(last["mIoU"].get(part))} %' for part in ('all', 'old'))
+    return _draw(
+        figures.curve_figure(walk),
+        out / 'curve.png',
+        'mIoU of all, old and new over the steps.',
+        f'Line chart of the mIoU of all, old and new over {len(walk.steps)} steps; after step '
+        f'{last["step"]}: {means}.',
+    )
+
+
+def _class_map(walk: WalkRecord, out: Path) -> list[Picture]:
+    return _draw(
+        figures.class_figure(walk),
+        out / 'classes.png',
+        "IoU of every class after each step; grey: not seen yet; a white line: the next step's.",
+        f'Heat map of {len(walk.seen)} classes by {len(walk.steps)} steps; the table of classes '
+        f'holds its numbers.',
+    )
+
+
+def _group_map(walk: WalkRecord, out: Path, notes: list[str]) -> list[Picture]:
+    known = any(entry.get('groups') for entry in walk.entries)
+    if not known:
+        notes.append('metrics.json has no "groups", so their matrix is left out.')
+    return _draw(
+        figures.group_figure(walk) if known else None,
+        out / 'groups.png',
+        'mIoU of what each step brought (columns) after each step (rows).',
+        'Heat map of the mIoU of what each step brought after each step; down a column one sees '
+        'it being forgotten.',
+    )
+
+
+def _loss(walk: WalkRecord, out: Path) -> list[Picture]:
+    course = '; '.join(
+        f'step {losses.step} from {losses.values[0]:.3g} to {losses.values[-1]:.3g}'
+        for losses in walk.losses
+    )
+    return _draw(
+        figures.loss_figure(walk) if walk.losses else None,
+        out / 'loss.png',
+        'Training loss of the steps, one after another.',
+        f'Line chart of the training loss of {len(walk.losses)} steps; {course}.',
+    )
 
 
 def _comparison_sections(
@@ -253,13 +277,6 @@ def _draw_grid(
 def _brief_notes(notes: Sequence[str], most: int = 4) -> list[str]:
     rest = len(notes) - most
     return [*notes[:most], *([f'... and {rest} more files like these.'] if rest > 0 else [])]
-
-
-def _loss_words(walk: WalkRecord) -> str:
-    return '; '.join(
-        f'step {losses.step} from {losses.values[0]:.3g} to {losses.values[-1]:.3g}'
-        for losses in walk.losses
-    )
 
 
 def _check_comparable(walks: Sequence[WalkRecord], allow_mixed: bool) -> None:

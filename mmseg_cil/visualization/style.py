@@ -32,6 +32,8 @@ UNSEEN = '#ececec'
 INK = '#222222'
 GRID = '#d9d9d9'
 DPI = 130
+#: More rows than this do not fit a screen: their axis is labelled at the top as well.
+TALL = 40
 
 # Typed loosely: matplotlib's own type lists every parameter it has.
 _RC: Any = {
@@ -61,16 +63,25 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_RC)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """A figure that no global state holds; it is drawn by Agg, without a display.
 
     Args:
-        width: In inches.
+        width: In inches; more where the title needs it.
         height: In inches.
+        title: One or more lines, set flush left above the axes.
+
+    Returns:
+        The figure and its one pair of axes.
     """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, layout='constrained')
+    # A letter of the bold title is at most 0.11 inches wide; labels stand to the left of it.
+    needed = 0.11 * max(map(len, title.splitlines())) + 1.2
+    figure = Figure(figsize=(max(width, needed), height), dpi=DPI, layout='constrained')
+    axes = figure.subplots()
+    axes.set_title(title)
+    return figure, axes
 
 
 def save_png(figure: Figure, path: Path) -> None:

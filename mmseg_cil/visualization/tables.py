@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
 
 UNDEFINED = '–'
+#: A terminal or a log may know nothing beyond ASCII.
+_PLAIN = str.maketrans({'–': '-', '−': '-', '…': '..'})
 CONTINUAL = {'average_mIoU': 'average mIoU', 'forgetting': 'forgetting', 'BWT': 'BWT'}
 
 
@@ -29,7 +31,7 @@ class Table:
 
     def to_text(self) -> str:
         """The table for a terminal, caption first."""
-        cells = [list(self.header), *map(list, self.rows)]
+        cells = [[cell.translate(_PLAIN) for cell in row] for row in (self.header, *self.rows)]
         widths = [max(len(row[j]) for row in cells) for j in range(len(self.header))]
         left = self.text_columns | {0}
         lines = [

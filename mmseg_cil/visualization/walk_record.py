@@ -61,7 +61,7 @@ class WalkRecord:
     @property
     def title(self) -> str:
         """What figures and pages are headed by."""
-        return f'{self.protocol}: {self.method}'
+        return f'{self.protocol}, {self.method}'
 
     @property
     def by_domain(self) -> bool:
@@ -176,6 +176,9 @@ def _problem(metrics: Any) -> str:
     continual = metrics.get('continual', {})
     if not isinstance(continual, dict) or not all(map(_is_number, continual.values())):
         return '"continual" is no object of numbers'
+    palette = metrics.get('palette', {})
+    if not isinstance(palette, dict) or not all(map(_is_colour, palette.values())):
+        return '"palette" must give a red, green and blue of 0..255 by class name'
     return ''
 
 
@@ -200,6 +203,14 @@ def _entry_problem(entry: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_colour(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+    )
 
 
 def _is_fraction(value: Any) -> bool:

@@ -1,0 +1,271 @@
+import base64
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic_walks import VOC, make_walk
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.visualization.report import load_walk, render_comparison, render_report
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'report.py'
+VOID_TAGS = {'meta', 'img', 'br', 'link', 'input', 'hr'}
+
+
+class Page(HTMLParser):
+    """Parses a page strictly: tags must balance. Collects tables, images and references."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = path.read_text(encoding='utf-8')
+        self.open, self.tables, self.images, self.references = [], {}, [], []
+        self.caption, self.cell, self.notes = None, None, ''
+        self.feed(self.text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+        self.references += [attrs[key] for key in ('src', 'href') if key in attrs]
+        if tag == 'img':
+            self.images.append(attrs)
+        elif tag == 'table':
+            self.rows = []
+        elif tag == 'tr':
+            self.rows.append([])
+        elif tag in ('td', 'th', 'caption'):
+            self.cell = ''
+        assert tag != 'script'
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == 'caption':
+            self.caption = self.cell
+        elif tag in ('td', 'th'):
+            self.rows[-1].append(self.cell)
+        elif tag == 'table':
+            assert self.caption
+            self.tables[self.caption], self.caption = self.rows, None
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell += data
+        if 'aside' in self.open:
+            self.notes += data
+
+    def table(self, start):
+        return next(rows for caption, rows in self.tables.items() if caption.startswith(start))
+
+
+def _percent(value):
+    return '–' if value is None else f'{100 * value:.2f}'
+
+
+def _check_page(page):
+    """Nothing is loaded from elsewhere; every picture has a text and is what the file is."""
+    assert 'http://' not in page.text and 'https://' not in page.text
+    assert all(ref.startswith(('data:image/png;base64,', '#')) for ref in page.references)
+    for image in page.images:
+        assert len(image['alt']) > 30
+        with Image.open(BytesIO(base64.b64decode(image['src'].split(',', 1)[1]))) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+
+
+def test_the_page_shows_the_numbers_of_the_file(tmp_path):
+    folder, metrics = make_walk(tmp_path / 'w', samples=2)
+    lines = []
+    path = render_report(folder, echo=lines.append)
+    assert path == folder / 'report' / 'index.html'
+    page = Page(path)
+    _check_page(page)
+    assert page.notes == ''
+    parts = ('all', 'old', 'new', 'base', 'later')
+    for caption, key in (
+        ('mIoU (%) after each step, background counted', 'mIoU'),
+        ('mIoU (%) after each step, background not counted', 'mIoU_without_background'),
+    ):
+        rows = page.tables[caption]
+        assert rows[0][3:] == list(parts)
+        for row, entry in zip(rows[1:], metrics['steps'], strict=True):
+            assert row[0] == str(entry['step']) and row[2] == str(entry['images'])
+            assert row[3:] == [_percent(entry[key][part]) for part in parts]
+    classes = page.table('IoU (%) of every class after each step')
+    assert [row[0] for row in classes[1:]] == ['background', 'cat', 'dog', 'cow', 'sheep']
+    for row in classes[1:]:
+        expected = [_percent(entry['IoU'].get(row[0])) for entry in metrics['steps']]
+        assert row[2:5] == expected
+        assert row[5] == _percent(metrics['steps'][2]['accuracy'][row[0]])
+    assert [row[1] for row in classes[1:]] == ['0', '0', '0', '1', '2']
+    assert page.table('Whole walk')[1:] == [
+        ['average mIoU', '61.23'], ['forgetting', '7.89'], ['BWT', '-5.67'],
+    ]  # fmt: skip
+    names = {'curve.png', 'classes.png', 'groups.png', 'loss.png', 'predictions.png'}
+    assert {file.name for file in path.parent.glob('*.png')} == names
+    assert len(page.images) == len(names)
+    assert _percent(metrics['steps'][2]['mIoU']['old']) in '\n'.join(lines)
+    assert '\n'.join(lines).isascii()
+
+
+def test_pictures_have_room_for_every_class_and_step(tmp_path):
+    folder, _ = make_walk(tmp_path / 'w', [VOC[:11], *([name] for name in VOC[11:])], samples=3)
+    render_report(folder, echo=lambda _: None)
+    with Image.open(folder / 'report/classes.png') as picture:
+        # 21 rows and 11 columns, each as large as its number needs at 130 dpi.
+        assert picture.width >= 11 * 70 and picture.height >= 21 * 28
+    with Image.open(folder / 'report/predictions.png') as picture:
+        # Three samples of 13 pictures, eight a line: six lines.
+        assert picture.width == 8 * 190 + 7 * 8 + 2 * 16
+        assert picture.height > 6 * 140
+
+
+def test_long_titles_and_labels_stay_inside_the_grid(tmp_path):
+    long = 'a_method_with_a_very_long_name_that_goes_on_and_on'
+    folder, _ = make_walk(tmp_path / 'w', [VOC[:5]], samples=1, method=long, protocol='p' * 40)
+    render_report(folder, echo=lambda _: None)
+    with Image.open(folder / 'report/predictions.png') as picture:
+        grey = picture.convert('L')
+        edge = grey.crop((picture.width - 8, 0, picture.width, picture.height))
+        assert edge.getextrema() == (255, 255)
+
+
+def test_rendering_again_gives_the_same_files(tmp_path):
+    folder, _ = make_walk(tmp_path / 'w', samples=1)
+    page = render_report(folder, echo=lambda _: None).read_bytes()
+    assert render_report(folder, echo=lambda _: None).read_bytes() == page
+
+
+def test_a_walk_over_domains(tmp_path):
+    cities = [('aachen', 'bremen', 'ulm'), ('bochum',), ('<b>&amp',)]
+    folder, _ = make_walk(tmp_path / 'w', cities, kind='domain', method='a & <i>')
+    page = Page(render_report(folder, echo=lambda _: None))
+    _check_page(page)
+    assert page.table('What each step brought: domains')[1:] == [
+        ['0', 'aachen, bremen, ulm'], ['1', 'bochum'], ['2', '<b>&amp'],
+    ]  # fmt: skip
+    assert page.table('IoU (%) of every class')[0][:2] == ['class', 'after 0']
+    assert not any('background' in caption for caption in page.tables)
+
+
+def test_missing_pieces_are_told_and_the_rest_is_shown(tmp_path):
+    folder, _ = make_walk(tmp_path / 'w', done=2, samples=1, losses=False)
+    (folder / 'step_01/predictions/image_0.png').write_bytes(b'\x89PNG broken')
+    page = Page(render_report(folder, echo=lambda _: None))
+    assert '2 of 3 steps are evaluated; not yet: step 2.' in page.notes
+    assert 'No training loss is logged' in page.notes
+    assert 'step_01/predictions/image_0.png cannot be read' in page.notes
+    assert (folder / 'report/predictions.png').exists()
+    (folder / 'report/samples.json').write_text('{')
+    page = Page(render_report(folder, echo=lambda _: None))
+    assert 'samples.json is damaged' in page.notes
+    assert not (folder / 'report/predictions.png').exists()
+
+
+def test_no_step_yet(tmp_path):
+    folder, _ = make_walk(tmp_path / 'w', done=0)
+    page = Page(render_report(folder, echo=lambda _: None))
+    assert 'holds no step' in page.notes and page.images == []
+    other, _ = make_walk(tmp_path / 'o')
+    with pytest.raises(InputError, match='holds no step'):
+        render_comparison([other, folder])
+
+
+def test_comparison_shows_each_walk_and_the_difference(tmp_path):
+    first, a = make_walk(tmp_path / 'ft', method='finetune', keep=0.5, samples=2)
+    second, b = make_walk(tmp_path / 'mib', samples=2)
+    lines = []
+    path = render_comparison([first, second], echo=lines.append)
+    assert path == first / 'report/comparison.html'
+    page = Page(path)
+    _check_page(page)
+    assert len(page.images) == 3
+    rows = page.table('mIoU (%) after the last step')
+    for row, name, metrics in zip(rows[1:], ('finetune', 'mib'), (a, b), strict=True):
+        last = metrics['steps'][-1]['mIoU']
+        assert row == [
+            name, '3', *(_percent(last[p]) for p in ('all', 'old', 'new', 'base', 'later')),
+            '61.23', '7.89', '-5.67',
+        ]  # fmt: skip
+        assert _percent(last['old']) in '\n'.join(lines)
+    for row in page.table('IoU (%) of every class')[1:]:
+        values = [m['steps'][-1]['IoU'][row[0]] for m in (a, b)]
+        expected = [_percent(v) for v in values] + [f'{100 * (values[1] - values[0]):+.2f}']
+        assert row[1:] == expected
+    assert page.table('mIoU (%) of old after each step')[1][1] == '–'
+
+
+def test_walks_of_one_method_are_told_apart(tmp_path):
+    folders = [make_walk(tmp_path / name)[0] for name in ('seed0', 'seed1', 'deep/seed1')]
+    page = Page(render_comparison(folders, tmp_path / 'out', echo=lambda _: None))
+    names = [row[0] for row in page.table('mIoU (%) after the last step')[1:]]
+    assert names[0] == 'mib (seed0)' and len(set(names)) == 3
+
+
+def test_mixed_protocols_are_refused_unless_allowed(tmp_path):
+    first, _ = make_walk(tmp_path / 'a', method='mib')
+    joint, _ = make_walk(
+        tmp_path / 'b', [('background', 'cat', 'dog', 'cow', 'sheep')], method='joint',
+        protocol='toy_joint', fingerprint='other',
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r'differ in protocol \(toy_3-1 .*--allow-mixed'):
+        render_comparison([first, joint])
+    page = Page(render_comparison([first, joint], tmp_path / 'o', True, echo=lambda _: None))
+    assert 'The protocols differ' in page.notes and 'different numbers of steps' in page.notes
+
+
+def test_two_names_of_one_protocol_compare_but_other_rules_do_not(tmp_path):
+    first, _ = make_walk(tmp_path / 'a', method='mib', protocol='voc_11-5')
+    second, metrics = make_walk(tmp_path / 'b', method='plop', protocol='voc_10-5')
+    render_comparison([first, second], echo=lambda _: None)
+    metrics['steps'][0]['settings']['background_in_means'] = False
+    (second / 'metrics.json').write_text(json.dumps(metrics))
+    with pytest.raises(InputError, match=r'background_in_means \(True, False\)'):
+        render_comparison([first, second])
+    third, _ = make_walk(tmp_path / 'c', protocol='voc_11-5', fingerprint='other order')
+    with pytest.raises(InputError, match='one name, but other classes'):
+        render_comparison([first, third])
+
+
+def test_a_comparison_needs_two_different_walks(tmp_path):
+    folder, metrics = make_walk(tmp_path / 'a')
+    with pytest.raises(InputError, match='at least two'):
+        render_comparison([folder])
+    with pytest.raises(InputError, match='given twice'):
+        render_comparison([folder, tmp_path / '.' / 'a'])
+    assert load_walk(folder) == metrics
+
+
+def _run(*arguments):
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd='/')
+
+
+def test_the_tool_and_its_exit_status(tmp_path):
+    folder, _ = make_walk(tmp_path / 'a')
+    other, _ = make_walk(tmp_path / 'b', method='plop', protocol='other', fingerprint='x')
+    done = _run(folder, '--out', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    assert f'report: {tmp_path / "out/index.html"}' in done.stdout
+    wrong = _run(folder, other)
+    assert wrong.returncode == 2 and '--allow-mixed' in wrong.stderr
+    assert 'Traceback' not in wrong.stderr
+    assert _run(folder, other, '--allow-mixed').returncode == 0
+    assert _run().returncode == 2
+    (other / 'metrics.json').unlink()
+    broken = _run(other)
+    assert broken.returncode == 2 and 'metrics.json is missing' in broken.stderr
+
+
+def test_the_report_starts_without_torch():
+    code = (
+        'import sys, mmseg_cil.visualization.report; '
+        'sys.exit(bool({"torch", "mmengine", "matplotlib.pyplot"} & set(sys.modules)))'
+    )
+    assert subprocess.run([sys.executable, '-c', code], cwd=TOOL.parents[1]).returncode == 0
