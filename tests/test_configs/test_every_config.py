@@ -1,0 +1,77 @@
+"""Every shipped config: that it loads, says what it must, and gives the networks it promises."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmseg_cil.engine.step_config import (
+    StepInputs,
+    derive_step_config,
+    first_value,
+    method_of,
+)
+from mmseg_cil.protocols import build_protocol
+from mmseg_cil.registry import DATASETS, MODELS
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(ROOT.glob('configs/[!_]*/*.py'))
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def path(request):
+    init_default_scope('mmseg_cil')
+    return request.param
+
+
+def protocol_of(cfg):
+    kind = DATASETS.get(first_value(cfg.train_dataloader.dataset, 'type'))
+    classes = kind.METAINFO['classes']
+    reduced = first_value(cfg.train_dataloader.dataset, 'type') == 'ADE20KDataset'
+    return build_protocol(cfg.protocol, classes, reduced)
+
+
+def test_the_docstring_says_what_it_reproduces_and_how(path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ''
+    command = ''.join(text.split())
+    assert f'{path.relative_to(ROOT)}' in command, 'the exact command is missing'
+    for word in ('Published', 'Deviations'):
+        assert word in text, f'{word} is missing'
+
+
+def test_every_step_has_a_network_of_its_classes(path):
+    cfg = Config.fromfile(path)
+    protocol = protocol_of(cfg)
+    images = [1000] * len(protocol.steps)
+    method = method_of(cfg, protocol.name)
+    for step in {0, len(protocol.steps) - 1}:
+        snapshot = dict(checkpoint='x.pth', num_classes=len(protocol.steps[max(0, step - 1)].seen))
+        inputs = StepInputs(snapshot if step else None, snapshot if step else None, images)
+        config = derive_step_config(cfg, protocol, step, inputs, 'work_dirs/x')
+        # Shapes are all that is looked at: nothing is allocated.
+        with torch.device('meta'):
+            model = MODELS.build(config.model)
+        seen = len(protocol.steps[step].seen)
+        assert model.decode_head.conv_seg.out_channels == seen == model.step.num_seen
+        assert len(model.distillers) == (len(method.get('distillers', [])) if step else 0)
+        assert config.test_dataloader.dataset.step == step
+
+
+def test_the_crop_is_what_the_network_is_padded_to(path):
+    cfg = Config.fromfile(path)
+    crops = [one['crop_size'] for one in first_value(cfg.train_dataloader.dataset, 'pipeline')
+             if one['type'] == 'RandomCrop']
+    assert [tuple(crop) for crop in crops] == [tuple(cfg.model.data_preprocessor.size)]
+
+
+def test_mib_weighs_distillation_as_published():
+    weights = {}
+    for path in ROOT.glob('configs/mib/*.py'):
+        cfg = Config.fromfile(path)
+        name = cfg.protocol.name
+        weights[name] = method_of(cfg, name)['distillers'][0]['loss']['loss_weight']
+    assert weights.pop('voc_15-1') == 100.0
+    assert weights and set(weights.values()) == {10.0}
