@@ -71,7 +71,8 @@ class Recipe:
             names = [f'{split}_{index:05d}' for index in range(getattr(self, split))]
             for index, name in enumerate(names):
                 picture, mask = draw_sample(self.seed, number, index, self.image_size)
-                Image.fromarray(picture).save(folder / _IMAGES / f'{name}.png')
+                # The noise hardly compresses; trying hard only takes time.
+                Image.fromarray(picture).save(folder / _IMAGES / f'{name}.png', compress_level=1)
                 coloured = Image.fromarray(mask)
                 coloured.putpalette(colours)
                 coloured.save(folder / _MASKS / f'{name}.png')
