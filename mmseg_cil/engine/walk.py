@@ -15,15 +15,18 @@ from mmengine.registry import init_default_scope
 
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.step_config import (
+    StepInputs,
     dataset_configs,
     dataset_of_step,
     global_batch_size,
     method_of,
+    model_of_step,
+    step_context_config,
     step_iterations,
 )
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import Protocol
-from mmseg_cil.registry import DATASETS
+from mmseg_cil.registry import DATASETS, MODELS
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,34 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     if all(length == 0 for length in iterations):
         raise InputError('no step of this walk has a single training iteration: give max_iters or '
                          'max_epochs above 0 in train_cfg or step_overrides')
-    return Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
+    walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
                 tuple(iterations), palette)
+    check_last_network(walk)
+    return walk
+
+
+def check_last_network(walk: Walk) -> None:
+    """Builds the network of the last step, with distillers, and throws it away.
+
+    What is wrong with a method or a head shows at once so, and not after the
+    hours of step 0. No weights are read.
+
+    Raises:
+        InputError: The network cannot be built.
+    """
+    last = walk.num_steps - 1
+    snapshot = dict(checkpoint='', num_classes=len(walk.protocol.steps[max(0, last - 1)].seen))
+    inputs = StepInputs(snapshot if last else None, snapshot if last else None, walk.train_images)
+    config = model_of_step(
+        walk.cfg.model, method_of(walk.cfg, walk.protocol.name),
+        step_context_config(walk.protocol, last), inputs)
+    try:
+        MODELS.build(config)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'the network of step {last} cannot be built: {type(error).__name__}: '
+                         f'{error}') from error
 
 
 def _read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:

@@ -135,26 +135,13 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
         assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'protocol.name': 'vok_15-1'}, 'vok_15-1'),
-    ({'protocol.steps': [['background', 'red'], ['red', 'green']]}, 'red'),
-    ({'protocol.steps': [['background', 'purple']]}, 'purple'),
-    ({'method': {'name': 'mib', 'magic': 1}}, 'magic'),
-    ({'global_batch_size': 0, 'train_dataloader.batch_size': 0}, 'global_batch_size'),
-    ({'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='nowhere.pth')},
-     'nowhere.pth'),
-    ({'train_cfg.max_iters': 0}, 'max_iters'),
-])
-def test_wrong_configs_are_refused_before_training(data_root, tmp_path, changes, message):
-    cfg = tiny_config(data_root)
-    cfg.merge_from_dict(changes)
-    if 'protocol.name' in changes:
-        cfg.protocol = dict(name=changes['protocol.name'])
+def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
+    cfg = tiny_config(data_root, **{'protocol.name': 'vok_15-1'})
     done = run('tools/train.py', write_config(tmp_path / 'bad.py', cfg), '--work-dir',
                tmp_path / 'walk')
     assert done.returncode == 2, done.stderr[-2000:]
-    assert message in done.stderr and 'Traceback' not in done.stderr
-    assert not list(tmp_path.glob('walk/step_*'))
+    assert 'error: ' in done.stderr and 'vok_15-1' in done.stderr
+    assert 'Traceback' not in done.stderr and not (tmp_path / 'walk').exists()
 
 
 def test_wrong_usage_has_status_2(tmp_path, config):

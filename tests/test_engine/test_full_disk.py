@@ -1,0 +1,54 @@
+"""A disk that fills up while a state is saved: the former state stays whole."""
+
+import errno
+import io
+
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+
+
+def fill_disk(monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('os.fsync', full)
+
+
+def test_the_backend_keeps_the_former_file(tmp_path, monkeypatch):
+    backend = get_file_backend(backend_args=dict(backend='mmseg_cil_atomic'))
+    backend.put(io.BytesIO(b'former'), tmp_path / RESUME_NAME)
+    fill_disk(monkeypatch)
+    with pytest.raises(OSError, match='No space left'):
+        backend.put(b'latter', tmp_path / RESUME_NAME)
+    assert (tmp_path / RESUME_NAME).read_bytes() == b'former'
+    assert [one.name for one in tmp_path.iterdir()] == [RESUME_NAME]
+
+
+def test_a_walk_goes_on_after_the_disk_was_full(data_root, tmp_path, monkeypatch):
+    cfg = tiny_config(data_root)
+    unbroken, broken = tmp_path / 'unbroken', tmp_path / 'broken'
+    TaskScheduler(cfg, unbroken, steps='0').run()
+    scheduler = TaskScheduler(cfg, broken, steps='0')
+    saves = []
+    real = torch.save
+
+    def save(content, *args, **options):
+        saves.append(content)
+        if len(saves) == 2:
+            fill_disk(monkeypatch)
+        return real(content, *args, **options)
+
+    monkeypatch.setattr('torch.save', save)
+    with pytest.raises(OSError, match='No space left'):
+        scheduler.run()
+    monkeypatch.undo()
+    state = torch.load(broken / 'step_00' / RESUME_NAME, weights_only=False)
+    assert state['meta']['iter'] == 2
+    TaskScheduler(cfg, broken, resume=True, steps='0').run()
+    for key, value in weights(unbroken, 0).items():
+        assert torch.equal(value, weights(broken, 0)[key]), key
