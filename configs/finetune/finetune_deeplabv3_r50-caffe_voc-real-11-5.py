@@ -1,12 +1,12 @@
 """Fine-tuning on 2,445 real Pascal VOC images, 11-5 overlapped: a real walk for a small machine.
 
 Reproduces no published figure: the images are a sample of VOC 2012 with the
-long side at 256, the crop is 160, and the schedule is short (300, 150 and 150
+long side at 256, the crop is 160, and the schedule is short (400, 200 and 200
 iterations of 8 images). It shows on real photographs what a walk does in about
 half an hour on two CPU cores. Published on the whole of VOC 10-5 (the customary
 name of 11-5): no table of fine-tuning is known.
 
-Deviations from the papers: ResNet-50 for ResNet-101, frozen norm statistics,
+Deviations from the papers: ResNet-50 for ResNet-101, frozen norm statistics, AdamW,
 sizes and schedule as above, no InPlace-ABN.
 
     python tools/train.py configs/finetune/finetune_deeplabv3_r50-caffe_voc-real-11-5.py \
