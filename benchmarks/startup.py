@@ -55,8 +55,8 @@ def first_iteration(config: Path, options: list[str], work_dir: Path) -> float:
 def import_seconds() -> float:
     """Seconds that a fresh interpreter needs for the libraries."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, '-c', f'import sys; sys.path.insert(0, {str(ROOT)!r}); {IMPORTS}'],
-                   check=True, capture_output=True)
+    script = f'import sys; sys.path.insert(0, {str(ROOT)!r}); {IMPORTS}'
+    subprocess.run([sys.executable, '-c', script], check=True, capture_output=True)
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""MiB (Cermelli et al., CVPR 2020) on the embedded dataset, 11-5 overlapped: one half of `make demo`.
+"""MiB (Cermelli et al., CVPR 2020), embedded dataset, 11-5 overlapped: half of `make demo`.
 
 Reproduces no paper's figure. Published: nothing, the dataset is drawn by this
 package. What it shows is the order of the methods: fine-tuning forgets, MiB

@@ -136,7 +136,8 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
 
 
 def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
-    cfg = tiny_config(data_root, **{'protocol.name': 'vok_15-1'})
+    cfg = tiny_config(data_root)
+    cfg.protocol = dict(name='vok_15-1')
     done = run('tools/train.py', write_config(tmp_path / 'bad.py', cfg), '--work-dir',
                tmp_path / 'walk')
     assert done.returncode == 2, done.stderr[-2000:]
