@@ -11,9 +11,9 @@ from mmengine.registry import DefaultScope, init_default_scope
 BASE = Path(__file__).resolve().parents[2] / 'configs' / '_base_'
 MODELS = sorted(path.name for path in (BASE / 'models').glob('*.py'))
 DATASETS = ('voc12aug.py', 'ade20k.py', 'cityscapes.py', 'voc_real_160.py')
-SCHEDULES = ('voc.py', 'ade20k.py', 'cityscapes.py', 'short.py')
-OUTPUT_STRIDE = {'pspnet_r50.py': 8, 'fcn_r50.py': 8, 'upernet_r50.py': 32, 'segformer_b0.py': 32,
-                 'segformer_b2.py': 32}
+SCHEDULES = ('voc.py', 'ade20k.py', 'cityscapes.py', 'short.py', 'voc_real.py', 'demo.py')
+OUTPUT_STRIDE = {'fcn_r18-thin.py': 8, 'pspnet_r50.py': 8, 'fcn_r50.py': 8,
+                 'upernet_r50.py': 32, 'segformer_b0.py': 32, 'segformer_b2.py': 32}
 
 
 @pytest.fixture(autouse=True)
