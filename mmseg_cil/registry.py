@@ -9,13 +9,19 @@ child makes MMEngine warn at every build.
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 
 from mmengine.registry import Registry
 
+from mmseg_cil.utils.quiet import import_quietly
+
 # By module object: the name ``registry`` in the package ``mmseg.registry`` is its submodule.
-_MMSEG: ModuleType = import_module('mmseg.registry')
+_MMSEG: ModuleType = import_quietly('mmseg.registry')
+
+# A registry looks a name up in its parent without importing what the parent's
+# configs name, so that is imported here, once and for all.
+for _part in ('datasets', 'models', 'evaluation', 'engine', 'visualization'):
+    import_quietly(f'mmseg.{_part}')
 
 SCOPE = 'mmseg_cil'
 

@@ -1,7 +1,6 @@
 """Data at a step: class index, dataset view, sampler, label map, embedded dataset."""
 
-import mmseg.datasets  # noqa: F401  (registers the datasets and transforms that configs name)
-
+from .. import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from .class_index import ClassIndex, check_mask_ids, load_or_build_index
 from .embedded import EmbeddedShapesDataset
 from .sampler import GlobalPositionSampler, SampleKey

@@ -98,7 +98,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
     check_pretrained(cfg.model)
     protocol, images, palette = main_process_first(
-        functools.partial(_read_data, cfg, str(work_dir)))
+        functools.partial(read_data, cfg, str(work_dir)))
     method_of(cfg, protocol.name)
     iterations = step_iterations(
         cfg, protocol, images['train'], global_batch_size(cfg, get_world_size()))
@@ -135,7 +135,7 @@ def check_last_network(walk: Walk) -> None:
                          f'{error}') from error
 
 
-def _read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
+def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     images: dict[str, tuple[int, ...]] = {}
     # Built but not read: the protocol itself says whether it pools the splits.
@@ -152,9 +152,11 @@ def _read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[in
 
 
 def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:
+    if cfg.get('skip_empty_steps', False):
+        return
     empty = [step for step, count in enumerate(images['train'])
              if count == 0 and protocol.trains(step)]
-    if empty and not cfg.get('skip_empty_steps', False):
+    if empty:
         names = protocol.taxonomy.names
         listed = '; '.join(
             f'step {step} ({", ".join([names[i] for i in protocol.steps[step].new] or protocol.steps[step].domains)})'  # noqa: E501
@@ -164,7 +166,9 @@ def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[in
             'command line: --cfg-options skip_empty_steps=True) to record such steps untrained')
     without_test = [step for step, count in enumerate(images['test']) if count == 0]
     if without_test:
-        raise InputError(f'no test image for the steps {without_test}: check the test dataset')
+        raise InputError(
+            f'no test image shows a class seen by the steps {without_test}: check the test '
+            'dataset, or set skip_empty_steps=True to record such steps without scores')
 
 
 def check_pretrained(model: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """What a walk is measured by."""
 
-import mmseg.evaluation  # noqa: F401
-
+from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.evaluation.incremental_iou import IncrementalIoUMetric
 from mmseg_cil.evaluation.walk_metrics import assemble_metrics, write_metrics
 

@@ -1,7 +1,6 @@
 """What happens before, during and after a step."""
 
-import mmseg.engine  # noqa: F401
-
+from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook

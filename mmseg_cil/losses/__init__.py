@@ -1,5 +1,6 @@
 """Loss functions and their registered modules."""
 
+from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.losses.unbiased_cross_entropy import (
     UnbiasedCrossEntropyLoss,
     unbiased_cross_entropy,

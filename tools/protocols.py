@@ -1,0 +1,138 @@
+"""Prints the steps of a protocol: classes or domains, spellings, and images a step.
+
+    python tools/protocols.py voc_11-1
+    python tools/protocols.py voc_15-1 --setting disjoint --data-root data/VOCdevkit/VOC2012
+    python tools/protocols.py --config configs/mib/mib_demo_11-5.py
+
+With --data-root the images are counted as the shipped dataset config of the
+protocol's family finds them below that folder; with --config, as that config
+does. Exit status: 0 done, 2 wrong usage or input, 1 failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import NAMED, PRESETS, SETTINGS, Protocol, build_protocol
+from mmseg_cil.utils.cli import run_tool
+
+#: Dataset config that --data-root applies to, by the protocol's dataset.
+BASES = {'voc': 'voc12aug.py', 'ade20k': 'ade20k.py', 'cityscapes': 'cityscapes.py'}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description='Print the steps of a protocol.', epilog=f'In common use: {", ".join(NAMED)}')
+    parser.add_argument('name', nargs='?', help='such as voc_15-1')
+    parser.add_argument('--setting', choices=SETTINGS)
+    parser.add_argument('--preset', choices=list(PRESETS))
+    parser.add_argument('--split', choices=['clean', 'legacy'], help='of Cityscapes by city')
+    parser.add_argument('--class-order', help='a seed, or class names separated by commas')
+    parser.add_argument('--data-root', type=Path, help='count the images below this folder')
+    parser.add_argument('--config', type=Path, help='take protocol and data from this config')
+    args = parser.parse_args(argv)
+    if bool(args.name) == bool(args.config):
+        parser.error('give either the name of a protocol or --config')
+    return args
+
+
+def request(args: argparse.Namespace) -> dict[str, Any]:
+    """The ``protocol`` of a config that the arguments amount to."""
+    cfg = {'name': args.name}
+    for key in ('setting', 'preset', 'split'):
+        if getattr(args, key):
+            cfg[key] = getattr(args, key)
+    if args.class_order:
+        order = args.class_order
+        cfg['class_order'] = dict(seed=int(order)) if order.isdigit() else order.split(',')
+    return cfg
+
+
+def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
+    """Protocol and images a step of a config with data."""
+    import tempfile
+
+    from mmengine.registry import init_default_scope
+
+    from mmseg_cil.engine.walk import read_data
+
+    init_default_scope('mmseg_cil')
+    cfg.skip_empty_steps = True
+    with tempfile.TemporaryDirectory() as folder:
+        protocol, images, _ = read_data(cfg, folder)
+    return protocol, images
+
+
+def config_of(args: argparse.Namespace) -> Any:
+    """The config to count with; None where nothing is to be counted."""
+    if args.config is None and args.data_root is None:
+        return None
+    from mmseg_cil.engine.walk import load_config
+
+    if args.config is not None:
+        cfg = load_config(args.config)
+    else:
+        protocol = build_protocol(request(args))
+        dataset = protocol.taxonomy.dataset
+        if dataset not in BASES:
+            raise InputError(f'--data-root knows the layouts of {", ".join(BASES)}, not of '
+                             f'{dataset!r}: use --config')
+        cfg = load_config(ROOT / 'configs/_base_/datasets' / BASES[dataset])
+        cfg.protocol = request(args)
+    if args.data_root is not None:
+        for loader in (cfg.train_dataloader, cfg.test_dataloader):
+            loader.dataset.data_root = str(args.data_root)
+            _prefer_what_is_there(loader.dataset, args.data_root)
+    return cfg
+
+
+def _prefer_what_is_there(dataset: Any, root: Path) -> None:
+    # The SBD-augmented VOC is passed around with one folder of masks for both
+    # splits, and with its list under either of two names.
+    masks = dataset.data_prefix.get('seg_map_path', '')
+    if masks == 'SegmentationClass' and not (root / masks).is_dir():
+        dataset.data_prefix.seg_map_path = 'SegmentationClassAug'
+    listed = root / dataset.get('ann_file', '')
+    if listed.name == 'trainaug.txt' and not listed.is_file():
+        dataset.ann_file = str(Path(dataset.ann_file).with_name('aug.txt'))
+
+
+def lines(protocol: Protocol, images: dict[str, tuple[int, ...]] | None) -> list[str]:
+    """What is printed."""
+    spelled = protocol.spellings()
+    result = [f'{protocol.name}: {len(protocol.steps)} steps, {protocol.kind}-incremental, '
+              f'{protocol.setting}']
+    if spelled:
+        result.append('background counted: {}; foreground only (customary): {}'.format(
+            spelled.get('counted', '-'), spelled.get('foreground', '-')))
+    if getattr(protocol, 'split', None):
+        result.append(f'split: {protocol.split}')  # type: ignore[attr-defined]
+    result += ['', f'{"step":>4} {"outputs":>7} ' +
+               (f'{"train":>7} {"test":>6}  ' if images else ' ') + 'new']
+    for step in protocol.steps:
+        new = list(step.domains) or protocol.class_names(step.new)
+        counts = f'{images["train"][step.index]:>7} {images["test"][step.index]:>6}  ' \
+            if images else ' '
+        note = '' if protocol.trains(step.index) else '  (not trained: nothing to tell apart)'
+        result.append(f'{step.index:>4} {len(step.seen):>7} {counts}{", ".join(new)}{note}')
+    return result
+
+
+def main() -> None:
+    """The tool."""
+    args = parse_args()
+    cfg = config_of(args)
+    protocol, images = count(cfg) if cfg is not None else (build_protocol(request(args)), None)
+    print('\n'.join(lines(protocol, images)))
+
+
+if __name__ == '__main__':
+    run_tool(main)
