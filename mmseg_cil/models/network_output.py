@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,16 @@ class NetworkOutput:
         logits: ``(N, C, h, w)``, the classifier's output, not upsampled. A
             student's were computed with dropout, where its head has any.
         align_corners: How the head upsamples its logits.
+        pre_activations: The backbone's stages before their last activation,
+            shallow to deep, if they were asked for and the backbone has them
+            (see :func:`tap_stages`); otherwise empty.
     """
 
     features: tuple[Tensor, ...]
     embedding: Tensor
     logits: Tensor
     align_corners: bool = False
+    pre_activations: tuple[Tensor, ...] = ()
 
 
 class ClassifierTap:
@@ -39,12 +44,16 @@ class ClassifierTap:
         self.embedding: Tensor | None = None
         self.logits: Tensor | None = None
 
-    def output(self, features: Tensor | Sequence[Tensor], align_corners: bool) -> NetworkOutput:
+    def output(self,
+               features: Tensor | Sequence[Tensor],
+               align_corners: bool,
+               pre_activations: Sequence[Tensor] = ()) -> NetworkOutput:
         """The record of the run.
 
         Args:
             features: What the backbone returned.
             align_corners: How the head upsamples its logits.
+            pre_activations: What :func:`tap_stages` kept.
 
         Raises:
             InputError: Nothing passed through the classifier.
@@ -53,7 +62,8 @@ class ClassifierTap:
             raise InputError('the head ran without its classifier conv_seg: it has another one, '
                              'and cannot be distilled')
         stages = (features, ) if isinstance(features, Tensor) else tuple(features)
-        return NetworkOutput(stages, self.embedding, self.logits, align_corners)
+        return NetworkOutput(stages, self.embedding, self.logits, align_corners,
+                             tuple(pre_activations))
 
 
 @contextmanager
@@ -92,17 +102,71 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
             handle.remove()
 
 
-def run_network(network: nn.Module, inputs: Tensor) -> NetworkOutput:
+def last_activations(backbone: nn.Module) -> list[Any]:
+    """The activation after the last residual sum of every stage of a ResNet-like backbone.
+
+    Those are backbones that, as MMSegmentation's ``ResNet`` and its kin, name
+    their stages in ``res_layers``, and whose blocks end with ``relu``. Of any
+    other backbone the list is empty.
+    """
+    stages = [getattr(backbone, name) for name in getattr(backbone, 'res_layers', ())]
+    found = [getattr(list(stage.children())[-1], 'relu', None) for stage in stages]
+    return found if all(isinstance(one, nn.Module) for one in found) else []
+
+
+@contextmanager
+def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]]:
+    """Watches a backbone and keeps each stage before its last activation.
+
+    Meanwhile these activations do not work in place, for they would overwrite
+    what is kept. A block uses one ``relu`` several times; its last input counts.
+
+    Args:
+        backbone: Any; see :func:`last_activations`.
+        watch: If False, nothing is kept.
+
+    Yields:
+        A list that holds the maps, shallow to deep, by the time the backbone
+        has run; none for a backbone without such activations.
+    """
+    activations = last_activations(backbone) if watch else []
+    maps: list[Tensor] = []
+
+    def keep_at(place: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            # Stages run in order; a later input of the same activation replaces the earlier.
+            maps[place:] = [inputs[0]]
+
+        return keep
+
+    in_place = [getattr(one, 'inplace', False) for one in activations]
+    handles = []
+    try:
+        for place, one in enumerate(activations):
+            handles.append(one.register_forward_pre_hook(keep_at(place)))
+            one.inplace = False
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+        for one, former in zip(activations, in_place, strict=True):
+            one.inplace = former
+
+
+def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = False) -> NetworkOutput:
     """One evaluation run of an MMSegmentation encoder-decoder, without gradients.
 
     Args:
         network: An ``EncoderDecoder``; it is not switched to evaluation mode here.
         inputs: ``(N, 3, H, W)``, normalised.
+        pre_activations: Keep those of the backbone's stages too.
     """
     # no_grad rather than inference_mode: losses save the teacher's outputs for
     # the student's backward pass, which inference tensors refuse.
     with torch.no_grad():
-        features = network.extract_feat(inputs)  # type: ignore[operator]
+        with tap_stages(network.backbone, pre_activations) as stages:  # type: ignore[arg-type]
+            features = network.extract_feat(inputs)  # type: ignore[operator]
         with tap_classifier(network.decode_head) as tap:  # type: ignore[arg-type]
             network.decode_head.forward(features)  # type: ignore[union-attr]
-    return tap.output(features, network.align_corners)  # type: ignore[arg-type]
+    return tap.output(features, network.align_corners, stages)  # type: ignore[arg-type]

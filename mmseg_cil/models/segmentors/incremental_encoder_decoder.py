@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import find_classifier_init
-from mmseg_cil.models.network_output import NetworkOutput, tap_classifier
+from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
 from mmseg_cil.registry import MODELS
@@ -36,7 +36,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             ``dict(checkpoint=path, num_classes=n)``. None at step 0.
         teacher: The same for the snapshot to learn from. None where there is none.
         distillers: Configs of distillers; built only where there is a teacher.
-            Without distillers the teacher is not loaded: nothing would read it.
+            Without distillers, and without a loss that has ``read_teacher``, the
+            teacher is not loaded: nothing would read it.
         classifier_init: How the rows of new classes begin (see
             :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
             classes nothing begins, and it is not used.
@@ -62,17 +63,26 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self.classifier_init = classifier_init
         self._network_config = network_config
         self._previous = previous
-        self._teacher_config = teacher if distillers else None
+        # Losses of heads that want the teacher's record of a batch before they are computed.
+        self._readers: list[Any] = [one for one in self.modules() if hasattr(one, 'read_teacher')]
+        self._teacher_config = teacher if distillers or self._readers else None
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
         self._teacher: Teacher | None = None
         self.distillers = nn.ModuleList(
             MODELS.build(one) for one in (distillers if teacher is not None else ()))
+        self._reads_stages = any(
+            getattr(one, 'reads_pre_activations', False) for one in self.distillers)
         self._check_heads()
         self._check_snapshots()
         for module in self.modules():
             if module is not self and hasattr(module, 'set_step'):
                 module.set_step(self.step)
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The snapshot to learn from; None where nothing reads it, and before ``init_weights``."""
+        return self._teacher
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -172,21 +182,32 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         """
         if self._teacher_config is not None and self._teacher is None:
             raise RuntimeError('the teacher is not loaded: call init_weights() before training')
-        features = self.extract_feat(inputs)
+        teacher = self._run_teacher(inputs)
+        with tap_stages(self.backbone, self._reads_stages) as stages:
+            features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
             losses = self._decode_head_forward_train(features, data_samples)
         if self.with_auxiliary_head:
             losses.update(self._auxiliary_head_forward_train(features, data_samples))
-        if self._teacher is not None:
-            student = tap.output(features, self.align_corners)
+        if teacher is not None:
+            student = tap.output(features, self.align_corners, stages)
             size = data_samples[0].gt_sem_seg.shape[-2:]
-            losses.update(add_prefix(self._distill(inputs, student, size), 'distill'))
+            losses.update(add_prefix(self._distill(student, teacher, size), 'distill'))
+        for reader in self._readers:
+            reader.read_teacher(None)
         return losses
 
-    def _distill(self, inputs: Tensor, student: NetworkOutput,
+    def _run_teacher(self, inputs: Tensor) -> NetworkOutput | None:
+        """Runs the teacher, if there is one, and hands its record to the losses that read it."""
+        if self._teacher is None:
+            return None
+        teacher = self._teacher(inputs, self._reads_stages)
+        for reader in self._readers:
+            reader.read_teacher(teacher)
+        return teacher
+
+    def _distill(self, student: NetworkOutput, teacher: NetworkOutput,
                  size: torch.Size) -> dict[str, Tensor]:
-        assert self._teacher is not None
-        teacher = self._teacher(inputs)
         losses: dict[str, Tensor] = {}
         for distiller in self.distillers:
             for name, loss in distiller(student, teacher, size).items():

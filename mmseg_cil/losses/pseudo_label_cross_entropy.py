@@ -1,0 +1,131 @@
+"""The decode loss of PLOP: cross-entropy on labels that the teacher completes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmseg_cil.losses.plop_pseudo_labels import pseudo_label_cross_entropy, pseudo_labels
+from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+if TYPE_CHECKING:
+    from mmseg_cil.models.network_output import NetworkOutput
+
+
+@MODELS.register_module()
+class PseudoLabelCrossEntropyLoss(nn.Module):
+    """Registered form of PLOP's classification loss, for ``loss_decode`` of any head.
+
+    The segmentor hands it the teacher's record of the batch before the heads'
+    losses are computed, and a ``PseudoLabelThresholdsHook`` the thresholds before
+    training. Where the labels hide no old classes, or there is no teacher, it
+    is the ordinary cross-entropy.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        factor_without_background: See
+            :func:`~mmseg_cil.losses.plop_pseudo_labels.pseudo_labels`; officially
+            0. Defaults to 1.0.
+        min_factor: If positive, the least adaptive factor. Defaults to 0.0.
+        avg_non_ignore: The mean is over the pixels that have a label or
+            pseudo-label; by default it is over all, as officially.
+        loss_name: Name in the log. Defaults to 'loss_plop'.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 factor_without_background: float = 1.0,
+                 min_factor: float = 0.0,
+                 avg_non_ignore: bool = False,
+                 loss_name: str = 'loss_plop') -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.factor_without_background = factor_without_background
+        self.min_factor = min_factor
+        self.avg_non_ignore = avg_non_ignore
+        self._loss_name = loss_name
+        self._step: StepContext | None = None
+        self._teacher: NetworkOutput | None = None
+        self.thresholds: Tensor | None
+        # Not persistent: what training alone needs is in no checkpoint.
+        self.register_buffer('thresholds', None, persistent=False)
+
+    @property
+    def loss_name(self) -> str:
+        """Name under which the head logs and sums this loss."""
+        return self._loss_name
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor which classes hide in the background."""
+        self._step = step
+
+    def set_thresholds(self, thresholds: Tensor) -> None:
+        """Told by the hook the greatest uncertainty ``(C,)`` of a pseudo-label of each class."""
+        self.thresholds = thresholds
+
+    def read_teacher(self, teacher: NetworkOutput | None) -> None:
+        """Told by the segmentor what the teacher says of the batch; None after the batch."""
+        self._teacher = teacher
+
+    def _complete(self, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Labels ``(N, H, W)`` with pseudo-labels, and factors ``(N, 1, 1)``."""
+        step, teacher = self._step, self._teacher
+        if step is None or teacher is None or not step.num_hidden:
+            return labels, 1.0
+        if self.thresholds is None:
+            raise RuntimeError('PseudoLabelCrossEntropyLoss has no thresholds: add '
+                               "dict(type='PseudoLabelThresholdsHook') to the method's hooks")
+        with torch.no_grad():
+            logits = resize(at_least_float32(teacher.logits), size=labels.shape[-2:],
+                            mode='bilinear', align_corners=teacher.align_corners)
+            return pseudo_labels(labels, logits, self.thresholds, step.num_seen,
+                                 self.factor_without_background, self.min_factor)
+
+    def forward(self,
+                logits: Tensor,
+                labels: Tensor,
+                weight: Tensor | None = None,
+                ignore_index: int = 255,
+                reduction_override: str | None = None,
+                **kwargs: object) -> Tensor:
+        """The loss as MMSegmentation's heads call it.
+
+        Args:
+            logits: ``(N, C, H, W)``.
+            labels: ``(N, H, W)`` model ids or ``ignore_index``.
+            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
+            ignore_index: Label of ignored pixels.
+            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``.
+            **kwargs: Other arguments that heads pass; none is used.
+
+        Returns:
+            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
+            those with a label: see ``avg_non_ignore``).
+
+        Raises:
+            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
+            RuntimeError: Pseudo-labels are needed and there are no thresholds.
+        """
+        if reduction_override not in (None, 'mean', 'none'):
+            raise ValueError(
+                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
+        labels = labels.masked_fill(labels == ignore_index, 255)
+        labels, factors = self._complete(labels)
+        if isinstance(factors, Tensor):
+            loss = pseudo_label_cross_entropy(logits, labels, factors)
+        else:
+            loss = functional.cross_entropy(
+                at_least_float32(logits), labels.long(), ignore_index=255, reduction='none')
+        if weight is not None:
+            loss = loss * weight
+        if reduction_override == 'none':
+            return self.loss_weight * loss
+        if self.avg_non_ignore:
+            return self.loss_weight * loss.sum() / (labels != 255).sum().clamp(min=1)
+        return self.loss_weight * loss.mean()

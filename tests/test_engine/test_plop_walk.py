@@ -1,0 +1,191 @@
+"""Walks with PLOP: thresholds, resuming, processes, and steps out of the ordinary."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.hooks import pseudo_label_thresholds_hook as hook_module
+from mmseg_cil.hooks.pseudo_label_thresholds_hook import read_thresholds, without_augmentation
+
+
+def thresholds(work_dir, step):
+    return json.loads((work_dir / f'step_{step:02d}' / 'thresholds.json').read_text())
+
+
+def logged(work_dir, step):
+    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]
+
+
+@pytest.fixture(scope='module')
+def plop_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('plop')
+    TaskScheduler(tiny_config(data_root, 'plop'), work_dir).run()
+    return work_dir
+
+
+def test_every_later_step_has_thresholds_of_its_own(plop_dir):
+    assert not (plop_dir / 'step_00' / 'thresholds.json').exists()
+    for step, classes in ((1, 4), (2, 5)):
+        content = thresholds(plop_dir, step)
+        assert len(content['thresholds']) == classes
+        # The teacher never predicts a class that is new; that class has the least threshold.
+        assert content['pixels'][-1] == 0 and content['thresholds'][-1] == pytest.approx(0.001)
+        assert sum(content['pixels']) > 0 and max(content['thresholds']) > 0.001
+
+
+def test_losses_are_those_of_the_method(plop_dir):
+    for line in logged(plop_dir, 1):
+        parts = [line['decode.loss_plop'], line['aux.loss_plop'], line['distill.loss_pod']]
+        assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+    assert 'distill.loss_pod' not in logged(plop_dir, 0)[0]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path, monkeypatch):
+    before = IterationSeedHook.before_train_iter
+
+    def kill(self, runner, *args, **kwargs):
+        if self.step == 1 and runner.iter == 3:
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    cfg = tiny_config(data_root, 'plop')
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path).run()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    assert (tmp_path / 'step_01' / 'resume.pth').is_file()
+    found = thresholds(tmp_path, 1)
+
+    passes = []
+    compute = hook_module.teacher_histograms
+
+    def count(model, batches):
+        passes.append(model.step.index)
+        return compute(model, batches)
+
+    monkeypatch.setattr(hook_module, 'teacher_histograms', count)
+    TaskScheduler(cfg, tmp_path, resume=True).run()
+    assert passes == [2]
+    assert thresholds(tmp_path, 1) == found == thresholds(plop_dir, 1)
+    for step in (1, 2):
+        for key, value in weights(plop_dir, step).items():
+            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
+
+
+TWO = """
+import os, sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.hooks import PseudoLabelThresholdsHook
+from tiny import tiny_config
+rank, tmp = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
+before = PseudoLabelThresholdsHook.before_train
+def keep(self, runner):
+    before(self, runner)
+    losses = [one for one in runner.model.modules() if hasattr(one, 'set_thresholds')]
+    if losses[0].thresholds is not None:
+        torch.save([one.thresholds for one in losses], f'{{tmp}}/{{rank}}.pth')
+PseudoLabelThresholdsHook.before_train = keep
+TaskScheduler(tiny_config(Path({data!r}), 'plop'), f'{{tmp}}/walk', start_from={start!r},
+              launcher='pytorch', steps='1').run()
+"""
+
+
+def test_thresholds_are_equal_on_two_ranks_and_those_of_one(plop_dir, data_root, tmp_path):
+    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
+                        start=str(plop_dir))
+    processes = [
+        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
+                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
+                              'LOCAL_RANK': '0'}) for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors[-3000:]
+    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+    for one, other in zip(*ranks, strict=True):
+        assert torch.equal(one, other)
+    assert ranks[0][0].tolist() == thresholds(tmp_path / 'walk', 1)['thresholds']
+    assert thresholds(tmp_path / 'walk', 1) == thresholds(plop_dir, 1)
+
+
+def test_a_batch_of_one_trains(plop_dir, data_root, tmp_path):
+    cfg = tiny_config(data_root, 'plop', global_batch_size=1)
+    TaskScheduler(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
+    assert all(line['loss'] < 100 for line in logged(tmp_path, 1))
+    assert thresholds(tmp_path, 1) == thresholds(plop_dir, 1)
+
+
+def test_a_step_whose_class_never_appears(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'plop', skip_empty_steps=True)
+    dataset = cfg.train_dataloader.dataset
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.metainfo = dict(
+            classes=(*dataset.metainfo.classes[:5], 'unicorn'),
+            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]])
+    cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
+    scheduler = TaskScheduler(cfg, tmp_path)
+    scheduler.run()
+    assert scheduler.journal.step(1)['iterations'] == 0
+    assert not (tmp_path / 'step_01' / 'thresholds.json').exists()
+    # The teacher of the last step does not know the class that never came.
+    assert scheduler._teacher(2)['num_classes'] == 3
+    assert len(thresholds(tmp_path, 2)['thresholds']) == 6
+    assert all(line['distill.loss_pod'] > 0 for line in logged(tmp_path, 2))
+
+
+def test_a_domain_walk_has_no_pseudo_labels(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'plop')
+    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
+        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
+        dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+    TaskScheduler(cfg, tmp_path).run()
+    assert not (tmp_path / 'step_01' / 'thresholds.json').exists()
+    assert all(line['distill.loss_pod'] >= 0 for line in logged(tmp_path, 1))
+
+
+def test_only_fitting_files_are_reused(tmp_path):
+    path, settings = tmp_path / 'thresholds.json', {'base': 0.001, 'median': 'true'}
+    assert read_thresholds(path, settings, 2) is None
+    path.write_text(json.dumps({**settings, 'thresholds': [0.1, 0.2]}))
+    assert read_thresholds(path, settings, 2) == [0.1, 0.2]
+    assert read_thresholds(path, settings, 3) is None
+    assert read_thresholds(path, {**settings, 'median': 'official'}, 2) is None
+    path.write_text('{"thresholds": [0.1,')
+    assert read_thresholds(path, settings, 2) is None
+
+
+def test_the_pass_sees_whole_images(data_root):
+    from mmengine.registry import init_default_scope
+
+    from mmseg_cil.datasets import IncrementalDataset
+    init_default_scope('mmseg_cil')
+    cfg = tiny_config(data_root, 'plop')
+    dataset = IncrementalDataset(
+        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train')
+    assert dataset[0]['inputs'].shape[1:] == (24, 24)
+    plain = without_augmentation(dataset)
+    assert plain[0]['inputs'].shape[1:] == (32, 40)
+    assert torch.equal(plain[0]['inputs'], plain[0]['inputs'])
+    assert plain[0]['data_samples'].gt_sem_seg.data.unique().tolist()[-1] in (3, 255)
+    assert dataset[0]['inputs'].shape[1:] == (24, 24)
