@@ -1,6 +1,18 @@
 """Loss functions and their registered modules."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
+from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss, feature_distillation
+from mmseg_cil.losses.knowledge_distillation import (
+    KnowledgeDistillationLoss,
+    knowledge_distillation,
+)
+from mmseg_cil.losses.lwf_mc import (
+    SigmoidCrossEntropyLoss,
+    SigmoidDistillationLoss,
+    icarl_loss,
+    sigmoid_cross_entropy,
+    sigmoid_distillation,
+)
 from mmseg_cil.losses.pseudo_label_cross_entropy import PseudoLabelCrossEntropyLoss
 from mmseg_cil.losses.unbiased_cross_entropy import (
     UnbiasedCrossEntropyLoss,
@@ -12,6 +24,9 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 )
 
 __all__ = [
-    'PseudoLabelCrossEntropyLoss', 'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss',
+    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'PseudoLabelCrossEntropyLoss',
+    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss',
+    'UnbiasedKnowledgeDistillationLoss', 'feature_distillation', 'icarl_loss',
+    'knowledge_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
     'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
 ]

@@ -1,0 +1,186 @@
+"""Sigmoid losses: LwF-MC, the row that papers also call iCaRL, and iCaRL's own form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+
+from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.registry import MODELS
+
+
+def one_hot_labels(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+    """``(N, C, H, W)`` float32: 1 at a pixel's own class, all zero at ignored pixels.
+
+    Args:
+        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
+        num_classes: C.
+        ignore_index: Label of ignored pixels.
+    """
+    index = labels.long().masked_fill(labels == ignore_index, num_classes)
+    return one_hot(index, num_classes + 1)[..., :num_classes].movedim(-1, 1).float()
+
+
+def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+    """Binary cross-entropy per pixel, summed over the classes; 0 at ignored pixels.
+
+    Source: fcdl94/MiB ``utils/loss.py``, ``BCEWithLogitsLossWithIgnoreIndex``.
+
+    Args:
+        logits: ``(N, C, H, W)``. Half precision is computed in float32.
+        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
+        ignore_index: Label whose pixels have zero loss.
+
+    Returns:
+        ``(N, H, W)``, at least float32.
+    """
+    logits = at_least_float32(logits)
+    targets = one_hot_labels(labels, logits.shape[1], ignore_index).to(logits)
+    loss = binary_cross_entropy_with_logits(logits, targets, reduction='none').sum(dim=1)
+    return loss.masked_fill(labels == ignore_index, 0.0)
+
+
+def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Binary cross-entropy per pixel with the teacher's sigmoid, summed over its O classes.
+
+    Its mean over pixels is O times the mean over pixels and classes, which is
+    how the official code states it.
+
+    Source: fcdl94/MiB ``train.py``, ``l_icarl`` of the combined form; Rebuffi et
+    al., "iCaRL", CVPR 2017, algorithm 3, second sum.
+
+    Args:
+        student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
+        teacher_logits: ``(N, O, H, W)``. Half precision is computed in float32.
+
+    Returns:
+        ``(N, H, W)``, at least float32.
+    """
+    teacher_logits = at_least_float32(teacher_logits)
+    old = at_least_float32(student_logits)[:, :teacher_logits.shape[1]]
+    return binary_cross_entropy_with_logits(
+        old, teacher_logits.sigmoid().to(old), reduction='none').sum(dim=1)
+
+
+def icarl_loss(student_logits: Tensor,
+               teacher_logits: Tensor,
+               labels: Tensor,
+               background_from_labels: bool = False,
+               ignore_index: int = 255) -> Tensor:
+    """The one loss of iCaRL, per pixel: old classes learn from the teacher, new ones from labels.
+
+    Ignored pixels are *not* masked: to the new classes they are negatives.
+
+    Source: Rebuffi et al., CVPR 2017, algorithm 3; fcdl94/MiB ``utils/loss.py``,
+    ``IcarlLoss``.
+
+    Args:
+        student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
+        teacher_logits: ``(N, O, H, W)``. Half precision is computed in float32.
+        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
+        background_from_labels: Class 0 is learnt from the labels, not from the
+            teacher (``bkg`` of the official code).
+        ignore_index: Label without a class.
+
+    Returns:
+        ``(N, H, W)`` sum over the C classes, at least float32.
+    """
+    logits = at_least_float32(student_logits)
+    targets = one_hot_labels(labels, logits.shape[1], ignore_index).to(logits)
+    first = 1 if background_from_labels else 0
+    soft = at_least_float32(teacher_logits).sigmoid().to(logits)
+    targets[:, first:soft.shape[1]] = soft[:, first:]
+    return binary_cross_entropy_with_logits(logits, targets, reduction='none').sum(dim=1)
+
+
+@MODELS.register_module()
+class SigmoidCrossEntropyLoss(nn.Module):
+    """Registered form of :func:`sigmoid_cross_entropy`, for ``loss_decode`` of any head.
+
+    It is the same at every step: what the step's labels call background is
+    learnt as background, and pixels of old classes as negatives of their class.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        avg_non_ignore: The mean is over the pixels that are not ignored; by
+            default it is over all pixels, as in the official training loop.
+        loss_name: Name in the log. Defaults to 'loss_bce'.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 avg_non_ignore: bool = False,
+                 loss_name: str = 'loss_bce') -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.avg_non_ignore = avg_non_ignore
+        self._loss_name = loss_name
+
+    @property
+    def loss_name(self) -> str:
+        """Name under which the head logs and sums this loss."""
+        return self._loss_name
+
+    def forward(self,
+                logits: Tensor,
+                labels: Tensor,
+                weight: Tensor | None = None,
+                ignore_index: int = 255,
+                reduction_override: str | None = None,
+                **kwargs: object) -> Tensor:
+        """The loss as MMSegmentation's heads call it.
+
+        Args:
+            logits: ``(N, C, H, W)``.
+            labels: ``(N, H, W)`` model ids or ``ignore_index``.
+            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
+            ignore_index: Label of ignored pixels.
+            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``.
+            **kwargs: Other arguments that heads pass; none is used.
+
+        Returns:
+            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
+            those not ignored: see ``avg_non_ignore``).
+
+        Raises:
+            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
+        """
+        if reduction_override not in (None, 'mean', 'none'):
+            raise ValueError(
+                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
+        loss = sigmoid_cross_entropy(logits, labels, ignore_index)
+        if weight is not None:
+            loss = loss * weight
+        if reduction_override == 'none':
+            return self.loss_weight * loss
+        if self.avg_non_ignore:
+            valid: Tensor = torch.sum(labels != ignore_index).clamp(min=1)
+            return self.loss_weight * loss.sum() / valid
+        return self.loss_weight * loss.mean()
+
+
+@MODELS.register_module()
+class SigmoidDistillationLoss(nn.Module):
+    """Registered form of :func:`sigmoid_distillation`, for a ``LogitDistiller``.
+
+    The mean is over all pixels, those with an ignored label too.
+
+    Args:
+        loss_weight: Factor of the loss ("importance"). Defaults to 10.0.
+        loss_name: Name in the log. Defaults to 'loss_sigmoid_kd'.
+    """
+
+    def __init__(self, loss_weight: float = 10.0, loss_name: str = 'loss_sigmoid_kd') -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
+
+        Args:
+            student_logits: ``(N, C, H, W)``.
+            teacher_logits: ``(N, O, H, W)``, O <= C.
+        """
+        return self.loss_weight * sigmoid_distillation(student_logits, teacher_logits).mean()

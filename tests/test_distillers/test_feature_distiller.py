@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.registry import MODELS
+
+SIZE = torch.Size((8, 8))
+LOSS = dict(type='FeatureDistillationLoss', loss_weight=2.0)
+
+
+def record(seed):
+    generator = torch.Generator().manual_seed(seed)
+    maps = tuple(torch.randn(1, size, 4, 4, generator=generator) for size in (2, 3))
+    return NetworkOutput(maps, maps[0], maps[0])
+
+
+@pytest.mark.parametrize('stage', [-1, 0])
+def test_it_compares_one_stage(stage):
+    student, teacher = record(0), record(1)
+    losses = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=stage))(
+        student, teacher, SIZE)
+    difference = student.features[stage] - teacher.features[stage]
+    assert list(losses) == ['loss_features']
+    torch.testing.assert_close(losses['loss_features'], 2 * difference.square().mean())
+
+
+def test_a_stage_that_is_not_there_is_refused():
+    distiller = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=2))
+    with pytest.raises(InputError, match='stage 2'):
+        distiller(record(0), record(1), SIZE)
