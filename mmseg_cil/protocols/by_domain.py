@@ -299,7 +299,10 @@ def listed_domains(
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError(f'{where}: two domains are called {twice[0]!r}; rename one.')
-    groups = [[n] for n in names] if steps is None else [list(_list_of(s, where)) for s in steps]
+    if steps is None:
+        groups = [[n] for n in names]
+    else:
+        groups = [list(_list_of(group, where)) for group in _list_of(steps, where)]
     for index, group in enumerate(groups):
         for domain in group:
             if domain not in names:
@@ -320,9 +323,11 @@ def listed_domains(
     )
 
 
-def _list_of(value: Any, where: str) -> Sequence[str]:
+def _list_of(value: Any, where: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InputError(f'{where}: each of domain_steps must be a list of names, not {value!r}.')
+        raise InputError(
+            f'{where}: domain_steps must be a list of lists of names; {value!r} is no list.'
+        )
     return value
 
 
@@ -337,7 +342,7 @@ def _domain(entry: Any, where: str) -> Domain:
     if 'list_file' in entry:
         return Domain(entry['name'], images=_read_list(entry['list_file'], where))
     given = entry['pattern']
-    patterns = (given,) if isinstance(given, str) else tuple(given)
+    patterns = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not patterns or not all(isinstance(p, str) and p for p in patterns):
         raise InputError(f'{where}: pattern must be a shell pattern or a list of them.')
     return Domain(entry['name'], patterns)
@@ -345,6 +350,8 @@ def _domain(entry: Any, where: str) -> Domain:
 
 def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:
     """The image names of a list file, one a line, without suffix."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f'{where}: list_file must be a path, not {path!r}.')
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
