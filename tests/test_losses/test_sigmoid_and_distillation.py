@@ -196,3 +196,20 @@ def test_equal_features_have_zero_loss():
     assert FeatureDistillationLoss()(features, features) == 0
     loss = FeatureDistillationLoss(100.0)(features + 0.5, features)
     assert loss.item() == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize('over_all', [False, True])
+def test_without_new_classes_it_is_cross_entropy_with_soft_labels(over_all):
+    student, teacher, _ = draw(num_new=0)
+    expected = torch.nn.functional.cross_entropy(student, teacher.softmax(1), reduction='none')
+    torch.testing.assert_close(
+        knowledge_distillation(student, teacher, over_all=over_all), expected / 4)
+
+
+def test_a_single_old_class_has_nothing_to_keep():
+    student, teacher, _ = draw(num_old=1)
+    student.requires_grad_()
+    loss = knowledge_distillation(student, teacher)
+    loss.sum().backward()
+    torch.testing.assert_close(loss, torch.zeros_like(loss))
+    torch.testing.assert_close(student.grad, torch.zeros_like(student))
