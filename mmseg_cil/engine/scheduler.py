@@ -87,6 +87,7 @@ class TaskScheduler:
         walk = self.walk
         fingerprints = walk_fingerprints(walk.cfg, walk.protocol)
         if journal is None:
+            self._forget_states()
             return Journal.create(self.work_dir, self._header(fingerprints), self.is_main)
         differing = changed(journal.content['fingerprints'], fingerprints)
         if differing and not accept_changes:
@@ -95,8 +96,15 @@ class TaskScheduler:
                 f'{", ".join(differing)}. Results would mix two settings: use the former config, '
                 'another --work-dir, or --accept-changes if you mean it')
         if differing:
+            self._forget_states()
             journal.update_header(**self._header(fingerprints))
         return journal
+
+    def _forget_states(self) -> None:
+        # A state in training that another walk, or another config, left here.
+        if self.is_main:
+            for path in self.work_dir.glob(f'step_*/{RESUME_NAME}'):
+                path.unlink()
 
     def _header(self, fingerprints: dict[str, str]) -> dict[str, Any]:
         walk = self.walk
@@ -125,6 +133,9 @@ class TaskScheduler:
         Raises:
             InputError: A step needs one before it that is not done.
         """
+        if any(self.journal.is_done(step) for step in range(self.walk.num_steps)):
+            # A kill may have come between the journal and the metrics.
+            self._write_metrics()
         for step in self.steps:
             if self.journal.is_done(step):
                 continue

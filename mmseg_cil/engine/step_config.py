@@ -146,10 +146,11 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         world_size: Processes.
     """
     result = copy.deepcopy(cfg)
-    method = method_of(cfg, protocol.name)
     batch = global_batch_size(cfg, world_size)
     overrides = overrides_of_step(cfg.get('step_overrides', {}), step)
     max_iters = apply_overrides(result, overrides, inputs.images[step], batch)
+    # Read after the overrides, which may change the method and the network too.
+    method = method_of(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
     folder = step_folder(work_dir, step)
     result.merge_from_dict({
@@ -160,7 +161,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         'resume': inputs.resume,
     })
     result.model = model_of_step(
-        cfg.model, method, step_context_config(protocol, step), inputs)
+        result.model, method, step_context_config(protocol, step), inputs)
     _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
     _set_evaluation(result, protocol, step)
     _set_hooks(result, method, step, lengths, world_size)
