@@ -44,7 +44,7 @@ def export_config(cfg: Config, folder: Path, classes: list[str], palette: list[l
     dataset's own by their names; else only the test pipeline is.
     """
     _, test = dataset_configs(cfg)
-    pipeline = _plain_pipeline(first_value(test, 'pipeline') or [])
+    pipeline = list(first_value(test, 'pipeline') or [])
     plain = dict(
         default_scope='mmseg',
         model=plain_model_config(cfg.model.to_dict(), len(classes)),
@@ -62,10 +62,6 @@ def export_config(cfg: Config, folder: Path, classes: list[str], palette: list[l
     path = folder / CONFIG_NAME
     write_text(path, Config(plain).pretty_text)
     return path
-
-
-def _plain_pipeline(pipeline: list[dict]) -> list[dict]:
-    return [{key: value for key, value in one.items()} for one in pipeline]
 
 
 def _plain_dataset(dataset: Mapping[str, Any], pipeline: list[dict], classes: list[str],

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.models.plain import map_heads
+from mmseg_cil.models.plain import map_heads, replace_value
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
@@ -113,7 +113,8 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
 
     result = map_heads(model, at_step)
     if not torch.cuda.is_available():
-        result = _without_sync_bn(result)
+        # Synchronised batch norm exists on GPUs only.
+        result = replace_value(result, 'SyncBN', 'BN')
     result.update(
         type='IncrementalEncoderDecoder',
         step=context,
@@ -122,15 +123,6 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         distillers=list(method.get('distillers') or []),
         classifier_init=method.get('classifier_init', 'random'))
     return result
-
-
-def _without_sync_bn(node: Any) -> Any:
-    # Synchronised batch norm exists on GPUs only.
-    if isinstance(node, Mapping):
-        return {key: _without_sync_bn(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return type(node)(_without_sync_bn(value) for value in node)
-    return 'BN' if node == 'SyncBN' else node
 
 
 def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepInputs,

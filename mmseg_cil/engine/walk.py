@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
@@ -194,8 +193,3 @@ def check_pretrained(model: Mapping[str, Any]) -> None:
                 visit(value, f'{where}.{i}')
 
     visit(model, 'model')
-
-
-def palette_array(palette: Mapping[str, list[int]], names: list[str]) -> np.ndarray:
-    """Colours ``(len(names), 3)`` uint8 of classes by name."""
-    return np.array([palette[name] for name in names], dtype=np.uint8)

@@ -58,7 +58,7 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     for part in (plain, plain['backbone']):
         part.pop('pretrained', None)
         part.pop('init_cfg', None)
-    replaced: dict[str, Any] = _replace_value(plain, 'SyncBN', 'BN')
+    replaced: dict[str, Any] = replace_value(plain, 'SyncBN', 'BN')
     return replaced
 
 
@@ -67,9 +67,10 @@ def plain_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state_dict.items() if key.startswith(PLAIN_PREFIXES)}
 
 
-def _replace_value(node: Any, old: str, new: str) -> Any:
+def replace_value(node: Any, old: str, new: str) -> Any:
+    """Copies nested dicts and sequences with one value replaced wherever it stands."""
     if isinstance(node, Mapping):
-        return {key: _replace_value(value, old, new) for key, value in node.items()}
+        return {key: replace_value(value, old, new) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
-        return type(node)(_replace_value(value, old, new) for value in node)
+        return type(node)(replace_value(value, old, new) for value in node)
     return new if node == old else node
