@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.schedules import is_too_short, schedule_list, stretch_schedules
 from mmseg_cil.errors import InputError
 
-#: Keys of a ``step_overrides`` entry that are short for config keys.
-SHORTHANDS = ('lr', 'max_iters', 'max_epochs')
 
+def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, Any]:
+    """The overrides of one step: 'later' for all but the first, then those of its own index.
 
-def overrides_of_step(overrides: Mapping[Any, Mapping[str, Any]], step: int) -> dict[str, Any]:
-    """The overrides of one step: 'later' for all but step 0, then those of its own index.
+    The entry of step 0 is meant for the first training. Where that is a later
+    step, because step 0 has nothing to learn (the background alone in
+    ``voc_1-1``, no image), that step takes the entry 0 in place of 'later',
+    unless it has an entry of its own.
 
     Args:
         overrides: ``step_overrides`` of the config, e.g. ``{0: dict(lr=0.01),
             'later': dict(lr=0.001), 3: dict(max_epochs=10)}``.
         step: The step.
+        first: The first step that trains.
 
     Raises:
-        InputError: A key is neither an index nor 'later', or a value no dict.
+        InputError: It is no dict, a key is neither an index nor 'later', or a
+            value no dict.
     """
+    example = "{0: dict(lr=0.01, max_epochs=30), 'later': dict(lr=0.001, max_epochs=30)}"
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise InputError(f'step_overrides is {overrides!r}; it must be a dict such as {example}')
     for key, value in overrides.items():
         if not (key == 'later' or str(key).isdigit()) or not isinstance(value, Mapping):
             raise InputError(f'step_overrides has the entry {key!r}: {value!r}; its keys are step '
-                             "indices and 'later', its values dicts")
-    result = dict(overrides.get('later', {})) if step > 0 else {}
-    for key in (step, str(step)):
-        result.update(overrides.get(key, {}))
-    return result
+                             f"indices and 'later', its values dicts, as in {example}")
+
+    def of(index: int) -> dict[str, Any]:
+        return {**overrides.get(index, {}), **overrides.get(str(index), {})}
+
+    if step == 0 or (step == first and not of(step)):
+        return of(0)
+    return {**overrides.get('later', {}), **of(step)}
 
 
 def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
@@ -40,8 +52,11 @@ def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
 
     ``lr`` sets the optimizer's learning rate; ``max_iters``, or ``max_epochs``
     times the full batches among the step's images (at least one an epoch), the
-    length; any other key is a dotted key of the config. The parameter
-    schedules are stretched in proportion to the length, warm-up included.
+    length; any other key is a dotted key of the config. The config's parameter
+    schedules are stretched in proportion to the length, warm-up included (see
+    :func:`~mmseg_cil.engine.schedules.stretch_schedules`); what an override
+    itself says of ``param_scheduler`` counts the step's own iterations and is
+    left as it is.
 
     Args:
         cfg: The step's config.
@@ -50,22 +65,28 @@ def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
         global_batch: Images an iteration, over all processes.
 
     Raises:
-        InputError: Both lengths are given, or the config trains by epochs.
+        InputError: Several lengths are given, a value cannot be used, or the
+            config trains by epochs.
     """
-    overrides = dict(overrides)
-    if 'max_iters' in overrides and 'max_epochs' in overrides:
-        raise InputError('step_overrides gives both max_iters and max_epochs for one step: '
-                         'give one of them')
     base_iters = _base_iterations(cfg)
-    max_iters = int(overrides.pop('max_iters', base_iters))
-    if 'max_epochs' in overrides:
-        max_iters = int(overrides.pop('max_epochs')) * max(1, images // global_batch)
+    overrides = dict(overrides)
+    given = _length(overrides, max(1, images // global_batch))
     if 'lr' in overrides:
-        cfg.optim_wrapper.optimizer.lr = overrides.pop('lr')
-    if overrides:
-        cfg.merge_from_dict(overrides)
-    cfg.train_cfg.max_iters = max_iters
-    scale_schedules(cfg.get('param_scheduler') or [], max_iters / base_iters)
+        _set_learning_rate(cfg, overrides.pop('lr'))
+    schedules = {key: overrides.pop(key) for key in list(overrides)
+                 if key.split('.')[0] == 'param_scheduler'}
+    _merge(cfg, overrides)
+    max_iters = _count(cfg.train_cfg.get('max_iters'), 'train_cfg.max_iters')
+    if given is not None:
+        max_iters = cfg.train_cfg.max_iters = given
+    listed = schedule_list(cfg.get('param_scheduler'))
+    dropped = stretch_schedules(listed, base_iters, max_iters)
+    _merge(cfg, schedules)
+    after = schedule_list(cfg.get('param_scheduler'))
+    if dropped and isinstance(schedules.get('param_scheduler', {}), Mapping):
+        # Unless an override gave a new length to one that had become too short.
+        cfg.param_scheduler = [one for place, one in enumerate(after)
+                               if not (place in dropped and is_too_short(one))]
     return max_iters
 
 
@@ -76,23 +97,42 @@ def _base_iterations(cfg: Config) -> int:
             'train_cfg has no max_iters: train by iterations (train_cfg=dict(type='
             "'IterBasedTrainLoop', max_iters=...)); epochs are given as "
             "step_overrides={0: dict(max_epochs=...), 'later': dict(max_epochs=...)}")
-    return int(train_cfg['max_iters'])
+    return _count(train_cfg['max_iters'], 'train_cfg.max_iters')
 
 
-def scale_schedules(schedules: Sequence[dict] | dict, ratio: float) -> None:
-    """Stretches MMEngine's parameter schedules by a factor, in place.
+def _length(overrides: dict[str, Any], batches: int) -> int | None:
+    """Takes max_iters or max_epochs out of a step's overrides; None where there is neither."""
+    iters, epochs = overrides.pop('max_iters', None), overrides.pop('max_epochs', None)
+    if iters is not None and epochs is not None:
+        raise InputError('step_overrides gives both max_iters and max_epochs for one step: '
+                         'give one of them')
+    if epochs is not None:
+        return _count(epochs, 'step_overrides: max_epochs') * batches
+    return None if iters is None else _count(iters, 'step_overrides: max_iters')
 
-    Raises:
-        InputError: A schedule counts epochs.
-    """
-    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
-        if schedule.get('by_epoch', True):
-            raise InputError(f'param_scheduler {schedule.get("type")} counts epochs: set '
-                             'by_epoch=False, a walk is trained by iterations')
-        for key in ('begin', 'end', 'T_max', 'total_iters', 'step_size'):
-            value = schedule.get(key)
-            if isinstance(value, (int, float)) and value not in (-1, float('inf')):
-                schedule[key] = round(value * ratio) if key == 'begin' \
-                    else max(1, round(value * ratio))
-        if 'milestones' in schedule:
-            schedule['milestones'] = [round(value * ratio) for value in schedule['milestones']]
+
+def _count(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f'{where} is {value!r}; it must be a whole number, 0 or more')
+    return value
+
+
+def _set_learning_rate(cfg: Config, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise InputError(f'step_overrides: lr is {value!r}; it must be a number, 0 or more')
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, Mapping):
+        raise InputError('step_overrides sets lr, but optim_wrapper has no optimizer of which it '
+                         'would be the learning rate: use a dotted key, such as '
+                         "{'optim_wrapper.NAME.optimizer.lr': 0.001}")
+    cfg.optim_wrapper.optimizer.lr = value
+
+
+def _merge(cfg: Config, overrides: Mapping[str, Any]) -> None:
+    if not overrides:
+        return
+    try:
+        cfg.merge_from_dict(dict(overrides))
+    except Exception as error:
+        raise InputError(f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'
+                         ) from error

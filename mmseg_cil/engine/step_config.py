@@ -74,11 +74,18 @@ def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
                     global_batch: int) -> list[int]:
     """Iterations of every step of the walk; 0 where a step does not train."""
     result = []
+    first = first_trained(protocol, images)
     for step in range(len(protocol.steps)):
-        overrides = overrides_of_step(cfg.get('step_overrides', {}), step)
+        overrides = overrides_of_step(cfg.get('step_overrides'), step, first)
         length = apply_overrides(copy.deepcopy(cfg), overrides, images[step], global_batch)
         result.append(length if protocol.trains(step) and images[step] else 0)
     return result
+
+
+def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
+    """The first step with something to learn: images, and more than the background alone."""
+    return next((step for step in range(len(protocol.steps))
+                 if protocol.trains(step) and images[step]), 0)
 
 
 def step_context_config(protocol: Protocol, step: int) -> dict[str, Any]:
@@ -139,7 +146,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     """
     result = copy.deepcopy(cfg)
     batch = global_batch_size(cfg, world_size)
-    overrides = overrides_of_step(cfg.get('step_overrides', {}), step)
+    overrides = overrides_of_step(
+        cfg.get('step_overrides'), step, first_trained(protocol, inputs.images))
     max_iters = apply_overrides(result, overrides, inputs.images[step], batch)
     # Read after the overrides, which may change the method and the network too.
     method = method_of(result, protocol.name)

@@ -115,7 +115,8 @@ def test_background_alone_is_recorded_but_neither_trained_nor_a_teacher(data_roo
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
     scheduler = walk(cfg, tmp_path)
     journal = json.loads((tmp_path / 'journal.json').read_text())
-    assert [one['iterations'] for one in journal['steps']] == [0, 4, 4]
+    # The first step that trains has the length (and rate) given for step 0.
+    assert [one['iterations'] for one in journal['steps']] == [0, 6, 4]
     assert [one['trained'] for one in journal['steps']] == [False, True, True]
     assert scheduler._teacher(1) is None
     assert scheduler._teacher(2)['num_classes'] == 3

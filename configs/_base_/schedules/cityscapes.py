@@ -4,7 +4,8 @@ The published scripts of PLOP; RCIL takes lr 0.02 at step 0, then 0.002 or 0.004
 
 SGD with Nesterov momentum, poly decay with power 0.9, step by step anew. max_iters and end
 are placeholders: the scheduler sets both from step_overrides, epochs by the images of a
-step. Keys of an entry: lr, max_epochs or max_iters, and any dotted config key.
+step. Keys of an entry: lr, max_epochs or max_iters, and any dotted config key. Entry 0 is
+that of the first step that trains: step 1 where step 0 is the background alone (voc_1-1).
 """
 optim_wrapper = dict(
     type='OptimWrapper',

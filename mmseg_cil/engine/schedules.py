@@ -1,0 +1,112 @@
+"""Parameter schedules (learning rate, momentum) stretched to the length of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+from mmseg_cil.errors import InputError
+
+#: MMEngine's ``end`` where a schedule has none.
+NO_END = int(1e9)
+
+
+def schedule_list(schedules: Any) -> list[dict]:
+    """The schedules of a config's ``param_scheduler``: a list, one alone, or None.
+
+    Raises:
+        InputError: It is something else, or a schedule counts epochs.
+    """
+    if schedules is None:
+        return []
+    listed = [schedules] if isinstance(schedules, dict) else schedules
+    if not isinstance(listed, Sequence) or not all(isinstance(one, dict) for one in listed):
+        raise InputError(f'param_scheduler must be a list of schedules, not {schedules!r}')
+    for one in listed:
+        if one.get('by_epoch', True):
+            raise InputError(f'param_scheduler {one.get("type")} counts epochs: set '
+                             'by_epoch=False, a walk is trained by iterations')
+    return list(listed)
+
+
+def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> set[int]:
+    """Fits MMEngine's parameter schedules to another number of iterations, in place.
+
+    Iteration t of a schedule becomes iteration ``round(t * after / before)``, so
+    what ended where the next began still does; lengths within a schedule
+    (``T_max``, ``total_steps``, ``periods``, ``milestones``) follow. A ``StepLR``
+    becomes a ``MultiStepLR``, whose places can be rounded one by one, and an
+    exponential decay reaches the same value at its end.
+
+    A schedule that shrinks below two iterations is to be left out: MMEngine
+    sets the first value of a ``LinearLR`` or ``ConstantLR`` at its first
+    iteration and takes it back at its last, so one iteration alone would leave
+    the rate low for the whole step. What followed it begins in its place.
+
+    Args:
+        schedules: From :func:`schedule_list`.
+        before: Iterations that they were written for, above 0.
+        after: Iterations of the step.
+
+    Returns:
+        The places in the list of those to leave out.
+    """
+    if after in (0, before):
+        return set()
+    ratio = after / before
+    dropped = set()
+    moved: dict[int, int] = {}
+    for place in sorted(range(len(schedules)), key=lambda i: schedules[i].get('begin', 0)):
+        schedule = schedules[place]
+        first, last = schedule.get('begin', 0), schedule.get('end', NO_END)
+        begin = moved.get(first, round(first * ratio))
+        _list_decays(schedule, min(last, before) - first)
+        if 'begin' in schedule:
+            schedule['begin'] = begin
+        if 0 < last < NO_END:
+            schedule['end'] = round(last * ratio)
+            if is_too_short(schedule):
+                dropped.add(place)
+                moved[last] = begin
+        _stretch_inside(schedule, first, begin, ratio)
+    return dropped
+
+
+def is_too_short(schedule: Mapping[str, Any]) -> bool:
+    """Whether a schedule lasts less than two iterations."""
+    length: int = schedule.get('end', NO_END) - schedule.get('begin', 0)
+    return length < 2
+
+
+def _name(schedule: Mapping[str, Any]) -> str:
+    """The type without its scope; nothing where it is a class."""
+    kind = schedule.get('type')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else ''
+
+
+def _list_decays(schedule: dict, length: int) -> None:
+    """Writes the regular decays of a ``StepLR`` out, as far as they come within ``length``."""
+    if _name(schedule).startswith('Step') and schedule.get('step_size'):
+        size = schedule.pop('step_size')
+        schedule['milestones'] = list(range(size, length, size))
+        schedule['type'] = schedule['type'].replace('Step', 'MultiStep')
+
+
+def _stretch_inside(schedule: dict, first: int, begin: int, ratio: float) -> None:
+    """What a schedule counts from its own beginning, which was ``first`` and is now ``begin``."""
+
+    def at(length: float) -> int:
+        return max(0, round((first + length) * ratio) - begin)
+
+    for key in ('T_max', 'total_steps', 'total_iters'):
+        if schedule.get(key):
+            schedule[key] = max(1, at(schedule[key]))
+    if 'milestones' in schedule:
+        schedule['milestones'] = [at(value) for value in schedule['milestones']]
+    if 'periods' in schedule:
+        # Rounded where they end, so that the sum is right; of one that vanishes 0 is left.
+        ends = [0, *map(at, accumulate(schedule['periods']))]
+        schedule['periods'] = [end - start for start, end in pairwise(ends)]
+    if _name(schedule).startswith('Exponential'):
+        schedule['gamma'] = schedule['gamma']**(1 / ratio)
