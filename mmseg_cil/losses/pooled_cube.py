@@ -1,0 +1,243 @@
+"""Pooled cube distillation: squared feature maps averaged over squares and over channels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.precision import at_least_float32
+
+#: Sides of the squares, in pixels of the feature map.
+SIZES = (4, 8, 12, 16, 20, 24)
+#: Neighbouring channels that are averaged.
+CHANNELS = 3
+
+
+def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SIZES) -> Tensor:
+    r"""Distance of two maps pooled over squares, stated plainly.
+
+    .. math:: \frac{1}{|K|} \sum_{k \in K} \big\| \mathrm{avg}_k(a^2)
+              - \mathrm{avg}_k(b^2) \big\|_F
+
+    Windows of k x k pixels lie at stride 1, with k // 2 zeros around the map
+    that count in the averages. So a map may be smaller than a window, and
+    there are (H + 1)(W + 1) windows of an even side.
+
+    Source: Zhang et al., "Representation Compensation Networks for Continual
+    Semantic Segmentation", CVPR 2022, section 3.3; zhangchbin/RCIL
+    ``train.py``, ``features_distillation_spatial``.
+
+    Args:
+        student: ``(N, C, H, W)``.
+        teacher: The same shape.
+        sizes: Sides of the windows, K.
+
+    Returns:
+        ``(N,)``, not negative.
+    """
+    norms = []
+    for size in sizes:
+        pooled = [functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
+                  for one in (student, teacher)]
+        norms.append((pooled[0] - pooled[1]).flatten(1).norm(dim=1))
+    return torch.stack(norms).mean(dim=0)
+
+
+def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Frobenius norm of the difference of two squared maps pooled over channels, stated plainly.
+
+    The average is over a channel and its two neighbours; what the first and
+    the last lack counts as zero.
+
+    Source: as :func:`spatial_distance`; ``features_distillation_channel``.
+
+    Args:
+        student: ``(N, C, H, W)``.
+        teacher: The same shape.
+
+    Returns:
+        ``(N,)``, not negative.
+    """
+    pooled = [
+        functional.avg_pool2d((one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1,
+                              padding=(CHANNELS // 2, 0)) for one in (student, teacher)
+    ]
+    return (pooled[0] - pooled[1]).flatten(1).norm(dim=1)
+
+
+def pooled_cube_distance(student: Tensor,
+                         teacher: Tensor,
+                         spatial: float = 1.0,
+                         channel: float = 1.0,
+                         sizes: Sequence[int] = SIZES) -> Tensor:
+    r"""``spatial * spatial_distance + channel * channel_distance``, without pooling a map.
+
+    Pooling is linear, so only the difference :math:`d = a^2 - b^2` counts. With
+    :math:`R` the 0/1 matrix of an axis that says which window holds which pixel,
+
+    .. math:: \big\| R_H\, d\, R_W^\top \big\|_F^2 = \langle d,\; G_H\, d\, G_W \rangle,
+              \qquad G = R^\top R,
+
+    and :math:`2 G_H d G_W` is the gradient of that square: two matrix products
+    give value and gradient, whatever the window's side. Sums have as many terms
+    as a window has pixels, so no precision is lost as in an integral image.
+    The gradient is computed in the forward pass and is all that is kept for
+    the backward pass.
+
+    Args:
+        student: ``(N, C, H, W)``. Half precision is computed in float32.
+        teacher: The same shape; a constant, it gets no gradient.
+        spatial: Factor of the spatial distance; at 0 it is not computed.
+        channel: Factor of the channel distance; at 0 it is not computed.
+        sizes: Sides of the windows.
+
+    Returns:
+        ``(N,)``. At equal maps the gradient is zero.
+
+    Raises:
+        InputError: The shapes differ, or ``sizes`` are not positive.
+    """
+    if student.shape != teacher.shape:
+        raise InputError(f'pooled cube: maps of student {tuple(student.shape)} and teacher '
+                         f'{tuple(teacher.shape)} differ in shape: compare maps of the same stage')
+    if not sizes or min(sizes) < 1:
+        raise InputError(f'pooled cube: sizes must be positive, got {tuple(sizes)}')
+    student, teacher = at_least_float32(student), at_least_float32(teacher).detach()
+    distance: Tensor = _CubeDistance.apply(student, teacher, spatial, channel, tuple(sizes))
+    return distance
+
+
+class _CubeDistance(torch.autograd.Function):
+    """Value and gradient of :func:`pooled_cube_distance` in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, spatial: float, channel: float,
+                sizes: tuple[int, ...]) -> Tensor:
+        # Autocast would compute the products in half precision.
+        with torch.autocast(student.device.type, enabled=False):
+            # This form of a^2 - b^2 keeps its precision where the maps are nearly equal.
+            difference = (student - teacher).mul_(student + teacher)
+            value, gradient = difference.new_zeros(len(student)), torch.zeros_like(difference)
+            if spatial:
+                _add_spatial(difference, sizes, spatial / len(sizes), value, gradient)
+            if channel:
+                _add_channel(difference, channel, value, gradient)
+            # The derivative of a^2 is 2 a.
+            ctx.save_for_backward(gradient.mul_(student).mul_(2.0))
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+        gradient, = ctx.saved_tensors
+        return gradient * upstream[:, None, None, None], None, None, None, None
+
+
+def _add_spatial(difference: Tensor, sizes: tuple[int, ...], factor: float, value: Tensor,
+                 gradient: Tensor) -> None:
+    """Adds ``factor`` times the sum of the norms to ``value``, its derivative to ``gradient``."""
+    height, width = difference.shape[2:]
+    kind = difference.dtype, difference.device
+    for size in sizes:
+        rows = window_overlaps(height, size, *kind)
+        columns = window_overlaps(width, size, *kind) / size**4
+        product = torch.matmul(rows, torch.matmul(difference, columns))
+        _add_norm((product * difference).flatten(1).sum(dim=1), product, factor, value, gradient)
+
+
+def _add_channel(difference: Tensor, factor: float, value: Tensor, gradient: Tensor) -> None:
+    """The same for the norm of the pools over channels."""
+    pooled = _channel_sums(difference)
+    product = _channel_sums(pooled).div_(CHANNELS**2)
+    squares = (pooled * pooled).flatten(1).sum(dim=1) / CHANNELS**2
+    _add_norm(squares, product, factor, value, gradient)
+
+
+def _channel_sums(maps: Tensor) -> Tensor:
+    """Sum of every channel and its two neighbours; as a matrix it is symmetric."""
+    sums = maps.clone()
+    sums[:, 1:] += maps[:, :-1]
+    sums[:, :-1] += maps[:, 1:]
+    return sums
+
+
+def _add_norm(square: Tensor, half_gradient: Tensor, factor: float, value: Tensor,
+              gradient: Tensor) -> None:
+    """Adds a norm, given its square and half the gradient of that, to value and gradient."""
+    norm = square.clamp(min=0).sqrt()
+    value.add_(norm, alpha=factor)
+    slope = torch.where(norm > 0, factor / norm, 0.0)
+    gradient.addcmul_(half_gradient, slope[:, None, None, None])
+
+
+@functools.lru_cache(maxsize=128)
+def window_overlaps(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """For every two pixels of an axis, how many windows hold both.
+
+    Args:
+        length: Pixels of the axis.
+        size: Pixels of a window. Windows lie at stride 1 from -(size // 2) on,
+            as those of a pooling padded by size // 2.
+        dtype: Of the result.
+        device: Of the result.
+
+    Returns:
+        ``(length, length)``, symmetric.
+    """
+    # Cached, so it must not become an inference tensor.
+    with torch.inference_mode(False):
+        start = torch.arange(length + 2 * (size // 2) - size + 1)[:, None] - size // 2
+        pixel = torch.arange(length)
+        inside = ((pixel >= start) & (pixel < start + size)).to(dtype)
+        return (inside.T @ inside).to(device)
+
+
+def pooled_cube_loss(students: Sequence[Tensor],
+                     teachers: Sequence[Tensor],
+                     spatial_factors: Sequence[float],
+                     channel_factors: Sequence[float],
+                     growth: float = 1.0,
+                     sizes: Sequence[int] = SIZES) -> Tensor:
+    r"""Contribution of every map to the pooled cube loss; the loss is their sum.
+
+    .. math:: \mathrm{growth} \cdot \frac{1}{N} \sum_n \Big( \frac{f_l}{L} D^{spatial}_{l,n}
+              + \frac{g_l}{L'} D^{channel}_{l,n} \Big)
+
+    Source: zhangchbin/RCIL ``train.py``: the mean over maps is taken apart for
+    either distance, and the channel distance leaves out the logits, so
+    :math:`L' = L - 1`.
+
+    Args:
+        students: L maps ``(N, C_l, H_l, W_l)``; logits already folded.
+        teachers: The same shapes.
+        spatial_factors: L factors of the spatial distances.
+        channel_factors: Factors of the channel distances of the first L' maps.
+        growth: The official ``sqrt(classes seen / new classes)``.
+        sizes: See :func:`spatial_distance`.
+
+    Returns:
+        ``(L,)``.
+
+    Raises:
+        InputError: The numbers of maps and factors do not fit, or as
+            :func:`pooled_cube_distance`.
+    """
+    count, pooled_channels = len(students), len(channel_factors)
+    if not count == len(teachers) == len(spatial_factors) or pooled_channels > count:
+        raise InputError(
+            f'pooled cube: {count} maps of the student, {len(teachers)} of the teacher, '
+            f'{len(spatial_factors)} spatial and {pooled_channels} channel factors do not fit')
+    per_map = [factor / pooled_channels for factor in channel_factors]
+    per_map += [0.0] * (count - pooled_channels)
+    return growth * torch.stack([
+        pooled_cube_distance(student, teacher, spatial / count, channel, sizes).mean()
+        for student, teacher, spatial, channel in zip(
+            students, teachers, spatial_factors, per_map, strict=True)
+    ])
