@@ -1,0 +1,1 @@
+"""The mathematics of VDFD: functions on tensors that know nothing of segmentation or MMEngine."""

@@ -1,0 +1,147 @@
+"""The precision matrix of a step's outputs and the graph network that makes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def normalise_adjacency(affinity: Tensor) -> Tensor:
+    r"""Self-loops and symmetric normalisation, :math:`D^{-1/2} (A + I) D^{-1/2}`.
+
+    A node whose degree is negative (cosines may be) has no root and is cut off:
+    its row and column are 0, as officially. A degree of exactly 0, infinite
+    there, is treated likewise.
+
+    Source: XiaorongLi-95/VDFD ``task_incremental/models/gcn.py``, ``preprocess_adj``.
+
+    Args:
+        affinity: ``(..., C, C)``, symmetric. Its diagonal holds 1 already, and
+            becomes 2 before the normalisation.
+
+    Returns:
+        ``(..., C, C)``.
+    """
+    looped = affinity + torch.eye(affinity.shape[-1]).to(affinity)
+    degree = looped.sum(dim=-2)
+    roots = torch.where(degree > 0, degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt(), 0.0)
+    return roots.unsqueeze(-1) * looped * roots.unsqueeze(-2)
+
+
+class PrecisionNetwork(nn.Module):
+    r"""Two graph convolutions whose normalised outputs P give the precision :math:`P P^T`.
+
+    Nodes are the outputs of a step, their features the normalised rows of the
+    classifier, the adjacency the cosines between them. The graphs of several
+    steps are run as one graph without edges between steps. One network serves
+    all steps.
+
+    Source: XiaorongLi-95/VDFD ``models/gcn.py`` and ``agents/vdfd.py``: the
+    task-incremental code has D, D // 16, D // 8 channels, the class-incremental
+    one D, D, D and the features added to the output (``residual``). The layers are
+    PyTorch Geometric's ``GCNConv`` with our normalised weights of the edges,
+    because its own self-loops leave the diagonal at 1; their initial values are
+    those of ``nn.Linear``, as officially.
+
+    Args:
+        channels: D, the columns of the classifier.
+        hidden_channels: Of the first layer. Defaults to D // 16 (at least 1).
+        out_channels: Columns of P. Defaults to D // 8 (at least 1), or D where
+            ``residual``.
+        residual: P is the second layer's output plus the features, before rows
+            are normalised; needs ``out_channels`` = D.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 hidden_channels: int | None = None,
+                 out_channels: int | None = None,
+                 residual: bool = False) -> None:
+        super().__init__()
+        # Importing PyTorch Geometric takes seconds, which only VDFD should pay.
+        from torch_geometric.nn import GCNConv
+        hidden_channels = hidden_channels or max(1, channels // 16)
+        out_channels = out_channels or (channels if residual else max(1, channels // 8))
+        if residual and out_channels != channels:
+            raise ValueError(f'residual adds {channels} features to {out_channels} outputs')
+        self.residual = residual
+        self.layers = nn.ModuleList([
+            GCNConv(channels, hidden_channels, normalize=False),
+            GCNConv(hidden_channels, out_channels, normalize=False)
+        ])
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws initial values as ``nn.Linear`` does."""
+        for layer in self.layers:
+            bound = 1.0 / math.sqrt(layer.in_channels)  # type: ignore[arg-type]
+            for value in layer.parameters():
+                nn.init.uniform_(value, -bound, bound)
+
+    def forward(self, features: Tensor, edges: Tensor, edge_weights: Tensor) -> Tensor:
+        """Rows of P of all nodes.
+
+        Args:
+            features: ``(V, D)``, see :func:`node_graph`.
+            edges: ``(2, E)`` from node, to node.
+            edge_weights: ``(E,)``.
+
+        Returns:
+            ``(V, out_channels)``, rows of length 1.
+        """
+        first, second = self.layers
+        hidden = functional.relu(first(features, edges, edge_weights))
+        output = second(hidden, edges, edge_weights)
+        return functional.normalize(output + features if self.residual else output, dim=-1)
+
+
+def node_graph(prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The graphs of several steps as one.
+
+    Args:
+        prototypes: For each step the classifier's rows of its nodes ``(C_i, D)``.
+
+    Returns:
+        Features ``(V, D)`` of length 1, edges ``(2, E)`` and their weights ``(E,)``;
+        V is the sum of the C_i, E that of their squares.
+    """
+    features, edges, weights, start = [], [], [], 0
+    for rows in prototypes:
+        unit = functional.normalize(rows, dim=1)
+        adjacency = normalise_adjacency(unit @ unit.T)
+        count = len(rows)
+        features.append(unit)
+        # Symmetric, so that from and to may be exchanged.
+        weights.append(adjacency.flatten())
+        nodes = torch.arange(start, start + count, device=rows.device)
+        edges.append(torch.cartesian_prod(nodes, nodes).reshape(-1, 2).T)
+        start += count
+    return torch.cat(features), torch.cat(edges, dim=1), torch.cat(weights)
+
+
+def log_det_covariance(factors: Tensor, eps: float, present: Tensor | None = None) -> Tensor:
+    r"""Log-determinant of :math:`\Sigma = (P P^T + \epsilon I)^{-1}` for every step.
+
+    By a Cholesky decomposition in float64. The official ``log(1 / det(.))``
+    underflows from 16 classes on; this is finite for any number.
+
+    Args:
+        factors: P, ``(T, C, d)``. Rows of nodes that a step does not have are 0.
+        eps: Positive.
+        present: ``(T, C)``, False where a step has no such node. All are, by default.
+
+    Returns:
+        ``(T,)`` in the type of ``factors``.
+    """
+    exact = factors.double()
+    diagonal = torch.full(factors.shape[:2], eps, dtype=torch.float64, device=factors.device)
+    if present is not None:
+        # A node that is not there must contribute log(1).
+        diagonal = torch.where(present, diagonal, 1.0)
+    matrix = exact @ exact.transpose(1, 2) + torch.diag_embed(diagonal)
+    roots = torch.linalg.cholesky(matrix).diagonal(dim1=1, dim2=2)
+    return (-2.0 * roots.log().sum(dim=1)).to(factors.dtype)

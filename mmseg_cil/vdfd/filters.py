@@ -1,0 +1,110 @@
+"""Per-filter sums and means: all that VDFD's regulariser sees of the weights.
+
+A *row* is what one number of a compressed gradient stands for. With filter
+averaging it is a filter: ``weight[o]`` of a convolution or linear layer, and
+each element of a one-dimensional tensor (bias, scale and shift of a norm).
+Without, every single weight is a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def num_rows(tensor: Tensor, average: bool = True) -> int:
+    """Rows of one tensor: its filters, or with ``average=False`` its elements."""
+    return tensor.shape[0] if average and tensor.dim() > 0 else tensor.numel()
+
+
+def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True) -> list[str]:
+    """Names ordered by the number of rows, so that tensors of equal height are neighbours.
+
+    Everything that works on all tensors at once then works on a few blocks (see
+    :func:`runs`). Tensors of equal height keep their order.
+    """
+    return sorted(tensors, key=lambda name: num_rows(tensors[name], average))
+
+
+def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
+    r"""The sums of the weights of every row, :math:`s_o = \sum_{i,h,w} W_{o,i,h,w}`.
+
+    The only part of the regulariser that reads the weights themselves. Its
+    gradient is one number a filter, which autograd spreads over the weights as
+    a view, without memory of its own. One-dimensional tensors are taken as they
+    are, so that of a ResNet's tensors only the third that are convolutions is
+    summed.
+
+    Args:
+        tensors: L tensors with F rows in all.
+        average: Rows are filters (see the module); else single weights.
+
+    Returns:
+        ``(F,)`` in the order of the tensors.
+    """
+    return torch.cat([
+        one.flatten(1).sum(dim=1) if average and one.dim() > 1 else one.reshape(-1)
+        for one in tensors
+    ])
+
+
+def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
+    """The means of the gradients of every row: "filter averaging".
+
+    Source: VDFD's official code, XiaorongLi-95/VDFD ``task_incremental/agents/
+    vdfd.py``, ``calculate_importance``. Means of gradients times sums of weights
+    are the product of the gradient, projected onto "equal within each filter",
+    with the weights: the projection is its own transpose.
+
+    Args:
+        gradients: L tensors with F rows in all.
+        average: See :func:`row_sums`; without, gradients are only concatenated.
+
+    Returns:
+        ``(F,)`` in the order of the gradients.
+    """
+    return torch.cat([
+        one.flatten(1).mean(dim=1) if average and one.dim() > 1 else one.reshape(-1)
+        for one in gradients
+    ])
+
+
+def runs(rows: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Runs of neighbouring tensors with equally many rows.
+
+    Args:
+        rows: Rows of each tensor.
+
+    Yields:
+        ``(first tensor, tensors, rows of each, first row)`` of every run.
+    """
+    tensor = row = 0
+    for height, group in itertools.groupby(rows):
+        count = len(list(group))
+        yield tensor, count, height, row
+        tensor += count
+        row += count * height
+
+
+def segment_products(left: Tensor, vector: Tensor, rows: Sequence[int]) -> Tensor:
+    r"""Products of every tensor's part of a vector with K columns, in one product a run.
+
+    :math:`r_{l,k} = \sum_{o \in l} \mathrm{left}_{o,k} \, \mathrm{vector}_o`
+
+    Args:
+        left: ``(F, K)``.
+        vector: ``(F,)``.
+        rows: Rows of each of the L tensors; their sum is F.
+
+    Returns:
+        ``(L, K)``.
+    """
+    parts = []
+    for _, count, height, first in runs(rows):
+        part = slice(first, first + count * height)
+        block = left[part].reshape(count, height, -1)
+        parts.append(torch.bmm(vector[part].reshape(count, 1, height), block).squeeze(1))
+    return torch.cat(parts)
