@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.distributed import setup_process_group
+from mmseg_cil.engine.distributed import decided_by_main, process_group
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
 from mmseg_cil.engine.scheduler import STEP_METRICS, TaskScheduler, write_metrics
@@ -30,16 +30,16 @@ def train(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     work_dir = Path(args.work_dir or default_dir)
-    setup_process_group(args.launcher)
-    scheduler = TaskScheduler(cfg, work_dir, args.launcher, args.resume, args.accept_changes,
-                              args.start_from or cfg.get('start_from'), args.steps)
-    if get_rank() == 0:
-        write_text(work_dir / CONFIG_COPY, cfg.pretty_text)
-    scheduler.run()
-    if get_rank() == 0 and not args.no_report:
-        from mmseg_cil.visualization.report import render_report
+    with process_group(args.launcher):
+        scheduler = TaskScheduler(cfg, work_dir, args.launcher, args.resume, args.accept_changes,
+                                  args.start_from or cfg.get('start_from'), args.steps)
+        if get_rank() == 0:
+            write_text(work_dir / CONFIG_COPY, cfg.pretty_text)
+        scheduler.run()
+        if get_rank() == 0 and not args.no_report:
+            from mmseg_cil.visualization.report import render_report
 
-        print(f'report: {render_report(work_dir)}')
+            print(f'report: {render_report(work_dir)}')
 
 
 def test(args: argparse.Namespace) -> None:
@@ -48,12 +48,15 @@ def test(args: argparse.Namespace) -> None:
     Raises:
         InputError: There is no walk, or the step is not done.
     """
-    work_dir = Path(args.work_dir)
-    journal = Journal.load(work_dir)
+    with process_group(args.launcher):
+        _test(args, Path(args.work_dir))
+
+
+def _test(args: argparse.Namespace, work_dir: Path) -> None:
+    journal = decided_by_main(lambda: Journal.load(work_dir, writable=False))
     if journal is None:
         raise InputError(f'{work_dir} holds no walk (no journal.json)')
     cfg = load_config(args.config or work_dir / CONFIG_COPY, args.cfg_options)
-    setup_process_group(args.launcher)
     walk = prepare_walk(cfg, work_dir)
     done = [record['step'] for record in journal.content['steps'] if record['status'] == 'done']
     steps = done if args.step is None else [args.step]
@@ -73,8 +76,6 @@ def test(args: argparse.Namespace) -> None:
                 write_json(step_folder(work_dir, step) / STEP_METRICS, result)
     if get_rank() == 0 and not args.dry_run:
         write_metrics(walk, journal)
-    if get_world_size() > 1:
-        barrier()
 
 
 def _without_training(cfg: Any) -> None:

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import barrier, get_dist_info, init_dist
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, init_dist
 
 from mmseg_cil.errors import InputError
 
 Result = TypeVar('Result')
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+@contextlib.contextmanager
+def process_group(launcher: str, backend: str | None = None,
+                  timeout_s: int = 7200) -> Iterator[None]:
+    """The process group for the length of a block; arguments of :func:`setup_process_group`.
+
+    It is left in order, after an error too: a process that merely ends can be
+    aborted by the group's threads, and its exit status is then lost. The
+    others fail where they wait for one that has left, and do not wait on.
+    """
+    setup_process_group(launcher, backend, timeout_s)
+    try:
+        yield
+        if get_world_size() > 1:
+            # None leaves while another still works with it.
+            barrier()
+    except BaseException:
+        leave_process_group(failed=True)
+        raise
+    leave_process_group()
+
+
+def leave_process_group(failed: bool = False) -> None:
+    """Destroys the process group, where there is one.
+
+    Args:
+        failed: This process leaves because of an error; the others may be
+            waiting for it, or be dead.
+    """
+    if not torch_dist.is_initialized():
+        return
+    if failed and 'nccl' in torch_dist.get_backend():
+        # To destroy is to wait for the others; the end of the process does the rest.
+        abort = getattr(torch_dist.group.WORLD, 'abort', None)
+        if abort is not None:
+            abort()
+        return
+    torch_dist.destroy_process_group()
 
 
 def setup_process_group(launcher: str, backend: str | None = None, timeout_s: int = 7200) -> None:
@@ -65,14 +105,45 @@ def batch_per_process(global_batch: int, world_size: int) -> int:
     return global_batch // world_size
 
 
+def decided_by_main(decide: Callable[[], Result]) -> Result:
+    """What the main process finds, on all processes.
+
+    Only the main process calls ``decide``, so that processes never disagree
+    about what is on the disk; its failure is everyone's, so that none waits for
+    a process that has given up.
+
+    Args:
+        decide: Its result can be pickled.
+
+    Raises:
+        InputError: ``decide`` has raised it.
+        RuntimeError: On the other processes, where ``decide`` raised anything else.
+    """
+    answer: list[Any] = [None, None, False]
+    failure: Exception | None = None
+    if get_rank() == 0:
+        try:
+            answer[0] = decide()
+        except Exception as error:
+            failure = error
+            answer[1:] = [f'{type(error).__name__}: {error}', isinstance(error, InputError)]
+    broadcast_object_list(answer)
+    result, problem, is_input = answer
+    if failure is not None:
+        raise failure
+    if problem is not None and is_input:
+        raise InputError(problem.partition(': ')[2])
+    if problem is not None:
+        raise RuntimeError(f'the main process failed: {problem}')
+    return result
+
+
 def main_process_first(work: Callable[[], Result]) -> Result:
     """Does ``work`` on the main process, then on the others, which find what it cached.
 
-    Where the processes share no file system, each does all of it.
+    Where the processes share no file system, each does all of it. Raises what
+    :func:`decided_by_main` raises.
     """
-    rank, world_size = get_dist_info()
-    if rank == 0:
-        result = work()
-    if world_size > 1:
-        barrier()
-    return result if rank == 0 else work()
+    own: list[Result] = []
+    decided_by_main(lambda: own.append(work()))
+    return own[0] if own else work()

@@ -1,7 +1,12 @@
 import pytest
+import torch.distributed as torch_dist
+from processes import run_two
 
+from mmseg_cil.engine import distributed
 from mmseg_cil.engine.distributed import (
     batch_per_process,
+    decided_by_main,
+    leave_process_group,
     main_process_first,
     setup_process_group,
 )
@@ -32,3 +37,72 @@ def test_one_process_works_once():
     calls = []
     assert main_process_first(lambda: calls.append(1) or 'done') == 'done'
     assert calls == [1]
+    assert decided_by_main(lambda: 'there') == 'there'
+
+
+#: A tool of two processes.
+BODY = """
+import os, signal, sys
+from mmengine.dist import all_reduce, barrier, get_rank
+import torch
+import torch.distributed as torch_dist
+from mmseg_cil.engine.distributed import decided_by_main, main_process_first, process_group
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.cli import run_tool
+
+def fail(error):
+    raise error
+
+def main():
+    with process_group('pytorch'):
+        all_reduce(torch.ones(3))
+        {body}
+    assert not torch_dist.is_initialized()
+
+run_tool(main)
+"""
+
+
+def statuses(body, tmp_path):
+    return run_two(['-c', BODY.format(body=body)], tmp_path / 'log', timeout=120)
+
+
+def test_a_group_is_left_in_order(tmp_path):
+    body = "print('found', decided_by_main(lambda: f'by {get_rank()}'))"
+    for status, output in statuses(body, tmp_path):
+        assert status == 0 and 'found by 0' in output, output
+
+
+def test_wrong_input_on_the_main_process_ends_all_with_status_2(tmp_path):
+    body = "main_process_first(lambda: fail(InputError('no such file')))"
+    for status, output in statuses(body, tmp_path):
+        assert status == 2 and 'error: no such file' in output, output
+
+
+def test_any_failure_of_the_main_process_is_told_to_the_others(monkeypatch):
+    def receive(answer):
+        answer[:] = [None, 'KeyError: lost', False]
+
+    monkeypatch.setattr(distributed, 'get_rank', lambda: 1)
+    monkeypatch.setattr(distributed, 'broadcast_object_list', receive)
+    with pytest.raises(RuntimeError, match='the main process failed: KeyError: lost'):
+        decided_by_main(lambda: 'not called here')
+
+
+def test_nobody_waits_for_a_dead_process(tmp_path):
+    body = 'os.kill(os.getpid(), signal.SIGKILL) if get_rank() == 0 else barrier()'
+    (killed, _), (status, output) = statuses(body, tmp_path)
+    assert killed == -9
+    # An exception and its status: not SIGABRT, which a thread of the group's may cause.
+    assert status == 1 and 'Traceback' in output
+
+
+def test_a_failed_process_does_not_wait_for_the_others_on_gpus(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch_dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch_dist, 'get_backend', lambda: 'nccl')
+    monkeypatch.setattr(torch_dist, 'destroy_process_group', lambda: calls.append('destroyed'))
+    leave_process_group(failed=True)
+    assert calls == []
+    leave_process_group()
+    assert calls == ['destroyed']

@@ -107,6 +107,7 @@ def keep(self, runner):
 PseudoLabelThresholdsHook.before_train = keep
 TaskScheduler(tiny_config(Path({data!r}), 'plop'), f'{{tmp}}/walk', start_from={start!r},
               launcher='pytorch', steps='1').run()
+dist.destroy_process_group()
 """
 
 

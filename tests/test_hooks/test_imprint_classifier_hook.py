@@ -222,6 +222,7 @@ for count in (5, 1):
     dataset = Coloured([0, 3, 4], noise=1.0, count=count)
     ImprintClassifierHook().before_train(runner_of(model, dataset, batch_size=2))
     torch.save(model.state_dict(), f'{{tmp}}/{{count}}_{{rank}}.pth')
+dist.destroy_process_group()
 """
 
 
