@@ -8,15 +8,21 @@ from typing import Any
 
 from mmengine.dist import get_rank, get_world_size
 
-from mmseg_cil.engine import step_runner
+from mmseg_cil.engine.agreement import check_same_walk
 from mmseg_cil.engine.distributed import decided_by_main, process_group
+from mmseg_cil.engine.evaluation import (
+    evaluate_step,
+    evaluation_of,
+    open_walk,
+    outdated_steps,
+    write_metrics,
+)
+from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
-from mmseg_cil.engine.scheduler import STEP_METRICS, TaskScheduler, write_metrics
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config, step_folder
-from mmseg_cil.engine.walk import load_config, prepare_walk
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk import Walk, load_config
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.atomic import write_json, write_text
+from mmseg_cil.utils.atomic import write_text
 
 CONFIG_COPY = 'walk_config.py'
 
@@ -46,7 +52,8 @@ def test(args: argparse.Namespace) -> None:
     """Evaluates finished steps again.
 
     Raises:
-        InputError: There is no walk, or the step is not done.
+        InputError: There is no walk, the step is not done, or config or
+            checkpoint are not those of the walk.
     """
     with process_group(args.launcher):
         _test(args, Path(args.work_dir))
@@ -56,32 +63,32 @@ def _test(args: argparse.Namespace, work_dir: Path) -> None:
     journal = decided_by_main(lambda: Journal.load(work_dir, writable=False))
     if journal is None:
         raise InputError(f'{work_dir} holds no walk (no journal.json)')
+    journal.writable = get_rank() == 0
     cfg = load_config(args.config or work_dir / CONFIG_COPY, args.cfg_options)
-    walk = prepare_walk(cfg, work_dir)
-    done = [record['step'] for record in journal.content['steps'] if record['status'] == 'done']
-    steps = done if args.step is None else [args.step]
-    if not steps or not set(steps) <= set(done):
-        raise InputError(f'steps {steps} of {work_dir} are not all done; done: {done}')
+    walk = open_walk(cfg, work_dir, journal)
+    fingerprints = training_fingerprints(cfg, walk.protocol, walk.train_images, get_world_size())
+    check_same_walk(journal, {**fingerprints, EVALUATION: evaluation_of(walk)},
+                    ('protocol', 'model'))
+    steps = _steps_to_test(walk, journal, args.step, args.dry_run)
     for step in steps:
-        # No teacher and no former step: nothing but the step's own weights is needed.
-        inputs = StepInputs(None, None, walk.train_images)
-        config = derive_step_config(cfg, walk.protocol, step, inputs, work_dir, get_world_size())
-        _without_training(config)
-        with step_runner.step_runner(config, args.launcher) as runner:
-            step_runner.load_weights(runner, str(step_folder(work_dir, step) / CHECKPOINT_NAME))
-            result = step_runner.evaluate(runner, has_run=False)
+        result = evaluate_step(walk, journal, step, args.launcher, keep=not args.dry_run)
         if get_rank() == 0:
             print(summary_line(step, result))
-            if not args.dry_run:
-                write_json(step_folder(work_dir, step) / STEP_METRICS, result)
-    if get_rank() == 0 and not args.dry_run:
+    if not args.dry_run:
         write_metrics(walk, journal)
 
 
-def _without_training(cfg: Any) -> None:
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
-                'val_dataloader', 'val_cfg', 'val_evaluator'):
-        cfg[key] = None
+def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool) -> list[int]:
+    done = [record['step'] for record in journal.content['steps'] if record['status'] == 'done']
+    steps = done if step is None else [step]
+    if not steps or not set(steps) <= set(done):
+        raise InputError(f'steps {steps} of {walk.work_dir} are not all done; done: {done}')
+    outdated = outdated_steps(walk, journal)
+    others = [reason for one, reason in outdated.items() if one not in steps]
+    if others and not dry_run:
+        raise InputError(f'metrics.json would mix two ways of evaluation: {"; ".join(others)}. '
+                         'Leave out --step to evaluate all steps, or add --dry-run to print only')
+    return steps
 
 
 def summary_line(step: int, result: dict[str, Any]) -> str:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_cil.engine.step_config import first_value, method_of, run_seed
+from mmseg_cil.engine.step_config import (
+    dataset_configs,
+    first_value,
+    global_batch_size,
+    method_of,
+    run_seed,
+)
 from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.policy import TEST_CHOICES
+
+#: The one fingerprint that may differ without anything being trained anew.
+EVALUATION = 'evaluation'
 
 
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(
-            hashlib, 'file_digest') else hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def fingerprint(value: Any) -> str:
@@ -27,30 +39,99 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 
-def walk_fingerprints(cfg: Config, protocol: Protocol) -> dict[str, str]:
-    """Fingerprints of everything in a config that changes the result of a walk.
+def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequence[int],
+                          world_size: int) -> dict[str, str]:
+    """Fingerprints of everything that changes the weights of a walk.
 
     Paths, loggers and numbers of workers are not among them, so that a walk
-    can be resumed elsewhere.
+    can be resumed elsewhere; nor is the number of processes, but the batch of
+    all of them is.
+
+    Args:
+        cfg: The user's config.
+        protocol: Built from ``cfg.protocol``.
+        train_images: Training images of every step.
+        world_size: Processes.
     """
+    cfg = _by_name(cfg)
     schedule = {key: cfg.get(key) for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
-                                              'step_overrides', 'global_batch_size')}
-    if not cfg.get('global_batch_size'):
-        schedule['batch_size'] = (cfg.get('train_dataloader') or {}).get('batch_size')
-    train = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+                                              'step_overrides')}
+    schedule['batch'] = global_batch_size(cfg, world_size)
+    train, _ = dataset_configs(cfg)
     return {
-        'protocol': protocol.fingerprint(),
+        'protocol': protocol.training_fingerprint(),
         'method': fingerprint(method_of(cfg, protocol.name)),
-        'model': fingerprint(cfg.model),
+        'model': fingerprint(_network(cfg)),
         'schedule': fingerprint(schedule),
+        'custom hooks': fingerprint(cfg.get('custom_hooks') or []),
         'train pipeline': fingerprint(first_value(train, 'pipeline')),
+        'training images': fingerprint(train_images),
         'seed': fingerprint(run_seed(cfg)),
     }
 
 
+def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequence[int]) -> str:
+    """Fingerprint of what changes a step's scores but not its weights.
+
+    Args:
+        cfg: The user's config.
+        protocol: Built from ``cfg.protocol``.
+        test_images: Test images of every step.
+    """
+    cfg = _by_name(cfg)
+    policy = protocol.policy.to_dict()
+    _, test = dataset_configs(cfg)
+    return fingerprint({
+        'policy': {key: policy[key] for key in TEST_CHOICES},
+        'test_cfg': cfg.model.get('test_cfg'),
+        'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
+        'pipeline': first_value(test, 'pipeline'),
+        'images': test_images,
+    })
+
+
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of the fingerprints that differ."""
-    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    """Names of the fingerprints that differ and matter to training."""
+    return [key for key in sorted({*before, *now} - {EVALUATION})
+            if before.get(key) != now.get(key)]
+
+
+def _by_name(cfg: Config) -> Config:
+    # Classes that a config imports become their names, as in the copy that a walk keeps of it.
+    return Config(cfg.to_dict())
+
+
+def _network(cfg: Config) -> dict[str, Any]:
+    """What says which network is trained, without the parts that only tests read.
+
+    A step may have changes of its own. Of weights to begin with only their
+    presence counts: a file that was moved makes no other network.
+    """
+    model = _without_places(cfg.model)
+    model.pop('test_cfg', None)
+    if model.get('data_preprocessor'):
+        model['data_preprocessor'].pop('test_cfg', None)
+    by_step = {
+        step: {key: value for key, value in changes.items() if key.split('.')[0] == 'model'}
+        for step, changes in (cfg.get('step_overrides') or {}).items()
+    }
+    return {
+        'model': model,
+        'by step': {step: changes for step, changes in by_step.items() if changes},
+        'load_from': bool(cfg.get('load_from')),
+    }
+
+
+def _without_places(node: Any) -> Any:
+    """Copies a config with the names of weight files replaced by a mark."""
+    if isinstance(node, Mapping):
+        return {
+            key: 'given' if key in ('checkpoint', 'pretrained') and isinstance(value, str)
+            else _without_places(value) for key, value in node.items()
+        }
+    if isinstance(node, (list, tuple)):
+        return [_without_places(one) for one in node]
+    return node
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,24 @@ from mmengine.dist import barrier, get_rank, get_world_size
 
 import mmseg_cil
 from mmseg_cil.engine import samples, step_runner
-from mmseg_cil.engine.fingerprint import changed, file_hash, walk_fingerprints
+from mmseg_cil.engine.agreement import check_checkpoint, check_same_walk
+from mmseg_cil.engine.distributed import decided_by_main
+from mmseg_cil.engine.evaluation import (
+    evaluate_step,
+    evaluation_of,
+    outdated_steps,
+    record_scores,
+    write_metrics,
+)
+from mmseg_cil.engine.fingerprint import (
+    EVALUATION,
+    changed,
+    file_hash,
+    training_fingerprints,
+)
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint, export_config
-from mmseg_cil.engine.start_from import import_steps
+from mmseg_cil.engine.start_from import import_steps, plan_import
 from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
@@ -31,11 +45,7 @@ from mmseg_cil.engine.step_config import (
 )
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
-from mmseg_cil.evaluation import walk_metrics
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.utils.atomic import write_json
-
-STEP_METRICS = 'metrics.json'
 
 
 class TaskScheduler:
@@ -75,29 +85,41 @@ class TaskScheduler:
         if journal is not None and not resume:
             raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, or '
                              'give another --work-dir')
+        if journal is None and resume and self.is_main:
+            print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
         self.walk: Walk = prepare_walk(cfg, work_dir)
         self.steps = parse_steps(steps, self.walk.num_steps)
-        self.journal = self._open_journal(journal, accept_changes)
-        if start_from:
-            import_steps(start_from, self.walk, self.journal)
+        fingerprints = self._fingerprints()
+        if journal is not None and not accept_changes:
+            check_same_walk(journal, fingerprints)
+        # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
+        start_from = start_from or (journal.content.get('start_from') if journal else None)
+        taken = plan_import(start_from, self.walk, fingerprints, journal) if start_from else None
+        check_order(self.steps, taken.steps if taken else (), journal)
+        # All is checked: from here on the work directory is written.
+        self.journal = self._open_journal(journal, fingerprints, start_from)
+        if taken:
+            import_steps(taken, self.work_dir, self.journal)
         if get_world_size() > 1:
             barrier()
 
-    def _open_journal(self, journal: Journal | None, accept_changes: bool) -> Journal:
+    def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
-        fingerprints = walk_fingerprints(walk.cfg, walk.protocol)
+        training = training_fingerprints(walk.cfg, walk.protocol, walk.train_images,
+                                         get_world_size())
+        return {**training, EVALUATION: evaluation_of(walk)}
+
+    def _open_journal(self, journal: Journal | None, fingerprints: dict[str, str],
+                      start_from: str | None) -> Journal:
+        header = {**self._header(fingerprints), 'start_from': start_from}
         if journal is None:
             self._forget_states()
-            return Journal.create(self.work_dir, self._header(fingerprints), self.is_main)
-        differing = changed(journal.content['fingerprints'], fingerprints)
-        if differing and not accept_changes:
-            raise InputError(
-                f'this config differs from the one that {self.work_dir} was begun with, in: '
-                f'{", ".join(differing)}. Results would mix two settings: use the former config, '
-                'another --work-dir, or --accept-changes if you mean it')
-        if differing:
+            return Journal.create(self.work_dir, header, self.is_main)
+        if changed(journal.content['fingerprints'], fingerprints):
             self._forget_states()
-            journal.update_header(**self._header(fingerprints))
+            journal.update_header(**header)
+        elif start_from != journal.content.get('start_from'):
+            journal.update_header(start_from=start_from)
         return journal
 
     def _forget_states(self) -> None:
@@ -128,87 +150,80 @@ class TaskScheduler:
         }
 
     def run(self) -> None:
-        """Walks the steps, skipping those that are done.
+        """Walks the steps; those that are done are evaluated again where that is due.
 
         Raises:
-            InputError: A step needs one before it that is not done.
+            InputError: A file of a finished step is missing or was changed.
         """
+        for step, reason in outdated_steps(self.walk, self.journal).items():
+            if self.is_main:
+                print(f'note: {reason}: evaluating it again')
+            evaluate_step(self.walk, self.journal, step, self.launcher)
         if any(self.journal.is_done(step) for step in range(self.walk.num_steps)):
             # A kill may have come between the journal and the metrics.
-            self._write_metrics()
+            write_metrics(self.walk, self.journal)
         for step in self.steps:
             if self.journal.is_done(step):
                 continue
-            if step and not self.journal.is_done(step - 1):
-                raise InputError(f'step {step} starts from step {step - 1}, which is not done: '
-                                 'include it in --steps, or take it over with --start-from')
-            self._run_step(step)
-            self._write_metrics()
+            if self.journal.step(step) is None:
+                self._train_step(step)
+            else:
+                evaluate_step(self.walk, self.journal, step, self.launcher)
+                self._forget_state(step)
+            write_metrics(self.walk, self.journal)
 
-    def _run_step(self, step: int) -> None:
-        folder = step_folder(self.work_dir, step)
-        record = self.journal.step(step)
-        trained = record is not None and record['status'] == 'trained'
-        resume = not trained and (folder / RESUME_NAME).is_file()
+    def _train_step(self, step: int) -> None:
+        resume = (step_folder(self.work_dir, step) / RESUME_NAME).is_file()
         inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
                             resume)
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
                                  get_world_size())
         with step_runner.step_runner(cfg, self.launcher) as runner:
-            if trained:
-                step_runner.load_weights(runner, str(folder / CHECKPOINT_NAME))
-            else:
-                start = time.monotonic()
-                if self.walk.trains(step):
-                    step_runner.train(runner)
-                else:
-                    step_runner.initialise_untrained(runner)
-                self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start)
             start = time.monotonic()
-            result = step_runner.evaluate(runner, self.walk.trains(step) and not trained)
+            if self.walk.trains(step):
+                step_runner.train(runner)
+            else:
+                step_runner.initialise_untrained(runner)
+            self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start)
+            start = time.monotonic()
+            result = step_runner.evaluate(runner, self.walk.trains(step))
             samples.predict_samples(step_runner.bare_model(runner), self.walk, step, self.is_main)
-            self._finish_step(step, result, time.monotonic() - start)
+            record_scores(self.walk, self.journal, step, result, time.monotonic() - start)
+        self._forget_state(step)
+
+    def _forget_state(self, step: int) -> None:
+        if self.is_main:
+            (step_folder(self.work_dir, step) / RESUME_NAME).unlink(missing_ok=True)
 
     def _save_step(self, step: int, model: torch.nn.Module, seconds: float) -> None:
-        walk, folder = self.walk, step_folder(self.work_dir, step)
-        classes = walk.seen_names(step)
-        palette = [walk.palette[name] for name in classes]
-        fields: dict[str, Any] = {}
-        if self.is_main:
-            export_config(walk.cfg, folder, classes, palette)
-            path = export_checkpoint(model, folder, {
-                'dataset_meta': {'classes': classes, 'palette': palette},
-                'protocol': walk.protocol.name,
-                'step': step,
-                'mmseg_cil': mmseg_cil.__version__,
-            })
-            fields['checkpoint_sha256'] = file_hash(path)
-        previous = self._previous(step)
+        walk = self.walk
+        sha256 = decided_by_main(lambda: self._export(step, model))
+        previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
         self.journal.update_step(
             step,
             status='trained',
             trained=walk.trains(step),
-            classes=len(classes),
+            classes=len(walk.seen_names(step)),
             images=walk.train_images[step],
             iterations=walk.iterations[step],
-            started_from=previous['checkpoint'] if previous else None,
+            started_from=str(previous) if step else None,
             train_seconds=round(seconds, 1),
-            **fields)
+            checkpoint_sha256=sha256)
         if get_world_size() > 1:
             barrier()
 
-    def _finish_step(self, step: int, result: dict[str, Any], seconds: float) -> None:
-        folder = step_folder(self.work_dir, step)
-        if self.is_main:
-            write_json(folder / STEP_METRICS, result)
-            (folder / RESUME_NAME).unlink(missing_ok=True)
-        self.journal.update_step(step, status='done', evaluate_seconds=round(seconds, 1))
-        if get_world_size() > 1:
-            barrier()
-
-    def _write_metrics(self) -> None:
-        if self.is_main:
-            write_metrics(self.walk, self.journal)
+    def _export(self, step: int, model: torch.nn.Module) -> str:
+        """Writes a step in MMSegmentation's form; returns the checkpoint's SHA-256."""
+        walk, folder = self.walk, step_folder(self.work_dir, step)
+        classes = walk.seen_names(step)
+        palette = [walk.palette[name] for name in classes]
+        export_config(walk.cfg, folder, classes, palette)
+        return file_hash(export_checkpoint(model, folder, {
+            'dataset_meta': {'classes': classes, 'palette': palette},
+            'protocol': walk.protocol.name,
+            'step': step,
+            'mmseg_cil': mmseg_cil.__version__,
+        }))
 
     def _previous(self, step: int) -> dict[str, Any] | None:
         return None if step == 0 else self._snapshot(step - 1)
@@ -223,7 +238,7 @@ class TaskScheduler:
 
     def _snapshot(self, step: int) -> dict[str, Any]:
         return dict(
-            checkpoint=str(step_folder(self.work_dir, step) / CHECKPOINT_NAME),
+            checkpoint=str(check_checkpoint(self.journal, step)),
             num_classes=len(self.walk.protocol.steps[step].seen))
 
 
@@ -246,19 +261,22 @@ def parse_steps(text: str | None, num_steps: int) -> list[int]:
     return sorted(steps)
 
 
-def write_metrics(walk: Walk, journal: Journal) -> None:
-    """Assembles ``metrics.json`` and ``metrics.csv`` from the finished steps."""
-    entries = []
-    for record in journal.content['steps']:
-        path = step_folder(walk.work_dir, record['step']) / STEP_METRICS
-        if record['status'] == 'done':
-            entries.append(json.loads(path.read_text(encoding='utf-8')))
-    walk_metrics.write_metrics(
-        walk.work_dir,
-        walk_metrics.assemble_metrics(
-            entries,
-            protocol=walk.protocol.name,
-            method=journal.content['method']['name'],
-            setting=walk.protocol.setting,
-            kind=walk.protocol.kind,
-            palette=walk.palette))
+def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | None) -> None:
+    """Makes sure that every step to walk finds the one before it.
+
+    Args:
+        steps: To walk, in order.
+        taken: Steps that are taken over from another run.
+        journal: Says which are done already.
+
+    Raises:
+        InputError: One is missing.
+    """
+    there = set(taken)
+    for step in steps:
+        before = step - 1
+        if step and before not in there and not (journal and journal.is_done(before)) \
+                and not (journal and journal.is_done(step)):
+            raise InputError(f'step {step} starts from step {before}, which is not done: '
+                             'include it in --steps, or take it over with --start-from')
+        there.add(step)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import tables
-from mmseg_cil.protocols.policy import Policy
+from mmseg_cil.protocols.policy import TEST_CHOICES, Policy
 from mmseg_cil.protocols.selection import Indices
 from mmseg_cil.protocols.tables import Table
 from mmseg_cil.protocols.taxonomy import Taxonomy
@@ -184,8 +184,14 @@ class Protocol(ABC):
         The protocol's name, and the choices about how results are averaged,
         do not enter: two names of one protocol have one fingerprint.
         """
+        return self._digest(without=('old', 'background_in_means'))
+
+    def training_fingerprint(self) -> str:
+        """The same over what training sees: the choices about tests do not enter."""
+        return self._digest(without=TEST_CHOICES)
+
+    def _digest(self, without: Sequence[str]) -> str:
         policy = self.policy.to_dict()
-        del policy['old'], policy['background_in_means']
         content = {
             'kind': self.kind,
             'setting': self.setting,
@@ -194,7 +200,7 @@ class Protocol(ABC):
             'void_ids': self.taxonomy.void_ids,
             'has_background': self.taxonomy.has_background,
             'steps': [(step.new, step.domains) for step in self.steps],
-            'policy': policy,
+            'policy': {key: value for key, value in policy.items() if key not in without},
             **self._details(),
         }
         text = json.dumps(content, sort_keys=True, separators=(',', ':'))

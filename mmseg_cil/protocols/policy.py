@@ -20,6 +20,16 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     'background_in_means': (True, False),
 }
 
+#: The choices that touch no training image and no training label.
+TEST_CHOICES = (
+    'void_test',
+    'background_test',
+    'unseen_test',
+    'test_images',
+    'old',
+    'background_in_means',
+)
+
 
 @dataclass(frozen=True)
 class Policy:

@@ -1,0 +1,89 @@
+"""Whether a journal speaks of the config and the files that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmseg_cil.engine.distributed import decided_by_main
+from mmseg_cil.engine.fingerprint import changed, file_hash
+from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
+from mmseg_cil.engine.step_config import step_folder
+from mmseg_cil.errors import InputError
+
+
+def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> None:
+    """Refuses a journal whose fingerprints are not of the kinds that this version takes.
+
+    Raises:
+        InputError: An earlier version wrote it.
+    """
+    found = journal.content['fingerprints']
+    if set(found) != set(fingerprints):
+        version = (journal.content.get('versions') or {}).get('mmseg_cil', 'unknown')
+        raise InputError(
+            f'the journal {journal.path} was written by an earlier version of mmseg_cil '
+            f'({version}) and cannot be compared with this config: it has fingerprints of '
+            f'{sorted(found)}, this version takes {sorted(fingerprints)}. Go on with that version, '
+            'or, if the config is the one of that walk, record it anew: python tools/train.py '
+            f'CONFIG --work-dir {journal.path.parent} --resume --accept-changes --steps 0')
+
+
+def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
+                    kinds: Sequence[str] | None = None) -> None:
+    """Refuses a config that would train otherwise than the one the walk was begun with.
+
+    Args:
+        journal: Of the walk.
+        fingerprints: Of the config now.
+        kinds: Compare these only. All but that of the evaluation by default.
+
+    Raises:
+        InputError: They differ, or an earlier version wrote the journal.
+    """
+    check_same_version(journal, fingerprints)
+    before = journal.content['fingerprints']
+    differing = [key for key in changed(before, fingerprints) if kinds is None or key in kinds]
+    if not differing:
+        return
+    if kinds is not None:
+        details = '; '.join(f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
+                            for key in differing)
+        raise InputError(f'this config is not that of the walk that {journal.path} records '
+                         f'({details}): its scores would be of something else; use the config of '
+                         'the walk')
+    raise InputError(
+        f'this config differs from the one that {journal.path.parent} was begun with, in: '
+        f'{", ".join(differing)}. Results would mix two settings: use the former config, '
+        'another --work-dir, or --accept-changes if you mean it')
+
+
+def check_checkpoint(journal: Journal, step: int) -> Path:
+    """Makes sure that a step's checkpoint is the one its journal records.
+
+    The main process reads it, for all.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: It is missing, or was changed or damaged.
+    """
+    return decided_by_main(lambda: _checked(journal, step))
+
+
+def _checked(journal: Journal, step: int) -> Path:
+    path = step_folder(journal.path.parent, step) / CHECKPOINT_NAME
+    if not path.is_file():
+        raise InputError(f'{path} does not exist, though {journal.path} says that step {step} is '
+                         'trained: put it back, or take the step over from another run with '
+                         '--start-from in a new --work-dir')
+    expected = (journal.step(step) or {}).get('checkpoint_sha256')
+    found = file_hash(path)
+    if found != expected:
+        raise InputError(
+            f'{path} is not the file that {journal.path} records (SHA-256 expected: {expected}, '
+            f'found: {found}): it was changed or damaged; put the former file back, or walk anew '
+            'in another --work-dir')
+    return path
