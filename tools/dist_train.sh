@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train (walk all steps) with several processes of torchrun; exits 2 on wrong usage.
+# Train (walk all steps) with several processes of torchrun; exits 2 on wrong usage or input.
 set -euo pipefail
 
 if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]]; then
@@ -21,7 +21,7 @@ python=$root/.venv/bin/python
 [[ -x $python ]] || python=python
 
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-exec "$python" -m torch.distributed.run \
+exec "$python" "$tools/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

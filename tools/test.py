@@ -16,14 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(description='Re-evaluate the steps of a walk.')
+    parser = ToolParser(description='Re-evaluate the steps of a walk.')
     parser.add_argument('work_dir', help='work directory of the walk')
     parser.add_argument('--step', type=int, help='only this step [all that are done]')
     parser.add_argument('--config', help="config file [the walk's own copy]")

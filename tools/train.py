@@ -16,14 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(description='Walk all steps of an incremental schedule.')
+    parser = ToolParser(description='Walk all steps of an incremental schedule.')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument('--resume', action='store_true',

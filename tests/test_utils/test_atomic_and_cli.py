@@ -4,8 +4,9 @@ import os
 import pytest
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils import cli
 from mmseg_cil.utils.atomic import atomic_write, write_csv, write_json
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
 def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
@@ -58,3 +59,25 @@ def test_a_tool_ends_with_its_status(main, status, message, capsys):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run_tool(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize('name', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_the_main_process_has_the_word(name, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr(cli.time, 'sleep', waited.append)
+    for other in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(other, raising=False)
+    for rank in ('0', '3'):
+        monkeypatch.setenv(name, rank)
+        with pytest.raises(SystemExit) as ended:
+            run_tool(raising(InputError('wrong colour')))
+        # A process whose trouble is its own is heard too, after the main one might have ended.
+        assert ended.value.code == 2 and 'wrong colour' in capsys.readouterr().err
+    assert len(waited) == 1 and waited[0] >= 5
+
+
+def test_wrong_usage_is_wrong_input():
+    parser = ToolParser(prog='tool')
+    parser.add_argument('--step', type=int)
+    with pytest.raises(InputError, match=r"invalid int value: 'x'\nusage: tool"):
+        parser.parse_args(['--step', 'x'])
