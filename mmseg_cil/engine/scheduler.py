@@ -19,6 +19,7 @@ from mmengine.dist import barrier, get_rank, get_world_size
 import mmseg_cil
 from mmseg_cil.engine import samples, step_runner
 from mmseg_cil.engine.agreement import check_checkpoint, check_same_walk
+from mmseg_cil.engine.averaged import keep_averaged_weights
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.evaluation import (
     evaluate_step,
@@ -176,12 +177,14 @@ class TaskScheduler:
         resume = (step_folder(self.work_dir, step) / RESUME_NAME).is_file()
         inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
                             resume)
+        planned = [one for one in self.steps if not self.journal.is_done(one)]
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
-                                 get_world_size())
+                                 get_world_size(), planned)
         with step_runner.step_runner(cfg, self.launcher) as runner:
             start = time.monotonic()
             if self.walk.trains(step):
                 step_runner.train(runner)
+                keep_averaged_weights(runner)
             else:
                 step_runner.initialise_untrained(runner)
             self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
 
 
 def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepInputs,
-                       work_dir: str | Path, world_size: int = 1) -> Config:
+                       work_dir: str | Path, world_size: int = 1,
+                       planned: Collection[int] | None = None) -> Config:
     """Derives the config of one step; nothing in ``cfg`` itself says "step k".
 
     Args:
@@ -143,6 +144,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         inputs: What it begins with.
         work_dir: Of the walk.
         world_size: Processes.
+        planned: Steps that are to be walked now, for the estimate of time. All
+            by default.
     """
     result = copy.deepcopy(cfg)
     batch = global_batch_size(cfg, world_size)
@@ -164,7 +167,9 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         result.model, method, step_context_config(protocol, step), inputs)
     _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
     _set_evaluation(result, protocol, step)
-    _set_hooks(result, method, step, lengths, world_size)
+    ahead = [length if planned is None or one in planned else 0
+             for one, length in enumerate(lengths)]
+    _set_hooks(result, method, step, ahead, world_size)
     trains = lengths[step] > 0
     if not trains:
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):

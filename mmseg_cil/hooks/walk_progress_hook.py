@@ -21,7 +21,8 @@ class WalkProgressHook(Hook):
 
     Args:
         step: The step in training.
-        iterations: Iterations of every step of the walk; 0 for finished ones.
+        iterations: Iterations of every step of the walk; 0 for those that are not
+            to be walked now.
         interval: Iterations between two lines.
     """
 
