@@ -36,7 +36,9 @@ from mmseg_cil.engine.fingerprint import (
 )
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint, export_config
-from mmseg_cil.engine.start_from import import_steps, plan_import
+from mmseg_cil.engine.pretrained import check_pretrained
+from mmseg_cil.engine.resume_state import can_resume, step_identity
+from mmseg_cil.engine.start_from import Import, import_steps, plan_import
 from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
@@ -47,6 +49,7 @@ from mmseg_cil.engine.step_config import (
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.utils.atomic import remove_leftovers
 
 
 class TaskScheduler:
@@ -82,27 +85,28 @@ class TaskScheduler:
         self.is_main = get_rank() == 0
         self.work_dir = Path(work_dir)
         # Refuse before the index of a large dataset is built.
-        journal = Journal.load(self.work_dir, writable=self.is_main)
+        journal = decided_by_main(lambda: Journal.load(self.work_dir))
         if journal is not None and not resume:
             raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, or '
                              'give another --work-dir')
         if journal is None and resume and self.is_main:
             print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
+        # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
+        start_from = start_from or (journal.content.get('start_from') if journal else None)
+        if not start_from and (journal is None or journal.step(0) is None):
+            # Later steps begin with the weights of the one before.
+            decided_by_main(lambda: check_pretrained(cfg))
         self.walk: Walk = prepare_walk(cfg, work_dir)
         self.steps = parse_steps(steps, self.walk.num_steps)
         fingerprints = self._fingerprints()
         if journal is not None and not accept_changes:
             check_same_walk(journal, fingerprints)
-        # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
-        start_from = start_from or (journal.content.get('start_from') if journal else None)
         taken = plan_import(start_from, self.walk, fingerprints, journal) if start_from else None
         check_order(self.steps, taken.steps if taken else (), journal)
         # All is checked: from here on the work directory is written.
-        self.journal = self._open_journal(journal, fingerprints, start_from)
-        if taken:
-            import_steps(taken, self.work_dir, self.journal)
-        if get_world_size() > 1:
-            barrier()
+        self.journal = decided_by_main(
+            lambda: self._open_journal(journal, fingerprints, start_from, taken))
+        self.journal.writable = self.is_main
 
     def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
@@ -111,23 +115,26 @@ class TaskScheduler:
         return {**training, EVALUATION: evaluation_of(walk)}
 
     def _open_journal(self, journal: Journal | None, fingerprints: dict[str, str],
-                      start_from: str | None) -> Journal:
+                      start_from: str | None, taken: Import | None) -> Journal:
+        """What the main process does to the work directory; the journal goes to all others."""
+        remove_leftovers(self.work_dir)
         header = {**self._header(fingerprints), 'start_from': start_from}
         if journal is None:
             self._forget_states()
-            return Journal.create(self.work_dir, header, self.is_main)
-        if changed(journal.content['fingerprints'], fingerprints):
+            journal = Journal.create(self.work_dir, header)
+        elif changed(journal.content['fingerprints'], fingerprints):
             self._forget_states()
             journal.update_header(**header)
         elif start_from != journal.content.get('start_from'):
             journal.update_header(start_from=start_from)
+        if taken:
+            import_steps(taken, self.work_dir, journal)
         return journal
 
     def _forget_states(self) -> None:
         # A state in training that another walk, or another config, left here.
-        if self.is_main:
-            for path in self.work_dir.glob(f'step_*/{RESUME_NAME}'):
-                path.unlink()
+        for path in self.work_dir.glob(f'step_*/{RESUME_NAME}'):
+            path.unlink()
 
     def _header(self, fingerprints: dict[str, str]) -> dict[str, Any]:
         walk = self.walk
@@ -174,16 +181,20 @@ class TaskScheduler:
             write_metrics(self.walk, self.journal)
 
     def _train_step(self, step: int) -> None:
-        resume = (step_folder(self.work_dir, step) / RESUME_NAME).is_file()
+        folder = step_folder(self.work_dir, step)
+        identity = step_identity(step, len(self.walk.protocol.steps[step].seen),
+                                 self.journal.content['fingerprints'])
+        resume = decided_by_main(lambda: can_resume(folder, identity))
         inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
                             resume)
         planned = [one for one in self.steps if not self.journal.is_done(one)]
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
                                  get_world_size(), planned)
+        cfg.default_hooks.checkpoint.identity = identity
         with step_runner.step_runner(cfg, self.launcher) as runner:
             start = time.monotonic()
             if self.walk.trains(step):
-                step_runner.train(runner)
+                runner.train()
                 keep_averaged_weights(runner)
             else:
                 step_runner.initialise_untrained(runner)

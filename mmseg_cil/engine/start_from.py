@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmseg_cil.engine.agreement import check_checkpoint, check_same_version
+from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.step_config import step_folder
 from mmseg_cil.engine.walk import Walk
@@ -51,7 +52,7 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
     steps = [step for step in range(last + 1) if journal is None or not journal.is_done(step)]
     if not steps:
         return None
-    other = Journal.load(other_dir, writable=False)
+    other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
     if other is None:
         raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')
     _check_same_beginning(other, fingerprints, source)

@@ -160,7 +160,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         'default_scope': 'mmseg_cil',
         'work_dir': str(folder),
         'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
-        'load_from': str(folder / RESUME_NAME) if inputs.resume else None,
+        'load_from': str(folder / RESUME_NAME) if inputs.resume else
+                     cfg.get('load_from') if step == 0 else None,
         'resume': inputs.resume,
     })
     result.model = model_of_step(

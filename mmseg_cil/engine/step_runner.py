@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from mmseg_cil.errors import InputError
+from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.teacher import load_plain_state
 
 
@@ -38,12 +38,29 @@ def clear_instances() -> None:
         kind._instance_dict.clear()
 
 
+class StepRunner(Runner):
+    """MMEngine's Runner, which says what to do about weights that it cannot read."""
+
+    def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
+        """Loads weights or a state in training.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        try:
+            checkpoint: dict = super().load_checkpoint(filename, *args, **options)
+        except UNREADABLE as error:
+            raise InputError(f'{filename} cannot be loaded ({type(error).__name__}: {error}): the '
+                             'file must be whole, and the same on every node') from error
+        return checkpoint
+
+
 @contextlib.contextmanager
 def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
     """A Runner for one step; whatever it held is released afterwards."""
     clear_instances()
     cfg.launcher = launcher
-    runner = Runner.from_cfg(cfg)
+    runner = StepRunner.from_cfg(cfg)
     try:
         yield runner
     finally:
@@ -62,20 +79,6 @@ def bare_model(runner: Runner) -> nn.Module:
     """The segmentor, out of its distributed wrapper."""
     model = runner.model
     return model.module if is_model_wrapper(model) else model
-
-
-def train(runner: Runner) -> None:
-    """Trains the step (resuming where the config says so).
-
-    Raises:
-        InputError: Pre-trained weights or the state to resume from cannot be read.
-    """
-    try:
-        runner.train()
-    except (FileNotFoundError, ConnectionError, EOFError) as error:
-        raise InputError(f'loading weights failed: {error}. Pre-trained weights that a config '
-                         'names by an address need the network: fetch the file and name it by '
-                         '--cfg-options model.backbone.init_cfg.checkpoint=PATH') from error
 
 
 def initialise_untrained(runner: Runner) -> None:

@@ -95,7 +95,6 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     init_default_scope('mmseg_cil')
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
-    check_pretrained(cfg.model)
     protocol, images, palette = main_process_first(
         functools.partial(read_data, cfg, str(work_dir)))
     method_of(cfg, protocol.name)
@@ -168,28 +167,3 @@ def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[in
         raise InputError(
             f'no test image shows a class seen by the steps {without_test}: check the test '
             'dataset, or set skip_empty_steps=True to record such steps without scores')
-
-
-def check_pretrained(model: Mapping[str, Any]) -> None:
-    """Looks for the files of pre-trained weights that a model config names.
-
-    Raises:
-        InputError: A local file is missing.
-    """
-    def visit(node: Any, where: str) -> None:
-        if isinstance(node, Mapping):
-            checkpoint = node.get('checkpoint') if node.get('type') == 'Pretrained' \
-                else node.get('pretrained')
-            if isinstance(checkpoint, str) and '://' not in checkpoint \
-                    and not Path(checkpoint).is_file():
-                raise InputError(
-                    f'the pre-trained weights {checkpoint} ({where}) do not exist: fetch the file, '
-                    f'or point --cfg-options {where}=PATH at it (None trains from scratch)')
-            for key, value in node.items():
-                suffix = f'{key}.checkpoint' if key == 'init_cfg' else key
-                visit(value, f'{where}.{suffix}')
-        elif isinstance(node, (list, tuple)):
-            for i, value in enumerate(node):
-                visit(value, f'{where}.{i}')
-
-    visit(model, 'model')

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dist import (
+    all_gather_object,
+    broadcast,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+)
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import atomic_write
 
 RESUME_NAME = 'resume.pth'
+#: Keys of the state's ``meta``: which step of which walk it is of, and the ranks' own buffers.
+IDENTITY_KEY = 'walk_step'
+BUFFERS_KEY = 'rank_buffers'
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -36,24 +52,36 @@ class StepCheckpointHook(Hook):
     MMEngine's ``CheckpointHook`` deletes the former checkpoint before it writes
     the next, and writes in place; a kill or a full disk in between loses both.
     The state itself (weights, optimizer, schedules, message hub) is what
-    ``Runner.save_checkpoint`` saves, and ``Runner.resume`` reads.
+    ``Runner.save_checkpoint`` saves, and ``Runner.resume`` reads. With several
+    processes it holds the buffers of each besides, such as norm statistics that
+    are not synchronised, and each process gets its own back.
+
+    All processes save at the same iteration. The clock is the main process's;
+    the others learn of it not at every iteration, for which each would have to
+    wait for its device, but where the time is expected to be up: the main
+    process says how many iterations that is away.
 
     Args:
         interval: Iterations between saves.
         max_minutes: Also save when so many minutes have passed since the last
             save, so that slow iterations do not put hours at risk.
+        identity: What the state is of: plain values by name, written into it.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int = 1000, max_minutes: float = 10.0) -> None:
+    def __init__(self, interval: int = 1000, max_minutes: float = 10.0,
+                 identity: Mapping[str, Any] | None = None) -> None:
         self.interval = interval
         self.max_seconds = 60.0 * max_minutes
-        self._last_save = 0.0
+        self.identity: dict[str, Any] = ConfigDict(identity or {}).to_dict()
+        self._last_save = (0.0, 0)
+        self._next_look = 0
 
     def before_train(self, runner: Runner) -> None:
         """Starts the clock."""
-        self._last_save = time.monotonic()
+        self._last_save = (time.monotonic(), runner.iter)
+        self._next_look = runner.iter + 1
 
     def after_train_iter(self,
                          runner: Runner,
@@ -61,14 +89,65 @@ class StepCheckpointHook(Hook):
                          data_batch: object = None,
                          outputs: object = None) -> None:
         """Saves when it is time to."""
-        is_last = runner.iter + 1 >= runner.max_iters
-        due = (runner.iter + 1) % self.interval == 0 \
-            or time.monotonic() - self._last_save > self.max_seconds
+        done = runner.iter + 1
         # After the last iteration the step's own checkpoint follows at once.
-        if due and not is_last:
-            runner.save_checkpoint(
-                runner.work_dir,
-                RESUME_NAME,
-                by_epoch=False,
-                backend_args=dict(backend='mmseg_cil_atomic'))
-            self._last_save = time.monotonic()
+        if done < runner.max_iters and (done % self.interval == 0 or self._time_is_up(done)):
+            self._save(runner)
+            self._last_save = (time.monotonic(), done)
+            self._next_look = done + 1
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Puts this process's own buffers in the place of the main process's."""
+        buffers = (checkpoint.get('meta') or {}).get(BUFFERS_KEY) or []
+        if len(buffers) == get_world_size():
+            checkpoint['state_dict'].update(buffers[get_rank()])
+        elif any(buffers):
+            runner.logger.warning(
+                f'the state was saved by {len(buffers)} processes, this job has '
+                f'{get_world_size()}: all go on with the norm statistics of the first, so the '
+                'result will not be that of an unbroken run')
+
+    def _time_is_up(self, done: int) -> bool:
+        """Whether to save by the clock; the same answer on all processes."""
+        if done < self._next_look:
+            return False
+        seconds = time.monotonic() - self._last_save[0]
+        left = self.max_seconds - seconds
+        pace = seconds / (done - self._last_save[1])
+        wait = torch.tensor(0 if left <= 0 else max(1, int(left / max(pace, 1e-6))))
+        if get_world_size() == 1:
+            # Nobody to agree with: look every time, for the pace may change.
+            wait.clamp_(max=1)
+        broadcast(wait)
+        self._next_look = done + int(wait)
+        return int(wait) == 0
+
+    def _save(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        runner.save_checkpoint(
+            runner.work_dir,
+            RESUME_NAME,
+            meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(model)},
+            by_epoch=False,
+            backend_args=dict(backend='mmseg_cil_atomic'))
+
+
+def rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
+    """Every process's buffers, on the CPU, as far as they differ from the main process's.
+
+    Every process must call. Parameters are equal on all, and so are most buffers.
+
+    Args:
+        model: Not wrapped.
+
+    Returns:
+        Buffers by their key in the state dict, for every rank.
+    """
+    names = {name for name, _ in model.named_buffers()}
+    own = {key: value.cpu() for key, value in model.state_dict().items() if key in names}
+    first = [own]
+    broadcast_object_list(first)
+    differing = {} if get_rank() == 0 else {
+        key: value for key, value in own.items() if not torch.equal(value, first[0][key])}
+    gathered: list[dict[str, Tensor]] = all_gather_object(differing)
+    return gathered

@@ -7,10 +7,14 @@ import csv
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+#: How the hidden names of unfinished files and folders end.
+TEMPORARY, PARTIAL = '.tmp', '.partial'
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -29,7 +33,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, 'wb') as file:
             write(file)
@@ -43,6 +47,18 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Removes what killed processes have left unfinished in a folder and below it.
+
+    That is temporary files of :func:`atomic_write` and folders named
+    ``.*.partial``. No other process may be writing there.
+    """
+    for path in list(Path(folder).rglob(f'.*{TEMPORARY}')):
+        path.unlink(missing_ok=True)
+    for path in list(Path(folder).rglob(f'.*{PARTIAL}')):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _umask() -> int:

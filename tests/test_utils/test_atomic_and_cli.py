@@ -5,7 +5,7 @@ import pytest
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils import cli
-from mmseg_cil.utils.atomic import atomic_write, write_csv, write_json
+from mmseg_cil.utils.atomic import atomic_write, remove_leftovers, write_csv, write_json
 from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
@@ -28,6 +28,21 @@ def test_json_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match='JSON'):
         write_json(tmp_path / 'a.json', float('nan'))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_unfinished_is_removed_and_nothing_else(tmp_path):
+    child = os.fork()
+    if not child:
+        atomic_write(tmp_path / 'step_00/resume.pth', lambda file: os.kill(os.getpid(), 9))
+    assert os.waitpid(child, 0)[1] == 9
+    assert [one.suffix for one in (tmp_path / 'step_00').iterdir()] == ['.tmp']
+    kept = [tmp_path / name for name in ('step_00/resume.pth', 'my.tmp', 'my.partial', '.hidden')]
+    for path in kept:
+        path.write_text('kept')
+    (tmp_path / '.step_01.partial/deep').mkdir(parents=True)
+    remove_leftovers(tmp_path)
+    assert sorted(one for one in tmp_path.rglob('*') if one.is_file()) == sorted(kept)
+    assert not (tmp_path / '.step_01.partial').exists()
 
 
 def test_csv_rows_and_permissions(tmp_path):

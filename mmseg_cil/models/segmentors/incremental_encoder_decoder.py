@@ -11,7 +11,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
-from mmseg_cil.errors import InputError
+from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
@@ -132,7 +132,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             InputError: A checkpoint is missing, damaged or of another network.
         """
         if self._previous is None:
-            super().init_weights()
+            self._begin()
         else:
             for head in self.heads.values():
                 head.init_weights()  # type: ignore[operator]
@@ -141,6 +141,15 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         if self._teacher_config is not None:
             self._teacher = Teacher(
                 dict(self._network_config, type='EncoderDecoder'), **self._teacher_config)
+
+    def _begin(self) -> None:
+        try:
+            super().init_weights()
+        except UNREADABLE as error:
+            raise InputError(
+                'the pre-trained weights that the model config names cannot be loaded '
+                f'({type(error).__name__}: {error}): point --cfg-options '
+                'model.backbone.init_cfg.checkpoint=PATH at a file that every node has') from error
 
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])

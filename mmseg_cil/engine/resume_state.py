@@ -1,0 +1,71 @@
+"""The state of a step in training, checked before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import CheckpointLoader
+
+from mmseg_cil.engine.fingerprint import changed
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
+
+
+def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """What a state must be of to be used: a step, its classes, and what shapes its result.
+
+    Args:
+        step: The step.
+        num_classes: Classes after it.
+        fingerprints: Of the walk, as the journal holds them.
+    """
+    return {'step': step, 'classes': num_classes, **fingerprints}
+
+
+def can_resume(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a step's folder holds a state to go on from.
+
+    Args:
+        folder: The step's.
+        identity: Of the step (see :func:`step_identity`).
+
+    Returns:
+        False where there is no state.
+
+    Raises:
+        InputError: There is one, but it is damaged, of another kind, or of
+            another step or walk.
+    """
+    path = folder / RESUME_NAME
+    if not path.exists():
+        return False
+    problem = _problem(path, identity)
+    if problem:
+        raise InputError(
+            f'the training of step {identity["step"]} cannot go on from {path}: {problem}. Delete '
+            f'that file and start again with --resume: step {identity["step"]} then begins anew '
+            'from its start')
+    return True
+
+
+def _problem(path: Path, identity: Mapping[str, Any]) -> str | None:
+    try:
+        content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
+    except Exception as error:
+        return f'it cannot be read and may have been cut off ({type(error).__name__}: {error})'
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    found = meta.get(IDENTITY_KEY) if isinstance(meta, Mapping) else None
+    if not isinstance(found, Mapping):
+        return 'it is no state that a step in training has saved'
+    parts = [key for key in ('state_dict', 'optimizer', 'message_hub') if key not in content]
+    if parts or not isinstance(meta, Mapping) or not isinstance(meta.get('iter'), int):
+        return f'it lacks {", ".join(parts) or "the iteration"}'
+    differing = changed(found, identity)
+    if differing:
+        listed = ', '.join(
+            f'{key} {found.get(key)} instead of {identity.get(key)}'
+            if key in ('step', 'classes') else key for key in differing)
+        return f'it was saved by another walk or step, which differs in: {listed}'
+    return None
