@@ -19,7 +19,7 @@ from mmengine.dist import (
 )
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ class StepCheckpointHook(Hook):
         """Puts this process's own buffers in the place of the main process's."""
         buffers = (checkpoint.get('meta') or {}).get(BUFFERS_KEY) or []
         if len(buffers) == get_world_size():
-            checkpoint['state_dict'].update(buffers[get_rank()])
+            _take_back(runner, checkpoint, buffers[get_rank()])
         elif any(buffers):
             runner.logger.warning(
                 f'the state was saved by {len(buffers)} processes, this job has '
@@ -123,13 +123,32 @@ class StepCheckpointHook(Hook):
         return int(wait) == 0
 
     def _save(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         runner.save_checkpoint(
             runner.work_dir,
             RESUME_NAME,
-            meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(model)},
+            meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(_modules(runner))},
             by_epoch=False,
             backend_args=dict(backend='mmseg_cil_atomic'))
+
+
+def _modules(runner: Runner) -> nn.ModuleDict:
+    """The network, and those that hooks keep as its average."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
+    return nn.ModuleDict({'model': model,
+                          **{f'average_{i}': one for i, one in enumerate(averages)}})
+
+
+def _take_back(runner: Runner, checkpoint: dict[str, Any], buffers: Mapping[str, Tensor]) -> None:
+    """Puts buffers of :func:`_modules` where they belong while a state is loaded."""
+    # The network is loaded from the checkpoint next; averages have been loaded already.
+    own = None
+    for key, value in buffers.items():
+        if key.startswith('model.'):
+            checkpoint['state_dict'][key.removeprefix('model.')] = value
+        else:
+            own = own or _modules(runner).state_dict()
+            own[key].copy_(value)
 
 
 def rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
@@ -138,7 +157,7 @@ def rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
     Every process must call. Parameters are equal on all, and so are most buffers.
 
     Args:
-        model: Not wrapped.
+        model: In no distributed wrapper.
 
     Returns:
         Buffers by their key in the state dict, for every rank.

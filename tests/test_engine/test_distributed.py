@@ -1,3 +1,6 @@
+import datetime
+import os
+
 import pytest
 import torch.distributed as torch_dist
 from processes import run_two
@@ -31,6 +34,28 @@ def test_a_launcher_without_its_variables_is_refused(monkeypatch):
         setup_process_group('pytorch')
     with pytest.raises(InputError, match='unknown --launcher'):
         setup_process_group('rocket')
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_on_gpus_the_timeout_reaches_torch_as_it_wants_it(monkeypatch, launcher):
+    asked = {}
+
+    def init_process_group(backend, **options):
+        asked.update(options, backend=backend)
+
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.set_device', lambda device: None)
+    monkeypatch.setattr(torch_dist, 'init_process_group', init_process_group)
+    # MMEngine sets variables of its own, which end with the test.
+    monkeypatch.setattr('os.environ', {
+        **os.environ, 'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': 'node',
+        'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_NODELIST': 'node', 'SLURM_LOCALID': '0',
+        'OMPI_COMM_WORLD_RANK': '0', 'OMPI_COMM_WORLD_LOCAL_RANK': '0',
+        'OMPI_COMM_WORLD_SIZE': '1', 'MASTER_PORT': '1'})
+    monkeypatch.setattr('subprocess.getoutput', lambda command: 'node')
+    setup_process_group(launcher, timeout_s=5400)
+    assert asked['backend'] == 'nccl'
+    assert asked['timeout'] == datetime.timedelta(minutes=90)
 
 
 def test_one_process_works_once():

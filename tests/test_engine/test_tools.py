@@ -11,9 +11,11 @@ import time
 
 import pytest
 import torch
+from processes import FOLDER, run_two
 from tiny import ROOT, tiny_config, weights
 
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1',
+       'PYTHONPATH': str(FOLDER)}
 
 
 def run(*arguments, **options):
@@ -105,9 +107,11 @@ def test_evaluating_again_gives_the_scores_of_training(unbroken):
     assert (unbroken / 'metrics.json').read_text() == before
 
 
-def losses(work_dir, step):
-    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
-    return [one['loss'] for one in map(json.loads, path.read_text().splitlines()) if 'loss' in one]
+def losses(work_dir, step, processes):
+    """Loss of every iteration, the mean over processes (of equal shares of the batch)."""
+    folder = work_dir / f'step_{step:02d}'
+    own = [json.loads((folder / f'losses.{rank}.json').read_text()) for rank in range(processes)]
+    return [sum(values) / processes for values in zip(*own, strict=True)]
 
 
 def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_path):
@@ -117,15 +121,19 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.dropout_ratio = 0.0
         head.norm_cfg = dict(type='GN', num_groups=2)
+    cfg.custom_imports = dict(imports=['loss_record'])
+    cfg.custom_hooks = [dict(type='LossRecordHook')]
     config = write_config(tmp_path / 'tiny.py', cfg)
-    one = run('tools/train.py', config, '--work-dir', tmp_path / 'one', '--steps', '0-1')
+    options = [config, '--steps', '0-1', '--no-report', '--work-dir']
+    one = run('tools/train.py', *options, tmp_path / 'one')
     assert one.returncode == 0, one.stderr[-3000:]
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-               '--master_port=29617', str(ROOT / 'tools/train.py'), str(config), '--work-dir',
-               str(tmp_path / 'two'), '--steps', '0-1', '--launcher', 'pytorch']
-    two = subprocess.run(command, capture_output=True, text=True, env=ENV)
-    assert two.returncode == 0, two.stderr[-3000:]
+    for status, output in run_two([ROOT / 'tools/train.py', *options, tmp_path / 'two',
+                                   '--launcher', 'pytorch'], tmp_path / 'log'):
+        assert status == 0, output[-3000:]
     for step in (0, 1):
+        expected = losses(tmp_path / 'one', step, processes=1)
+        assert len(expected) == (6, 4)[step]
+        assert losses(tmp_path / 'two', step, processes=2) == pytest.approx(expected, rel=1e-4)
         for key, value in weights(tmp_path / 'one', step).items():
             torch.testing.assert_close(weights(tmp_path / 'two', step)[key], value, rtol=1e-4,
                                        atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from torch import nn
 
 from mmseg_cil.hooks import step_checkpoint_hook as module
@@ -21,7 +22,7 @@ class Run:
     def __init__(self, monkeypatch, processes=1, start=0):
         self.saved, self.metas, self.broadcasts = [], [], []
         self.iter, self.work_dir, self.model = start, 'folder', nn.BatchNorm1d(2)
-        self.now = 0.0
+        self.now, self.hooks = 0.0, []
         monkeypatch.setattr(module.time, 'monotonic', lambda: self.now)
         monkeypatch.setattr(module, 'get_world_size', lambda: processes)
         monkeypatch.setattr(module, 'broadcast', lambda value: self.broadcasts.append(int(value)))
@@ -104,10 +105,15 @@ def test_only_buffers_that_differ_are_kept(monkeypatch):
 @pytest.mark.parametrize(('rank', 'expected'), [(0, 0.0), (1, 5.0)])
 def test_every_process_gets_its_own_buffers_back(monkeypatch, rank, expected):
     on_rank(monkeypatch, rank, None)
-    checkpoint = dict(meta={BUFFERS_KEY: [{}, {'mean': torch.tensor(5.0)}]},
+    average = EMAHook()
+    average.ema_model = nn.BatchNorm1d(1)
+    runner = SimpleNamespace(model=nn.Identity(), hooks=[average])
+    own = {'model.mean': torch.tensor(5.0), 'average_0.running_mean': torch.tensor([5.0])}
+    checkpoint = dict(meta={BUFFERS_KEY: [{}, own]},
                       state_dict={'mean': torch.tensor(0.0), 'weight': torch.tensor(1.0)})
-    StepCheckpointHook().after_load_checkpoint(SimpleNamespace(), checkpoint)
+    StepCheckpointHook().after_load_checkpoint(runner, checkpoint)
     assert checkpoint['state_dict'] == {'mean': expected, 'weight': 1.0}
+    assert average.ema_model.running_mean.item() == expected
 
 
 def test_another_number_of_processes_goes_on_with_the_first_ones_and_says_so():
