@@ -3,6 +3,8 @@
 from .. import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from .class_index import ClassIndex, check_mask_ids, load_or_build_index
 from .embedded import EmbeddedShapesDataset
+from .exemplar_memory import ExemplarMemory, MemorySettings
+from .replay_sampler import ReplaySampler
 from .sampler import GlobalPositionSampler, SampleKey
 from .transforms import MapLabels, map_labels
 from .view import IncrementalDataset
@@ -10,9 +12,12 @@ from .view import IncrementalDataset
 __all__ = [
     'ClassIndex',
     'EmbeddedShapesDataset',
+    'ExemplarMemory',
     'GlobalPositionSampler',
     'IncrementalDataset',
     'MapLabels',
+    'MemorySettings',
+    'ReplaySampler',
     'SampleKey',
     'check_mask_ids',
     'load_or_build_index',

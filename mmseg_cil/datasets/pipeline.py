@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import Compose
 
 from ..errors import InputError
+
+# The transforms of a training pipeline that draw no random numbers.
+_FIXED = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations', 'Resize', 'MapLabels',
+          'PackSegInputs')
 
 
 def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
@@ -93,6 +98,18 @@ def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
         return False
     stages.insert(place, [mapping])
     return True
+
+
+def without_augmentation(dataset: Any) -> Any:
+    """The same images with a pipeline that only loads, resizes to a fixed size, and packs.
+
+    Args:
+        dataset: A view of the data at a step; it is not changed.
+    """
+    plain = copy.copy(dataset)
+    plain.pipeline = Compose(
+        [one for one in dataset.pipeline.transforms if type(one).__name__ in _FIXED])
+    return plain
 
 
 @contextlib.contextmanager

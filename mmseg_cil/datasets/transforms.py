@@ -50,7 +50,8 @@ class MapLabels(BaseTransform):
     the crop: fewer pixels are mapped, and what crops by class
     (``RandomCrop(cat_max_ratio=...)``) sees the mask as the file holds it.
 
-    Required and modified key: ``gt_seg_map``, uint8 (H, W).
+    Required and modified key: ``gt_seg_map``, uint8 (H, W). Where the sample
+    brings a table of its own (an exemplar does) as ``label_table``, that is used.
 
     Args:
         table: 256 labels in 0..255, by mask id.
@@ -78,7 +79,8 @@ class MapLabels(BaseTransform):
             raise InputError(
                 'the pipeline loads no mask: put dict(type="LoadAnnotations") before PackSegInputs'
             )
-        results['gt_seg_map'] = map_labels(results['gt_seg_map'], self.table)
+        table = results.get('label_table', self.table)
+        results['gt_seg_map'] = map_labels(results['gt_seg_map'], table)
         return results
 
     def __repr__(self) -> str:

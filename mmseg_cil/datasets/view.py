@@ -18,6 +18,7 @@ from ..registry import DATASETS, SCOPE
 from .class_index import ClassIndex, check_mask_ids
 from .items import DatasetConfig, Items, index_items, open_sources, read_items
 from .pipeline import seeded, step_pipeline
+from .replay import Replay, read_replay, rows_by_name
 from .sampler import SampleKey
 
 _SPLITS = ('train', 'test')
@@ -42,6 +43,10 @@ class IncrementalDataset(Dataset):
     random state as it stands, as in MMSegmentation. (The latter is a choice:
     augmenting an image alike in every epoch would be worse.)
 
+    A training view may replay exemplars. They come after the step's own images,
+    as often as the dataset counts them, and show labels of their own. An image
+    that is both comes once, as an exemplar: it shows the new classes too.
+
     Args:
         dataset: Config of any MMSegmentation dataset, ``ConcatDataset`` and
             ``RepeatDataset`` included, or several to pool. Images that occur
@@ -55,6 +60,7 @@ class IncrementalDataset(Dataset):
         pipeline: The transforms. None: those of (the first) ``dataset``.
         skip_empty: Whether a step without images is a dataset of length 0
             rather than an error.
+        exemplars: What to replay, see :func:`mmseg_cil.datasets.replay.read_replay`.
 
     Raises:
         InputError: Something in the arguments or the files is wrong. Lists and
@@ -72,6 +78,7 @@ class IncrementalDataset(Dataset):
         cache_dirs: Sequence[str | os.PathLike[str]] = (),
         pipeline: Sequence[Any] | None = None,
         skip_empty: bool = False,
+        exemplars: Mapping[str, Any] | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
@@ -88,7 +95,7 @@ class IncrementalDataset(Dataset):
         self.protocol: Protocol = protocol
         self.step, self.split, self.seed = step, split, seed
         self._config, self._cache_dirs = dataset, tuple(cache_dirs)
-        self._skip_empty = skip_empty
+        self._skip_empty, self._exemplars = skip_empty, exemplars
         self._palette = class_palette(protocol, first.palette, first.reduce_zero_label)
         table = protocol.train_table(step) if split == 'train' else protocol.test_table(step)
         transforms = step_pipeline(
@@ -98,6 +105,8 @@ class IncrementalDataset(Dataset):
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = Compose(transforms)
         self._loaded = False
+        self._rows = np.zeros(0, np.int64)
+        self._own, self._replay = 0, Replay()
         self._names: list[str] = []
         self._domains = np.zeros(0, np.int64)
         self._bytes = np.zeros(0, np.uint8)
@@ -132,6 +141,10 @@ class IncrementalDataset(Dataset):
         chosen = self._select(index, items.times, self.step)
         if not len(chosen) and not self._may_be_empty:
             raise InputError(self._empty_message(len(items.names)))
+        self._own = len(chosen)
+        if self._exemplars is not None:
+            chosen = self._with_exemplars(self._exemplars, items, chosen)
+        self._rows = chosen
         self._names = [items.names[row] for row in chosen]
         self._domains = self.protocol.image_domains(self._names)
         # One array instead of many objects: workers share it and never copy it
@@ -140,6 +153,21 @@ class IncrementalDataset(Dataset):
         self._ends = np.cumsum([len(info) for info in infos], dtype=np.int64)
         self._bytes = np.frombuffer(b''.join(infos), np.uint8)
         self._loaded = True
+
+    def _with_exemplars(
+        self, config: Mapping[str, Any], items: Items, own: np.ndarray
+    ) -> np.ndarray:
+        replay = read_replay(config, self.protocol, self.step, items.names, own)
+        self._replay = replay.repeated(items.times[replay.rows])
+        own = own[~np.isin(own, replay.rows)]
+        self._own = len(own)
+        return np.concatenate([own, self._replay.rows])
+
+    @property
+    def num_own(self) -> int:
+        """How many of the images are the step's own; exemplars have the indices after them."""
+        self.full_init()
+        return self._own
 
     @property
     def _may_be_empty(self) -> bool:
@@ -182,21 +210,20 @@ class IncrementalDataset(Dataset):
             step: Which step; None: this view's own.
 
         Returns:
-            The names, as often as the images count; empty where there are none.
+            The names, as often as the images count, without exemplars; empty
+            where there are none.
 
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
-        if step is None or (step == self.step and self._loaded):
+        step = self.step if step is None else step
+        if step == self.step and self._loaded and self._exemplars is None:
             return self.image_names
-        if self._all is None:
-            items, index = self._read()
-            self._all = index, items.times
-        index, times = self._all
+        index, times = self._everything()
         return [index.names[row] for row in self._select(index, times, step)]
 
     def presence(self) -> np.ndarray:
-        """Which mask ids occur in each of this step's images.
+        """Which mask ids occur in each image of this view.
 
         Returns:
             ``(len(self), 256)`` bool, by the value in the mask file.
@@ -204,15 +231,26 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
+        self.full_init()
+        return self._everything()[0].presence[self._rows]
+
+    def check_names(self) -> None:
+        """Refuses images that a list of names, such as a memory, could not tell apart.
+
+        Raises:
+            InputError: Two images have one name.
+        """
+        rows_by_name(self._everything()[0].names)
+
+    def _everything(self) -> tuple[ClassIndex, np.ndarray]:
         if self._all is None:
             items, index = self._read()
             self._all = index, items.times
-        index, times = self._all
-        return index.presence[self._select(index, times, self.step)]
+        return self._all
 
     @property
     def image_names(self) -> list[str]:
-        """Names of this step's images, in the order of their indices."""
+        """Names of this view's images, in the order of their indices."""
         self.full_init()
         return list(self._names)
 
@@ -232,6 +270,8 @@ class IncrementalDataset(Dataset):
         start = int(self._ends[index - 1]) if index else 0
         info = pickle.loads(self._bytes[start : int(self._ends[index])].tobytes())
         info['sample_idx'] = index
+        if index >= self._own:
+            info['label_table'] = self._replay.tables[index - self._own]
         return info
 
     def __len__(self) -> int:
@@ -264,7 +304,7 @@ class IncrementalDataset(Dataset):
             if packed is not None:
                 samples = packed['data_samples']
                 for sample in samples if isinstance(samples, list) else [samples]:
-                    sample.set_metainfo(dict(cil_domain=int(self._domains[index])))
+                    sample.set_metainfo(self._metainfo(index))
                 return packed
             if self.split == 'test':
                 break
@@ -273,6 +313,12 @@ class IncrementalDataset(Dataset):
             f'the pipeline of the {self.split} split returns nothing for '
             f'{self.get_data_info(index)["img_path"]}; check its transforms'
         )
+
+    def _metainfo(self, index: int) -> dict[str, Any]:
+        info: dict[str, Any] = dict(cil_domain=int(self._domains[index]))
+        if index >= self._own:
+            info['cil_hidden'] = self._replay.hidden[index - self._own]
+        return info
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers need the chosen images, not the index of all.

@@ -28,6 +28,7 @@ from mmseg_cil.engine.evaluation import (
     record_scores,
     write_metrics,
 )
+from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before, num_exemplars
 from mmseg_cil.engine.fingerprint import (
     EVALUATION,
     changed,
@@ -176,6 +177,7 @@ class TaskScheduler:
             if self.journal.step(step) is None:
                 self._train_step(step)
             else:
+                exemplars_after(self.walk, self.journal, step)
                 evaluate_step(self.walk, self.journal, step, self.launcher)
                 self._forget_state(step)
             write_metrics(self.walk, self.journal)
@@ -186,7 +188,7 @@ class TaskScheduler:
                                  self.journal.content['fingerprints'])
         resume = decided_by_main(lambda: can_resume(folder, identity))
         inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
-                            resume)
+                            resume, exemplars_before(self.walk, self.journal, step))
         planned = [one for one in self.steps if not self.journal.is_done(one)]
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
                                  get_world_size(), planned)
@@ -198,7 +200,9 @@ class TaskScheduler:
                 keep_averaged_weights(runner)
             else:
                 step_runner.initialise_untrained(runner)
-            self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start)
+            self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start,
+                            num_exemplars(inputs.exemplars))
+            exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))
             samples.predict_samples(step_runner.bare_model(runner), self.walk, step, self.is_main)
@@ -209,7 +213,8 @@ class TaskScheduler:
         if self.is_main:
             (step_folder(self.work_dir, step) / RESUME_NAME).unlink(missing_ok=True)
 
-    def _save_step(self, step: int, model: torch.nn.Module, seconds: float) -> None:
+    def _save_step(self, step: int, model: torch.nn.Module, seconds: float,
+                   replayed: int) -> None:
         walk = self.walk
         sha256 = decided_by_main(lambda: self._export(step, model))
         previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
@@ -219,6 +224,7 @@ class TaskScheduler:
             trained=walk.trains(step),
             classes=len(walk.seen_names(step)),
             images=walk.train_images[step],
+            replayed=replayed,
             iterations=walk.iterations[step],
             started_from=str(previous) if step else None,
             train_seconds=round(seconds, 1),

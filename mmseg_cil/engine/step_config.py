@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmseg_cil.datasets.exemplar_memory import MemorySettings
 from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -19,7 +20,7 @@ from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
 METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'classifier_init', 'custom_hooks',
-               'protocol_overrides')
+               'memory', 'protocol_overrides')
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class StepInputs:
         teacher: The same of the snapshot to learn from, or None.
         images: Training images of every step of the walk.
         resume: Training goes on from ``resume.pth`` in the step's folder.
+        exemplars: Path of the list of exemplars to replay, or None.
     """
 
     previous: dict[str, Any] | None
     teacher: dict[str, Any] | None
     images: Sequence[int]
     resume: bool = False
+    exemplars: str | None = None
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
@@ -58,6 +61,15 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
     result: dict[str, Any] = merged.method.to_dict()
     return result
+
+
+def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
+    """What the method says of its exemplar memory; None where it keeps none.
+
+    Raises:
+        InputError: A value is wrong, or as :func:`method_of`.
+    """
+    return MemorySettings.from_config(method_of(cfg, protocol_name).get('memory'))
 
 
 def global_batch_size(cfg: Config, world_size: int) -> int:
@@ -167,6 +179,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     result.model = model_of_step(
         result.model, method, step_context_config(protocol, step), inputs)
     _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
+    if inputs.exemplars is not None:
+        _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
     _set_evaluation(result, protocol, step)
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
@@ -270,6 +284,15 @@ def _set_data(cfg: Config, step: int, batch: int, work_dir: str, pools: bool) ->
         if not loader.get('num_workers'):
             loader['persistent_workers'] = False
         cfg[name] = loader
+
+
+def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) -> None:
+    if settings is None:
+        return
+    loader = cfg.train_dataloader
+    loader.dataset['exemplars'] = dict(file=exemplars, labels=settings.labels)
+    if settings.ratio is not None:
+        loader.sampler.update(type='ReplaySampler', ratio=settings.ratio)
 
 
 def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:

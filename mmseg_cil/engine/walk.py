@@ -18,6 +18,7 @@ from mmseg_cil.engine.step_config import (
     dataset_configs,
     dataset_of_step,
     global_batch_size,
+    memory_settings,
     method_of,
     model_of_step,
     step_context_config,
@@ -143,6 +144,8 @@ def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int
         config = dataset_of_step(cfg, 0, split, work_dir, protocol.pools_splits)
         # Counting is not training: a step without images is refused (or not) below.
         view = DATASETS.build(dict(config, skip_empty=True))
+        if split == 'train' and memory_settings(cfg, protocol.name) is not None:
+            view.check_names()
         images[split] = tuple(
             len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     _check_images(cfg, protocol, images)

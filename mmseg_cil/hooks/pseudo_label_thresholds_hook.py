@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -19,6 +18,7 @@ from mmseg.models.utils import resize
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.plop_pseudo_labels import (
     MEDIANS,
@@ -31,9 +31,6 @@ from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import write_json
 
 FILE_NAME = 'thresholds.json'
-#: Transforms of a training pipeline that the pass keeps: none of them draws random numbers.
-_KEPT = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations', 'Resize', 'MapLabels',
-         'PackSegInputs')
 
 
 @HOOKS.register_module()
@@ -41,11 +38,12 @@ class PseudoLabelThresholdsHook(Hook):
     """Computes the thresholds and hands them to every loss that has ``set_thresholds``.
 
     It acts at steps with a teacher whose labels hide old classes. The teacher
-    sees every image of the step once, whole and in its own size (the official
-    code sees random crops, so its thresholds change from run to run). Each
-    process takes a part, the histograms are summed over processes, and all
-    have equal thresholds whatever their number. They are kept as
-    ``thresholds.json`` in the step's folder; a resumed step reads them there.
+    sees every image of the step once (exemplars are none of them), whole and in
+    its own size (the official code sees random crops, so its thresholds change
+    from run to run). Each process takes a part, the histograms are summed over
+    processes, and all have equal thresholds whatever their number. They are
+    kept as ``thresholds.json`` in the step's folder; a resumed step reads them
+    there.
 
     Args:
         base: The least threshold. Defaults to 0.001, as officially.
@@ -101,21 +99,15 @@ class PseudoLabelThresholdsHook(Hook):
         """This process's images, one by one, as they are: sizes differ."""
         loader: Any = runner.train_dataloader
         dataset = without_augmentation(loader.dataset)
+        # The labels of exemplars, which come after, hide nothing.
+        own = getattr(dataset, 'num_own', len(dataset))
         return DataLoader(
-            Subset(dataset, range(get_rank(), len(dataset), get_world_size())),
+            Subset(dataset, range(get_rank(), own, get_world_size())),
             batch_size=1,
             num_workers=loader.num_workers,
             collate_fn=pseudo_collate,
             # Without its own generator the loader draws from the global one.
             generator=torch.Generator())
-
-
-def without_augmentation(dataset: Any) -> Any:
-    """The same images with a pipeline that only loads, resizes to a fixed size, and packs."""
-    plain = copy.copy(dataset)
-    kept = [one for one in dataset.pipeline.transforms if type(one).__name__ in _KEPT]
-    plain.pipeline = Compose(kept)
-    return plain
 
 
 def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> list[float] | None:

@@ -129,7 +129,8 @@ def pseudo_labels(labels: Tensor,
                   thresholds: Tensor,
                   num_classes: int,
                   factor_without_background: float = 1.0,
-                  min_factor: float = 0.0) -> tuple[Tensor, Tensor]:
+                  min_factor: float = 0.0,
+                  candidates: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Labels the background by the teacher, and weighs images by how much of it could be.
 
     Pixels labelled with an old class or background get the teacher's class
@@ -150,11 +151,13 @@ def pseudo_labels(labels: Tensor,
         factor_without_background: Factor of images that have no pixel labelled
             with an old class or background. Officially 0.
         min_factor: If positive, the least factor.
+        candidates: bool ``(N, H, W)``: the pixels that may get a pseudo-label.
+            None: those labelled with an old class or background.
 
     Returns:
         Labels ``(N, H, W)``, and factors ``(N, 1, 1)`` in [0, 1].
     """
-    known = labels < teacher_logits.shape[1]
+    known = labels < teacher_logits.shape[1] if candidates is None else candidates
     predicted = teacher_logits.argmax(dim=1)
     sure = uncertainty(teacher_logits, num_classes) < thresholds[predicted]
     result = torch.where(known, predicted.masked_fill(~sure, 255), labels)

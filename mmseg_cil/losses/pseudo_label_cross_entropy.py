@@ -9,6 +9,7 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.plop_pseudo_labels import pseudo_label_cross_entropy, pseudo_labels
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
@@ -25,7 +26,7 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
     The segmentor hands it the teacher's record of the batch before the heads'
     losses are computed, and a ``PseudoLabelThresholdsHook`` the thresholds before
     training. Where the labels hide no old classes, or there is no teacher, it
-    is the ordinary cross-entropy.
+    is the ordinary cross-entropy. Exemplars keep their labels of old classes.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
@@ -52,6 +53,7 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
         self._loss_name = loss_name
         self._step: StepContext | None = None
         self._teacher: NetworkOutput | None = None
+        self._hidden: Tensor | None = None
         self.thresholds: Tensor | None
         # Not persistent: what training alone needs is in no checkpoint.
         self.register_buffer('thresholds', None, persistent=False)
@@ -73,6 +75,10 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
         """Told by the segmentor what the teacher says of the batch; None after the batch."""
         self._teacher = teacher
 
+    def read_hidden(self, hidden: Tensor | None) -> None:
+        """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
+        self._hidden = hidden
+
     def _complete(self, labels: Tensor) -> tuple[Tensor, Tensor | float]:
         """Labels ``(N, H, W)`` with pseudo-labels, and factors ``(N, 1, 1)``."""
         step, teacher = self._step, self._teacher
@@ -84,8 +90,15 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
         with torch.no_grad():
             logits = resize(at_least_float32(teacher.logits), size=labels.shape[-2:],
                             mode='bilinear', align_corners=teacher.align_corners)
-            return pseudo_labels(labels, logits, self.thresholds, step.num_seen,
-                                 self.factor_without_background, self.min_factor)
+            settings = (self.thresholds, step.num_seen, self.factor_without_background,
+                        self.min_factor)
+            if self._hidden is None:
+                return pseudo_labels(labels, logits, *settings)
+            # An exemplar whose background hides nothing has all its labels, and counts fully.
+            hides = self._hidden[:, 1:logits.shape[1]].any(dim=1)[:, None, None]
+            candidates = label_is_hidden(labels, self._hidden) & hides
+            labels, factors = pseudo_labels(labels, logits, *settings, candidates)
+            return labels, factors.masked_fill(~hides, 1.0)
 
     def forward(self,
                 logits: Tensor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.losses.hidden_classes import unbiased_cross_entropy_by_image
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -54,7 +55,8 @@ class UnbiasedCrossEntropyLoss(nn.Module):
 
     Where the step's labels hide no old classes (step 0, the setting
     ``sequential``, domain-incremental walks) it is the ordinary cross-entropy.
-    So it is before a segmentor has told it the step.
+    So it is before a segmentor has told it the step. On exemplars the labels of
+    old classes are true, and the background is what their labels say it is.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
@@ -74,6 +76,7 @@ class UnbiasedCrossEntropyLoss(nn.Module):
         self.avg_non_ignore = avg_non_ignore
         self._loss_name = loss_name
         self._num_hidden = 0
+        self._hidden: Tensor | None = None
 
     @property
     def loss_name(self) -> str:
@@ -83,6 +86,10 @@ class UnbiasedCrossEntropyLoss(nn.Module):
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes hide in the background."""
         self._num_hidden = step.num_hidden
+
+    def read_hidden(self, hidden: Tensor | None) -> None:
+        """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
+        self._hidden = hidden
 
     def forward(self,
                 logits: Tensor,
@@ -112,7 +119,12 @@ class UnbiasedCrossEntropyLoss(nn.Module):
         if reduction_override not in (None, 'mean', 'none'):
             raise ValueError(
                 f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
-        loss = unbiased_cross_entropy(logits, labels, self._num_hidden, ignore_index)
+        if self._hidden is None:
+            loss = unbiased_cross_entropy(logits, labels, self._num_hidden, ignore_index)
+        else:
+            labels = labels.masked_fill(labels == ignore_index, 255)
+            ignore_index = 255
+            loss = unbiased_cross_entropy_by_image(logits, labels, self._hidden)
         if weight is not None:
             loss = loss * weight
         if reduction_override == 'none':

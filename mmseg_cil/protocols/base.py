@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,16 @@ class Protocol(ABC):
     @abstractmethod
     def train_table(self, step_index: int) -> Table:
         """uint8 (256,): the training label (model id or 255) by mask id."""
+
+    def exemplar_table(self, step_index: int, shown: Collection[int]) -> Table:
+        """uint8 (256,): the label of an image that a step replays, by mask id.
+
+        Args:
+            step_index: The step.
+            shown: Class ids that keep their label; other classes are background.
+        """
+        seen = self.step(step_index).seen
+        return tables.table_for_training(self.taxonomy, self.policy, seen, shown)
 
     def test_table(self, step_index: int) -> Table:
         """uint8 (256,): the label to test against (model id or 255) by mask id."""

@@ -10,10 +10,11 @@ import pytest
 import torch
 from tiny import tiny_config, weights
 
+from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as hook_module
-from mmseg_cil.hooks.pseudo_label_thresholds_hook import read_thresholds, without_augmentation
+from mmseg_cil.hooks.pseudo_label_thresholds_hook import read_thresholds
 
 
 def thresholds(work_dir, step):

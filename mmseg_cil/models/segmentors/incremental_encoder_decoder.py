@@ -12,6 +12,7 @@ from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from mmseg_cil.errors import UNREADABLE, InputError
+from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
@@ -65,6 +66,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._previous = previous
         # Losses of heads that want the teacher's record of a batch before they are computed.
         self._readers: list[Any] = [one for one in self.modules() if hasattr(one, 'read_teacher')]
+        self._hidden_readers: list[Any] = [
+            one for one in self.modules() if hasattr(one, 'read_hidden')]
         self._teacher_config = teacher if distillers or self._readers else None
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
@@ -192,6 +195,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         if self._teacher_config is not None and self._teacher is None:
             raise RuntimeError('the teacher is not loaded: call init_weights() before training')
         teacher = self._run_teacher(inputs)
+        self._tell_hidden(data_samples, inputs.device)
         with tap_stages(self.backbone, self._reads_stages) as stages:
             features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
@@ -205,6 +209,14 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         for reader in self._readers:
             reader.read_teacher(None)
         return losses
+
+    def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
+        """Tells the losses that ask what the label 0 of each image may stand for."""
+        if self._hidden_readers:
+            hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
+                                 self.step.num_hidden, self.step.num_seen)
+            for reader in self._hidden_readers:
+                reader.read_hidden(None if hidden is None else hidden.to(device))
 
     def _run_teacher(self, inputs: Tensor) -> NetworkOutput | None:
         """Runs the teacher, if there is one, and hands its record to the losses that read it."""

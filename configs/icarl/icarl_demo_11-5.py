@@ -1,0 +1,17 @@
+"""iCaRL with exemplars (100 images), embedded dataset, 11-5 overlapped, beside `make demo`.
+
+Reproduces no paper's figure. Published: nothing, the dataset is drawn by this
+package. Deviations: a thin ResNet-18 from random weights, AdamW,
+the classifier in place of the nearest mean of exemplars.
+
+    python tools/train.py configs/icarl/icarl_demo_11-5.py
+"""
+_base_ = [
+    '../_base_/models/fcn_r18-thin.py',
+    '../_base_/datasets/embedded_shapes.py',
+    '../_base_/protocols/embedded_11-5.py',
+    '../_base_/methods/icarl.py',
+    '../_base_/schedules/demo.py',
+    '../_base_/default_runtime.py',
+]
+default_hooks = dict(checkpoint=dict(interval=100))

@@ -1,0 +1,154 @@
+"""Choosing exemplars: orders within a group of images, and what a budget keeps of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: The images kept for a group (a class, say), the most important first.
+Lists = dict[str, tuple[str, ...]]
+
+
+def region_features(embedding: Tensor, members: Tensor) -> Tensor:
+    """One unit-length feature for each region of an image.
+
+    The mean of the unit-length embeddings of the region's pixels, made
+    unit-length again, so that images weigh alike however large the region is.
+    iCaRL has one embedding an image; the mean over a class's pixels is our
+    choice for segmentation. Embeddings are coarser than masks: a cell counts by
+    the share of it that the region covers, so that no region is too small to
+    have a feature.
+
+    Args:
+        embedding: ``(D, h, w)``, the classifier's input.
+        members: bool ``(K, H, W)``: which pixels are in each of K regions.
+
+    Returns:
+        ``(K, D)`` float32; zeros for a region without pixels.
+    """
+    units = functional.normalize(embedding.float(), dim=0).flatten(1)
+    height, width = embedding.shape[1:]
+    shares = functional.adaptive_avg_pool2d(members.float(), (height, width))
+    return functional.normalize(shares.flatten(1) @ units.T, dim=1)
+
+
+def herding_order(features: npt.NDArray[np.floating], count: int) -> list[int]:
+    r"""Orders images so that every beginning of the order has nearly the mean of all.
+
+    Greedily, the k-th pick minimises
+    :math:`\| \mu - \frac{1}{k} (\phi_i + \sum_{j<k} \phi_{p_j}) \|`, where
+    :math:`\mu` is the mean of all features. Of equally good images the first is
+    taken.
+
+    Source: Rebuffi et al., "iCaRL: Incremental Classifier and Representation
+    Learning", CVPR 2017, algorithm 4.
+
+    Args:
+        features: ``(N, D)``, unit-length rows (see :func:`region_features`).
+        count: How many to pick at most.
+
+    Returns:
+        At most ``count`` different indices below N.
+    """
+    values = np.asarray(features, np.float64)
+    if not len(values):
+        return []
+    to_mean = values @ values.mean(axis=0)
+    squares = (values * values).sum(axis=1)
+    to_sum, left = np.zeros(len(values)), np.ones(len(values), bool)
+    order: list[int] = []
+    for k in range(1, min(count, len(values)) + 1):
+        # The squared distance times k squared, less what is the same for all images.
+        cost = squares + 2 * to_sum - 2 * k * to_mean
+        best = int(np.where(left, cost, np.inf).argmin())
+        order.append(best)
+        left[best] = False
+        to_sum += values @ values[best]
+    return order
+
+
+def random_order(names: Sequence[str], seed: int, group: str) -> list[int]:
+    """A random order that depends on the names, the seed and the group alone.
+
+    Each image has its own random number, a hash, so the order of a selection is
+    the selection of the order: an image's rank among kept and new ones does not
+    depend on when it came or where in a list it stood.
+
+    Args:
+        names: N different names.
+        seed: Any integer.
+        group: The group that the images are ordered for.
+
+    Returns:
+        The N indices.
+    """
+    keys = [hashlib.blake2b(f'{seed}\n{group}\n{name}'.encode(), digest_size=16).digest()
+            for name in names]
+    return sorted(range(len(names)), key=lambda index: (keys[index], names[index]))
+
+
+def keep_per_group(lists: Mapping[str, Sequence[str]], budget: int,
+                   shares: Mapping[str, int]) -> Lists:
+    """Keeps the first images of every group, ``budget`` times its share.
+
+    Args:
+        lists: The images of each group, the most important first.
+        budget: Images of a group of share 1; an image in two lists counts in both.
+        shares: Weight of each group.
+    """
+    return {group: tuple(names[:budget * shares[group]]) for group, names in lists.items()}
+
+
+def keep_in_turns(lists: Mapping[str, Sequence[str]], budget: int,
+                  shares: Mapping[str, int]) -> Lists:
+    """Keeps as many different images as the budget has, groups taking turns.
+
+    In every turn a group keeps the next image of its list (as many as its
+    share is). An image that another group keeps already costs nothing. A group
+    is done when its list ends or its next image is beyond the budget. So the
+    quotas of groups are equal up to one, unless lists end or overlap, and what
+    a group keeps is always a beginning of its list: keeping on with more groups
+    and the same budget only shortens the lists.
+
+    iCaRL's quota is the budget divided by the number of classes, rounded down;
+    it is the same where lists are disjoint and long enough, but for the
+    remainder, which turns use up (our choice).
+
+    Args:
+        lists: The images of each group, the most important first.
+        budget: Different images to keep at most.
+        shares: Weight of each group, at least 1.
+    """
+    kept: set[str] = set()
+    done = dict.fromkeys(lists, 0)
+    going = list(lists)
+    while going:
+        for group in list(going):
+            for _ in range(shares[group]):
+                place = done[group]
+                name = lists[group][place] if place < len(lists[group]) else None
+                if name is None or (name not in kept and len(kept) >= budget):
+                    going.remove(group)
+                    break
+                kept.add(name)
+                done[group] += 1
+    return {group: tuple(names[:done[group]]) for group, names in lists.items()}
+
+
+def regions(labels: Tensor, wanted: Sequence[int | None]) -> Tensor:
+    """The pixels of some classes.
+
+    Args:
+        labels: ``(H, W)`` model ids; 255 is ignored.
+        wanted: K model ids; None among them: every pixel that has a label.
+
+    Returns:
+        bool ``(K, H, W)``.
+    """
+    return torch.stack([labels != 255 if one is None else labels == one for one in wanted])

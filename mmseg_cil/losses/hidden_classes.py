@@ -1,0 +1,70 @@
+"""Which classes the label 0 may stand for, image by image: replayed images show old classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmseg_cil.losses.precision import at_least_float32
+
+
+def hidden_mask(hidden: Sequence[Sequence[int] | None], num_hidden: int,
+                num_classes: int) -> Tensor | None:
+    """For each image of a batch, the classes that its label 0 may stand for.
+
+    Args:
+        hidden: For each image its model ids besides 0, or None for an image of
+            the step, to which the step's rule applies.
+        num_hidden: The step's rule: that many first classes (see ``StepContext``).
+        num_classes: C.
+
+    Returns:
+        bool ``(N, C)``, True for the background itself; None where the step's
+        rule holds for all images.
+    """
+    if all(one is None for one in hidden):
+        return None
+    mask = torch.zeros(len(hidden), num_classes, dtype=torch.bool)
+    mask[:, 0] = True
+    for row, one in zip(mask, hidden, strict=True):
+        row[list(range(num_hidden) if one is None else one)] = True
+    return mask
+
+
+def label_is_hidden(labels: Tensor, hidden: Tensor) -> Tensor:
+    """Pixels whose label is one of those that stand for several classes.
+
+    Args:
+        labels: ``(N, H, W)`` model ids in ``[0, C)`` or 255.
+        hidden: bool ``(N, C)``, see :func:`hidden_mask`.
+
+    Returns:
+        bool ``(N, H, W)``; False at ignored pixels.
+    """
+    index = labels.masked_fill(labels == 255, 0).long().flatten(1)
+    return hidden.gather(1, index).view_as(labels) & (labels != 255)
+
+
+def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
+    """:func:`~mmseg_cil.losses.unbiased_cross_entropy.unbiased_cross_entropy` where images differ.
+
+    Which classes the background stands for is said for each image. For an
+    image in which it stands for itself alone this is the ordinary
+    cross-entropy, so that old classes are learnt from its labels.
+
+    Args:
+        logits: ``(N, C, H, W)``. Half precision is computed in float32.
+        labels: ``(N, H, W)`` model ids in ``[0, C)``; 255 is ignored.
+        hidden: bool ``(N, C)``, see :func:`hidden_mask`.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
+    """
+    logits = at_least_float32(logits)
+    ignored = labels == 255
+    background = logits.masked_fill(~hidden[..., None, None], -torch.inf).logsumexp(dim=1)
+    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()
+    own = torch.where(label_is_hidden(labels, hidden), background, logits.gather(1, index)[:, 0])
+    return (logits.logsumexp(dim=1) - own).masked_fill(ignored, 0.0)

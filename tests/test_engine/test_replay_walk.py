@@ -1,0 +1,396 @@
+"""Walks with an exemplar memory: what is kept, replayed, resumed and refused."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from processes import run_two
+from tiny import ROOT, tiny_config, weights
+
+from mmseg_cil.engine import exemplar_choice, step_runner
+from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.hooks import pseudo_label_thresholds_hook as thresholds_hook
+from mmseg_cil.losses import UnbiasedCrossEntropyLoss
+
+METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')
+                 if path.stem != 'joint')
+EVERY = [f'train_{i:03d}' for i in range(16)]
+
+
+def config(data_root, method='finetune', memory=None, **changes):
+    cfg = tiny_config(data_root, method, **changes)
+    cfg.step_overrides = {0: dict(max_iters=2), 'later': dict(max_iters=2, lr=0.001)}
+    if memory is not None:
+        cfg.method.memory = memory
+    return cfg
+
+
+def icarl(data_root):
+    cfg = config(data_root, 'icarl', dict(budget=5, ratio=0.4))
+    cfg.step_overrides = {0: dict(max_iters=4), 'later': dict(max_iters=4, lr=0.02)}
+    return cfg
+
+
+def domains(cfg):
+    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
+        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
+        dict(name='last', pattern='*_01*')], domain_steps=[['early', 'late'], ['last']])
+    return cfg
+
+
+def list_of(work_dir, step):
+    return json.loads((work_dir / f'step_{step:02d}' / 'exemplars.json').read_text())
+
+
+def names_of(work_dir, step):
+    return [one['name'] for one in list_of(work_dir, step)['images']]
+
+
+def record(work_dir, step):
+    return json.loads((work_dir / 'journal.json').read_text())['steps'][step]
+
+
+def taken(cfg, work_dir, source, last):
+    """A walk that has taken over steps 0..last and has trained nothing."""
+    return TaskScheduler(cfg, work_dir, start_from=f'{source}:{last}')
+
+
+def chosen(cfg, work_dir, source, last=2):
+    """The same, with the exemplars that its memory would have kept."""
+    scheduler = taken(cfg, work_dir, source, last)
+    exemplars_after(scheduler.walk, scheduler.journal, last)
+    return scheduler
+
+
+def train_step_1(scheduler):
+    """Trains step 1, without evaluating it; returns the losses of its iterations."""
+    walk, journal = scheduler.walk, scheduler.journal
+    inputs = StepInputs(scheduler._previous(1), scheduler._teacher(1), walk.train_images,
+                        exemplars=exemplars_before(walk, journal, 1))
+    cfg = derive_step_config(walk.cfg, walk.protocol, 1, inputs, walk.work_dir)
+    with step_runner.step_runner(cfg, 'none') as runner:
+        step_runner.train(runner)
+    log = next((walk.work_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text()
+    return [json.loads(line)['loss'] for line in log.splitlines() if '"loss"' in line]
+
+
+@pytest.fixture(scope='module')
+def plain_dir(data_root, tmp_path_factory):
+    """A walk without memory, from which others start."""
+    work_dir = tmp_path_factory.mktemp('plain')
+    TaskScheduler(config(data_root), work_dir).run()
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def icarl_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('icarl')
+    TaskScheduler(icarl(data_root), work_dir).run()
+    return work_dir
+
+
+def test_a_fixed_budget_is_shared_by_more_and_more_classes(icarl_dir):
+    groups = [list_of(icarl_dir, step)['groups'] for step in range(3)]
+    assert groups[0] == {'red': 3, 'green': 2}
+    assert list(groups[2]) == ['red', 'green', 'blue', 'grey']
+    for step in range(3):
+        assert len(names_of(icarl_dir, step)) == 5
+    for former, later in itertools.pairwise(groups):
+        assert all(later[group] <= count for group, count in former.items())
+    # The order of a class is kept: its list becomes a beginning of the former one.
+    ranks = [{(one['name'], group, rank) for one in list_of(icarl_dir, step)['images']
+              for group, rank in one['kept_for'].items() if group in ('red', 'green')}
+             for step in range(3)]
+    assert ranks[2] < ranks[0] and ranks[1] < ranks[0]
+
+
+def test_the_journal_counts_images_and_exemplars(icarl_dir):
+    assert [record(icarl_dir, step)['replayed'] for step in range(3)] == [0, 5, 5]
+    assert [record(icarl_dir, step)['exemplars']['kept'] for step in range(3)] == [5] * 3
+    assert [record(icarl_dir, step)['images'] for step in range(3)] == [12, 8, 6]
+
+
+def test_a_list_holds_no_pixels(icarl_dir):
+    assert (icarl_dir / 'step_02' / 'exemplars.json').stat().st_size < 2000
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_replays(method, plain_dir, data_root, tmp_path):
+    cfg = config(data_root, method)
+    # As on the command line.
+    cfg.merge_from_dict({'method.memory.budget': 4, 'method.memory.ratio': 0.5})
+    losses = train_step_1(taken(cfg, tmp_path, plain_dir, 0))
+    assert len(names_of(tmp_path, 0)) == 4
+    assert len(losses) == 2 and all(0 < loss < 1000 for loss in losses)
+
+
+def test_mib_is_told_which_images_hide_nothing(plain_dir, data_root, tmp_path, monkeypatch):
+    told = []
+    before = UnbiasedCrossEntropyLoss.read_hidden
+
+    def keep(self, hidden):
+        told.append(hidden)
+        before(self, hidden)
+
+    monkeypatch.setattr(UnbiasedCrossEntropyLoss, 'read_hidden', keep)
+    cfg = config(data_root, 'mib', dict(budget=4, ratio=0.5))
+    cfg.step_overrides['later']['max_iters'] = 6
+    train_step_1(taken(cfg, tmp_path, plain_dir, 0))
+    rows = torch.cat([one for one in told if one is not None]).int().tolist()
+    assert [1, 0, 0, 0] in rows and [1, 1, 1, 0] in rows
+    assert all(row in ([1, 0, 0, 0], [1, 1, 1, 0]) for row in rows)
+
+
+def test_thresholds_are_those_of_the_steps_own_images(plain_dir, data_root, tmp_path, monkeypatch):
+    seen = []
+    compute = thresholds_hook.teacher_histograms
+
+    def count(model, batches):
+        seen.append(sum(len(batch['data_samples']) for batch in batches))
+        return compute(model, batches)
+
+    monkeypatch.setattr(thresholds_hook, 'teacher_histograms', count)
+    scheduler = taken(config(data_root, 'plop', dict(budget=4)), tmp_path, plain_dir, 0)
+    train_step_1(scheduler)
+    # Pictures that show blue, class 3.
+    own = {f'train_{i:03d}' for i in range(16) if i % 4 == 2 or i // 2 % 4 == 2}
+    assert seen == [len(own - set(names_of(tmp_path, 0)))] and len(own) == 8
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_walk_resumes_with_its_memory(icarl_dir, data_root, tmp_path, monkeypatch):
+    before = IterationSeedHook.before_train_iter
+    choose = exemplar_choice.herding_order
+    cfg = icarl(data_root)
+
+    def kill(self, runner, *args, **kwargs):
+        if self.step == 1 and runner.iter == 3:
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    def kill_choice(*args):
+        raise Killed
+
+    # First between the checkpoint of step 0 and its list, then within step 1.
+    monkeypatch.setattr(exemplar_choice, 'herding_order', kill_choice)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path).run()
+    assert record(tmp_path, 0)['status'] == 'trained'
+    monkeypatch.setattr(exemplar_choice, 'herding_order', choose)
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path, resume=True).run()
+    assert (tmp_path / 'step_01' / 'resume.pth').is_file()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    TaskScheduler(cfg, tmp_path, resume=True, steps='0-1').run()
+    for step in range(2):
+        assert list_of(tmp_path, step) == list_of(icarl_dir, step)
+        for key, value in weights(icarl_dir, step).items():
+            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
+
+
+def test_a_memory_chosen_after_the_fact_is_the_same(icarl_dir, data_root, tmp_path):
+    """Steps taken over from a run without memory have the one they would have had."""
+    without = Path(shutil.copytree(icarl_dir, tmp_path / 'without'))
+    journal = json.loads((without / 'journal.json').read_text())
+    for step in range(3):
+        (without / f'step_{step:02d}/exemplars.json').unlink()
+        del journal['steps'][step]['exemplars']
+    (without / 'journal.json').write_text(json.dumps(journal))
+    chosen(icarl(data_root), tmp_path / 'late', without)
+    # A list that is gone is chosen anew.
+    chosen(icarl(data_root), tmp_path / 'taken', icarl_dir)
+    for step in range(3):
+        assert list_of(tmp_path / 'late', step) == list_of(icarl_dir, step)
+        assert list_of(tmp_path / 'taken', step) == list_of(icarl_dir, step)
+    (tmp_path / 'taken/step_01/exemplars.json').unlink()
+    (tmp_path / 'taken/step_02/exemplars.json').unlink()
+    walk = TaskScheduler(icarl(data_root), tmp_path / 'taken', resume=True)
+    exemplars_after(walk.walk, walk.journal, 2)
+    assert list_of(tmp_path / 'taken', 2) == list_of(icarl_dir, 2)
+
+
+def test_steps_with_another_memory_get_the_one_of_this_walk(icarl_dir, data_root, tmp_path):
+    cfg = icarl(data_root)
+    cfg.method.memory.budget = 3
+    chosen(cfg, tmp_path, icarl_dir)
+    assert [len(names_of(tmp_path, step)) for step in range(3)] == [3, 3, 3]
+    assert set(names_of(tmp_path, 0)) < set(names_of(icarl_dir, 0))
+    # So do those of this walk where a change is accepted.
+    cfg.method.memory.budget = 2
+    with pytest.raises(InputError, match='method'):
+        TaskScheduler(cfg, tmp_path, resume=True)
+    walk = TaskScheduler(cfg, tmp_path, resume=True, accept_changes=True)
+    exemplars_after(walk.walk, walk.journal, 0)
+    assert len(names_of(tmp_path, 0)) == 2
+
+
+@pytest.mark.parametrize('damage, message', [
+    (lambda text: text.replace('train_', 'other_'), r'exemplars\.json is not the file .*SHA-256'),
+    (lambda text: text[:100], 'missing or damaged'),
+    (lambda text: text.replace('"format": 1', '"format": 2'), 'missing or damaged'),
+])
+def test_a_changed_list_is_refused_before_training(damage, message, icarl_dir, data_root, tmp_path):
+    scheduler = taken(icarl(data_root), tmp_path, icarl_dir, 1)
+    path = tmp_path / 'step_01/exemplars.json'
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        scheduler.run()
+    assert not (tmp_path / 'step_02').exists()
+
+
+def test_the_list_of_another_protocol_is_refused(icarl_dir, data_root, tmp_path):
+    scheduler = taken(icarl(data_root), tmp_path, icarl_dir, 0)
+    path = tmp_path / 'step_00/exemplars.json'
+    content = {**json.loads(path.read_text()), 'protocol': 'another'}
+    path.write_text(json.dumps(content))
+    fields = {**scheduler.journal.step(0), 'exemplars': None, 'taken_from': None}
+    scheduler.journal.update_step(0, **fields)
+    with pytest.raises(InputError, match='another protocol'):
+        exemplars_before(scheduler.walk, scheduler.journal, 1)
+
+
+def test_an_exemplar_whose_image_vanished_is_named(icarl_dir, data_root, tmp_path):
+    data = Path(shutil.copytree(data_root, tmp_path / 'data'))
+    gone = names_of(icarl_dir, 1)[0]
+    listed = data / 'lists/train.txt'
+    listed.write_text(listed.read_text().replace(f'{gone}\n', ''))
+    scheduler = taken(icarl(data), tmp_path / 'walk', icarl_dir, 1)
+    with pytest.raises(InputError, match=f"not among the training images, such as '{gone}'"):
+        scheduler.run()
+    assert not (tmp_path / 'walk/step_02/checkpoint.pth').exists()
+
+
+@pytest.mark.parametrize('memory, message', [
+    (dict(budget=0), 'at least 1'),
+    (dict(budget=-1), 'at least 1'),
+    (dict(budget=3, selection='best'), 'selection must be one of'),
+    (dict(herding=True), 'dict with a budget'),
+])
+def test_wrong_settings_are_refused_before_anything(memory, message, data_root, tmp_path):
+    with pytest.raises(InputError, match=message):
+        TaskScheduler(config(data_root, 'mib', memory), tmp_path)
+    assert not (tmp_path / 'journal.json').exists()
+
+
+def test_epochs_count_the_steps_own_images(data_root, tmp_path):
+    lengths = []
+    for memory in (None, dict(budget=8, selection='random')):
+        cfg = config(data_root, 'finetune', memory)
+        cfg.step_overrides = {0: dict(max_iters=2), 'later': dict(max_epochs=2)}
+        lengths.append(TaskScheduler(cfg, tmp_path / str(len(lengths))).walk.iterations)
+    assert lengths[0] == lengths[1] == (2, 4, 2)
+
+
+def test_workers_do_not_change_the_choice(icarl_dir, data_root, tmp_path):
+    cfg = icarl(data_root)
+    cfg.train_dataloader.num_workers = 2
+    cfg.method.memory.budget = 7
+    chosen(cfg, tmp_path / 'two', icarl_dir, 1)
+    cfg.train_dataloader.num_workers = 0
+    chosen(cfg, tmp_path / 'none', icarl_dir, 1)
+    for step in (0, 1):
+        assert list_of(tmp_path / 'two', step) == list_of(tmp_path / 'none', step)
+
+
+TWO = """
+import sys
+sys.path[:0] = [{folder!r}]
+from pathlib import Path
+import torch
+from mmseg_cil.engine.distributed import process_group
+from test_replay_walk import chosen, icarl
+torch.set_num_threads(1)
+with process_group('pytorch'):
+    cfg = icarl(Path({data!r}))
+    cfg.method.memory.budget = 7
+    chosen(cfg, Path({out!r}), {source!r})
+"""
+
+
+def test_two_processes_choose_what_one_does(icarl_dir, data_root, tmp_path):
+    cfg = icarl(data_root)
+    cfg.method.memory.budget = 7
+    chosen(cfg, tmp_path / 'one', icarl_dir)
+    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
+                        out=str(tmp_path / 'two'), source=str(icarl_dir))
+    for status, output in run_two(['-c', script], tmp_path / 'log'):
+        assert status == 0, output[-3000:]
+    for step in range(3):
+        assert list_of(tmp_path / 'one', step) == list_of(tmp_path / 'two', step)
+        assert len(names_of(tmp_path / 'two', step)) == 7
+
+
+def test_a_domain_walk_keeps_by_domain(data_root, tmp_path):
+    cfg = domains(config(data_root, 'icarl', dict(budget=2, per='class')))
+    TaskScheduler(cfg, tmp_path).run()
+    assert list_of(tmp_path, 1)['groups'] == {'domains of step 0': 4, 'domains of step 1': 2}
+    assert record(tmp_path, 1)['replayed'] == 4
+    assert all(name < 'train_010' for name in names_of(tmp_path, 0))
+
+
+def test_a_random_memory_is_a_sample_of_all_images_met(plain_dir, data_root, tmp_path):
+    memory = dict(budget=6, selection='random', seed=5)
+    chosen(config(data_root, 'finetune', memory), tmp_path, plain_dir)
+    order = [EVERY[i] for i in exemplar_choice.random_order(EVERY, 5, 'all')]
+    assert names_of(tmp_path, 2) == order[:6]
+    # An image is stored by the last step that met it.
+    for one in list_of(tmp_path, 2)['images']:
+        number = int(one['name'][-3:])
+        shown = {1 + number % 4, 1 + number // 2 % 4}
+        assert one['step'] == (2 if 4 in shown else 1 if 3 in shown else 0)
+
+
+def test_a_balanced_memory_draws_for_every_class(plain_dir, data_root, tmp_path):
+    memory = dict(budget=2, per='class', selection='class_balanced')
+    chosen(config(data_root, 'finetune', memory), tmp_path, plain_dir)
+    content = list_of(tmp_path, 2)
+    assert content['groups'] == dict(red=2, green=2, blue=2, grey=2)
+    for one in content['images']:
+        number = int(one['name'][-3:])
+        shown = {('red', 'green', 'blue', 'grey')[i] for i in (number % 4, number // 2 % 4)}
+        assert set(one['kept_for']) <= shown
+
+
+def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):
+    cfg = config(data_root, 'icarl', dict(budget=4))
+    cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
+    scheduler = TaskScheduler(cfg, tmp_path, steps='0-1')
+    scheduler.run()
+    assert not (tmp_path / 'step_00/exemplars.json').exists()
+    assert [record(tmp_path, step)['replayed'] for step in range(2)] == [0, 0]
+    assert list(list_of(tmp_path, 1)['groups']) == ['red', 'green']
+    assert exemplars_before(scheduler.walk, scheduler.journal, 1) is None
+    assert exemplars_before(scheduler.walk, scheduler.journal, 2).endswith('step_01/exemplars.json')
+
+
+@pytest.mark.slow
+def test_replay_keeps_what_fine_tuning_forgets(data_root, tmp_path):
+    def walk(memory, start=None):
+        cfg = config(data_root, 'finetune', memory, randomness=dict(seed=0))
+        cfg.model.backbone.update(strides=(1, 1, 1, 1), base_channels=8)
+        cfg.model.decode_head.in_channels = 64
+        del cfg.model['auxiliary_head']
+        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(
+            type='AdamW', lr=0.01, weight_decay=1e-4))
+        cfg.step_overrides = {0: dict(lr=0.03, max_iters=100),
+                              'later': dict(lr=0.005, max_iters=40)}
+        cfg.default_hooks.logger.interval = 100
+        work_dir = tmp_path / ('plain' if memory is None else 'memory')
+        TaskScheduler(cfg, work_dir, start_from=start, steps='0-1').run()
+        scores = json.loads((work_dir / 'metrics.json').read_text())['steps'][1]['IoU']
+        return scores['red'] + scores['green']
+
+    forgetful = walk(None)
+    assert forgetful < 0.05
+    assert walk(dict(budget=6), str(tmp_path / 'plain')) > forgetful + 0.15
