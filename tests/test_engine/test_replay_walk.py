@@ -76,7 +76,7 @@ def train_step_1(scheduler):
                         exemplars=exemplars_before(walk, journal, 1))
     cfg = derive_step_config(walk.cfg, walk.protocol, 1, inputs, walk.work_dir)
     with step_runner.step_runner(cfg, 'none') as runner:
-        step_runner.train(runner)
+        runner.train()
     log = next((walk.work_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text()
     return [json.loads(line)['loss'] for line in log.splitlines() if '"loss"' in line]
 
