@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 
@@ -27,13 +27,13 @@ class FeatureDistiller(nn.Module):
         self.stage = stage
 
     def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                label_size: torch.Size) -> dict[str, Tensor]:
+                pixels: PixelLogits) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
             student: Record of the student's run.
             teacher: Record of the teacher's run on the same images.
-            label_size: ``(H, W)`` of the labels; not used.
+            pixels: The student's logits at the labels' pixels; not used.
 
         Returns:
             The loss under its name.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
+
+RESOLUTIONS = ('full', 'low')
+AMONG = ('all', 'old')
 
 
 @MODELS.register_module()
@@ -17,40 +21,61 @@ class LogitDistiller(nn.Module):
 
     Args:
         loss: Config of a loss module called with ``(student_logits,
-            teacher_logits)`` that returns a scalar and has a ``loss_name``.
+            teacher_logits)`` that returns a scalar and has a ``loss_name``. A
+            :class:`~mmseg_cil.losses.distillation_loss.DistillationLoss` shares
+            what it needs of the student's logits with the head's losses.
         resolution: 'full' compares logits upsampled to the size of the labels,
             as MiB and its successors do; 'low' compares the classifier's own
             output, some hundred times fewer pixels, which is another definition
             of the loss. Defaults to 'full'.
+        among: 'all' averages over all pixels; 'old' over those labelled with
+            the background or an old class, neither ignored nor new, as in the
+            original code of ILT. Defaults to 'all'.
 
     Raises:
-        InputError: ``resolution`` is neither.
+        InputError: ``resolution`` or ``among`` is unknown, or 'old' is asked for
+            at low resolution, where there are no labels, or of a loss that
+            cannot choose pixels.
     """
 
-    def __init__(self, loss: dict, resolution: str = 'full') -> None:
+    def __init__(self, loss: dict, resolution: str = 'full', among: str = 'all') -> None:
         super().__init__()
-        if resolution not in ('full', 'low'):
-            raise InputError(
-                f"LogitDistiller: resolution must be 'full' or 'low', got {resolution!r}")
+        if resolution not in RESOLUTIONS:
+            raise InputError(f'LogitDistiller: resolution must be one of {RESOLUTIONS}, '
+                             f'got {resolution!r}')
+        if among not in AMONG:
+            raise InputError(f'LogitDistiller: among must be one of {AMONG}, got {among!r}')
         self.loss = MODELS.build(loss)
         self.resolution = resolution
+        self.among = among
+        self._shares = resolution == 'full' and isinstance(self.loss, DistillationLoss)
+        if among != 'all' and not self._shares:
+            raise InputError(f'LogitDistiller: among={among!r} needs resolution="full" and a '
+                             f'DistillationLoss, not {type(self.loss).__name__} at {resolution!r}')
 
     def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                label_size: torch.Size) -> dict[str, Tensor]:
+                pixels: PixelLogits) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
             student: Record of the student's run.
             teacher: Record of the teacher's run on the same images.
-            label_size: ``(H, W)`` of the labels.
+            pixels: The student's logits at the labels' pixels, with cuts at 1
+                and at the number of classes that the teacher knows.
 
         Returns:
             The loss under its name.
         """
-        logits = [student.logits, teacher.logits]
-        if self.resolution == 'full':
-            logits = [
-                resize(one.logits, size=label_size, mode='bilinear',
-                       align_corners=one.align_corners) for one in (student, teacher)
-            ]
-        return {self.loss.loss_name: self.loss(*logits)}
+        if self._shares:
+            among = None
+            if self.among == 'old':
+                assert pixels.labels is not None
+                among = pixels.labels < teacher.logits.shape[1]
+            loss = self.loss.of_pixels(pixels, teacher.logits, among)
+        elif self.resolution == 'low':
+            loss = self.loss(student.logits, teacher.logits)
+        else:
+            loss = self.loss(pixels.upsampled, resize(
+                teacher.logits, size=pixels.grid.size, mode='bilinear',
+                align_corners=teacher.align_corners))
+        return {self.loss.loss_name: loss}

@@ -15,6 +15,7 @@ from mmseg_cil.losses.lwf_mc import (
 )
 from mmseg_cil.losses.pseudo_label_cross_entropy import PseudoLabelCrossEntropyLoss
 from mmseg_cil.losses.unbiased_cross_entropy import (
+    PixelCrossEntropyLoss,
     UnbiasedCrossEntropyLoss,
     unbiased_cross_entropy,
 )
@@ -24,9 +25,9 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 )
 
 __all__ = [
-    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'PseudoLabelCrossEntropyLoss',
-    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss',
-    'UnbiasedKnowledgeDistillationLoss', 'feature_distillation', 'icarl_loss',
-    'knowledge_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
+    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'PixelCrossEntropyLoss',
+    'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss',
+    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'feature_distillation',
+    'icarl_loss', 'knowledge_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
     'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
 ]

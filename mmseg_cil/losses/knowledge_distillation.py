@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 
@@ -49,12 +51,37 @@ def knowledge_distillation(student_logits: Tensor,
     return loss / num_old if class_mean else loss
 
 
+def shared_knowledge_distillation(pixels: PixelLogits,
+                                  teacher_logits: Tensor,
+                                  alpha: float = 1.0,
+                                  over_all: bool = False,
+                                  class_mean: bool = True) -> Tensor:
+    """:func:`knowledge_distillation` from the log-sum-exps that losses share.
+
+    Args:
+        pixels: The student's logits over C classes, with cuts at 1 and O.
+        teacher_logits: ``(N, O, h, w)``, of the height and width of the
+            classifier's output.
+        alpha: See :func:`knowledge_distillation`, as the others.
+        over_all: The student's softmax is over all its C classes.
+        class_mean: Divide by O.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, at least float32.
+    """
+    num_old = teacher_logits.shape[1]
+    agreement, target = pixels.agreement(teacher_logits, alpha)
+    normaliser = pixels.logsumexp(0, None if over_all else num_old)
+    loss = normaliser - target * pixels.logsumexp(0, 1) - agreement
+    return loss / num_old if class_mean else loss
+
+
 @MODELS.register_module()
-class KnowledgeDistillationLoss(nn.Module):
+class KnowledgeDistillationLoss(DistillationLoss):
     """Registered form of :func:`knowledge_distillation`, for a ``LogitDistiller``.
 
     The mean is over all pixels, those with an ignored label too, as in the
-    official code.
+    official code; a distiller may choose others.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 100.0, that of LwF and ILT.
@@ -70,20 +97,12 @@ class KnowledgeDistillationLoss(nn.Module):
                  over_all: bool = False,
                  class_mean: bool = True,
                  loss_name: str = 'loss_kd') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+        super().__init__(loss_weight, loss_name)
         self.alpha = alpha
         self.over_all = over_all
         self.class_mean = class_mean
-        self.loss_name = loss_name
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
-
-        Args:
-            student_logits: ``(N, C, H, W)``.
-            teacher_logits: ``(N, O, H, W)``, O <= C.
-        """
-        loss = knowledge_distillation(student_logits, teacher_logits, self.alpha, self.over_all,
-                                      self.class_mean)
-        return self.loss_weight * loss.mean()
+    def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
+        """See :meth:`DistillationLoss.per_pixel`."""
+        return shared_knowledge_distillation(pixels, teacher_logits, self.alpha, self.over_all,
+                                             self.class_mean)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot, softplus
 
+from mmseg_cil.losses.decode_loss import DecodeLoss
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 
@@ -36,9 +38,10 @@ def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 25
         ``(N, H, W)``, at least float32.
     """
     logits = at_least_float32(logits)
-    targets = one_hot_labels(labels, logits.shape[1], ignore_index).to(logits)
-    loss = binary_cross_entropy_with_logits(logits, targets, reduction='none').sum(dim=1)
-    return loss.masked_fill(labels == ignore_index, 0.0)
+    ignored = labels == ignore_index
+    own = logits.gather(1, labels.masked_fill(ignored, 0).unsqueeze(1).long()).squeeze(1)
+    # -log(1 - sigmoid(z)) is softplus(z), and -log(sigmoid(z)) is softplus(z) - z.
+    return (softplus(logits).sum(dim=1) - own).masked_fill(ignored, 0.0)
 
 
 def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ def icarl_loss(student_logits: Tensor,
 
 
 @MODELS.register_module()
-class SigmoidCrossEntropyLoss(nn.Module):
+class SigmoidCrossEntropyLoss(DecodeLoss):
     """Registered form of :func:`sigmoid_cross_entropy`, for ``loss_decode`` of any head.
 
     It is the same at every step: what the step's labels call background is
@@ -112,56 +115,17 @@ class SigmoidCrossEntropyLoss(nn.Module):
                  loss_weight: float = 1.0,
                  avg_non_ignore: bool = False,
                  loss_name: str = 'loss_bce') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
-        self.avg_non_ignore = avg_non_ignore
-        self._loss_name = loss_name
+        super().__init__(loss_weight, avg_non_ignore, loss_name)
 
-    @property
-    def loss_name(self) -> str:
-        """Name under which the head logs and sums this loss."""
-        return self._loss_name
-
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                weight: Tensor | None = None,
-                ignore_index: int = 255,
-                reduction_override: str | None = None,
-                **kwargs: object) -> Tensor:
-        """The loss as MMSegmentation's heads call it.
-
-        Args:
-            logits: ``(N, C, H, W)``.
-            labels: ``(N, H, W)`` model ids or ``ignore_index``.
-            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
-            ignore_index: Label of ignored pixels.
-            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``.
-            **kwargs: Other arguments that heads pass; none is used.
-
-        Returns:
-            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
-            those not ignored: see ``avg_non_ignore``).
-
-        Raises:
-            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
-        """
-        if reduction_override not in (None, 'mean', 'none'):
-            raise ValueError(
-                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
-        loss = sigmoid_cross_entropy(logits, labels, ignore_index)
-        if weight is not None:
-            loss = loss * weight
-        if reduction_override == 'none':
-            return self.loss_weight * loss
-        if self.avg_non_ignore:
-            valid: Tensor = torch.sum(labels != ignore_index).clamp(min=1)
-            return self.loss_weight * loss.sum() / valid
-        return self.loss_weight * loss.mean()
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`."""
+        assert pixels.labels is not None
+        loss = sigmoid_cross_entropy(pixels.upsampled, pixels.labels, pixels.ignore_index)
+        return loss, pixels.ignored
 
 
 @MODELS.register_module()
-class SigmoidDistillationLoss(nn.Module):
+class SigmoidDistillationLoss(DistillationLoss):
     """Registered form of :func:`sigmoid_distillation`, for a ``LogitDistiller``.
 
     The mean is over all pixels, those with an ignored label too.
@@ -172,15 +136,9 @@ class SigmoidDistillationLoss(nn.Module):
     """
 
     def __init__(self, loss_weight: float = 10.0, loss_name: str = 'loss_sigmoid_kd') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        super().__init__(loss_weight, loss_name)
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
-
-        Args:
-            student_logits: ``(N, C, H, W)``.
-            teacher_logits: ``(N, O, H, W)``, O <= C.
-        """
-        return self.loss_weight * sigmoid_distillation(student_logits, teacher_logits).mean()
+    def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
+        """See :meth:`DistillationLoss.per_pixel`."""
+        teacher = pixels.grid.enlarge(at_least_float32(teacher_logits))
+        return sigmoid_distillation(pixels.upsampled, teacher)

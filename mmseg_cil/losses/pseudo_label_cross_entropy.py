@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from mmseg.models.utils import resize
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
-from mmseg_cil.losses.plop_pseudo_labels import pseudo_label_cross_entropy, pseudo_labels
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.plop_pseudo_labels import pseudo_labels
 from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @MODELS.register_module()
-class PseudoLabelCrossEntropyLoss(nn.Module):
+class PseudoLabelCrossEntropyLoss(DecodeLoss):
     """Registered form of PLOP's classification loss, for ``loss_decode`` of any head.
 
     The segmentor hands it the teacher's record of the batch before the heads'
@@ -45,23 +47,15 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
                  min_factor: float = 0.0,
                  avg_non_ignore: bool = False,
                  loss_name: str = 'loss_plop') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+        super().__init__(loss_weight, avg_non_ignore, loss_name)
         self.factor_without_background = factor_without_background
         self.min_factor = min_factor
-        self.avg_non_ignore = avg_non_ignore
-        self._loss_name = loss_name
         self._step: StepContext | None = None
         self._teacher: NetworkOutput | None = None
         self._hidden: Tensor | None = None
         self.thresholds: Tensor | None
         # Not persistent: what training alone needs is in no checkpoint.
         self.register_buffer('thresholds', None, persistent=False)
-
-    @property
-    def loss_name(self) -> str:
-        """Name under which the head logs and sums this loss."""
-        return self._loss_name
 
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes hide in the background."""
@@ -79,11 +73,11 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
         self._hidden = hidden
 
-    def _complete(self, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+    def _complete(self, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Labels ``(N, H, W)`` with pseudo-labels, and factors ``(N, 1, 1)``."""
         step, teacher = self._step, self._teacher
         if step is None or teacher is None or not step.num_hidden:
-            return labels, 1.0
+            return labels, None
         if self.thresholds is None:
             raise RuntimeError('PseudoLabelCrossEntropyLoss has no thresholds: add '
                                "dict(type='PseudoLabelThresholdsHook') to the method's hooks")
@@ -100,45 +94,15 @@ class PseudoLabelCrossEntropyLoss(nn.Module):
             labels, factors = pseudo_labels(labels, logits, *settings, candidates)
             return labels, factors.masked_fill(~hides, 1.0)
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                weight: Tensor | None = None,
-                ignore_index: int = 255,
-                reduction_override: str | None = None,
-                **kwargs: object) -> Tensor:
-        """The loss as MMSegmentation's heads call it.
-
-        Args:
-            logits: ``(N, C, H, W)``.
-            labels: ``(N, H, W)`` model ids or ``ignore_index``.
-            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
-            ignore_index: Label of ignored pixels.
-            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``.
-            **kwargs: Other arguments that heads pass; none is used.
-
-        Returns:
-            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
-            those with a label: see ``avg_non_ignore``).
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`; what has no pseudo-label counts as ignored.
 
         Raises:
-            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
             RuntimeError: Pseudo-labels are needed and there are no thresholds.
         """
-        if reduction_override not in (None, 'mean', 'none'):
-            raise ValueError(
-                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
-        labels = labels.masked_fill(labels == ignore_index, 255)
-        labels, factors = self._complete(labels)
-        if isinstance(factors, Tensor):
-            loss = pseudo_label_cross_entropy(logits, labels, factors)
-        else:
-            loss = functional.cross_entropy(
-                at_least_float32(logits), labels.long(), ignore_index=255, reduction='none')
-        if weight is not None:
-            loss = loss * weight
-        if reduction_override == 'none':
-            return self.loss_weight * loss
-        if self.avg_non_ignore:
-            return self.loss_weight * loss.sum() / (labels != 255).sum().clamp(min=1)
-        return self.loss_weight * loss.mean()
+        assert pixels.labels is not None
+        labels, factors = self._complete(pixels.labels.masked_fill(pixels.ignored, 255))
+        completed = PixelLogits(
+            pixels.logits, labels, align_corners=pixels.grid.align_corners)
+        loss = shared_unbiased_cross_entropy(completed, 0)
+        return loss if factors is None else loss * factors, completed.ignored

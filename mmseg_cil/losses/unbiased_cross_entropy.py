@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import unbiased_cross_entropy_by_image
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -49,8 +51,50 @@ def unbiased_cross_entropy(
     return (normaliser - torch.where(hidden, background, own)).masked_fill(ignored, 0.0)
 
 
+def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tensor:
+    """:func:`unbiased_cross_entropy` from the log-sum-exps that losses share.
+
+    Args:
+        pixels: Logits and labels, with a cut at ``num_hidden``.
+        num_hidden: Classes that hide in the background, itself included.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, in nats, at least float32.
+    """
+    assert pixels.labels is not None
+    own = pixels.own
+    if num_hidden > 0:
+        own = torch.where(pixels.labels < num_hidden, pixels.logsumexp(0, num_hidden), own)
+    return (pixels.logsumexp() - own).masked_fill(pixels.ignored, 0.0)
+
+
 @MODELS.register_module()
-class UnbiasedCrossEntropyLoss(nn.Module):
+class PixelCrossEntropyLoss(DecodeLoss):
+    """The ordinary cross-entropy, from the log-sum-exps that it shares with distillation losses.
+
+    Its values are those of MMSegmentation's ``CrossEntropyLoss`` without class
+    weights. In memory it keeps nothing of the size of the enlarged logits.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        avg_non_ignore: The mean is over the pixels that are not ignored; by
+            default it is over all. Defaults to False.
+        loss_name: Name in the log. Defaults to 'loss_ce'.
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 avg_non_ignore: bool = False,
+                 loss_name: str = 'loss_ce') -> None:
+        super().__init__(loss_weight, avg_non_ignore, loss_name)
+
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`."""
+        return shared_unbiased_cross_entropy(pixels, 0), pixels.ignored
+
+
+@MODELS.register_module()
+class UnbiasedCrossEntropyLoss(DecodeLoss):
     """Registered form of :func:`unbiased_cross_entropy`, for ``loss_decode`` of any head.
 
     Where the step's labels hide no old classes (step 0, the setting
@@ -71,17 +115,9 @@ class UnbiasedCrossEntropyLoss(nn.Module):
                  loss_weight: float = 1.0,
                  avg_non_ignore: bool = False,
                  loss_name: str = 'loss_unce') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
-        self.avg_non_ignore = avg_non_ignore
-        self._loss_name = loss_name
+        super().__init__(loss_weight, avg_non_ignore, loss_name)
         self._num_hidden = 0
         self._hidden: Tensor | None = None
-
-    @property
-    def loss_name(self) -> str:
-        """Name under which the head logs and sums this loss."""
-        return self._loss_name
 
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes hide in the background."""
@@ -91,44 +127,15 @@ class UnbiasedCrossEntropyLoss(nn.Module):
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
         self._hidden = hidden
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                weight: Tensor | None = None,
-                ignore_index: int = 255,
-                reduction_override: str | None = None,
-                **kwargs: object) -> Tensor:
-        """The loss as MMSegmentation's heads call it.
+    def cuts(self) -> tuple[int, ...]:
+        """The hidden classes are a group."""
+        return (self._num_hidden, )
 
-        Args:
-            logits: ``(N, C, H, W)``.
-            labels: ``(N, H, W)`` model ids or ``ignore_index``.
-            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
-            ignore_index: Label of ignored pixels.
-            reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``;
-                MMSegmentation's ``OHEMPixelSampler`` asks for it.
-            **kwargs: Other arguments that heads pass; none is used.
-
-        Returns:
-            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
-            those not ignored: see ``avg_non_ignore``).
-
-        Raises:
-            ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
-        """
-        if reduction_override not in (None, 'mean', 'none'):
-            raise ValueError(
-                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`."""
         if self._hidden is None:
-            loss = unbiased_cross_entropy(logits, labels, self._num_hidden, ignore_index)
-        else:
-            labels = labels.masked_fill(labels == ignore_index, 255)
-            ignore_index = 255
-            loss = unbiased_cross_entropy_by_image(logits, labels, self._hidden)
-        if weight is not None:
-            loss = loss * weight
-        if reduction_override == 'none':
-            return self.loss_weight * loss
-        if self.avg_non_ignore:
-            return self.loss_weight * loss.sum() / (labels != ignore_index).sum().clamp(min=1)
-        return self.loss_weight * loss.mean()
+            return shared_unbiased_cross_entropy(pixels, self._num_hidden), pixels.ignored
+        assert pixels.labels is not None
+        labels = pixels.labels.masked_fill(pixels.ignored, 255)
+        loss = unbiased_cross_entropy_by_image(pixels.upsampled, labels, self._hidden)
+        return loss, pixels.ignored

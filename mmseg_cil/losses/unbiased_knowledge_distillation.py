@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -54,8 +56,29 @@ def unbiased_knowledge_distillation(
     return (normaliser - agreement) / num_old
 
 
+def shared_unbiased_knowledge_distillation(
+        pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
+    """:func:`unbiased_knowledge_distillation` from the log-sum-exps that losses share.
+
+    Args:
+        pixels: The student's logits over C classes, with cuts at 1 and O.
+        teacher_logits: ``(N, O, h, w)``, of the height and width of the
+            classifier's output.
+        alpha: Multiplies the teacher's logits (only), before its softmax.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, at least float32.
+    """
+    num_old = teacher_logits.shape[1]
+    agreement, target = pixels.agreement(teacher_logits, alpha)
+    background = pixels.logsumexp(0, 1)
+    if pixels.num_classes > num_old:
+        background = torch.logaddexp(background, pixels.logsumexp(num_old))
+    return (pixels.logsumexp() - target * background - agreement) / num_old
+
+
 @MODELS.register_module()
-class UnbiasedKnowledgeDistillationLoss(nn.Module):
+class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
     """Registered form of :func:`unbiased_knowledge_distillation`, for a ``LogitDistiller``.
 
     The mean is over all pixels, those with an ignored label too, as in MiB.
@@ -70,10 +93,8 @@ class UnbiasedKnowledgeDistillationLoss(nn.Module):
                  loss_weight: float = 10.0,
                  alpha: float = 1.0,
                  loss_name: str = 'loss_unkd') -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
+        super().__init__(loss_weight, loss_name)
         self.alpha = alpha
-        self.loss_name = loss_name
 
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes there are.
@@ -86,12 +107,6 @@ class UnbiasedKnowledgeDistillationLoss(nn.Module):
                 f'{type(self).__name__} takes the new classes for former background, and the '
                 'classes of this protocol have no background: use an ordinary distillation loss')
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
-
-        Args:
-            student_logits: ``(N, C, H, W)``.
-            teacher_logits: ``(N, O, H, W)``, O <= C.
-        """
-        loss = unbiased_knowledge_distillation(student_logits, teacher_logits, self.alpha)
-        return self.loss_weight * loss.mean()
+    def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
+        """See :meth:`DistillationLoss.per_pixel`."""
+        return shared_unbiased_knowledge_distillation(pixels, teacher_logits, self.alpha)

@@ -9,7 +9,7 @@ of the original paper are in `ilt_original.py`.
 """
 method = dict(
     name='ilt',
-    loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    loss_decode=dict(type='PixelCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',

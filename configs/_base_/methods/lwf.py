@@ -7,7 +7,7 @@ distils all classes with the same weight.
 """
 method = dict(
     name='lwf',
-    loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    loss_decode=dict(type='PixelCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.losses.hidden_classes import hidden_mask
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.classifier import find_classifier_init
+from mmseg_cil.models.head_losses import has_own_losses, head_losses, pixels_of, stack_labels
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
@@ -196,16 +199,24 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             raise RuntimeError('the teacher is not loaded: call init_weights() before training')
         teacher = self._run_teacher(inputs)
         self._tell_hidden(data_samples, inputs.device)
+        labels = stack_labels(data_samples)
+        # The groups of classes that distillation asks for: background, the teacher's, new ones.
+        cuts = () if teacher is None else (1, teacher.logits.shape[1])
         with tap_stages(self.backbone, self._reads_stages) as stages:
             features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
-            losses = self._decode_head_forward_train(features, data_samples)
-        if self.with_auxiliary_head:
-            losses.update(self._auxiliary_head_forward_train(features, data_samples))
+            own, pixels = self._run_head(self.decode_head, features, data_samples, labels, cuts)
+        losses = add_prefix(own, 'decode')
+        for name, head in self.heads.items():
+            if head is not self.decode_head:
+                own, _ = self._run_head(head, features, data_samples, labels)
+                losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
+                    '.', '_')))
         if teacher is not None:
             student = tap.output(features, self.align_corners, stages)
-            size = data_samples[0].gt_sem_seg.shape[-2:]
-            losses.update(add_prefix(self._distill(student, teacher, size), 'distill'))
+            if pixels is None:
+                pixels = pixels_of(self.decode_head, student.logits, labels, cuts)
+            losses.update(add_prefix(self._distill(student, teacher, pixels), 'distill'))
         for reader in self._readers:
             reader.read_teacher(None)
         return losses
@@ -218,6 +229,16 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             for reader in self._hidden_readers:
                 reader.read_hidden(None if hidden is None else hidden.to(device))
 
+    def _run_head(self, head: BaseDecodeHead, features: Sequence[Tensor], data_samples: SampleList,
+                  labels: Tensor, cuts: Sequence[int] = ()
+                  ) -> tuple[dict[str, Tensor], PixelLogits | None]:
+        """Losses of a head, and the pixels they share: None of a head with losses of its own."""
+        if has_own_losses(head):
+            losses: dict[str, Tensor] = head.loss(features, data_samples, self.train_cfg)
+            return losses, None
+        pixels = pixels_of(head, head.forward(features), labels, cuts)
+        return head_losses(head, pixels), pixels
+
     def _run_teacher(self, inputs: Tensor) -> NetworkOutput | None:
         """Runs the teacher, if there is one, and hands its record to the losses that read it."""
         if self._teacher is None:
@@ -228,10 +249,10 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         return teacher
 
     def _distill(self, student: NetworkOutput, teacher: NetworkOutput,
-                 size: torch.Size) -> dict[str, Tensor]:
+                 pixels: PixelLogits) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         for distiller in self.distillers:
-            for name, loss in distiller(student, teacher, size).items():
+            for name, loss in distiller(student, teacher, pixels).items():
                 losses[name] = losses[name] + loss if name in losses else loss
         return losses
 

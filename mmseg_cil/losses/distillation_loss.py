@@ -1,0 +1,59 @@
+"""What the losses of a ``LogitDistiller`` have in common."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mmseg_cil.losses.pixel_logits import PixelLogits
+
+
+class DistillationLoss(nn.Module):
+    """Compares logits of student and teacher; a subclass says what it is at a pixel.
+
+    Args:
+        loss_weight: Factor of the loss.
+        loss_name: Name in the log.
+    """
+
+    def __init__(self, loss_weight: float, loss_name: str) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
+        """The loss ``(N, H, W)``.
+
+        Args:
+            pixels: The student's logits over C classes, with cuts at 1 and O.
+            teacher_logits: ``(N, O, h, w)``, of the height and width of the
+                student's classifier output, O <= C.
+        """
+        raise NotImplementedError
+
+    def of_pixels(self, pixels: PixelLogits, teacher_logits: Tensor,
+                  among: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            pixels: The student's logits, with cuts at 1 and O.
+            teacher_logits: ``(N, O, h, w)``.
+            among: ``(N, H, W)``, bool: the pixels to average over. By default
+                all, those with an ignored label too.
+
+        Returns:
+            Scalar: ``loss_weight`` times the mean over pixels; 0 where there is none.
+        """
+        loss = self.per_pixel(pixels, teacher_logits)
+        if among is None:
+            return self.loss_weight * loss.mean()
+        return self.loss_weight * loss.masked_fill(~among, 0.0).sum() / among.sum().clamp(min=1)
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
+
+        Args:
+            student_logits: ``(N, C, H, W)``.
+            teacher_logits: ``(N, O, H, W)``, O <= C.
+        """
+        cuts = (1, teacher_logits.shape[1])
+        return self.of_pixels(PixelLogits(student_logits, cuts=cuts), teacher_logits)

@@ -1,0 +1,120 @@
+"""A head's logits as its losses share them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from mmseg.models.utils import resize
+from torch import Tensor
+
+from mmseg_cil.losses.pixel_statistics import (
+    Grid,
+    PixelStatistics,
+    label_scores,
+    pixel_statistics,
+    soft_agreement,
+)
+from mmseg_cil.losses.precision import at_least_float32
+
+
+class PixelLogits:
+    """One batch's logits at the pixels of the labels; what is shared is computed once.
+
+    Losses that name what they need (:meth:`logsumexp`, :attr:`own`,
+    :meth:`agreement`) cost no tensor of the size ``(N, C, H, W)``; others take
+    :attr:`upsampled`. All is computed at its first use.
+
+    Args:
+        logits: ``(N, C, h, w)``, the classifier's output.
+        labels: ``(N, H, W)`` integer model ids or ``ignore_index``. None where
+            no loss reads labels.
+        cuts: Where the groups of classes begin and end that losses will ask
+            for (0 and C are always among them; others outside are ignored).
+        size: ``(H, W)``. By default that of the labels, and without labels
+            that of the logits.
+        align_corners: How logits are enlarged.
+        ignore_index: Label of ignored pixels.
+    """
+
+    def __init__(self,
+                 logits: Tensor,
+                 labels: Tensor | None = None,
+                 cuts: Sequence[int] = (),
+                 size: Sequence[int] | None = None,
+                 align_corners: bool = False,
+                 ignore_index: int = 255) -> None:
+        height, width = size or (logits if labels is None else labels).shape[-2:]
+        self.logits = logits
+        self.labels = labels
+        self.ignore_index = ignore_index
+        self.grid = Grid((int(height), int(width)), align_corners)
+        self._cuts = sorted({0, *(cut for cut in cuts if 0 < cut < self.num_classes),
+                             self.num_classes})
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.logits.shape[1]
+
+    @property
+    def ignored(self) -> Tensor:
+        """``(N, H, W)`` bool: pixels whose label is ``ignore_index``."""
+        assert self.labels is not None
+        return self.labels == self.ignore_index
+
+    @cached_property
+    def upsampled(self) -> Tensor:
+        """``(N, C, H, W)`` in the logits' own number format, as MMSegmentation's heads have it."""
+        return resize(self.logits, size=self.grid.size, mode='bilinear',
+                      align_corners=self.grid.align_corners)
+
+    @cached_property
+    def _precise(self) -> Tensor:
+        """The logits in float32 at least: gradients of several losses are summed in it."""
+        return at_least_float32(self.logits)
+
+    @cached_property
+    def statistics(self) -> PixelStatistics:
+        """See :func:`~mmseg_cil.losses.pixel_statistics.pixel_statistics`."""
+        return pixel_statistics(
+            self._precise, self.labels, self._cuts, self.grid, self.ignore_index)
+
+    @property
+    def own(self) -> Tensor:
+        """``(N, H, W)`` logit of the pixel's label; of class 0 where it is ignored."""
+        assert self.statistics.own is not None
+        return self.statistics.own
+
+    def logsumexp(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Log-sum-exp over the classes from ``start`` to ``stop``.
+
+        Args:
+            start: One of the ``cuts``.
+            stop: Another; by default C.
+
+        Returns:
+            ``(N, H, W)``, at least float32.
+
+        Raises:
+            ValueError: There is no cut there.
+        """
+        first, last = (self._cuts.index(cut) for cut in (start, stop or self.num_classes))
+        groups = self.statistics.groups[:, first:last]
+        return groups.squeeze(1) if last == first + 1 else groups.logsumexp(dim=1)
+
+    def agreement(self, teacher_logits: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+        """See :func:`~mmseg_cil.losses.pixel_statistics.soft_agreement`."""
+        return soft_agreement(self._precise, teacher_logits, self.grid, alpha)
+
+    def accuracy(self) -> Tensor:
+        """Percentage (a scalar) of the pixels not ignored whose label has the greatest logit."""
+        assert self.labels is not None
+        if 'statistics' in self.__dict__:
+            own, greatest = self.own, self.statistics.greatest
+        else:
+            own, greatest = label_scores(self.logits, self.labels, self.grid, self.ignore_index)
+        valid = ~self.ignored
+        with torch.no_grad():
+            return 100.0 * ((own >= greatest) & valid).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,263 @@
+"""What losses need of logits at every pixel, without keeping the logits of every pixel.
+
+Cross-entropy and distillation read few numbers of a pixel's logits: log-sum-exps
+over groups of classes, the logit of the label, the scalar product with the
+teacher's probabilities. The functions here compute these maps from the
+classifier's own, coarser output. They enlarge it a block of classes at a time,
+so that no tensor ``(N, C, H, W)`` exists, nothing of that size is saved for the
+backward pass, and a single gradient is written, at the size of the classifier's
+output. The backward pass enlarges the logits again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.precision import at_least_float32
+
+#: Numbers in a block. On a CPU it should stay in the cache; a GPU wants few, large kernels.
+_BLOCK = {'cpu': 2**22, 'other': 2**26}
+
+
+class PixelStatistics(NamedTuple):
+    """Maps of :func:`pixel_statistics`.
+
+    Attributes:
+        groups: ``(N, G, H, W)`` log-sum-exp over each group of classes.
+        own: ``(N, H, W)`` logit of the pixel's label; None without labels.
+        greatest: ``(N, H, W)`` greatest logit; it has no gradient.
+    """
+
+    groups: Tensor
+    own: Tensor | None
+    greatest: Tensor
+
+
+class Grid(NamedTuple):
+    """Where logits are compared with labels.
+
+    Attributes:
+        size: ``(H, W)`` that the logits are enlarged to, bilinearly.
+        align_corners: As in ``torch.nn.functional.interpolate``.
+    """
+
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    def enlarge(self, logits: Tensor) -> Tensor:
+        """``(N, C, h, w)`` to a new tensor ``(N, C, H, W)``."""
+        if tuple(logits.shape[2:]) == self.size:
+            return logits.clone()
+        return functional.interpolate(
+            logits, self.size, mode='bilinear', align_corners=self.align_corners)
+
+    def blocks(self, logits: Tensor, start: int, stop: int) -> Iterator[slice]:
+        """Slices of the classes from ``start`` to ``stop`` that fill a block each."""
+        kind = logits.device.type
+        pixels = len(logits) * self.size[0] * self.size[1]
+        step = max(1, _BLOCK.get(kind, _BLOCK['other']) // max(pixels, 1))
+        for first in range(start, stop, step):
+            yield slice(first, min(first + step, stop))
+
+
+def pixel_statistics(logits: Tensor,
+                     labels: Tensor | None,
+                     cuts: Sequence[int],
+                     grid: Grid,
+                     ignore_index: int = 255) -> PixelStatistics:
+    """Statistics of the logits of every pixel, from logits of any size.
+
+    Args:
+        logits: ``(N, C, h, w)``. Half precision is computed in float32, the
+            enlarging included.
+        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``;
+            or None. A label outside of that gives NaN, for finding out in
+            time would make the GPU wait.
+        cuts: Where groups of classes begin and end: ascending, from 0 to C.
+        grid: Size of the labels and the way to it.
+        ignore_index: Label whose pixels get the logit of class 0 as their own.
+
+    Returns:
+        The maps, at least float32. They can be differentiated once.
+    """
+    groups, own, greatest = _Statistics.apply(
+        at_least_float32(logits), labels, tuple(cuts), grid, ignore_index)
+    return PixelStatistics(groups, own, greatest)
+
+
+def label_scores(logits: Tensor, labels: Tensor, grid: Grid,
+                 ignore_index: int = 255) -> tuple[Tensor, Tensor]:
+    """The maps ``own`` and ``greatest`` of :func:`pixel_statistics` alone, without gradient."""
+    with torch.no_grad():
+        logits = at_least_float32(logits)
+        scores = _Scores(logits, labels, grid, ignore_index)
+        for block in grid.blocks(logits, 0, logits.shape[1]):
+            scores.add(grid.enlarge(logits[:, block]), block)
+    assert scores.own is not None
+    return scores.own, scores.greatest
+
+
+def soft_agreement(student_logits: Tensor,
+                   teacher_logits: Tensor,
+                   grid: Grid,
+                   alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    r"""Scalar product of the student's logits with the teacher's probabilities.
+
+    Args:
+        student_logits: ``(N, C, h, w)``, C >= O, the old classes first.
+        teacher_logits: ``(N, O, h, w)``. Half precision, of either, is computed
+            in float32.
+        grid: Where both are compared.
+        alpha: Multiplies the teacher's logits, before its softmax q.
+
+    Returns:
+        :math:`\sum_{0 < c < O} q_c z_c`, class 0 left out, which can be
+        differentiated once with respect to the student; and :math:`q_0`. Both
+        ``(N, H, W)``, at least float32.
+
+    Raises:
+        InputError: Student and teacher differ in height or width.
+    """
+    if student_logits.shape[2:] != teacher_logits.shape[2:]:
+        raise InputError(
+            f'logits of student {tuple(student_logits.shape)} and teacher '
+            f'{tuple(teacher_logits.shape)} differ in height or width: compare outputs of the same '
+            'network for the same images')
+    agreement, first = _Agreement.apply(
+        at_least_float32(student_logits), at_least_float32(teacher_logits.detach()), grid, alpha)
+    return agreement, first
+
+
+def _index(labels: Tensor, ignore_index: int) -> Tensor:
+    """Labels ``(N, 1, H, W)`` as indices of classes; where none is used, 0 is as good as any."""
+    return labels.masked_fill(labels == ignore_index, 0).unsqueeze(1).long()
+
+
+def _at_labels(index: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    """Which labels ``(N, 1, H, W)`` are of a block of classes, and their place in it."""
+    place = index - block.start
+    width = block.stop - block.start
+    return (place >= 0) & (place < width), place.clamp_(0, width - 1)
+
+
+def _finite(maps: Tensor) -> Tensor:
+    """Infinite numbers become 0: as a shift before ``exp``, they would give NaN."""
+    return maps.masked_fill(maps.isinf(), 0.0)
+
+
+class _Scores:
+    """Collects the logit of the label and the greatest logit over blocks of classes."""
+
+    def __init__(self, logits: Tensor, labels: Tensor | None, grid: Grid,
+                 ignore_index: int) -> None:
+        maps = (len(logits), *grid.size)
+        self.greatest = logits.new_full(maps, -torch.inf)
+        self.own = None if labels is None else logits.new_full(maps, torch.nan)
+        self._index = None if labels is None else _index(labels, ignore_index)
+
+    def add(self, values: Tensor, block: slice) -> Tensor:
+        """Takes the logits ``(N, c, H, W)`` of a block; returns the greatest ``(N, 1, H, W)``."""
+        if self._index is not None and self.own is not None:
+            inside, place = _at_labels(self._index, block)
+            own = self.own.unsqueeze(1)
+            self.own = torch.where(inside, values.gather(1, place), own).squeeze(1)
+        greatest = values.amax(dim=1, keepdim=True)
+        self.greatest = torch.maximum(self.greatest, greatest.squeeze(1))
+        return greatest
+
+
+class _Statistics(torch.autograd.Function):
+    """See :func:`pixel_statistics`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor | None, cuts: tuple[int, ...],
+                grid: Grid, ignore_index: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        scores = _Scores(logits, labels, grid, ignore_index)
+        groups = []
+        for start, stop in pairwise(cuts):
+            parts = []
+            for block in grid.blocks(logits, start, stop):
+                values = grid.enlarge(logits[:, block])
+                shift = _finite(scores.add(values, block))
+                parts.append(values.sub_(shift).exp_().sum(dim=1, keepdim=True).log_().add_(shift))
+            groups.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1).logsumexp(
+                dim=1, keepdim=True))
+        maps = torch.cat(groups, dim=1)
+        ctx.save_for_backward(logits, labels, maps)
+        ctx.settings = cuts, grid, ignore_index
+        ctx.mark_non_differentiable(scores.greatest)
+        return maps, scores.own, scores.greatest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_groups: Tensor, of_own: Tensor | None,
+                 _: Tensor) -> tuple[Tensor | None, ...]:
+        logits, labels, maps = ctx.saved_tensors
+        cuts, grid, ignore_index = ctx.settings
+        index = None if labels is None else _index(labels, ignore_index)
+        gradient = torch.empty_like(logits)
+        for group, (start, stop) in enumerate(pairwise(cuts)):
+            shift, scale = _finite(maps[:, group:group + 1]), of_groups[:, group:group + 1]
+            for block in grid.blocks(logits, start, stop):
+                source, values = _enlarge_with_graph(logits[:, block], grid)
+                each = values.detach().sub_(shift).exp_().mul_(scale)
+                if index is not None and of_own is not None:
+                    inside, place = _at_labels(index, block)
+                    each.scatter_add_(1, place, of_own.unsqueeze(1) * inside)
+                gradient[:, block], = torch.autograd.grad(values, source, each)
+        return gradient, None, None, None, None
+
+
+class _Agreement(torch.autograd.Function):
+    """See :func:`soft_agreement`."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, grid: Grid,
+                alpha: float) -> tuple[Tensor, Tensor]:
+        first = grid.enlarge(teacher[:, :1]).mul_(alpha)
+        # Sums of exp(t) and of exp(t) z, relative to the greatest t so far.
+        greatest, mass = first.clone(), torch.ones_like(first)
+        product = torch.zeros_like(first)
+        for block in grid.blocks(teacher, 1, teacher.shape[1]):
+            values = grid.enlarge(teacher[:, block]).mul_(alpha)
+            now = torch.maximum(greatest, values.amax(dim=1, keepdim=True))
+            rescale, greatest = (greatest - now).exp_(), now
+            values.sub_(now).exp_()
+            mass = mass.mul_(rescale).add_(values.sum(dim=1, keepdim=True))
+            values.mul_(grid.enlarge(student[:, block]))
+            product = product.mul_(rescale).add_(values.sum(dim=1, keepdim=True))
+        normaliser = mass.log().add_(greatest)
+        ctx.save_for_backward(teacher, normaliser)
+        ctx.settings = student.shape, grid, alpha
+        first = first.sub_(normaliser).exp_().squeeze(1)
+        ctx.mark_non_differentiable(first)
+        return product.div_(mass).squeeze(1), first
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_agreement: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        teacher, normaliser = ctx.saved_tensors
+        shape, grid, alpha = ctx.settings
+        gradient = teacher.new_zeros(shape)
+        for block in grid.blocks(teacher, 1, teacher.shape[1]):
+            # The adjoint of enlarging is the same for teacher and student.
+            source, values = _enlarge_with_graph(teacher[:, block], grid)
+            each = values.detach().mul_(alpha).sub_(normaliser).exp_()
+            each.mul_(of_agreement.unsqueeze(1))
+            gradient[:, block], = torch.autograd.grad(values, source, each)
+        return gradient, None, None, None
+
+
+def _enlarge_with_graph(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """A leaf and its enlarged form: whichever way that is computed, autograd has its adjoint."""
+    with torch.enable_grad():
+        source = logits.detach().requires_grad_()
+        return source, grid.enlarge(source)

@@ -1,0 +1,77 @@
+"""The losses of a head from logits that they share with distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.utils import SampleList
+from torch import Tensor, nn
+
+from mmseg_cil.losses.pixel_logits import PixelLogits
+
+
+def stack_labels(data_samples: SampleList) -> Tensor:
+    """Labels ``(N, H, W)`` of a batch."""
+    return torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
+
+
+def has_own_losses(head: BaseDecodeHead) -> bool:
+    """Whether a head computes its losses in a way of its own, or samples pixels.
+
+    Such a head is left to it. All others do what :func:`head_losses` does.
+    """
+    kind = type(head)
+    return (getattr(kind, 'loss', None) is not BaseDecodeHead.loss
+            or getattr(kind, 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat
+            or getattr(head, 'sampler', None) is not None)
+
+
+def loss_modules(head: BaseDecodeHead) -> list[Any]:
+    """The losses of a head, one or several."""
+    losses = head.loss_decode
+    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+
+
+def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,
+              cuts: Sequence[int] = ()) -> PixelLogits:
+    """A head's logits at the pixels of the labels.
+
+    Args:
+        head: Whose losses are asked which groups of classes they need.
+        logits: ``(N, C, h, w)``, what the head returned.
+        labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.
+        cuts: Where groups begin and end that distillation needs.
+    """
+    wanted = [one.cuts() for one in loss_modules(head) if hasattr(one, 'cuts')]
+    return PixelLogits(
+        logits, labels, [*cuts, *(cut for each in wanted for cut in each)],
+        align_corners=head.align_corners, ignore_index=head.ignore_index)
+
+
+def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
+    """Losses and accuracy of a head, as ``BaseDecodeHead.loss_by_feat`` defines them.
+
+    Unlike there, losses that can do without the enlarged logits do so, and the
+    accuracy does not make the device wait for the number of pixels.
+
+    Args:
+        head: With ``loss_decode``, one loss or several.
+        pixels: Of :func:`pixels_of`.
+
+    Returns:
+        Scalars under the losses' names (losses of one name are summed) and ``acc_seg``.
+    """
+    losses: dict[str, Tensor] = {}
+    for module in loss_modules(head):
+        if hasattr(module, 'of_pixels'):
+            loss = module.of_pixels(pixels)
+        else:
+            loss = module(pixels.upsampled, pixels.labels, weight=None,
+                          ignore_index=pixels.ignore_index)
+        name = module.loss_name
+        losses[name] = losses[name] + loss if name in losses else loss
+    losses['acc_seg'] = pixels.accuracy()
+    return losses
