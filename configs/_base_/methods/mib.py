@@ -11,6 +11,10 @@ official scripts; fcdl94/MiB issues 22 and 24 tell of the 100). In a
 domain-incremental walk no class hides and none is new, so that the same
 config is cross-entropy plus ordinary distillation with weight 10: what the
 PLOP and RCIL scripts call MiB on Cityscapes by city.
+
+With an exemplar memory (method.memory), which the paper has not, the labels of
+exemplars are complete: on them the cross-entropy is the ordinary one, and the
+distillation is as on other images.
 """
 method = dict(
     name='mib',

@@ -22,6 +22,9 @@ random crops, an image without background keeps its full weight (loss,
 In a domain-incremental walk no class hides and none is new, so that the same
 config is cross-entropy plus Local POD without pseudo-labels: what the official
 scripts run on Cityscapes by city.
+
+With an exemplar memory (method.memory), which the paper has not in this form,
+exemplars have no pseudo-labels, for their labels are complete, and count fully.
 """
 method = dict(
     name='plop',
