@@ -23,6 +23,7 @@ from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.walk import Walk, load_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.quiet import quieten_warnings
 
 CONFIG_COPY = 'walk_config.py'
 
@@ -33,6 +34,7 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something the user gave is wrong.
     """
+    quieten_warnings()
     cfg = load_config(args.config, args.cfg_options)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     work_dir = Path(args.work_dir or default_dir)
@@ -55,6 +57,7 @@ def test(args: argparse.Namespace) -> None:
         InputError: There is no walk, the step is not done, or config or
             checkpoint are not those of the walk.
     """
+    quieten_warnings()
     with process_group(args.launcher):
         _test(args, Path(args.work_dir))
 

@@ -15,7 +15,7 @@ from mmseg_cil.datasets.exemplar_memory import MemorySettings
 from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.models.plain import map_heads, replace_value
+from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled_losses
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
@@ -46,7 +46,7 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     """The method of a config, with what it says of this protocol merged in.
 
     Raises:
-        InputError: There is no method, or it has unknown parts.
+        InputError: There is no method, or it has unknown or ill-typed parts.
     """
     method = cfg.get('method')
     if not isinstance(method, Mapping) or 'name' not in method:
@@ -56,6 +56,10 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     if unknown:
         raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
                          f'consists of {list(METHOD_KEYS)}')
+    for key in ('distillers', 'custom_hooks'):
+        if not isinstance(method.get(key) or [], (list, tuple)):
+            raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
+                             f'{method[key]!r}')
     merged = Config(dict(method=copy.deepcopy(dict(method))))
     changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
     merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
@@ -79,7 +83,7 @@ def global_batch_size(cfg: Config, world_size: int) -> int:
     meaning of ``train_dataloader.batch_size``: that many for each process.
     """
     total = cfg.get('global_batch_size')
-    return int(total) if total else int(cfg.train_dataloader.batch_size) * world_size
+    return total or cfg.train_dataloader.batch_size * world_size
 
 
 def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
@@ -100,6 +104,20 @@ def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
                  if protocol.trains(step) and images[step]), 0)
 
 
+def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:
+    """The entries of ``step_overrides`` that are for one step alone.
+
+    Raises:
+        InputError: One is for a step that the walk does not have.
+    """
+    entries = {int(key): dict(value) for key, value in (cfg.get('step_overrides') or {}).items()
+               if key != 'later'}
+    if entries and max(entries) >= num_steps:
+        raise InputError(f'step_overrides has an entry for step {max(entries)}, but the walk has '
+                         f'the steps 0..{num_steps - 1} only: remove it')
+    return entries
+
+
 def step_context_config(protocol: Protocol, step: int) -> dict[str, Any]:
     """Plain form of the step's ``StepContext``."""
     return dict(
@@ -113,21 +131,21 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
                   inputs: StepInputs) -> dict[str, Any]:
     """The segmentor's config at a step.
 
-    A method's ``loss_decode`` replaces that of the decode head; auxiliary heads
-    get it with their own weight as a further factor, because plain
-    cross-entropy there would undo what it does about hidden classes.
+    A method's ``loss_decode``, one loss or a list, replaces that of the decode
+    head with the weights it has there. Auxiliary heads get it too, because plain
+    cross-entropy there would undo what it does about hidden classes; their
+    share is what it was, the sum of their own loss weights over that of the
+    decode head.
     """
     num_classes = len(context['class_steps'])
+    main = loss_weight(model.get('decode_head') or {})
 
     def at_step(head: dict) -> dict:
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
         if method.get('loss_decode'):
-            loss = dict(method['loss_decode'])
-            own = head.get('loss_decode', {})
-            factor = own.get('loss_weight', 1.0) if isinstance(own, Mapping) else 1.0
-            loss['loss_weight'] = loss.get('loss_weight', 1.0) * factor
-            head['loss_decode'] = loss
+            share = loss_weight(head) / (main or 1.0)
+            head['loss_decode'] = scaled_losses(method['loss_decode'], share)
         return head
 
     result = map_heads(model, at_step)
