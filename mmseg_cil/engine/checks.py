@@ -7,7 +7,6 @@ import inspect
 import logging
 import multiprocessing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
@@ -84,31 +83,6 @@ def check_values(cfg: Config) -> None:
     if str(kind).rpartition('.')[2] not in ('EncoderDecoder', 'IncrementalEncoderDecoder'):
         raise InputError(f'model.type is {kind!r}; a walk grows the plain EncoderDecoder: use '
                          "model=dict(type='EncoderDecoder', backbone=..., decode_head=...)")
-
-
-def check_pretrained(model: Mapping[str, Any]) -> None:
-    """Looks for the files of pre-trained weights that a model config names.
-
-    Raises:
-        InputError: A local file is missing.
-    """
-    def visit(node: Any, where: str) -> None:
-        if isinstance(node, Mapping):
-            checkpoint = node.get('checkpoint') if node.get('type') == 'Pretrained' \
-                else node.get('pretrained')
-            if isinstance(checkpoint, str) and '://' not in checkpoint \
-                    and not Path(checkpoint).is_file():
-                raise InputError(
-                    f'the pre-trained weights {checkpoint} ({where}) do not exist: fetch the file, '
-                    f'or point --cfg-options {where}=PATH at it (None trains from scratch)')
-            for key, value in node.items():
-                suffix = f'{key}.checkpoint' if key == 'init_cfg' else key
-                visit(value, f'{where}.{suffix}')
-        elif isinstance(node, (list, tuple)):
-            for i, value in enumerate(node):
-                visit(value, f'{where}.{i}')
-
-    visit(model, 'model')
 
 
 def warn_of_crop(cfg: Config) -> None:

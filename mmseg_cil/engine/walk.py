@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 
 from mmseg_cil.datasets import IncrementalDataset
-from mmseg_cil.engine.checks import check_parts, check_pretrained, check_values, warn_of_crop
+from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.step_config import (
@@ -78,11 +78,20 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except Exception as error:
         raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
                          ) from error
+    return with_options(cfg, options)
+
+
+def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
+    """Applies ``--cfg-options``, in place.
+
+    Raises:
+        InputError: One of them does not fit the config.
+    """
     if options:
         try:
             cfg.merge_from_dict(dict(options))
         except Exception as error:
-            raise InputError(f'--cfg-options cannot be applied to {path}: {error}') from error
+            raise InputError(f'--cfg-options cannot be applied: {error}') from error
     return cfg
 
 

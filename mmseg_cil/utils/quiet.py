@@ -21,7 +21,11 @@ _REPEATED = (
 )  # fmt: skip
 
 #: Warnings about defaults of MMSegmentation, one for each head that is built.
-_DEFAULTS = ('Default ``avg_non_ignore`` is False', 'threshold is not defined for binary')
+_DEFAULTS = (
+    'Default ``avg_non_ignore`` is False',
+    # A head of two classes, as step 1 of voc_1-1 has, which is to grow.
+    'For binary segmentation, we suggest', 'threshold is not defined for binary',
+)  # fmt: skip
 
 
 def import_quietly(name: str) -> ModuleType:
