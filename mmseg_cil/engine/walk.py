@@ -128,9 +128,9 @@ def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     images: dict[str, tuple[int, ...]] = {}
     # Built but not read: the protocol itself says whether it pools the splits.
-    protocol = _view(cfg, 'train', work_dir, pools_splits=False).protocol
+    protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
     for split in ('train', 'test'):
-        view = _view(cfg, split, work_dir, protocol.pools_splits)
+        view = open_view(cfg, split, work_dir, protocol.pools_splits)
         if split == 'train' and memory_settings(cfg, protocol.name) is not None:
             view.check_names()
         images[split] = tuple(
@@ -139,7 +139,18 @@ def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int
     return protocol, images, view.palette_by_name()
 
 
-def _view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:
+def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:
+    """A view of all images of a split, for counting them.
+
+    Args:
+        cfg: The user's config.
+        split: 'train' or 'test'.
+        work_dir: Of the walk.
+        pools_splits: Whether the protocol draws from both splits together.
+
+    Raises:
+        InputError: The dataset, its pipeline or the protocol are wrong.
+    """
     config = dataset_of_step(cfg, 0, split, work_dir, pools_splits)
     with part(f'the {split} dataset or its pipeline'):
         # Counting is not training: a step without images is refused (or not) by the caller.
