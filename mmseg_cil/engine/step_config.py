@@ -203,16 +203,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
     _set_hooks(result, method, step, ahead, world_size)
-    trains = lengths[step] > 0
-    if not trains:
-        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-            result[key] = None
-    else:
-        result.train_cfg.update(type='IterBasedTrainLoop')
-        result.train_cfg.setdefault('val_interval', max_iters + 1)
-    if not trains or result.train_cfg.val_interval > max_iters:
-        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
-            result[key] = None
+    _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
     return result
 
@@ -257,8 +248,6 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
     train, test = dataset_configs(cfg)
     own = train if split == 'train' else test
     dataset: Any = [train, test] if pools_splits else own
-    root = first_value(own, 'data_root')
-    caches = [str(Path(root) / '.mmseg_cil')] if root else []
     return dict(
         type='IncrementalDataset',
         dataset=dataset,
@@ -267,7 +256,8 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
         step=step,
         split=split,
         seed=run_seed(cfg),
-        cache_dirs=[*caches, str(Path(work_dir) / 'class_index')],
+        # Where the folder beside the data, which goes first, cannot be written.
+        cache_dirs=[str(Path(work_dir) / 'class_index')],
         skip_empty=bool(cfg.get('skip_empty_steps', False)))
 
 
@@ -311,6 +301,19 @@ def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) ->
     loader.dataset['exemplars'] = dict(file=exemplars, labels=settings.labels)
     if settings.ratio is not None:
         loader.sampler.update(type='ReplaySampler', ratio=settings.ratio)
+
+
+def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
+    """Drops what the step does not do: training, or validation in between."""
+    if trains:
+        cfg.train_cfg.update(type='IterBasedTrainLoop')
+        cfg.train_cfg.setdefault('val_interval', max_iters + 1)
+    else:
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            cfg[key] = None
+    if not trains or cfg.train_cfg.val_interval > max_iters:
+        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+            cfg[key] = None
 
 
 def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
