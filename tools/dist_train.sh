@@ -6,6 +6,7 @@ if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]]; then
     cat >&2 <<'USAGE'
 usage: tools/dist_train.sh CONFIG GPUS [more arguments of tools/train.py]
   for example: bash tools/dist_train.sh configs/mib/CONFIG.py 4 --resume
+               bash tools/dist_train.sh - 4 --method mib --protocol voc_15-1
   GPUS is the number of processes on this node. On several nodes, start it on each with
   NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1) and PORT (29500) in the environment.
 USAGE

@@ -23,8 +23,8 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, PRESETS, SETTINGS, Protocol, build_protocol
 from mmseg_cil.utils.cli import run_tool
 
-#: Dataset config that --data-root applies to, by the protocol's dataset.
-BASES = {'voc': 'voc12aug.py', 'ade20k': 'ade20k.py', 'cityscapes': 'cityscapes.py'}
+#: The datasets whose shipped config --data-root applies to.
+COUNTED = ('voc', 'ade20k', 'cityscapes')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,6 +75,7 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config to count with; None where nothing is to be counted."""
     if args.config is None and args.data_root is None:
         return None
+    from mmseg_cil.engine.composition import BASES, DATASET_OF
     from mmseg_cil.engine.walk import load_config
 
     if args.config is not None:
@@ -82,10 +83,10 @@ def config_of(args: argparse.Namespace) -> Any:
     else:
         protocol = build_protocol(request(args))
         dataset = protocol.taxonomy.dataset
-        if dataset not in BASES:
-            raise InputError(f'--data-root knows the layouts of {", ".join(BASES)}, not of '
+        if dataset not in COUNTED:
+            raise InputError(f'--data-root knows the layouts of {", ".join(COUNTED)}, not of '
                              f'{dataset!r}: use --config')
-        cfg = load_config(ROOT / 'configs/_base_/datasets' / BASES[dataset])
+        cfg = load_config(BASES / 'datasets' / f'{DATASET_OF[dataset]}.py')
         cfg.protocol = request(args)
     if args.data_root is not None:
         for loader in (cfg.train_dataloader, cfg.test_dataloader):

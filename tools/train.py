@@ -2,9 +2,17 @@
 
     python tools/train.py CONFIG [--work-dir DIR] [--resume] [--steps 0-2]
                           [--start-from WORK_DIR[:K]] [--cfg-options key=value ...]
+    python tools/train.py --method plop --protocol voc_15-1 [--dataset voc12aug]
+                          [--model deeplabv3_r101-d16] [--schedule voc] ...
+
+The second form composes the config of the files of these names in
+``configs/_base_``; dataset, model and schedule follow from the protocol where
+they are not given. Beside a CONFIG, such an option replaces that part of it.
+``--print-config`` shows the result and does nothing else.
 
 Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
-``tools/slurm_train.sh``. Exit status: 0 done, 2 wrong usage or input, 1 failure.
+``tools/slurm_train.sh``; CONFIG may be - where a config is composed.
+Exit status: 0 done, 2 wrong usage or input, 1 failure.
 """
 
 from __future__ import annotations
@@ -24,7 +32,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     from mmengine.config import DictAction
 
     parser = ToolParser(description='Walk all steps of an incremental schedule.')
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
+    parts = parser.add_argument_group('parts of the config, by name in configs/_base_')
+    parts.add_argument('--method', help='such as plop')
+    parts.add_argument('--protocol', help='such as voc_15-1, or any other X-Y')
+    parts.add_argument('--dataset', help="such as voc12aug [the protocol's]")
+    parts.add_argument('--model', help='such as deeplabv3_r101-d16 [the one of the papers]')
+    parts.add_argument('--schedule', help="such as voc [the dataset's, or the method's for it]")
+    parser.add_argument('--print-config', action='store_true', help='print the config and end')
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument('--resume', action='store_true',
                         help='go on with the walk in the work directory, mid-step')

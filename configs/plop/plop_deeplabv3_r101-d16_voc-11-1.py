@@ -22,7 +22,6 @@ _base_ = [
     '../_base_/datasets/voc12aug.py',
     '../_base_/protocols/voc_11-1.py',
     '../_base_/methods/plop.py',
-    '../_base_/schedules/voc.py',
+    '../_base_/schedules/voc_11-1_plop.py',
     '../_base_/default_runtime.py',
 ]
-step_overrides = {'later': dict(max_epochs=10)}

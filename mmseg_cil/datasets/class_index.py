@@ -112,9 +112,16 @@ def load_or_build_index(
     if len(items) != len(names):
         raise ValueError(f'{len(items)} items but {len(names)} names')
     say = log or (lambda text: print_log(text, logger='current'))
-    workers = workers or min(16, os.cpu_count() or 1)
-    started = time.perf_counter()
     files = [_CacheFile.of(Path(folder), items) for folder in cache_dirs]
+    presence = _packed_presence(items, files, workers or min(16, os.cpu_count() or 1), say)
+    return ClassIndex(list(names), np.unpackbits(presence, axis=1).astype(bool))
+
+
+def _packed_presence(
+    items: Sequence[Item], files: Sequence[_CacheFile], workers: int, say: Callable[[str], object]
+) -> np.ndarray:
+    """uint8 (N, 32): the presence of every item, from the caches or from the masks."""
+    started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
         stats = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 4)
         rows = _reuse(stats, [file.load(say) for file in files])
@@ -122,8 +129,7 @@ def load_or_build_index(
             rows, decoded = _complete(pool, items, stats, files, say)
             spent = time.perf_counter() - started
             say(f'class index of {len(items)} masks: {decoded} decoded in {spent:.1f} s')
-    presence = np.unpackbits(rows.presence, axis=1).astype(bool)
-    return ClassIndex(list(names), presence)
+    return rows.presence
 
 
 def _complete(

@@ -6,9 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.engine.agreement import check_same_walk
+from mmseg_cil.engine.composition import KINDS, compose
 from mmseg_cil.engine.distributed import decided_by_main, process_group
 from mmseg_cil.engine.evaluation import (
     evaluate_step,
@@ -20,9 +22,10 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.walk import Walk, load_config
+from mmseg_cil.engine.walk import Walk, load_config, with_options
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.quiet import quieten_warnings
 
 CONFIG_COPY = 'walk_config.py'
 
@@ -33,8 +36,12 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something the user gave is wrong.
     """
-    cfg = load_config(args.config, args.cfg_options)
-    default_dir = cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    quieten_warnings()
+    cfg = walk_config(args)
+    if args.print_config:
+        print(cfg.pretty_text)
+        return
+    default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
     with process_group(args.launcher):
         scheduler = TaskScheduler(cfg, work_dir, args.launcher, args.resume, args.accept_changes,
@@ -48,6 +55,19 @@ def train(args: argparse.Namespace) -> None:
             print(f'report: {render_report(work_dir)}')
 
 
+def walk_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments of ``tools/train.py`` amount to.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
+    pieces = {kind: getattr(args, kind) for kind in KINDS}
+    given = None if args.config in (None, '-') else load_config(args.config)
+    if given is not None and not any(pieces.values()):
+        return with_options(given, args.cfg_options)
+    return with_options(compose(pieces, given), args.cfg_options)
+
+
 def test(args: argparse.Namespace) -> None:
     """Evaluates finished steps again.
 
@@ -55,6 +75,7 @@ def test(args: argparse.Namespace) -> None:
         InputError: There is no walk, the step is not done, or config or
             checkpoint are not those of the walk.
     """
+    quieten_warnings()
     with process_group(args.launcher):
         _test(args, Path(args.work_dir))
 

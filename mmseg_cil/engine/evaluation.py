@@ -21,15 +21,13 @@ from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.step_config import (
     StepInputs,
     dataset_configs,
-    dataset_of_step,
     derive_step_config,
     step_folder,
 )
-from mmseg_cil.engine.walk import Walk
+from mmseg_cil.engine.walk import Walk, open_view
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import walk_metrics
 from mmseg_cil.protocols import Protocol
-from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.atomic import write_json
 
 STEP_METRICS = 'metrics.json'
@@ -66,10 +64,8 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
 
 def _read_test_data(cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict]:
     # Built but not read: the protocol itself says whether it pools the splits.
-    protocol: Protocol = DATASETS.build(
-        dataset_of_step(cfg, 0, 'test', work_dir, pools_splits=False)).protocol
-    view = DATASETS.build(dict(
-        dataset_of_step(cfg, 0, 'test', work_dir, protocol.pools_splits), skip_empty=True))
+    protocol = open_view(cfg, 'test', work_dir, pools_splits=False).protocol
+    view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
     counts = tuple(len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     return protocol, counts, view.palette_by_name()
 

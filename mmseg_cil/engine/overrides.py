@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_cil.engine.schedules import is_too_short, schedule_list, stretch_schedules
+from mmseg_cil.engine.schedules import schedule_groups, stretch_schedules, without_short
 from mmseg_cil.errors import InputError
 
 
@@ -79,14 +79,12 @@ def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
     max_iters = _count(cfg.train_cfg.get('max_iters'), 'train_cfg.max_iters')
     if given is not None:
         max_iters = cfg.train_cfg.max_iters = given
-    listed = schedule_list(cfg.get('param_scheduler'))
-    dropped = stretch_schedules(listed, base_iters, max_iters)
+    for group in schedule_groups(cfg.get('param_scheduler')):
+        stretch_schedules(group, base_iters, max_iters)
     _merge(cfg, schedules)
-    after = schedule_list(cfg.get('param_scheduler'))
-    if dropped and isinstance(schedules.get('param_scheduler', {}), Mapping):
-        # Unless an override gave a new length to one that had become too short.
-        cfg.param_scheduler = [one for place, one in enumerate(after)
-                               if not (place in dropped and is_too_short(one))]
+    if cfg.get('param_scheduler') is not None:
+        schedule_groups(cfg.param_scheduler)
+        cfg.param_scheduler = without_short(cfg.param_scheduler)
     return max_iters
 
 

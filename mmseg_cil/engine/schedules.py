@@ -1,4 +1,4 @@
-"""Parameter schedules (learning rate, momentum) stretched to the length of a step."""
+"""Parameter schedules (learning rate, momentum) fitted to the length of a step."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from mmseg_cil.errors import InputError
 
 #: MMEngine's ``end`` where a schedule has none.
 NO_END = int(1e9)
+#: Set in a schedule that has become too short, until :func:`without_short` reads it.
+_MARK = 'too_short'
 
 
-def schedule_list(schedules: Any) -> list[dict]:
-    """The schedules of a config's ``param_scheduler``: a list, one alone, or None.
+def schedule_groups(value: Any) -> list[list[dict]]:
+    """The schedules of a config's ``param_scheduler``, one list for each optimizer.
+
+    Args:
+        value: A list, one schedule alone, None, or (with several optimizers)
+            any of these by the optimizer's name.
 
     Raises:
         InputError: It is something else, or a schedule counts epochs.
     """
-    if schedules is None:
+    if value is None:
         return []
-    listed = [schedules] if isinstance(schedules, dict) else schedules
-    if not isinstance(listed, Sequence) or not all(isinstance(one, dict) for one in listed):
-        raise InputError(f'param_scheduler must be a list of schedules, not {schedules!r}')
-    for one in listed:
+    if isinstance(value, Mapping) and 'type' not in value:
+        return [group for one in value.values() for group in schedule_groups(one)]
+    group = [value] if isinstance(value, dict) else value
+    if not isinstance(group, Sequence) or not all(isinstance(one, dict) for one in group):
+        raise InputError(f'param_scheduler must be a list of schedules, not {value!r}')
+    for one in group:
         if one.get('by_epoch', True):
             raise InputError(f'param_scheduler {one.get("type")} counts epochs: set '
                              'by_epoch=False, a walk is trained by iterations')
-    return list(listed)
+    return [list(group)]
 
 
-def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> set[int]:
+def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> None:
     """Fits MMEngine's parameter schedules to another number of iterations, in place.
 
     Iteration t of a schedule becomes iteration ``round(t * after / before)``, so
@@ -39,26 +47,22 @@ def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> set
     becomes a ``MultiStepLR``, whose places can be rounded one by one, and an
     exponential decay reaches the same value at its end.
 
-    A schedule that shrinks below two iterations is to be left out: MMEngine
-    sets the first value of a ``LinearLR`` or ``ConstantLR`` at its first
-    iteration and takes it back at its last, so one iteration alone would leave
-    the rate low for the whole step. What followed it begins in its place.
+    A schedule that shrinks below two iterations is marked for
+    :func:`without_short`: MMEngine sets the first value of a ``LinearLR`` or
+    ``ConstantLR`` at its first iteration and takes it back at its last, so one
+    iteration alone would leave the rate low for the whole step. What followed
+    it begins in its place.
 
     Args:
-        schedules: From :func:`schedule_list`.
+        schedules: A group of :func:`schedule_groups`.
         before: Iterations that they were written for, above 0.
         after: Iterations of the step.
-
-    Returns:
-        The places in the list of those to leave out.
     """
     if after in (0, before):
-        return set()
+        return
     ratio = after / before
-    dropped = set()
     moved: dict[int, int] = {}
-    for place in sorted(range(len(schedules)), key=lambda i: schedules[i].get('begin', 0)):
-        schedule = schedules[place]
+    for schedule in sorted(schedules, key=lambda one: one.get('begin', 0)):
         first, last = schedule.get('begin', 0), schedule.get('end', NO_END)
         begin = moved.get(first, round(first * ratio))
         _list_decays(schedule, min(last, before) - first)
@@ -66,15 +70,25 @@ def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> set
             schedule['begin'] = begin
         if 0 < last < NO_END:
             schedule['end'] = round(last * ratio)
-            if is_too_short(schedule):
-                dropped.add(place)
+            if _is_short(schedule):
+                schedule[_MARK] = True
                 moved[last] = begin
         _stretch_inside(schedule, first, begin, ratio)
-    return dropped
 
 
-def is_too_short(schedule: Mapping[str, Any]) -> bool:
-    """Whether a schedule lasts less than two iterations."""
+def without_short(value: Any) -> Any:
+    """A ``param_scheduler`` without the marked schedules, unless they were given a new length."""
+    if isinstance(value, Mapping):
+        if 'type' not in value:
+            return {name: without_short(one) for name, one in value.items()}
+        value = [value]
+    if value is None:
+        return None
+    kept = [one for one in value if not (one.get(_MARK) and _is_short(one))]
+    return [{key: part for key, part in one.items() if key != _MARK} for one in kept]
+
+
+def _is_short(schedule: Mapping[str, Any]) -> bool:
     length: int = schedule.get('end', NO_END) - schedule.get('begin', 0)
     return length < 2
 

@@ -15,7 +15,7 @@ from mmseg_cil.datasets.exemplar_memory import MemorySettings
 from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.models.plain import map_heads, replace_value
+from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled_losses
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
@@ -46,7 +46,7 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     """The method of a config, with what it says of this protocol merged in.
 
     Raises:
-        InputError: There is no method, or it has unknown parts.
+        InputError: There is no method, or it has unknown or ill-typed parts.
     """
     method = cfg.get('method')
     if not isinstance(method, Mapping) or 'name' not in method:
@@ -56,6 +56,10 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     if unknown:
         raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
                          f'consists of {list(METHOD_KEYS)}')
+    for key in ('distillers', 'custom_hooks'):
+        if not isinstance(method.get(key) or [], (list, tuple)):
+            raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
+                             f'{method[key]!r}')
     merged = Config(dict(method=copy.deepcopy(dict(method))))
     changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
     merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
@@ -79,7 +83,7 @@ def global_batch_size(cfg: Config, world_size: int) -> int:
     meaning of ``train_dataloader.batch_size``: that many for each process.
     """
     total = cfg.get('global_batch_size')
-    return int(total) if total else int(cfg.train_dataloader.batch_size) * world_size
+    return total or cfg.train_dataloader.batch_size * world_size
 
 
 def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
@@ -100,6 +104,20 @@ def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
                  if protocol.trains(step) and images[step]), 0)
 
 
+def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:
+    """The entries of ``step_overrides`` that are for one step alone.
+
+    Raises:
+        InputError: One is for a step that the walk does not have.
+    """
+    entries = {int(key): dict(value) for key, value in (cfg.get('step_overrides') or {}).items()
+               if key != 'later'}
+    if entries and max(entries) >= num_steps:
+        raise InputError(f'step_overrides has an entry for step {max(entries)}, but the walk has '
+                         f'the steps 0..{num_steps - 1} only: remove it')
+    return entries
+
+
 def step_context_config(protocol: Protocol, step: int) -> dict[str, Any]:
     """Plain form of the step's ``StepContext``."""
     return dict(
@@ -113,21 +131,21 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
                   inputs: StepInputs) -> dict[str, Any]:
     """The segmentor's config at a step.
 
-    A method's ``loss_decode`` replaces that of the decode head; auxiliary heads
-    get it with their own weight as a further factor, because plain
-    cross-entropy there would undo what it does about hidden classes.
+    A method's ``loss_decode``, one loss or a list, replaces that of the decode
+    head with the weights it has there. Auxiliary heads get it too, because plain
+    cross-entropy there would undo what it does about hidden classes; their
+    share is what it was, the sum of their own loss weights over that of the
+    decode head.
     """
     num_classes = len(context['class_steps'])
+    main = loss_weight(model.get('decode_head') or {})
 
     def at_step(head: dict) -> dict:
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
         if method.get('loss_decode'):
-            loss = dict(method['loss_decode'])
-            own = head.get('loss_decode', {})
-            factor = own.get('loss_weight', 1.0) if isinstance(own, Mapping) else 1.0
-            loss['loss_weight'] = loss.get('loss_weight', 1.0) * factor
-            head['loss_decode'] = loss
+            share = loss_weight(head) / (main or 1.0)
+            head['loss_decode'] = scaled_losses(method['loss_decode'], share)
         return head
 
     result = map_heads(model, at_step)
@@ -185,16 +203,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
     _set_hooks(result, method, step, ahead, world_size)
-    trains = lengths[step] > 0
-    if not trains:
-        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-            result[key] = None
-    else:
-        result.train_cfg.update(type='IterBasedTrainLoop')
-        result.train_cfg.setdefault('val_interval', max_iters + 1)
-    if not trains or result.train_cfg.val_interval > max_iters:
-        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
-            result[key] = None
+    _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
     return result
 
@@ -239,8 +248,6 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
     train, test = dataset_configs(cfg)
     own = train if split == 'train' else test
     dataset: Any = [train, test] if pools_splits else own
-    root = first_value(own, 'data_root')
-    caches = [str(Path(root) / '.mmseg_cil')] if root else []
     return dict(
         type='IncrementalDataset',
         dataset=dataset,
@@ -249,7 +256,8 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
         step=step,
         split=split,
         seed=run_seed(cfg),
-        cache_dirs=[*caches, str(Path(work_dir) / 'class_index')],
+        # Where the folder beside the data, which goes first, cannot be written.
+        cache_dirs=[str(Path(work_dir) / 'class_index')],
         skip_empty=bool(cfg.get('skip_empty_steps', False)))
 
 
@@ -293,6 +301,19 @@ def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) ->
     loader.dataset['exemplars'] = dict(file=exemplars, labels=settings.labels)
     if settings.ratio is not None:
         loader.sampler.update(type='ReplaySampler', ratio=settings.ratio)
+
+
+def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
+    """Drops what the step does not do: training, or validation in between."""
+    if trains:
+        cfg.train_cfg.update(type='IterBasedTrainLoop')
+        cfg.train_cfg.setdefault('val_interval', max_iters + 1)
+    else:
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            cfg[key] = None
+    if not trains or cfg.train_cfg.val_interval > max_iters:
+        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+            cfg[key] = None
 
 
 def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.utils.quiet import ConsoleFilter
 
 
 def clear_instances() -> None:
@@ -39,7 +40,19 @@ def clear_instances() -> None:
 
 
 class StepRunner(Runner):
-    """MMEngine's Runner, which says what to do about weights that it cannot read."""
+    """MMEngine's Runner with a console that repeats nothing, and errors that say what to do.
+
+    What it says alike at every step is in the step's log file, and on the
+    console too with ``log_level='DEBUG'``.
+    """
+
+    def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
+        """Builds the logger and filters its console."""
+        logger: MMLogger = super().build_logger(log_level, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler) and handler.level > logging.DEBUG:
+                handler.addFilter(ConsoleFilter())
+        return logger
 
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
         """Loads weights or a state in training.

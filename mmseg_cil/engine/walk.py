@@ -12,21 +12,21 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 
+from mmseg_cil.datasets import IncrementalDataset
+from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
+from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.step_config import (
-    StepInputs,
     dataset_configs,
     dataset_of_step,
     global_batch_size,
     memory_settings,
     method_of,
-    model_of_step,
-    step_context_config,
     step_iterations,
 )
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import Protocol
-from mmseg_cil.registry import DATASETS, MODELS
+from mmseg_cil.registry import DATASETS
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,20 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except Exception as error:
         raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
                          ) from error
+    return with_options(cfg, options)
+
+
+def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
+    """Applies ``--cfg-options``, in place.
+
+    Raises:
+        InputError: One of them does not fit the config.
+    """
     if options:
-        cfg.merge_from_dict(dict(options))
+        try:
+            cfg.merge_from_dict(dict(options))
+        except Exception as error:
+            raise InputError(f'--cfg-options cannot be applied: {error}') from error
     return cfg
 
 
@@ -94,6 +106,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
             raise InputError(f'the config has no {key}: a walk needs a plain MMSegmentation config '
                              'plus protocol=dict(name=...) and method=dict(name=...)')
     init_default_scope('mmseg_cil')
+    check_values(cfg)
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
     protocol, images, palette = main_process_first(
@@ -106,50 +119,43 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
                          'max_epochs above 0 in train_cfg or step_overrides')
     walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
                 tuple(iterations), palette)
-    check_last_network(walk)
+    check_parts(walk)
+    warn_of_crop(cfg)
     return walk
-
-
-def check_last_network(walk: Walk) -> None:
-    """Builds the network of the last step, with distillers, and throws it away.
-
-    What is wrong with a method or a head shows at once so, and not after the
-    hours of step 0. No weights are read.
-
-    Raises:
-        InputError: The network cannot be built.
-    """
-    last = walk.num_steps - 1
-    snapshot = dict(checkpoint='', num_classes=len(walk.protocol.steps[max(0, last - 1)].seen))
-    inputs = StepInputs(snapshot if last else None, snapshot if last else None, walk.train_images)
-    config = model_of_step(
-        walk.cfg.model, method_of(walk.cfg, walk.protocol.name),
-        step_context_config(walk.protocol, last), inputs)
-    try:
-        MODELS.build(config)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f'the network of step {last} cannot be built: {type(error).__name__}: '
-                         f'{error}') from error
 
 
 def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     images: dict[str, tuple[int, ...]] = {}
     # Built but not read: the protocol itself says whether it pools the splits.
-    protocol: Protocol = DATASETS.build(
-        dataset_of_step(cfg, 0, 'train', work_dir, pools_splits=False)).protocol
+    protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
     for split in ('train', 'test'):
-        config = dataset_of_step(cfg, 0, split, work_dir, protocol.pools_splits)
-        # Counting is not training: a step without images is refused (or not) below.
-        view = DATASETS.build(dict(config, skip_empty=True))
+        view = open_view(cfg, split, work_dir, protocol.pools_splits)
         if split == 'train' and memory_settings(cfg, protocol.name) is not None:
             view.check_names()
         images[split] = tuple(
             len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     _check_images(cfg, protocol, images)
     return protocol, images, view.palette_by_name()
+
+
+def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:
+    """A view of all images of a split, for counting them.
+
+    Args:
+        cfg: The user's config.
+        split: 'train' or 'test'.
+        work_dir: Of the walk.
+        pools_splits: Whether the protocol draws from both splits together.
+
+    Raises:
+        InputError: The dataset, its pipeline or the protocol are wrong.
+    """
+    config = dataset_of_step(cfg, 0, split, work_dir, pools_splits)
+    with part(f'the {split} dataset or its pipeline'):
+        # Counting is not training: a step without images is refused (or not) by the caller.
+        view: IncrementalDataset = DATASETS.build(dict(config, skip_empty=True))
+    return view
 
 
 def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:

@@ -53,6 +53,9 @@ class IncrementalIoUMetric(BaseMetric):
         InputError: An argument contradicts another one or is out of range.
     """
 
+    # Names stand alone ('mIoU_old') unless a prefix is asked for.
+    default_prefix = ''
+
     def __init__(
         self,
         class_steps: Sequence[int],

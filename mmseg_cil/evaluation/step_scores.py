@@ -115,37 +115,55 @@ def step_entry(
         The entry; NaN is written as None. ``groups`` has step + 1 values.
     """
     by_domain = len(confusion) > 1
-    origins = list(range(step + 1)) if by_domain else list(class_steps)
-    parts = part_origins(origins, step, settings.old)
     pooled = confusion.sum(axis=0)
-    iou = iou_from_confusion(pooled, settings.eps, settings.absent)
-    accuracy = accuracy_from_confusion(pooled, settings.eps)
     if introduced is None:
         introduced = _introduced(names, class_steps, step, by_domain)
-
-    def mean(wanted: set[int], background: bool) -> float | None:
-        kept = range(0 if background or not has_background else 1, len(names))
-        return _part_mean(confusion, class_steps, wanted, kept, settings)
-
-    with_background = {part: mean(wanted, True) for part, wanted in parts.items()}
-    without_background = {part: mean(wanted, False) for part, wanted in parts.items()}
-    means = with_background if settings.background_in_means else without_background
     return {
         'step': step,
         'seen': list(names),
         'introduced': [list(group) for group in introduced],
-        'IoU': _named(names, iou),
-        'accuracy': _named(names, accuracy),
+        'IoU': _named(names, iou_from_confusion(pooled, settings.eps, settings.absent)),
+        'accuracy': _named(names, accuracy_from_confusion(pooled, settings.eps)),
+        **_means(confusion, class_steps, step, has_background, settings),
+        **_totals(pooled, settings.eps),
+        'images': int(sum(images)),
+        'images_by_domain': [int(n) for n in images] if by_domain else None,
+        'settings': {**asdict(settings), 'background': names[0] if has_background else None},
+    }
+
+
+def _totals(pooled: Counts, eps: float) -> dict[str, float | None]:
+    """What is counted over all classes together."""
+    return {
+        'mean_accuracy': none_if_nan(mean_defined(accuracy_from_confusion(pooled, eps))),
+        'overall_accuracy': none_if_nan(overall_accuracy(pooled)),
+        'frequency_weighted_IoU': none_if_nan(frequency_weighted_iou(pooled, eps)),
+    }
+
+
+def _means(
+    confusion: Counts,
+    class_steps: Sequence[int],
+    step: int,
+    has_background: bool,
+    settings: ScoreSettings,
+) -> dict[str, Any]:
+    """The mIoU of every part and of what each step brought; arguments as of :func:`step_entry`."""
+
+    def mean(wanted: set[int], background: bool) -> float | None:
+        kept = range(0 if background or not has_background else 1, len(class_steps))
+        return _part_mean(confusion, class_steps, wanted, kept, settings)
+
+    origins = list(range(step + 1)) if len(confusion) > 1 else list(class_steps)
+    parts = part_origins(origins, step, settings.old)
+    with_background = {part: mean(wanted, True) for part, wanted in parts.items()}
+    without_background = {part: mean(wanted, False) for part, wanted in parts.items()}
+    means = with_background if settings.background_in_means else without_background
+    return {
         'mIoU': dict(means),
         'mIoU_with_background': with_background,
         'mIoU_without_background': without_background,
         'groups': [mean({j}, settings.background_in_means) for j in range(step + 1)],
-        'mean_accuracy': none_if_nan(mean_defined(accuracy)),
-        'overall_accuracy': none_if_nan(overall_accuracy(pooled)),
-        'frequency_weighted_IoU': none_if_nan(frequency_weighted_iou(pooled, settings.eps)),
-        'images': int(sum(images)),
-        'images_by_domain': [int(n) for n in images] if by_domain else None,
-        'settings': {**asdict(settings), 'background': names[0] if has_background else None},
     }
 
 

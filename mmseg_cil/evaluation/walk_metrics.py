@@ -64,6 +64,14 @@ def continual_metrics(
     among them where ``background_in_means`` says so. See
     :mod:`mmseg_cil.evaluation.continual` for the definitions.
 
+    A step that had nothing to train counts like any other. So does step 0 of
+    ``voc_1-1``, which predicts background everywhere: the unseen classes are
+    background to it, its mIoU is 1, and it lifts the average of the 21 steps and
+    the best that the background's forgetting is measured from. (A choice:
+    leaving it out would make the average depend on what was trained. A table
+    without it is the mean of the other entries; the journal marks such steps
+    with ``trained: false``.)
+
     Args:
         entries: Step entries, by rising step.
         kind: ``'class'`` or ``'domain'``.

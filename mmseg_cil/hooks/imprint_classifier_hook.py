@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -18,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import imprinted_rows
 from mmseg_cil.models.network_output import tap_classifier
@@ -174,21 +172,5 @@ class _SeededImages(Dataset):
 
     def __getitem__(self, position: int) -> Any:
         index = self.indices[position]
-        with _random_seeded((self.seed, index)):
+        with seeded(self.seed, index):
             return self.dataset[index]
-
-
-@contextmanager
-def _random_seeded(key: tuple[int, int]) -> Iterator[None]:
-    """Seeds Python's, NumPy's and PyTorch's CPU streams, and puts them back after."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])

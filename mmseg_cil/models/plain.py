@@ -29,6 +29,20 @@ def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[
     return result
 
 
+def loss_weight(head: Mapping[str, Any]) -> float:
+    """The weight of a head's loss; of a list of losses the sum."""
+    losses = head.get('loss_decode', {})
+    listed = losses if isinstance(losses, (list, tuple)) else [losses]
+    return float(sum(one.get('loss_weight', 1.0) for one in listed))
+
+
+def scaled_losses(losses: Any, factor: float) -> Any:
+    """Copies the config of a loss, or of a list of them, with every weight times a factor."""
+    if isinstance(losses, (list, tuple)):
+        return [scaled_losses(one, factor) for one in losses]
+    return {**losses, 'loss_weight': losses.get('loss_weight', 1.0) * factor}
+
+
 def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
     """The config of the plain MMSegmentation network with so many outputs.
 
@@ -45,10 +59,8 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     def plain_head(head: dict) -> dict:
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
-        weight = head.get('loss_decode', {})
-        weight = weight.get('loss_weight', 1.0) if isinstance(weight, Mapping) else 1.0
         head['loss_decode'] = dict(
-            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=weight)
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=loss_weight(head))
         return head
 
     plain = map_heads(model, plain_head)

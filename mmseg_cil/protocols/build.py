@@ -1,4 +1,33 @@
-"""From the ``protocol`` of a config to a protocol."""
+"""From the ``protocol`` of a config to a protocol.
+
+The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
+
+- ``name``: a named protocol (``voc_X-Y``, ``ade20k_X-Y``,
+  ``cityscapes_X-Y``, ``cityscapes_domain_X-Y``, ``..._joint``), or
+  any word for one that is listed. ``X-Y`` are X foreground classes
+  first, then Y a step; only ``voc_11-5``, ``voc_11-1`` and
+  ``voc_1-1`` count the background among the X.
+- ``steps``: classes by step, by name or class id, over ``dataset``.
+  A background that is not listed joins step 0. Classes that no
+  step lists never come: they are background to the end.
+- ``domains``: ``dict(name=..., pattern=...)`` or ``dict(name=...,
+  list_file=...)`` each, with ``domain_steps``, the domains by step
+  (default: one a step). ``strict=False`` leaves out images of no
+  domain.
+- ``dataset``: ``voc``, ``ade20k``, ``cityscapes`` or, for an
+  own one, any word. With an own one ``WORD_X-Y`` and ``WORD_joint``
+  are names too.
+- ``setting``: ``overlapped`` (default), ``disjoint``, ``sequential``.
+  Protocols by domain keep every label, whatever it says.
+- ``preset`` and ``policy``: see :class:`Policy`.
+- ``class_order``: all classes (names or class ids) in order, or
+  ``dict(seed=n)``: NumPy's ``RandomState(n).permutation`` of the
+  foreground. The background stays first.
+- ``counting``: ``'background'`` or ``'foreground'``: reads ``X-Y``
+  so, whatever the name.
+- ``background``: see :meth:`Taxonomy.from_classes`.
+- ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
+"""
 
 from __future__ import annotations
 
@@ -89,52 +118,15 @@ def build_protocol(
     """The protocol that a config asks for.
 
     Args:
-        cfg: With these keys, of which only ``name`` is always needed:
-
-            - ``name``: a named protocol (``voc_X-Y``, ``ade20k_X-Y``,
-              ``cityscapes_X-Y``, ``cityscapes_domain_X-Y``, ``..._joint``), or
-              any word for one that is listed. ``X-Y`` are X foreground classes
-              first, then Y a step; only ``voc_11-5``, ``voc_11-1`` and
-              ``voc_1-1`` count the background among the X.
-            - ``steps``: classes by step, by name or class id, over ``dataset``.
-              A background that is not listed joins step 0. Classes that no
-              step lists never come: they are background to the end.
-            - ``domains``: ``dict(name=..., pattern=...)`` or ``dict(name=...,
-              list_file=...)`` each, with ``domain_steps``, the domains by step
-              (default: one a step). ``strict=False`` leaves out images of no
-              domain.
-            - ``dataset``: ``voc``, ``ade20k``, ``cityscapes`` or, for an
-              own one, any word. With an own one ``WORD_X-Y`` and ``WORD_joint``
-              are names too.
-            - ``setting``: ``overlapped`` (default), ``disjoint``, ``sequential``.
-              Protocols by domain keep every label, whatever it says.
-            - ``preset`` and ``policy``: see :class:`Policy`.
-            - ``class_order``: all classes (names or class ids) in order, or
-              ``dict(seed=n)``: NumPy's ``RandomState(n).permutation`` of the
-              foreground. The background stays first.
-            - ``counting``: ``'background'`` or ``'foreground'``: reads ``X-Y``
-              so, whatever the name.
-            - ``background``: see :meth:`Taxonomy.from_classes`.
-            - ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
+        cfg: With the keys that this module's description lists.
         classes: The classes of the dataset class (``METAINFO``).
         reduce_zero_label: What the dataset class sets.
 
     Raises:
         InputError: Anything above is wrong; the message says what and where.
     """
-    if not isinstance(cfg, Mapping) or not isinstance(cfg.get('name'), str):
-        raise InputError(
-            "the config's protocol must be a dict with a name, as in "
-            "protocol = dict(name='voc_15-1', setting='overlapped')."
-        )
+    _check_keys(cfg)
     name = cfg['name']
-    for key in cfg:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f'; did you mean {near[0]!r}' if near else ''
-            raise InputError(
-                f'protocol {name!r} has no setting {key!r}{hint}. There are {", ".join(_KEYS)}.'
-            )
     matched = _NAME.fullmatch(name)
     family = matched['family'] if matched else ''
     named = family in (*DATASETS, 'cityscapes_domain')
@@ -154,6 +146,22 @@ def build_protocol(
     if matched and (family in DATASETS or (family and family == cfg.get('dataset'))):
         return _sized_classes(request, family, matched)
     _unknown(name)
+
+
+def _check_keys(cfg: Any) -> None:
+    if not isinstance(cfg, Mapping) or not isinstance(cfg.get('name'), str):
+        raise InputError(
+            "the config's protocol must be a dict with a name, as in "
+            "protocol = dict(name='voc_15-1', setting='overlapped')."
+        )
+    for key in cfg:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(str(key), _KEYS, 1)
+            hint = f'; did you mean {near[0]!r}' if near else ''
+            raise InputError(
+                f'protocol {cfg["name"]!r} has no setting {key!r}{hint}. '
+                f'There are {", ".join(_KEYS)}.'
+            )
 
 
 def _request(

@@ -299,17 +299,7 @@ def listed_domains(
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError(f'{where}: two domains are called {twice[0]!r}; rename one.')
-    if steps is None:
-        groups = [[n] for n in names]
-    else:
-        groups = [list(_list_of(group, where)) for group in _list_of(steps, where)]
-    for index, group in enumerate(groups):
-        for domain in group:
-            if domain not in names:
-                raise InputError(
-                    f'{where}: step {index} of domain_steps names the domain {domain!r}, which '
-                    f'is not among {", ".join(names)}.'
-                )
+    groups = _groups(steps, names, where)
     if not isinstance(strict, bool):
         raise InputError(f'{where}: strict must be True or False, not {strict!r}.')
     return DomainProtocol(
@@ -321,6 +311,21 @@ def listed_domains(
         read,
         strict,
     )
+
+
+def _groups(steps: Any, names: Sequence[str], where: str) -> list[list[str]]:
+    """The domains by step, one a step where nothing is said."""
+    if steps is None:
+        return [[name] for name in names]
+    groups = [list(_list_of(group, where)) for group in _list_of(steps, where)]
+    for index, group in enumerate(groups):
+        for domain in group:
+            if domain not in names:
+                raise InputError(
+                    f'{where}: step {index} of domain_steps names the domain {domain!r}, which '
+                    f'is not among {", ".join(names)}.'
+                )
+    return groups
 
 
 def _list_of(value: Any, where: str) -> Sequence[Any]:

@@ -1,15 +1,31 @@
-"""Importing MMSegmentation without its two standing remarks."""
+"""MMEngine and MMSegmentation without the remarks that they repeat at every step."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import io
+import logging
 import sys
 import warnings
 from types import ModuleType
 
 _REMARK = 'Could not import OneDL'
+
+#: Beginnings of log records that a walk would print anew at each step, and that say nothing of it.
+_REPEATED = (
+    # Environment, config and hooks: hundreds of lines, which stay in the step's log file.
+    '-----', 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'Exp name:',
+    # MMEngine's own calls of what it is about to drop.
+    '"FileClient" will be deprecated', '"HardDiskBackend" is the alias',
+)  # fmt: skip
+
+#: Warnings about defaults of MMSegmentation, one for each head that is built.
+_DEFAULTS = (
+    'Default ``avg_non_ignore`` is False',
+    # A head of two classes, as step 1 of voc_1-1 has, which is to grow.
+    'For binary segmentation, we suggest', 'threshold is not defined for binary',
+)  # fmt: skip
 
 
 def import_quietly(name: str) -> ModuleType:
@@ -29,3 +45,23 @@ def import_quietly(name: str) -> ModuleType:
         if kept:
             print('\n'.join(kept), file=sys.stdout)
     return module
+
+
+class ConsoleFilter(logging.Filter):
+    """Withholds from the console what MMEngine says alike at every step.
+
+    Nothing above the level of a warning is withheld, and of warnings only the
+    two that MMEngine addresses to itself.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown."""
+        if record.levelno > logging.WARNING:
+            return True
+        return not record.getMessage().lstrip().startswith(_REPEATED)
+
+
+def quieten_warnings() -> None:
+    """Ignores the warnings that MMSegmentation gives of its own defaults, for this process."""
+    for text in _DEFAULTS:
+        warnings.filterwarnings('ignore', message=text)

@@ -12,6 +12,7 @@ FACTORS = {
     'voc': (0.01, 5e-4),
     'embedded': (0.01, 5e-4),
     'ade20k': (1e-3, 1e-5),
+    'cityscapes': (0.01, 5e-4),  # none are published: those of VOC
     'cityscapes_domain_11-5': (1e-4, 1e-4),
     'cityscapes_domain_11-1': (1e-4, 1e-4),
     'cityscapes_domain_1-1': (1e-4, 1e-3),

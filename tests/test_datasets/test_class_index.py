@@ -271,13 +271,30 @@ def test_whole_images_are_not_decoded(tree, monkeypatch):
         raise AssertionError('decoded a whole image')
 
     monkeypatch.setattr(file_checks, '_decode_fully', refuse)
-    build(tree)
+    index = build(tree)
+    assert index.names == list(CONTENTS) and index.presence.any(axis=1).all()
+    # Where an image does not end as it should, it would be.
+    image = tree / 'JPEGImages/a.jpg'
+    cut(image, image.stat().st_size - 2)
+    with pytest.raises(InputError, match='decoded a whole image'):
+        build(tree)
 
 
-def test_image_followed_by_other_bytes_is_decoded_and_accepted(tree):
+def test_image_followed_by_other_bytes_is_decoded_and_accepted(tree, monkeypatch):
+    decoded = []
+    original = file_checks._decode_fully
+
+    def counting(path):
+        decoded.append(Path(path).name)
+        return original(path)
+
+    monkeypatch.setattr(file_checks, '_decode_fully', counting)
+    expected = build(tree).presence
+    assert not decoded
     image = tree / 'JPEGImages/a.jpg'
     image.write_bytes(image.read_bytes() + bytes(500))
-    build(tree)
+    assert np.array_equal(build(tree).presence, expected)
+    assert decoded == ['a.jpg']
 
 
 def test_unusable_masks_are_refused(tree):
@@ -304,8 +321,11 @@ def test_image_turned_by_exif_may_have_a_mask_of_the_turned_size(tmp_path):
     exif[0x0112] = 6
     (tmp_path / 'JPEGImages').mkdir()
     Image.new('RGB', (24, 32)).save(tmp_path / 'JPEGImages/x.jpg', exif=exif)
-    save_mask(tmp_path / 'SegmentationClass/x.png', draw_mask([0], size=(24, 32)))
-    build(tmp_path)
+    save_mask(tmp_path / 'SegmentationClass/x.png', draw_mask([0, 7], size=(24, 32)))
+    assert np.flatnonzero(build(tmp_path).presence[0]).tolist() == [0, 7, 255]
+    Image.new('RGB', (24, 32)).save(tmp_path / 'JPEGImages/x.jpg')
+    with pytest.raises(InputError, match=r'x\.jpg is 24x32'):
+        build(tmp_path)
 
 
 def test_many_problems_are_counted_and_ten_listed(tmp_path):

@@ -114,4 +114,17 @@ def test_cosine_and_one_cycle_end_with_the_step():
 
 def test_equal_lengths_change_nothing():
     schedules = warm_poly(1, 700)
-    assert not stretch_schedules(schedules, 700, 700) and schedules == warm_poly(1, 700)
+    stretch_schedules(schedules, 700, 700)
+    assert schedules == warm_poly(1, 700)
+
+
+def test_schedules_of_several_optimizers_are_stretched_each():
+    given = dict(network=warm_poly(20, 700),
+                 graph=dict(type='ConstantLR', begin=0, end=70, factor=0.5))
+    for one in (*given['network'], given['graph']):
+        one['by_epoch'] = False
+    cfg = Config(dict(train_cfg=dict(max_iters=700), optim_wrapper=dict(), param_scheduler=given))
+    apply_overrides(cfg, {'max_iters': 50}, 100, 1)
+    found = {name: [(one.type, one.get('begin'), one.end) for one in group]
+             for name, group in cfg.param_scheduler.items()}
+    assert found == {'network': [('PolyLR', 0, 50)], 'graph': [('ConstantLR', 0, 5)]}

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from mmengine.config import Config
 from processes import FOLDER, run_two
 from tiny import ROOT, tiny_config, weights
 
@@ -153,9 +154,22 @@ def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
     assert 'Traceback' not in done.stderr and not (tmp_path / 'walk').exists()
 
 
+def test_a_config_is_composed_and_printed(tmp_path):
+    done = run('tools/train.py', '--method', 'plop', '--protocol', 'voc_10-1', '--print-config',
+               '--cfg-options', 'protocol.setting=disjoint', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    path = tmp_path / 'printed.py'
+    path.write_text(done.stdout)
+    expected = Config.fromfile(ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-10-1.py').to_dict()
+    expected['protocol']['setting'] = 'disjoint'
+    assert Config.fromfile(path).to_dict() == expected
+    assert sorted(one.name for one in tmp_path.iterdir()) == ['printed.py']
+
+
 def test_wrong_usage_has_status_2(tmp_path, config):
     assert run('tools/train.py', tmp_path / 'none.py').returncode == 2
-    assert run('tools/train.py').returncode == 2
+    nothing = run('tools/train.py')
+    assert nothing.returncode == 2 and '--method' in nothing.stderr
     assert run('tools/test.py', tmp_path).returncode == 2
     bad = run('tools/train.py', config, '--steps', '0-9', '--work-dir', tmp_path / 'w')
     assert bad.returncode == 2 and 'steps 0..2' in bad.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,13 +44,30 @@ def make_data(root: Path) -> Path:
     return root
 
 
-def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Config:
-    """A config of the walk ``STEPS`` with a ResNet-18 of four base channels."""
+def tiny_model() -> dict[str, Any]:
+    """A ResNet-18 of four base channels with two heads."""
     norm = dict(type='BN', requires_grad=True)
     head = dict(
         type='FCNHead', in_channels=32, in_index=3, channels=8, num_convs=1, concat_input=False,
         dropout_ratio=0.1, num_classes=2, norm_cfg=norm,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0))
+    return dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[110.0] * 3, std=[60.0] * 3, bgr_to_rgb=True,
+            pad_val=0, seg_pad_val=255, size=(24, 24)),
+        backbone=dict(
+            type='ResNet', depth=18, base_channels=4, stem_channels=4, num_stages=4,
+            out_indices=(0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 2),
+            norm_cfg=norm, norm_eval=False, style='pytorch', contract_dilation=True),
+        decode_head=head,
+        auxiliary_head=dict(head, in_channels=16, in_index=2,
+                            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
+        train_cfg=dict(), test_cfg=dict(mode='whole'))
+
+
+def tiny_loaders(data_root: Path) -> dict[str, Any]:
+    """The data of :func:`make_data` in batches of four, cropped to 24 x 24."""
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
     train = [
         *load, dict(type='RandomCrop', crop_size=(24, 24)), dict(type='RandomFlip', prob=0.5),
@@ -59,31 +77,25 @@ def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Conf
         type='BaseSegDataset', data_root=str(data_root), img_suffix='.png', seg_map_suffix='.png',
         metainfo=dict(classes=CLASSES, palette=PALETTE),
         data_prefix=dict(img_path='images', seg_map_path='masks'))
-    base = Config.fromfile(ROOT / f'configs/_base_/methods/{method}.py')
-    cfg = Config(dict(
-        default_scope='mmseg_cil',
-        protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
-        method=base.method.to_dict(),
-        global_batch_size=4,
-        model=dict(
-            type='EncoderDecoder',
-            data_preprocessor=dict(
-                type='SegDataPreProcessor', mean=[110.0] * 3, std=[60.0] * 3, bgr_to_rgb=True,
-                pad_val=0, seg_pad_val=255, size=(24, 24)),
-            backbone=dict(
-                type='ResNet', depth=18, base_channels=4, stem_channels=4, num_stages=4,
-                out_indices=(0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 2),
-                norm_cfg=norm, norm_eval=False, style='pytorch', contract_dilation=True),
-            decode_head=head,
-            auxiliary_head=dict(head, in_channels=16, in_index=2,
-                                loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
-            train_cfg=dict(), test_cfg=dict(mode='whole')),
+    return dict(
         train_dataloader=dict(
             batch_size=4, num_workers=0, dataset=dict(
                 dataset, ann_file='lists/train.txt', pipeline=train)),
         test_dataloader=dict(
             batch_size=1, num_workers=0, dataset=dict(
-                dataset, ann_file='lists/val.txt', pipeline=[*load, dict(type='PackSegInputs')])),
+                dataset, ann_file='lists/val.txt', pipeline=[*load, dict(type='PackSegInputs')])))
+
+
+def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Config:
+    """A config of the walk ``STEPS`` over :func:`tiny_model`."""
+    base = Config.fromfile(ROOT / f'configs/_base_/methods/{method}.py')
+    cfg = Config(dict(
+        **tiny_loaders(data_root),
+        default_scope='mmseg_cil',
+        protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
+        method=base.method.to_dict(),
+        global_batch_size=4,
+        model=tiny_model(),
         optim_wrapper=dict(
             type='OptimWrapper',
             optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)),

@@ -151,7 +151,10 @@ def test_otherwise_nothing_happens(tmp_path, classifier_init, index, iteration):
 
 
 def test_other_models_are_left_alone():
-    ImprintClassifierHook().before_train(runner_of(nn.Linear(2, 2), Coloured([0])))
+    model = nn.Linear(2, 2)
+    before = rows_of(model)
+    ImprintClassifierHook().before_train(runner_of(model, Coloured([0])))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_augmentation_depends_on_the_image_alone_and_training_draws_as_before(tmp_path):

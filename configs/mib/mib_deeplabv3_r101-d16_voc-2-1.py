@@ -1,0 +1,24 @@
+"""MiB (Cermelli et al., CVPR 2020) on voc 2-1.
+
+Paper settings: DeepLabV3 with ResNet-101, output stride 16, crop 512, total
+batch 24, SGD with Nesterov momentum, poly schedule (fcdl94/MiB, argparser.py).
+Published mIoU over all classes after the last step: overlapped 9.88 (SSUL
+README).
+Not run here in full: the figure is the paper's, not ours.
+
+Deviations: BatchNorm of torch for InPlace-ABN and torchvision's ImageNet
+weights, dropout 0.1 before the classifier and evaluation on whole images, as
+in MMSegmentation; policies of the preset 'default' (protocol.preset='mib' or
+'plop' reproduces the papers' label and averaging rules).
+
+    bash tools/dist_train.sh \
+        configs/mib/mib_deeplabv3_r101-d16_voc-2-1.py 4
+"""
+_base_ = [
+    '../_base_/models/deeplabv3_r101-d16.py',
+    '../_base_/datasets/voc12aug.py',
+    '../_base_/protocols/voc_2-1.py',
+    '../_base_/methods/mib.py',
+    '../_base_/schedules/voc.py',
+    '../_base_/default_runtime.py',
+]

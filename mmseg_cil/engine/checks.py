@@ -1,0 +1,200 @@
+"""What can be found wrong in a config before anything is trained, by building its parts once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import multiprocessing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner.priority import get_priority
+from torch import nn
+
+from mmseg_cil.engine.explain import part, require_type
+from mmseg_cil.engine.schedules import schedule_groups
+from mmseg_cil.engine.step_config import (
+    StepInputs,
+    derive_step_config,
+    first_trained,
+    first_value,
+    overrides_by_index,
+)
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import (
+    HOOKS,
+    LOG_PROCESSORS,
+    MODELS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    VISBACKENDS,
+    VISUALIZERS,
+)
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+#: Settings that must be whole numbers, and the least they may be.
+_COUNTS = {
+    'global_batch_size': 1,
+    'train_dataloader.batch_size': 0,
+    'train_dataloader.num_workers': 0,
+    'test_dataloader.num_workers': 0,
+    'train_cfg.max_iters': 0,
+    'train_cfg.val_interval': 1,
+    'default_hooks.logger.interval': 1,
+    'default_hooks.checkpoint.interval': 1,
+    'randomness.seed': 0,
+}
+
+
+def check_values(cfg: Config) -> None:
+    """Looks at the numbers and words of a config that nothing else looks at in time.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    for key, least in _COUNTS.items():
+        value: Any = cfg
+        for name in key.split('.'):
+            value = value.get(name) if isinstance(value, Mapping | Config) else None
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
+    level = cfg.get('log_level', 'INFO')
+    if not isinstance(level, int) and not isinstance(logging.getLevelName(str(level)), int):
+        raise InputError(f'log_level is {level!r}; use DEBUG, INFO, WARNING or ERROR')
+    start = ((cfg.get('env_cfg') or {}).get('mp_cfg') or {}).get('mp_start_method', 'fork')
+    if start not in multiprocessing.get_all_start_methods():
+        raise InputError(f'env_cfg.mp_cfg.mp_start_method is {start!r}; use one of '
+                         f'{multiprocessing.get_all_start_methods()}')
+    loop = (cfg.get('train_cfg') or {}).get('type', 'IterBasedTrainLoop')
+    if str(loop).rpartition('.')[2] != 'IterBasedTrainLoop':
+        raise InputError(f"train_cfg.type is {loop!r}; a walk is trained by 'IterBasedTrainLoop'; "
+                         'epochs are given in step_overrides as max_epochs')
+    kind = (cfg.get('model') or {}).get('type')
+    if str(kind).rpartition('.')[2] not in ('EncoderDecoder', 'IncrementalEncoderDecoder'):
+        raise InputError(f'model.type is {kind!r}; a walk grows the plain EncoderDecoder: use '
+                         "model=dict(type='EncoderDecoder', backbone=..., decode_head=...)")
+
+
+def warn_of_crop(cfg: Config) -> None:
+    """Warns where training images are cropped to another size than they are padded to."""
+    size = (cfg.model.get('data_preprocessor') or {}).get('size')
+    pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
+    crops = [one['crop_size'] for one in pipeline
+             if isinstance(one, Mapping) and one.get('type') == 'RandomCrop' and 'crop_size' in one]
+    if not size or not crops:
+        return
+    crop = (crops[-1], crops[-1]) if isinstance(crops[-1], int) else tuple(crops[-1])
+    if crop != tuple(size):
+        print_log(f'the pipeline crops to {crop}, but model.data_preprocessor.size pads to '
+                  f'{tuple(size)}: set it to the crop, or training runs on padding', 'current',
+                  logging.WARNING)
+
+
+def check_parts(walk: Walk) -> None:
+    """Builds network, optimizer, schedules, hooks and loaders as the steps will, and drops them.
+
+    What is wrong with them shows at once so, and not after the hours of step 0.
+    The network, the largest part, is that of the last step, with distillers, and
+    that of every step whose overrides change it. No weights are read.
+
+    Args:
+        walk: With everything but this checked.
+
+    Raises:
+        InputError: A part cannot be built.
+    """
+    last = walk.num_steps - 1
+    overrides = overrides_by_index(walk.cfg, walk.num_steps)
+    first = first_trained(walk.protocol, walk.train_images)
+    network = _network(_config(walk, last), last)
+    for step in range(walk.num_steps):
+        cfg = _config(walk, step)
+        if step in overrides or step in (first, last):
+            own = step != last and any(
+                key.split('.')[0] in ('model', 'method') for key in overrides.get(step, ()))
+            _check_step(walk, step, cfg, _network(cfg, step) if own else network)
+        if walk.trains(step):
+            _check_schedules(cfg, step)
+
+
+def _config(walk: Walk, step: int) -> Config:
+    """The config of a step that starts from the one before, whose weights are not there yet."""
+    seen = len(walk.protocol.steps[max(0, step - 1)].seen)
+    snapshot = dict(checkpoint='', num_classes=seen) if step else None
+    inputs = StepInputs(snapshot, snapshot, walk.train_images)
+    with part(f'the config of step {step}'):
+        cfg = derive_step_config(
+            walk.cfg, walk.protocol, step, inputs, walk.work_dir, get_world_size())
+    return cfg
+
+
+def _network(cfg: Config, step: int) -> nn.Module:
+    with part(f'the network of step {step} cannot be built'):
+        network: nn.Module = MODELS.build(cfg.model)
+    return network
+
+
+def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
+    check_values(cfg)
+    hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
+    hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
+    for name, hook in hooks.items():
+        if hook is not None:
+            with part(f'{name} of step {step}'):
+                own = copy.deepcopy(hook)
+                priority = own.pop('priority', None)
+                get_priority(HOOKS.build(own).priority if priority is None else priority)
+    if walk.trains(step):
+        _check_optimizer(cfg, step, network)
+        with part(f'train_cfg of step {step}'):
+            own = {key: value for key, value in cfg.train_cfg.items() if key != 'type'}
+            inspect.signature(IterBasedTrainLoop).bind(None, None, **own)
+        _check_loader(cfg, 'train_dataloader', walk.train_images[step])
+    _check_loader(cfg, 'test_dataloader', walk.test_images[step])
+    _check_log(cfg)
+
+
+def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:
+    # MMEngine answers an unknown optimizer with "None is not a callable object".
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if isinstance(optimizer, Mapping):
+        require_type(OPTIMIZERS, optimizer.get('type'), f'optim_wrapper.optimizer of step {step}')
+    with part(f'optim_wrapper of step {step}'):
+        build_optim_wrapper(network, copy.deepcopy(cfg.optim_wrapper))
+
+
+def _check_schedules(cfg: Config, step: int) -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), Config(dict(
+        wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))).wrapper)
+    for group in schedule_groups(cfg.get('param_scheduler')):
+        for schedule in group:
+            with part(f'param_scheduler {schedule.get("type")} of step {step}, '
+                      f'{cfg.train_cfg.max_iters} iterations'):
+                PARAM_SCHEDULERS.build(schedule, default_args=dict(optimizer=wrapper))
+
+
+def _check_loader(cfg: Config, name: str, images: int) -> None:
+    loader = {**cfg[name], 'dataset': range(max(1, images))}
+    with part(name):
+        Runner.build_dataloader(loader, seed=0)
+
+
+def _check_log(cfg: Config) -> None:
+    visualizer = cfg.get('visualizer')
+    if visualizer is not None:
+        with part('visualizer'):
+            require_type(VISUALIZERS, visualizer.get('type'), 'visualizer')
+            for i, backend in enumerate(visualizer.get('vis_backends') or []):
+                require_type(VISBACKENDS, backend.get('type'), f'visualizer.vis_backends.{i}')
+    with part('log_processor'):
+        LOG_PROCESSORS.build({'type': 'LogProcessor', **(cfg.get('log_processor') or {})})

@@ -1,0 +1,68 @@
+"""Every method composes with every protocol: the config loads and its networks are built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmseg_cil.engine.composition import BASES, compose
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config, first_value, method_of
+from mmseg_cil.protocols import build_protocol
+from mmseg_cil.registry import DATASETS, MODELS
+
+METHODS = sorted(path.stem for path in (BASES / 'methods').glob('*.py'))
+PROTOCOLS = sorted(path.stem for path in (BASES / 'protocols').glob('*.py'))
+
+
+@pytest.fixture(scope='module')
+def composed():
+    """Composes each protocol once, with a small network; later calls exchange the method."""
+    kept = {}
+
+    def of(method, protocol):
+        if protocol not in kept:
+            kept[protocol] = compose(
+                dict(method='finetune', protocol=protocol, model='deeplabv3_r18_os16'))
+        return compose(dict(method=method), kept[protocol])
+
+    return of
+
+
+def networks(cfg, steps):
+    """The networks of some steps; shapes are all that is looked at, nothing is allocated."""
+    init_default_scope('mmseg_cil')
+    dataset = first_value(cfg.train_dataloader.dataset, 'type')
+    protocol = build_protocol(
+        cfg.protocol, DATASETS.get(dataset).METAINFO['classes'], dataset == 'ADE20KDataset')
+    for step in steps(protocol):
+        seen = len(protocol.steps[max(0, step - 1)].seen)
+        snapshot = dict(checkpoint='x.pth', num_classes=seen) if step else None
+        inputs = StepInputs(snapshot, snapshot, [1000] * len(protocol.steps))
+        config = derive_step_config(cfg, protocol, step, inputs, 'work_dirs/x')
+        with torch.device('meta'):
+            yield protocol, step, MODELS.build(config.model)
+
+
+def check(cfg, steps):
+    for protocol, step, network in networks(cfg, steps):
+        seen = len(protocol.steps[step].seen)
+        assert network.decode_head.conv_seg.out_channels == seen == network.step.num_seen
+        distillers = method_of(cfg, protocol.name).get('distillers') or []
+        assert len(network.distillers) == (len(distillers) if step else 0)
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+@pytest.mark.parametrize('method', METHODS)
+def test_method_and_protocol_compose_and_build(composed, method, protocol):
+    cfg = composed(method, protocol)
+    assert cfg.protocol.name.startswith(protocol.split('_')[0])
+    check(cfg, lambda built: range(min(2, len(built.steps))))
+
+
+@pytest.mark.parametrize('protocol', ['voc_15-1', 'ade20k_100-50', 'cityscapes_domain_11-5'])
+@pytest.mark.parametrize('method', METHODS)
+def test_the_network_of_the_papers_is_built_to_the_last_step(method, protocol):
+    cfg = compose(dict(method=method, protocol=protocol))
+    assert Path(cfg.filename).stem.startswith(f'{method}_deeplabv3_r101-d16')
+    check(cfg, lambda built: [0, len(built.steps) - 1])
