@@ -141,6 +141,12 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
     for a, b in zip(scores[0]['steps'], scores[1]['steps'], strict=True):
         assert a['images'] == b['images']
         assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
+    # Two processes evaluate again as they did, and record it once.
+    (tmp_path / 'two/metrics.json').unlink()
+    again = subprocess.run(['bash', str(ROOT / 'tools/dist_test.sh'), str(tmp_path / 'two'), '2'],
+                           capture_output=True, text=True, env={**ENV, 'PORT': '29631'})
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert json.loads((tmp_path / 'two/metrics.json').read_text()) == scores[1]
 
 
 def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
