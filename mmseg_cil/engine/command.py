@@ -44,7 +44,8 @@ def train(args: argparse.Namespace) -> None:
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
     with process_group(args.launcher):
-        scheduler = TaskScheduler(cfg, work_dir, args.launcher, args.resume, args.accept_changes,
+        scheduler = TaskScheduler(cfg, work_dir, args.launcher,
+                                  args.resume or bool(cfg.get('resume')), args.accept_changes,
                                   args.start_from or cfg.get('start_from'), args.steps)
         if get_rank() == 0:
             write_text(work_dir / CONFIG_COPY, cfg.pretty_text)

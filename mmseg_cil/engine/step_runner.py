@@ -6,11 +6,12 @@ import contextlib
 import gc
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast, is_distributed
+from mmengine.dist import broadcast, is_distributed, master_only
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
@@ -67,6 +68,15 @@ class StepRunner(Runner):
                              'file must be whole, and the same on every node') from error
         return checkpoint
 
+    @master_only
+    def dump_config(self) -> None:
+        """Writes the step's config beside its log.
+
+        MMEngine's place for it is the step's folder, under the name of the
+        user's file; ``config.py`` there is the plain one of MMSegmentation.
+        """
+        self.cfg.dump(Path(self.log_dir) / 'config.py')
+
 
 @contextlib.contextmanager
 def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
@@ -98,6 +108,7 @@ def initialise_untrained(runner: Runner) -> None:
     """Gives a step without iterations the weights it would start from, equal on all ranks."""
     model: Any = bare_model(runner)
     model.init_weights()
+    runner.load_or_resume()
     if is_distributed():
         for value in model.state_dict().values():
             broadcast(value)
@@ -111,8 +122,12 @@ def load_weights(runner: Runner, path: str) -> None:
     """
     model: Any = bare_model(runner)
     state = load_plain_state(path, model.step.num_seen)
-    # Strict but for parts that only training needs, which no checkpoint holds.
-    model.load_state_dict({**model.state_dict(), **state})
+    try:
+        # Strict but for parts that only training needs, which no checkpoint holds.
+        model.load_state_dict({**model.state_dict(), **state})
+    except RuntimeError as error:
+        raise InputError(f'{path} does not fit the network of this config ({error}): use the '
+                         'config of the walk') from error
 
 
 def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:

@@ -142,6 +142,12 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
     for a, b in zip(scores[0]['steps'], scores[1]['steps'], strict=True):
         assert a['images'] == b['images']
         assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
+    # Two processes evaluate again as they did, and record it once.
+    (tmp_path / 'two/metrics.json').unlink()
+    again = subprocess.run(['bash', str(ROOT / 'tools/dist_test.sh'), str(tmp_path / 'two'), '2'],
+                           capture_output=True, text=True, env={**ENV, 'PORT': '29631'})
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert json.loads((tmp_path / 'two/metrics.json').read_text()) == scores[1]
 
 
 def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
@@ -173,3 +179,19 @@ def test_wrong_usage_has_status_2(tmp_path, config):
     assert run('tools/test.py', tmp_path).returncode == 2
     bad = run('tools/train.py', config, '--steps', '0-9', '--work-dir', tmp_path / 'w')
     assert bad.returncode == 2 and 'steps 0..2' in bad.stderr
+
+
+@pytest.mark.parametrize(('config_of', 'arguments', 'message'), [
+    ('bad', (), "unknown protocol 'vok_15-1'"), ('good', ('--stepz', '0'), 'unrecognized arg'),
+])
+def test_two_processes_tell_wrong_input_once(data_root, tmp_path, config_of, arguments, message):
+    cfg = tiny_config(data_root)
+    if config_of == 'bad':
+        cfg.protocol = dict(name='vok_15-1')
+    command = ['bash', str(ROOT / 'tools/dist_train.sh'),
+               str(write_config(tmp_path / 'tiny.py', cfg)), '2', '--work-dir',
+               str(tmp_path / 'walk'), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**ENV, 'PORT': '29623'})
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert done.stderr.count('error: ') == 1 and done.stderr.count(message) == 1
+    assert 'Traceback' not in done.stderr and not (tmp_path / 'walk').exists()
