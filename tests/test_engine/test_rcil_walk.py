@@ -63,24 +63,24 @@ def test_losses_are_those_of_the_method(rcil_dir):
 
 
 def test_what_is_evaluated_is_the_plain_network(data_root, tmp_path, monkeypatch):
-    branches = []
-    evaluate, train = step_runner.evaluate, step_runner.train
+    branches = {}
+    evaluate, before = step_runner.evaluate, IterationSeedHook.before_train_iter
 
-    def count(runner):
-        branches.append(sum(isinstance(one, ParallelConv) for one in runner.model.modules()))
+    def count(when, runner):
+        branches[when] = sum(isinstance(one, ParallelConv) for one in runner.model.modules())
 
-    def counted_train(runner):
-        count(runner)
-        train(runner)
+    def counted_iteration(self, runner, *args, **kwargs):
+        count('training', runner)
+        before(self, runner, *args, **kwargs)
 
-    def counted_evaluate(runner, has_run):
-        count(runner)
+    def counted_evaluation(runner, has_run):
+        count('evaluation', runner)
         return evaluate(runner, has_run)
 
-    monkeypatch.setattr(step_runner, 'train', counted_train)
-    monkeypatch.setattr(step_runner, 'evaluate', counted_evaluate)
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', counted_iteration)
+    monkeypatch.setattr(step_runner, 'evaluate', counted_evaluation)
     TaskScheduler(tiny_config(data_root, 'rcil'), tmp_path, steps='0').run()
-    assert branches == [16, 0]
+    assert branches == {'training': 16, 'evaluation': 0}
 
 
 @pytest.mark.filterwarnings('ignore')
