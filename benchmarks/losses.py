@@ -11,7 +11,7 @@ inputs; on a GPU the peak of a run beyond the inputs. Exits with 1 if forms diff
 
 Sizes are those of a DeepLabV3 with ResNet-101, output stride 16, and a crop of
 512 x 512: logits of 32 x 32 that the losses compare at 512 x 512, and for Local
-POD four stages, the ASPP output and the logits.
+POD and the pooled cube four stages, the ASPP output and the logits.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ from mmseg_cil.losses import knowledge_distillation, unbiased_cross_entropy
 from mmseg_cil.losses.knowledge_distillation import shared_knowledge_distillation
 from mmseg_cil.losses.local_pod import local_pod, local_pod_distance
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.pooled_cube import (
+    channel_distance,
+    pooled_cube_distance,
+    spatial_distance,
+)
 from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.losses.unbiased_knowledge_distillation import (
     shared_unbiased_knowledge_distillation,
@@ -155,7 +160,7 @@ def pixel_cases(name: str, plain: Form, fast: Form) -> Callable[[bool], list[Cas
 
 # Local POD.
 
-#: Name, channels and side of every map that POD compares.
+#: Name, channels and side of every map that POD and the pooled cube compare.
 POD_MAPS = (('stage 1', 256, 128), ('stage 2', 512, 64), ('stage 3', 1024, 32),
             ('stage 4', 2048, 32), ('embedding', 256, 32), ('logits', 16, 32))
 
@@ -163,6 +168,17 @@ POD_MAPS = (('stage 1', 256, 128), ('stage 2', 512, 64), ('stage 3', 1024, 32),
 def plain_pod(student: Tensor, teacher: Tensor) -> Tensor:
     """Two embeddings and the norm of their difference."""
     return (local_pod(student**2) - local_pod(teacher**2)).norm(dim=1)
+
+
+# Pooled cube.
+
+
+def plain_cube(student: Tensor, teacher: Tensor) -> Tensor:
+    """Both maps pooled over squares of six sizes and over channels."""
+    return spatial_distance(student, teacher) + channel_distance(student, teacher)
+
+
+# Maps for either.
 
 
 def draw_maps(channels: int, side: int) -> Callable[[str, int], tuple[Tensor, ...]]:
@@ -195,6 +211,7 @@ GROUPS = {
     'lwf': Group('cross-entropy and distillation', pixel_cases('LwF', plain_lwf, fast_lwf),
                  faster=1.0),
     'pod': Group('local POD', map_cases('POD', plain_pod, local_pod_distance), faster=4.0),
+    'cube': Group('pooled cube', map_cases('cube', plain_cube, pooled_cube_distance), faster=5.0),
 }
 
 

@@ -19,12 +19,12 @@ def keep_averaged_weights(runner: Runner) -> None:
     Args:
         runner: Of a step that has trained.
     """
-    for hook in runner.hooks:
+    for hook in list(runner.hooks):
         if not isinstance(hook, EMAHook):
             continue
         hook.before_test_epoch(runner)
         if hook.ema_model.update_buffers:
             # Each process has averaged the statistics of its own images.
             all_reduce_params(hook.src_model.buffers(), op='mean')
-        # What the hook lends for the test is then what the network has already.
-        hook.ema_model.module.load_state_dict(hook.src_model.state_dict())
+        # It has nothing to lend any more; and the network may now change its form.
+        runner.hooks.remove(hook)

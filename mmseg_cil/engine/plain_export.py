@@ -12,6 +12,7 @@ from mmseg.registry import DATASETS as MMSEG_DATASETS
 from torch import Tensor, nn
 
 from mmseg_cil.engine.step_config import dataset_configs, first_value
+from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.utils.atomic import atomic_write, write_text
 
@@ -35,6 +36,21 @@ def export_checkpoint(model: nn.Module, folder: Path, meta: Mapping[str, Any]) -
     content = {'meta': dict(meta), 'state_dict': state}
     atomic_write(path, lambda file: torch.save(content, file))
     return path
+
+
+def export_change(kept: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes what a change of the network hands on to the next step, atomically.
+
+    Args:
+        kept: As ``IncrementalEncoderDecoder.make_plain`` returned it. If it is
+            empty, no file of an earlier run stays.
+        folder: The step's folder.
+    """
+    path = folder / CHANGE_NAME
+    if kept:
+        atomic_write(path, lambda file: torch.save(dict(kept), file))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def export_config(cfg: Config, folder: Path, classes: list[str], palette: list[list[int]]) -> Path:

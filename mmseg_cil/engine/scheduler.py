@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,12 @@ from mmseg_cil.engine.fingerprint import (
     training_fingerprints,
 )
 from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint, export_config
+from mmseg_cil.engine.plain_export import (
+    CHECKPOINT_NAME,
+    export_change,
+    export_checkpoint,
+    export_config,
+)
 from mmseg_cil.engine.pretrained import check_pretrained
 from mmseg_cil.engine.resume_state import can_resume, step_identity
 from mmseg_cil.engine.start_from import Import, import_steps, plan_import
@@ -213,10 +218,11 @@ class TaskScheduler:
         if self.is_main:
             (step_folder(self.work_dir, step) / RESUME_NAME).unlink(missing_ok=True)
 
-    def _save_step(self, step: int, model: torch.nn.Module, seconds: float,
-                   replayed: int) -> None:
+    def _save_step(self, step: int, model: Any, seconds: float, replayed: int) -> None:
         walk = self.walk
-        sha256 = decided_by_main(lambda: self._export(step, model))
+        # What is saved, and evaluated afterwards, is a plain network.
+        kept = model.make_plain()
+        sha256 = decided_by_main(lambda: self._export(step, model, kept))
         previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
         self.journal.update_step(
             step,
@@ -232,11 +238,12 @@ class TaskScheduler:
         if get_world_size() > 1:
             barrier()
 
-    def _export(self, step: int, model: torch.nn.Module) -> str:
+    def _export(self, step: int, model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> str:
         """Writes a step in MMSegmentation's form; returns the checkpoint's SHA-256."""
         walk, folder = self.walk, step_folder(self.work_dir, step)
         classes = walk.seen_names(step)
         palette = [walk.palette[name] for name in classes]
+        export_change(kept, folder)
         export_config(walk.cfg, folder, classes, palette)
         return file_hash(export_checkpoint(model, folder, {
             'dataset_meta': {'classes': classes, 'palette': palette},

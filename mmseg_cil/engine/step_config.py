@@ -19,8 +19,8 @@ from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
-METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'classifier_init', 'custom_hooks',
-               'memory', 'protocol_overrides')
+METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'classifier_init', 'network_change',
+               'custom_hooks', 'memory', 'protocol_overrides')
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         previous=inputs.previous,
         teacher=inputs.teacher,
         distillers=list(method.get('distillers') or []),
-        classifier_init=method.get('classifier_init', 'random'))
+        classifier_init=method.get('classifier_init', 'random'),
+        network_change=method.get('network_change'))
     return result
 
 

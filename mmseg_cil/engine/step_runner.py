@@ -107,6 +107,7 @@ def bare_model(runner: Runner) -> nn.Module:
 def initialise_untrained(runner: Runner) -> None:
     """Gives a step without iterations the weights it would start from, equal on all ranks."""
     model: Any = bare_model(runner)
+    model.make_plain()
     model.init_weights()
     runner.load_or_resume()
     if is_distributed():
@@ -121,6 +122,7 @@ def load_weights(runner: Runner, path: str) -> None:
         InputError: It cannot be read or is of another network.
     """
     model: Any = bare_model(runner)
+    model.make_plain()
     state = load_plain_state(path, model.step.num_seen)
     try:
         # Strict but for parts that only training needs, which no checkpoint holds.

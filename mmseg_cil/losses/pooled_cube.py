@@ -46,7 +46,7 @@ def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SI
     for size in sizes:
         pooled = [functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
                   for one in (student, teacher)]
-        norms.append((pooled[0] - pooled[1]).flatten(1).norm(dim=1))
+        norms.append(_norms(pooled[0] - pooled[1]))
     return torch.stack(norms).mean(dim=0)
 
 
@@ -69,7 +69,13 @@ def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
         functional.avg_pool2d((one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1,
                               padding=(CHANNELS // 2, 0)) for one in (student, teacher)
     ]
-    return (pooled[0] - pooled[1]).flatten(1).norm(dim=1)
+    return _norms(pooled[0] - pooled[1])
+
+
+def _norms(maps: Tensor) -> Tensor:
+    # In double precision: a CPU's float32 norm of millions of numbers is good to 1e-4 only.
+    norms = torch.linalg.vector_norm(maps.flatten(1), dim=1, dtype=torch.float64)
+    return norms.to(maps.dtype)
 
 
 def pooled_cube_distance(student: Tensor,

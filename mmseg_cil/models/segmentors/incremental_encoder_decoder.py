@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.head_losses import has_own_losses, head_losses, pixels_of, stack_labels
+from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
@@ -45,6 +47,9 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         classifier_init: How the rows of new classes begin (see
             :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
             classes nothing begins, and it is not used.
+        network_change: Config of a
+            :class:`~mmseg_cil.models.network_change.NetworkChange`: what the
+            method changes in the network while the step trains.
         **network: Arguments of ``EncoderDecoder``.
 
     Raises:
@@ -60,6 +65,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                  teacher: dict | None = None,
                  distillers: Sequence[dict] = (),
                  classifier_init: str = 'random',
+                 network_change: dict | None = None,
                  **network: Any) -> None:
         network_config = copy.deepcopy(network)
         super().__init__(**network)
@@ -84,6 +90,11 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         for module in self.modules():
             if module is not self and hasattr(module, 'set_step'):
                 module.set_step(self.step)
+        self._change: NetworkChange = (
+            MODELS.build(network_change) if network_change else NetworkChange())
+        self._change.install(self, learnt=teacher is not None)
+        # Beside the snapshot of the last step that trained.
+        self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
 
     @property
     def teacher(self) -> Teacher | None:
@@ -137,13 +148,15 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         Raises:
             InputError: A checkpoint is missing, damaged or of another network.
         """
-        if self._previous is None:
-            self._begin()
-        else:
-            for head in self.heads.values():
-                head.init_weights()  # type: ignore[operator]
-            self._grow_from(self._previous)
-            self._is_init = True
+        with self._change.plain_form(self):
+            if self._previous is None:
+                self._begin()
+            else:
+                for head in self.heads.values():
+                    head.init_weights()  # type: ignore[operator]
+                self._grow_from(self._previous)
+                self._is_init = True
+        self._change.begin(self, self._change_file)
         if self._teacher_config is not None:
             self._teacher = Teacher(
                 dict(self._network_config, type='EncoderDecoder'), **self._teacher_config)
@@ -156,6 +169,18 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                 'the pre-trained weights that the model config names cannot be loaded '
                 f'({type(error).__name__}: {error}): point --cfg-options '
                 'model.backbone.init_cfg.checkpoint=PATH at a file that every node has') from error
+
+    def make_plain(self) -> dict[str, Tensor]:
+        """Takes back, for good, what the method changed in the network.
+
+        Afterwards the network is a plain one, in evaluation the same as before.
+
+        Returns:
+            What the change hands on to the next step; empty where nothing was changed.
+        """
+        kept = self._change.finish(self)
+        self._change = NetworkChange()
+        return kept
 
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])

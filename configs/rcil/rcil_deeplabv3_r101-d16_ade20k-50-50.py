@@ -1,0 +1,28 @@
+"""RCIL (Zhang et al., CVPR 2022) on ade20k 50-50.
+
+Paper settings: DeepLabV3 with ResNet-101, output stride 16, crop 512, total
+batch 24, SGD with Nesterov momentum, poly schedule (RCIL, argparser.py), lr
+0.01 at step 0 and 0.001 at later ones (RCIL, scripts/ade).
+Settings are those of the script of 100-10, the one for RCIL.
+Published mIoU over all classes after the last step: 32.5 (RCIL README, with
+background).
+Not run here in full: the figure is the paper's, not ours.
+
+Deviations: BatchNorm of torch for InPlace-ABN and torchvision's ImageNet
+weights, dropout 0.1 before the classifier and evaluation on whole images, as in
+MMSegmentation; statistics of the merged norms (configs/_base_/methods/rcil.py
+names the official form); policies of the preset 'default'
+(protocol.preset='mib' or 'plop' reproduces the papers' label and averaging
+rules).
+
+    bash tools/dist_train.sh \
+        configs/rcil/rcil_deeplabv3_r101-d16_ade20k-50-50.py 4
+"""
+_base_ = [
+    '../_base_/models/deeplabv3_r101-d16.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/protocols/ade20k_50-50.py',
+    '../_base_/methods/rcil.py',
+    '../_base_/schedules/ade20k.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,247 @@
+"""Walks with RCIL: branches that come and go, resuming, processes, both kinds of protocol."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine import evaluation, step_runner
+from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.models.branches.parallel_conv import ParallelConv
+from mmseg_cil.models.network_change import CHANGE_NAME
+
+
+def logged(work_dir, step):
+    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]
+
+
+def seconds(work_dir, step):
+    return torch.load(work_dir / f'step_{step:02d}' / CHANGE_NAME, weights_only=True)
+
+
+def assert_same_step(one, other, step):
+    for key, value in weights(one, step).items():
+        assert torch.equal(value, weights(other, step)[key]), (step, key)
+    for key, value in seconds(one, step).items():
+        assert torch.equal(value, seconds(other, step)[key]), (step, key)
+
+
+@pytest.fixture(scope='module')
+def rcil_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('rcil')
+    TaskScheduler(tiny_config(data_root, 'rcil'), work_dir).run()
+    return work_dir
+
+
+def test_every_step_leaves_a_plain_checkpoint_and_its_second_branches(rcil_dir):
+    names = set(weights(rcil_dir, 0))
+    for step in range(3):
+        assert set(weights(rcil_dir, step)) == names
+        assert not any('first' in name or 'second' in name for name in names)
+        kernels = [key for key in seconds(rcil_dir, step) if key.endswith('conv.weight')]
+        assert len(kernels) == 16
+        assert all(key.replace('.conv.weight', '.weight') in names for key in kernels)
+
+
+def test_losses_are_those_of_the_method(rcil_dir):
+    parts = ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd', 'distill.loss_cube')
+    for line in logged(rcil_dir, 1):
+        assert line['loss'] == pytest.approx(sum(line[part] for part in parts), rel=1e-5)
+        assert line['distill.loss_cube'] > 0
+    assert 'distill.loss_cube' not in logged(rcil_dir, 0)[0]
+
+
+def test_what_is_evaluated_is_the_plain_network(data_root, tmp_path, monkeypatch):
+    branches = {}
+    evaluate, before = step_runner.evaluate, IterationSeedHook.before_train_iter
+
+    def count(when, runner):
+        branches[when] = sum(isinstance(one, ParallelConv) for one in runner.model.modules())
+
+    def counted_iteration(self, runner, *args, **kwargs):
+        count('training', runner)
+        before(self, runner, *args, **kwargs)
+
+    def counted_evaluation(runner, has_run):
+        count('evaluation', runner)
+        return evaluate(runner, has_run)
+
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', counted_iteration)
+    monkeypatch.setattr(step_runner, 'evaluate', counted_evaluation)
+    TaskScheduler(tiny_config(data_root, 'rcil'), tmp_path, steps='0').run()
+    assert branches == {'training': 16, 'evaluation': 0}
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_mmsegmentation_alone_loads_the_checkpoint(rcil_dir, tmp_path):
+    script = ('import sys\nfrom mmseg.apis import init_model\n'
+              'model = init_model(sys.argv[1] + "/config.py", sys.argv[1] + "/checkpoint.pth", '
+              'device="cpu")\nassert type(model).__name__ == "EncoderDecoder"\n'
+              'assert not [name for name in sys.modules if name.startswith("mmseg_cil")]\n'
+              'import torch\ntorch.save(model.state_dict(), sys.argv[2])\n')
+    path = tmp_path / 'state.pth'
+    done = subprocess.run([sys.executable, '-c', script, str(rcil_dir / 'step_02'), str(path)],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    state, expected = torch.load(path), weights(rcil_dir, 2)
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in state.items())
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_step_resumes_bit_by_bit(rcil_dir, data_root, tmp_path, monkeypatch):
+    before = IterationSeedHook.before_train_iter
+
+    def kill(self, runner, *args, **kwargs):
+        if self.step == 1 and runner.iter == 3:
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    cfg = tiny_config(data_root, 'rcil')
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)['state_dict']
+    for branch in ('first', 'second'):
+        assert f'backbone.layer1.0.conv1.{branch}.conv.weight' in state
+    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    assert_same_step(rcil_dir, tmp_path, 1)
+
+
+def test_a_step_killed_before_its_evaluation_is_evaluated_alike(
+        rcil_dir, data_root, tmp_path, monkeypatch):
+    evaluate = step_runner.evaluate
+
+    def kill(runner, has_run):
+        raise Killed
+
+    cfg = tiny_config(data_root, 'rcil')
+    monkeypatch.setattr(step_runner, 'evaluate', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
+    monkeypatch.setattr(step_runner, 'evaluate', evaluate)
+    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    assert_same_step(rcil_dir, tmp_path, 1)
+    metrics = [json.loads((folder / 'step_01' / 'metrics.json').read_text())
+               for folder in (rcil_dir, tmp_path)]
+    assert metrics[0]['IoU'] == metrics[1]['IoU']
+
+
+def test_a_step_of_another_method_is_a_beginning_too(data_root, tmp_path):
+    base, work_dir = tmp_path / 'base', tmp_path / 'rcil'
+    TaskScheduler(tiny_config(data_root, 'finetune'), base, steps='0').run()
+    assert not (base / 'step_00' / CHANGE_NAME).exists()
+    TaskScheduler(tiny_config(data_root, 'rcil'), work_dir, start_from=str(base), steps='1').run()
+    assert seconds(work_dir, 1)
+
+
+def test_no_branches_of_a_former_run_stay(rcil_dir, data_root, tmp_path):
+    (tmp_path / 'step_00').mkdir()
+    shutil.copy(rcil_dir / 'step_00' / CHANGE_NAME, tmp_path / 'step_00')
+    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path, steps='0').run()
+    assert not (tmp_path / 'step_00' / CHANGE_NAME).exists()
+
+
+def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'rcil', skip_empty_steps=True)
+    dataset = cfg.train_dataloader.dataset
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.metainfo = dict(
+            classes=(*dataset.metainfo.classes[:5], 'unicorn'),
+            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]])
+    cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
+    TaskScheduler(cfg, tmp_path).run()
+    # Untrained, the network is that of the step before, but for the new class's row.
+    before, after = weights(tmp_path, 0), weights(tmp_path, 1)
+    assert all(torch.equal(value, after[key]) for key, value in before.items()
+               if 'conv_seg' not in key)
+    assert not (tmp_path / 'step_01' / CHANGE_NAME).exists()
+    assert seconds(tmp_path, 2).keys() == seconds(tmp_path, 0).keys()
+
+
+def test_a_domain_walk(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'rcil')
+    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
+        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
+        dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+    cfg.method.protocol_overrides = {
+        'seasons': cfg.method.protocol_overrides['cityscapes_domain_11-5']}
+    TaskScheduler(cfg, tmp_path).run()
+    assert all(line['distill.loss_cube'] > 0 for line in logged(tmp_path, 1))
+    assert not any('unkd' in key for key in logged(tmp_path, 1)[0])
+    assert len(weights(tmp_path, 1)['decode_head.conv_seg.bias']) == 5
+
+
+def test_averaged_weights_are_merged(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'rcil')
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
+    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    journal = Journal.load(tmp_path)
+    walk = evaluation.open_walk(cfg, tmp_path, journal)
+    for step in (0, 1):
+        again = evaluation.evaluate_step(walk, journal, step, 'none', keep=False)
+        metrics = json.loads((tmp_path / f'step_{step:02d}/metrics.json').read_text())
+        assert again['IoU'] == metrics['IoU']
+
+
+def test_a_network_that_cannot_branch_is_refused_before_training(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'rcil')
+    cfg.model.backbone.frozen_stages = 4
+    with pytest.raises(InputError, match='ParallelBranches'):
+        TaskScheduler(cfg, tmp_path)
+
+
+TWO = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from mmseg_cil.engine.scheduler import TaskScheduler
+from tiny import tiny_config
+rank, tmp = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
+scheduler = TaskScheduler(tiny_config(Path({data!r}), 'rcil'), f'{{tmp}}/walk', launcher='pytorch',
+                          steps='0-1')
+save = TaskScheduler._save_step
+def keep(self, step, model, seconds):
+    save(self, step, model, seconds)
+    torch.save(model.state_dict(), f'{{tmp}}/{{step}}_{{rank}}.pth')
+TaskScheduler._save_step = keep
+scheduler.run()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_have_one_network(data_root, tmp_path):
+    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root))
+    processes = [
+        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
+                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
+                              'LOCAL_RANK': '0'}) for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+    for step in range(2):
+        one, other = (torch.load(tmp_path / f'{step}_{rank}.pth') for rank in range(2))
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+        saved = weights(tmp_path / 'walk', step)
+        assert all(torch.equal(value, one[key]) for key, value in saved.items())
