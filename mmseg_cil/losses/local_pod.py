@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -148,10 +149,15 @@ def _norm_of_means(sums: Tensor, cuts: Sequence[int], edges: Edges, dim: int) ->
     lengths = [after - before for before, after in itertools.pairwise(edges)]
     if len(set(lengths)) == 1:
         return torch.linalg.vector_norm(merged.flatten(1), dim=1) / lengths[0]
-    shape = [1, 1, 1, 1]
-    shape[dim] = len(lengths)
-    factors = merged.new_tensor([1.0 / length for length in lengths]).view(shape)
+    factors = _inverses(tuple(lengths), merged.dtype, merged.device)
+    factors = factors.unsqueeze(-1) if dim == 2 else factors
     return torch.linalg.vector_norm((merged * factors).flatten(1), dim=1)
+
+
+@functools.lru_cache(maxsize=256)
+def _inverses(lengths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 over each length. Kept: copying numbers to a device at every iteration makes it wait."""
+    return torch.tensor([1.0 / length for length in lengths], dtype=dtype, device=device)
 
 
 def fold_new_classes(student_logits: Tensor, num_old: int) -> Tensor:

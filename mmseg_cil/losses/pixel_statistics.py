@@ -136,6 +136,42 @@ def soft_agreement(student_logits: Tensor,
     return agreement, first
 
 
+def predictions(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """What a network predicts for every pixel and how unsure it is, without gradient.
+
+    Args:
+        logits: ``(N, C, h, w)``. Half precision is computed in float32.
+        grid: Where the predictions are wanted.
+
+    Returns:
+        The class of the greatest logit, int64, and the entropy of the softmax
+        in nats, at least float32; both ``(N, H, W)``.
+    """
+    with torch.no_grad():
+        logits = at_least_float32(logits)
+        shape = len(logits), 1, *grid.size
+        greatest, classes = logits.new_full(shape, -torch.inf), logits.new_zeros(shape).long()
+        # Sums of p and of p log p, with p relative to that of the greatest logit so far.
+        mass, product = logits.new_zeros(shape), logits.new_zeros(shape)
+        for block in grid.blocks(logits, 0, logits.shape[1]):
+            values = grid.enlarge(logits[:, block])
+            here, place = values.max(dim=1, keepdim=True)
+            classes = torch.where(here > greatest, place + block.start, classes)
+            now = torch.maximum(greatest, here)
+            # Before the first block there is nothing to rescale, and no finite difference.
+            change = torch.where(greatest.isinf(), 0.0, greatest - now)
+            rescale, greatest = change.exp(), now
+            product = rescale * (product + change * mass)
+            values.sub_(now)
+            shares = values.exp()
+            mass = rescale * mass + shares.sum(dim=1, keepdim=True)
+            # Below the least number p is 0 and so is p log p, whatever the logarithm says.
+            values.clamp_(min=torch.finfo(values.dtype).min)
+            product = product + shares.mul_(values).sum(dim=1, keepdim=True)
+        entropy = mass.log() - product / mass
+        return classes.squeeze(1), entropy.squeeze(1)
+
+
 def _index(labels: Tensor, ignore_index: int) -> Tensor:
     """Labels ``(N, 1, H, W)`` as indices of classes; where none is used, 0 is as good as any."""
     return labels.masked_fill(labels == ignore_index, 0).unsqueeze(1).long()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.pixel_statistics import Grid, predictions
 from mmseg_cil.losses.precision import at_least_float32
 
 NUM_BINS = 100
@@ -51,6 +52,24 @@ def uncertainty(teacher_logits: Tensor, num_classes: int) -> Tensor:
     return scaled_entropy(teacher_logits) / math.log(max(num_classes, 2))
 
 
+def predicted_with_uncertainty(teacher_logits: Tensor, num_classes: int,
+                               grid: Grid) -> tuple[Tensor, Tensor]:
+    """The class that the teacher predicts and its :func:`uncertainty`, from logits of any size.
+
+    Args:
+        teacher_logits: ``(N, O, h, w)``.
+        num_classes: Classes seen at this step, new ones included.
+        grid: Size of the labels and the way to it.
+
+    Returns:
+        Both ``(N, H, W)``.
+    """
+    num_old = teacher_logits.shape[1]
+    classes, entropy = predictions(teacher_logits, grid)
+    divisor = num_old * math.log(max(num_old, 2)) * math.log(max(num_classes, 2))
+    return classes, entropy / divisor
+
+
 def uncertainty_histograms(teacher_logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Counts the pixels labelled background by predicted class and uncertainty.
 
@@ -64,9 +83,10 @@ def uncertainty_histograms(teacher_logits: Tensor, labels: Tensor, num_classes: 
         are the histograms of all.
     """
     background = labels == 0
-    values = uncertainty(teacher_logits, num_classes)[background]
-    bins = (values * NUM_BINS).long().clamp(max=NUM_BINS - 1)
-    classes = teacher_logits.argmax(dim=1)[background]
+    classes, values = predicted_with_uncertainty(
+        teacher_logits, num_classes, Grid((labels.shape[1], labels.shape[2])))
+    bins = (values[background] * NUM_BINS).long().clamp(min=0, max=NUM_BINS - 1)
+    classes = classes[background]
     counts = torch.bincount(classes * NUM_BINS + bins, minlength=num_classes * NUM_BINS)
     return counts.view(num_classes, NUM_BINS)
 
@@ -130,7 +150,8 @@ def pseudo_labels(labels: Tensor,
                   num_classes: int,
                   factor_without_background: float = 1.0,
                   min_factor: float = 0.0,
-                  candidates: Tensor | None = None) -> tuple[Tensor, Tensor]:
+                  candidates: Tensor | None = None,
+                  align_corners: bool = False) -> tuple[Tensor, Tensor]:
     """Labels the background by the teacher, and weighs images by how much of it could be.
 
     Pixels labelled with an old class or background get the teacher's class
@@ -145,7 +166,7 @@ def pseudo_labels(labels: Tensor,
 
     Args:
         labels: ``(N, H, W)`` model ids; 255 stays 255.
-        teacher_logits: ``(N, O, H, W)`` at the labels' size.
+        teacher_logits: ``(N, O, h, w)``; they are enlarged to the labels' size.
         thresholds: ``(C,)``.
         num_classes: C, classes seen at this step.
         factor_without_background: Factor of images that have no pixel labelled
@@ -153,13 +174,15 @@ def pseudo_labels(labels: Tensor,
         min_factor: If positive, the least factor.
         candidates: bool ``(N, H, W)``: the pixels that may get a pseudo-label.
             None: those labelled with an old class or background.
+        align_corners: How the logits are enlarged.
 
     Returns:
         Labels ``(N, H, W)``, and factors ``(N, 1, 1)`` in [0, 1].
     """
     known = labels < teacher_logits.shape[1] if candidates is None else candidates
-    predicted = teacher_logits.argmax(dim=1)
-    sure = uncertainty(teacher_logits, num_classes) < thresholds[predicted]
+    predicted, unsure = predicted_with_uncertainty(
+        teacher_logits, num_classes, Grid((labels.shape[1], labels.shape[2]), align_corners))
+    sure = unsure < thresholds[predicted]
     result = torch.where(known, predicted.masked_fill(~sure, 255), labels)
     total = known.sum(dim=(1, 2), keepdim=True)
     labelled = (known & sure).sum(dim=(1, 2), keepdim=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from mmseg.models.utils import resize
 from torch import Tensor
 
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.plop_pseudo_labels import pseudo_labels
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -81,18 +78,15 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         if self.thresholds is None:
             raise RuntimeError('PseudoLabelCrossEntropyLoss has no thresholds: add '
                                "dict(type='PseudoLabelThresholdsHook') to the method's hooks")
-        with torch.no_grad():
-            logits = resize(at_least_float32(teacher.logits), size=labels.shape[-2:],
-                            mode='bilinear', align_corners=teacher.align_corners)
-            settings = (self.thresholds, step.num_seen, self.factor_without_background,
-                        self.min_factor)
-            if self._hidden is None:
-                return pseudo_labels(labels, logits, *settings)
-            # An exemplar whose background hides nothing has all its labels, and counts fully.
-            hides = self._hidden[:, 1:logits.shape[1]].any(dim=1)[:, None, None]
-            candidates = label_is_hidden(labels, self._hidden) & hides
-            labels, factors = pseudo_labels(labels, logits, *settings, candidates)
-            return labels, factors.masked_fill(~hides, 1.0)
+        settings = (teacher.logits, self.thresholds, step.num_seen, self.factor_without_background,
+                    self.min_factor)
+        if self._hidden is None:
+            return pseudo_labels(labels, *settings, align_corners=teacher.align_corners)
+        # An exemplar whose background hides nothing has all its labels, and counts fully.
+        hides = self._hidden[:, 1:teacher.logits.shape[1]].any(dim=1)[:, None, None]
+        candidates = label_is_hidden(labels, self._hidden) & hides
+        labels, factors = pseudo_labels(labels, *settings, candidates, teacher.align_corners)
+        return labels, factors.masked_fill(~hides, 1.0)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`; what has no pseudo-label counts as ignored.

@@ -232,3 +232,16 @@ def test_outputs_of_different_networks_are_refused():
     student, teacher, labels = draw()
     with pytest.raises(InputError, match='height or width'):
         pixels_of(student, labels).agreement(teacher[:, :, :2])
+
+
+@pytest.mark.usefixtures('block')
+@pytest.mark.parametrize('scale', [3.0, 1000.0])
+def test_predictions_are_those_of_the_enlarged_logits(scale):
+    logits = draw(scale=scale)[0]
+    logits[:, 3] = logits[:, 2]  # of equal logits the first wins
+    classes, entropy = pixel_statistics.predictions(logits, pixel_statistics.Grid(SIZE))
+    full = enlarge(logits)
+    torch.testing.assert_close(entropy, torch.special.entr(full.softmax(1)).sum(1))
+    assert torch.equal(classes, full.argmax(dim=1))
+    alone = pixel_statistics.predictions(logits[:, :1], pixel_statistics.Grid(SIZE))
+    assert (alone[0] == 0).all() and (alone[1] == 0).all()
