@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -134,3 +134,19 @@ def _merge(cfg: Config, overrides: Mapping[str, Any]) -> None:
     except Exception as error:
         raise InputError(f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'
                          ) from error
+
+
+def drop_protocol_overrides(cfg: Config, options: Iterable[str]) -> None:
+    """Takes out of a method's ``protocol_overrides`` what options have set, in place.
+
+    Args:
+        cfg: The user's config.
+        options: Dotted keys; those that begin with ``method.`` count.
+    """
+    given = [key.removeprefix('method.') for key in options if key.startswith('method.')]
+    method = cfg.get('method')
+    by_protocol = method.get('protocol_overrides') if isinstance(method, Mapping) else None
+    for changes in (by_protocol or {}).values():
+        for key in list(changes):
+            if any(key == one or key.startswith(f'{one}.') for one in given):
+                del changes[key]

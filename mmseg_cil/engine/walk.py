@@ -16,6 +16,7 @@ from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
+from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.engine.step_config import (
     dataset_configs,
     dataset_of_step,
@@ -84,6 +85,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
     """Applies ``--cfg-options``, in place.
 
+    What they say of the method holds for every protocol: it goes before the
+    method's own ``protocol_overrides``.
+
     Raises:
         InputError: One of them does not fit the config.
     """
@@ -92,6 +96,7 @@ def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
             cfg.merge_from_dict(dict(options))
         except Exception as error:
             raise InputError(f'--cfg-options cannot be applied: {error}') from error
+        drop_protocol_overrides(cfg, options)
     return cfg
 
 

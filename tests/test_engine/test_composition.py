@@ -8,6 +8,7 @@ from tiny import ROOT
 
 from mmseg_cil.engine.command import walk_config
 from mmseg_cil.engine.composition import BASES, KINDS, complete, compose
+from mmseg_cil.engine.step_config import memory_settings
 from mmseg_cil.errors import InputError
 
 PLOP_10_1 = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-10-1.py'
@@ -99,3 +100,21 @@ def test_options_are_applied_last():
     cfg = walk_config(arguments(config=str(PLOP_10_1),
                                 cfg_options={'method.classifier_init': 'random'}))
     assert cfg.method.classifier_init == 'random' and cfg.filename == str(PLOP_10_1)
+
+
+@pytest.mark.parametrize(('options', 'budget'), [
+    ({}, 300),
+    ({'method.memory.budget': 50}, 50),
+    ({'method.memory.selection': 'random'}, 300),
+    ({'method.memory': dict(budget=20)}, 20),
+    ({'method.memory': None}, None),
+])
+def test_options_go_before_what_the_method_says_of_a_protocol(options, budget):
+    cfg = walk_config(arguments(config='-', method='icarl', protocol='ade20k_100-10',
+                                cfg_options=options))
+    settings = memory_settings(cfg, 'ade20k_100-10')
+    assert (settings.budget if settings else None) == budget
+    assert walk_config(arguments(
+        config='-', method='mib', protocol='voc_15-1',
+        cfg_options={'method.distillers.0.loss.loss_weight': 3.0},
+    )).method.protocol_overrides['voc_15-1'] == {}

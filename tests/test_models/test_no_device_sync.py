@@ -64,11 +64,14 @@ def method_model(path, folder):
     return model.train()
 
 
+@pytest.mark.parametrize('replays', [False, True])
 @pytest.mark.parametrize('path', METHODS, ids=lambda path: path.stem)
-def test_no_iteration_waits(path, tmp_path):
+def test_no_iteration_waits(path, replays, tmp_path):
     model = method_model(path, tmp_path)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
     images, samples = batch(5)
+    if replays:
+        samples[0].set_metainfo(dict(cil_hidden=()))
     data = dict(inputs=list(images), data_samples=samples)
     with Waits() as waits:
         losses = model.train_step(data, optimizer)
