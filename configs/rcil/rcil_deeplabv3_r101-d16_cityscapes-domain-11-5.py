@@ -21,7 +21,6 @@ _base_ = [
     '../_base_/datasets/cityscapes.py',
     '../_base_/protocols/cityscapes_domain_11-5.py',
     '../_base_/methods/rcil.py',
-    '../_base_/schedules/cityscapes.py',
+    '../_base_/schedules/cityscapes_domain_rcil.py',
     '../_base_/default_runtime.py',
 ]
-step_overrides = {0: dict(lr=0.02), 'later': dict(lr=0.002)}

@@ -25,7 +25,6 @@ _base_ = [
     '../_base_/datasets/voc12aug.py',
     '../_base_/protocols/voc_15-5.py',
     '../_base_/methods/rcil.py',
-    '../_base_/schedules/voc.py',
+    '../_base_/schedules/voc_rcil.py',
     '../_base_/default_runtime.py',
 ]
-step_overrides = {0: dict(lr=0.02)}

@@ -40,7 +40,8 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     config, method and protocol are needed and the rest follows: the dataset
     from the protocol, model and schedule from the dataset. A schedule for this
     protocol and method, or for this method, goes before the dataset's own:
-    ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``.
+    ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``; for a protocol by domain
+    ``cityscapes_domain_rcil.py`` goes before ``cityscapes_rcil.py``.
 
     A piece replaces the top-level keys that it holds, whole: what the config
     said of them is gone. The padding of training images is set to the crop.
@@ -97,7 +98,9 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
     if 'schedule' not in pieces:
         schedule = SCHEDULE_OF.get(dataset, dataset)
         method, size = pieces['method'], protocol['name'].removeprefix(f'{family}_')
-        special = [name for name in (f'{schedule}_{size}_{method}', f'{schedule}_{method}')
+        scopes = (size, 'domain') if size.startswith('domain_') else (size, )
+        special = [name for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes),
+                                     f'{schedule}_{method}')
                    if (BASES / 'schedules' / f'{name}.py').is_file()]
         pieces['schedule'] = [*special, schedule][0]
     return pieces

@@ -31,6 +31,14 @@ def test_the_rest_follows_from_the_protocol(protocol, dataset, model, schedule):
     assert [pieces[kind] for kind in ('dataset', 'model', 'schedule')] == [dataset, model, schedule]
 
 
+@pytest.mark.parametrize(('protocol', 'schedule'), [
+    ('voc_15-1', 'voc_rcil'), ('ade20k_100-50', 'ade20k'), ('cityscapes_10-9', 'cityscapes_rcil'),
+    ('cityscapes_domain_1-1', 'cityscapes_domain_rcil'),
+    ('cityscapes_domain_11-1', 'cityscapes_domain_11-1_rcil')])
+def test_the_nearest_schedule_of_a_method_is_taken(protocol, schedule):
+    assert complete(dict(method='rcil', protocol=protocol))['schedule'] == schedule
+
+
 def test_the_papers_schedule_of_a_method_is_not_taken_for_other_data():
     pieces = complete(dict(method='plop', protocol='voc_10-1', dataset='voc_real_160'))
     assert (pieces['model'], pieces['schedule']) == ('deeplabv3_r50-caffe', 'voc_real')

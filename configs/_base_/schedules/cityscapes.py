@@ -1,6 +1,7 @@
 """Cityscapes: 50 epochs a step, lr 0.01 and then 0.001.
 
-The published scripts of PLOP; RCIL takes lr 0.02 at step 0, then 0.002 or 0.004.
+The published scripts of PLOP; RCIL takes lr 0.02 at step 0 (cityscapes_rcil.py), by city
+then 0.002 or 0.004 (cityscapes_domain_rcil.py, cityscapes_domain_11-1_rcil.py).
 
 SGD with Nesterov momentum, poly decay with power 0.9, step by step anew. max_iters and end
 are placeholders: the scheduler sets both from step_overrides, epochs by the images of a

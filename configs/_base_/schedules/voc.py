@@ -1,7 +1,7 @@
 """Pascal VOC: 30 epochs a step, lr 0.01 and then 0.001.
 
-The published scripts of MiB and PLOP; PLOP takes 10 epochs a later step on 10-1, RCIL lr 0.02
-at step 0.
+The published scripts of MiB and PLOP; PLOP takes 10 epochs a later step on 10-1
+(voc_10-1_plop.py), RCIL lr 0.02 at step 0 (voc_rcil.py).
 
 SGD with Nesterov momentum, poly decay with power 0.9, step by step anew. max_iters and end
 are placeholders: the scheduler sets both from step_overrides, epochs by the images of a
