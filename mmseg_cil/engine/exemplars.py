@@ -33,8 +33,9 @@ def exemplars_after(walk: Walk, journal: Journal, step: int) -> Path | None:
 
     The list depends on the step's checkpoint, its images and the list before
     alone, so one that is missing (after a kill, or in a step taken over from a
-    run without memory) is the same when it is made later. One that other
-    settings chose (accepted changes, steps taken over) is replaced.
+    run without memory) is the same when it is made later (on GPUs as far as
+    features are, whose last digits can decide between near ties). One that
+    other settings chose (accepted changes, steps taken over) is replaced.
 
     Every process must call.
 
