@@ -220,8 +220,8 @@ dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, 
 scheduler = TaskScheduler(tiny_config(Path({data!r}), 'rcil'), f'{{tmp}}/walk', launcher='pytorch',
                           steps='0-1')
 save = TaskScheduler._save_step
-def keep(self, step, model, seconds):
-    save(self, step, model, seconds)
+def keep(self, step, model, *others):
+    save(self, step, model, *others)
     torch.save(model.state_dict(), f'{{tmp}}/{{step}}_{{rank}}.pth')
 TaskScheduler._save_step = keep
 scheduler.run()

@@ -17,9 +17,10 @@ ADE20K, for both distances; on Cityscapes by city 5e-4 and 1e-4 over space,
 
 In a domain-incremental walk the official scripts train with plain cross-entropy
 and the cube alone (scripts/cityscapesDomain, --method FT), so the distillation
-of the logits is left out on Cityscapes by city; no class hides and none is new
-there, so the unbiased cross-entropy is the plain one. A user-listed protocol by
-domain keeps it unless it says the same.
+of the logits is left out on Cityscapes by city (and on VOC by year, ours); no
+class hides and none is new there, so the unbiased cross-entropy is the plain
+one. Another protocol by domain keeps it unless its config says the same. On
+Cityscapes by class no weights are published: those of VOC are ours.
 
 Differing from the official code: a batch norm scales by its weight, an
 InPlace-ABN by |weight| + eps; the merged norm holds statistics that fit
@@ -63,5 +64,15 @@ method = dict(
                 ]
             }
             for tasks in ('11-5', '11-1', '1-1')
+        },
+        'voc_real_years': {
+            'distillers': [
+                dict(
+                    type='PooledCubeDistiller',
+                    factor=0.01,
+                    last_factor=5e-4,
+                    channel_factor=0.01,
+                    channel_last_factor=5e-4)
+            ]
         },
     })
