@@ -61,7 +61,7 @@ def test_one_node_by_default(checkout: Path) -> None:
     printed = run(checkout, 'dist_train.sh', 'my config.py', '2', '--resume', '--cfg-options',
                   'a=1 2')
     assert printed == [
-        str(checkout), '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0',
+        str(checkout), str(checkout / 'tools' / 'launch.py'), '--nnodes=1', '--node_rank=0',
         '--master_addr=127.0.0.1', '--master_port=29500', '--nproc_per_node=2',
         str(checkout / 'tools' / 'train.py'), 'my config.py', '--launcher', 'pytorch',
         '--resume', '--cfg-options', 'a=1 2']
@@ -71,9 +71,10 @@ def test_several_nodes_by_the_environment(checkout: Path) -> None:
     printed = run(checkout, 'dist_test.sh', 'work', '8', '--step', '3', NNODES='4', NODE_RANK='3',
                   MASTER_ADDR='node0', PORT='29777', PYTHONPATH='/mine')
     assert printed[0] == f'{checkout}:/mine'
-    assert printed[3:8] == ['--nnodes=4', '--node_rank=3', '--master_addr=node0',
+    assert printed[1] == str(checkout / 'tools' / 'launch.py')
+    assert printed[2:7] == ['--nnodes=4', '--node_rank=3', '--master_addr=node0',
                             '--master_port=29777', '--nproc_per_node=8']
-    assert printed[8:] == [str(checkout / 'tools' / 'test.py'), 'work', '--launcher', 'pytorch',
+    assert printed[7:] == [str(checkout / 'tools' / 'test.py'), 'work', '--launcher', 'pytorch',
                            '--step', '3']
 
 
