@@ -31,7 +31,8 @@ def _child(name: str, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmseg_cil.models', 'mmseg_cil.losses', 'mmseg_cil.distillers')
+MODELS = _child('MODELS', 'mmseg_cil.models', 'mmseg_cil.losses', 'mmseg_cil.distillers',
+                'mmseg_cil.regularisers')
 DATASETS = _child('DATASETS', 'mmseg_cil.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets')
@@ -42,7 +43,7 @@ EVALUATOR = _child('EVALUATOR', 'mmseg.evaluation')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'mmseg.visualization')
 LOOPS = _child('LOOPS')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
-OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg.engine.optimizers')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg_cil.regularisers')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS')
 OPTIMIZERS = _child('OPTIMIZERS', 'mmseg.engine.optimizers')
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmseg.engine')

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.runner import Runner
 
 import mmseg_cil
 from mmseg_cil.engine import samples, step_runner
@@ -205,7 +206,7 @@ class TaskScheduler:
                 keep_averaged_weights(runner)
             else:
                 step_runner.initialise_untrained(runner)
-            self._save_step(step, step_runner.bare_model(runner), time.monotonic() - start,
+            self._save_step(step, runner, time.monotonic() - start,
                             num_exemplars(inputs.exemplars))
             exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
@@ -218,10 +219,13 @@ class TaskScheduler:
         if self.is_main:
             (step_folder(self.work_dir, step) / RESUME_NAME).unlink(missing_ok=True)
 
-    def _save_step(self, step: int, model: Any, seconds: float, replayed: int) -> None:
+    def _save_step(self, step: int, runner: Runner, seconds: float, replayed: int) -> None:
         walk = self.walk
+        model: Any = step_runner.bare_model(runner)
         # What is saved, and evaluated afterwards, is a plain network.
         kept = model.make_plain()
+        if walk.trains(step):
+            step_runner.after_step(runner)
         sha256 = decided_by_main(lambda: self._export(step, model, kept))
         previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
         self.journal.update_step(

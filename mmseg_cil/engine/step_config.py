@@ -19,8 +19,8 @@ from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
-METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'classifier_init', 'network_change',
-               'custom_hooks', 'memory', 'protocol_overrides')
+METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'regularisers', 'self_supervision',
+               'classifier_init', 'network_change', 'custom_hooks', 'memory', 'protocol_overrides')
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     if unknown:
         raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
                          f'consists of {list(METHOD_KEYS)}')
-    for key in ('distillers', 'custom_hooks'):
+    for key in ('distillers', 'regularisers', 'custom_hooks'):
         if not isinstance(method.get(key) or [], (list, tuple)):
             raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
                              f'{method[key]!r}')
@@ -118,13 +118,22 @@ def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]
     return entries
 
 
-def step_context_config(protocol: Protocol, step: int) -> dict[str, Any]:
-    """Plain form of the step's ``StepContext``."""
+def step_context_config(protocol: Protocol, step: int,
+                        iterations: Sequence[int]) -> dict[str, Any]:
+    """Plain form of the step's ``StepContext``.
+
+    Args:
+        protocol: Of the walk.
+        step: The step.
+        iterations: Of every step; 0 where one does not train.
+    """
     return dict(
         index=step,
         class_steps=list(protocol.class_steps(step)),
         has_background=protocol.taxonomy.has_background,
-        old_labels_hidden=protocol.old_labels_hidden)
+        old_labels_hidden=protocol.old_labels_hidden,
+        by_domain=protocol.kind == 'domain',
+        trained=[i for i in range(step) if iterations[i]])
 
 
 def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: dict[str, Any],
@@ -158,6 +167,8 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         previous=inputs.previous,
         teacher=inputs.teacher,
         distillers=list(method.get('distillers') or []),
+        regularisers=list(method.get('regularisers') or []),
+        self_supervision=method.get('self_supervision'),
         classifier_init=method.get('classifier_init', 'random'),
         network_change=method.get('network_change'))
     return result
@@ -196,7 +207,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         'resume': inputs.resume,
     })
     result.model = model_of_step(
-        result.model, method, step_context_config(protocol, step), inputs)
+        result.model, method, step_context_config(protocol, step, lengths), inputs)
     _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
@@ -204,6 +215,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
     _set_hooks(result, method, step, ahead, world_size)
+    if method.get('regularisers'):
+        _set_constructor(result.optim_wrapper)
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
     return result
@@ -363,6 +376,13 @@ def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []), *(method.get('custom_hooks') or []), *ours
     ]
+
+
+def _set_constructor(optim_wrapper: dict) -> None:
+    """Lets regularisers have optimizers of their own, beside the network's as it was asked for."""
+    network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    optim_wrapper.update(
+        constructor='RegulariserOptimWrapperConstructor', network_constructor=network)
 
 
 def _set_distribution(cfg: Config) -> None:

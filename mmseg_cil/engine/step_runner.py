@@ -104,6 +104,18 @@ def bare_model(runner: Runner) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
+def after_step(runner: Runner) -> None:
+    """Calls ``after_step`` of the hooks that have it, once the step's weights are final.
+
+    That is after ``after_train`` of all hooks, after weights that were averaged
+    have been put in place and the network is plain again, and before it is
+    exported.
+    """
+    for hook in runner.hooks:
+        if hasattr(hook, 'after_step'):
+            hook.after_step(runner)
+
+
 def initialise_untrained(runner: Runner) -> None:
     """Gives a step without iterations the weights it would start from, equal on all ranks."""
     model: Any = bare_model(runner)

@@ -5,9 +5,10 @@ from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
 from mmseg_cil.hooks.pseudo_label_thresholds_hook import PseudoLabelThresholdsHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
+from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
     'ImprintClassifierHook', 'IterationSeedHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook',
-    'WalkProgressHook'
+    'VDFDHook', 'WalkProgressHook'
 ]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
 
-from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import imprinted_rows
 from mmseg_cil.models.network_output import tap_classifier
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -60,27 +58,7 @@ class ImprintClassifierHook(Hook):
             return
         new_step = runner.iter == 0 and model.step.index > 0 and model.step.num_new > 0
         if new_step and model.classifier_init == 'imprinted':
-            imprint(model, self._batches(runner))
-
-    def _batches(self, runner: Runner) -> Iterable[Any]:
-        """Collated images of this process's part, in the training loader's batch size."""
-        loader: Any = runner.train_dataloader
-        indices = spread_indices(len(loader.dataset), self.max_images)
-        chosen = indices[get_rank()::get_world_size()]
-        return DataLoader(
-            _SeededImages(loader.dataset, chosen, seed=runner.seed or 0),
-            batch_size=loader.batch_size or 1,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn or pseudo_collate,
-            # Without its own generator the loader draws from the global one.
-            generator=torch.Generator())
-
-
-def spread_indices(size: int, count: int | None) -> list[int]:
-    """At most ``count`` different indices below ``size``, evenly spread, ascending."""
-    if count is None or count >= size:
-        return list(range(size))
-    return [index * size // count for index in range(count)]
+            imprint(model, step_batches(runner, self.max_images))
 
 
 def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
@@ -157,20 +135,3 @@ def _class_sums(embedding: Tensor, labels: Tensor, num_old: int, num_new: int) -
     member = (labels.flatten() == new[:, None]).to(torch.float64)
     units = units.to(torch.float64)
     return torch.cat([member @ units, member.sum(dim=1, keepdim=True)], dim=1)
-
-
-class _SeededImages(Dataset):
-    """Some images of a dataset, each augmented by a seed of its own."""
-
-    def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
-        self.dataset = dataset
-        self.indices = indices
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Any:
-        index = self.indices[position]
-        with seeded(self.seed, index):
-            return self.dataset[index]

@@ -17,12 +17,16 @@ class StepContext:
         has_background: Output 0 is the background.
         old_labels_hidden: The labels of this step call pixels of old classes
             background (class-incremental, settings overlapped and disjoint).
+        by_domain: The walk is domain-incremental.
+        trained: The earlier steps that trained: all but those with nothing to learn.
     """
 
     index: int
     class_steps: tuple[int, ...]
     has_background: bool
     old_labels_hidden: bool
+    by_domain: bool = False
+    trained: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, config: dict) -> StepContext:
@@ -31,13 +35,16 @@ class StepContext:
             index=int(config['index']),
             class_steps=tuple(int(step) for step in config['class_steps']),
             has_background=bool(config['has_background']),
-            old_labels_hidden=bool(config['old_labels_hidden']))
+            old_labels_hidden=bool(config['old_labels_hidden']),
+            by_domain=bool(config.get('by_domain', False)),
+            trained=tuple(config.get('trained', range(int(config['index'])))))
 
     @classmethod
     def of_class_counts(cls, counts: Sequence[int], has_background: bool = True) -> StepContext:
         """The last step of a class-incremental walk with so many new classes a step."""
         class_steps = tuple(step for step, count in enumerate(counts) for _ in range(count))
-        return cls(len(counts) - 1, class_steps, has_background, has_background)
+        last = len(counts) - 1
+        return cls(last, class_steps, has_background, has_background, trained=tuple(range(last)))
 
     @property
     def num_seen(self) -> int:

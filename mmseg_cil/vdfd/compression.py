@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.vdfd.filters import runs, segment_products
+from mmseg_cil.vdfd.filters import block_heights, block_products, row_sums, runs
 
 
 @dataclass(frozen=True)
 class OutputGradients:
     r"""The compressed gradients :math:`G_i` of one step's outputs.
 
-    The gradient of output n with respect to the rows of tensor l is
-    :math:`\sum_q U_{l,o,q} S_{l,q} V_{l,q,n}`. Outputs are ``nodes * cells``,
-    the cells of a node next to each other (see
-    :mod:`mmseg_cil.vdfd.outputs`).
+    What is compressed together is a block: a tensor, or a row of a tensor whose
+    rows stand apart. The gradient of output n with respect to row o of block b is
+    :math:`\sum_q U_{o,q} S_{b,q} V_{b,q,n}`. Outputs are ``nodes * cells``, the cells
+    of a node next to each other (see :mod:`mmseg_cil.vdfd.outputs`).
 
     Attributes:
-        names: Of the L tensors.
+        names: Of the tensors.
         rows: Rows of each; F in all.
         left: U, ``(F, Q)``.
-        singular: S, ``(L, Q)``.
-        right: V, ``(L, Q, nodes * cells)``.
+        singular: S, ``(B, Q)``.
+        right: V, ``(B, Q, nodes * cells)``.
         projection: :math:`G_i^T w_i^*`, ``(nodes * cells,)`` float64: what stands
             for the weights after the step, which are not kept.
         nodes: Model ids of the classes that each node stands for.
         cells: Outputs a node.
         average: Rows are filters; else single weights.
+        apart: Names of the tensors whose rows stand apart. At rank 1 such a
+            tensor's gradients are kept exactly. A classifier must be one: the
+            output of a class depends on its own row alone and on all rows alike,
+            so that all singular values are equal and none is the leading one.
     """
 
     names: tuple[str, ...]
@@ -43,10 +48,16 @@ class OutputGradients:
     nodes: tuple[tuple[int, ...], ...]
     cells: int = 1
     average: bool = True
+    apart: tuple[str, ...] = ()
+
+    @property
+    def heights(self) -> list[int]:
+        """Rows of each of the B blocks."""
+        return block_heights(self.names, self.rows, self.apart)
 
     @property
     def core(self) -> Tensor:
-        """``S V``, ``(L, Q, nodes * cells)``."""
+        """``S V``, ``(B, Q, nodes * cells)``."""
         return self.singular.unsqueeze(-1) * self.right
 
     @property
@@ -57,20 +68,69 @@ class OutputGradients:
             one.numel() for one in (self.left, self.singular, self.right))
         return factors + self.projection.numel()
 
+    def project(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The products ``G^T w`` with some weights, ``(nodes * cells,)`` in float64, on the CPU.
+
+        Args:
+            weights: Tensors by name; what more rows they have than those of the
+                gradients (of classes that came later) is left out.
+        """
+        tensors = [weights[name].detach().cpu().double() for name in self.names]
+        if self.average:
+            tensors = [one[:rows] for one, rows in zip(tensors, self.rows, strict=True)]
+        return project(self.left.double().unsqueeze(1), self.core.double().unsqueeze(0),
+                       self.heights, row_sums(tensors, self.average))[0]
+
     def dense(self) -> Tensor:
         """The reconstructed gradients ``(F, nodes * cells)``."""
-        parts = []
-        for tensor, count, height, first in runs(self.rows):
+        parts, core = [], self.core
+        for block, count, height, first in runs(self.heights):
             left = self.left[first:first + count * height].reshape(count, height, -1)
-            parts.append(torch.bmm(left, self.core[tensor:tensor + count]).flatten(0, 1))
+            parts.append(torch.bmm(left, core[block:block + count]).flatten(0, 1))
         return torch.cat(parts)
 
 
-def project(left: Tensor, core: Tensor, rows: Sequence[int], sums: Tensor) -> Tensor:
+def stack(steps: Sequence[OutputGradients], names: Sequence[str], rows: Sequence[int],
+          apart: Collection[str] = ()) -> tuple[Tensor, Tensor]:
+    """The gradients of several steps in one layout, for :func:`project`.
+
+    Tensors (and rows of grown tensors) that a step has no gradients of, ranks and
+    nodes that others have more of, are filled with zeros, which contribute none.
+
+    Args:
+        steps: T of them; the rows of the same tensors stand apart in all.
+        names: The tensors of the layout; all that any step has.
+        rows: Rows of each; F in all, in B blocks.
+        apart: Names of the tensors whose rows stand apart.
+
+    Returns:
+        ``left`` ``(F, T, Q)`` and ``core`` ``(T, B, Q, C * K)``; C is the largest
+        number of nodes, K the cells of each.
+    """
+    rank = max(one.left.shape[1] for one in steps)
+    outputs = max(len(one.nodes) for one in steps) * steps[0].cells
+    blocks = [count if name in apart else 1 for name, count in zip(names, rows, strict=True)]
+    left = torch.zeros(sum(rows), len(steps), rank)
+    core = torch.zeros(len(steps), sum(blocks), rank, outputs)
+    first_row = dict(zip(names, itertools.accumulate(rows, initial=0), strict=False))
+    first_block = dict(zip(names, itertools.accumulate(blocks, initial=0), strict=False))
+    for step, one in enumerate(steps):
+        own = [count if name in apart else 1
+               for name, count in zip(one.names, one.rows, strict=True)]
+        parts = zip(one.names, one.left.split(list(one.rows)), one.core.split(own), strict=True)
+        for name, factors, products in parts:
+            row, block = first_row[name], first_block[name]
+            left[row:row + len(factors), step, :factors.shape[1]] = factors
+            core[step, block:block + len(products), :products.shape[1],
+                 :products.shape[2]] = products
+    return left, core
+
+
+def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) -> Tensor:
     """The products ``G^T w`` from the row sums of w, for T steps at once.
 
-    One batched product a run of equally high tensors, over all of its tensors
-    and all steps, and one over tensors and ranks. Its cost is that of reading
+    One batched product a run of equally high blocks, over all of its blocks and
+    all steps, and one over blocks and ranks. Its cost is that of reading
     ``left``; the gradients are never expanded.
 
     Source: Equal to ``comp_GW`` of the official code, which expands them to the
@@ -78,40 +138,40 @@ def project(left: Tensor, core: Tensor, rows: Sequence[int], sums: Tensor) -> Te
 
     Args:
         left: ``(F, T, Q)``.
-        core: ``(T, L, Q, N)``.
-        rows: Rows of each of the L tensors.
+        core: ``(T, B, Q, N)``.
+        heights: Rows of each of the B blocks.
         sums: ``(F,)`` row sums of w (see :func:`~mmseg_cil.vdfd.filters.row_sums`).
 
     Returns:
         ``(T, N)``.
     """
-    steps, tensors, rank, outputs = core.shape
-    products = segment_products(left.flatten(1), sums, rows).reshape(tensors, steps, rank)
+    steps, blocks, rank, outputs = core.shape
+    products = block_products(left.flatten(1), sums, heights).reshape(blocks, steps, rank)
     return torch.bmm(
-        products.transpose(0, 1).reshape(steps, 1, tensors * rank),
-        core.reshape(steps, tensors * rank, outputs)).squeeze(1)
+        products.transpose(0, 1).reshape(steps, 1, blocks * rank),
+        core.reshape(steps, blocks * rank, outputs)).squeeze(1)
 
 
-def compress(gradients: Tensor, rows: Sequence[int],
+def compress(gradients: Tensor, heights: Sequence[int],
              rank: int | None = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Keeps the leading singular triples of every tensor's ``(rows, outputs)`` matrix.
+    """Keeps the leading singular triples of every block's ``(rows, outputs)`` matrix.
 
     The official code takes a randomised decomposition (``torch.svd_lowrank``);
     here it is exact and in float64, so that it is the best of its rank and the
-    same on every machine. Tensors of equal height are decomposed together.
+    same on every machine. Blocks of equal height are decomposed together.
 
     Source: XiaorongLi-95/VDFD ``task_incremental/agents/vdfd.py``, ``svd``; q = 1 in
     every official script.
 
     Args:
         gradients: ``(F, N)``.
-        rows: Rows of each of the L tensors; F in all.
-        rank: q; a tensor with fewer rows or outputs keeps all its triples. None
+        heights: Rows of each of the B blocks; F in all.
+        rank: q; a block with fewer rows or outputs keeps all its triples. None
             keeps the gradients as they are: U is the gradients, S and V are ones
             and the identity (V as a view of one identity).
 
     Returns:
-        U ``(F, Q)``, S ``(L, Q)``, V ``(L, Q, N)`` in float32, Q = ``rank`` (at
+        U ``(F, Q)``, S ``(B, Q)``, V ``(B, Q, N)`` in float32, Q = ``rank`` (at
         most N), or N without compression.
 
     Raises:
@@ -122,17 +182,17 @@ def compress(gradients: Tensor, rows: Sequence[int],
     if not torch.isfinite(gradients).all():
         raise InputError('VDFD: the gradients of the outputs are not finite: the weights after '
                          'this step are unusable; lower the learning rate or the loss weight')
-    outputs = gradients.shape[1]
+    outputs, blocks = gradients.shape[1], len(heights)
     if rank is None:
-        identity = torch.eye(outputs).expand(len(rows), outputs, outputs)
-        return gradients.float().cpu(), torch.ones(len(rows), outputs), identity
+        identity = torch.eye(outputs).expand(blocks, outputs, outputs)
+        return gradients.float().cpu(), torch.ones(blocks, outputs), identity
     rank = min(rank, outputs)
     left = torch.zeros(gradients.shape[0], rank)
-    singular = torch.zeros(len(rows), rank)
-    right = torch.zeros(len(rows), rank, outputs)
+    singular = torch.zeros(blocks, rank)
+    right = torch.zeros(blocks, rank, outputs)
     exact = gradients.detach().cpu().double()
-    for tensor, count, height, first in runs(rows):
-        part, some = slice(first, first + count * height), slice(tensor, tensor + count)
+    for block, count, height, first in runs(heights):
+        part, some = slice(first, first + count * height), slice(block, block + count)
         kept = min(rank, height)
         u, s, v = torch.linalg.svd(exact[part].reshape(count, height, outputs),
                                    full_matrices=False)

@@ -49,7 +49,8 @@ class PrecisionNetwork(nn.Module):
 
     Args:
         channels: D, the columns of the classifier.
-        hidden_channels: Of the first layer. Defaults to D // 16 (at least 1).
+        hidden_channels: Of the first layer. Defaults to D // 16 (at least 1), or D
+            where ``residual``.
         out_channels: Columns of P. Defaults to D // 8 (at least 1), or D where
             ``residual``.
         residual: P is the second layer's output plus the features, before rows
@@ -64,7 +65,7 @@ class PrecisionNetwork(nn.Module):
         super().__init__()
         # Importing PyTorch Geometric takes seconds, which only VDFD should pay.
         from torch_geometric.nn import GCNConv
-        hidden_channels = hidden_channels or max(1, channels // 16)
+        hidden_channels = hidden_channels or (channels if residual else max(1, channels // 16))
         out_channels = out_channels or (channels if residual else max(1, channels // 8))
         if residual and out_channels != channels:
             raise ValueError(f'residual adds {channels} features to {out_channels} outputs')

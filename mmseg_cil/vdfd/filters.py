@@ -9,7 +9,7 @@ Without, every single weight is a row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,13 +20,35 @@ def num_rows(tensor: Tensor, average: bool = True) -> int:
     return tensor.shape[0] if average and tensor.dim() > 0 else tensor.numel()
 
 
-def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True) -> list[str]:
+def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True,
+                  apart: Collection[str] = ()) -> list[str]:
     """Names ordered by the number of rows, so that tensors of equal height are neighbours.
 
     Everything that works on all tensors at once then works on a few blocks (see
     :func:`runs`). Tensors of equal height keep their order.
+
+    Args:
+        tensors: By name.
+        average: See :func:`num_rows`.
+        apart: Names of tensors whose rows stand apart, each a block of height 1.
     """
-    return sorted(tensors, key=lambda name: num_rows(tensors[name], average))
+    return sorted(tensors, key=lambda name: 1 if name in apart else num_rows(tensors[name], average)
+                  )
+
+
+def block_heights(names: Iterable[str], rows: Iterable[int],
+                  apart: Collection[str] = ()) -> list[int]:
+    """Rows of every block: a tensor is one, or, where its rows stand apart, each row.
+
+    Args:
+        names: Of the tensors.
+        rows: Of each.
+        apart: Names of those whose rows stand apart.
+    """
+    heights = []
+    for name, count in zip(names, rows, strict=True):
+        heights += [1] * count if name in apart else [count]
+    return heights
 
 
 def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
@@ -72,38 +94,38 @@ def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
     ])
 
 
-def runs(rows: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of neighbouring tensors with equally many rows.
+def runs(heights: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Runs of neighbouring blocks of equal height.
 
     Args:
-        rows: Rows of each tensor.
+        heights: Rows of each block.
 
     Yields:
-        ``(first tensor, tensors, rows of each, first row)`` of every run.
+        ``(first block, blocks, rows of each, first row)`` of every run.
     """
-    tensor = row = 0
-    for height, group in itertools.groupby(rows):
+    block = row = 0
+    for height, group in itertools.groupby(heights):
         count = len(list(group))
-        yield tensor, count, height, row
-        tensor += count
+        yield block, count, height, row
+        block += count
         row += count * height
 
 
-def segment_products(left: Tensor, vector: Tensor, rows: Sequence[int]) -> Tensor:
-    r"""Products of every tensor's part of a vector with K columns, in one product a run.
+def block_products(left: Tensor, vector: Tensor, heights: Sequence[int]) -> Tensor:
+    r"""Products of every block's part of a vector with K columns, in one product a run.
 
-    :math:`r_{l,k} = \sum_{o \in l} \mathrm{left}_{o,k} \, \mathrm{vector}_o`
+    :math:`r_{b,k} = \sum_{o \in b} \mathrm{left}_{o,k} \, \mathrm{vector}_o`
 
     Args:
         left: ``(F, K)``.
         vector: ``(F,)``.
-        rows: Rows of each of the L tensors; their sum is F.
+        heights: Rows of each of the B blocks; their sum is F.
 
     Returns:
-        ``(L, K)``.
+        ``(B, K)``.
     """
     parts = []
-    for _, count, height, first in runs(rows):
+    for _, count, height, first in runs(heights):
         part = slice(first, first + count * height)
         block = left[part].reshape(count, height, -1)
         parts.append(torch.bmm(vector[part].reshape(count, 1, height), block).squeeze(1))

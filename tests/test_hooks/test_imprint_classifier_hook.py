@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import ImprintClassifierHook
-from mmseg_cil.hooks.imprint_classifier_hook import spread_indices
+from mmseg_cil.hooks.step_images import spread_indices
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import HOOKS, MODELS
 

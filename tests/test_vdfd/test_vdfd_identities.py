@@ -81,7 +81,7 @@ def test_full_rank_and_no_compression_keep_the_gradients():
         torch.testing.assert_close(kept.dense(), matrix, rtol=1e-5, atol=1e-5)
     u, s, v = compress(matrix, rows, None)
     assert torch.equal(u, matrix)
-    assert OutputGradients((), tuple(rows), u, s, v, torch.zeros(4), ()).num_floats \
+    assert OutputGradients(tuple('abcde'), tuple(rows), u, s, v, torch.zeros(4), ()).num_floats \
         == matrix.numel() + 4
 
 
@@ -89,7 +89,7 @@ def test_rank_1_stores_what_the_official_logs_say():
     """Sum over tensors of rows + 1 + classes, and one number a class for the weights."""
     rows = rows_of(tensors(0))
     u, s, v = compress(torch.randn(sum(rows), 4), rows, 1)
-    kept = OutputGradients((), tuple(rows), u, s, v, torch.zeros(4), ())
+    kept = OutputGradients(tuple('abcde'), tuple(rows), u, s, v, torch.zeros(4), ())
     assert kept.num_floats == sum(height + 1 + 4 for height in rows) + 4
 
 
@@ -99,7 +99,7 @@ def test_more_rank_is_never_worse():
     errors = []
     for rank in range(1, 6):
         u, s, v = compress(matrix, rows, rank)
-        kept = OutputGradients((), tuple(rows), u, s, v, torch.zeros(5), ())
+        kept = OutputGradients(tuple('abcde'), tuple(rows), u, s, v, torch.zeros(5), ())
         errors.append(float((kept.dense() - matrix).norm()))
     assert all(after < before for before, after in itertools.pairwise(errors))
     assert errors[-1] < 1e-5
@@ -235,7 +235,7 @@ def test_steps_do_not_see_each_other_in_the_graph():
 
 
 def test_the_residual_form_has_the_official_size():
-    network = PrecisionNetwork(512, hidden_channels=512, residual=True)
+    network = PrecisionNetwork(512, residual=True)
     assert sum(one.numel() for one in network.parameters()) == 525312
     with pytest.raises(ValueError, match='residual'):
         PrecisionNetwork(512, out_channels=64, residual=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         distillers: Configs of distillers; built only where there is a teacher.
             Without distillers, and without a loss that has ``read_teacher``, the
             teacher is not loaded: nothing would read it.
+        regularisers: Configs of regularisers (see :mod:`mmseg_cil.regularisers`); built
+            only where there is a previous step.
+        self_supervision: Config of a module that changes the batches of training and
+            the classifiers' outputs there
+            (:class:`~mmseg_cil.models.rotation.RotationSelfSupervision`), or None.
         classifier_init: How the rows of new classes begin (see
             :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
             classes nothing begins, and it is not used.
@@ -64,6 +70,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                  previous: dict | None = None,
                  teacher: dict | None = None,
                  distillers: Sequence[dict] = (),
+                 regularisers: Sequence[dict] = (),
+                 self_supervision: dict | None = None,
                  classifier_init: str = 'random',
                  network_change: dict | None = None,
                  **network: Any) -> None:
@@ -83,6 +91,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._teacher: Teacher | None = None
         self.distillers = nn.ModuleList(
             MODELS.build(one) for one in (distillers if teacher is not None else ()))
+        self.regularisers = nn.ModuleList(
+            MODELS.build(one) for one in (regularisers if previous is not None else ()))
         self._reads_stages = any(
             getattr(one, 'reads_pre_activations', False) for one in self.distillers)
         self._check_heads()
@@ -95,6 +105,13 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._change.install(self, learnt=teacher is not None)
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
+        for regulariser in self.regularisers:
+            if hasattr(regulariser, 'attach'):
+                regulariser.attach(self)  # type: ignore[operator]
+        self.self_supervision: Any = None
+        if self_supervision is not None:
+            self.self_supervision = MODELS.build(self_supervision)
+            self.self_supervision.attach(self.heads)
 
     @property
     def teacher(self) -> Teacher | None:
@@ -157,6 +174,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                 self._grow_from(self._previous)
                 self._is_init = True
         self._change.begin(self, self._change_file)
+        if self.self_supervision is not None:
+            self.self_supervision.begin(self.heads)
         if self._teacher_config is not None:
             self._teacher = Teacher(
                 dict(self._network_config, type='EncoderDecoder'), **self._teacher_config)
@@ -182,6 +201,16 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._change = NetworkChange()
         return kept
 
+    def previous_state(self) -> dict[str, Tensor]:
+        """The weights of the last step, with its number of classes, on the CPU.
+
+        Raises:
+            InputError: The checkpoint is missing, damaged or of another network.
+        """
+        if self._previous is None:
+            raise InputError(f'step {self.step.index} has no previous checkpoint')
+        return load_plain_state(self._previous['checkpoint'], self._previous['num_classes'])
+
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])
         if self.step.num_seen > previous['num_classes']:
@@ -206,7 +235,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                 weight, bias, fresh.weight[num_old:].cpu(), fresh.bias[num_old:].cpu())
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of the heads and of the distillers.
+        """Losses of the heads, the distillers and the regularisers.
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.
@@ -214,14 +243,17 @@ class IncrementalEncoderDecoder(EncoderDecoder):
 
         Returns:
             Losses (scalars) under the prefixes ``decode.``, ``aux.`` (``aux_0.``,
-            ``aux_1.``, ... of several auxiliary heads) and ``distill.``. Losses
-            of several distillers under one name are summed.
+            ``aux_1.``, ... of several auxiliary heads), ``distill.`` and
+            ``regularise.``. Losses of several distillers, or regularisers, under
+            one name are summed.
 
         Raises:
             RuntimeError: There is a teacher, and ``init_weights`` has not loaded it.
         """
         if self._teacher_config is not None and self._teacher is None:
             raise RuntimeError('the teacher is not loaded: call init_weights() before training')
+        if self.self_supervision is not None:
+            inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
         teacher = self._run_teacher(inputs)
         self._tell_hidden(data_samples, inputs.device)
         labels = stack_labels(data_samples)
@@ -239,18 +271,26 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                     '.', '_')))
         if teacher is not None:
             student = tap.output(features, self.align_corners, stages)
-            if pixels is None:
+            if pixels is None or self.self_supervision is not None:
+                # Self-supervision adds outputs that no teacher has.
+                student = replace(student, logits=student.logits[:, :self.step.num_seen])
                 pixels = pixels_of(self.decode_head, student.logits, labels, cuts)
             losses.update(add_prefix(self._distill(student, teacher, pixels), 'distill'))
+        losses.update(add_prefix(
+            _summed(one(self) for one in self.regularisers), 'regularise'))
         for reader in self._readers:
             reader.read_teacher(None)
+        if self.self_supervision is not None:
+            self.self_supervision.end()
         return losses
 
     def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
         """Tells the losses that ask what the label 0 of each image may stand for."""
         if self._hidden_readers:
+            # Outputs of self-supervision come after those of the classes.
+            turns = 1 if self.self_supervision is None else self.self_supervision.turns
             hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
-                                 self.step.num_hidden, self.step.num_seen)
+                                 self.step.num_hidden, self.step.num_seen * turns)
             for reader in self._hidden_readers:
                 reader.read_hidden(None if hidden is None else hidden.to(device))
 
@@ -275,11 +315,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
 
     def _distill(self, student: NetworkOutput, teacher: NetworkOutput,
                  pixels: PixelLogits) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = {}
-        for distiller in self.distillers:
-            for name, loss in distiller(student, teacher, pixels).items():
-                losses[name] = losses[name] + loss if name in losses else loss
-        return losses
+        return _summed(one(student, teacher, pixels) for one in self.distillers)
 
     def postprocess_result(self,
                            seg_logits: Tensor,
@@ -294,3 +330,12 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             for sample in samples:
                 sample.pred_sem_seg.data = torch.zeros_like(sample.pred_sem_seg.data).long()
         return samples
+
+
+def _summed(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Losses by name; those under one name are summed."""
+    losses: dict[str, Tensor] = {}
+    for part in parts:
+        for name, loss in part.items():
+            losses[name] = losses[name] + loss if name in losses else loss
+    return losses

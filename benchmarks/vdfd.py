@@ -1,0 +1,185 @@
+"""What VDFD costs beside the training step of the network, and what it stores.
+
+A DeepLabV3 trains on drawn images; drawn gradients stand for those of 1, 5 and 20
+earlier steps (time does not depend on their values). The regulariser is timed
+alone, forward and backward together, and as what it adds to a whole step
+(forward, backward, SGD), median of interleaved runs. Before that its value and
+gradients are compared with the plain statement of the official code, which
+expands every gradient to the shape of its weights times the classes.
+
+    python benchmarks/vdfd.py [--device cuda] [--depth 101] [--size 512] [--batch 2]
+        [--classes 19] [--steps 1 5 20] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mmseg_cil.models.plain import plain_model_config
+from mmseg_cil.registry import MODELS
+from mmseg_cil.regularisers import VDFDRegulariser
+from mmseg_cil.vdfd.compression import OutputGradients
+from mmseg_cil.vdfd.filters import num_rows, order_by_rows
+
+
+def build_network(depth: int, classes: int, device: str) -> nn.Module:
+    """DeepLabV3 of the configs, with random weights."""
+    init_default_scope('mmseg_cil')
+    model = Config.fromfile(ROOT / f'configs/_base_/models/deeplabv3_r{depth}-d16.py').model
+    network: nn.Module = MODELS.build(plain_model_config(model.to_dict(), classes))
+    return network.to(device).train()
+
+
+def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
+    """Rank-1 gradients as the hook would keep them, with drawn numbers."""
+    tensors = {name: one for name, one in network.named_parameters()
+               if name.startswith(('backbone.', 'decode_head.')) and 'conv_seg' not in name}
+    names = order_by_rows(tensors)
+    rows = tuple(num_rows(tensors[name]) for name in names)
+    draw = torch.Generator().manual_seed(seed)
+    drawn = OutputGradients(
+        tuple(names), rows, torch.randn(sum(rows), 1, generator=draw) / sum(rows),
+        torch.rand(len(rows), 1, generator=draw),
+        torch.randn(len(rows), 1, classes, generator=draw),
+        torch.zeros(classes, dtype=torch.float64), tuple((i,) for i in range(classes)))
+    return replace(drawn, projection=drawn.project(tensors))
+
+
+def regulariser_of(network: nn.Module, steps: int, classes: int, device: str) -> VDFDRegulariser:
+    """A regulariser with so many earlier steps."""
+    regulariser = VDFDRegulariser()
+    regulariser.attach(network)
+    state = {name: one.detach().cpu() for name, one in network.state_dict().items()}
+    regulariser.to(device).set_earlier_steps(
+        [drawn_step(network, classes, seed) for seed in range(steps)], network, state)
+    return regulariser
+
+
+def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGradients) -> Tensor:
+    """The changes of the outputs as the official comp_GW computes them."""
+    own = dict(network.named_parameters())
+    changes = torch.zeros(len(step.nodes), device=next(network.parameters()).device)
+    parts = step.left.split(list(step.rows))
+    for name, left, core in zip(step.names, parts, step.core, strict=True):
+        gradient = (left @ core).to(changes.device)
+        shape = (len(gradient), *[1] * (own[name].dim() - 1), len(step.nodes))
+        moved = (own[name] - before[name]).unsqueeze(-1)
+        changes = changes + (gradient.view(shape) * moved).flatten(0, -2).sum(dim=0)
+    return changes
+
+
+def check(network: nn.Module, classes: int, device: str) -> tuple[float, float]:
+    """Largest relative deviations of changes and gradients from the plain statement."""
+    before = {name: one.detach().clone() for name, one in network.named_parameters()}
+    step, regulariser = drawn_step(network, classes, 0), regulariser_of(
+        network, 1, classes, device)
+    with torch.no_grad():
+        for one in network.parameters():
+            one.add_(0.01 * torch.randn_like(one))
+    assert regulariser._earlier is not None
+    fast = regulariser._earlier.changes()[0, :, 0]
+    plain = plain_changes(network, before, step)
+    parameters = list(regulariser._earlier.tensors)
+    gradients = [torch.cat([one.flatten() for one in torch.autograd.grad(
+        value.square().sum(), parameters)]) for value in (fast, plain)]
+    with torch.no_grad():
+        for name, one in network.named_parameters():
+            one.copy_(before[name])
+    fast, plain = fast.detach(), plain.detach()
+    return (float((fast - plain).abs().max() / plain.abs().max()),
+            float((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max()))
+
+
+def seconds(run: Callable[[], Any], device: str) -> float:
+    """Of one run."""
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Reads the command line, checks, measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--depth', type=int, default=101, choices=(50, 101))
+    parser.add_argument('--size', type=int, default=512)
+    parser.add_argument('--batch', type=int, default=2)
+    parser.add_argument('--classes', type=int, default=19)
+    parser.add_argument('--steps', type=int, nargs='+', default=[1, 5, 20])
+    parser.add_argument('--repeats', type=int, default=5)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    network = build_network(args.depth, args.classes, args.device)
+    kept, floats = drawn_step(network, args.classes, 0), sum(
+        one.numel() for one in network.parameters())
+    print(f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes: a step keeps '
+          f'{kept.num_floats} floats ({kept.num_floats * 4 / 1e6:.2f} MB) for the network\'s '
+          f'{floats} ({floats * 4 / 1e6:.0f} MB), 1 in {floats / kept.num_floats:.0f}')
+    deviations = check(network, args.classes, args.device)
+    print(f'deviation from the plain statement: changes {deviations[0]:.1e}, '
+          f'gradients {deviations[1]:.1e}')
+    assert max(deviations) < 1e-4, deviations
+    measure(network, args)
+
+
+def measure(network: Any, args: argparse.Namespace) -> None:
+    """Prints a row for every number of earlier steps."""
+    images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
+    labels = torch.randint(args.classes, (args.batch, args.size, args.size), device=args.device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
+    print(f'{args.device}, {args.batch} x {args.size} x {args.size}, '
+          f'{torch.get_num_threads()} threads; ms')
+    print(f'{"earlier":>8}{"step":>10}{"with":>10}{"alone":>9}{"alone/step":>12}{"MB held":>9}')
+    for steps in args.steps:
+        regulariser = regulariser_of(network, steps, args.classes, args.device)
+
+        def train(extra: VDFDRegulariser | None) -> None:
+            optimizer.zero_grad()
+            logits = network.encode_decode(
+                images, [dict(img_shape=images.shape[2:])] * args.batch)
+            loss = nn.functional.cross_entropy(logits, labels)
+            if extra is not None:
+                loss = loss + extra(network)['loss_vdfd']
+            loss.backward()
+            optimizer.step()
+
+        runs: list[Callable[[], Any]] = [
+            lambda: train(None),
+            lambda extra=regulariser: train(extra),  # type: ignore[misc]
+            lambda extra=regulariser: extra(network)['loss_vdfd'].backward()  # type: ignore[misc]
+        ]
+        taken: list[list[float]] = [[] for _ in runs]
+        for repeat in range(args.repeats + 1):
+            for run, times in zip(runs, taken, strict=True):
+                spent = seconds(run, args.device)
+                if repeat:
+                    times.append(1000 * spent)
+        plain, together, alone = (statistics.median(times) for times in taken)
+        earlier = regulariser._earlier
+        assert earlier is not None
+        held = sum(one.numel() for one in (earlier.left, earlier.core, earlier.anchor)) * 4 / 1e6
+        print(f'{steps:>8}{plain:>10.1f}{together:>10.1f}{alone:>9.1f}{alone / plain:>12.1%}'
+              f'{held:>9.1f}')
+
+
+if __name__ == '__main__':
+    main()

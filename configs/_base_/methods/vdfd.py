@@ -1,0 +1,30 @@
+"""VDFD: Li et al., "Variational Data-Free Knowledge Distillation for Continual Learning",
+TPAMI 2023; official code XiaorongLi-95/VDFD (classification; its segmentation part is empty).
+
+After a step a hook keeps the gradients of the step's mean logits with respect
+to the weights, averaged over each filter and reduced to rank 1 a tensor. In
+later steps the regulariser penalises the first-order change of these logits in
+the metric of a covariance that a graph network over the classes learns along
+(equations of docs/vdfd.md). No old image, label or network is used.
+
+Official: rank 1, eps 0.001, filter averaging, widths D // 16 and D // 8 of the
+graph network, its Adam with learning rate and weight decay 5e-4. As in the paper and
+unlike the official code, eps is in the quadratic form too (regulariser,
+quadratic='official'). Not told for segmentation, hence our choice: which outputs
+(hook, outputs='mean' over all pixels, 'predicted' or 'grid'), the background
+(background='keep', 'exclude', 'merge'), which parameters (backbone, neck and head; the
+classifier in domain-incremental walks only), 500 images a step at most, and the
+weight of the regulariser, a placeholder between the official ones for
+classification (5 to 200): sweep it.
+"""
+method = dict(
+    name='vdfd',
+    regularisers=[
+        dict(
+            type='VDFDRegulariser',
+            loss_weight=10.0,
+            eps=1e-3,
+            optimizer=dict(type='Adam', lr=5e-4, weight_decay=5e-4))
+    ],
+    classifier_init='random',
+    custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='keep')])

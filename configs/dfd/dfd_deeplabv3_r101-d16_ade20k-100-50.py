@@ -1,0 +1,28 @@
+"""DFD (Li et al., Pattern Recognition 2023) on ade20k 100-50.
+
+Settings: the authors' segmentation code is not public and says only that it
+builds on PLOP and RCIL, so these are PLOP's: DeepLabV3 with ResNet-101, output
+stride 16, crop 512, total batch 24, SGD with Nesterov momentum, poly schedule
+(CVPR2021_PLOP, argparser.py).
+Published mIoU over all classes after the last step: none; the authors report
+segmentation on Cityscapes by city only.
+Not run here in full.
+
+Deviations: the weight of the regulariser is a placeholder between the official
+ones for classification, and what configs/_base_/methods/dfd.py names as our
+choice; BatchNorm of torch for InPlace-ABN and torchvision's ImageNet weights,
+dropout 0.1 before the classifier and evaluation on whole images, as in
+MMSegmentation; policies of the preset 'default' (protocol.preset='mib' or
+'plop' reproduces the papers' label and averaging rules).
+
+    bash tools/dist_train.sh \
+        configs/dfd/dfd_deeplabv3_r101-d16_ade20k-100-50.py 4
+"""
+_base_ = [
+    '../_base_/models/deeplabv3_r101-d16.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/protocols/ade20k_100-50.py',
+    '../_base_/methods/dfd.py',
+    '../_base_/schedules/ade20k.py',
+    '../_base_/default_runtime.py',
+]

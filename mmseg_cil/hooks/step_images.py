@@ -1,0 +1,63 @@
+"""A pass over images of a step that leaves the random streams of training alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import get_rank, get_world_size
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
+
+from mmseg_cil.datasets.pipeline import seeded
+
+
+def step_batches(runner: Runner, max_images: int | None,
+                 batch_size: int | None = None) -> Iterable[Any]:
+    """Collated training images of this process's part.
+
+    Every image is augmented by a seed of its own, so what is read depends
+    neither on the number of processes nor on workers.
+
+    Args:
+        runner: With a built ``train_dataloader``.
+        max_images: Images to use at most, over all processes, spread evenly over
+            the step's. None: all.
+        batch_size: That of the training loader by default.
+    """
+    loader: Any = runner.train_dataloader
+    indices = spread_indices(len(loader.dataset), max_images)
+    chosen = indices[get_rank()::get_world_size()]
+    return DataLoader(
+        _SeededImages(loader.dataset, chosen, seed=runner.seed or 0),
+        batch_size=batch_size or loader.batch_size or 1,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn or pseudo_collate,
+        # Without its own generator the loader draws from the global one.
+        generator=torch.Generator())
+
+
+def spread_indices(size: int, count: int | None) -> list[int]:
+    """At most ``count`` different indices below ``size``, evenly spread, ascending."""
+    if count is None or count >= size:
+        return list(range(size))
+    return [index * size // count for index in range(count)]
+
+
+class _SeededImages(Dataset):
+    """Some images of a dataset, each augmented by a seed of its own."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
+        self.dataset = dataset
+        self.indices = indices
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Any:
+        index = self.indices[position]
+        with seeded(self.seed, index):
+            return self.dataset[index]

@@ -1,0 +1,210 @@
+"""Keeping the gradients of a step's outputs, and handing those of earlier steps on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, barrier, get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_images import step_batches
+from mmseg_cil.models.network_output import tap_classifier
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.registry import HOOKS
+from mmseg_cil.vdfd.compression import OutputGradients, compress
+from mmseg_cil.vdfd.files import FILE_NAME, load_gradients, save_gradients
+from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
+from mmseg_cil.vdfd.gradients import WEIGHTINGS, gradient_sums, mean_gradients
+from mmseg_cil.vdfd.outputs import (
+    BACKGROUNDS,
+    OUTPUTS,
+    Nodes,
+    cells_of,
+    nodes_of_step,
+    output_sums,
+)
+
+CLASSIFIER = 'decode_head.conv_seg.'
+#: Parts of the network that the logits depend on: auxiliary heads are not among them.
+_PARTS = ('backbone.', 'neck.', 'decode_head.')
+
+
+@HOOKS.register_module()
+class VDFDHook(Hook):
+    """Makes ``vdfd.pth`` after a step and gives those of earlier steps to the regulariser.
+
+    After training one pass over images of the step, in evaluation mode and
+    float32, gives the gradients of the step's outputs (one backward pass an
+    output and batch). They are averaged over images, reduced over processes,
+    compressed by the main process and written into the step's folder. Every image
+    is cropped and flipped by a seed of its own, so the file is the same on any
+    number of processes, to the rounding of sums.
+
+    Before a later step every regulariser that has ``set_earlier_steps`` is given
+    the files of all earlier steps that trained.
+
+    Which layers, outputs and images stand for a segmentation network the
+    publication does not say; the defaults are our reading of the classification
+    code, and each is an option.
+
+    Args:
+        rank: Singular triples kept of every tensor; 1 officially. None keeps the
+            gradients as they are.
+        average: Average the gradient over each filter first, as officially.
+        outputs: 'mean' (default), 'predicted' or 'grid', see
+            :func:`~mmseg_cil.vdfd.outputs.output_sums`.
+        grid: Parts along each axis, for 'grid'.
+        background: 'keep' (default), 'exclude' or 'merge', see
+            :func:`~mmseg_cil.vdfd.outputs.nodes_of_step`.
+        classifier: Whether the decode head's classifier is regularised too. None
+            (default): in domain-incremental walks, where it goes on learning the
+            same classes; officially heads are frozen, and left out. Its rows stand
+            apart in the compression, and lose nothing by it.
+        weighting: 'images' (default) or 'batches', the official weights, see
+            :func:`~mmseg_cil.vdfd.gradients.gradient_sums`.
+        max_images: Images to use at most, spread evenly over the step's. Their
+            number is our choice. None: all, as officially. Defaults to 500.
+        batch_size: Images a backward pass and process. That of training by default.
+
+    Raises:
+        InputError: An option is unknown or out of range.
+    """
+
+    def __init__(self,
+                 rank: int | None = 1,
+                 average: bool = True,
+                 outputs: str = 'mean',
+                 grid: int = 2,
+                 background: str = 'keep',
+                 classifier: bool | None = None,
+                 weighting: str = 'images',
+                 max_images: int | None = 500,
+                 batch_size: int | None = None) -> None:
+        for name, value, known in (('outputs', outputs, OUTPUTS), ('weighting', weighting,
+                                   WEIGHTINGS), ('background', background, BACKGROUNDS)):
+            if value not in known:
+                raise InputError(f'VDFDHook: {name} must be one of {known}, got {value!r}')
+        for name, number in (('rank', rank), ('grid', grid), ('max_images', max_images),
+                             ('batch_size', batch_size)):
+            if number is not None and number < 1:
+                raise InputError(f'VDFDHook: {name} must be at least 1, got {number}')
+        self.rank = rank
+        self.average = average
+        self.outputs = outputs
+        self.grid = grid
+        self.background = background
+        self.classifier = classifier
+        self.weighting = weighting
+        self.max_images = max_images
+        self.batch_size = batch_size
+
+    def before_train(self, runner: Runner) -> None:
+        """Gives the regularisers what earlier steps kept."""
+        model = _bare(runner)
+        takers: list[Any] = [one for one in model.regularisers if hasattr(one, 'set_earlier_steps')]
+        if not takers:
+            return
+        folder = Path(runner.work_dir).parent
+        steps = [load_gradients(folder / f'step_{step:02d}' / FILE_NAME)
+                 for step in model.step.trained]
+        # What an earlier step had nothing to remember of does not count.
+        steps = [one for one in steps if one.nodes]
+        previous = model.previous_state()
+        for one in takers:
+            one.set_earlier_steps(steps, model, previous)
+
+    def after_step(self, runner: Runner) -> None:
+        """Keeps the gradients of this step, once its weights are final."""
+        model = _bare(runner)
+        nodes = nodes_of_step(
+            model.step.class_steps, model.step.index, max(model.step.trained, default=-1),
+            model.step.has_background, self.background)
+        gradients = self.keep(model, step_batches(runner, self.max_images, self.batch_size), nodes)
+        if get_rank() == 0:
+            path = Path(runner.work_dir) / FILE_NAME
+            save_gradients(path, gradients, self._settings())
+            runner.logger.info(f'VDFD kept {gradients.num_floats} numbers of the step '
+                               f'({path.stat().st_size / 1e6:.2f} MB)')
+        barrier()
+
+    def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
+             nodes: Nodes) -> OutputGradients:
+        """The compressed gradients of a model's outputs.
+
+        Args:
+            model: Put into evaluation mode meanwhile.
+            batches: This process's collated samples. With several processes every
+                one must call, if only with no batch.
+            nodes: See :func:`~mmseg_cil.vdfd.outputs.nodes_of_step`.
+        """
+        parameters = self.parameters(model)
+        count = len(nodes) * cells_of(self.outputs, self.grid)
+
+        def outputs(batch: Any) -> tuple[Tensor, Tensor]:
+            logits = evaluated_logits(model, batch)
+            return output_sums(logits, nodes, self.outputs, self.grid)
+
+        was_training = model.training
+        model.eval()
+        sums, divisors = gradient_sums(outputs, batches if count else (),
+                                       list(parameters.values()), count, self.average,
+                                       self.weighting)
+        model.train(was_training)
+        all_reduce(sums)
+        all_reduce(divisors)
+        rows = tuple(num_rows(one, self.average) for one in parameters.values())
+        apart = tuple(name for name in parameters if name.startswith(CLASSIFIER))
+        heights = block_heights(parameters, rows, apart)
+        kept = OutputGradients(
+            tuple(parameters), rows,
+            *compress(mean_gradients(sums, divisors).cpu(), heights, self.rank),
+            torch.zeros(count, dtype=torch.float64), nodes, cells_of(self.outputs, self.grid),
+            self.average, apart)
+        return replace(kept, projection=kept.project(parameters))
+
+    def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:
+        """The parameters that are regularised, ordered by height.
+
+        Those of backbone, neck and decode head that train; the classifier's where
+        ``classifier`` says so.
+        """
+        classifier = model.step.by_domain if self.classifier is None else self.classifier
+        chosen = {
+            name: one
+            for name, one in model.named_parameters()
+            if one.requires_grad and name.startswith(_PARTS) and (
+                classifier or not name.startswith(CLASSIFIER))
+        }
+        apart = [name for name in chosen if name.startswith(CLASSIFIER)]
+        return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
+
+    def _settings(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in (
+            'rank', 'average', 'outputs', 'grid', 'background', 'classifier', 'weighting',
+            'max_images', 'batch_size')}
+
+
+def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
+    """The classifier's logits ``(N, C, h, w)`` of a batch, not upsampled, in float32."""
+    # As in training, so that images smaller than the crop are padded.
+    inputs = model.data_preprocessor(batch, True)['inputs']
+    with torch.enable_grad(), tap_classifier(model.decode_head) as tap:
+        model.decode_head.forward(model.extract_feat(inputs))
+    assert tap.logits is not None
+    return tap.logits
+
+
+def _bare(runner: Runner) -> IncrementalEncoderDecoder:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, IncrementalEncoderDecoder):
+        raise InputError('VDFDHook works in walks only: its model must be an '
+                         'IncrementalEncoderDecoder')
+    return model

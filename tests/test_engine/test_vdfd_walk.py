@@ -1,0 +1,215 @@
+"""Walks with VDFD and DFD: what is kept, resuming, processes, and steps out of the ordinary."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.vdfd.files import load_gradients
+
+STRONG = {
+    'method.regularisers.0.loss_weight': 1e3,
+}
+GRAPH = {'method.regularisers.0.covariance': dict(hidden_channels=4, out_channels=8)}
+SEASONS = dict(name='seasons', dataset='tiny', domains=[
+    dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
+    dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+
+
+def vdfd_config(data_root, method='vdfd', **changes):
+    graph = GRAPH if method == 'vdfd' else {}
+    return tiny_config(data_root, method, **{**STRONG, **graph, **changes})
+
+
+def kept(work_dir, step):
+    return load_gradients(work_dir / f'step_{step:02d}' / 'vdfd.pth')
+
+
+def logged(work_dir, step):
+    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]
+
+
+@pytest.fixture(scope='module')
+def vdfd_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('vdfd')
+    TaskScheduler(vdfd_config(data_root), work_dir).run()
+    return work_dir
+
+
+def test_every_step_keeps_the_gradients_of_its_classes(vdfd_dir):
+    nodes = [kept(vdfd_dir, step).nodes for step in range(3)]
+    assert nodes == [((0,), (1,), (2,)), ((3,),), ((4,),)]
+    one = kept(vdfd_dir, 1)
+    assert not any('conv_seg' in name or 'auxiliary' in name for name in one.names)
+    assert {name.split('.')[0] for name in one.names} == {'backbone', 'decode_head'}
+    assert one.left.shape[1] == 1 and one.left.norm() > 0
+    # What stands for the weights is that of the checkpoint.
+    assert torch.equal(one.project(weights(vdfd_dir, 1)), one.projection)
+
+
+def test_losses_are_those_of_the_method(vdfd_dir):
+    for step in (1, 2):
+        lines = logged(vdfd_dir, step)
+        for line in lines:
+            parts = [line['decode.loss_ce'], line['aux.loss_ce'], line['regularise.loss_vdfd']]
+            assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+            assert line['regularise.loss_vdfd'] == pytest.approx(
+                1e3 * (line['regularise.vdfd_quadratic'] + line['regularise.vdfd_log_det']),
+                rel=1e-4)
+        assert lines[-1]['regularise.vdfd_quadratic'] > 0
+        # The graph network learns: it alone moves the log-determinant.
+        assert lines[-1]['regularise.vdfd_log_det'] < lines[0]['regularise.vdfd_log_det']
+    assert logged(vdfd_dir, 1)[0]['regularise.vdfd_quadratic'] == 0
+    assert 'regularise.loss_vdfd' not in logged(vdfd_dir, 0)[0]
+
+
+def test_a_step_leaves_a_plain_checkpoint(vdfd_dir):
+    for step in range(3):
+        assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+                   for key in weights(vdfd_dir, step))
+        assert 'regularisers' not in (vdfd_dir / f'step_{step:02d}/config.py').read_text()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_step_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path, monkeypatch):
+    before = IterationSeedHook.before_train_iter
+
+    def kill(self, runner, *args, **kwargs):
+        if self.step == 1 and runner.iter == 3:
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    cfg = vdfd_config(data_root)
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir)).run()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)
+    assert any(key.startswith('regularisers.0.graph_network') for key in state['state_dict'])
+    assert len(state['optimizer']['param_groups']) == 2
+    TaskScheduler(cfg, tmp_path, resume=True).run()
+    for step in (1, 2):
+        for key, value in weights(vdfd_dir, step).items():
+            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
+        assert torch.equal(kept(vdfd_dir, step).dense(), kept(tmp_path, step).dense())
+    ours, theirs = logged(tmp_path, 2)[-1], logged(vdfd_dir, 2)[-1]
+    assert ours['regularise.vdfd_log_det'] == theirs['regularise.vdfd_log_det']
+
+
+TWO = """
+import os, sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+import torch.distributed as dist
+from mmseg_cil.engine import step_runner
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.hooks import VDFDHook
+from test_vdfd_walk import vdfd_config
+rank, tmp = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
+after = VDFDHook.after_step
+def pass_over_known_weights(self, runner):
+    model = runner.model.module
+    trained = {{key: value.clone() for key, value in model.state_dict().items()}}
+    torch.save(trained, f'{{tmp}}/{{rank}}.pth')
+    known = torch.load({known!r}, weights_only=True)['state_dict']
+    model.load_state_dict(known, strict=False)
+    after(self, runner)
+    model.load_state_dict(trained)
+VDFDHook.after_step = pass_over_known_weights
+TaskScheduler(vdfd_config(Path({data!r})), f'{{tmp}}/walk', start_from={start!r},
+              launcher='pytorch', steps='1').run()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_train_alike_and_keep_what_one_keeps(vdfd_dir, data_root, tmp_path):
+    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
+                        start=str(vdfd_dir), known=str(vdfd_dir / 'step_01/checkpoint.pth'))
+    processes = [
+        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
+                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
+                              'LOCAL_RANK': '0'}) for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors[-3000:]
+    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+    for key, value in ranks[0].items():
+        if 'running' not in key:
+            assert torch.equal(value, ranks[1][key]), key
+    ours, theirs = kept(tmp_path / 'walk', 1), kept(vdfd_dir, 1)
+    assert ours.names == theirs.names
+    torch.testing.assert_close(ours.dense(), theirs.dense(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(ours.projection, theirs.projection, rtol=1e-4, atol=1e-7)
+
+
+def test_a_domain_walk_keeps_all_classes_and_the_classifier(data_root, tmp_path):
+    cfg = vdfd_config(data_root)
+    cfg.protocol = SEASONS
+    # Averaged weights are what a step leaves, and so what its gradients are of.
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
+    TaskScheduler(cfg, tmp_path).run()
+    for step in range(2):
+        one = kept(tmp_path, step)
+        assert one.nodes == ((0,), (1,), (2,), (3,), (4,))
+        assert 'decode_head.conv_seg.weight' in one.names
+        assert torch.equal(one.project(weights(tmp_path, step)), one.projection)
+    assert logged(tmp_path, 1)[0]['regularise.vdfd_quadratic'] == 0
+    assert logged(tmp_path, 1)[-1]['regularise.vdfd_quadratic'] > 0
+
+
+def test_dfd_is_a_method_of_its_own(vdfd_dir, data_root, tmp_path):
+    cfg = vdfd_config(data_root, 'dfd')
+    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
+    line = logged(tmp_path, 1)[-1]
+    assert line['regularise.loss_dfd'] > 0 and 'regularise.vdfd_log_det' not in line
+    first = logged(tmp_path, 1)[0]
+    assert first['loss'] == pytest.approx(first['decode.loss_ce'] + first['aux.loss_ce'])
+
+
+def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_path):
+    cfg = vdfd_config(data_root)
+    mib = tiny_config(data_root, 'mib').method
+    cfg.method.update(loss_decode=mib.loss_decode, distillers=mib.distillers,
+                      classifier_init='balanced')
+    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
+    for line in logged(tmp_path, 1):
+        parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd',
+                                       'regularise.loss_vdfd')]
+        assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
+    cfg = vdfd_config(data_root)
+    cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
+    TaskScheduler(cfg, tmp_path).run()
+    assert not (tmp_path / 'step_00' / 'vdfd.pth').exists()
+    assert kept(tmp_path, 1).nodes == ((0,), (1,), (2,))
+    assert kept(tmp_path, 2).nodes == ((3,), (4,))
+    assert all(line['regularise.loss_vdfd'] == 0 for line in logged(tmp_path, 1))
+    assert logged(tmp_path, 2)[-1]['regularise.vdfd_quadratic'] > 0
+
+
+def test_a_step_0_without_gradients_is_refused(data_root, tmp_path):
+    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    with pytest.raises(InputError, match=r'vdfd\.pth does not exist'):
+        TaskScheduler(vdfd_config(data_root), tmp_path / 'vdfd',
+                      start_from=str(tmp_path / 'plain')).run()

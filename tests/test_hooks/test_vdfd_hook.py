@@ -1,0 +1,180 @@
+"""The gradients that the hook keeps of a thin segmentor."""
+
+import copy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
+
+from thin_networks import base_step, batch, network, next_step, segmentor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import VDFDHook
+from mmseg_cil.vdfd.outputs import nodes_of_step
+
+
+def batches_of(sizes):
+    """The same images however they are divided."""
+    images, samples = batch(5, count=6, seed=0)
+    first, parts = 0, []
+    for size in sizes:
+        part = range(first, first + size)
+        parts.append(dict(inputs=[images[i] for i in part],
+                          data_samples=[samples[i] for i in part]))
+        first += size
+    return parts
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    return base_step(network(auxiliary='single'), tmp_path_factory.mktemp('base') / 'base.pth',
+                     count=4)
+
+
+NODES = ((0,), (1,), (2, 3))
+
+
+@pytest.mark.parametrize('options', [
+    dict(rank=None), dict(rank=None, outputs='grid'), dict(rank=None, outputs='predicted'),
+    dict(rank=None, average=False, classifier=True)], ids=str)
+def test_the_products_predict_small_changes(model, options):
+    """Uncompressed, so that what is left is the error of the first order and of averaging."""
+    hook, data = VDFDHook(**options), batches_of([6])
+    kept = hook.keep(model, data, NODES)
+    moved = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, one in moved.named_parameters():
+            if name in kept.names:
+                # Alike for all weights of a filter: what averaging does not see is not moved.
+                one.add_(1e-4 * torch.randn(one.shape[0]).view(-1, *[1] * (one.dim() - 1)))
+    predicted = kept.project(dict(moved.named_parameters())) - kept.projection
+    actual = outputs_of(hook, moved, data) - outputs_of(hook, model, data)
+    assert actual.abs().max() > 1e-5
+    assert (predicted.float() - actual).abs().max() < 0.05 * actual.abs().max()
+
+
+def outputs_of(hook, model, data):
+    """The outputs themselves, by the hook's own pass with gradients replaced by values."""
+    from mmseg_cil.hooks.vdfd_hook import evaluated_logits
+    from mmseg_cil.vdfd.outputs import output_sums
+    model.eval()
+    sums, counts = output_sums(evaluated_logits(model, data[0]).detach(), NODES, hook.outputs,
+                               hook.grid)
+    return sums / counts.clamp(min=1)
+
+
+def test_batches_do_not_matter_unless_asked(model):
+    whole = VDFDHook(rank=None).keep(model, batches_of([6]), NODES).dense()
+    ragged = VDFDHook(rank=None).keep(model, batches_of([4, 2]), NODES).dense()
+    torch.testing.assert_close(ragged, whole, rtol=1e-4, atol=1e-7)
+    official = VDFDHook(rank=None, weighting='batches').keep(model, batches_of([4, 2]), NODES)
+    first = VDFDHook(rank=None).keep(model, batches_of([4, 2])[:1], NODES).dense()
+    second = VDFDHook(rank=None).keep(model, batches_of([4, 2])[1:], NODES).dense()
+    torch.testing.assert_close(official.dense(), (first + second) / 2, rtol=1e-4, atol=1e-7)
+
+
+def test_the_pass_leaves_the_model_as_it_was(model):
+    state = copy.deepcopy(model.state_dict())
+    model.train()
+    VDFDHook().keep(model, batches_of([3, 3]), NODES)
+    assert model.training
+    model.eval()
+    assert all(one.grad is None for one in model.parameters())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_backbone_and_head_are_regularised_and_the_classifier_by_domain(model):
+    names = set(VDFDHook().parameters(model))
+    every = {name for name, one in model.named_parameters() if one.requires_grad}
+    left_out = every - names
+    assert all(name.startswith(('auxiliary_head.', 'decode_head.conv_seg.')) for name in left_out)
+    assert {'decode_head.conv_seg.weight', 'auxiliary_head.conv_seg.weight'} <= left_out
+    assert 'decode_head.conv_seg.weight' in VDFDHook(classifier=True).parameters(model)
+    by_domain = segmentor(network(), [4])
+    object.__setattr__(by_domain.step, 'by_domain', True)
+    assert 'decode_head.conv_seg.bias' in VDFDHook().parameters(by_domain)
+    assert 'decode_head.conv_seg.bias' not in VDFDHook(classifier=False).parameters(by_domain)
+
+
+def test_the_classifier_is_kept_exactly(model):
+    """At rank 1: an output depends on its own row alone, which no leading triple tells."""
+    exact, rank_1 = (VDFDHook(rank=rank, classifier=True).keep(model, batches_of([6]), NODES)
+                     for rank in (None, 1))
+    assert rank_1.names == exact.names and rank_1.left.shape[1] == 1
+    apart = {'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
+    assert set(rank_1.apart) == apart
+    first = 0
+    for name, rows in zip(exact.names, exact.rows, strict=True):
+        if name in apart:
+            part = slice(first, first + rows)
+            torch.testing.assert_close(rank_1.dense()[part], exact.dense()[part])
+            assert rows == 4 and exact.dense()[part][0, 1] == 0
+        first += rows
+    # The bias of a class moves the mean logit of that class by as much, of merged ones in part.
+    bias = exact.dense()[[sum(exact.rows[:exact.names.index('decode_head.conv_seg.bias')]) + i
+                          for i in range(4)]]
+    torch.testing.assert_close(bias[:2], torch.eye(4)[:2, :3])
+    torch.testing.assert_close(bias[2:, 2].sum(), torch.tensor(1.0))
+
+
+def test_frozen_parameters_are_left_out(model):
+    frozen = copy.deepcopy(model)
+    frozen.backbone.layer1.requires_grad_(False)
+    assert not any('layer1' in name for name in VDFDHook().parameters(frozen))
+
+
+def test_a_node_that_is_never_predicted_has_no_gradient(model):
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.decode_head.conv_seg.bias[1] = -1e4
+    kept = VDFDHook(outputs='predicted', rank=None).keep(changed, batches_of([6]), NODES)
+    assert torch.equal(kept.dense()[:, 1], torch.zeros(len(kept.left)))
+    assert kept.dense()[:, 0].norm() > 0
+
+
+def test_nothing_to_remember(model):
+    nodes = nodes_of_step((0,), 0, background='exclude')
+    kept = VDFDHook().keep(model, batches_of([2]), nodes)
+    assert kept.nodes == () and kept.left.shape[1] == 0 and kept.num_floats == 0
+
+
+def test_the_segmentor_adds_what_regularisers_return(tmp_path):
+    config = network()
+    base_step(config, tmp_path / 'base.pth')
+    model = next_step(config, tmp_path / 'base.pth', distillers=(), regularisers=[
+        dict(type='VDFDRegulariser', covariance=dict(hidden_channels=4, out_channels=8)),
+        dict(type='DFDRegulariser', loss_name='loss_vdfd')])
+    step = VDFDHook().keep(base_step(config, tmp_path / 'base.pth'), batches_of([4]),
+                           ((0,), (1,), (2,)))
+    for one in model.regularisers:
+        one.set_earlier_steps([step], model, model.previous_state())
+    images, samples = batch(5)
+    losses = model.loss(images, samples)
+    vdfd, dfd = (one(model)['loss_vdfd'] for one in model.regularisers)
+    torch.testing.assert_close(losses['regularise.loss_vdfd'], vdfd + dfd)
+    assert dfd == 0 and 'regularise.vdfd_quadratic' in losses
+
+
+def test_step_0_has_no_regularisers():
+    model = segmentor(network(), [3], regularisers=[dict(type='VDFDRegulariser')])
+    assert len(model.regularisers) == 0
+
+
+def test_other_models_are_refused():
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    with pytest.raises(InputError, match='works in walks only'):
+        VDFDHook().before_train(runner)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(outputs='median'), 'outputs must be one of'), (dict(rank=0), 'rank must be at least 1'),
+    (dict(background='drop'), 'background must be'), (dict(weighting='x'), 'weighting must be'),
+    (dict(max_images=0), 'max_images must be at least 1')])
+def test_unknown_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        VDFDHook(**options)
