@@ -1,16 +1,16 @@
-"""VDFD (Li et al., TPAMI 2023) with unbiased cross-entropy, embedded dataset, 11-5 overlapped.
+"""VDFD (Li et al., TPAMI 2023) with rotation self-supervision, embedded dataset, 11-5 overlapped.
 
 Reproduces no paper's figure. Published: nothing, the dataset is drawn by this
 package. It lets the order of the methods be seen in minutes. Deviations: a thin
 ResNet-18 from random weights, AdamW.
 
-    python tools/train.py configs/vdfd/vdfd-unce_demo_11-5.py
+    python tools/train.py configs/vdfd/vdfd_ssl_demo_11-5.py
 """
 _base_ = [
     '../_base_/models/fcn_r18-thin.py',
     '../_base_/datasets/embedded_shapes.py',
     '../_base_/protocols/embedded_11-5.py',
-    '../_base_/methods/vdfd_unce.py',
+    '../_base_/methods/vdfd_ssl.py',
     '../_base_/schedules/demo.py',
     '../_base_/default_runtime.py',
 ]
