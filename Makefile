@@ -33,10 +33,10 @@ lint: venv
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-# A test file is one process's; torch's own threads would only be in each other's way.
+# One thread each: torch's own would only be in each other's way.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' -n logical --maxprocesses 4 \
-		--dist loadfile $(PYTEST_ARGS)
+		--dist worksteal $(PYTEST_ARGS)
 
 test-slow: venv
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)
