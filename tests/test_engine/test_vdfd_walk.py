@@ -189,12 +189,16 @@ def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_pa
     cfg = vdfd_config(data_root)
     mib = tiny_config(data_root, 'mib').method
     cfg.method.update(loss_decode=mib.loss_decode, distillers=mib.distillers,
-                      classifier_init='balanced')
+                      classifier_init='balanced',
+                      self_supervision=dict(type='RotationSelfSupervision', rotations='random'))
     TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
     for line in logged(tmp_path, 1):
         parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd',
                                        'regularise.loss_vdfd')]
         assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+    # What rotations needed in training is left behind.
+    assert weights(tmp_path, 1)['decode_head.conv_seg.weight'].shape[0] == 4
+    assert not any('self_supervision' in key for key in weights(tmp_path, 1))
 
 
 def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
