@@ -20,6 +20,10 @@ background keeps none. The budgets, 100 images and 300 on ADE20K, are those of
 SSUL-M (clovaai/SSUL, --mem_size); 100 on Cityscapes by city is our choice,
 where domains stand for classes.
 
+Where a step's own images show old classes, which they do often on crowded data,
+their labels call them background and contradict the exemplars'; memory.ratio
+raises the share of exemplars.
+
 Deviation: images are classified by the network's classifier, not by the nearest
 mean of exemplars, which this package does not have: its checkpoints are plain
 MMSegmentation networks, evaluated as such.
