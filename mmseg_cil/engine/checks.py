@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.priority import get_priority
@@ -36,6 +36,7 @@ from mmseg_cil.registry import (
     VISBACKENDS,
     VISUALIZERS,
 )
+from mmseg_cil.utils.quiet import quieten_console
 
 if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
@@ -113,6 +114,8 @@ def check_parts(walk: Walk) -> None:
     Raises:
         InputError: A part cannot be built.
     """
+    # The constructor of an optimizer with paramwise_cfg has a line for each parameter.
+    quieten_console(MMLogger.get_current_instance())
     last = walk.num_steps - 1
     overrides = overrides_by_index(walk.cfg, walk.num_steps)
     first = first_trained(walk.protocol, walk.train_images)

@@ -21,7 +21,7 @@ from torch import nn
 
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.teacher import load_plain_state
-from mmseg_cil.utils.quiet import ConsoleFilter
+from mmseg_cil.utils.quiet import quieten_console
 
 
 def clear_instances() -> None:
@@ -50,9 +50,7 @@ class StepRunner(Runner):
     def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
         """Builds the logger and filters its console."""
         logger: MMLogger = super().build_logger(log_level, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler) and handler.level > logging.DEBUG:
-                handler.addFilter(ConsoleFilter())
+        quieten_console(logger)
         return logger
 
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:

@@ -16,6 +16,7 @@ _REMARK = 'Could not import OneDL'
 _REPEATED = (
     # Environment, config and hooks: hundreds of lines, which stay in the step's log file.
     '-----', 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'Exp name:',
+    'paramwise_options',
     # MMEngine's own calls of what it is about to drop.
     '"FileClient" will be deprecated', '"HardDiskBackend" is the alias',
 )  # fmt: skip
@@ -59,6 +60,15 @@ class ConsoleFilter(logging.Filter):
         if record.levelno > logging.WARNING:
             return True
         return not record.getMessage().lstrip().startswith(_REPEATED)
+
+
+def quieten_console(logger: logging.Logger) -> None:
+    """Puts a :class:`ConsoleFilter` on a logger's console, unless that is to show all (DEBUG)."""
+    for handler in logger.handlers:
+        to_file = isinstance(handler, logging.FileHandler)
+        if not to_file and handler.level > logging.DEBUG \
+                and not any(isinstance(one, ConsoleFilter) for one in handler.filters):
+            handler.addFilter(ConsoleFilter())
 
 
 def quieten_warnings() -> None:

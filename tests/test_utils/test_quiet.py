@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_cil.engine.step_runner import StepRunner, clear_instances
 from mmseg_cil.evaluation import IncrementalIoUMetric
-from mmseg_cil.utils.quiet import ConsoleFilter, quieten_warnings
+from mmseg_cil.utils.quiet import ConsoleFilter, quieten_console, quieten_warnings
 
 
 class Nothing(BaseModel):
@@ -41,6 +41,7 @@ def shown(level, text):
 def test_only_what_is_repeated_at_every_step_is_withheld():
     assert not shown(logging.INFO, 'Config:\nmodel = dict()')
     assert not shown(logging.INFO, '\n------------\nSystem environment:')
+    assert not shown(logging.INFO, 'paramwise_options -- backbone.conv1.weight:lr=0.1')
     assert not shown(logging.WARNING, '"FileClient" will be deprecated in future.')
     assert shown(logging.INFO, 'Iter(train) [1/6]')
     assert shown(logging.WARNING, 'the pipeline crops to (24, 24)')
@@ -55,6 +56,15 @@ def test_the_log_file_has_what_the_console_is_spared(runner_of, capsys, tmp_path
     assert 'a line of the walk' in printed and 'a line of the walk' in logged
     for text in ('System environment', 'Hooks will be executed'):
         assert text not in printed and text in logged
+
+
+def test_a_console_is_filtered_once():
+    logger = logging.Logger('x')
+    logger.addHandler(logging.StreamHandler())
+    logger.handlers[0].setLevel(logging.INFO)
+    for _ in range(2):
+        quieten_console(logger)
+    assert len(logger.handlers[0].filters) == 1
 
 
 def test_debugging_shows_all(runner_of, capsys):
