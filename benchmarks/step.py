@@ -23,13 +23,15 @@ bit by bit; otherwise it exits with 1. Methods that consist of the same parts
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import logging
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,18 @@ class Contestant:
     name: str
     step: Callable[[dict], dict[str, Tensor]]
     parts: list[nn.Module]
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what MMEngine tells of every weight, and MMSegmentation's advice on its loss."""
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 # Networks and data.
@@ -301,13 +315,11 @@ def main() -> int:
         arguments.model = ROOT / 'configs/_base_/models/fcn_r18-thin.py'
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
     init_default_scope('mmseg_cil')
-    # MMEngine tells of every weight how it began.
-    logging.disable(logging.INFO)
     print(f'{arguments.device}, {arguments.model.stem}, batch {arguments.batch}, '
           f'crop {arguments.crop}, {arguments.classes[0]} + {arguments.classes[1]} classes'
           f'{", mixed precision" if arguments.amp else ""}, {torch.get_num_threads()} threads')
     data = random_batch(arguments.batch, arguments.crop, tuple(arguments.classes))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quietly():
         rows = contestants(arguments, Path(folder), data)
     report(rows, data, arguments)
     return 0
