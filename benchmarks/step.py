@@ -48,12 +48,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import mmseg_cil.distillers
+import mmseg_cil.hooks
 import mmseg_cil.losses
-import mmseg_cil.models  # noqa: F401  (registers what configs name)
+import mmseg_cil.models
+import mmseg_cil.regularisers  # noqa: F401  (registers what configs name)
 from mmseg_cil.engine.step_config import StepInputs, model_of_step
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
-from mmseg_cil.registry import MODELS
+from mmseg_cil.registry import HOOKS, MODELS
 
 METHODS = ROOT / 'configs/_base_/methods'
 #: Ratio to fine-tuning that a method's step should stay below on a GPU.
@@ -127,19 +129,32 @@ def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[
 
 
 def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
-                 previous: dict[str, Any]) -> nn.Module:
-    """The segmentor of a method at its second step, ready to train."""
+                 previous: dict[str, Any], data: dict, device: str = 'cpu') -> Any:
+    """The segmentor of a method at its second step, ready to train.
+
+    What the method's hooks would find out before training is put in: thresholds
+    of pseudo-labels, and the gradients of earlier outputs, here those of a batch.
+    """
     context = dict(index=1, class_steps=[0] * classes[0] + [1] * classes[1], has_background=True,
                    old_labels_hidden=True)
     torch.manual_seed(1)
     inputs = StepInputs(previous, previous, [1, 1])
-    segmentor: nn.Module = MODELS.build(
-        model_of_step(copy.deepcopy(model), method, context, inputs))
-    segmentor.init_weights()  # type: ignore[operator]
+    segmentor = MODELS.build(model_of_step(copy.deepcopy(model), method, context, inputs))
+    segmentor.init_weights()
+    segmentor.to(device)
     for one in segmentor.modules():
         if hasattr(one, 'set_thresholds'):
             # Half of the largest uncertainty that PLOP's scale has.
-            one.set_thresholds(torch.full((sum(classes), ), 0.5 / classes[0]))  # type: ignore
+            one.set_thresholds(torch.full(
+                (sum(classes), ), 0.5 / classes[0], device=device))
+    takers = [one for one in segmentor.regularisers
+              if hasattr(one, 'set_earlier_steps')]
+    hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
+    for hook in (one for one in hooks if takers and hasattr(one, 'keep')):
+        nodes = tuple((index, ) for index in range(classes[0]))
+        gradients = hook.keep(segmentor, [data], nodes)
+        for one in takers:
+            one.set_earlier_steps([gradients], segmentor, segmentor.previous_state())
     return segmentor
 
 
@@ -213,7 +228,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     classes, amp, device = tuple(arguments.classes), arguments.amp, arguments.device
     model = network_config(arguments.model, arguments.crop)
     previous = trained_before(model, classes[0], folder / 'step.pth')
-    ours = segmentor_of(dict(name='none'), model, classes, previous).to(device)
+    ours = segmentor_of(dict(name='none'), model, classes, previous, data, device)
     plain, again = (MODELS.build(plain_model_config(model, sum(classes))).to(device)
                     for _ in range(2))
     for network in (plain, again):
@@ -222,9 +237,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
     for name, method in methods_of(arguments.methods).items():
-        segmentor = segmentor_of(method, model, classes, previous).to(device)
-        if getattr(segmentor, 'teacher', None) is not None:
-            segmentor.teacher.network.to(device)
+        segmentor = segmentor_of(method, model, classes, previous, data, device)
         found.append(training(name, segmentor, amp))
     return found
 

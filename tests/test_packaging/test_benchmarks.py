@@ -1,6 +1,5 @@
 """The benchmarks run, and what they compare is equal. Their times are not looked at."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -10,36 +9,36 @@ ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem for path in ROOT.glob('configs/_base_/methods/*.py')}
 
 
-def run(name, monkeypatch, *arguments):
+@pytest.fixture
+def run(benchmark_module, monkeypatch):
     """Runs ``main`` of a benchmark in this process."""
-    path = ROOT / f'benchmarks/{name}.py'
-    spec = importlib.util.spec_from_file_location(f'benchmark_{name}', path)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up there.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    monkeypatch.setattr(sys, 'argv', [name, '--quick', '--device', 'cpu', *arguments])
-    spec.loader.exec_module(module)
-    return module, module.main()
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, '--quick', '--device', 'cpu', *arguments])
+        module = benchmark_module(name)
+        return module, module.main()
+
+    return call
 
 
-def test_every_fast_loss_is_its_plain_form(monkeypatch, capsys):
-    module, status = run('losses', monkeypatch, '--repeats', '1', '--batch', '1')
+def test_every_fast_loss_is_its_plain_form(run, capsys):
+    module, status = run('losses', '--repeats', '1', '--batch', '1')
     output = capsys.readouterr().out
     assert status == 0
     for group in module.GROUPS.values():
         assert all(case.name in output for case in group.cases(True))
 
 
-def test_forms_that_differ_are_told(monkeypatch, capsys):
-    module, _ = run('losses', monkeypatch, '--repeats', '1', '--only', 'lwf')
+def test_forms_that_differ_are_told(run, monkeypatch, capsys):
+    module, _ = run('losses', '--repeats', '1', '--only', 'lwf')
     wrong = module.Group('wrong', module.pixel_cases('x', module.plain_lwf, module.plain_mib), 1.0)
     monkeypatch.setitem(module.GROUPS, 'lwf', wrong)
     assert module.main() == 1
     assert 'forms differ' in capsys.readouterr().err
 
 
-def test_a_step_of_every_method_is_measured(monkeypatch, capsys):
-    _, status = run('step', monkeypatch)
+def test_a_step_of_every_method_is_measured(run, capsys):
+    _, status = run('step')
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
     assert status == 0
     assert rows[:2] == ['fine-tuning', 'limit']
@@ -48,16 +47,16 @@ def test_a_step_of_every_method_is_measured(monkeypatch, capsys):
     assert len(rows) == len(set(rows))
 
 
-def test_targets_are_judged(monkeypatch):
-    module, _ = run('step', monkeypatch, '--methods', 'mib')
+def test_targets_are_judged(run):
+    module, _ = run('step', '--methods', 'mib')
     assert module.verdict('mib', 1.39).endswith('met')
     assert module.verdict('mib', 1.41).endswith('missed')
     assert module.verdict('finetune', 1.0) == ''
 
 
 @pytest.mark.parametrize('name', ['losses', 'step'])
-def test_the_command_line_is_told(name, monkeypatch, capsys):
+def test_the_command_line_is_told(name, run, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run(name, monkeypatch, '--help')
+        run(name, '--help')
     assert stopped.value.code == 0
     assert '--repeats' in capsys.readouterr().out
