@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from mmseg_cil.datasets.pipeline import without_augmentation
+from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.plop_pseudo_labels import (
     MEDIANS,
@@ -31,6 +32,7 @@ from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import write_json
 
 FILE_NAME = 'thresholds.json'
+CROPS = ('whole', 'random')
 
 
 @HOOKS.register_module()
@@ -38,30 +40,36 @@ class PseudoLabelThresholdsHook(Hook):
     """Computes the thresholds and hands them to every loss that has ``set_thresholds``.
 
     It acts at steps with a teacher whose labels hide old classes. The teacher
-    sees every image of the step once (exemplars are none of them), whole and in
-    its own size (the official code sees random crops, so its thresholds change
-    from run to run). Each process takes a part, the histograms are summed over
-    processes, and all have equal thresholds whatever their number. They are
-    kept as ``thresholds.json`` in the step's folder; a resumed step reads them
-    there.
+    sees every image of the step once (exemplars are none of them). Each process
+    takes a part, the histograms are summed over processes (officially they are
+    not), and all have equal thresholds whatever their number. They are kept as
+    ``thresholds.json`` in the step's folder; a resumed step reads them there.
 
     Args:
         base: The least threshold. Defaults to 0.001, as officially.
         median: 'true' or 'official', see
             :func:`~mmseg_cil.losses.plop_pseudo_labels.thresholds_from_histograms`.
+        crops: What the teacher sees of an image: 'whole', all of it in its own
+            size, or 'random', what the training pipeline makes of it, as
+            officially. Augmentation is drawn from the image's place in the
+            list, so that these thresholds are reproducible too. Defaults to 'whole'.
 
     Raises:
-        InputError: ``median`` is unknown.
+        InputError: ``median`` or ``crops`` is unknown.
     """
 
     priority = 'HIGH'
 
-    def __init__(self, base: float = 0.001, median: str = 'true') -> None:
+    def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
         if median not in MEDIANS:
             raise InputError(f'PseudoLabelThresholdsHook: median must be one of {MEDIANS}, '
                              f'got {median!r}')
+        if crops not in CROPS:
+            raise InputError(f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, '
+                             f'got {crops!r}')
         self.base = base
         self.median = median
+        self.crops = crops
 
     def before_train(self, runner: Runner) -> None:
         """Reads or computes the thresholds, where pseudo-labels are used."""
@@ -74,7 +82,8 @@ class PseudoLabelThresholdsHook(Hook):
         path = Path(runner.work_dir) / FILE_NAME
         values = self._cached(path, model.step.num_seen)
         if values is None:
-            histograms = teacher_histograms(model, self._batches(runner))
+            histograms = teacher_histograms(
+                model, self._batches(runner), augmented=self.crops == 'random')
             values = thresholds_from_histograms(histograms, self.base, self.median).tolist()
             if get_rank() == 0:
                 write_json(path, {**self._settings(), 'thresholds': values,
@@ -84,7 +93,7 @@ class PseudoLabelThresholdsHook(Hook):
             one.set_thresholds(torch.tensor(values, device=device))
 
     def _settings(self) -> dict[str, Any]:
-        return {'base': self.base, 'median': self.median}
+        return {'base': self.base, 'median': self.median, 'crops': self.crops}
 
     def _cached(self, path: Path, num_classes: int) -> list[float] | None:
         """Thresholds in the step's folder, as the main process finds them, or None."""
@@ -96,13 +105,18 @@ class PseudoLabelThresholdsHook(Hook):
         return values
 
     def _batches(self, runner: Runner) -> Iterable[Any]:
-        """This process's images, one by one, as they are: sizes differ."""
+        """This process's images, one by one: sizes may differ."""
         loader: Any = runner.train_dataloader
-        dataset = without_augmentation(loader.dataset)
+        dataset = loader.dataset
         # The labels of exemplars, which come after, hide nothing.
         own = getattr(dataset, 'num_own', len(dataset))
+        images: Sequence[Any] = range(get_rank(), own, get_world_size())
+        if self.crops == 'whole':
+            dataset = without_augmentation(dataset)
+        else:
+            images = [SampleKey(index, index) for index in images]
         return DataLoader(
-            Subset(dataset, range(get_rank(), own, get_world_size())),
+            Subset(dataset, images),
             batch_size=1,
             num_workers=loader.num_workers,
             collate_fn=pseudo_collate,
@@ -122,13 +136,17 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
     return values if usable else None
 
 
-def teacher_histograms(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> Tensor:
+def teacher_histograms(model: IncrementalEncoderDecoder,
+                       batches: Iterable[Any],
+                       augmented: bool = False) -> Tensor:
     """Histograms of the teacher's uncertainty over the pixels labelled background.
 
     Args:
         model: With a loaded teacher.
         batches: This process's collated samples. With several processes every
             one must call, if only with no batch.
+        augmented: They come from the training pipeline, and are padded as in
+            training. Otherwise, as in evaluation, an image keeps its size.
 
     Returns:
         ``(C, 100)`` int64, summed over all processes.
@@ -139,8 +157,7 @@ def teacher_histograms(model: IncrementalEncoderDecoder, batches: Iterable[Any])
     total = torch.zeros(num_classes, NUM_BINS, dtype=torch.int64, device=device)
     with torch.no_grad():
         for batch in batches:
-            # As in evaluation: an image keeps its size.
-            data = model.data_preprocessor(batch, False)
+            data = model.data_preprocessor(batch, augmented)
             labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
             labels = labels.squeeze(1).to(device)
             record = model.teacher(data['inputs'])

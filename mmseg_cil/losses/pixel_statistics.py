@@ -56,6 +56,9 @@ class Grid(NamedTuple):
         """``(N, C, h, w)`` to a new tensor ``(N, C, H, W)``."""
         if tuple(logits.shape[2:]) == self.size:
             return logits.clone()
+        if logits.device.type == 'cpu':
+            # With the classes last a CPU enlarges, and takes gradients back, several times faster.
+            logits = logits.contiguous(memory_format=torch.channels_last)
         return functional.interpolate(
             logits, self.size, mode='bilinear', align_corners=self.align_corners)
 

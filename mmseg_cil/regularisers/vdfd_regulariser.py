@@ -73,6 +73,7 @@ class VDFDRegulariser(DFDRegulariser):
         self._covariance = dict(covariance or {})
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None
         self._present = torch.zeros(0, 0, dtype=torch.bool)
+        self._places = torch.zeros(0, dtype=torch.int64)
 
     def attach(self, network: nn.Module) -> None:
         """Builds the graph network for the width of the network's classifier."""
@@ -92,14 +93,15 @@ class VDFDRegulariser(DFDRegulariser):
             rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes])
         counts = torch.tensor([len(nodes) for nodes in self._earlier.nodes], device=device)
         self._present = torch.arange(int(counts.max()), device=device) < counts.unsqueeze(1)
+        # Found once: with a mask as index every iteration would wait for the device.
+        self._places = self._present.flatten().nonzero().squeeze(1)
 
     def factors(self) -> Tensor:
         """P of every earlier step, ``(T, C, d)``; 0 where a step has no such node."""
         assert self._graph is not None
         rows = self.graph_network(*self._graph)
-        factors = rows.new_zeros(*self._present.shape, rows.shape[1])
-        factors[self._present] = rows
-        return factors
+        factors = rows.new_zeros(self._present.numel(), rows.shape[1])
+        return factors.index_copy(0, self._places, rows).unflatten(0, self._present.shape)
 
     def _without_earlier_steps(self) -> dict[str, Tensor]:
         # Under DistributedDataParallel every parameter must take part.

@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_config, weights
+from torch.utils.data import DataLoader
 
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as hook_module
-from mmseg_cil.hooks.pseudo_label_thresholds_hook import read_thresholds
+from mmseg_cil.hooks.pseudo_label_thresholds_hook import (
+    PseudoLabelThresholdsHook,
+    read_thresholds,
+)
 
 
 def thresholds(work_dir, step):
@@ -167,12 +172,14 @@ def test_a_domain_walk_has_no_pseudo_labels(data_root, tmp_path):
 
 
 def test_only_fitting_files_are_reused(tmp_path):
-    path, settings = tmp_path / 'thresholds.json', {'base': 0.001, 'median': 'true'}
+    path = tmp_path / 'thresholds.json'
+    settings = {'base': 0.001, 'median': 'true', 'crops': 'whole'}
     assert read_thresholds(path, settings, 2) is None
     path.write_text(json.dumps({**settings, 'thresholds': [0.1, 0.2]}))
     assert read_thresholds(path, settings, 2) == [0.1, 0.2]
     assert read_thresholds(path, settings, 3) is None
     assert read_thresholds(path, {**settings, 'median': 'official'}, 2) is None
+    assert read_thresholds(path, {**settings, 'crops': 'random'}, 2) is None
     path.write_text('{"thresholds": [0.1,')
     assert read_thresholds(path, settings, 2) is None
 
@@ -191,3 +198,41 @@ def test_the_pass_sees_whole_images(data_root):
     assert torch.equal(plain[0]['inputs'], plain[0]['inputs'])
     assert plain[0]['data_samples'].gt_sem_seg.data.unique().tolist()[-1] in (3, 255)
     assert dataset[0]['inputs'].shape[1:] == (24, 24)
+
+
+class OnlyData:
+    """What the hook reads of a runner before it has seen a model."""
+
+    def __init__(self, dataset):
+        self.train_dataloader = DataLoader(dataset)
+
+
+def test_the_pass_may_see_random_crops_and_these_are_reproducible(data_root):
+    from mmengine.registry import init_default_scope
+
+    from mmseg_cil.datasets import IncrementalDataset
+    init_default_scope('mmseg_cil')
+    cfg = tiny_config(data_root, 'plop')
+    dataset = IncrementalDataset(
+        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train')
+    hook, runner = PseudoLabelThresholdsHook(crops='random'), OnlyData(dataset)
+    torch.manual_seed(0)
+    first = [batch['inputs'][0] for batch in hook._batches(runner)]
+    torch.manual_seed(1)
+    again = [batch['inputs'][0] for batch in hook._batches(runner)]
+    assert len(first) == len(dataset)
+    assert {tuple(one.shape[1:]) for one in first} == {(24, 24)}
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    with pytest.raises(InputError, match='crops must be one of'):
+        PseudoLabelThresholdsHook(crops='centre')
+
+
+def test_thresholds_of_the_paper_are_from_crops(plop_dir, data_root, tmp_path):
+    cfg = tiny_config(data_root, 'plop_paper')
+    # Maps of 3 x 3 pixels have no quarters of equal size.
+    cfg.method.distillers[0].regions = 'even'
+    TaskScheduler(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
+    found, whole = thresholds(tmp_path, 1), thresholds(plop_dir, 1)
+    assert (found['median'], found['crops']) == ('official', 'random')
+    # Crops of 24 x 24 pixels out of images of 32 x 40, none of them padded.
+    assert sum(found['pixels']) < sum(whole['pixels'])

@@ -15,9 +15,10 @@ for both on Cityscapes by city 11-5 and 11-1 and 0.0001 and 0.001 on 1-1. For
 Defaults that differ from the official code, each with its official form as an
 option: the median is a true one (hook, `median='official'`: there the running
 sum adds the index of a bin), thresholds come from whole images instead of
-random crops, an image without background keeps its full weight (loss,
+random crops (hook, `crops='random'`), an image without background keeps its full weight (loss,
 `factor_without_background=0.0`), and regions cover maps of any size (distiller,
-`regions='official'`: equal on square maps that 4 divides).
+`regions='official'`: equal on square maps that 4 divides). `plop_paper.py` has
+the official forms.
 
 In a domain-incremental walk no class hides and none is new, so that the same
 config is cross-entropy plus Local POD without pseudo-labels: what the official

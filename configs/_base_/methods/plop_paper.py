@@ -1,0 +1,25 @@
+"""PLOP with the choices of its official code, arthurdouillard/CVPR2021_PLOP, where ours differ.
+
+Of `plop.py`, which describes the method, with
+* the median of the thresholds as the code computes it (train.py, find_median:
+  the running sum adds the index of a bin), from random crops instead of whole images;
+* factor 0 for an image without a pixel labelled background or old class;
+* Local POD over squares of width // scale (train.py, _local_pod).
+
+With it belongs protocol.preset='plop': void pixels are ignored, unseen classes
+are background at test time. Not repeated are: histograms that every process
+has for itself, so that thresholds differ by process; and, on ADE20K, thresholds
+beyond the largest possible uncertainty cannot reject anything, which follows
+from the above by itself.
+"""
+_base_ = './plop.py'
+method = dict(
+    name='plop_paper',
+    loss_decode=dict(factor_without_background=0.0),
+    distillers=[
+        dict(
+            type='LocalPODDistiller', factor=0.01, logits_factor=0.0005, regions='official')
+    ],
+    custom_hooks=[
+        dict(type='PseudoLabelThresholdsHook', base=0.001, median='official', crops='random')
+    ])

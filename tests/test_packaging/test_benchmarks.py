@@ -1,0 +1,62 @@
+"""The benchmarks run, and what they compare is equal. Their times are not looked at."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = {path.stem for path in ROOT.glob('configs/_base_/methods/*.py')}
+
+
+@pytest.fixture
+def run(benchmark_module, monkeypatch):
+    """Runs ``main`` of a benchmark in this process."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, '--quick', '--device', 'cpu', *arguments])
+        module = benchmark_module(name)
+        return module, module.main()
+
+    return call
+
+
+def test_every_fast_loss_is_its_plain_form(run, capsys):
+    module, status = run('losses', '--repeats', '1', '--batch', '1')
+    output = capsys.readouterr().out
+    assert status == 0
+    for group in module.GROUPS.values():
+        assert all(case.name in output for case in group.cases(True))
+
+
+def test_forms_that_differ_are_told(run, monkeypatch, capsys):
+    module, _ = run('losses', '--repeats', '1', '--only', 'lwf')
+    wrong = module.Group('wrong', module.pixel_cases('x', module.plain_lwf, module.plain_mib), 1.0)
+    monkeypatch.setitem(module.GROUPS, 'lwf', wrong)
+    assert module.main() == 1
+    assert 'forms differ' in capsys.readouterr().err
+
+
+def test_a_step_of_every_method_is_measured(run, capsys):
+    _, status = run('step')
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert status == 0
+    assert rows[:2] == ['fine-tuning', 'limit']
+    # Joint training consists of the same parts as fine-tuning.
+    assert set(rows[2:]) == METHODS - {'joint'}
+    assert len(rows) == len(set(rows))
+
+
+def test_targets_are_judged(run):
+    module, _ = run('step', '--methods', 'mib')
+    assert module.verdict('mib', 1.39).endswith('met')
+    assert module.verdict('mib', 1.41).endswith('missed')
+    assert module.verdict('finetune', 1.0) == ''
+
+
+@pytest.mark.parametrize('name', ['losses', 'step'])
+def test_the_command_line_is_told(name, run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(name, '--help')
+    assert stopped.value.code == 0
+    assert '--repeats' in capsys.readouterr().out
