@@ -90,7 +90,7 @@ def test_caffe_backbone_strides_first_and_freezes_statistics() -> None:
 def test_a_backbone_weight_file_is_given_by_one_option() -> None:
     cfg = Config.fromfile(BASE / 'models' / 'deeplabv3_r101-d16.py')
     assert cfg.model.backbone.init_cfg == dict(
-        type='Pretrained', checkpoint='torchvision://resnet101')
+        type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')
     cfg.merge_from_dict({'model.backbone.init_cfg.checkpoint': 'r101.pth'})
     assert cfg.model.backbone.init_cfg.checkpoint == 'r101.pth'
 

@@ -23,7 +23,9 @@ model = dict(
         type='ResNet', depth=50, num_stages=4, out_indices=(0, 1, 2, 3),
         strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True,
         norm_cfg=norm_cfg, norm_eval=False, style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth')),
     decode_head=dict(
         type='ASPPHead', in_channels=2048, in_index=3, channels=256, dilations=(1, 6, 12, 18),
         dropout_ratio=0.1, num_classes=21, norm_cfg=norm_cfg, align_corners=False,
