@@ -18,9 +18,11 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as thresholds_hook
 from mmseg_cil.losses import UnbiasedCrossEntropyLoss
+from mmseg_cil.registry import HOOKS
 
+#: The official regions of PLOP's preset want larger maps than those of these images.
 METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')
-                 if path.stem != 'joint')
+                 if path.stem not in ('joint', 'plop_paper'))
 EVERY = [f'train_{i:03d}' for i in range(16)]
 
 
@@ -126,7 +128,14 @@ def test_every_method_replays(method, plain_dir, data_root, tmp_path):
     cfg = config(data_root, method)
     # As on the command line.
     cfg.merge_from_dict({'method.memory.budget': 4, 'method.memory.ratio': 0.5})
-    losses = train_step_1(taken(cfg, tmp_path, plain_dir, 0))
+    hooks = [HOOKS.get(one['type']) for one in cfg.method.get('custom_hooks', [])]
+    if any(hasattr(one, 'after_step') for one in hooks):
+        # It needs more of step 0 than the weights, which another method did not keep.
+        TaskScheduler(cfg, tmp_path, steps='0').run()
+        scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+    else:
+        scheduler = taken(cfg, tmp_path, plain_dir, 0)
+    losses = train_step_1(scheduler)
     assert len(names_of(tmp_path, 0)) == 4
     assert len(losses) == 2 and all(0 < loss < 1000 for loss in losses)
 
