@@ -112,11 +112,17 @@ class VDFDHook(Hook):
         takers: list[Any] = [one for one in model.regularisers if hasattr(one, 'set_earlier_steps')]
         if not takers:
             return
-        folder = Path(runner.work_dir).parent
-        steps = [load_gradients(folder / f'step_{step:02d}' / FILE_NAME)
-                 for step in model.step.trained]
-        # What an earlier step had nothing to remember of does not count.
-        steps = [one for one in steps if one.nodes]
+        steps = []
+        for step in model.step.trained:
+            path = Path(runner.work_dir).parent / f'step_{step:02d}' / FILE_NAME
+            gradients, settings = load_gradients(path)
+            if settings != self._settings():
+                # Of a step that was taken over from another walk.
+                runner.logger.warning(f'{path} was made with {settings}; this method would make '
+                                      f'it with {self._settings()}')
+            # A step that had nothing to remember does not count.
+            if gradients.nodes:
+                steps.append(gradients)
         previous = model.previous_state()
         for one in takers:
             one.set_earlier_steps(steps, model, previous)

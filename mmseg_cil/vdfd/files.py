@@ -28,8 +28,11 @@ def save_gradients(path: str | Path, gradients: OutputGradients, settings: dict[
     atomic_write(path, lambda file: torch.save(content, file))
 
 
-def load_gradients(path: str | Path) -> OutputGradients:
+def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
     """Reads what :func:`save_gradients` wrote, onto the CPU.
+
+    Returns:
+        The gradients, and how they were made.
 
     Raises:
         InputError: The file is missing, damaged or of another format.
@@ -43,10 +46,10 @@ def load_gradients(path: str | Path) -> OutputGradients:
         content = torch.load(path, map_location='cpu', weights_only=True)
         if content.pop('format') != FORMAT:
             raise ValueError('another format')
-        content.pop('settings')
+        settings: dict[str, Any] = content.pop('settings')
         content['nodes'] = tuple(tuple(one) for one in content['nodes'])
         content.update({key: tuple(content[key]) for key in ('names', 'rows', 'apart')})
-        return OutputGradients(**content)
+        return OutputGradients(**content), settings
     except Exception as error:
         raise InputError(f'{path} cannot be read ({error}): the file is damaged or of another '
                          'version; delete the folder of that step and run it again') from error

@@ -30,7 +30,7 @@ def vdfd_config(data_root, method='vdfd', **changes):
 
 
 def kept(work_dir, step):
-    return load_gradients(work_dir / f'step_{step:02d}' / 'vdfd.pth')
+    return load_gradients(work_dir / f'step_{step:02d}' / 'vdfd.pth')[0]
 
 
 def logged(work_dir, step):

@@ -261,7 +261,8 @@ def test_what_is_kept_survives_the_file(walked, tmp_path):
     _, steps = walked
     kept = steps[0]
     save_gradients(tmp_path / 'vdfd.pth', kept, {'rank': 1})
-    loaded = load_gradients(tmp_path / 'vdfd.pth')
+    loaded, settings = load_gradients(tmp_path / 'vdfd.pth')
+    assert settings == {'rank': 1}
     assert torch.equal(loaded.dense(), kept.dense())
     assert torch.equal(loaded.projection, kept.projection)
     assert (loaded.names, loaded.rows, loaded.nodes) == (kept.names, kept.rows, kept.nodes)
@@ -278,7 +279,7 @@ def test_uncompressed_gradients_are_stored_once(tmp_path):
     save_gradients(tmp_path / 'vdfd.pth', kept, {})
     # The gradients and one identity, not one a tensor.
     assert (tmp_path / 'vdfd.pth').stat().st_size < 4 * (kept.left.numel() + 50 * 50) + 6000
-    assert torch.equal(load_gradients(tmp_path / 'vdfd.pth').dense(), kept.dense())
+    assert torch.equal(load_gradients(tmp_path / 'vdfd.pth')[0].dense(), kept.dense())
 
 
 def test_dfd_has_nothing_to_train():
