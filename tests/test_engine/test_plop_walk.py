@@ -79,9 +79,9 @@ def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path
     passes = []
     compute = hook_module.teacher_histograms
 
-    def count(model, batches):
+    def count(model, batches, augmented):
         passes.append(model.step.index)
-        return compute(model, batches)
+        return compute(model, batches, augmented)
 
     monkeypatch.setattr(hook_module, 'teacher_histograms', count)
     TaskScheduler(cfg, tmp_path, resume=True).run()
