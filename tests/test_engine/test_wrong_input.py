@@ -73,6 +73,7 @@ def test_wrong_type_names_are_told_with_near_ones(data_root, tmp_path, key, kind
     ({'train_cfg.type': 'EpochBasedTrainLoop'}, "train_cfg.type is 'EpochBased"),
     ({'env_cfg': dict(mp_cfg=dict(mp_start_method='frok'))}, "mp_start_method is 'frok'"),
     ({'method': dict(name='x', distillers=dict(type='LogitDistiller'))}, 'distillers must be a'),
+    ({'skip_empty_steps': 'no'}, "skip_empty_steps is 'no'"),
     ({'log_level': 'LOUD'}, "log_level is 'LOUD'"),
     ({'step_overrides': 3}, 'step_overrides is 3'),
     ({'step_overrides.7': dict(lr=0.1)}, 'step 7, but the walk has the steps 0..2'),
