@@ -34,6 +34,7 @@ from mmseg_cil.losses import knowledge_distillation, unbiased_cross_entropy
 from mmseg_cil.losses.knowledge_distillation import shared_knowledge_distillation
 from mmseg_cil.losses.local_pod import local_pod, local_pod_distance
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.plop_pseudo_labels import pseudo_labels, uncertainty
 from mmseg_cil.losses.pooled_cube import (
     channel_distance,
     pooled_cube_distance,
@@ -129,6 +130,33 @@ def fast_lwf(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     ])
 
 
+def certain_classes(count: int, device: torch.device) -> Tensor:
+    """Thresholds that let every second class be a pseudo-label: rounding must not decide."""
+    return (torch.arange(count, device=device) % 2).float()
+
+
+def plain_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Entropy and prediction of the enlarged teacher, PyTorch's cross-entropy on the labels."""
+    (_, old), classes = teacher.shape[:2], student.shape[1]
+    large = enlarged(teacher, labels)
+    predicted, known = large.argmax(dim=1), labels < old
+    sure = uncertainty(large, classes) < certain_classes(classes, labels.device)[predicted]
+    completed = torch.where(known, predicted.masked_fill(~sure, 255), labels)
+    factors = (known & sure).sum(dim=(1, 2)) / (known.sum(dim=(1, 2)) + 1e-6)
+    loss = functional.cross_entropy(
+        enlarged(student, labels), completed, ignore_index=255, reduction='none')
+    return (loss * factors[:, None, None]).mean()
+
+
+def fast_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Both from passes that keep nothing of the size of the enlarged logits."""
+    classes = student.shape[1]
+    completed, factors = pseudo_labels(
+        labels, teacher, certain_classes(classes, labels.device), classes)
+    loss = shared_unbiased_cross_entropy(PixelLogits(student, completed), 0)
+    return (loss * factors).mean()
+
+
 def draw_logits(old: int, new: int, crop: int) -> Callable[[str, int], tuple[Tensor, ...]]:
     """Logits at stride 16 and labels: half background, some ignored, the rest new classes."""
 
@@ -210,6 +238,8 @@ GROUPS = {
                  faster=2.0, memory=0.6),
     'lwf': Group('cross-entropy and distillation', pixel_cases('LwF', plain_lwf, fast_lwf),
                  faster=1.0),
+    'plop': Group('cross-entropy with pseudo-labels', pixel_cases('PLOP', plain_plop, fast_plop),
+                  faster=1.0),
     'pod': Group('local POD', map_cases('POD', plain_pod, local_pod_distance), faster=4.0),
     'cube': Group('pooled cube', map_cases('cube', plain_cube, pooled_cube_distance), faster=5.0),
 }

@@ -327,6 +327,8 @@ def main() -> int:
     if arguments.quick:
         arguments.model = ROOT / 'configs/_base_/models/fcn_r18-thin.py'
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
+    if arguments.batch < 2:
+        parser.error('--batch must be at least 2: batch norm over pooled images needs two')
     init_default_scope('mmseg_cil')
     print(f'{arguments.device}, {arguments.model.stem}, batch {arguments.batch}, '
           f'crop {arguments.crop}, {arguments.classes[0]} + {arguments.classes[1]} classes'
