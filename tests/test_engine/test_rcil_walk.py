@@ -212,6 +212,7 @@ sys.path.insert(0, {folder!r})
 from pathlib import Path
 import torch
 import torch.distributed as dist
+from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.scheduler import TaskScheduler
 from tiny import tiny_config
 rank, tmp = int(sys.argv[1]), sys.argv[2]
@@ -220,9 +221,9 @@ dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, 
 scheduler = TaskScheduler(tiny_config(Path({data!r}), 'rcil'), f'{{tmp}}/walk', launcher='pytorch',
                           steps='0-1')
 save = TaskScheduler._save_step
-def keep(self, step, model, *others):
-    save(self, step, model, *others)
-    torch.save(model.state_dict(), f'{{tmp}}/{{step}}_{{rank}}.pth')
+def keep(self, step, runner, *others):
+    save(self, step, runner, *others)
+    torch.save(step_runner.bare_model(runner).state_dict(), f'{{tmp}}/{{step}}_{{rank}}.pth')
 TaskScheduler._save_step = keep
 scheduler.run()
 dist.destroy_process_group()

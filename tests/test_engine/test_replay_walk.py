@@ -161,9 +161,9 @@ def test_thresholds_are_those_of_the_steps_own_images(plain_dir, data_root, tmp_
     seen = []
     compute = thresholds_hook.teacher_histograms
 
-    def count(model, batches):
+    def count(model, batches, **options):
         seen.append(sum(len(batch['data_samples']) for batch in batches))
-        return compute(model, batches)
+        return compute(model, batches, **options)
 
     monkeypatch.setattr(thresholds_hook, 'teacher_histograms', count)
     scheduler = taken(config(data_root, 'plop', dict(budget=4)), tmp_path, plain_dir, 0)
