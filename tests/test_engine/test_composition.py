@@ -39,6 +39,12 @@ def test_the_nearest_schedule_of_a_method_is_taken(protocol, schedule):
     assert complete(dict(method='rcil', protocol=protocol))['schedule'] == schedule
 
 
+@pytest.mark.parametrize('method', ['plop', 'plop_paper'])
+def test_plop_takes_ten_epochs_at_later_steps_of_10_1(method):
+    cfg = composed(method=method, protocol='voc_10-1')
+    assert cfg.step_overrides['later'] == dict(lr=0.001, max_epochs=10)
+
+
 def test_the_papers_schedule_of_a_method_is_not_taken_for_other_data():
     pieces = complete(dict(method='plop', protocol='voc_10-1', dataset='voc_real_160'))
     assert (pieces['model'], pieces['schedule']) == ('deeplabv3_r50-caffe', 'voc_real')
