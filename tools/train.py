@@ -1,7 +1,7 @@
 """Walks all steps of a protocol: trains, evaluates and reports each.
 
     python tools/train.py CONFIG [--work-dir DIR] [--resume] [--steps 0-2]
-                          [--start-from WORK_DIR[:K]] [--cfg-options key=value ...]
+                          [--start-from WORK_DIR[:K]] [--amp] [--cfg-options key=value ...]
     python tools/train.py --method plop --protocol voc_15-1 [--dataset voc12aug]
                           [--model deeplabv3_r101-d16] [--schedule voc] ...
 
@@ -50,6 +50,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='take steps 0..K (0 by default) over from another run')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         help='override settings of the config, key=value')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision (on CPUs in bfloat16)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
     # torchrun of older versions passes it; newer ones set the variable.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.device import is_cuda_available
 from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.engine.agreement import check_same_walk
@@ -21,6 +22,7 @@ from mmseg_cil.engine.evaluation import (
 )
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.walk import Walk, load_config, with_options
 from mmseg_cil.errors import InputError
@@ -38,6 +40,8 @@ def train(args: argparse.Namespace) -> None:
     """
     quieten_warnings()
     cfg = walk_config(args)
+    if args.amp:
+        use_mixed_precision(cfg, is_cuda_available())
     if args.print_config:
         print(cfg.pretty_text)
         return
