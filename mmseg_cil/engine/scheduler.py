@@ -53,6 +53,7 @@ from mmseg_cil.engine.step_config import (
     run_seed,
     step_folder,
 )
+from mmseg_cil.engine.taken_steps import complete_taken_steps
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -177,6 +178,7 @@ class TaskScheduler:
         if any(self.journal.is_done(step) for step in range(self.walk.num_steps)):
             # A kill may have come between the journal and the metrics.
             write_metrics(self.walk, self.journal)
+        complete_taken_steps(self.walk, self.journal, self.launcher)
         for step in self.steps:
             if self.journal.is_done(step):
                 continue

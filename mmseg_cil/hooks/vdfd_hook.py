@@ -117,7 +117,6 @@ class VDFDHook(Hook):
             path = Path(runner.work_dir).parent / f'step_{step:02d}' / FILE_NAME
             gradients, settings = load_gradients(path)
             if settings != self._settings():
-                # Of a step that was taken over from another walk.
                 runner.logger.warning(f'{path} was made with {settings}; this method would make '
                                       f'it with {self._settings()}')
             # A step that had nothing to remember does not count.
@@ -140,6 +139,11 @@ class VDFDHook(Hook):
             runner.logger.info(f'VDFD kept {gradients.num_floats} numbers of the step '
                                f'({path.stat().st_size / 1e6:.2f} MB)')
         barrier()
+
+    def has_kept(self, folder: Path) -> bool:
+        """Whether a step's folder has the file, as this hook would have made it."""
+        path = folder / FILE_NAME
+        return path.is_file() and load_gradients(path)[1] == self._settings()
 
     def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
              nodes: Nodes) -> OutputGradients:

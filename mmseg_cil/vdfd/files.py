@@ -40,8 +40,7 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
     if not Path(path).is_file():
         raise InputError(
             f'{path} does not exist: the gradients of that step were not kept. Run the step with a '
-            'method that has a VDFDHook (other methods may start from its step 0, but not the '
-            'other way round)')
+            'method that has a VDFDHook, or take it over with --start-from, which makes them')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
         if content.pop('format') != FORMAT:

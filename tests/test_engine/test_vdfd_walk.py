@@ -212,8 +212,31 @@ def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
     assert logged(tmp_path, 2)[-1]['regularise.vdfd_quadratic'] > 0
 
 
-def test_a_step_0_without_gradients_is_refused(data_root, tmp_path):
+def test_a_step_0_of_another_method_gets_the_gradients_it_would_have_had(
+        vdfd_dir, data_root, tmp_path):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    assert not (tmp_path / 'plain' / 'step_00' / 'vdfd.pth').exists()
+    TaskScheduler(vdfd_config(data_root), tmp_path / 'vdfd',
+                  start_from=str(tmp_path / 'plain')).run()
+    for name, weight in weights(vdfd_dir, 0).items():
+        assert torch.equal(weights(tmp_path / 'plain', 0)[name], weight)
+    assert torch.equal(kept(tmp_path / 'vdfd', 0).dense(), kept(vdfd_dir, 0).dense())
+    for step in (1, 2):
+        theirs = [line['loss'] for line in logged(vdfd_dir, step)]
+        assert [line['loss'] for line in logged(tmp_path / 'vdfd', step)] == theirs
+
+
+def test_a_step_0_kept_with_other_settings_is_kept_anew(vdfd_dir, data_root, tmp_path):
+    cfg = vdfd_config(data_root)
+    cfg.method.custom_hooks[0].rank = 2
+    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='0').run()
+    assert kept(tmp_path, 0).left.shape[1] == 2
+    assert kept(vdfd_dir, 0).left.shape[1] == 1
+
+
+def test_a_lost_file_of_a_step_that_was_trained_here_is_an_error(data_root, tmp_path):
+    cfg = vdfd_config(data_root)
+    TaskScheduler(cfg, tmp_path, steps='0').run()
+    (tmp_path / 'step_00' / 'vdfd.pth').unlink()
     with pytest.raises(InputError, match=r'vdfd\.pth does not exist'):
-        TaskScheduler(vdfd_config(data_root), tmp_path / 'vdfd',
-                      start_from=str(tmp_path / 'plain')).run()
+        TaskScheduler(cfg, tmp_path, resume=True).run()
