@@ -50,6 +50,7 @@ from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
     method_of,
+    reads_all_teachers,
     run_seed,
     step_folder,
 )
@@ -57,6 +58,7 @@ from mmseg_cil.engine.taken_steps import complete_taken_steps
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.utils.atomic import remove_leftovers
 
 
@@ -196,7 +198,8 @@ class TaskScheduler:
                                  self.journal.content['fingerprints'])
         resume = decided_by_main(lambda: can_resume(folder, identity))
         inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
-                            resume, exemplars_before(self.walk, self.journal, step))
+                            resume, exemplars_before(self.walk, self.journal, step),
+                            self._teachers(step))
         planned = [one for one in self.steps if not self.journal.is_done(one)]
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
                                  get_world_size(), planned)
@@ -268,6 +271,13 @@ class TaskScheduler:
             if record is not None and record.get('trained'):
                 return self._snapshot(earlier)
         return None
+
+    def _teachers(self, step: int) -> dict[str, dict[str, Any]]:
+        """The snapshots of all earlier steps that trained, where the method asks for them."""
+        if not reads_all_teachers(method_of(self.walk.cfg, self.walk.protocol.name)):
+            return {}
+        return {step_teacher_name(one): self._snapshot(one) for one in range(step)
+                if (self.journal.step(one) or {}).get('trained')}
 
     def _snapshot(self, step: int) -> dict[str, Any]:
         return dict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,15 @@ from mmengine.config import Config
 
 from mmseg_cil.datasets.exemplar_memory import MemorySettings
 from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
+from mmseg_cil.engine.step_model import StepInputs, model_of_step, step_context_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled_losses
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
 METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'regularisers', 'self_supervision',
-               'classifier_init', 'network_change', 'custom_hooks', 'memory', 'protocol_overrides')
-
-
-@dataclass(frozen=True)
-class StepInputs:
-    """What a step begins with.
-
-    Attributes:
-        previous: Checkpoint and number of classes of the last step, or None.
-        teacher: The same of the snapshot to learn from, or None.
-        images: Training images of every step of the walk.
-        resume: Training goes on from ``resume.pth`` in the step's folder.
-        exemplars: Path of the list of exemplars to replay, or None.
-    """
-
-    previous: dict[str, Any] | None
-    teacher: dict[str, Any] | None
-    images: Sequence[int]
-    resume: bool = False
-    exemplars: str | None = None
+               'classifier_init', 'network_change', 'custom_hooks', 'memory', 'teachers',
+               'teacher_draw', 'protocol_overrides')
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
@@ -60,11 +41,19 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
         if not isinstance(method.get(key) or [], (list, tuple)):
             raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
                              f'{method[key]!r}')
+    if method.get('teachers') not in (None, 'all'):
+        raise InputError(f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
+                         f'earlier steps) or None, not {method["teachers"]!r}')
     merged = Config(dict(method=copy.deepcopy(dict(method))))
     changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
     merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
     result: dict[str, Any] = merged.method.to_dict()
     return result
+
+
+def reads_all_teachers(method: Mapping[str, Any]) -> bool:
+    """Whether a method (of :func:`method_of`) learns from the snapshots of all earlier steps."""
+    return method.get('teachers') == 'all'
 
 
 def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
@@ -116,62 +105,6 @@ def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]
         raise InputError(f'step_overrides has an entry for step {max(entries)}, but the walk has '
                          f'the steps 0..{num_steps - 1} only: remove it')
     return entries
-
-
-def step_context_config(protocol: Protocol, step: int,
-                        iterations: Sequence[int]) -> dict[str, Any]:
-    """Plain form of the step's ``StepContext``.
-
-    Args:
-        protocol: Of the walk.
-        step: The step.
-        iterations: Of every step; 0 where one does not train.
-    """
-    return dict(
-        index=step,
-        class_steps=list(protocol.class_steps(step)),
-        has_background=protocol.taxonomy.has_background,
-        old_labels_hidden=protocol.old_labels_hidden,
-        by_domain=protocol.kind == 'domain',
-        trained=[i for i in range(step) if iterations[i]])
-
-
-def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: dict[str, Any],
-                  inputs: StepInputs) -> dict[str, Any]:
-    """The segmentor's config at a step.
-
-    A method's ``loss_decode``, one loss or a list, replaces that of the decode
-    head with the weights it has there. Auxiliary heads get it too, because plain
-    cross-entropy there would undo what it does about hidden classes; their
-    share is what it was, the sum of their own loss weights over that of the
-    decode head.
-    """
-    num_classes = len(context['class_steps'])
-    main = loss_weight(model.get('decode_head') or {})
-
-    def at_step(head: dict) -> dict:
-        head.update(num_classes=num_classes)
-        head.pop('out_channels', None)
-        if method.get('loss_decode'):
-            share = loss_weight(head) / (main or 1.0)
-            head['loss_decode'] = scaled_losses(method['loss_decode'], share)
-        return head
-
-    result = map_heads(model, at_step)
-    if not torch.cuda.is_available():
-        # Synchronised batch norm exists on GPUs only.
-        result = replace_value(result, 'SyncBN', 'BN')
-    result.update(
-        type='IncrementalEncoderDecoder',
-        step=context,
-        previous=inputs.previous,
-        teacher=inputs.teacher,
-        distillers=list(method.get('distillers') or []),
-        regularisers=list(method.get('regularisers') or []),
-        self_supervision=method.get('self_supervision'),
-        classifier_init=method.get('classifier_init', 'random'),
-        network_change=method.get('network_change'))
-    return result
 
 
 def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepInputs,

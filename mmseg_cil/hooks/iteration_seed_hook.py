@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from mmseg_cil.registry import HOOKS
 
@@ -20,6 +22,8 @@ class IterationSeedHook(Hook):
     The seed is made of the run's seed, the step, the iteration and the rank,
     so that a resumed run draws what the unbroken one would have drawn (dropout,
     say) with no generator state in the checkpoint, on any number of processes.
+    Modules with a method ``set_iteration_seed`` are handed a seed made of all
+    but the rank: what they draw with it is the same on all ranks.
 
     Args:
         seed: The run's seed.
@@ -31,11 +35,23 @@ class IterationSeedHook(Hook):
     def __init__(self, seed: int, step: int) -> None:
         self.seed = seed
         self.step = step
+        self._modules: list[Any] | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Seeds ``random``, NumPy and torch (all devices)."""
-        sequence = np.random.SeedSequence((self.seed, self.step, runner.iter, get_rank()))
-        state = int(sequence.generate_state(1)[0])
+        """Seeds ``random``, NumPy and torch (all devices), and modules that draw for all ranks."""
+        state = _state(self.seed, self.step, runner.iter, get_rank())
         random.seed(state)
         np.random.seed(state)
         torch.manual_seed(state)
+        shared = _state(self.seed, self.step, runner.iter)
+        for module in self._drawing(runner.model):
+            module.set_iteration_seed(shared)
+
+    def _drawing(self, model: nn.Module) -> list[Any]:
+        if self._modules is None:
+            self._modules = [one for one in model.modules() if hasattr(one, 'set_iteration_seed')]
+        return self._modules
+
+
+def _state(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

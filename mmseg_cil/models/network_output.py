@@ -28,6 +28,8 @@ class NetworkOutput:
         pre_activations: The backbone's stages before their last activation,
             shallow to deep, if they were asked for and the backbone has them
             (see :func:`tap_stages`); otherwise empty.
+        auxiliary: Logits ``(N, C, h_i, w_i)`` of the auxiliary heads, in their
+            order, if a teacher was asked for them; otherwise empty.
     """
 
     features: tuple[Tensor, ...]
@@ -35,6 +37,7 @@ class NetworkOutput:
     logits: Tensor
     align_corners: bool = False
     pre_activations: tuple[Tensor, ...] = ()
+    auxiliary: tuple[Tensor, ...] = ()
 
 
 class ClassifierTap:
@@ -47,13 +50,15 @@ class ClassifierTap:
     def output(self,
                features: Tensor | Sequence[Tensor],
                align_corners: bool,
-               pre_activations: Sequence[Tensor] = ()) -> NetworkOutput:
+               pre_activations: Sequence[Tensor] = (),
+               auxiliary: Sequence[Tensor] = ()) -> NetworkOutput:
         """The record of the run.
 
         Args:
             features: What the backbone returned.
             align_corners: How the head upsamples its logits.
             pre_activations: What :func:`tap_stages` kept.
+            auxiliary: Logits of the auxiliary heads.
 
         Raises:
             InputError: Nothing passed through the classifier.
@@ -63,7 +68,7 @@ class ClassifierTap:
                              'and cannot be distilled')
         stages = (features, ) if isinstance(features, Tensor) else tuple(features)
         return NetworkOutput(stages, self.embedding, self.logits, align_corners,
-                             tuple(pre_activations))
+                             tuple(pre_activations), tuple(auxiliary))
 
 
 @contextmanager
@@ -154,13 +159,23 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
             one.inplace = former
 
 
-def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = False) -> NetworkOutput:
+def auxiliary_heads(network: nn.Module) -> list[nn.Module]:
+    """The auxiliary heads of an MMSegmentation encoder-decoder: none, one or several."""
+    heads = getattr(network, 'auxiliary_head', None)
+    if heads is None:
+        return []
+    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+
+
+def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = False,
+                auxiliary: bool = False) -> NetworkOutput:
     """One evaluation run of an MMSegmentation encoder-decoder, without gradients.
 
     Args:
         network: An ``EncoderDecoder``; it is not switched to evaluation mode here.
         inputs: ``(N, 3, H, W)``, normalised.
         pre_activations: Keep those of the backbone's stages too.
+        auxiliary: Run the auxiliary heads too.
     """
     # no_grad rather than inference_mode: losses save the teacher's outputs for
     # the student's backward pass, which inference tensors refuse.
@@ -169,4 +184,5 @@ def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = Fals
             features = network.extract_feat(inputs)  # type: ignore[operator]
         with tap_classifier(network.decode_head) as tap:  # type: ignore[arg-type]
             network.decode_head.forward(features)  # type: ignore[union-attr]
-    return tap.output(features, network.align_corners, stages)  # type: ignore[arg-type]
+        logits = [head.forward(features) for head in auxiliary_heads(network) if auxiliary]
+    return tap.output(features, network.align_corners, stages, logits)  # type: ignore[arg-type]

@@ -74,17 +74,19 @@ class Teacher:
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
 
-    def __call__(self, inputs: Tensor, pre_activations: bool = False) -> NetworkOutput:
+    def __call__(self, inputs: Tensor, pre_activations: bool = False,
+                 auxiliary: bool = False) -> NetworkOutput:
         """Runs the snapshot without gradients.
 
         Args:
             inputs: Normalised images ``(N, 3, H, W)``.
             pre_activations: Keep those of the backbone's stages too.
+            auxiliary: Run the auxiliary heads too.
         """
         if inputs.device != self._device:
             self.network.to(inputs.device)
             self._device = inputs.device
-        return run_network(self.network, inputs, pre_activations)
+        return run_network(self.network, inputs, pre_activations, auxiliary)
 
 
 def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -75,7 +75,7 @@ def test_a_step_trains_the_student_alone(head, auxiliary, tmp_path):
     assert torch.isfinite(total)
     unreached = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert unreached == []
-    teacher = model._teacher.network
+    teacher = model.teacher.network
     assert all(one.grad is None and not one.requires_grad for one in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
 
@@ -112,7 +112,7 @@ def test_the_teacher_is_no_part_of_the_student(tmp_path):
     config, path = network(auxiliary='single'), tmp_path / 'step.pth'
     base = base_step(config, path)
     model = next_step(config, path)
-    teacher = model._teacher.network
+    teacher = model.teacher.network
     shared = {id(one) for one in teacher.modules()} & {id(one) for one in model.modules()}
     assert shared == set()
     assert not {id(one) for one in teacher.parameters()} & {id(one) for one in model.parameters()}
@@ -131,7 +131,7 @@ def test_before_training_the_student_is_its_teacher(tmp_path):
     base = base_step(config, path)
     images, samples = batch(5)
     model = next_step(config, path, classifier_init='balanced').eval()
-    torch.testing.assert_close(model._teacher(images).logits,
+    torch.testing.assert_close(model.teacher(images).logits,
                                logits_of(base, images)['decode_head'])
     old = base.decode_head.predict_by_feat(
         logits_of(base, images)['decode_head'], [dict(img_shape=torch.Size((32, 32)))])
@@ -157,8 +157,8 @@ def test_networks_run_once_a_batch_however_many_distillers_there_are(tmp_path):
 
     count('student', model.backbone)
     count('student head', model.decode_head.conv_seg)
-    count('teacher', model._teacher.network.backbone)
-    count('teacher head', model._teacher.network.decode_head.conv_seg)
+    count('teacher', model.teacher.network.backbone)
+    count('teacher head', model.teacher.network.decode_head.conv_seg)
     losses = model.loss(*batch(5))
     assert {'distill.loss_unkd', 'distill.loss_low'} <= set(losses)
     assert set(runs.values()) == {1}
@@ -176,7 +176,7 @@ def test_without_distillers_no_teacher_is_loaded(tmp_path):
     config, path = network(), tmp_path / 'step.pth'
     base_step(config, path)
     model = next_step(config, path, distillers=[])
-    assert model._teacher is None
+    assert model.teacher is None
     assert not any('distill' in name for name in model.loss(*batch(5)))
     # And without a teacher no distiller is built, as at step 0.
     assert len(segmentor(config, [3], distillers=[UNKD]).distillers) == 0
@@ -270,7 +270,7 @@ def test_three_steps_in_a_row(tmp_path):
     model = next_step(config, tmp_path / '0.pth', classifier_init='balanced')
     torch.save(dict(state_dict=model.state_dict()), tmp_path / '1.pth')
     last = next_step(config, tmp_path / '1.pth', counts=(3, 2, 1), classifier_init='balanced')
-    assert last._teacher.num_classes == 5
+    assert last.teacher.num_classes == 5
     assert last.decode_head.conv_seg.bias[0].item() == pytest.approx(
         model.decode_head.conv_seg.bias[0].item() - math.log(2))
 

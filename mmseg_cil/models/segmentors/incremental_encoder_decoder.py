@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
+from mmseg_cil.models.teachers import STEP_PREFIX, TeacherRecords, Teachers
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -42,9 +43,12 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         previous: Checkpoint of the last step, from which training starts, as
             ``dict(checkpoint=path, num_classes=n)``. None at step 0.
         teacher: The same for the snapshot to learn from. None where there is none.
+        teachers: The same of further snapshots by name (see
+            :class:`~mmseg_cil.models.teachers.Teachers`).
+        teacher_draw: Of those of earlier steps, run so many for a batch. All by default.
         distillers: Configs of distillers; built only where there is a teacher.
-            Without distillers, and without a loss that has ``read_teacher``, the
-            teacher is not loaded: nothing would read it.
+            Teachers that no distiller, and no loss with ``read_teacher``, reads
+            are not loaded.
         regularisers: Configs of regularisers (see :mod:`mmseg_cil.regularisers`); built
             only where there is a previous step.
         self_supervision: Config of a module that changes the batches of training and
@@ -69,6 +73,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                  step: dict,
                  previous: dict | None = None,
                  teacher: dict | None = None,
+                 teachers: Mapping[str, dict] | None = None,
+                 teacher_draw: int | None = None,
                  distillers: Sequence[dict] = (),
                  regularisers: Sequence[dict] = (),
                  self_supervision: dict | None = None,
@@ -85,16 +91,17 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._readers: list[Any] = [one for one in self.modules() if hasattr(one, 'read_teacher')]
         self._hidden_readers: list[Any] = [
             one for one in self.modules() if hasattr(one, 'read_hidden')]
-        self._teacher_config = teacher if distillers or self._readers else None
-        # A plain attribute of a class that is no Module: invisible to state
-        # dict, optimizer and DDP.
-        self._teacher: Teacher | None = None
         self.distillers = nn.ModuleList(
             MODELS.build(one) for one in (distillers if teacher is not None else ()))
         self.regularisers = nn.ModuleList(
             MODELS.build(one) for one in (regularisers if previous is not None else ()))
-        self._reads_stages = any(
-            getattr(one, 'reads_pre_activations', False) for one in self.distillers)
+        # A plain attribute of a class that is no Module: invisible to state
+        # dict, optimizer and DDP.
+        self._teachers = Teachers(teacher, teachers or {}, self.distillers, bool(self._readers),
+                                  teacher_draw)
+        self._reads_stages, self._reads_auxiliary = (
+            any(getattr(one, name, False) for one in self.distillers)
+            for name in ('reads_pre_activations', 'reads_auxiliary'))
         self._check_heads()
         self._check_snapshots()
         for module in self.modules():
@@ -115,8 +122,13 @@ class IncrementalEncoderDecoder(EncoderDecoder):
 
     @property
     def teacher(self) -> Teacher | None:
-        """The snapshot to learn from; None where nothing reads it, and before ``init_weights``."""
-        return self._teacher
+        """The last snapshot; None where nothing reads it, and before ``init_weights``."""
+        return self._teachers.last
+
+    @property
+    def teachers(self) -> Teachers:
+        """All snapshots that something reads."""
+        return self._teachers
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -152,15 +164,17 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             raise InputError(f'step {step.index} starts from {known} classes, but its previous '
                              f'checkpoint has {self._previous["num_classes"]}: '
                              'it must be that of the step before')
-        if self._teacher_config is not None and self._teacher_config['num_classes'] > known:
-            raise InputError(f'step {step.index} starts from {known} classes, but its teacher '
-                             f'knows {self._teacher_config["num_classes"]}: '
-                             'it must be of a step before')
+        for name, config in self._teachers.configs.items():
+            of_step = name is None or name.startswith(STEP_PREFIX)
+            if of_step and config['num_classes'] > known:
+                called = 'its teacher' if name is None else f'its teacher {name}'
+                raise InputError(f'step {step.index} starts from {known} classes, but {called} '
+                                 f'knows {config["num_classes"]}: it must be of a step before')
 
     def init_weights(self) -> None:
         """Initialises as MMSegmentation does at step 0, else from the last step's checkpoint.
 
-        Then loads the teacher, if there is one.
+        Then loads the teachers, if there are any.
 
         Raises:
             InputError: A checkpoint is missing, damaged or of another network.
@@ -176,9 +190,11 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._change.begin(self, self._change_file)
         if self.self_supervision is not None:
             self.self_supervision.begin(self.heads)
-        if self._teacher_config is not None:
-            self._teacher = Teacher(
-                dict(self._network_config, type='EncoderDecoder'), **self._teacher_config)
+        self._teachers.load(dict(self._network_config, type='EncoderDecoder'))
+
+    def set_iteration_seed(self, seed: int) -> None:
+        """Told before every iteration: a seed, the same on all ranks, for drawing teachers."""
+        self._teachers.set_seed(seed)
 
     def _begin(self) -> None:
         try:
@@ -250,32 +266,33 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         Raises:
             RuntimeError: There is a teacher, and ``init_weights`` has not loaded it.
         """
-        if self._teacher_config is not None and self._teacher is None:
-            raise RuntimeError('the teacher is not loaded: call init_weights() before training')
+        self._teachers.check_loaded()
         if self.self_supervision is not None:
             inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
-        teacher = self._run_teacher(inputs)
+        teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
         labels = stack_labels(data_samples)
-        # The groups of classes that distillation asks for: background, the teacher's, new ones.
-        cuts = () if teacher is None else (1, teacher.logits.shape[1])
+        cuts = self._cuts()
         with tap_stages(self.backbone, self._reads_stages) as stages:
             features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
             own, pixels = self._run_head(self.decode_head, features, data_samples, labels, cuts)
         losses = add_prefix(own, 'decode')
+        auxiliary: list[PixelLogits | None] = []
         for name, head in self.heads.items():
             if head is not self.decode_head:
-                own, _ = self._run_head(head, features, data_samples, labels)
+                own, of_head = self._run_auxiliary(head, features, data_samples, labels, cuts)
                 losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
                     '.', '_')))
-        if teacher is not None:
+                auxiliary.append(of_head)
+        if len(self.distillers) > 0:
             student = tap.output(features, self.align_corners, stages)
             if pixels is None or self.self_supervision is not None:
                 # Self-supervision adds outputs that no teacher has.
                 student = replace(student, logits=student.logits[:, :self.step.num_seen])
                 pixels = pixels_of(self.decode_head, student.logits, labels, cuts)
-            losses.update(add_prefix(self._distill(student, teacher, pixels), 'distill'))
+            losses.update(add_prefix(
+                self._distill(student, teachers, pixels, auxiliary), 'distill'))
         losses.update(add_prefix(
             _summed(one(self) for one in self.regularisers), 'regularise'))
         for reader in self._readers:
@@ -304,18 +321,48 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         pixels = pixels_of(head, head.forward(features), labels, cuts)
         return head_losses(head, pixels), pixels
 
-    def _run_teacher(self, inputs: Tensor) -> NetworkOutput | None:
-        """Runs the teacher, if there is one, and hands its record to the losses that read it."""
-        if self._teacher is None:
-            return None
-        teacher = self._teacher(inputs, self._reads_stages)
-        for reader in self._readers:
-            reader.read_teacher(teacher)
-        return teacher
+    def _run_auxiliary(self, head: BaseDecodeHead, features: Sequence[Tensor],
+                       data_samples: SampleList, labels: Tensor, cuts: Sequence[int]
+                       ) -> tuple[dict[str, Tensor], PixelLogits | None]:
+        """Losses of an auxiliary head, and its pixels where a distiller reads them."""
+        if not self._reads_auxiliary:
+            return self._run_head(head, features, data_samples, labels)
+        with tap_classifier(head) as tap:
+            own, pixels = self._run_head(head, features, data_samples, labels, cuts)
+        if pixels is None or self.self_supervision is not None:
+            assert tap.logits is not None
+            pixels = pixels_of(head, tap.logits[:, :self.step.num_seen], labels, cuts)
+        return own, pixels
 
-    def _distill(self, student: NetworkOutput, teacher: NetworkOutput,
-                 pixels: PixelLogits) -> dict[str, Tensor]:
-        return _summed(one(student, teacher, pixels) for one in self.distillers)
+    def _cuts(self) -> Sequence[int]:
+        """Between the groups of classes that distillation asks for: background, each teacher's."""
+        known = [config['num_classes'] for config in self._teachers.configs.values()]
+        return (1, *known) if known else ()
+
+    def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
+        """Runs the teachers and hands the last one's record to the losses that read it."""
+        records = self._teachers.run(inputs, self._reads_stages, self._reads_auxiliary)
+        if records.last is not None:
+            for reader in self._readers:
+                reader.read_teacher(records.last)
+        return records
+
+    def _distill(self, student: NetworkOutput, teachers: TeacherRecords, pixels: PixelLogits,
+                 auxiliary: Sequence[PixelLogits | None]) -> dict[str, Tensor]:
+        """Losses of the distillers, each given the records that it says it reads."""
+
+        def of(distiller: Any) -> dict[str, Tensor]:
+            more: dict[str, Any] = {}
+            names = getattr(distiller, 'reads_teachers', False)
+            if names:
+                more['teachers'] = teachers.named if names is True else {
+                    name: teachers.named[name] for name in names if name in teachers.named}
+            if getattr(distiller, 'reads_auxiliary', False):
+                more['auxiliary'] = auxiliary
+            losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
+            return losses
+
+        return _summed(of(one) for one in self.distillers)
 
     def postprocess_result(self,
                            seg_logits: Tensor,

@@ -1,0 +1,182 @@
+"""The snapshots that a step learns from: the last one, and others by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.models.teacher import Teacher
+
+#: How the snapshot of a step is called: the prefix of its folder's name.
+STEP_PREFIX = 'step_'
+
+
+def step_teacher_name(step: int) -> str:
+    """Name of the snapshot of a step: 'step_00', 'step_01', ..."""
+    return f'{STEP_PREFIX}{step:02d}'
+
+
+def draw_names(names: Sequence[str], count: int | None, seed: int) -> tuple[str, ...]:
+    """Draws some of the names without replacement; every subset is equally likely.
+
+    Args:
+        names: What to draw from.
+        count: How many; None, or as many as there are, takes all.
+        seed: Decides. Whoever has the same seed draws the same.
+
+    Returns:
+        The drawn names in their former order.
+    """
+    if count is None or count >= len(names):
+        return tuple(names)
+    chosen = np.random.default_rng(seed).choice(len(names), size=count, replace=False)
+    return tuple(names[index] for index in sorted(chosen))
+
+
+@dataclass(frozen=True)
+class TeacherRecords:
+    """What the snapshots say of a batch.
+
+    Attributes:
+        last: Of the last step's snapshot; None where nothing reads it.
+        named: Of those that have a name, as far as something reads them and
+            they were drawn, in the order they were learnt.
+    """
+
+    last: NetworkOutput | None = None
+    named: dict[str, NetworkOutput] = field(default_factory=dict)
+
+
+class Teachers:
+    """The snapshots of a step: of which something reads, one network each.
+
+    Like :class:`~mmseg_cil.models.teacher.Teacher` it is no ``nn.Module``.
+    Snapshots that are given under two names, with the same arguments, are one
+    network, which runs once for a batch.
+
+    Args:
+        last: Arguments of the last step's ``Teacher`` beside the model, or None.
+        named: The same of further snapshots, in the order they were learnt:
+            'step_00', 'step_01', ... for earlier steps, other names as a method
+            gives them.
+        distillers: They say what they read: ``reads_teacher`` the last one (it
+            is read where they do not say), ``reads_teachers`` the names (True for
+            all of them).
+        losses_read: Losses of the heads read the last one.
+        draw: Of the snapshots of earlier steps, run only so many for a batch,
+            drawn by :func:`draw_names`. All by default.
+
+    Raises:
+        InputError: ``draw`` is no positive number.
+    """
+
+    def __init__(self,
+                 last: Mapping[str, Any] | None,
+                 named: Mapping[str, Mapping[str, Any]],
+                 distillers: Iterable[Any] = (),
+                 losses_read: bool = False,
+                 draw: int | None = None) -> None:
+        if draw is not None and (isinstance(draw, bool) or not isinstance(draw, int) or draw < 1):
+            raise InputError(f'method.teacher_draw must be a positive number of teachers to draw '
+                             f'for a batch, or None for all of them, got {draw!r}')
+        distillers = list(distillers)
+        reads_last = losses_read or any(getattr(one, 'reads_teacher', True) for one in distillers)
+        self._last = dict(last) if last is not None and reads_last else None
+        readers = [one for one in distillers if getattr(one, 'reads_teachers', False)]
+        self._wanted = {name for one in readers if one.reads_teachers is not True
+                        for name in one.reads_teachers}
+        reads_all = any(one.reads_teachers is True for one in readers)
+        self._named = {name: dict(one) for name, one in named.items()
+                       if reads_all or name in self._wanted}
+        self._draw = draw
+        self._seed = 0
+        self._networks: dict[tuple, Teacher] = {}
+
+    @property
+    def configs(self) -> dict[str | None, dict[str, Any]]:
+        """Arguments of all that something reads, by name; those of the last under None."""
+        configs: dict[str | None, dict[str, Any]] = {} if self._last is None else {None: self._last}
+        configs.update(self._named)
+        return configs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that something reads and that are there."""
+        return tuple(self._named)
+
+    @property
+    def last(self) -> Teacher | None:
+        """The last step's snapshot; None where nothing reads it, and before :meth:`load`."""
+        return None if self._last is None else self._networks.get(_key(self._last))
+
+    def named(self, name: str) -> Teacher:
+        """A loaded snapshot by its name."""
+        return self._networks[_key(self._named[name])]
+
+    def load(self, model: Mapping[str, Any]) -> None:
+        """Builds the networks and loads their weights.
+
+        Args:
+            model: Config of the student's plain form.
+
+        Raises:
+            InputError: A name that something reads is not there, or as ``Teacher``.
+        """
+        missing = sorted(self._wanted - self._named.keys())
+        if missing:
+            raise InputError(f'a distiller reads the teachers {missing}, which this step has not '
+                             f'(it has {list(self._named)}): method.teachers="all" gives those of '
+                             'earlier steps, sub-steps of the method give others')
+        for config in self.configs.values():
+            if _key(config) not in self._networks:
+                self._networks[_key(config)] = Teacher(model, **config)
+
+    def check_loaded(self) -> None:
+        """Makes sure that :meth:`load` was called.
+
+        Raises:
+            RuntimeError: It was not.
+        """
+        if any(_key(config) not in self._networks for config in self.configs.values()):
+            raise RuntimeError('the teacher is not loaded: call init_weights() before training')
+
+    def set_seed(self, seed: int) -> None:
+        """Says what decides the draw from now on; it must be the same on all ranks."""
+        self._seed = seed
+
+    def drawn(self) -> tuple[str, ...]:
+        """Names of the snapshots that run for the next batch."""
+        steps = [name for name in self._named if name.startswith(STEP_PREFIX)]
+        chosen = draw_names(steps, self._draw, self._seed)
+        return tuple(name for name in self._named if name in chosen or name not in steps)
+
+    def run(self, inputs: Tensor, pre_activations: bool = False,
+            auxiliary: bool = False) -> TeacherRecords:
+        """Runs every network that is needed once.
+
+        Args:
+            inputs: Normalised images ``(N, 3, H, W)``.
+            pre_activations: Keep those of the backbone's stages too.
+            auxiliary: Run the auxiliary heads of those with a name too.
+        """
+        names = self.drawn()
+        with_auxiliary = {_key(self._named[name]) for name in names} if auxiliary else set()
+        records: dict[tuple, NetworkOutput] = {}
+        for name, config in self.configs.items():
+            key = _key(config)
+            if key not in records and (name is None or name in names):
+                records[key] = self._networks[key](inputs, pre_activations, key in with_auxiliary)
+        return TeacherRecords(
+            last=None if self._last is None else records[_key(self._last)],
+            named={name: records[_key(self._named[name])] for name in names})
+
+
+def _key(config: Mapping[str, Any]) -> tuple:
+    """What tells a snapshot from another: all its arguments."""
+    return tuple(sorted((key, repr(value)) for key, value in config.items()))
