@@ -53,3 +53,6 @@ TASK_UTILS = _child('TASK_UTILS', 'mmseg.models')
 VISBACKENDS = _child('VISBACKENDS', 'mmseg.visualization')
 VISUALIZERS = _child('VISUALIZERS', 'mmseg.visualization')
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
+
+#: What a method trains beside a step (:mod:`mmseg_cil.engine.sub_steps`): MMSegmentation has none.
+SUB_STEPS = Registry('sub step', scope=SCOPE, locations=['mmseg_cil.engine.sub_steps'])

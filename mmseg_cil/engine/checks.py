@@ -26,6 +26,8 @@ from mmseg_cil.engine.step_config import (
     first_value,
     overrides_by_index,
 )
+from mmseg_cil.engine.sub_steps.base import SubStepInputs
+from mmseg_cil.engine.sub_steps.run import fit_step, sub_step_folder, sub_steps_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import (
     HOOKS,
@@ -130,17 +132,41 @@ def check_parts(walk: Walk) -> None:
             _check_step(walk, step, cfg, _network(cfg, step) if own else network)
         if walk.trains(step):
             _check_schedules(cfg, step)
+    _check_sub_steps(walk)
+
+
+def _check_sub_steps(walk: Walk) -> None:
+    """Those of the first and of the last step that have any."""
+    by_step = {step: sub_steps_of(walk, step) for step in range(walk.num_steps)}
+    used = [step for step, listed in by_step.items() if listed]
+    for step in sorted({*used[:1], *used[-1:]}):
+        for one in by_step[step]:
+            one.check(walk)
+            name = f'the sub-step {one.name} of step {step}'
+            own = dict(checkpoint='', num_classes=len(walk.protocol.steps[step].seen))
+            inputs = SubStepInputs(_inputs(walk, step), own if one.when == 'after' else None,
+                                   sub_step_folder(walk, step, one.name))
+            with part(name):
+                cfg = one.derive_config(walk, step, inputs)
+                network: nn.Module = MODELS.build(cfg.model)
+                build_optim_wrapper(network, copy.deepcopy(cfg.optim_wrapper))
+            _check_hooks(cfg, name)
+            _check_schedules(cfg, step)
 
 
 def _config(walk: Walk, step: int) -> Config:
     """The config of a step that starts from the one before, whose weights are not there yet."""
-    seen = len(walk.protocol.steps[max(0, step - 1)].seen)
-    snapshot = dict(checkpoint='', num_classes=seen) if step else None
-    inputs = StepInputs(snapshot, snapshot, walk.train_images)
     with part(f'the config of step {step}'):
         cfg = derive_step_config(
-            walk.cfg, walk.protocol, step, inputs, walk.work_dir, get_world_size())
+            walk.cfg, walk.protocol, step, _inputs(walk, step), walk.work_dir, get_world_size())
+        fit_step(cfg, walk, step)
     return cfg
+
+
+def _inputs(walk: Walk, step: int) -> StepInputs:
+    seen = len(walk.protocol.steps[max(0, step - 1)].seen)
+    snapshot = dict(checkpoint='', num_classes=seen) if step else None
+    return StepInputs(snapshot, snapshot, walk.train_images)
 
 
 def _network(cfg: Config, step: int) -> nn.Module:
@@ -151,14 +177,7 @@ def _network(cfg: Config, step: int) -> nn.Module:
 
 def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     check_values(cfg)
-    hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
-    hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
-    for name, hook in hooks.items():
-        if hook is not None:
-            with part(f'{name} of step {step}'):
-                own = copy.deepcopy(hook)
-                priority = own.pop('priority', None)
-                get_priority(HOOKS.build(own).priority if priority is None else priority)
+    _check_hooks(cfg, f'step {step}')
     if walk.trains(step):
         _check_optimizer(cfg, step, network)
         with part(f'train_cfg of step {step}'):
@@ -167,6 +186,17 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
         _check_loader(cfg, 'train_dataloader', walk.train_images[step])
     _check_loader(cfg, 'test_dataloader', walk.test_images[step])
     _check_log(cfg)
+
+
+def _check_hooks(cfg: Config, where: str) -> None:
+    hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
+    hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
+    for name, hook in hooks.items():
+        if hook is not None:
+            with part(f'{name} of {where}'):
+                own = copy.deepcopy(hook)
+                priority = own.pop('priority', None)
+                get_priority(HOOKS.build(own).priority if priority is None else priority)
 
 
 def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:

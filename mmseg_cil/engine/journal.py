@@ -12,8 +12,9 @@ from mmseg_cil.utils.atomic import write_json
 
 FORMAT = 1
 NAME = 'journal.json'
-#: A step is 'trained' once its checkpoint is written, 'done' once it is evaluated too.
-STATUSES = ('trained', 'done')
+#: A step is 'begun' once a sub-step before it has finished, 'trained' once its checkpoint is
+#: written, 'done' once it is evaluated too.
+STATUSES = ('begun', 'trained', 'done')
 
 
 class Journal:
@@ -22,7 +23,7 @@ class Journal:
     Args:
         path: The file.
         content: What it holds: a header (protocol, method, fingerprints, seed,
-            versions) and ``steps``, one record a finished step.
+            versions) and ``steps``, one record a step of which something has finished.
         writable: Whether this process writes (the main process of a job).
     """
 
@@ -62,11 +63,16 @@ class Journal:
         return cls(path, content, writable)
 
     def step(self, index: int) -> dict[str, Any] | None:
-        """The record of a step, None where it has not been trained."""
+        """The record of a step, None where nothing of it has finished."""
         for record in self.content['steps']:
             if record['step'] == index:
                 return dict(record)
         return None
+
+    def is_trained(self, index: int) -> bool:
+        """Whether a step's checkpoint is written, evaluated or not."""
+        record = self.step(index)
+        return record is not None and record['status'] != 'begun'
 
     def is_done(self, index: int) -> bool:
         """Whether a step is trained and evaluated."""

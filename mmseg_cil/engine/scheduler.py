@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ from mmseg_cil.engine.step_config import (
     run_seed,
     step_folder,
 )
+from mmseg_cil.engine.sub_steps.run import fit_step, run_sub_steps, sub_steps_of
 from mmseg_cil.engine.taken_steps import complete_taken_steps
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
@@ -103,7 +105,7 @@ class TaskScheduler:
             print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
         start_from = start_from or (journal.content.get('start_from') if journal else None)
-        if not start_from and (journal is None or journal.step(0) is None):
+        if not start_from and (journal is None or not journal.is_trained(0)):
             # Later steps begin with the weights of the one before.
             decided_by_main(lambda: check_pretrained(cfg))
         self.walk: Walk = prepare_walk(cfg, work_dir)
@@ -143,8 +145,9 @@ class TaskScheduler:
 
     def _forget_states(self) -> None:
         # A state in training that another walk, or another config, left here.
-        for path in self.work_dir.glob(f'step_*/{RESUME_NAME}'):
-            path.unlink()
+        for pattern in (f'step_*/{RESUME_NAME}', f'step_*/*/{RESUME_NAME}'):
+            for path in self.work_dir.glob(pattern):
+                path.unlink()
 
     def _header(self, fingerprints: dict[str, str]) -> dict[str, Any]:
         walk = self.walk
@@ -182,27 +185,40 @@ class TaskScheduler:
             write_metrics(self.walk, self.journal)
         complete_taken_steps(self.walk, self.journal, self.launcher)
         for step in self.steps:
-            if self.journal.is_done(step):
-                continue
-            if self.journal.step(step) is None:
+            if not self.journal.is_trained(step):
                 self._train_step(step)
-            else:
+            self._run_sub_steps(step, 'after')
+            if not self.journal.is_done(step):
                 exemplars_after(self.walk, self.journal, step)
                 evaluate_step(self.walk, self.journal, step, self.launcher)
                 self._forget_state(step)
             write_metrics(self.walk, self.journal)
 
+    def _inputs(self, step: int) -> StepInputs:
+        return StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
+                          teachers=self._teachers(step))
+
+    def _run_sub_steps(self, step: int, when: str) -> None:
+        if sub_steps_of(self.walk, step, when):
+            snapshot = self._snapshot(step) if when == 'after' else None
+            run_sub_steps(self.walk, self.journal, step, when, self._inputs(step), snapshot,
+                          self.launcher)
+
     def _train_step(self, step: int) -> None:
+        # Steps that were taken over may lack them.
+        for earlier in range(step):
+            self._run_sub_steps(earlier, 'after')
+        self._run_sub_steps(step, 'before')
         folder = step_folder(self.work_dir, step)
         identity = step_identity(step, len(self.walk.protocol.steps[step].seen),
                                  self.journal.content['fingerprints'])
         resume = decided_by_main(lambda: can_resume(folder, identity))
-        inputs = StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
-                            resume, exemplars_before(self.walk, self.journal, step),
-                            self._teachers(step))
+        inputs = replace(self._inputs(step), resume=resume,
+                         exemplars=exemplars_before(self.walk, self.journal, step))
         planned = [one for one in self.steps if not self.journal.is_done(one)]
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
                                  get_world_size(), planned)
+        fit_step(cfg, self.walk, step, planned)
         cfg.default_hooks.checkpoint.identity = identity
         with step_runner.step_runner(cfg, self.launcher) as runner:
             start = time.monotonic()
@@ -213,6 +229,8 @@ class TaskScheduler:
                 step_runner.initialise_untrained(runner)
             self._save_step(step, runner, time.monotonic() - start,
                             num_exemplars(inputs.exemplars))
+            if sub_steps_of(self.walk, step, 'after'):
+                return  # They come first, and have a Runner of their own.
             exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))

@@ -20,7 +20,7 @@ from mmseg_cil.protocols import Protocol
 #: What a method may consist of.
 METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'regularisers', 'self_supervision',
                'classifier_init', 'network_change', 'custom_hooks', 'memory', 'teachers',
-               'teacher_draw', 'protocol_overrides')
+               'teacher_draw', 'sub_steps', 'protocol_overrides')
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     if unknown:
         raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
                          f'consists of {list(METHOD_KEYS)}')
-    for key in ('distillers', 'regularisers', 'custom_hooks'):
+    for key in ('distillers', 'regularisers', 'custom_hooks', 'sub_steps'):
         if not isinstance(method.get(key) or [], (list, tuple)):
             raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
                              f'{method[key]!r}')

@@ -24,14 +24,19 @@ class WalkProgressHook(Hook):
         iterations: Iterations of every step of the walk; 0 for those that are not
             to be walked now.
         interval: Iterations between two lines.
+        sub_steps: Iterations of sub-steps that are still to come, priced alike.
+        name: Of the sub-step in training; then its own time alone is told.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, step: int, iterations: Sequence[int], interval: int = 50) -> None:
+    def __init__(self, step: int, iterations: Sequence[int], interval: int = 50,
+                 sub_steps: int = 0, name: str = '') -> None:
         self.step = step
         self.iterations = list(iterations)
         self.interval = interval
+        self.sub_steps = sub_steps
+        self.name = name
         self._start = (0.0, 0)
 
     def before_train(self, runner: Runner) -> None:
@@ -50,7 +55,13 @@ class WalkProgressHook(Hook):
         start, first = self._start
         per_iteration = (time.monotonic() - start) / (done - first)
         step_left = (runner.max_iters - done) * per_iteration
-        walk_left = step_left + sum(self.iterations[self.step + 1:]) * per_iteration
+        if self.name:
+            runner.logger.info(
+                f'step {self.step}, sub-step {self.name}: iteration {done} of '
+                f'{runner.max_iters}, {per_iteration:.2f} s each; left: {_clock(step_left)}')
+            return
+        later = sum(self.iterations[self.step + 1:]) + self.sub_steps
+        walk_left = step_left + later * per_iteration
         runner.logger.info(
             f'step {self.step} of 0..{len(self.iterations) - 1}: iteration {done} of '
             f'{runner.max_iters}, {per_iteration:.2f} s each; left: step {_clock(step_left)}, '

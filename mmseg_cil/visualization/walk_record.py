@@ -238,9 +238,12 @@ def _planned_steps(journal: Mapping[str, Any], steps: Sequence[int]) -> int:
 
 
 def _read_losses(step_dir: Path, step: int) -> Losses:
-    """Merges the logs of a step; after a resume the later log wins."""
+    """Merges the logs of a step; after a resume the later log wins.
+
+    Those of sub-steps, in folders of their own, are not the step's.
+    """
     found: dict[int, float] = {}
-    for path in sorted(step_dir.glob('**/vis_data/scalars.json')):
+    for path in sorted(step_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             try:
                 record = json.loads(line)

@@ -1,0 +1,115 @@
+"""What every sub-step has: its place in a walk, its config, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.errors import InputError
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+WHEN = ('before', 'after')
+
+
+@dataclass(frozen=True)
+class SubStepInputs:
+    """What a sub-step begins with.
+
+    Attributes:
+        step: What its step begins with.
+        snapshot: Checkpoint and number of classes of the step itself, which is
+            trained; None for a sub-step before it.
+        folder: Where the sub-step writes.
+    """
+
+    step: StepInputs
+    snapshot: dict[str, Any] | None
+    folder: Path
+
+
+class SubStep:
+    """Something trained in ``step_XX/<name>/`` by a Runner of its own.
+
+    It is trained once: what it has finished is recorded in the journal with
+    the hashes of its files, and a kill in the middle of it resumes it.
+
+    Args:
+        name: Of its folder and its record. The class's own by default.
+
+    Raises:
+        InputError: The name cannot be that of a folder.
+    """
+
+    #: Of folder and record.
+    name: str = ''
+    #: 'before': the step needs what it leaves; 'after': it needs the step's checkpoint.
+    when: str = 'before'
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or self.name
+        if not self.name.isidentifier():
+            raise InputError(f'the name {self.name!r} of the sub-step {type(self).__name__} cannot '
+                             'be that of its folder: use letters, digits and underscores')
+
+    def applies(self, walk: Walk, step: int) -> bool:
+        """Whether it is trained at a step.
+
+        By default wherever the step trains, and, before a step, an earlier one has.
+        """
+        learnt = any(walk.trains(earlier) for earlier in range(step))
+        return walk.trains(step) and (self.when == 'after' or learnt)
+
+    def iterations(self, walk: Walk, step: int) -> int:
+        """How long it trains at a step where it applies, for the estimate of time."""
+        return walk.iterations[step]
+
+    def check(self, walk: Walk) -> None:
+        """Looks for what would not work, before anything of the walk is trained.
+
+        Raises:
+            InputError: Something would not.
+        """
+
+    def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
+        """The config of its Runner, but for folder, checkpoints, seed and progress.
+
+        It is also called before the walk, with paths of files that are not there yet.
+        """
+        raise NotImplementedError
+
+    def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
+        """Writes what is to stay; called by every process when its training is over.
+
+        Args:
+            runner: Its Runner.
+            folder: Its folder, where the main process writes (atomically).
+
+        Returns:
+            The names of the files, equal on all processes.
+        """
+        raise NotImplementedError
+
+    def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
+        """Puts what it leaves into the config of its step, in place; before a step only.
+
+        Args:
+            cfg: Of the step.
+            walk: The walk.
+            step: The step.
+            folder: Of this sub-step; its files may not be there yet.
+        """
+
+    @staticmethod
+    def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
+        """The config of the step itself, to be changed into that of a sub-step."""
+        return derive_step_config(
+            walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size())

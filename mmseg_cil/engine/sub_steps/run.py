@@ -1,0 +1,187 @@
+"""Training the sub-steps of a method, each once."""
+
+from __future__ import annotations
+
+import functools
+import time
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmseg_cil.engine import step_runner
+from mmseg_cil.engine.distributed import decided_by_main
+from mmseg_cil.engine.explain import part
+from mmseg_cil.engine.fingerprint import EVALUATION, changed, file_hash, fingerprint
+from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.resume_state import can_resume, step_identity
+from mmseg_cil.engine.step_config import StepInputs, method_of, run_seed, step_folder
+from mmseg_cil.engine.sub_steps.base import WHEN, SubStep, SubStepInputs
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.registry import SUB_STEPS
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+
+def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep]:
+    """The sub-steps that a method has at a step, in the method's order.
+
+    Args:
+        walk: The walk.
+        step: The step.
+        when: 'before' or 'after' only; both by default.
+
+    Raises:
+        InputError: One cannot be built, or two have one name.
+    """
+    built: list[SubStep] = []
+    for config in method_of(walk.cfg, walk.protocol.name).get('sub_steps') or []:
+        with part('method.sub_steps'):
+            built.append(SUB_STEPS.build(dict(config)))
+    names = [one.name for one in built]
+    if len(set(names)) < len(names):
+        raise InputError(f'method.sub_steps: two have one name among {names}: give each its own '
+                         "name=...")
+    for one in built:
+        if one.when not in WHEN:
+            raise InputError(f'sub-step {one.name}: when is {one.when!r}, not one of {WHEN}')
+    return [one for one in built
+            if (when is None or one.when == when) and one.applies(walk, step)]
+
+
+def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
+    """``WORK_DIR/step_XX/NAME``."""
+    return step_folder(walk.work_dir, step) / name
+
+
+def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None = None) -> None:
+    """Puts into a step's config what its sub-steps leave, and their share of the time to come.
+
+    Args:
+        cfg: As ``derive_step_config`` made it; changed in place.
+        walk: The walk.
+        step: The step.
+        planned: Steps that are to be walked now. All by default.
+    """
+    for one in sub_steps_of(walk, step, 'before'):
+        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
+    later = [one for one in range(step + 1, walk.num_steps) if planned is None or one in planned]
+    ahead = sum(one.iterations(walk, step) for one in sub_steps_of(walk, step, 'after'))
+    ahead += sum(one.iterations(walk, index) for index in later
+                 for one in sub_steps_of(walk, index))
+    _hook(cfg, 'WalkProgressHook').update(sub_steps=ahead)
+
+
+def run_sub_steps(walk: Walk, journal: Journal, step: int, when: str, inputs: StepInputs,
+                  snapshot: Mapping[str, Any] | None, launcher: str) -> None:
+    """Trains those sub-steps of a step that are not finished; every process must call.
+
+    One that is finished stays as it is, unless it was finished with other
+    settings (accepted changes, a step taken over), which trains it anew.
+
+    Args:
+        walk: The walk.
+        journal: Its journal, to which each is added as it finishes.
+        step: The step.
+        when: 'before' or 'after'.
+        inputs: What the step begins with.
+        snapshot: The step's checkpoint and number of classes; None before it is trained.
+        launcher: MMEngine's launcher.
+
+    Raises:
+        InputError: A file of a finished one is missing or was changed.
+    """
+    for one in sub_steps_of(walk, step, when):
+        folder = sub_step_folder(walk, step, one.name)
+        identity = _identity(walk, journal, step, one.name)
+        if not decided_by_main(functools.partial(
+                _is_finished, folder, journal, step, one.name, identity)):
+            _train(one, walk, journal, step, SubStepInputs(
+                inputs, dict(snapshot) if snapshot else None, folder), identity, launcher)
+
+
+def _identity(walk: Walk, journal: Journal, step: int, name: str) -> dict[str, Any]:
+    """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
+    hashes = [(one['step'], one.get('checkpoint_sha256')) for one in journal.content['steps']
+              if one['step'] <= step and one['status'] != 'begun']
+    return {**step_identity(step, len(walk.protocol.steps[step].seen),
+                            journal.content['fingerprints']),
+            'sub_step': name, 'checkpoints': fingerprint(hashes)}
+
+
+def _is_finished(folder: Path, journal: Journal, step: int, name: str,
+                 identity: Mapping[str, Any]) -> bool:
+    record = ((journal.step(step) or {}).get('sub_steps') or {}).get(name)
+    if record is None:
+        return False
+    differing = changed(record['identity'], identity)
+    if differing:
+        print(f'note: the sub-step {name} of step {step} was finished with other settings '
+              f'({", ".join(differing)}): training it anew')
+        return False
+    for file, expected in record['files'].items():
+        path = folder / file
+        found = file_hash(path) if path.is_file() else None
+        if found != expected:
+            problem = 'does not exist' if found is None else \
+                f'has the SHA-256 {found}, not the recorded {expected}'
+            raise InputError(
+                f'{path} {problem}, though {journal.path} says that the sub-step {name} of step '
+                f'{step} is finished: put the file back, or walk anew in another --work-dir')
+    return True
+
+
+def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubStepInputs,
+           identity: dict[str, Any], launcher: str) -> None:
+    folder = inputs.folder
+    resume = decided_by_main(functools.partial(can_resume, folder, identity))
+    cfg = one.derive_config(walk, step, inputs)
+    _place(cfg, one, walk, step, folder, resume)
+    cfg.default_hooks.checkpoint.identity = identity
+    print_log(f'step {step}: sub-step {one.name}', logger='current')
+    start = time.monotonic()
+    with step_runner.step_runner(cfg, launcher) as runner:
+        runner.train()
+        files = list(one.finish(runner, folder))
+    hashes = decided_by_main(lambda: {name: file_hash(folder / name) for name in files})
+    record = dict(
+        files=hashes,
+        seconds=decided_by_main(lambda: round(time.monotonic() - start, 1)),
+        iterations=cfg.train_cfg.max_iters,
+        identity={key: value for key, value in identity.items() if key != EVALUATION})
+    former = journal.step(step) or {'status': 'begun'}
+    others = former.get('sub_steps') or {}
+    journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})
+    decided_by_main(lambda: (folder / RESUME_NAME).unlink(missing_ok=True))
+
+
+def _place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume: bool) -> None:
+    """Gives a sub-step's config what all of them have in common."""
+    cfg.work_dir = str(folder)
+    cfg.experiment_name = \
+        f'{walk.work_dir.resolve().name}_step_{step:02d}_{one.name}'
+    cfg.resume = resume
+    if resume:
+        cfg.load_from = str(folder / RESUME_NAME)
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator',
+                'test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg[key] = None
+    cfg.train_cfg.val_interval = cfg.train_cfg.max_iters + 1
+    # Not the random numbers of the step itself.
+    _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), one.name))
+    _hook(cfg, 'WalkProgressHook').update(
+        iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name)
+
+
+def sub_step_seed(seed: int, name: str) -> int:
+    """A seed of its own for a sub-step, from the run's and its name."""
+    return zlib.crc32(f'{seed} {name}'.encode())
+
+
+def _hook(cfg: Config, kind: str) -> Any:
+    return next(one for one in cfg.custom_hooks if one.type == kind)
