@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
@@ -16,6 +19,8 @@ from mmseg_cil.losses.precision import at_least_float32
 #: Scales of the paper: the whole map, its quarters, its sixteenths.
 SCALES = (1, 2, 4)
 REGIONS = ('even', 'official')
+#: Numbers of a map that a CPU handles at a time.
+_CHUNK = 2**18
 
 Edges = tuple[int, ...]
 
@@ -99,7 +104,7 @@ def local_pod_distance(student: Tensor,
     Equal to the norm of ``local_pod(student**2) - local_pod(teacher**2)``.
     Pooling is linear, so the difference of the squared maps is pooled once,
     over the smallest intervals between edges of any scale; the regions of every
-    scale are sums of those.
+    scale are sums of those. Differentiable once, by the student.
 
     Args:
         student: ``(N, C, H, W)``. Half precision is computed in float32.
@@ -114,44 +119,137 @@ def local_pod_distance(student: Tensor,
         InputError: As :func:`region_edges`.
     """
     student, teacher = at_least_float32(student), at_least_float32(teacher)
-    difference = (student * student).sub_(teacher * teacher)
-    height, width = difference.shape[2:]
-    edges = [region_edges(height, width, scale, regions) for scale in scales]
-    row_cuts = sorted({edge for rows, _ in edges for edge in rows})
-    column_cuts = sorted({edge for _, columns in edges for edge in columns})
-    over_width = _interval_sums(difference, column_cuts, dim=3)
-    over_height = _interval_sums(difference, row_cuts, dim=2)
-    norms = []
-    for rows, columns in edges:
-        # What no region of this scale covers (official regions only) is left out.
-        norms.append(_norm_of_means(over_width[:, :, :rows[-1]], column_cuts, columns, dim=3))
-        norms.append(_norm_of_means(over_height[:, :, :, :columns[-1]], row_cuts, rows, dim=2))
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    height, width = student.shape[2:]
+    edges = tuple(region_edges(height, width, scale, regions) for scale in scales)
+    distance: Tensor = _PodDistance.apply(student, teacher, edges)
+    return distance
+
+
+class _PodDistance(Function):
+    """The distance, and its gradient by the student in one pass over the map.
+
+    The gradient is the student times one number an interval and row plus one an interval
+    and column. Autograd would expand, add up and multiply maps of full size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor,
+                edges: Sequence[tuple[Edges, Edges]]) -> Tensor:
+        row_cuts = sorted({edge for rows, _ in edges for edge in rows})
+        column_cuts = sorted({edge for _, columns in edges for edge in columns})
+        ctx.cuts = row_cuts, column_cuts
+        by_row, by_column = _sums_of_squares(student, teacher, row_cuts, column_cuts)
+        square = student.new_zeros(len(student))
+        row_gradient, column_gradient = torch.zeros_like(by_row), torch.zeros_like(by_column)
+        for rows, columns in edges:
+            # What no region of this scale covers (official regions only) is left out.
+            square += _add_scale(by_row[:, :, :rows[-1]], row_gradient[:, :, :rows[-1]],
+                                 column_cuts, columns, dim=3)
+            square += _add_scale(by_column[..., :columns[-1]], column_gradient[..., :columns[-1]],
+                                 row_cuts, rows, dim=2)
+        distance = square.sqrt_()
+        ctx.save_for_backward(student, distance, row_gradient, column_gradient)
+        return distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        student, distance, by_row, by_column = ctx.saved_tensors
+        rows, columns = ctx.cuts
+        # Of the norm at zero the gradient is taken to be zero.
+        factor = torch.where(distance > 0, 2 * gradient / distance, 0.0)[:, None, None, None]
+        result = _outer_sum(by_row * factor, by_column * factor, rows, columns, student.shape)
+        return result.mul_(student), None, None
+
+
+def _sums_of_squares(student: Tensor, teacher: Tensor, rows: Sequence[int],
+                     columns: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Difference of the squared maps, summed over intervals of the width and of the height."""
+    # On a CPU a new map of many megabytes costs more than what is computed in it.
+    pixels = student[:, :1].numel()
+    channels = max(1, _CHUNK // pixels) if student.device.type == 'cpu' else student.shape[1]
+    by_row, by_column = [], []
+    for one, other in zip(student.split(channels, 1), teacher.split(channels, 1), strict=True):
+        # (a - b)(a + b) is exactly zero at equal maps, and near them loses no digits.
+        difference = (one - other).mul_(one + other)
+        by_row.append(_interval_sums(difference, columns, dim=3))
+        by_column.append(_interval_sums(difference, rows, dim=2))
+    return torch.cat(by_row, dim=1), torch.cat(by_column, dim=1)
+
+
+def _add_scale(sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges,
+               dim: int) -> Tensor:
+    """Squared norm ``(N,)`` of the means over the intervals between edges of one scale.
+
+    Args:
+        sums: Over the intervals between ``cuts`` along ``dim``.
+        gradient: Half the squared norm's, by ``sums``, is added to it.
+        cuts: Of the axis; the edges are among them.
+        edges: Of the scale.
+        dim: 2 or 3.
+    """
+    places = [cuts.index(edge) for edge in edges]
+    lengths = [after - before for before, after in itertools.pairwise(edges)]
+    means = sums if len(places) == len(cuts) else _interval_sums(sums, places, dim)
+    if len(set(lengths)) == 1:
+        means = means / lengths[0]
+        parts = means / lengths[0]
+    else:
+        inverses = _inverses(tuple(lengths), sums.dtype, sums.device)
+        inverses = inverses.unsqueeze(-1) if dim == 2 else inverses
+        means = means * inverses
+        parts = means * inverses
+    gradient += parts if len(places) == len(cuts) else _spread(parts, places, sums.shape[dim], dim)
+    flat = means.flatten(1)
+    return torch.linalg.vecdot(flat, flat)
+
+
+def _outer_sum(by_row: Tensor, by_column: Tensor, rows: Sequence[int], columns: Sequence[int],
+               shape: torch.Size) -> Tensor:
+    """The map whose pixels are the sum of their number in both: transposes :func:`_interval_sums`.
+
+    Args:
+        by_row: ``(N, C, H, number of column intervals)``.
+        by_column: ``(N, C, number of row intervals, W)``.
+        rows: Cuts of the rows, from 0.
+        columns: Cuts of the columns, from 0.
+        shape: Of the map, ``(N, C, H, W)``. What lies behind the last cut gets nothing from
+            the sums over that axis.
+    """
+    if _is_even(rows, shape[2]) and _is_even(columns, shape[3]):
+        grid = (len(rows) - 1, rows[1], len(columns) - 1, columns[1])
+        return torch.add(
+            by_row.reshape(*shape[:2], *grid[:3], 1),
+            by_column.reshape(*shape[:2], grid[0], 1, *grid[2:])).view(shape)
+    return (_spread(by_row, columns, shape[3], dim=3) + _spread(by_column, rows, shape[2], dim=2))
+
+
+def _is_even(cuts: Sequence[int], length: int) -> bool:
+    """Whether intervals are of one length and cover the axis."""
+    return cuts[-1] == length and list(cuts) == list(range(0, length + 1, cuts[1]))
+
+
+def _spread(sums: Tensor, cuts: Sequence[int], length: int, dim: int) -> Tensor:
+    """Gives each pixel of an axis the number of its interval, 0 behind the last."""
+    pieces = [
+        one.expand(*(after - before if axis == dim else -1 for axis in range(4)))
+        for one, (before, after) in zip(sums.split(1, dim), itertools.pairwise(cuts), strict=True)
+    ]
+    if cuts[-1] < length:
+        pieces.append(sums.new_zeros(()).expand(
+            *(length - cuts[-1] if axis == dim else size for axis, size in enumerate(sums.shape))))
+    return torch.cat(pieces, dim=dim)
 
 
 def _interval_sums(maps: Tensor, cuts: Sequence[int], dim: int) -> Tensor:
     """Sums between neighbouring cuts of an axis (2 or 3): its length becomes ``len(cuts) - 1``."""
     count, end = len(cuts) - 1, cuts[-1]
-    if cuts[1] * count == end and list(cuts) == [cuts[1] * i for i in range(count + 1)]:
+    if _is_even(cuts, end):
         return maps.narrow(dim, 0, end).unflatten(dim, (count, cuts[1])).sum(dim=dim + 1)
     sizes = [after - before for before, after in itertools.pairwise(cuts)]
     # Splitting once, unlike slicing, has a backward pass that writes each pixel once.
     pieces = maps.narrow(dim, 0, end).split(sizes, dim=dim)
     return torch.stack([piece.sum(dim=dim) for piece in pieces], dim=dim)
-
-
-def _norm_of_means(sums: Tensor, cuts: Sequence[int], edges: Edges, dim: int) -> Tensor:
-    """Norm ``(N,)`` of the means over the intervals between ``edges``, a subset of ``cuts``."""
-    places = [cuts.index(edge) for edge in edges]
-    merged = sums
-    if len(places) < len(cuts):
-        merged = _interval_sums(sums, places, dim)
-    lengths = [after - before for before, after in itertools.pairwise(edges)]
-    if len(set(lengths)) == 1:
-        return torch.linalg.vector_norm(merged.flatten(1), dim=1) / lengths[0]
-    factors = _inverses(tuple(lengths), merged.dtype, merged.device)
-    factors = factors.unsqueeze(-1) if dim == 2 else factors
-    return torch.linalg.vector_norm((merged * factors).flatten(1), dim=1)
 
 
 @functools.lru_cache(maxsize=256)
