@@ -52,9 +52,10 @@ import mmseg_cil.hooks
 import mmseg_cil.losses
 import mmseg_cil.models
 import mmseg_cil.regularisers  # noqa: F401  (registers what configs name)
-from mmseg_cil.engine.step_config import StepInputs, model_of_step
+from mmseg_cil.engine.step_config import StepInputs, model_of_step, reads_all_teachers
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
+from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS
 
 METHODS = ROOT / 'configs/_base_/methods'
@@ -138,7 +139,8 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     context = dict(index=1, class_steps=[0] * classes[0] + [1] * classes[1], has_background=True,
                    old_labels_hidden=True)
     torch.manual_seed(1)
-    inputs = StepInputs(previous, previous, [1, 1])
+    teachers = {step_teacher_name(0): previous} if reads_all_teachers(method) else {}
+    inputs = StepInputs(previous, previous, [1, 1], teachers=teachers)
     segmentor = MODELS.build(model_of_step(copy.deepcopy(model), method, context, inputs))
     segmentor.init_weights()
     segmentor.to(device)

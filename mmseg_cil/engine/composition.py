@@ -38,7 +38,8 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     path of a file like those. A protocol may also be any name that
     :func:`~mmseg_cil.protocols.build_protocol` reads (``voc_7-3``). Without a
     config, method and protocol are needed and the rest follows: the dataset
-    from the protocol, model and schedule from the dataset. A schedule for this
+    from the protocol, model and schedule from the dataset; the model with an auxiliary head,
+    ``MODEL_aux.py``, where the method learns from it. A schedule for this
     protocol and method, or for this method, goes before the dataset's own:
     ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``; for a protocol by domain
     ``cityscapes_domain_rcil.py`` goes before ``cityscapes_rcil.py``.
@@ -94,7 +95,10 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
                              f'--dataset. There are {_listed("dataset")}')
         pieces['dataset'] = follows
     dataset = Path(pieces['dataset']).stem
-    pieces.setdefault('model', MODEL_OF.get(dataset, PAPER_MODEL))
+    if 'model' not in pieces:
+        model = MODEL_OF.get(dataset, PAPER_MODEL)
+        wants_auxiliary = _reads_auxiliary(_piece('method', pieces['method'])['method'])
+        pieces['model'] = f'{model}_aux' if wants_auxiliary else model
     if 'schedule' not in pieces:
         schedule = SCHEDULE_OF.get(dataset, dataset)
         method, size = pieces['method'], protocol['name'].removeprefix(f'{family}_')
@@ -104,6 +108,11 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
                    if (BASES / 'schedules' / f'{name}.py').is_file()]
         pieces['schedule'] = [*special, schedule][0]
     return pieces
+
+
+def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
+    """Whether a method learns from auxiliary heads: then the network needs one."""
+    return any(one.get('auxiliary_loss') for one in method.get('distillers') or ())
 
 
 def composed_name(pieces: Mapping[str, str], config: Config | None = None) -> str:

@@ -13,6 +13,11 @@ from mmseg_cil.losses.lwf_mc import (
     sigmoid_cross_entropy,
     sigmoid_distillation,
 )
+from mmseg_cil.losses.matching_distillation import (
+    MatchingDistillationLoss,
+    matching_distillation,
+    multi_model_distillation,
+)
 from mmseg_cil.losses.pseudo_label_cross_entropy import PseudoLabelCrossEntropyLoss
 from mmseg_cil.losses.unbiased_cross_entropy import (
     PixelCrossEntropyLoss,
@@ -25,9 +30,10 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 )
 
 __all__ = [
-    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'PixelCrossEntropyLoss',
-    'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss',
-    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'feature_distillation',
-    'icarl_loss', 'knowledge_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
+    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'MatchingDistillationLoss',
+    'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss',
+    'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss',
+    'feature_distillation', 'icarl_loss', 'knowledge_distillation', 'matching_distillation',
+    'multi_model_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
     'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
 ]

@@ -52,6 +52,7 @@ class PixelLogits:
         self.grid = Grid((int(height), int(width)), align_corners)
         self._cuts = sorted({0, *(cut for cut in cuts if 0 < cut < self.num_classes),
                              self.num_classes})
+        self._tempered: dict[float, PixelLogits] = {}
 
     @property
     def num_classes(self) -> int:
@@ -107,6 +108,16 @@ class PixelLogits:
     def agreement(self, teacher_logits: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :func:`~mmseg_cil.losses.pixel_statistics.soft_agreement`."""
         return soft_agreement(self._precise, teacher_logits, self.grid, alpha)
+
+    def tempered(self, temperature: float) -> PixelLogits:
+        """The same logits divided by a temperature, without labels; computed at its first use."""
+        if temperature == 1.0:
+            return self
+        if temperature not in self._tempered:
+            self._tempered[temperature] = PixelLogits(
+                self._precise / temperature, cuts=self._cuts, size=self.grid.size,
+                align_corners=self.grid.align_corners)
+        return self._tempered[temperature]
 
     def accuracy(self) -> Tensor:
         """Percentage (a scalar) of the pixels not ignored whose label has the greatest logit."""

@@ -61,6 +61,20 @@ class StepContext:
         """Classes that this step introduces."""
         return self.num_seen - self.num_old
 
+    def classes_of(self, step: int) -> range:
+        """The classes that the snapshot of an earlier step is the first to know.
+
+        Those new at that step, and at steps before it that did not train; the
+        background is the first snapshot's. In a domain-incremental walk, where
+        every snapshot knows all classes, all of them.
+
+        Args:
+            step: One of ``trained``.
+        """
+        before = [one for one in self.trained if one < step]
+        known = [sum(new <= last for new in self.class_steps) for last in (*before[-1:], step)]
+        return range(known[0] if before and not self.by_domain else 0, known[-1])
+
     @property
     def num_hidden(self) -> int:
         """Old classes (background included) that the labels call background; 0 where none hide."""

@@ -13,7 +13,8 @@ MODELS = sorted(path.name for path in (BASE / 'models').glob('*.py'))
 DATASETS = ('voc12aug.py', 'ade20k.py', 'cityscapes.py', 'voc_real_160.py')
 SCHEDULES = ('voc.py', 'ade20k.py', 'cityscapes.py', 'short.py', 'voc_real.py', 'demo.py')
 OUTPUT_STRIDE = {'fcn_r18-thin.py': 8, 'pspnet_r50.py': 8, 'fcn_r50.py': 8,
-                 'upernet_r50.py': 32, 'segformer_b0.py': 32, 'segformer_b2.py': 32}
+                 'fcn_r18-thin_aux.py': 8, 'upernet_r50.py': 32, 'segformer_b0.py': 32,
+                 'segformer_b2.py': 32}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,8 @@ def test_models_build_with_the_output_stride_they_state(name: str) -> None:
         features = model.backbone(torch.empty(1, 3, 128, 128))
     assert 128 // features[-1].shape[-1] == OUTPUT_STRIDE.get(name, 16)
     assert isinstance(model.decode_head.conv_seg, torch.nn.Conv2d)
-    assert model.with_auxiliary_head == (name in {'pspnet_r50.py', 'fcn_r50.py', 'upernet_r50.py'})
+    assert model.with_auxiliary_head == (
+        name in {'pspnet_r50.py', 'fcn_r50.py', 'upernet_r50.py'} or name.endswith('_aux.py'))
 
 
 @pytest.mark.parametrize('name', ['deeplabv3_r18_os16.py', 'segformer_b0.py'])

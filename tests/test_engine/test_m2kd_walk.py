@@ -1,0 +1,132 @@
+"""Walks with M2KD: all snapshots teach, resuming, and steps out of the ordinary."""
+
+import json
+
+import pytest
+import torch
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+
+SEASONS = dict(name='seasons', dataset='tiny', domains=[
+    dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
+    dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late'], ['last']])
+
+
+def logged(work_dir, step):
+    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Which snapshots ran in which iteration of a walk."""
+    seen = []
+    run = IncrementalEncoderDecoder._run_teachers
+
+    def note(self, inputs):
+        records = run(self, inputs)
+        seen.append((self.step.index, *records.named))
+        return records
+
+    monkeypatch.setattr(IncrementalEncoderDecoder, '_run_teachers', note)
+    return seen
+
+
+@pytest.fixture(scope='module')
+def m2kd_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('m2kd')
+    TaskScheduler(tiny_config(data_root, 'm2kd'), work_dir).run()
+    return work_dir
+
+
+def test_losses_are_those_of_the_method(m2kd_dir):
+    assert not any('distill' in key for key in logged(m2kd_dir, 0)[0])
+    for step in (1, 2):
+        for line in logged(m2kd_dir, step):
+            parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce',
+                                           'distill.loss_mmd', 'distill.loss_ad')]
+            assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+            assert line['distill.loss_mmd'] > 0 and line['distill.loss_ad'] > 0
+    # A step leaves a plain network.
+    assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+               for key in weights(m2kd_dir, 2))
+    assert 'teachers' not in (m2kd_dir / 'step_02/config.py').read_text()
+
+
+def test_every_earlier_step_teaches(m2kd_dir, data_root, tmp_path, drawn):
+    TaskScheduler(tiny_config(data_root, 'm2kd'), tmp_path, start_from=str(m2kd_dir)).run()
+    assert set(drawn) == {(1, 'step_00'), (2, 'step_00', 'step_01')}
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tmp_path, drawn,
+                                                         monkeypatch):
+    cfg = tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 1,
+                                            'step_overrides.later.max_iters': 8})
+    TaskScheduler(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
+    expected = [one for one in drawn if one[0] == 2]
+    assert {one[1:] for one in expected} == {('step_00', ), ('step_01', )}
+    before = IterationSeedHook.before_train_iter
+
+    def kill(self, runner, *args, **kwargs):
+        if self.step == 2 and runner.iter == 5:
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    state = torch.load(tmp_path / 'killed/step_02/resume.pth', weights_only=False)
+    assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+               for key in state['state_dict'])
+    drawn.clear()
+    TaskScheduler(cfg, tmp_path / 'killed', resume=True).run()
+    # It went on from iteration 4.
+    assert drawn == expected[4:]
+    for key, value in weights(tmp_path / 'whole', 2).items():
+        assert torch.equal(value, weights(tmp_path / 'killed', 2)[key]), key
+
+
+def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_path, drawn):
+    cfg = tiny_config(data_root, 'm2kd')
+    cfg.protocol = SEASONS
+    TaskScheduler(cfg, tmp_path).run()
+    assert (2, 'step_00', 'step_01') in drawn
+    assert all(line['distill.loss_mmd'] > 0 for line in logged(tmp_path, 2))
+
+
+def test_a_step_that_did_not_train_is_no_teacher(data_root, tmp_path, drawn):
+    cfg = tiny_config(data_root, 'm2kd')
+    cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
+    TaskScheduler(cfg, tmp_path).run()
+    assert set(drawn) == {(1, ), (2, 'step_01')}
+    assert not any('distill' in key for key in logged(tmp_path, 1)[0])
+
+
+def test_it_learns_beside_exemplars_and_other_parts(m2kd_dir, data_root, tmp_path):
+    cfg = tiny_config(data_root, 'm2kd', **{'method.memory': dict(budget=4)})
+    mib = tiny_config(data_root, 'mib').method
+    cfg.method.distillers = [*cfg.method.distillers, *mib.distillers]
+    TaskScheduler(cfg, tmp_path, start_from=str(m2kd_dir), steps='1').run()
+    line = logged(tmp_path, 1)[-1]
+    parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_mmd',
+                                   'distill.loss_ad', 'distill.loss_unkd')]
+    assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+    journal = json.loads((tmp_path / 'journal.json').read_text())
+    assert journal['steps'][1]['replayed'] == 4
+
+
+def test_wrong_input_is_refused(data_root, tmp_path):
+    with pytest.raises(InputError, match="teachers must be 'all'"):
+        TaskScheduler(tiny_config(data_root, 'm2kd', **{'method.teachers': 'some'}), tmp_path)
+    with pytest.raises(InputError, match='teacher_draw must be a positive number'):
+        TaskScheduler(tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 0}), tmp_path)
