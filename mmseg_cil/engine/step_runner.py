@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast, is_distributed, master_only
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
@@ -91,6 +91,8 @@ def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
             loop.dataloader_iterator._iterator = None
         del runner, loop
         clear_instances()
+        # What is built between two Runners is of our registries too.
+        init_default_scope('mmseg_cil')
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
