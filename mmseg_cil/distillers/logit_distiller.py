@@ -23,7 +23,9 @@ class LogitDistiller(nn.Module):
         loss: Config of a loss module called with ``(student_logits,
             teacher_logits)`` that returns a scalar and has a ``loss_name``. A
             :class:`~mmseg_cil.losses.distillation_loss.DistillationLoss` shares
-            what it needs of the student's logits with the head's losses.
+            what it needs of the student's logits with the head's losses. One
+            with a method ``read_classifier`` is told the rows of the student's
+            classifier first.
         resolution: 'full' compares logits upsampled to the size of the labels,
             as MiB and its successors do; 'low' compares the classifier's own
             output, some hundred times fewer pixels, which is another definition
@@ -53,6 +55,11 @@ class LogitDistiller(nn.Module):
             raise InputError(f'LogitDistiller: among={among!r} needs resolution="full" and a '
                              f'DistillationLoss, not {type(self.loss).__name__} at {resolution!r}')
 
+    def cuts(self) -> tuple[int, ...]:
+        """Groups of classes that the loss asks for beside the cuts at 1 and O."""
+        cuts: tuple[int, ...] = self.loss.cuts() if self._shares else ()
+        return cuts
+
     def forward(self, student: NetworkOutput, teacher: NetworkOutput,
                 pixels: PixelLogits) -> dict[str, Tensor]:
         """The loss of one batch.
@@ -60,12 +67,15 @@ class LogitDistiller(nn.Module):
         Args:
             student: Record of the student's run.
             teacher: Record of the teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels, with cuts at 1
-                and at the number of classes that the teacher knows.
+            pixels: The student's logits at the labels' pixels, with cuts at 1,
+                at the number of classes that the teacher knows, and at those of
+                :meth:`cuts`.
 
         Returns:
             The loss under its name.
         """
+        if hasattr(self.loss, 'read_classifier'):
+            self.loss.read_classifier(student.classifier)
         if self._shares:
             among = None
             if self.among == 'old':

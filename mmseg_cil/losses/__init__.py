@@ -1,6 +1,10 @@
 """Loss functions and their registered modules."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
+from mmseg_cil.losses.dense_knowledge_distillation import (
+    DenseKnowledgeDistillationLoss,
+    dense_knowledge_distillation,
+)
 from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss, feature_distillation
 from mmseg_cil.losses.knowledge_distillation import (
     KnowledgeDistillationLoss,
@@ -30,10 +34,11 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 )
 
 __all__ = [
-    'FeatureDistillationLoss', 'KnowledgeDistillationLoss', 'MatchingDistillationLoss',
-    'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss',
-    'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss',
-    'feature_distillation', 'icarl_loss', 'knowledge_distillation', 'matching_distillation',
-    'multi_model_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
-    'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
+    'DenseKnowledgeDistillationLoss', 'FeatureDistillationLoss', 'KnowledgeDistillationLoss',
+    'MatchingDistillationLoss', 'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss',
+    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss',
+    'UnbiasedKnowledgeDistillationLoss', 'dense_knowledge_distillation', 'feature_distillation',
+    'icarl_loss', 'knowledge_distillation', 'matching_distillation', 'multi_model_distillation',
+    'sigmoid_cross_entropy', 'sigmoid_distillation', 'unbiased_cross_entropy',
+    'unbiased_knowledge_distillation'
 ]

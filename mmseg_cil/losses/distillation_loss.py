@@ -20,11 +20,19 @@ class DistillationLoss(nn.Module):
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 
+    def cuts(self) -> tuple[int, ...]:
+        """Groups of classes that :meth:`per_pixel` asks for beside the cuts at 1 and O.
+
+        See :class:`~mmseg_cil.losses.pixel_logits.PixelLogits`.
+        """
+        return ()
+
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """The loss ``(N, H, W)``.
 
         Args:
-            pixels: The student's logits over C classes, with cuts at 1 and O.
+            pixels: The student's logits over C classes, with cuts at 1, at O
+                and at those of :meth:`cuts`.
             teacher_logits: ``(N, O, h, w)``, of the height and width of the
                 student's classifier output, O <= C.
         """
@@ -35,7 +43,7 @@ class DistillationLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            pixels: The student's logits, with cuts at 1 and O.
+            pixels: As for :meth:`per_pixel`.
             teacher_logits: ``(N, O, h, w)``.
             among: ``(N, H, W)``, bool: the pixels to average over. By default
                 all, those with an ignored label too.
@@ -55,5 +63,5 @@ class DistillationLoss(nn.Module):
             student_logits: ``(N, C, H, W)``.
             teacher_logits: ``(N, O, H, W)``, O <= C.
         """
-        cuts = (1, teacher_logits.shape[1])
+        cuts = (1, teacher_logits.shape[1], *self.cuts())
         return self.of_pixels(PixelLogits(student_logits, cuts=cuts), teacher_logits)

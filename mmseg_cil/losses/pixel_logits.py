@@ -72,15 +72,15 @@ class PixelLogits:
                       align_corners=self.grid.align_corners)
 
     @cached_property
-    def _precise(self) -> Tensor:
-        """The logits in float32 at least: gradients of several losses are summed in it."""
+    def precise(self) -> Tensor:
+        """``(N, C, h, w)`` in float32 at least: gradients of several losses are summed in it."""
         return at_least_float32(self.logits)
 
     @cached_property
     def statistics(self) -> PixelStatistics:
         """See :func:`~mmseg_cil.losses.pixel_statistics.pixel_statistics`."""
         return pixel_statistics(
-            self._precise, self.labels, self._cuts, self.grid, self.ignore_index)
+            self.precise, self.labels, self._cuts, self.grid, self.ignore_index)
 
     @property
     def own(self) -> Tensor:
@@ -107,7 +107,7 @@ class PixelLogits:
 
     def agreement(self, teacher_logits: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :func:`~mmseg_cil.losses.pixel_statistics.soft_agreement`."""
-        return soft_agreement(self._precise, teacher_logits, self.grid, alpha)
+        return soft_agreement(self.precise, teacher_logits, self.grid, alpha)
 
     def tempered(self, temperature: float) -> PixelLogits:
         """The same logits divided by a temperature, without labels; computed at its first use."""

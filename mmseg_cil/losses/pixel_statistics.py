@@ -246,7 +246,7 @@ class _Statistics(torch.autograd.Function):
         for group, (start, stop) in enumerate(pairwise(cuts)):
             shift, scale = _finite(maps[:, group:group + 1]), of_groups[:, group:group + 1]
             for block in grid.blocks(logits, start, stop):
-                source, values = _enlarge_with_graph(logits[:, block], grid)
+                source, values = enlarge_with_graph(logits[:, block], grid)
                 each = values.detach().sub_(shift).exp_().mul_(scale)
                 if index is not None and of_own is not None:
                     inside, place = _at_labels(index, block)
@@ -288,14 +288,14 @@ class _Agreement(torch.autograd.Function):
         gradient = teacher.new_zeros(shape)
         for block in grid.blocks(teacher, 1, teacher.shape[1]):
             # The adjoint of enlarging is the same for teacher and student.
-            source, values = _enlarge_with_graph(teacher[:, block], grid)
+            source, values = enlarge_with_graph(teacher[:, block], grid)
             each = values.detach().mul_(alpha).sub_(normaliser).exp_()
             each.mul_(of_agreement.unsqueeze(1))
             gradient[:, block], = torch.autograd.grad(values, source, each)
         return gradient, None, None, None
 
 
-def _enlarge_with_graph(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+def enlarge_with_graph(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """A leaf and its enlarged form: whichever way that is computed, autograd has its adjoint."""
     with torch.enable_grad():
         source = logits.detach().requires_grad_()

@@ -30,6 +30,8 @@ class NetworkOutput:
             (see :func:`tap_stages`); otherwise empty.
         auxiliary: Logits ``(N, C, h_i, w_i)`` of the auxiliary heads, in their
             order, if a teacher was asked for them; otherwise empty.
+        classifier: ``(C, D)``, the rows of the classifier at the time, detached;
+            None if nobody noted them.
     """
 
     features: tuple[Tensor, ...]
@@ -38,6 +40,7 @@ class NetworkOutput:
     align_corners: bool = False
     pre_activations: tuple[Tensor, ...] = ()
     auxiliary: tuple[Tensor, ...] = ()
+    classifier: Tensor | None = None
 
 
 class ClassifierTap:
@@ -46,6 +49,7 @@ class ClassifierTap:
     def __init__(self) -> None:
         self.embedding: Tensor | None = None
         self.logits: Tensor | None = None
+        self.classifier: Tensor | None = None
 
     def output(self,
                features: Tensor | Sequence[Tensor],
@@ -68,7 +72,7 @@ class ClassifierTap:
                              'and cannot be distilled')
         stages = (features, ) if isinstance(features, Tensor) else tuple(features)
         return NetworkOutput(stages, self.embedding, self.logits, align_corners,
-                             tuple(pre_activations), tuple(auxiliary))
+                             tuple(pre_activations), tuple(auxiliary), self.classifier)
 
 
 @contextmanager
@@ -92,6 +96,7 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
 
     def keep_logits(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         tap.logits = output
+        tap.classifier = module.weight.detach().flatten(1)  # type: ignore[operator]
 
     dropout = getattr(head, 'dropout', None)
     entry = dropout if isinstance(dropout, nn.Module) else head.conv_seg

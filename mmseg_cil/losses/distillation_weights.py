@@ -1,0 +1,98 @@
+"""How strongly a step distils, from its class counts and its classifier: DKD's adaptive weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.step_context import StepContext
+
+#: (classifier rows ``(C, D)`` or None if unknown, step) -> factor of the loss, number or scalar.
+Weighting = Callable[[Tensor | None, StepContext], Tensor | float]
+
+
+def constant_weight(rows: Tensor | None, step: StepContext) -> float:
+    """1 in every step."""
+    return 1.0
+
+
+def count_weight(rows: Tensor | None, step: StepContext) -> float:
+    """Share of the old classes among all: the more there are, the more there is to lose.
+
+    1 where no class is new.
+    """
+    return step.num_old / step.num_seen if step.num_new else 1.0
+
+
+def count_and_similarity_weight(rows: Tensor | None, step: StepContext) -> Tensor | float:
+    r"""Share of the old classes, up to doubled where new classes resemble old ones.
+
+    .. math:: \frac{O}{O + N} (1 + \rho)
+
+    :math:`\rho` is the mean over the N new classes of the greatest cosine
+    between their row of the classifier and that of an old class, clipped to
+    [0, 1]. Where no class is new the weight is 1.
+
+    The rows are those of the moment and get no gradient. The background's row
+    is not among the old ones unless it is all there is: it resembles every new
+    class in a way that says nothing, above all where new rows begin as its
+    copies (``classifier_init='balanced'``).
+
+    Source: arXiv 2405.09820 weighs by the count and the similarity of old and
+    new classes; its formula is not known to us, so this one is our choice.
+
+    Raises:
+        InputError: The rows are not known, and there are new classes.
+    """
+    if not step.num_new:
+        return 1.0
+    if rows is None:
+        raise InputError("the weighting 'counts_and_similarity' needs the rows of the student's "
+                         "classifier, as a LogitDistiller hands them over: use the loss in one, or "
+                         "weighting='counts'")
+    old, new = rows[:step.num_old], rows[step.num_old:step.num_seen]
+    if step.has_background and len(old) > 1:
+        old = old[1:]
+    with torch.no_grad():
+        old, new = (functional.normalize(one.flatten(1), dim=1) for one in (old, new))
+        similarity = (new @ old.T).amax(dim=1).mean().clamp(0.0, 1.0)
+    return count_weight(rows, step) * (1.0 + similarity)
+
+
+#: Weightings by their name in a config.
+WEIGHTINGS: dict[str, Weighting] = {
+    'constant': constant_weight,
+    'counts': count_weight,
+    'counts_and_similarity': count_and_similarity_weight,
+}
+
+
+def find_weighting(name: str | Weighting) -> Weighting:
+    """Looks a weighting up.
+
+    Args:
+        name: A key of :data:`WEIGHTINGS`, or 'package.module.function' of a
+            function of yours, or such a function.
+
+    Raises:
+        InputError: There is no such key or function.
+    """
+    if callable(name):
+        return name
+    if name in WEIGHTINGS:
+        return WEIGHTINGS[name]
+    module, _, function = str(name).rpartition('.')
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f'unknown weighting {name!r} ({error}): use one of {list(WEIGHTINGS)}, '
+                         "or 'package.module.function' of your own") from error
+    if not callable(found):
+        raise InputError(f'weighting {name!r} is no function')
+    weighting: Weighting = found
+    return weighting
