@@ -1,0 +1,25 @@
+"""DKD, full form, on real VOC images, classes listed: a walk for a small machine.
+
+Shi et al., arXiv 2405.09820. Reproduces no published figure: the 2,445 images
+are a sample of VOC 2012 with the long side at 256, the crop is 160, and the
+schedule is short (400, and 200 iterations of 8 images for each later step). It
+shows a protocol whose classes the config itself lists: background, cat, dog
+and person, then horse, cow and sheep, the frequent classes of the sample.
+Published: nothing, the publication classifies images.
+
+Deviations: what configs/_base_/methods/dkd.py names as ours; ResNet-50, frozen
+norm statistics, AdamW, sizes and schedule as above.
+
+    python tools/train.py configs/dkd/dkd_deeplabv3_r50-caffe_voc-real-animals.py \
+        --cfg-options model.backbone.init_cfg.checkpoint=PATH/resnet50_caffe_imagenet_fp16.pth
+"""
+_base_ = [
+    '../_base_/models/deeplabv3_r50-caffe.py',
+    '../_base_/datasets/voc_real_160.py',
+    '../_base_/protocols/voc_real_animals.py',
+    '../_base_/methods/dkd.py',
+    '../_base_/schedules/voc_real.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(data_preprocessor=dict(size=(160, 160)))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=50))

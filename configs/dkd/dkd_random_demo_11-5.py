@@ -1,0 +1,17 @@
+"""DKD, random form (Shi et al., arXiv 2405.09820), embedded dataset, 11-5 overlapped.
+
+Reproduces no paper's figure. Published: nothing, the dataset is drawn by this
+package. Deviations: what configs/_base_/methods/dkd.py names as ours; a thin
+ResNet-18 from random weights, AdamW.
+
+    python tools/train.py configs/dkd/dkd_random_demo_11-5.py
+"""
+_base_ = [
+    '../_base_/models/fcn_r18-thin.py',
+    '../_base_/datasets/embedded_shapes.py',
+    '../_base_/protocols/embedded_11-5.py',
+    '../_base_/methods/dkd_random.py',
+    '../_base_/schedules/demo.py',
+    '../_base_/default_runtime.py',
+]
+default_hooks = dict(checkpoint=dict(interval=100))
