@@ -337,8 +337,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
     def _cuts(self) -> Sequence[int]:
         """Between the groups of classes that distillation asks for: background, each teacher's."""
         known = [config['num_classes'] for config in self._teachers.configs.values()]
-        own = [cut for one in self.distillers if hasattr(one, 'cuts') for cut in one.cuts()]
-        return (1, *known, *own) if known else ()
+        wanted = [one.cuts() for one in self.distillers if hasattr(one, 'cuts')]  # type: ignore
+        return (1, *known, *(cut for each in wanted for cut in each)) if known else ()
 
     def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
         """Runs the teachers and hands the last one's record to the losses that read it."""
