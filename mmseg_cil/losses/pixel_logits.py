@@ -115,7 +115,7 @@ class PixelLogits:
             return self
         if temperature not in self._tempered:
             self._tempered[temperature] = PixelLogits(
-                self._precise / temperature, cuts=self._cuts, size=self.grid.size,
+                self.precise / temperature, cuts=self._cuts, size=self.grid.size,
                 align_corners=self.grid.align_corners)
         return self._tempered[temperature]
 
