@@ -64,10 +64,11 @@ class VDFDHook(Hook):
         grid: Parts along each axis, for 'grid'.
         background: 'keep' (default), 'exclude' or 'merge', see
             :func:`~mmseg_cil.vdfd.outputs.nodes_of_step`.
-        classifier: Whether the decode head's classifier is regularised too. None
-            (default): in domain-incremental walks, where it goes on learning the
-            same classes; officially heads are frozen, and left out. Its rows stand
-            apart in the compression, and lose nothing by it.
+        classifier: Whether the decode head's classifier is regularised too. Officially
+            it is left out, where every task has a head of its own that later tasks do
+            not touch. Here its old rows go on learning, and in a class-incremental walk
+            they are what forgets first, so it is in by default, which is our choice. Its
+            rows stand apart in the compression, and lose nothing by it.
         weighting: 'images' (default) or 'batches', the official weights, see
             :func:`~mmseg_cil.vdfd.gradients.gradient_sums`.
         max_images: Images to use at most, spread evenly over the step's. Their
@@ -84,7 +85,7 @@ class VDFDHook(Hook):
                  outputs: str = 'mean',
                  grid: int = 2,
                  background: str = 'keep',
-                 classifier: bool | None = None,
+                 classifier: bool = True,
                  weighting: str = 'images',
                  max_images: int | None = 500,
                  batch_size: int | None = None) -> None:
@@ -186,12 +187,11 @@ class VDFDHook(Hook):
         Those of backbone, neck and decode head that train; the classifier's where
         ``classifier`` says so.
         """
-        classifier = model.step.by_domain if self.classifier is None else self.classifier
         chosen = {
             name: one
             for name, one in model.named_parameters()
             if one.requires_grad and name.startswith(_PARTS) and (
-                classifier or not name.startswith(CLASSIFIER))
+                self.classifier or not name.startswith(CLASSIFIER))
         }
         apart = [name for name in chosen if name.startswith(CLASSIFIER)]
         return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}

@@ -12,10 +12,10 @@ graph network, its Adam with learning rate and weight decay 5e-4. As in the pape
 unlike the official code, eps is in the quadratic form too (regulariser,
 quadratic='official'). Not told for segmentation, hence our choice: which outputs
 (hook, outputs='mean' over all pixels, 'predicted' or 'grid'), the background
-(background='keep', 'exclude', 'merge'), which parameters (backbone, neck and head; the
-classifier in domain-incremental walks only), 500 images a step at most, and the
-weight of the regulariser, a placeholder between the official ones for
-classification (5 to 200): sweep it.
+(background='keep', 'exclude', 'merge'), which parameters (backbone,
+neck and head with its classifier, which officially is a head of its own for each task), 500
+images a step at most, and the weight of the regulariser, a placeholder between the official
+ones for classification (5 to 200): sweep it.
 """
 method = dict(
     name='vdfd',

@@ -4,8 +4,8 @@ What differs from vdfd.py: eps in the log-determinant only; only the last
 earlier step counts, its quadratic form times the squared number of earlier
 steps (an oversight of that code, from which its published logs come); a graph
 network of full width with residual; every batch of the gradient pass weighs
-the same; all images. Weight 50 and learning rate and weight decay of the graph
-network are those of its CIFAR-100 script (scripts/vdfd.sh).
+the same; all images; the classifier left out. Weight 50 and learning rate and
+weight decay of the graph network are those of its CIFAR-100 script (scripts/vdfd.sh).
 """
 _base_ = './vdfd.py'
 method = dict(
@@ -20,4 +20,5 @@ method = dict(
             covariance=dict(residual=True),
             optimizer=dict(type='Adam', lr=1e-4, weight_decay=5e-4))
     ],
-    custom_hooks=[dict(type='VDFDHook', rank=1, weighting='batches', max_images=None)])
+    custom_hooks=[dict(type='VDFDHook', rank=1, weighting='batches', max_images=None,
+                       classifier=False)])
