@@ -30,7 +30,12 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.losses import knowledge_distillation, unbiased_cross_entropy
+from mmseg_cil.losses import (
+    DenseKnowledgeDistillationLoss,
+    dense_knowledge_distillation,
+    knowledge_distillation,
+    unbiased_cross_entropy,
+)
 from mmseg_cil.losses.knowledge_distillation import shared_knowledge_distillation
 from mmseg_cil.losses.local_pod import local_pod, local_pod_distance
 from mmseg_cil.losses.pixel_logits import PixelLogits
@@ -40,11 +45,13 @@ from mmseg_cil.losses.pooled_cube import (
     pooled_cube_distance,
     spatial_distance,
 )
+from mmseg_cil.losses.task_pool import groups_of_pool
 from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.losses.unbiased_knowledge_distillation import (
     shared_unbiased_knowledge_distillation,
     unbiased_knowledge_distillation,
 )
+from mmseg_cil.utils.step_context import StepContext
 
 #: Called with the tensors of a case, student first; the loss is the sum of what it returns.
 Form = Callable[..., Tensor]
@@ -186,6 +193,50 @@ def pixel_cases(name: str, plain: Form, fast: Form) -> Callable[[bool], list[Cas
     return cases
 
 
+# DKD: every subset of the old tasks.
+
+
+def dkd_forms(counts: tuple[int, ...]) -> tuple[Form, Form]:
+    """Unbiased cross-entropy and DKD over all subsets of the old tasks, plain and fast.
+
+    Args:
+        counts: New classes of every step, the present one the last.
+    """
+    *old, _ = counts
+    ends = [sum(old[:task + 1]) for task in range(len(old))]
+    groups = [[one for task in group for one in range(ends[task] - old[task], ends[task])]
+              for group in groups_of_pool('all_subsets', old)]
+    loss = DenseKnowledgeDistillationLoss(weighting='constant')
+    loss.set_step(StepContext.of_class_counts(counts))
+
+    def plain(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        cross_entropy = unbiased_cross_entropy(enlarged(student, labels), labels, teacher.shape[1])
+        each = dense_knowledge_distillation(
+            enlarged(student, labels), enlarged(teacher, labels), groups)
+        return torch.stack([cross_entropy.mean(), each[labels != 255].mean()])
+
+    def fast(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        pixels = PixelLogits(student, labels, cuts=(*loss.cuts(), 1))
+        return torch.stack([
+            shared_unbiased_cross_entropy(pixels, teacher.shape[1]).mean(),
+            loss.of_pixels(pixels, teacher)
+        ])
+
+    return plain, fast
+
+
+def dkd_cases(quick: bool) -> list[Case]:
+    """VOC 15-1 at steps 3 and 5, of 7 and 31 subsets, and ADE20K 100-10 at step 2, of 3."""
+    crop = 64 if quick else 512
+    walks = (('15-1, 3 tasks', (16, 1, 1, 1)), ('15-1, 5 tasks', (16, 1, 1, 1, 1, 1)),
+             ('100-10, 2 tasks', (101, 10, 10)))
+    return [
+        Case(f'DKD {name}', f'{sum(counts)}x{crop}x{crop}',
+             draw_logits(sum(counts[:-1]), counts[-1], crop), *dkd_forms(counts))
+        for name, counts in walks
+    ]
+
+
 # Local POD.
 
 #: Name, channels and side of every map that POD and the pooled cube compare.
@@ -238,6 +289,8 @@ GROUPS = {
                  faster=2.0, memory=0.6),
     'lwf': Group('cross-entropy and distillation', pixel_cases('LwF', plain_lwf, fast_lwf),
                  faster=1.0),
+    'dkd': Group('unbiased cross-entropy and DKD over all subsets', dkd_cases, faster=2.0,
+                 memory=0.6),
     'plop': Group('cross-entropy with pseudo-labels', pixel_cases('PLOP', plain_plop, fast_plop),
                   faster=1.0),
     'pod': Group('local POD', map_cases('POD', plain_pod, local_pod_distance), faster=4.0),

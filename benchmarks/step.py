@@ -1,11 +1,12 @@
 """Measures a whole training step of every method against plain fine-tuning.
 
     python benchmarks/step.py [--device cuda] [--model configs/_base_/models/deeplabv3_r101-d16.py]
-        [--batch 6] [--crop 512] [--classes 16 5] [--amp] [--methods mib plop] [--repeats 10]
-        [--quick]
+        [--batch 6] [--crop 512] [--classes 16 5] [--tasks 1] [--amp] [--methods mib plop]
+        [--repeats 10] [--quick]
 
-Every method of ``configs/_base_/methods`` trains the second step of a walk, on
-random images, as MMEngine does it: preprocessing, forward, backward, optimizer.
+Every method of ``configs/_base_/methods`` trains the second step of a walk, or
+that after ``--tasks`` others, on random images, as MMEngine does it:
+preprocessing, forward, backward, optimizer.
 Beside them run, interleaved with them in this process,
 
 * "fine-tuning": MMSegmentation's own ``EncoderDecoder`` with cross-entropy, the
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import itertools
 import logging
 import statistics
 import sys
@@ -129,18 +131,24 @@ def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[
     return dict(checkpoint=str(path), num_classes=num_classes)
 
 
+def step_context(classes: tuple[int, int], tasks: int = 1) -> dict[str, Any]:
+    """Plain form of the step after ``tasks`` others, all but the first of one class each."""
+    old = [0] * (classes[0] - tasks + 1) + list(range(1, tasks))
+    return dict(index=tasks, class_steps=old + [tasks] * classes[1], has_background=True,
+                old_labels_hidden=True, trained=[tasks - 1])
+
+
 def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
-                 previous: dict[str, Any], data: dict, device: str = 'cpu') -> Any:
-    """The segmentor of a method at its second step, ready to train.
+                 previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1) -> Any:
+    """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
 
     What the method's hooks would find out before training is put in: thresholds
     of pseudo-labels, and the gradients of earlier outputs, here those of a batch.
     """
-    context = dict(index=1, class_steps=[0] * classes[0] + [1] * classes[1], has_background=True,
-                   old_labels_hidden=True)
+    context = step_context(classes, tasks)
     torch.manual_seed(1)
-    teachers = {step_teacher_name(0): previous} if reads_all_teachers(method) else {}
-    inputs = StepInputs(previous, previous, [1, 1], teachers=teachers)
+    teachers = {step_teacher_name(tasks - 1): previous} if reads_all_teachers(method) else {}
+    inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
     segmentor = MODELS.build(model_of_step(copy.deepcopy(model), method, context, inputs))
     segmentor.init_weights()
     segmentor.to(device)
@@ -190,7 +198,17 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
     optimizer = optimizer_of(network, amp)
     teacher = getattr(network, 'teacher', None)
     parts = [network] if teacher is None else [network, teacher.network]
-    return Contestant(name, lambda data: network.train_step(data, optimizer), parts)  # type: ignore
+    drawing = [one for one in network.modules() if hasattr(one, 'set_iteration_seed')]
+    seeds = itertools.count()
+
+    def step(data: dict) -> dict[str, Tensor]:
+        seed = next(seeds)
+        for one in drawing:
+            one.set_iteration_seed(seed)  # type: ignore[operator]
+        losses: dict[str, Tensor] = network.train_step(data, optimizer)  # type: ignore[operator]
+        return losses
+
+    return Contestant(name, step, parts)
 
 
 def with_teacher(plain: nn.Module, teacher: nn.Module, amp: bool) -> Contestant:
@@ -239,7 +257,8 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
     for name, method in methods_of(arguments.methods).items():
-        segmentor = segmentor_of(method, model, classes, previous, data, device)
+        segmentor = segmentor_of(
+            method, model, classes, previous, data, device, arguments.tasks)
         found.append(training(name, segmentor, amp))
     return found
 
@@ -320,6 +339,8 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=6)
     parser.add_argument('--crop', type=int, default=512)
     parser.add_argument('--classes', type=int, nargs=2, default=(16, 5), metavar=('OLD', 'NEW'))
+    parser.add_argument('--tasks', type=int, default=1,
+                        help='earlier steps; all but the first brought one class each')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--repeats', type=int, default=10)
@@ -329,6 +350,8 @@ def main() -> int:
     if arguments.quick:
         arguments.model = ROOT / 'configs/_base_/models/fcn_r18-thin.py'
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
+    if not 1 <= arguments.tasks <= arguments.classes[0]:
+        parser.error('--tasks must be between 1 and the number of old classes')
     if arguments.batch < 2:
         parser.error('--batch must be at least 2: batch norm over pooled images needs two')
     init_default_scope('mmseg_cil')

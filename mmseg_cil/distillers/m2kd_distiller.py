@@ -101,6 +101,9 @@ class M2KDDistiller(nn.Module):
         if not records:
             raise InputError("M2KDDistiller learns from the snapshots of all earlier steps: set "
                              "method.teachers='all'")
+        for loss in (self.loss, self.auxiliary_loss):
+            if hasattr(loss, 'read_classifier'):
+                loss.read_classifier(student.classifier)  # type: ignore[union-attr]
         losses = {self.loss.loss_name: self._mean(
             self.loss, pixels, {name: one.logits for name, one in records.items()})}
         if self.auxiliary_loss is None:

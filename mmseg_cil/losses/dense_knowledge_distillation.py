@@ -127,9 +127,8 @@ def shared_dense_knowledge_distillation(pixels: PixelLogits,
     a pixel and segment are enough for any number of groups.
 
     Args:
-        pixels: The student's logits over C classes. At temperature 1 with cuts
-            at O and wherever a segment begins or ends, and the log-sum-exps are
-            those that other losses use; otherwise they are computed here.
+        pixels: The student's logits over C classes, with cuts at O and wherever
+            a segment begins or ends.
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
         segments: First class, and the one after the last, of disjoint runs of
@@ -152,10 +151,7 @@ def shared_dense_knowledge_distillation(pixels: PixelLogits,
             'network for the same images')
     num_old = teacher_logits.shape[1]
     teacher = at_least_float32(teacher_logits) / temperature
-    if temperature != 1.0:
-        cuts = {num_old, *(cut for segment in segments for cut in segment)}
-        pixels = PixelLogits(pixels.precise / temperature, None, sorted(cuts),
-                             pixels.grid.size, pixels.grid.align_corners)
+    pixels = pixels.tempered(temperature)
     merges = has_background and pixels.num_classes > num_old
     maps = [_segment_maps(pixels, teacher, segment, merges) for segment in segments]
     new, old, difference = (torch.stack(one, dim=1) for one in zip(*maps, strict=True))
@@ -196,7 +192,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     In a domain-incremental walk all classes are of one task, and what remains
     is ordinary distillation at a temperature. So it is before a segmentor has
-    told this loss its step. A step whose pool has no group of two classes (VOC
+    told this loss its step, and for a distiller that compares the classes of
+    one snapshot alone (M2KD's). A step whose pool has no group of two classes (VOC
     1-1 at first) has nothing to distil, and the loss is 0.
 
     Args:
@@ -270,24 +267,26 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     def cuts(self) -> tuple[int, ...]:
         """Tasks are groups of classes whose log-sum-exps are read."""
-        if self._step is None or self.temperature != 1.0:
-            return ()
-        return task_bounds(self._step.class_steps)
+        return () if self._step is None else task_bounds(self._step.class_steps)
 
-    def chosen(self, num_old: int, device: torch.device) -> Chosen | None:
+    def chosen(self, num_old: int, num_classes: int, device: torch.device) -> Chosen | None:
         """What is distilled in this iteration.
 
         Args:
             num_old: Classes that the teacher knows.
+            num_classes: Those of the student, all classes of the step. If they
+                are others (a view of one snapshot's classes), they are one task.
             device: Where the logits are.
 
         Returns:
             The groups; None where there is nothing to distil.
         """
-        key = num_old, device
+        key = num_old, num_classes, device
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]
-        steps = (0, ) * num_old if self._step is None else self._step.class_steps[:num_old]
+        steps: tuple[int, ...] = (0, ) * num_old
+        if self._step is not None and self._step.num_seen == num_classes:
+            steps = self._step.class_steps[:num_old]
         tasks = task_segments(steps, self._has_background, self.background == 'dropped')
         sizes = [sum(stop - start for start, stop in runs) for runs in tasks]
         if self.groups == 'random':
@@ -304,7 +303,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        chosen = self.chosen(teacher_logits.shape[1], teacher_logits.device)
+        chosen = self.chosen(
+            teacher_logits.shape[1], pixels.num_classes, teacher_logits.device)
         if chosen is None:
             return teacher_logits.new_zeros(len(teacher_logits), *pixels.grid.size)
         return shared_dense_knowledge_distillation(

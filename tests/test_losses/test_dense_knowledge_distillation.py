@@ -13,6 +13,7 @@ from mmseg_cil.losses import (
     knowledge_distillation,
     unbiased_knowledge_distillation,
 )
+from mmseg_cil.losses.class_view import ClassView, class_view
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.task_pool import POOLS, groups_of_pool
 from mmseg_cil.registry import MODELS
@@ -195,6 +196,15 @@ def test_where_every_pixel_is_ignored_there_is_no_loss():
                          (1, OLD, *loss.cuts()))
     found = loss.of_pixels(pixels, teacher)
     assert found == 0 and torch.autograd.grad(found, student)[0].abs().max() == 0
+
+
+def test_of_one_snapshots_classes_it_makes_one_task():
+    student, teacher = logits()
+    whole = PixelLogits(student, cuts=(1, 4, 6, OLD))
+    found = loss_of().of_pixels(ClassView(whole, 4), class_view(teacher[:, :6], 4))
+    seen, taught = student[:, [0, 4, 5, 6, 7, 8, 9]], teacher[:, [0, 4, 5]]
+    torch.testing.assert_close(
+        found, dense_knowledge_distillation(seen, taught, [[0, 1, 2]]).mean())
 
 
 def test_above_the_cap_the_choice_is_fixed():
