@@ -1,0 +1,143 @@
+"""Which snapshot a weight belongs to: magnitude pruning, layer by layer.
+
+An owner is a small integer for every weight of a layer: 0 where the weight is
+free, k where the k-th snapshot (counted from 1) was the first to keep it. The
+k-th snapshot consists of the weights with owners 1..k; all others are zero in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Owners by the name of a weight in a state dict: uint8, of the weight's shape.
+Owners = dict[str, Tensor]
+
+
+def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Names of the weights that can be pruned: those of convolutions and linear layers.
+
+    Classifiers (``conv_seg``) are not among them, because they grow with the
+    classes and are small; nor are norms, biases and buffers. All of these are kept
+    whole for every snapshot. (A design choice; PackNet treats them alike.)
+
+    Args:
+        state: State dict of a plain network.
+    """
+    return tuple(name for name, value in state.items()
+                 if name.endswith('.weight') and value.dim() > 1 and value.is_floating_point()
+                 and '.conv_seg.' not in f'.{name}')
+
+
+def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> Tensor:
+    """Gives the largest free weights of a layer to a snapshot.
+
+    Of the F weights that no snapshot owns the ``round((1 - ratio) * F)`` of
+    greatest magnitude are kept; among equal ones the first.
+
+    Source: the magnitude pruning of Mallya and Lazebnik, "PackNet", CVPR 2018,
+    section 3 (``SparsePruner.pruning_mask`` of arunmallya/packnet), which M2KD
+    (arXiv 1904.01769) is said to follow.
+
+    Args:
+        weight: Of any shape.
+        owners: uint8, of the same shape; not changed.
+        ratio: The share of the free weights that is pruned, in [0, 1].
+        snapshot: The new owner.
+
+    Returns:
+        The owners after that.
+    """
+    free = (owners == 0).flatten()
+    kept = round((1 - ratio) * int(free.sum()))
+    size = weight.detach().abs().flatten().float().masked_fill(~free, -1.0)
+    chosen = size.argsort(descending=True, stable=True)[:kept]
+    result = owners.clone().flatten()
+    result[chosen] = snapshot
+    return result.view_as(owners)
+
+
+def claim_weights(state: Mapping[str, Tensor], former: Mapping[str, Tensor], ratio: float,
+                  snapshot: int) -> Owners:
+    """:func:`claim_free` for every layer of a network.
+
+    Args:
+        state: State dict of a plain network.
+        former: Owners before this snapshot; empty at the first.
+        ratio: The share of free weights that is pruned.
+        snapshot: The new owner, from 1.
+    """
+    return {
+        name: claim_free(
+            state[name], former[name].to(state[name].device) if name in former else
+            torch.zeros_like(state[name], dtype=torch.uint8), ratio, snapshot)
+        for name in prunable_names(state)
+    }
+
+
+def apply_owners(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], last: int) -> None:
+    """Sets to zero, in place, what the snapshots 1..``last`` do not own.
+
+    Args:
+        weights: Weights (or parameters) by name; those without owners stay as they are.
+        owners: Of :func:`claim_weights`, on the weights' device.
+        last: The snapshot to be.
+    """
+    with torch.no_grad():
+        for name, owner in owners.items():
+            weights[name].masked_fill_((owner == 0) | (owner > last), 0.0)
+
+
+def restore_owned(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor],
+                  former: Mapping[str, Tensor], last: int) -> None:
+    """Gives the weights that the snapshots 1..``last`` own the values of a former snapshot.
+
+    Args:
+        weights: Changed in place.
+        owners: Of :func:`claim_weights`.
+        former: State dict of the snapshot ``last``.
+        last: See above.
+    """
+    with torch.no_grad():
+        for name, owner in owners.items():
+            kept = (owner > 0) & (owner <= last)
+            weights[name].copy_(torch.where(kept, former[name].to(weights[name]), weights[name]))
+
+
+def bits_needed(snapshots: int) -> int:
+    """Bits an owner takes: ``ceil(log2(snapshots + 1))``, for owners 0..snapshots."""
+    return max(1, int(snapshots).bit_length())
+
+
+def pack_owners(owners: Tensor, bits: int) -> Tensor:
+    """Packs owners into so many bits each.
+
+    Args:
+        owners: uint8, of any shape, below ``2**bits``.
+        bits: Of an owner.
+
+    Returns:
+        uint8 ``(bits * ceil(n / 8),)``: a plane of n bits for each bit, the lowest first.
+    """
+    flat = owners.cpu().numpy().reshape(-1)
+    planes = [np.packbits((flat >> bit) & 1) for bit in range(bits)]
+    return torch.from_numpy(np.concatenate(planes))
+
+
+def unpack_owners(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`pack_owners`.
+
+    Raises:
+        ValueError: The number of bytes is not that of the shape.
+    """
+    count = int(np.prod(shape))
+    planes = packed.numpy().reshape(bits, -1)
+    if planes.shape[1] != -(-count // 8):
+        raise ValueError(f'{planes.shape[1]} bytes a bit for {count} weights')
+    values = np.zeros(count, np.uint8)
+    for bit, plane in enumerate(planes):
+        values |= np.unpackbits(plane, count=count) << bit
+    return torch.from_numpy(values).view(shape)
