@@ -178,7 +178,9 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
         if entry is None:
             raise InputError(f'the scores of step {record["step"]} are missing: evaluate the steps '
                              f'again with python tools/test.py {walk.work_dir}')
-        entries.append(entry)
+        summaries = {name: one['summary'] for name, one in (record.get('sub_steps') or {}).items()
+                     if 'summary' in one}
+        entries.append({**entry, 'sub_steps': summaries} if summaries else entry)
     return walk_metrics.assemble_metrics(
         entries,
         protocol=walk.protocol.name,

@@ -132,7 +132,8 @@ def _features(walk: Walk, step: int, view: Any, groups: Sequence[Group],
     mine = sorted(wanted)[get_rank()::get_world_size()]
     folder = step_folder(walk.work_dir, step)
     network = Teacher(Config.fromfile(folder / CONFIG_NAME).model.to_dict(),
-                      str(folder / CHECKPOINT_NAME), len(walk.protocol.steps[step].seen))
+                      str(folder / CHECKPOINT_NAME),
+                      num_classes=len(walk.protocol.steps[step].seen))
     network.network.to(get_device())
     loader = DataLoader(
         Subset(without_augmentation(view), mine),

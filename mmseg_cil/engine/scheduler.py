@@ -55,7 +55,12 @@ from mmseg_cil.engine.step_config import (
     run_seed,
     step_folder,
 )
-from mmseg_cil.engine.sub_steps.run import fit_step, run_sub_steps, sub_steps_of
+from mmseg_cil.engine.sub_steps.run import (
+    fit_step,
+    replaced_teachers,
+    run_sub_steps,
+    sub_steps_of,
+)
 from mmseg_cil.engine.taken_steps import complete_taken_steps
 from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
@@ -294,8 +299,13 @@ class TaskScheduler:
         """The snapshots of all earlier steps that trained, where the method asks for them."""
         if not reads_all_teachers(method_of(self.walk.cfg, self.walk.protocol.name)):
             return {}
-        return {step_teacher_name(one): self._snapshot(one) for one in range(step)
-                if (self.journal.step(one) or {}).get('trained')}
+        earlier = [one for one in range(step) if (self.journal.step(one) or {}).get('trained')]
+        kept = replaced_teachers(self.walk, earlier)
+        return {
+            step_teacher_name(one): dict(kept[one], num_classes=len(
+                self.walk.protocol.steps[one].seen)) if one in kept else self._snapshot(one)
+            for one in earlier
+        }
 
     def _snapshot(self, step: int) -> dict[str, Any]:
         return dict(

@@ -3,12 +3,13 @@
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
+from mmseg_cil.hooks.pruning_mask_hook import PruningMaskHook
 from mmseg_cil.hooks.pseudo_label_thresholds_hook import PseudoLabelThresholdsHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
 from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
-    'ImprintClassifierHook', 'IterationSeedHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook',
-    'VDFDHook', 'WalkProgressHook'
+    'ImprintClassifierHook', 'IterationSeedHook', 'PruningMaskHook', 'PseudoLabelThresholdsHook',
+    'StepCheckpointHook', 'VDFDHook', 'WalkProgressHook'
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
+from mmseg_cil.pruning.packed import PackedSnapshots
 from mmseg_cil.registry import MODELS
 
 
@@ -39,13 +40,36 @@ def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
         raise InputError(f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
                          'another kind; delete the folder of that step and run it again') from error
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    return _checked(state, f'checkpoint {path}', num_classes)
+
+
+def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str, Tensor]:
+    """Rebuilds the pruned snapshot of a step and checks its number of classes.
+
+    Args:
+        path: File of pruned snapshots.
+        step: Whose snapshot.
+        num_classes: Outputs that its decode head must have.
+
+    Raises:
+        InputError: The file is missing or damaged, has no such snapshot, or
+            that classifies into another number of classes.
+    """
+    packed = PackedSnapshots.load(path)
+    if step not in packed.steps:
+        raise InputError(f'{path} has snapshots of the steps {list(packed.steps)}, and none of '
+                         f'step {step}: it is of another walk or of an earlier step')
+    return _checked(packed.rebuild(step), f'snapshot {step} of {path}', num_classes)
+
+
+def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
     rows = state.get('decode_head.conv_seg.weight') if isinstance(state, Mapping) else None
     if not isinstance(rows, Tensor):
-        raise InputError(f'checkpoint {path} has no decode_head.conv_seg.weight: it is not that of '
-                         'an MMSegmentation encoder-decoder')
+        raise InputError(f'{source} has no decode_head.conv_seg.weight: it is not that of an '
+                         'MMSegmentation encoder-decoder')
     if rows.shape[0] != num_classes:
         raise InputError(
-            f'checkpoint {path} classifies into {rows.shape[0]} classes, but this protocol has '
+            f'{source} classifies into {rows.shape[0]} classes, but this protocol has '
             f'{num_classes} after that step: it belongs to another protocol or step')
     return plain_state_dict(state)
 
@@ -59,18 +83,26 @@ class Teacher:
 
     Args:
         model: Model config of the student; the teacher is its plain form.
-        checkpoint: Path of the snapshot.
+        checkpoint: Path of the snapshot. None where it is one of ``packed``.
         num_classes: Classes the snapshot knows.
+        packed: File of pruned snapshots
+            (:class:`~mmseg_cil.pruning.packed.PackedSnapshots`).
+        snapshot: The step whose snapshot in that file it is.
 
     Raises:
         InputError: As :func:`load_plain_state`, or the weights do not fit.
     """
 
-    def __init__(self, model: Mapping[str, Any], checkpoint: str, num_classes: int) -> None:
+    def __init__(self, model: Mapping[str, Any], checkpoint: str | None = None, *,
+                 num_classes: int, packed: str | None = None, snapshot: int | None = None) -> None:
         self.num_classes = num_classes
-        state = load_plain_state(checkpoint, num_classes)
+        if checkpoint is not None:
+            source, state = checkpoint, load_plain_state(checkpoint, num_classes)
+        else:
+            assert packed is not None and snapshot is not None
+            source, state = packed, load_packed_state(packed, snapshot, num_classes)
         self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
-        load_matching(self.network, state, checkpoint)
+        load_matching(self.network, state, source)
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
 

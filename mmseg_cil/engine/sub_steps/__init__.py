@@ -6,5 +6,6 @@ registered in :data:`mmseg_cil.registry.SUB_STEPS` (see
 """
 
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
+from mmseg_cil.engine.sub_steps.prune import PruneSnapshot
 
-__all__ = ['SubStep', 'SubStepInputs']
+__all__ = ['PruneSnapshot', 'SubStep', 'SubStepInputs']

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
@@ -53,6 +54,8 @@ class SubStep:
     name: str = ''
     #: 'before': the step needs what it leaves; 'after': it needs the step's checkpoint.
     when: str = 'before'
+    #: Numbers for the journal's record; filled by :meth:`finish`, equal on all processes.
+    summary: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or self.name
@@ -107,6 +110,19 @@ class SubStep:
             step: The step.
             folder: Of this sub-step; its files may not be there yet.
         """
+
+    def replace_teachers(self, walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Snapshots to learn from in place of the steps' checkpoints; after a step only.
+
+        Args:
+            walk: The walk.
+            steps: Earlier steps that trained.
+
+        Returns:
+            Arguments of a :class:`~mmseg_cil.models.teacher.Teacher`, but for the
+            number of classes, by step; none by default.
+        """
+        return {}
 
     @staticmethod
     def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,14 @@ def run_sub_steps(walk: Walk, journal: Journal, step: int, when: str, inputs: St
                 inputs, dict(snapshot) if snapshot else None, folder), identity, launcher)
 
 
+def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The snapshots that sub-steps keep of earlier steps in place of their checkpoints."""
+    result: dict[int, dict[str, Any]] = {}
+    for one in sub_steps_of(walk, steps[-1], 'after') if steps else ():
+        result.update(one.replace_teachers(walk, steps))
+    return result
+
+
 def _identity(walk: Walk, journal: Journal, step: int, name: str) -> dict[str, Any]:
     """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
     hashes = [(one['step'], one.get('checkpoint_sha256')) for one in journal.content['steps']
@@ -154,6 +162,8 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
         seconds=decided_by_main(lambda: round(time.monotonic() - start, 1)),
         iterations=cfg.train_cfg.max_iters,
         identity={key: value for key, value in identity.items() if key != EVALUATION})
+    if one.summary:
+        record['summary'] = dict(one.summary)
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
     journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})

@@ -1,0 +1,196 @@
+"""Walks whose snapshots are pruned: one file for all, resuming, and what teaches afterwards."""
+
+import json
+
+import pytest
+import torch
+from test_m2kd_walk import Killed
+from tiny import tiny_config, weights
+
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks import IterationSeedHook, PruningMaskHook
+from mmseg_cil.models.teacher import load_packed_state
+from mmseg_cil.pruning.owners import prunable_names
+from mmseg_cil.pruning.packed import PackedSnapshots, same_bits
+
+PRUNE = 'method.sub_steps.0'
+
+
+def pruned_config(data_root, **changes):
+    changes = {f'{PRUNE}.retrain': 0.5, **changes}
+    return tiny_config(data_root, 'm2kd_pruned', **changes)
+
+
+def packed(work_dir, step):
+    return PackedSnapshots.load(work_dir / f'step_{step:02d}/prune/snapshots.pth')
+
+
+def record(work_dir, step):
+    return json.loads((work_dir / 'journal.json').read_text())['steps'][step]
+
+
+@pytest.fixture(scope='module')
+def pruned_dir(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('pruned')
+    teachers = []
+    make = TaskScheduler._teachers
+    TaskScheduler._teachers = lambda self, step: teachers.append(
+        (step, make(self, step))) or teachers[-1][1]
+    try:
+        TaskScheduler(pruned_config(data_root), work_dir).run()
+    finally:
+        TaskScheduler._teachers = make
+    return work_dir, dict(teachers)
+
+
+def test_the_last_file_has_every_snapshot(pruned_dir):
+    work_dir, _ = pruned_dir
+    files = [packed(work_dir, step) for step in range(3)]
+    assert [one.steps for one in files] == [(0, ), (0, 1), (0, 1, 2)]
+    for step in range(3):
+        own = files[step].rebuild(step)
+        for later in files[step:]:
+            assert all(same_bits(value, own[name]) for name, value in later.rebuild(step).items())
+        assert own.keys() == weights(work_dir, step).keys()
+        assert own['decode_head.conv_seg.weight'].shape[0] == 3 + step
+    for name in prunable_names(weights(work_dir, 0)):
+        count = own[name].numel()
+        left = count
+        for place in range(1, 4):
+            claimed = int((files[2].owners[name] == place).sum())
+            assert claimed == round(0.5 * left)
+            left -= claimed
+        assert int((files[0].rebuild(0)[name] == 0).sum()) >= count - round(0.5 * count)
+
+
+def test_the_mask_follows_from_the_checkpoint_and_retraining_moves_the_rest(pruned_dir):
+    work_dir, _ = pruned_dir
+    before, after = weights(work_dir, 0), packed(work_dir, 0).rebuild(0)
+    name = 'decode_head.convs.0.conv.weight'
+    kept = packed(work_dir, 0).owners[name] == 1
+    assert before[name][kept].abs().min() >= before[name][~kept].abs().max()
+    assert (before[name][kept] != after[name][kept]).any()
+    assert (after[name][~kept] == 0).all() and (before[name] != 0).all()
+
+
+def test_pruned_snapshots_teach_and_the_network_stays_whole(pruned_dir):
+    work_dir, teachers = pruned_dir
+    path = str(work_dir / 'step_01/prune/snapshots.pth')
+    assert teachers[2] == {
+        'step_00': dict(packed=path, snapshot=0, num_classes=3),
+        'step_01': dict(packed=path, snapshot=1, num_classes=4)}
+    assert torch.equal(load_packed_state(path, 0, 3)['decode_head.conv_seg.bias'],
+                       packed(work_dir, 0).rebuild(0)['decode_head.conv_seg.bias'])
+
+
+def test_the_journal_and_the_metrics_say_what_a_snapshot_costs_and_scores(pruned_dir):
+    work_dir, _ = pruned_dir
+    metrics = json.loads((work_dir / 'metrics.json').read_text())['steps']
+    total = 0
+    for step in range(3):
+        summary = record(work_dir, step)['sub_steps']['prune']['summary']
+        assert summary['bytes_dense'] == sum(
+            value.nbytes for value in weights(work_dir, step).values())
+        total = summary['bytes_all_snapshots']
+        assert summary['kept_share'] == pytest.approx(1 - 0.5**(step + 1), abs=0.01)
+        assert 0 <= summary['snapshot_mIoU'] <= 1
+        assert metrics[step]['sub_steps'] == dict(prune=summary)
+    size = (work_dir / 'step_02/prune/snapshots.pth').stat().st_size
+    # The container takes some hundred bytes for each of about 3 x 150 tensors.
+    assert total < size < total + 3 * 150 * 500
+    first = record(work_dir, 0)['sub_steps']['prune']['summary']
+    assert first['bytes_snapshot'] < 0.6 * first['bytes_dense']
+
+
+def test_without_pruning_or_retraining_a_snapshot_is_its_checkpoint(data_root, tmp_path):
+    cfg = pruned_config(data_root, **{f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0})
+    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    for step in range(2):
+        rebuilt = packed(tmp_path, 1).rebuild(step)
+        assert all(same_bits(rebuilt[name], value)
+                   for name, value in weights(tmp_path, step).items())
+        score = json.loads((tmp_path / 'metrics.json').read_text())['steps'][step]
+        assert score['sub_steps']['prune']['snapshot_mIoU'] == score['mIoU']['all']
+
+
+def test_without_a_ratio_the_checkpoints_teach(data_root, tmp_path):
+    cfg = pruned_config(data_root, **{f'{PRUNE}.ratio': None})
+    scheduler = TaskScheduler(cfg, tmp_path, steps='0')
+    scheduler.run()
+    assert scheduler._teachers(1)['step_00']['checkpoint'].endswith('step_00/checkpoint.pth')
+    assert 'sub_steps' not in record(tmp_path, 0)
+
+
+def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
+    cfg = pruned_config(data_root, **{f'{PRUNE}.earlier': 'frozen'})
+    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
+    one = packed(tmp_path, 1)
+    first, second = one.rebuild(0), one.rebuild(1)
+    for name, owner in one.owners.items():
+        assert torch.equal(first[name][owner == 1], second[name][owner == 1])
+        assert 'values' not in one.entries[1][name]
+    assert one.bytes_of(1).stored < one.bytes_of(0).stored
+
+
+@pytest.mark.parametrize('when', ['step', 'retraining'])
+def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, monkeypatch, when):
+    work_dir, _ = pruned_dir
+    cfg = pruned_config(data_root)
+    before = IterationSeedHook.before_train_iter
+
+    def kill(self, runner, *args, **kwargs):
+        prunes = any(isinstance(hook, PruningMaskHook) for hook in runner.hooks)
+        # Of the 2 iterations of retraining the first was saved.
+        if self.step == 1 and prunes == (when == 'retraining') and \
+                runner.iter == (1 if prunes else 3):
+            raise Killed
+        before(self, runner, *args, **kwargs)
+
+    cfg.default_hooks.checkpoint.interval = 1
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
+    with pytest.raises(Killed):
+        TaskScheduler(cfg, tmp_path, start_from=str(work_dir), steps='1').run()
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
+    folder = tmp_path / 'step_01' / ('prune' if when == 'retraining' else '')
+    assert (folder / 'resume.pth').exists()
+    trained = tmp_path / 'step_01/checkpoint.pth'
+    stamp = trained.stat().st_mtime_ns if when == 'retraining' else None
+    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    assert stamp in (None, trained.stat().st_mtime_ns)
+    for name, value in weights(work_dir, 1).items():
+        assert torch.equal(value, weights(tmp_path, 1)[name]), name
+    ours, theirs = packed(tmp_path, 1), packed(work_dir, 1)
+    for step in (0, 1):
+        rebuilt = theirs.rebuild(step)
+        assert all(same_bits(value, rebuilt[name]) for name, value in ours.rebuild(step).items())
+    assert not (folder / 'resume.pth').exists()
+
+
+def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp_path):
+    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
+    TaskScheduler(cfg, tmp_path / 'pruned', start_from=str(tmp_path / 'plain'), steps='1').run()
+    assert packed(tmp_path / 'pruned', 1).steps == (0, 1)
+    assert record(tmp_path / 'pruned', 1)['replayed'] == 4
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'ratio': 1.0}, 'ratio must be in'), ({'ratio': -0.1}, 'ratio must be in'),
+    ({'retrain': -1.0}, 'retrain'), ({'lr_factor': 0.0}, 'lr_factor'),
+    ({'earlier': 'kept'}, "'trained' or 'frozen'")])
+def test_wrong_input_is_refused(data_root, tmp_path, change, message):
+    changes = {f'{PRUNE}.{key}': value for key, value in change.items()}
+    with pytest.raises(InputError, match=message):
+        TaskScheduler(pruned_config(data_root, **changes), tmp_path)
+
+
+def test_a_changed_file_is_refused(data_root, pruned_dir, tmp_path):
+    cfg = pruned_config(data_root)
+    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
+    path = tmp_path / 'step_00/prune/snapshots.pth'
+    if not path.exists():  # Made when the next step asks for it.
+        pytest.skip('nothing to change')
+    path.write_bytes(path.read_bytes()[:-1] + b'?')
+    with pytest.raises(InputError, match=r'snapshots\.pth has the SHA-256'):
+        TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
