@@ -1,4 +1,4 @@
-"""M2KD with pruned snapshots on 2,445 real Pascal VOC images, 11-5 overlapped: a real walk for a small machine.
+"""M2KD with pruned snapshots on 2,445 real Pascal VOC images, 11-5 overlapped.
 
 Reproduces no published figure: the images are a sample of VOC 2012 with the
 long side at 256, the crop is 160, and the schedule is short (400, 200 and 200
