@@ -4,6 +4,7 @@ from .. import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from .class_index import ClassIndex, check_mask_ids, load_or_build_index
 from .embedded import EmbeddedShapesDataset
 from .exemplar_memory import ExemplarMemory, MemorySettings
+from .layouts import LayoutDataset
 from .replay_sampler import ReplaySampler
 from .sampler import GlobalPositionSampler, SampleKey
 from .transforms import MapLabels, map_labels
@@ -15,6 +16,7 @@ __all__ = [
     'ExemplarMemory',
     'GlobalPositionSampler',
     'IncrementalDataset',
+    'LayoutDataset',
     'MapLabels',
     'MemorySettings',
     'ReplaySampler',

@@ -148,7 +148,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
     _set_hooks(result, method, step, ahead, world_size)
-    if method.get('regularisers'):
+    if method.get('regularisers') or any(
+            one.get('optimizer') for one in method.get('distillers') or []):
         _set_constructor(result.optim_wrapper)
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
@@ -312,7 +313,7 @@ def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
 
 
 def _set_constructor(optim_wrapper: dict) -> None:
-    """Lets regularisers have optimizers of their own, beside the network's as it was asked for."""
+    """Lets parts of a method have their own optimizers, beside the network's as it was asked for."""
     network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     optim_wrapper.update(
         constructor='RegulariserOptimWrapperConstructor', network_constructor=network)

@@ -2,7 +2,12 @@
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.models.branches import ParallelBranches
+from mmseg_cil.models.generators import GeneratedReplay, GeneratorTraining, LayoutGenerator
+from mmseg_cil.models.new_data import NewDataEncoderDecoder
 from mmseg_cil.models.rotation import RotationSelfSupervision
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 
-__all__ = ['IncrementalEncoderDecoder', 'ParallelBranches', 'RotationSelfSupervision']
+__all__ = [
+    'GeneratedReplay', 'GeneratorTraining', 'IncrementalEncoderDecoder', 'LayoutGenerator',
+    'NewDataEncoderDecoder', 'ParallelBranches', 'RotationSelfSupervision'
+]

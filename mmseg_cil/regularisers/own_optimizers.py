@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
-CHILD = 'regularisers'
+#: The segmentor's lists of modules that may have optimizers of their own.
+CHILDREN = ('regularisers', 'distillers')
 
 
 class JointOptimizer(Optimizer):
@@ -60,12 +61,12 @@ class JointOptimizer(Optimizer):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class RegulariserOptimWrapperConstructor:
-    """Builds the wrapper that a config asks for, with own optimizers for regularisers.
+    """Builds the wrapper that a config asks for, with own optimizers for parts of the method.
 
-    The scheduler puts it in place where a method has regularisers. Parameters of
-    a regulariser that has an ``optimizer`` are left out of the network's; a
-    schedule scales the learning rates of both, and clipping takes the norm of
-    both together.
+    The scheduler puts it in place where a method has regularisers, or distillers
+    with an ``optimizer``. Parameters of a regulariser or distiller that has one
+    are left out of the network's; a schedule scales the learning rates of both,
+    and clipping takes the norm of both together.
 
     Args:
         optim_wrapper_cfg: As MMEngine's constructors take it; ``network_constructor``
@@ -87,7 +88,7 @@ class RegulariserOptimWrapperConstructor:
             model: The segmentor, perhaps in a distributed wrapper.
         """
         bare: Any = getattr(model, 'module', model)
-        own = [one for one in getattr(bare, CHILD, ())
+        own = [one for child in CHILDREN for one in getattr(bare, child, ())
                if getattr(one, 'optimizer', None) and any(True for _ in one.parameters())]
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
@@ -104,15 +105,16 @@ def _build(config: dict, parameters: Iterator[Tensor]) -> Optimizer:
 
 @contextmanager
 def _without(model: nn.Module, hidden: Sequence[nn.Module]) -> Iterator[None]:
-    """Meanwhile the model does not have those of its regularisers."""
+    """Meanwhile the model does not have those of its parts."""
     if not hidden:
         yield
         return
-    regularisers = model._modules[CHILD]
-    assert isinstance(regularisers, nn.ModuleList)
-    model._modules[CHILD] = nn.ModuleList(
-        one for one in regularisers if not any(one is other for other in hidden))
+    former = {child: model._modules[child] for child in CHILDREN if child in model._modules}
+    for child, parts in former.items():
+        assert isinstance(parts, nn.ModuleList)
+        model._modules[child] = nn.ModuleList(
+            one for one in parts if not any(one is other for other in hidden))
     try:
         yield
     finally:
-        model._modules[CHILD] = regularisers
+        model._modules.update(former)

@@ -113,6 +113,24 @@ def _grid(
     return Grid(_compose(title, rows, legend), tuple(missing))
 
 
+def picture_grid(
+    title: str,
+    rows: Sequence[Sequence[tuple[str, ByteArray]]],
+    legend: Sequence[tuple[str, tuple[int, int, int]]],
+) -> Image.Image:
+    """Rows of pictures under a title, with their names and a legend.
+
+    Args:
+        title: Above all.
+        rows: For each row its pictures: what they are called, and uint8 ``(H, W, 3)``.
+            The first row's names are written above it.
+        legend: Names and colours.
+    """
+    tiles = [[(name, _shrink(np.ascontiguousarray(pixels))) for name, pixels in row]
+             for row in rows]
+    return _compose(title, tiles, legend)
+
+
 def save_grid(picture: Image.Image, path: Path) -> None:
     """Writes the grid as PNG, atomically."""
     atomic_write(path, lambda file: picture.save(file, 'PNG'))

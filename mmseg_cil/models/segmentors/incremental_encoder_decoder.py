@@ -60,6 +60,9 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         network_change: Config of a
             :class:`~mmseg_cil.models.network_change.NetworkChange`: what the
             method changes in the network while the step trains.
+        replay: Config of what appends images without labels to the batches of training
+            (:class:`~mmseg_cil.models.generators.GeneratedReplay`), or None. Used
+            only where there is a previous step.
         **network: Arguments of ``EncoderDecoder``.
 
     Raises:
@@ -80,6 +83,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                  self_supervision: dict | None = None,
                  classifier_init: str = 'random',
                  network_change: dict | None = None,
+                 replay: dict | None = None,
                  **network: Any) -> None:
         network_config = copy.deepcopy(network)
         super().__init__(**network)
@@ -119,6 +123,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         if self_supervision is not None:
             self.self_supervision = MODELS.build(self_supervision)
             self.self_supervision.attach(self.heads)
+        # No nn.Module, as the teachers.
+        self._replay: Any = MODELS.build(replay) if replay and previous is not None else None
 
     @property
     def teacher(self) -> Teacher | None:
@@ -191,10 +197,14 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         if self.self_supervision is not None:
             self.self_supervision.begin(self.heads)
         self._teachers.load(dict(self._network_config, type='EncoderDecoder'))
+        if self._replay is not None:
+            self._replay.load()
 
     def set_iteration_seed(self, seed: int) -> None:
-        """Told before every iteration: a seed, the same on all ranks, for drawing teachers."""
+        """Told before every iteration: a seed, the same on all ranks, for teachers and replay."""
         self._teachers.set_seed(seed)
+        if self._replay is not None:
+            self._replay.set_iteration_seed(seed)
 
     def _begin(self) -> None:
         try:
@@ -269,6 +279,9 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._teachers.check_loaded()
         if self.self_supervision is not None:
             inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
+        replayed = 0
+        if self._replay is not None:
+            inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
         teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
         labels = stack_labels(data_samples)
@@ -292,7 +305,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                 student = replace(student, logits=student.logits[:, :self.step.num_seen])
                 pixels = pixels_of(self.decode_head, student.logits, labels, cuts)
             losses.update(add_prefix(
-                self._distill(student, teachers, pixels, auxiliary), 'distill'))
+                self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
         losses.update(add_prefix(
             _summed(one(self) for one in self.regularisers), 'regularise'))
         for reader in self._readers:
@@ -349,7 +362,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         return records
 
     def _distill(self, student: NetworkOutput, teachers: TeacherRecords, pixels: PixelLogits,
-                 auxiliary: Sequence[PixelLogits | None]) -> dict[str, Tensor]:
+                 auxiliary: Sequence[PixelLogits | None], replayed: int) -> dict[str, Tensor]:
         """Losses of the distillers, each given the records that it says it reads."""
 
         def of(distiller: Any) -> dict[str, Tensor]:
@@ -360,6 +373,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
                     name: teachers.named[name] for name in names if name in teachers.named}
             if getattr(distiller, 'reads_auxiliary', False):
                 more['auxiliary'] = auxiliary
+            if getattr(distiller, 'reads_replay', False):
+                more['replayed'] = replayed
             losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
             return losses
 

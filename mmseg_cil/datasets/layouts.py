@@ -1,0 +1,100 @@
+"""Random label layouts: what a generator is asked to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..registry import DATASETS
+from .sampler import SampleKey
+
+
+def random_layout(classes: Sequence[int], background: int | None, size: tuple[int, int],
+                  rng: np.random.Generator, most_classes: int = 3,
+                  sites: tuple[int, int] = (4, 9)) -> np.ndarray:
+    """A Voronoi diagram of a few random sites, each with a class.
+
+    One to ``most_classes`` classes are drawn uniformly, and every site gets one
+    of them or, where there is one, the background. Each drawn class has a site.
+    A choice of ours: cells are of the size of objects, and edges are of all
+    directions.
+
+    Args:
+        classes: Model ids to draw from, without the background.
+        background: Its model id; None where there is none.
+        size: ``(H, W)``.
+        rng: Decides.
+        most_classes: Classes in one layout at most.
+        sites: Least and greatest number of sites.
+
+    Returns:
+        uint8 ``(H, W)`` model ids.
+    """
+    count = int(rng.integers(1, min(most_classes, max(1, len(classes))) + 1))
+    drawn = rng.choice(np.asarray(classes, np.int64), count, replace=False) if len(classes) else \
+        np.zeros(0, np.int64)
+    palette = drawn if background is None else np.append(drawn, background)
+    number = max(int(rng.integers(sites[0], sites[1] + 1)), len(palette))
+    labels = np.concatenate([palette, rng.choice(palette, number - len(palette))])
+    height, width = size
+    rows, columns = rng.random(number) * height, rng.random(number) * width
+    down, across = np.arange(height)[:, None, None] + 0.5, np.arange(width)[None, :, None] + 0.5
+    nearest = ((down - rows) ** 2 + (across - columns) ** 2).argmin(axis=2)
+    return labels[nearest].astype(np.uint8)
+
+
+def draw(seed: Sequence[int], num_classes: int, has_background: bool, size: tuple[int, int],
+         noise_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The noise and the layout of one image, from a seed alone.
+
+    Args:
+        seed: Non-negative integers.
+        num_classes: Model ids 0..num_classes - 1 are drawn.
+        has_background: Id 0 is the background.
+        size: ``(H, W)`` of the layout.
+        noise_size: Length of the noise.
+
+    Returns:
+        Noise, float32 ``(noise_size,)`` standard normal, and layout, uint8 ``(H, W)``.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    noise = rng.standard_normal(noise_size, dtype=np.float32)
+    first = 1 if has_background and num_classes > 1 else 0
+    background = 0 if first else None
+    return noise, random_layout(range(first, num_classes), background, size, rng)
+
+
+@DATASETS.register_module()
+class LayoutDataset(Dataset):
+    """Noise and layouts without end: each depends on seed, step and position alone.
+
+    Args:
+        num_classes: See :func:`draw`, as the following.
+        has_background: Id 0 is the background.
+        size: ``(H, W)``.
+        noise_size: Length of the noise.
+        seed: Of the run.
+        step: The step whose classes are drawn are those before it.
+        length: What it says of its length; positions go beyond.
+    """
+
+    def __init__(self, num_classes: int, has_background: bool, size: Sequence[int],
+                 noise_size: int, seed: int = 0, step: int = 0, length: int = 1000) -> None:
+        self._arguments = (num_classes, has_background, (int(size[0]), int(size[1])), noise_size)
+        self._seed, self._length = (seed, step), length
+
+    def full_init(self) -> None:
+        """There is nothing to read."""
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Tensor]:
+        """``noise`` and ``layout`` of a position (of an index where there is no position)."""
+        position = key.position if isinstance(key, SampleKey) else int(key)
+        noise, layout = draw((*self._seed, position), *self._arguments)
+        return dict(noise=torch.from_numpy(noise), layout=torch.from_numpy(layout))

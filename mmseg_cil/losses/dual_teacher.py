@@ -1,0 +1,89 @@
+"""Distillation from two teachers whose classes are disjoint.
+
+Choi, El-Khamy and Lee, "Dual-Teacher Class-Incremental Learning With Data-Free
+Generative Replay", CVPR workshops 2021 (arXiv 2106.09835), distil from an old
+and a new teacher; their loss is not published. Ours is the Gaussian form of
+variational information distillation: Ahn et al., "Variational Information
+Distillation for Knowledge Transfer", CVPR 2019, equation 6, as
+HobbitLong/RepDistiller ``distiller_zoo/VID.py`` computes it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmseg_cil.losses.precision import at_least_float32
+
+#: Of RepDistiller: added to every variance, and the variance at the start.
+EPS, INITIAL_VARIANCE = 1e-5, 5.0
+
+
+def variance_parameter(variance: float = INITIAL_VARIANCE, eps: float = EPS) -> float:
+    """The number whose :func:`variances` is the variance given."""
+    return math.log(math.expm1(variance - eps))
+
+
+def variances(parameters: Tensor, eps: float = EPS) -> Tensor:
+    """``softplus(parameters) + eps``: positive whatever the parameters are."""
+    return functional.softplus(parameters) + eps
+
+
+def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
+    r"""Negative log-likelihood of the teacher's logits, up to a constant.
+
+    .. math:: \frac12 \left( \frac{(m - z)^2}{v_c} + \log v_c \right)
+
+    With v = 1 it is half the squared error; in v it is least where v is the
+    channel's mean squared residual.
+
+    Args:
+        student: ``(N, C, H, W)`` logits m.
+        teacher: ``(N, C, H, W)`` logits z.
+        variance: ``(C,)``.
+
+    Returns:
+        Scalar: the mean over all elements; 0 where there is none.
+    """
+    student, teacher = at_least_float32(student), at_least_float32(teacher)
+    spread = variance.to(student.dtype)
+    if not student.numel():
+        return 0 * (student.sum() + spread.sum())
+    residual = (student - teacher).square().mean(dim=(0, 2, 3))
+    return 0.5 * (residual / spread + spread.log()).mean()
+
+
+def double_targets(old: Tensor, new: Tensor) -> Tensor:
+    """The logits of two teachers, one after the other, without each channel's mean.
+
+    Source: Zhang et al., "Class-incremental Learning via Deep Model
+    Consolidation", WACV 2020, equation 4, which takes the mean over classes;
+    that over the batch is of mmasana/FACIL ``src/approach/dmc.py``. Here a batch is
+    all its pixels.
+
+    Args:
+        old: ``(N, O, H, W)``.
+        new: ``(N, K, H, W)``.
+
+    Returns:
+        ``(N, O + K, H, W)``, at least float32, of mean 0 over N, H and W.
+    """
+    targets = torch.cat([at_least_float32(old), at_least_float32(new)], dim=1)
+    return targets - targets.mean(dim=(0, 2, 3), keepdim=True)
+
+
+def double_distillation(student: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """Mean squared distance of the student's logits from :func:`double_targets`.
+
+    Args:
+        student: ``(N, O + K, H, W)``.
+        old: ``(N, O, H, W)``.
+        new: ``(N, K, H, W)``.
+
+    Returns:
+        Scalar: the mean over all elements.
+    """
+    return functional.mse_loss(at_least_float32(student), double_targets(old, new))

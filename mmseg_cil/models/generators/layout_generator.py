@@ -1,0 +1,108 @@
+"""A small network that draws images to a label layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import MODELS
+
+#: Each stage doubles the size.
+STAGES = 4
+
+
+@MODELS.register_module()
+class LayoutGenerator(nn.Module):
+    """Noise and a layout become an image in the segmentor's normalised space.
+
+    In the manner of DCGAN: the noise becomes a coarse map, which four stages
+    enlarge twofold each (nearest neighbour, convolution, norm, activation). The
+    layout, as one-hot maps averaged over the cells of each size, is concatenated
+    to the input of every stage. The norms are over groups of an image's own
+    channels, so that an image does not depend on the others of its batch. All
+    of it is our choice: the generator of the paper is not published.
+
+    The last activation bounds every channel to what the values 0..255 become
+    when they are normalised, so every image could be a photograph's.
+
+    Args:
+        num_classes: Classes of a layout.
+        size: ``(H, W)`` of the images.
+        mean: Of the data preprocessor, one number a channel.
+        std: The same.
+        noise_size: Length of the noise.
+        channels: Of the last stage; earlier ones have up to four times as many.
+
+    Raises:
+        InputError: A side is less than 16 pixels, or ``channels`` no multiple of 8.
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 size: Sequence[int],
+                 mean: Sequence[float] = (0.0, 0.0, 0.0),
+                 std: Sequence[float] = (1.0, 1.0, 1.0),
+                 noise_size: int = 64,
+                 channels: int = 32) -> None:
+        super().__init__()
+        if len(size) != 2 or min(size) < 2 ** STAGES or channels % 8:
+            raise InputError(f'LayoutGenerator: size must be (H, W) of at least {2 ** STAGES} and '
+                             f'channels a multiple of 8, got {tuple(size)} and {channels}')
+        self.num_classes = num_classes
+        self.size = (int(size[0]), int(size[1]))
+        self.noise_size = noise_size
+        self._coarse = tuple(-(-side // 2 ** STAGES) for side in self.size)
+        widths = [channels * factor for factor in (4, 4, 2, 2, 1)]
+        self.entry = nn.Linear(noise_size, widths[0] * self._coarse[0] * self._coarse[1])
+        self.stages = nn.ModuleList(
+            _stage(before + num_classes, after)
+            for before, after in zip(widths, widths[1:], strict=False))
+        self.exit = nn.Conv2d(widths[-1] + num_classes, len(mean), 3, padding=1)
+        centre, scale = (torch.tensor(one, dtype=torch.float32)[:, None, None]
+                         for one in (mean, std))
+        self.register_buffer('low', -centre / scale, persistent=False)
+        self.register_buffer('span', 255 / scale, persistent=False)
+
+    def forward(self, noise: Tensor, layouts: Tensor) -> Tensor:
+        """Draws images.
+
+        Args:
+            noise: ``(N, noise_size)``.
+            layouts: ``(N, H, W)`` integer classes.
+
+        Returns:
+            ``(N, 3, H, W)``, normalised.
+        """
+        planes = functional.one_hot(layouts.long(), self.num_classes).permute(0, 3, 1, 2).float()
+        maps = self.entry(noise).unflatten(1, (-1, *self._coarse))
+        for stage in self.stages:
+            maps = functional.interpolate(maps, scale_factor=2, mode='nearest')
+            maps = stage(torch.cat([maps, _fit(planes, maps)], dim=1))
+        maps = functional.interpolate(maps, self.size, mode='bilinear', align_corners=False) \
+            if maps.shape[2:] != self.size else maps
+        drawn = self.exit(torch.cat([maps, planes], dim=1))
+        return self.low + self.span * drawn.sigmoid()
+
+    def to_bytes(self, images: Tensor) -> Tensor:
+        """Normalised images as uint8 pixel values, rounded."""
+        return ((images - self.low) / self.span * 255).round().clamp(0, 255).byte()
+
+    def from_bytes(self, pixels: Tensor) -> Tensor:
+        """Pixel values 0..255, normalised."""
+        normalised: Tensor = self.low + self.span * (pixels.float() / 255)
+        return normalised
+
+
+def _stage(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, padding=1),
+        nn.GroupNorm(8, after),
+        nn.LeakyReLU(0.2, inplace=True))
+
+
+def _fit(planes: Tensor, maps: Tensor) -> Tensor:
+    return functional.adaptive_avg_pool2d(planes, maps.shape[2:])

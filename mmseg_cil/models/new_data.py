@@ -1,0 +1,55 @@
+"""A segmentor of the new classes alone, trained on the new step's data alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from mmseg_cil.models.segmentors.incremental_encoder_decoder import IncrementalEncoderDecoder
+from mmseg_cil.registry import MODELS
+
+IGNORED = 255
+
+
+def new_labels(labels: Tensor, num_old: int, has_background: bool) -> Tensor:
+    """A step's labels as a network sees them that knows the step's new classes alone.
+
+    Args:
+        labels: Integer model ids of the step, 255 ignored, of any shape.
+        num_old: Classes of earlier steps, the background included.
+        has_background: Id 0 is the background.
+
+    Returns:
+        The same shape and type: 0 for the background and old classes (255 for
+        old classes where there is no background), then the new classes, 255.
+    """
+    first = 1 if has_background else 0
+    shifted = labels - num_old + first
+    old = torch.full_like(labels, 0 if has_background else IGNORED)
+    result = torch.where(labels < num_old, old, shifted)
+    return torch.where(labels == IGNORED, labels, result)
+
+
+@MODELS.register_module()
+class NewDataEncoderDecoder(IncrementalEncoderDecoder):
+    """The step's network with the background and the new classes as its outputs.
+
+    Args:
+        num_old: Classes of earlier steps in the labels that it is given.
+        **network: Of :class:`IncrementalEncoderDecoder`; its ``step`` is that of a
+            walk of one step with the new classes.
+    """
+
+    def __init__(self, *, num_old: int, **network: Any) -> None:
+        super().__init__(**network)
+        self._num_old = num_old
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of the heads on the labels that :func:`new_labels` gives."""
+        for sample in data_samples:
+            sample.gt_sem_seg.data = new_labels(
+                sample.gt_sem_seg.data, self._num_old, self.step.has_background)
+        return super().loss(inputs, data_samples)
