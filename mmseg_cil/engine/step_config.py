@@ -313,7 +313,7 @@ def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
 
 
 def _set_constructor(optim_wrapper: dict) -> None:
-    """Lets parts of a method have their own optimizers, beside the network's as it was asked for."""
+    """Lets parts of a method have optimizers of their own, beside the network's as asked for."""
     network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     optim_wrapper.update(
         constructor='RegulariserOptimWrapperConstructor', network_constructor=network)

@@ -19,6 +19,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional
 
+from mmseg_cil.losses.precision import at_least_float32
+
 
 class _MeanOverProcesses(torch.autograd.Function):
     """The mean of a tensor over all processes, whose gradient reaches every one of them."""
@@ -30,7 +32,7 @@ class _MeanOverProcesses(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         result = gradient.clone()
         all_reduce(result, 'mean')
         return result
@@ -51,11 +53,13 @@ def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every channel over the batches of all processes.
 
     Args:
-        maps: ``(N, D, H, W)``; N, H and W are equal on all processes.
+        maps: ``(N, D, H, W)``; N, H and W are equal on all processes. Half
+            precision is computed in float32.
 
     Returns:
         Mean and (biased) variance ``(D,)``, equal on all processes.
     """
+    maps = at_least_float32(maps)
     mean = mean_over_processes(maps.mean(dim=(0, 2, 3)))
     # About the mean of all: a difference of two large numbers would lose digits.
     variance = (maps - mean[None, :, None, None]).square().mean(dim=(0, 2, 3))
@@ -144,7 +148,8 @@ def total_variation(images: Tensor) -> Tensor:
     Args:
         images: ``(N, D, H, W)``, H and W at least 2.
     """
-    return (images.diff(dim=3).abs().mean() + images.diff(dim=2).abs().mean())
+    images = at_least_float32(images)
+    return images.diff(dim=3).abs().mean() + images.diff(dim=2).abs().mean()
 
 
 def layout_cross_entropy(logits: Tensor, layouts: Tensor) -> Tensor:

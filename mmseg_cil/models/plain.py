@@ -14,7 +14,8 @@ PLAIN_PREFIXES = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 #: Arguments of our segmentor that a plain EncoderDecoder does not have.
 INCREMENTAL_KEYS = ('step', 'previous', 'teacher', 'teachers', 'teacher_draw', 'distillers',
-                    'regularisers', 'self_supervision', 'classifier_init', 'network_change', 'replay')
+                    'regularisers', 'self_supervision', 'classifier_init', 'network_change',
+                    'replay')
 
 
 def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[str, Any]:

@@ -122,8 +122,10 @@ class GeneratorSubStep(SubStep):
                 type='LayoutDataset', num_classes=snapshot['num_classes'],
                 has_background=walk.protocol.taxonomy.has_background, size=generator['size'],
                 noise_size=generator.get('noise_size', 64), seed=run_seed(walk.cfg), step=step))
+        precision = {key: cfg.optim_wrapper[key] for key in ('type', 'dtype', 'loss_scale')
+                     if key in cfg.optim_wrapper}
         cfg.optim_wrapper = dict(
-            type='OptimWrapper', optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999)))
+            **precision, optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999)))
         half = self.max_iters // 2
         cfg.param_scheduler = [dict(
             type='LinearLR', start_factor=1.0, end_factor=1e-3, begin=half, end=self.max_iters,

@@ -30,7 +30,7 @@ _OF_METHOD = ('teacher_draw', 'self_supervision', 'network_change', 'replay')
 
 @SUB_STEPS.register_module()
 class NewDataSubStep(SubStep):
-    """Trains the network anew on a step's images with the step's labels: background and new classes.
+    """Trains the network anew on a step's images, with the background and the new classes.
 
     The step's distillers read it as the named teacher 'new_data' (or what the
     sub-step is called), whose outputs are the background, where there is one,

@@ -14,9 +14,9 @@ from mmseg.utils import SampleList
 from torch import Tensor
 from torch.nn import functional
 
+from mmseg_cil.datasets.layouts import draw
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.generators.layout_generator import LayoutGenerator
-from mmseg_cil.datasets.layouts import draw
 from mmseg_cil.registry import MODELS
 
 #: The label of all pixels of a generated image: no loss on labels reads it.
@@ -142,3 +142,9 @@ class GeneratedReplay:
             gt_sem_seg=PixelData(data=labels))
         return (torch.cat([inputs, drawn.to(inputs.dtype)]),
                 [*data_samples, *(sample for _ in range(count))], count)
+
+
+def extend(replay: GeneratedReplay | None, inputs: Tensor,
+           data_samples: SampleList) -> tuple[Tensor, SampleList, int]:
+    """:meth:`GeneratedReplay.extend`; without replay the batch as it is, and 0."""
+    return (inputs, data_samples, 0) if replay is None else replay.extend(inputs, data_samples)

@@ -31,12 +31,12 @@ WEIGHTS = dict(layout=1.0, statistics=1.0, balance=1.0, confidence=0.1, smoothne
 
 @MODELS.register_module()
 class GeneratorTraining(BaseModel):
-    """A generator that learns what a segmentor takes for its classes.
+    r"""A generator that learns what a segmentor takes for its classes.
 
     The loss is
 
-    .. math:: w_l\\, CE(z(G(n, y)), y) + w_s \\frac1L \\sum_l r_l + w_b (1 - H(\\bar p)/\\log K)
-              + w_c\\, \\overline{H(p)} / \\log K + w_v\\, TV(G(n, y))
+    .. math:: w_l\, CE(z(G(n, y)), y) + w_s \frac1L \sum_l r_l + w_b (1 - H(\bar p)/\log K)
+              + w_c\, \overline{H(p)} / \log K + w_v\, TV(G(n, y))
 
     with random layouts y, z the frozen segmentor's logits at the layout's
     pixels, p their softmax, and r_l of

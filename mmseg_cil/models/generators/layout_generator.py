@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,9 @@ class LayoutGenerator(nn.Module):
         InputError: A side is less than 16 pixels, or ``channels`` no multiple of 8.
     """
 
+    low: Tensor
+    span: Tensor
+
     def __init__(self,
                  num_classes: int,
                  size: Sequence[int],
@@ -60,7 +64,7 @@ class LayoutGenerator(nn.Module):
         self.entry = nn.Linear(noise_size, widths[0] * self._coarse[0] * self._coarse[1])
         self.stages = nn.ModuleList(
             _stage(before + num_classes, after)
-            for before, after in zip(widths, widths[1:], strict=False))
+            for before, after in pairwise(widths))
         self.exit = nn.Conv2d(widths[-1] + num_classes, len(mean), 3, padding=1)
         centre, scale = (torch.tensor(one, dtype=torch.float32)[:, None, None]
                          for one in (mean, std))
@@ -105,4 +109,4 @@ def _stage(before: int, after: int) -> nn.Sequential:
 
 
 def _fit(planes: Tensor, maps: Tensor) -> Tensor:
-    return functional.adaptive_avg_pool2d(planes, maps.shape[2:])
+    return functional.adaptive_avg_pool2d(planes, (maps.shape[2], maps.shape[3]))

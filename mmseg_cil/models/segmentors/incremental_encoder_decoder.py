@@ -18,6 +18,7 @@ from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.classifier import find_classifier_init
+from mmseg_cil.models.generators.generated_replay import extend
 from mmseg_cil.models.head_losses import has_own_losses, head_losses, pixels_of, stack_labels
 from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
@@ -60,9 +61,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         network_change: Config of a
             :class:`~mmseg_cil.models.network_change.NetworkChange`: what the
             method changes in the network while the step trains.
-        replay: Config of what appends images without labels to the batches of training
-            (:class:`~mmseg_cil.models.generators.GeneratedReplay`), or None. Used
-            only where there is a previous step.
+        replay: Config of a :class:`~mmseg_cil.models.generators.GeneratedReplay`, which
+            appends images to the batches; used where there is a previous step.
         **network: Arguments of ``EncoderDecoder``.
 
     Raises:
@@ -123,8 +123,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         if self_supervision is not None:
             self.self_supervision = MODELS.build(self_supervision)
             self.self_supervision.attach(self.heads)
-        # No nn.Module, as the teachers.
-        self._replay: Any = MODELS.build(replay) if replay and previous is not None else None
+        self._replay: Any = MODELS.build(replay) if replay and previous else None
 
     @property
     def teacher(self) -> Teacher | None:
@@ -279,9 +278,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._teachers.check_loaded()
         if self.self_supervision is not None:
             inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
-        replayed = 0
-        if self._replay is not None:
-            inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
+        inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
         teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
         labels = stack_labels(data_samples)

@@ -1,0 +1,38 @@
+"""DF-GR with DT-ID: Choi, El-Khamy and Lee, "Dual-Teacher Class-Incremental Learning With
+Data-Free Generative Replay", CVPR workshops 2021 (arXiv 2106.09835), in a form for segmentation
+that is ours.
+
+Published: two teachers, the old classifier and one trained on the new data,
+teach one student of all classes. The loss is not published, nor is there code;
+all figures are of classification (CIFAR-100, ImageNet).
+
+Ours: replay as in dfgr.py. A second sub-step, `new_data`, trains the step's
+network on the step's images with the background and the new classes alone. The
+student's logits of old classes follow the old segmentor's on generated images,
+those of new classes the new one's on real images, with a learnt variance for
+each class (variational information distillation); MiB's cross-entropy and
+distillation stay. form='double' is the simple limit, double distillation (Zhang
+et al., WACV 2020). A walk by domain has no new classes and is refused.
+
+docs/cumulative.md derives the losses and says how it does.
+"""
+method = dict(
+    name='dfgr_dtid',
+    loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
+    distillers=[
+        dict(
+            type='LogitDistiller',
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
+        dict(
+            type='DualTeacherDistiller', form='variational', loss_weight=1.0, old_on='replayed',
+            optimizer=dict(type='Adam', lr=0.01)),
+    ],
+    classifier_init='balanced',
+    sub_steps=[
+        dict(type='GeneratorSubStep', name='generator', max_iters=2000, batch_size=8, lr=1e-3,
+             replay=dict(ratio=0.5, cache=0)),
+        dict(type='NewDataSubStep', name='new_data', init='last_step'),
+    ],
+    protocol_overrides={
+        'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
+    })
