@@ -138,6 +138,23 @@ def step_context(classes: tuple[int, int], tasks: int = 1) -> dict[str, Any]:
                 old_labels_hidden=True, trained=[tasks - 1])
 
 
+def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[str, Any],
+                    classes: tuple[int, int], folder: Path) -> None:
+    """Puts what a method's sub-steps would leave into a segmentor's config: untrained networks."""
+    for one in method.get('sub_steps') or ():
+        if one['type'] == 'NewDataSubStep':
+            teacher = trained_before(model, 1 + classes[1], folder / 'new_data.pth')
+            config['teachers'] = {**config['teachers'], 'new_data': teacher}
+        if one['type'] == 'GeneratorSubStep':
+            generator = dict(type='LayoutGenerator', num_classes=classes[0],
+                             size=model['data_preprocessor']['size'])
+            state = MODELS.build(generator).state_dict()
+            torch.save(dict(state_dict=state), folder / 'generator.pth')
+            config['replay'] = dict(type='GeneratedReplay', has_background=True,
+                                    checkpoint=str(folder / 'generator.pth'),
+                                    generator=generator, **one.get('replay', {}))
+
+
 def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
                  previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1) -> Any:
     """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
@@ -149,7 +166,9 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     torch.manual_seed(1)
     teachers = {step_teacher_name(tasks - 1): previous} if reads_all_teachers(method) else {}
     inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
-    segmentor = MODELS.build(model_of_step(copy.deepcopy(model), method, context, inputs))
+    config = model_of_step(copy.deepcopy(model), method, context, inputs)
+    leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
+    segmentor = MODELS.build(config)
     segmentor.init_weights()
     segmentor.to(device)
     for one in segmentor.modules():

@@ -84,14 +84,7 @@ class DualTeacherDistiller(nn.Module):
         self.spread: nn.Parameter | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor how many outputs there are.
-
-        Raises:
-            InputError: The walk brings domains, so that no output is new.
-        """
-        if step.by_domain:
-            raise InputError('DualTeacherDistiller: a walk by domain has no new classes, for which '
-                             'the second teacher is; use another distiller')
+        """Told by the segmentor how many outputs there are."""
         self._first = 1 if step.has_background else 0
         if self.form == 'variational':
             self.spread = nn.Parameter(torch.full((step.num_seen, ), self._start))

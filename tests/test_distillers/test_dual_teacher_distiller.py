@@ -83,8 +83,3 @@ def test_the_simple_limit_has_no_variances_and_all_images():
 def test_unknown_options_are_refused(options):
     with pytest.raises(InputError, match='DualTeacherDistiller'):
         DualTeacherDistiller(**options)
-
-
-def test_a_walk_by_domain_is_refused():
-    with pytest.raises(InputError, match='domain'):
-        DualTeacherDistiller().set_step(StepContext(1, (0, 0), False, False, by_domain=True))

@@ -26,7 +26,7 @@ method = dict(
     ],
     classifier_init='balanced',
     sub_steps=[
-        dict(type='GeneratorSubStep', name='generator', max_iters=2000, batch_size=8, lr=1e-3,
+        dict(type='GeneratorSubStep', name='generator', batch_size=8, lr=2e-3,
              replay=dict(ratio=0.5, cache=0)),
     ],
     protocol_overrides={

@@ -44,7 +44,7 @@ class GeneratorSubStep(SubStep):
 
     Args:
         name: Of its folder. Defaults to 'generator'.
-        max_iters: Iterations. 0 is refused: an untrained generator teaches nothing.
+        max_iters: Iterations. As many as the step by default.
         batch_size: Images an iteration, over all processes.
         lr: Learning rate of Adam (betas 0.5, 0.999), constant over the first
             half and falling linearly to 0 over the second.
@@ -66,15 +66,16 @@ class GeneratorSubStep(SubStep):
 
     def __init__(self,
                  name: str | None = None,
-                 max_iters: int = 2000,
+                 max_iters: int | None = None,
                  batch_size: int = 8,
-                 lr: float = 1e-3,
+                 lr: float = 2e-3,
                  size: Sequence[int] | None = None,
                  generator: Mapping[str, Any] | None = None,
                  weights: Mapping[str, float] | None = None,
                  replay: Mapping[str, Any] | None = None) -> None:
         super().__init__(name)
-        for key, value in (('max_iters', max_iters), ('batch_size', batch_size)):
+        for key, value in (('max_iters', 1 if max_iters is None else max_iters),
+                           ('batch_size', batch_size)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f'sub-step {self.name}: {key} is {value!r}; it must be a whole '
                                  'number above 0')
@@ -88,8 +89,8 @@ class GeneratorSubStep(SubStep):
         self._is_bgr = False
 
     def iterations(self, walk: Walk, step: int) -> int:
-        """``max_iters``."""
-        return self.max_iters
+        """``max_iters``, or those of the step."""
+        return self.max_iters or walk.iterations[step]
 
     def check(self, walk: Walk) -> None:
         """Refuses a network without batch norms, and a batch that the processes cannot share."""
@@ -126,11 +127,12 @@ class GeneratorSubStep(SubStep):
                      if key in cfg.optim_wrapper}
         cfg.optim_wrapper = dict(
             **precision, optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999)))
-        half = self.max_iters // 2
+        length = self.iterations(walk, step)
+        half = length // 2
         cfg.param_scheduler = [dict(
-            type='LinearLR', start_factor=1.0, end_factor=1e-3, begin=half, end=self.max_iters,
+            type='LinearLR', start_factor=1.0, end_factor=1e-3, begin=half, end=length,
             by_epoch=False)] if half > 1 else None
-        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=self.max_iters)
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length)
         cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in _ENGINE_HOOKS]
         return cfg
 

@@ -58,9 +58,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         classifier_init: How the rows of new classes begin (see
             :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
             classes nothing begins, and it is not used.
-        network_change: Config of a
-            :class:`~mmseg_cil.models.network_change.NetworkChange`: what the
-            method changes in the network while the step trains.
+        network_change: Config of a :class:`~mmseg_cil.models.network_change.NetworkChange`:
+            what the method changes in the network while the step trains.
         replay: Config of a :class:`~mmseg_cil.models.generators.GeneratedReplay`, which
             appends images to the batches; used where there is a previous step.
         **network: Arguments of ``EncoderDecoder``.

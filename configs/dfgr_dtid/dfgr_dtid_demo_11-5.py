@@ -1,0 +1,16 @@
+"""DF-GR with DT-ID, embedded dataset, 11-5 overlapped, beside `make demo`.
+
+Reproduces no paper's figure. Published: nothing, the dataset is drawn by this
+package. Deviations: a thin ResNet-18 from random weights, AdamW.
+
+    python tools/train.py configs/dfgr_dtid/dfgr_dtid_demo_11-5.py
+"""
+_base_ = [
+    '../_base_/models/fcn_r18-thin.py',
+    '../_base_/datasets/embedded_shapes.py',
+    '../_base_/protocols/embedded_11-5.py',
+    '../_base_/methods/dfgr_dtid.py',
+    '../_base_/schedules/demo.py',
+    '../_base_/default_runtime.py',
+]
+default_hooks = dict(checkpoint=dict(interval=100))
