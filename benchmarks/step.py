@@ -2,11 +2,12 @@
 
     python benchmarks/step.py [--device cuda] [--model configs/_base_/models/deeplabv3_r101-d16.py]
         [--batch 6] [--crop 512] [--classes 16 5] [--tasks 1] [--amp] [--methods mib plop]
-        [--repeats 10] [--quick]
+        [--snapshots 1 2 5] [--repeats 10] [--quick]
 
 Every method of ``configs/_base_/methods`` trains the second step of a walk, or
 that after ``--tasks`` others, on random images, as MMEngine does it:
-preprocessing, forward, backward, optimizer.
+preprocessing, forward, backward, optimizer. A method that learns from the
+snapshots of all earlier steps has a row for each number in ``--snapshots``.
 Beside them run, interleaved with them in this process,
 
 * "fine-tuning": MMSegmentation's own ``EncoderDecoder`` with cross-entropy, the
@@ -33,7 +34,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS
 
 METHODS = ROOT / 'configs/_base_/methods'
+#: Parts of a method that a training step does not have.
+NOT_OF_A_STEP = ('name', 'protocol_overrides', 'sub_steps')
 #: Ratio to fine-tuning that a method's step should stay below on a GPU.
 TARGETS = {'mib': 1.4, 'lwf': 1.4, 'ilt': 1.4, 'plop': 1.5, 'rcil': 2.2}
 
@@ -123,7 +126,7 @@ def network_config(path: Path, crop: int) -> dict[str, Any]:
 
 
 def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[str, Any]:
-    """Saves a network of the first step, to start from and to learn from."""
+    """Saves a network of an earlier step, to start from and to learn from."""
     torch.manual_seed(0)
     network = MODELS.build(plain_model_config(model, num_classes))
     network.init_weights()
@@ -135,7 +138,7 @@ def step_context(classes: tuple[int, int], tasks: int = 1) -> dict[str, Any]:
     """Plain form of the step after ``tasks`` others, all but the first of one class each."""
     old = [0] * (classes[0] - tasks + 1) + list(range(1, tasks))
     return dict(index=tasks, class_steps=old + [tasks] * classes[1], has_background=True,
-                old_labels_hidden=True, trained=[tasks - 1])
+                old_labels_hidden=True)
 
 
 def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[str, Any],
@@ -156,15 +159,19 @@ def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[
 
 
 def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
-                 previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1) -> Any:
+                 previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1,
+                 earlier: Sequence[dict[str, Any]] = ()) -> Any:
     """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
 
     What the method's hooks would find out before training is put in: thresholds
     of pseudo-labels, and the gradients of earlier outputs, here those of a batch.
+    Snapshots of all earlier steps are ``earlier`` and ``previous``.
     """
     context = step_context(classes, tasks)
     torch.manual_seed(1)
-    teachers = {step_teacher_name(tasks - 1): previous} if reads_all_teachers(method) else {}
+    snapshots = [*earlier, previous][-tasks:] if reads_all_teachers(method) else []
+    teachers = {step_teacher_name(tasks - len(snapshots) + place): one
+                for place, one in enumerate(snapshots)}
     inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
     config = model_of_step(copy.deepcopy(model), method, context, inputs)
     leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
@@ -193,9 +200,9 @@ def methods_of(names: list[str] | None) -> dict[str, dict[str, Any]]:
     for path in sorted(METHODS.glob('*.py')):
         method = Config.fromfile(path).method.to_dict()
         parts = {key: value for key, value in method.items()
-                 if key not in ('name', 'protocol_overrides')}
+                 if key not in NOT_OF_A_STEP}
         known = [{key: value for key, value in one.items()
-                  if key not in ('name', 'protocol_overrides')} for one in found.values()]
+                  if key not in NOT_OF_A_STEP} for one in found.values()]
         if parts not in known and (names is None or path.stem in names):
             found[path.stem] = method
     return found
@@ -215,8 +222,8 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
     """A network that trains as MMEngine trains it."""
     network.train()
     optimizer = optimizer_of(network, amp)
-    teacher = getattr(network, 'teacher', None)
-    parts = [network] if teacher is None else [network, teacher.network]
+    teachers = getattr(network, 'teachers', None)
+    parts = [network, *(one.network for one in (teachers.networks if teachers else ()))]
     drawing = [one for one in network.modules() if hasattr(one, 'set_iteration_seed')]
     seeds = itertools.count()
 
@@ -276,9 +283,14 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
     for name, method in methods_of(arguments.methods).items():
-        segmentor = segmentor_of(
-            method, model, classes, previous, data, device, arguments.tasks)
-        found.append(training(name, segmentor, amp))
+        counts = arguments.snapshots if reads_all_teachers(method) else [arguments.tasks]
+        for count in counts or [arguments.tasks]:
+            earlier = [trained_before(model, classes[0] - left, folder / f'{left}_before.pth')
+                       for left in range(count - 1, 0, -1)]
+            segmentor = segmentor_of(
+                method, model, classes, previous, data, device, count, earlier)
+            label = f'{name}, {count}' if reads_all_teachers(method) else name
+            found.append(training(label, segmentor, amp))
     return found
 
 
@@ -360,6 +372,8 @@ def main() -> int:
     parser.add_argument('--classes', type=int, nargs=2, default=(16, 5), metavar=('OLD', 'NEW'))
     parser.add_argument('--tasks', type=int, default=1,
                         help='earlier steps; all but the first brought one class each')
+    parser.add_argument('--snapshots', type=int, nargs='+', metavar='N',
+                        help='for methods that learn from all earlier steps; default: --tasks')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--repeats', type=int, default=10)
@@ -369,8 +383,9 @@ def main() -> int:
     if arguments.quick:
         arguments.model = ROOT / 'configs/_base_/models/fcn_r18-thin.py'
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
-    if not 1 <= arguments.tasks <= arguments.classes[0]:
-        parser.error('--tasks must be between 1 and the number of old classes')
+    for count in (arguments.tasks, *(arguments.snapshots or ())):
+        if not 1 <= count <= arguments.classes[0]:
+            parser.error('--tasks and --snapshots must be between 1 and the number of old classes')
     if arguments.batch < 2:
         parser.error('--batch must be at least 2: batch norm over pooled images needs two')
     init_default_scope('mmseg_cil')

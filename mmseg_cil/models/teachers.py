@@ -115,6 +115,11 @@ class Teachers:
         """The last step's snapshot; None where nothing reads it, and before :meth:`load`."""
         return None if self._last is None else self._networks.get(_key(self._last))
 
+    @property
+    def networks(self) -> list[Teacher]:
+        """All that are loaded, each once."""
+        return list(self._networks.values())
+
     def named(self, name: str) -> Teacher:
         """A loaded snapshot by its name."""
         return self._networks[_key(self._named[name])]
