@@ -62,8 +62,6 @@ from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS
 
 METHODS = ROOT / 'configs/_base_/methods'
-#: Parts of a method that a training step does not have.
-NOT_OF_A_STEP = ('name', 'protocol_overrides', 'sub_steps')
 #: Ratio to fine-tuning that a method's step should stay below on a GPU.
 TARGETS = {'mib': 1.4, 'lwf': 1.4, 'ilt': 1.4, 'plop': 1.5, 'rcil': 2.2}
 
@@ -194,16 +192,22 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     return segmentor
 
 
+def parts_of(method: dict[str, Any]) -> dict[str, Any]:
+    """What of a method a training step has; pruning comes after the step."""
+    parts = {key: value for key, value in method.items()
+             if key not in ('name', 'protocol_overrides')}
+    parts['sub_steps'] = [one for one in method.get('sub_steps') or ()
+                          if one['type'] != 'PruneSnapshot']
+    return parts
+
+
 def methods_of(names: list[str] | None) -> dict[str, dict[str, Any]]:
     """Methods by the name of their file; of those that consist of the same parts the first."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(METHODS.glob('*.py')):
         method = Config.fromfile(path).method.to_dict()
-        parts = {key: value for key, value in method.items()
-                 if key not in NOT_OF_A_STEP}
-        known = [{key: value for key, value in one.items()
-                  if key not in NOT_OF_A_STEP} for one in found.values()]
-        if parts not in known and (names is None or path.stem in names):
+        known = [parts_of(one) for one in found.values()]
+        if parts_of(method) not in known and (names is None or path.stem in names):
             found[path.stem] = method
     return found
 

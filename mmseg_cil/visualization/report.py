@@ -77,6 +77,9 @@ def render_report(
     if walk.entries:
         echo(tables.step_table(walk, what=tables.background_note(walk)).to_text() + '\n')
         echo(tables.continual_table(walk).to_text() + '\n')
+        snapshots = tables.snapshot_table(walk)
+        if snapshots:
+            echo(snapshots.to_text() + '\n')
     for note in notes:
         echo(f'note: {note}')
     return out / PAGE
@@ -145,6 +148,8 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     other = tables.other_reading(walk)
     results: list[Table | Picture] = [main, tables.continual_table(walk), *curve]
     results += [other] if other else []
+    snapshots = tables.snapshot_table(walk)
+    results += [snapshots] if snapshots else []
     steps: list[Table | Picture] = [*groups]
     steps += [tables.brings_table(walk)] if walk.introduced else []
     return [

@@ -103,6 +103,25 @@ def continual_table(walk: WalkRecord) -> Table:
     return Table('Whole walk (%)', ['measure', 'value'], rows)
 
 
+def snapshot_table(walk: WalkRecord) -> Table | None:
+    """What the pruned snapshot of each step takes and scores; None where none was kept."""
+    rows = []
+    for entry in walk.entries:
+        for summary in (entry.get('sub_steps') or {}).values():
+            if 'snapshot_mIoU' in summary:
+                rows.append([
+                    str(entry['step']),
+                    percent(summary['kept_share']),
+                    *(f'{summary[key] / 2**20:.2f}' for key in (
+                        'bytes_snapshot', 'bytes_all_snapshots', 'bytes_dense')),
+                    percent(summary['snapshot_mIoU']),
+                    percent(entry['mIoU'].get('all')),
+                ])
+    header = ['step', 'weights kept (%)', 'MiB', 'MiB of all so far', 'MiB of the network',
+              'mIoU of the snapshot', 'mIoU of the network']
+    return Table('Pruned snapshots', header, rows) if rows else None
+
+
 def brings_table(walk: WalkRecord) -> Table:
     """The full names of what each step brought."""
     rows = [[str(step), ', '.join(group)] for step, group in enumerate(walk.introduced)]

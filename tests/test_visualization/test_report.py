@@ -79,6 +79,21 @@ def _check_page(page):
             assert min(picture.size) > 200
 
 
+def test_pruned_snapshots_have_a_table(tmp_path):
+    folder, metrics = make_walk(tmp_path / 'w')
+    for step, entry in enumerate(metrics['steps']):
+        entry['sub_steps'] = {'other': {'images': 3}, 'prune': dict(
+            snapshot_mIoU=0.25, kept_share=0.5, bytes_snapshot=2**20 * (step + 1),
+            bytes_dense=2**22, bytes_all_snapshots=2**21)}
+    (folder / 'metrics.json').write_text(json.dumps(metrics))
+    lines = []
+    page = Page(render_report(folder, echo=lines.append))
+    rows = page.table('Pruned snapshots')[1:]
+    assert rows == [[str(step), '50.00', f'{step + 1}.00', '2.00', '4.00', '25.00',
+                     _percent(entry['mIoU']['all'])] for step, entry in enumerate(metrics['steps'])]
+    assert any('Pruned snapshots' in line for line in lines)
+
+
 def test_the_page_shows_the_numbers_of_the_file(tmp_path):
     folder, metrics = make_walk(tmp_path / 'w', samples=2)
     lines = []
