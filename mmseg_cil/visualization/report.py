@@ -15,6 +15,7 @@ from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid,
 from mmseg_cil.visualization.page import Picture, Section, html_page
 from mmseg_cil.visualization.samples import read_samples
 from mmseg_cil.visualization.style import save_png, styled
+from mmseg_cil.visualization.sub_steps import sub_step_section
 from mmseg_cil.visualization.tables import Table, percent
 from mmseg_cil.visualization.walk_record import WalkRecord, read_walk
 
@@ -152,12 +153,14 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     results += [snapshots] if snapshots else []
     steps: list[Table | Picture] = [*groups]
     steps += [tables.brings_table(walk)] if walk.introduced else []
+    beside = sub_step_section(walk, out)
     return [
         Section('Results', results),
         Section('Predictions', grid),
         Section('Steps', steps),
         Section('Classes', [tables.class_table(walk), *classes]),
         Section('Training', loss),
+        *([beside] if beside else []),
     ]
 
 
