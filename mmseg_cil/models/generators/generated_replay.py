@@ -75,7 +75,7 @@ class GeneratedReplay:
         try:
             state = torch.load(self.checkpoint, map_location='cpu', weights_only=True)
             self.network.load_state_dict(state['state_dict'])
-        except (*UNREADABLE, KeyError, TypeError) as error:
+        except (*UNREADABLE, RuntimeError, KeyError, TypeError) as error:
             raise InputError(f'the generator {self.checkpoint} cannot be used '
                              f'({type(error).__name__}: {error}): its sub-step must have finished '
                              'with the settings of this config') from error
