@@ -14,6 +14,7 @@ from mmseg_cil.engine.step_config import (
     dataset_configs,
     first_value,
     global_batch_size,
+    half_precision,
     method_of,
     run_seed,
 )
@@ -87,6 +88,8 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
         'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
         'pipeline': first_value(test, 'pipeline'),
         'images': test_images,
+        # Only where it is on: walks of before it was heard of stay as they are.
+        **half_precision(cfg),
     })
 
 

@@ -264,6 +264,11 @@ def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
             cfg[key] = None
 
 
+def half_precision(cfg: Config) -> dict[str, bool]:
+    """``dict(fp16=True)`` where the config evaluates in mixed precision (``test_cfg.fp16``)."""
+    return {'fp16': True} if (cfg.get('test_cfg') or {}).get('fp16') else {}
+
+
 def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
     metric = dict(
         type='IncrementalIoUMetric',
@@ -274,8 +279,9 @@ def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
         old=protocol.policy.old,
         background_in_means=protocol.policy.background_in_means,
         introduced=introduced_names(protocol, step))
-    cfg.test_cfg = dict(type='TestLoop')
-    cfg.val_cfg = dict(type='ValLoop')
+    # Of the user's loops what changes numbers is kept: mixed precision.
+    cfg.test_cfg = dict(type='TestLoop', **half_precision(cfg))
+    cfg.val_cfg = dict(type='ValLoop', **half_precision(cfg))
     cfg.test_evaluator = metric
     cfg.val_evaluator = copy.deepcopy(metric)
 

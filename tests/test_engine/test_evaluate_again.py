@@ -94,6 +94,25 @@ def test_another_evaluation_evaluates_anew_and_trains_nothing(
     assert evaluated == []
 
 
+def test_evaluation_in_half_precision_is_asked_for_as_in_mmengine(
+        work_dir, data_root, evaluated, monkeypatch):
+    formats = []
+    forward = torch.nn.Conv2d.forward
+
+    def spy(self, inputs):
+        result = forward(self, inputs)
+        formats.append(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.Conv2d, 'forward', spy)
+    run(config(data_root, test_cfg=dict(fp16=True)), work_dir, resume=True, steps='0-1')
+    # The sample predictions of the report stay in single precision.
+    assert evaluated == [0, 1] and set(formats) == {torch.bfloat16, torch.float32}
+    formats.clear()
+    run(config(data_root), work_dir, resume=True, steps='0-1')
+    assert evaluated == [0, 1, 0, 1] and set(formats) == {torch.float32}
+
+
 def test_the_same_evaluation_is_left_alone(work_dir, data_root, evaluated):
     run(config(data_root), work_dir, resume=True, steps='0-1')
     assert evaluated == []
