@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.own_settings import settle_protocol_overrides
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, build_protocol
 
@@ -175,7 +176,9 @@ def _named_protocol(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = Config.fromfile(str(path)).to_dict()
+        cfg = Config.fromfile(str(path))
+        settle_protocol_overrides(cfg, path)
+        content: dict[str, Any] = cfg.to_dict()
     except Exception as error:
         raise InputError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
     return content

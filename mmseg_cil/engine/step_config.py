@@ -11,7 +11,11 @@ import torch
 from mmengine.config import Config
 
 from mmseg_cil.datasets.exemplar_memory import MemorySettings
-from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
+from mmseg_cil.engine.overrides import (
+    apply_overrides,
+    drop_protocol_overrides,
+    overrides_of_step,
+)
 from mmseg_cil.engine.step_model import StepInputs, model_of_step, step_context_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -127,6 +131,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     overrides = overrides_of_step(
         cfg.get('step_overrides'), step, first_trained(protocol, inputs.images))
     max_iters = apply_overrides(result, overrides, inputs.images[step], batch)
+    drop_protocol_overrides(result, overrides)
     # Read after the overrides, which may change the method and the network too.
     method = method_of(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)

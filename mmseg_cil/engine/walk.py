@@ -17,6 +17,7 @@ from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.overrides import drop_protocol_overrides
+from mmseg_cil.engine.own_settings import settle_protocol_overrides
 from mmseg_cil.engine.step_config import (
     dataset_configs,
     dataset_of_step,
@@ -69,6 +70,9 @@ class Walk:
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Reads a config file and applies ``--cfg-options``.
 
+    What a file says of the method goes before the ``protocol_overrides`` of its
+    bases, and the options go before both.
+
     Raises:
         InputError: The file is missing or is no valid config.
     """
@@ -76,6 +80,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         raise InputError(f'there is no config file {path}')
     try:
         cfg = Config.fromfile(str(path))
+        settle_protocol_overrides(cfg, path)
     except Exception as error:
         raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
                          ) from error

@@ -22,4 +22,6 @@ method = dict(
     ],
     custom_hooks=[
         dict(type='PseudoLabelThresholdsHook', base=0.001, median='official', crops='random')
-    ])
+    ],
+    # Those of plop.py hold beside the factors above, which else would go before them.
+    protocol_overrides={})

@@ -1,0 +1,85 @@
+"""What a config file itself says of the method, beside what it takes from its bases.
+
+A method's ``protocol_overrides`` are for whoever takes the method as it is. A
+file that builds on it and sets one of their keys means what it says, for every
+protocol. Config merges files without telling which set what, so the files are
+read once more, as text: nothing is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.overrides import drop_protocol_overrides
+
+OVERRIDES = 'protocol_overrides'
+
+
+def settle_protocol_overrides(cfg: Config, path: str | Path) -> None:
+    """Takes out of ``protocol_overrides``, in place, what later files set themselves.
+
+    Args:
+        cfg: Read from ``path``.
+        path: A config file. Of others than Python files nothing is known, and
+            their bases' overrides stay.
+    """
+    given: list[str] = []
+    for one in files_of(Path(path)):
+        keys = list(method_keys(one))
+        if any(key.split('.')[0] == OVERRIDES for key in keys):
+            # They were written beside the file's own values, and so after them.
+            given = []
+        else:
+            given += keys
+    drop_protocol_overrides(cfg, [f'method.{key}' for key in given])
+
+
+def files_of(path: Path) -> list[Path]:
+    """A config file and its bases in the order in which they are merged: bases first."""
+    bases = _assigned(path, '_base_')
+    try:
+        names = [] if bases is None else ast.literal_eval(bases)
+    except ValueError:
+        names = []
+    names = [names] if isinstance(names, str) else names
+    inner = (path.parent / name for name in names if '::' not in name)
+    return [one for base in inner for one in files_of(base)] + [path]
+
+
+def method_keys(path: Path) -> Iterator[str]:
+    """Dotted keys that a file gives its ``method``, elements of lists by their number."""
+    value = _assigned(path, 'method')
+    if value is not None:
+        yield from _keys(value)
+
+
+def _assigned(path: Path, name: str) -> ast.expr | None:
+    """What a Python file assigns to a name at its top level; None where it does not."""
+    if path.suffix != '.py' or not path.is_file():
+        return None
+    found = None
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id == name for target in node.targets):
+            found = node.value
+    return found
+
+
+def _keys(value: ast.expr, prefix: str = '') -> Iterator[str]:
+    inner: list[tuple[str, ast.expr]] = []
+    if isinstance(value, ast.Dict):
+        inner = [(str(key.value), one) for key, one in zip(value.keys, value.values, strict=True)
+                 if isinstance(key, ast.Constant)]
+    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name) \
+            and value.func.id == 'dict':
+        inner = [(one.arg, one.value) for one in value.keywords if one.arg]
+    elif isinstance(value, (ast.List, ast.Tuple)):
+        inner = [(str(place), one) for place, one in enumerate(value.elts)]
+    if not inner and prefix:
+        yield prefix
+    for key, one in inner:
+        yield from _keys(one, f'{prefix}.{key}' if prefix else key)

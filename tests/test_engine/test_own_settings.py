@@ -1,0 +1,85 @@
+"""A user's own value in a file goes before what the method says of a protocol."""
+
+from pathlib import Path
+
+import pytest
+
+from mmseg_cil.engine.composition import compose
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config, memory_settings, method_of
+from mmseg_cil.engine.walk import load_config
+from mmseg_cil.protocols import build_protocol
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = ROOT / 'configs/_base_/methods'
+ADE = ('100-50', '100-10', '100-5', '50-50')
+
+
+def child(tmp_path, text, base):
+    path = tmp_path / 'child.py'
+    path.write_text(f"_base_ = ['{base}']\n{text}\n")
+    return path
+
+
+@pytest.mark.parametrize('tasks', ADE)
+@pytest.mark.parametrize(('text', 'budget'), [
+    ('', 300),
+    ('method = dict(memory=dict(budget=50))', 50),
+    ("method = {'memory': {'budget': 50}}", 50),
+    ('method = dict(memory=dict(budget=100))', 100),  # the method's default, but said
+    ("method = dict(memory=dict(selection='random'))", 300),
+    ("method = dict(memory=dict(_delete_=True, budget=20, per='total'))", 20),
+])
+def test_of_a_config_file(tmp_path, tasks, text, budget):
+    base = ROOT / f'configs/icarl/icarl_deeplabv3_r101-d16_ade20k-{tasks}.py'
+    cfg = load_config(child(tmp_path, text, base))
+    assert memory_settings(cfg, f'ade20k_{tasks}').budget == budget
+
+
+def test_of_a_method_file_on_the_command_line(tmp_path):
+    path = child(tmp_path, "method = dict(name='small', memory=dict(budget=50))",
+                 METHODS / 'icarl.py')
+    cfg = compose(dict(method=str(path), protocol='ade20k_100-10'))
+    assert memory_settings(cfg, 'ade20k_100-10').budget == 50
+
+
+def test_of_an_element_of_a_list(tmp_path):
+    base = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_ade20k-100-10.py'
+    found = method_of(load_config(child(
+        tmp_path, "method = dict(distillers=[dict(type='LocalPODDistiller', factor=0.5)])", base)),
+        'ade20k_100-10')['distillers'][0]
+    assert (found['factor'], found['logits_factor']) == (0.5, 1e-5)
+
+
+def test_overrides_beside_a_value_are_for_their_protocol(tmp_path):
+    text = ("method = dict(memory=dict(budget=50), "
+            "protocol_overrides={'ade20k_100-10': {'memory.budget': 70}})")
+    cfg = load_config(child(tmp_path, text, METHODS / 'icarl.py'))
+    assert memory_settings(cfg, 'ade20k_100-10').budget == 70
+    assert memory_settings(cfg, 'voc_15-1').budget == 50
+
+
+def test_the_last_file_counts(tmp_path):
+    middle = tmp_path / 'middle.py'
+    middle.write_text(f"_base_ = '{METHODS}/icarl.py'\nmethod = dict(memory=dict(budget=50))\n")
+    cfg = load_config(child(tmp_path, "method = dict(name='other')", middle))
+    assert memory_settings(cfg, 'ade20k_100-10').budget == 50
+
+
+def test_of_one_step():
+    cfg = compose(dict(method='mib', protocol='voc_15-1'))
+    cfg.step_overrides[2] = {'method.distillers.0.loss.loss_weight': 3.0}
+    protocol = build_protocol(cfg.protocol)
+    weights = []
+    for step in (1, 2):
+        snapshot = dict(checkpoint='x.pth', num_classes=len(protocol.steps[step - 1].seen))
+        inputs = StepInputs(snapshot, snapshot, [1000] * len(protocol.steps))
+        config = derive_step_config(cfg, protocol, step, inputs, 'work_dirs/x')
+        weights.append(config.model.distillers[0].loss.loss_weight)
+    assert weights == [100.0, 3.0]
+
+
+def test_shipped_methods_keep_what_they_say_of_protocols():
+    for method, protocol, factor in (('plop_paper', 'ade20k_100-10', 1e-3),
+                                     ('plop', 'cityscapes_domain_1-1', 1e-4)):
+        cfg = compose(dict(method=method, protocol=protocol))
+        assert method_of(cfg, protocol)['distillers'][0]['factor'] == factor
