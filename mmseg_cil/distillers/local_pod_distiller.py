@@ -13,6 +13,7 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_sizes, check_weights
 
 
 @MODELS.register_module()
@@ -36,7 +37,7 @@ class LocalPODDistiller(nn.Module):
         loss_name: Name in the log. Defaults to 'loss_pod'.
 
     Raises:
-        InputError: ``regions`` is unknown.
+        InputError: ``regions`` is unknown, or a number cannot be used.
     """
 
     #: The segmentor keeps the stages' pre-activations for distillers that say so.
@@ -53,6 +54,8 @@ class LocalPODDistiller(nn.Module):
         if regions not in REGIONS:
             raise InputError(f'LocalPODDistiller: regions must be one of {REGIONS}, '
                              f'got {regions!r}')
+        check_weights(self, factor=factor, logits_factor=logits_factor)
+        check_sizes(self, 'scales', scales)
         self.factor = factor
         self.logits_factor = logits_factor
         self.scales = tuple(scales)

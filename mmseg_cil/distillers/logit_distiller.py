@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
@@ -37,7 +38,7 @@ class LogitDistiller(nn.Module):
     Raises:
         InputError: ``resolution`` or ``among`` is unknown, or 'old' is asked for
             at low resolution, where there are no labels, or of a loss that
-            cannot choose pixels.
+            cannot choose pixels; or the loss is not one of two networks.
     """
 
     def __init__(self, loss: dict, resolution: str = 'full', among: str = 'all') -> None:
@@ -47,7 +48,7 @@ class LogitDistiller(nn.Module):
                              f'got {resolution!r}')
         if among not in AMONG:
             raise InputError(f'LogitDistiller: among must be one of {AMONG}, got {among!r}')
-        self.loss = MODELS.build(loss)
+        self.loss = build_distillation_loss(self, loss)
         self.resolution = resolution
         self.among = among
         self._shares = resolution == 'full' and isinstance(self.loss, DistillationLoss)

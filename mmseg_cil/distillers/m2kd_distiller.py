@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.distillers.logit_distiller import RESOLUTIONS
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.class_view import ClassView, class_view
@@ -64,8 +65,9 @@ class M2KDDistiller(nn.Module):
                                    ('resolution', resolution, RESOLUTIONS)):
             if value not in known:
                 raise InputError(f'M2KDDistiller: {name} must be one of {known}, got {value!r}')
-        self.loss = MODELS.build(loss)
-        self.auxiliary_loss = None if auxiliary_loss is None else MODELS.build(auxiliary_loss)
+        self.loss = build_distillation_loss(self, loss)
+        self.auxiliary_loss = (None if auxiliary_loss is None else
+                               build_distillation_loss(self, auxiliary_loss))
         self.classes = classes
         self.resolution = resolution
         self.reads_auxiliary = self.auxiliary_loss is not None

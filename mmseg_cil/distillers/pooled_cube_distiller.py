@@ -13,6 +13,7 @@ from mmseg_cil.losses.pooled_cube import SIZES, pooled_cube_loss
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_sizes, check_weights
 
 
 @MODELS.register_module()
@@ -42,6 +43,9 @@ class PooledCubeDistiller(nn.Module):
         grows: Multiply by sqrt(classes seen / new classes), as officially; 1
             where no class is new, which is the official factor too.
         loss_name: Name in the log. Defaults to 'loss_cube'.
+
+    Raises:
+        InputError: A number cannot be used.
     """
 
     def __init__(self,
@@ -53,6 +57,9 @@ class PooledCubeDistiller(nn.Module):
                  grows: bool = True,
                  loss_name: str = 'loss_cube') -> None:
         super().__init__()
+        check_weights(self, factor=factor, last_factor=last_factor, channel_factor=channel_factor,
+                      channel_last_factor=channel_last_factor)
+        check_sizes(self, 'sizes', sizes)
         self.factor = factor
         self.last_factor = last_factor
         self.channel_factor = channel_factor

@@ -25,6 +25,7 @@ from mmseg_cil.engine.step_config import (
     first_trained,
     first_value,
     overrides_by_index,
+    reads_all_teachers,
 )
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, sub_step_folder, sub_steps_of
@@ -178,6 +179,7 @@ def _network(cfg: Config, step: int) -> nn.Module:
 def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     check_values(cfg)
     _check_hooks(cfg, f'step {step}')
+    _check_needs(cfg, network)
     if walk.trains(step):
         _check_optimizer(cfg, step, network)
         with part(f'train_cfg of step {step}'):
@@ -197,6 +199,19 @@ def _check_hooks(cfg: Config, where: str) -> None:
                 own = copy.deepcopy(hook)
                 priority = own.pop('priority', None)
                 get_priority(HOOKS.build(own).priority if priority is None else priority)
+
+
+def _check_needs(cfg: Config, network: nn.Module) -> None:
+    """What parts of the network need of the rest of the method."""
+    hooks = [HOOKS.get(one['type']) for one in cfg.custom_hooks if 'type' in one]
+    for one in network.modules():
+        needed = getattr(one, 'needs_hook', None)
+        if needed and not any(issubclass(hook, HOOKS.get(needed)) for hook in hooks if hook):
+            raise InputError(f'{type(one).__name__} works with a {needed} only: add '
+                             f"dict(type='{needed}') to method.custom_hooks")
+        if getattr(one, 'reads_teachers', None) is True and not reads_all_teachers(cfg.method):
+            raise InputError(f'{type(one).__name__} learns from the snapshots of all earlier '
+                             "steps: set method.teachers='all'")
 
 
 def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:

@@ -30,6 +30,7 @@ from mmseg_cil.losses.plop_pseudo_labels import (
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.values import check_number
 
 FILE_NAME = 'thresholds.json'
 CROPS = ('whole', 'random')
@@ -67,6 +68,7 @@ class PseudoLabelThresholdsHook(Hook):
         if crops not in CROPS:
             raise InputError(f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, '
                              f'got {crops!r}')
+        check_number(self, 'base', base)
         self.base = base
         self.median = median
         self.crops = crops

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.utils.values import check_weights
 
 
 class DecodeLoss(nn.Module):
@@ -19,10 +20,14 @@ class DecodeLoss(nn.Module):
             default it is over all, as in MiB's training loop (reduction 'none',
             then ``.mean()``) and in MMSegmentation's own ``CrossEntropyLoss``.
         loss_name: Name in the log.
+
+    Raises:
+        InputError: ``loss_weight`` is no number, 0 or more.
     """
 
     def __init__(self, loss_weight: float, avg_non_ignore: bool, loss_name: str) -> None:
         super().__init__()
+        check_weights(self, loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.avg_non_ignore = avg_non_ignore
         self._loss_name = loss_name

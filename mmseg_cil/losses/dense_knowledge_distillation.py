@@ -24,6 +24,7 @@ from mmseg_cil.losses.task_pool import (
 )
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_number
 
 #: What becomes of the background: it stays in the first task, or is in no group.
 BACKGROUNDS = ('merged', 'dropped')
@@ -236,10 +237,9 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
             if value not in known:
                 raise InputError(f'DenseKnowledgeDistillationLoss: {name} must be one of {known}, '
                                  f'got {value!r}')
-        for name, number in (('temperature', temperature), ('max_groups', max_groups)):
-            if number <= 0:
-                raise InputError(f'DenseKnowledgeDistillationLoss: {name} must be greater than 0, '
-                                 f'got {number!r}')
+        check_number(self, 'temperature', temperature, above=True)
+        check_number(self, 'max_groups', max_groups, least=1, whole=True)
+        check_number(self, 'seed', seed, whole=True)
         self.pool = pool
         self.groups = groups
         self.temperature = temperature

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.utils.values import check_weights
 
 
 class DistillationLoss(nn.Module):
@@ -13,10 +14,14 @@ class DistillationLoss(nn.Module):
     Args:
         loss_weight: Factor of the loss.
         loss_name: Name in the log.
+
+    Raises:
+        InputError: ``loss_weight`` is no number, 0 or more.
     """
 
     def __init__(self, loss_weight: float, loss_name: str) -> None:
         super().__init__()
+        check_weights(self, loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 

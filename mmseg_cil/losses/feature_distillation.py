@@ -8,6 +8,7 @@ from torch.nn.functional import mse_loss
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.values import check_weights
 
 
 def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ class FeatureDistillationLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 100.0, loss_name: str = 'loss_features') -> None:
         super().__init__()
+        check_weights(self, loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 

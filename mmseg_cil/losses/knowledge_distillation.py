@@ -8,6 +8,7 @@ from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.values import check_number
 
 
 def knowledge_distillation(student_logits: Tensor,
@@ -98,6 +99,7 @@ class KnowledgeDistillationLoss(DistillationLoss):
                  class_mean: bool = True,
                  loss_name: str = 'loss_kd') -> None:
         super().__init__(loss_weight, loss_name)
+        check_number(self, 'alpha', alpha, above=True)
         self.alpha = alpha
         self.over_all = over_all
         self.class_mean = class_mean

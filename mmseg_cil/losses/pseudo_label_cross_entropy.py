@@ -13,6 +13,7 @@ from mmseg_cil.losses.plop_pseudo_labels import pseudo_labels
 from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_number
 
 if TYPE_CHECKING:
     from mmseg_cil.models.network_output import NetworkOutput
@@ -38,6 +39,9 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_plop'.
     """
 
+    #: A walk is refused whose hooks do not include it.
+    needs_hook = 'PseudoLabelThresholdsHook'
+
     def __init__(self,
                  loss_weight: float = 1.0,
                  factor_without_background: float = 1.0,
@@ -45,6 +49,9 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
                  avg_non_ignore: bool = False,
                  loss_name: str = 'loss_plop') -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
+        for name, value in (('factor_without_background', factor_without_background),
+                            ('min_factor', min_factor)):
+            check_number(self, name, value, most=1.0)
         self.factor_without_background = factor_without_background
         self.min_factor = min_factor
         self._step: StepContext | None = None

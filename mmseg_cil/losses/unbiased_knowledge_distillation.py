@@ -11,6 +11,7 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_number
 
 
 def unbiased_knowledge_distillation(
@@ -94,6 +95,7 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
                  alpha: float = 1.0,
                  loss_name: str = 'loss_unkd') -> None:
         super().__init__(loss_weight, loss_name)
+        check_number(self, 'alpha', alpha, above=True)
         self.alpha = alpha
 
     def set_step(self, step: StepContext) -> None:

@@ -10,7 +10,11 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.utils.step_context import StepContext
 
 
 def stack_labels(data_samples: SampleList) -> Tensor:
@@ -33,6 +37,36 @@ def loss_modules(head: BaseDecodeHead) -> list[Any]:
     """The losses of a head, one or several."""
     losses = head.loss_decode
     return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+
+
+def check_head(name: str, head: nn.Module, step: StepContext) -> None:
+    """Refuses a head that cannot be that of a step.
+
+    Args:
+        name: Of the head.
+        head: Decode head or auxiliary head.
+        step: Whose classes it tells apart.
+
+    Raises:
+        InputError: It has no ``conv_seg`` with bias, another number of outputs
+            than the step has classes, or a loss of two networks.
+    """
+    classifier = getattr(head, 'conv_seg', None)
+    if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
+        raise InputError(
+            f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
+            'classifier, so it cannot grow: use a head that classifies with conv_seg '
+            '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, '
+            'SegformerHead, ...)')
+    if classifier.out_channels != step.num_seen:
+        raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
+                         f'{step.index} has {step.num_seen} classes')
+    losses = getattr(head, 'loss_decode', None)
+    for one in losses if isinstance(losses, nn.ModuleList) else [losses]:
+        if isinstance(one, (DistillationLoss, FeatureDistillationLoss)):
+            raise InputError(f'{name}.loss_decode: {type(one).__name__} compares student with '
+                             'teacher: it belongs into the loss of a distiller, '
+                             "method.distillers=[dict(type='LogitDistiller', loss=...)]")
 
 
 def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,

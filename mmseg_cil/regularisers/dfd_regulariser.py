@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.values import check_weights
 from mmseg_cil.vdfd.compression import OutputGradients, project, stack
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
 from mmseg_cil.vdfd.regularisation import ACCUMULATIONS, accumulate, quadratic_form
@@ -77,6 +78,9 @@ class DFDRegulariser(nn.Module):
         InputError: ``accumulation`` is unknown.
     """
 
+    #: A walk is refused whose hooks do not include it.
+    needs_hook = 'VDFDHook'
+
     def __init__(self,
                  loss_weight: float = 10.0,
                  accumulation: str = 'sum',
@@ -85,6 +89,7 @@ class DFDRegulariser(nn.Module):
         if accumulation not in ACCUMULATIONS:
             raise InputError(f'{type(self).__name__}: accumulation must be one of {ACCUMULATIONS}, '
                              f'got {accumulation!r}')
+        check_weights(self, loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.accumulation = accumulation
         self.loss_name = loss_name

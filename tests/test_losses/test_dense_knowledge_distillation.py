@@ -227,8 +227,8 @@ def test_a_teacher_of_an_earlier_step_knows_fewer_tasks():
     (dict(pool='pairs'), 'unknown pool'),
     (dict(groups='some'), 'groups must be one of'),
     (dict(background='kept'), 'background must be one of'),
-    (dict(temperature=0.0), 'temperature must be greater'),
-    (dict(max_groups=0), 'max_groups must be greater'),
+    (dict(temperature=0.0), 'temperature must be a number, above 0'),
+    (dict(max_groups=0), 'max_groups must be a whole number'),
     (dict(weighting='similarity'), 'unknown weighting'),
 ])
 def test_wrong_settings_are_refused(settings, message):

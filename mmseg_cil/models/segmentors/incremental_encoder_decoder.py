@@ -19,7 +19,13 @@ from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.generators.generated_replay import extend
-from mmseg_cil.models.head_losses import has_own_losses, head_losses, pixels_of, stack_labels
+from mmseg_cil.models.head_losses import (
+    check_head,
+    has_own_losses,
+    head_losses,
+    pixels_of,
+    stack_labels,
+)
 from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.plain import PLAIN_PREFIXES
@@ -105,7 +111,8 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._reads_stages, self._reads_auxiliary = (
             any(getattr(one, name, False) for one in self.distillers)
             for name in ('reads_pre_activations', 'reads_auxiliary'))
-        self._check_heads()
+        for name, head in self.heads.items():
+            check_head(name, head, self.step)
         self._check_snapshots()
         for module in self.modules():
             if module is not self and hasattr(module, 'set_step'):
@@ -115,9 +122,9 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._change.install(self, learnt=teacher is not None)
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
-        for regulariser in self.regularisers:
-            if hasattr(regulariser, 'attach'):
-                regulariser.attach(self)  # type: ignore[operator]
+        for part in (*self.distillers, *self.regularisers):
+            if hasattr(part, 'attach'):
+                part.attach(self)
         self.self_supervision: Any = None
         if self_supervision is not None:
             self.self_supervision = MODELS.build(self_supervision)
@@ -145,19 +152,6 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             else:
                 heads['auxiliary_head'] = self.auxiliary_head
         return heads
-
-    def _check_heads(self) -> None:
-        for name, head in self.heads.items():
-            classifier = getattr(head, 'conv_seg', None)
-            if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
-                raise InputError(
-                    f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
-                    'classifier, so it cannot grow: use a head that classifies with conv_seg '
-                    '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, '
-                    'SegformerHead, ...)')
-            if classifier.out_channels != self.step.num_seen:
-                raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
-                                 f'{self.step.index} has {self.step.num_seen} classes')
 
     def _check_snapshots(self) -> None:
         step = self.step

@@ -1,0 +1,32 @@
+"""The losses that distillers are built with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.decode_loss import DecodeLoss
+from mmseg_cil.registry import MODELS
+
+
+def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
+    """Builds the loss of a distiller, which compares two networks.
+
+    Args:
+        owner: The distiller.
+        config: Of the loss.
+
+    Raises:
+        InputError: It is a loss of labels, or it has no name for the log. Both
+            would show in the second step only.
+    """
+    loss = MODELS.build(config)
+    if isinstance(loss, DecodeLoss):
+        raise InputError(f'{type(owner).__name__}: {type(loss).__name__} compares logits with '
+                         'labels, not student with teacher: it belongs in loss_decode')
+    if not isinstance(getattr(loss, 'loss_name', None), str):
+        raise InputError(f'{type(owner).__name__}: {type(loss).__name__} has no loss_name, under '
+                         'which a loss is logged: give the class one')
+    return loss

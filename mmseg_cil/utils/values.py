@@ -1,0 +1,56 @@
+"""Checks of numbers that users give, where an object is built and not hours later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmseg_cil.errors import InputError
+
+
+def check_number(owner: object,
+                 name: str,
+                 value: Any,
+                 least: float = 0.0,
+                 most: float = math.inf,
+                 above: bool = False,
+                 whole: bool = False) -> None:
+    """Refuses what is no number in a range.
+
+    Args:
+        owner: Whose argument it is.
+        name: Of the argument.
+        value: What was given.
+        least: The least that it may be.
+        most: The greatest that it may be.
+        above: It must be greater than ``least``.
+        whole: It must be a whole number.
+
+    Raises:
+        InputError: It is something else, NaN or infinite.
+    """
+    numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    fits = numeric and math.isfinite(value) and least <= value <= most
+    if fits and not (above and value == least):
+        return
+    limits = f'above {least:g}' if above else f'{least:g} or more'
+    if most < math.inf:
+        limits += f', {most:g} at most'
+    raise InputError(f'{type(owner).__name__}: {name} must be a {"whole " * whole}number, '
+                     f'{limits}; got {value!r}')
+
+
+def check_weights(owner: object, **values: Any) -> None:
+    """Refuses arguments, by name, that are no factors of a loss: numbers, 0 or more."""
+    for name, value in values.items():
+        check_number(owner, name, value)
+
+
+def check_sizes(owner: object, name: str, values: Any) -> None:
+    """Refuses what is no list of whole numbers above 0, one at least."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise InputError(f'{type(owner).__name__}: {name} must be a list of whole numbers above 0; '
+                         f'got {values!r}')
+    for value in values:
+        check_number(owner, name, value, least=1, whole=True)
