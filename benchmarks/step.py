@@ -293,7 +293,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
                        for left in range(count - 1, 0, -1)]
             segmentor = segmentor_of(
                 method, model, classes, previous, data, device, count, earlier)
-            label = f'{name}, {count}' if reads_all_teachers(method) else name
+            label = f'{name}, {count}' if len(counts or ()) > 1 else name
             found.append(training(label, segmentor, amp))
     return found
 
