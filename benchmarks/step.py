@@ -156,6 +156,17 @@ def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[
                                     generator=generator, **one.get('replay', {}))
 
 
+def network_before(model: dict[str, Any], num_classes: int, previous: dict[str, Any],
+                   device: str) -> Any:
+    """The segmentor as the step before left it."""
+    context = dict(index=0, class_steps=[0] * num_classes, has_background=True,
+                   old_labels_hidden=True)
+    network = MODELS.build(model_of_step(
+        copy.deepcopy(model), dict(name='none'), context, StepInputs(previous, None, [1])))
+    network.init_weights()
+    return network.to(device)
+
+
 def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
                  previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1,
                  earlier: Sequence[dict[str, Any]] = ()) -> Any:
@@ -184,9 +195,10 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     takers = [one for one in segmentor.regularisers
               if hasattr(one, 'set_earlier_steps')]
     hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
+    before_it = network_before(model, classes[0], previous, device) if takers else None
     for hook in (one for one in hooks if takers and hasattr(one, 'keep')):
         nodes = tuple((index, ) for index in range(classes[0]))
-        gradients = hook.keep(segmentor, [data], nodes)
+        gradients = hook.keep(before_it, [data], nodes)
         for one in takers:
             one.set_earlier_steps([gradients], segmentor, segmentor.previous_state())
     return segmentor
