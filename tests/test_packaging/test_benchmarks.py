@@ -44,8 +44,8 @@ def test_a_step_of_every_method_is_measured(run, capsys):
     rows = [line.split()[0] for line in table.splitlines()]
     assert status == 0
     assert rows[:2] == ['fine-tuning', 'limit']
-    # Joint training consists of the same parts as fine-tuning.
-    assert set(rows[2:]) == METHODS - {'joint'}
+    # Joint training consists of the same parts as fine-tuning; pruning comes after the step.
+    assert set(rows[2:]) == METHODS - {'joint', 'm2kd_pruned'}
     assert len(rows) == len(set(rows))
 
 
