@@ -2,6 +2,7 @@
 
 python tools/report.py WORK_DIR
 python tools/report.py WORK_DIR OTHER_WORK_DIR ... [--out DIR] [--allow-mixed]
+python tools/report.py WORK_DIR OTHER_WORK_DIR ... --vary method.regularisers.0.loss_weight
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--allow-mixed', action='store_true', help='compare walks over different protocols'
     )
+    parser.add_argument(
+        '--vary', metavar='KEY',
+        help='add table and curve of the results by a number of the configs, a dotted key such as '
+        'method.regularisers.0.loss_weight; runs without it are drawn as level lines',
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -37,10 +43,10 @@ def main() -> int:
     args = parse_arguments()
     from mmseg_cil.visualization.report import render_comparison, render_report
 
-    if len(args.work_dirs) == 1:
+    if len(args.work_dirs) == 1 and args.vary is None:
         page = render_report(args.work_dirs[0], args.out)
     else:
-        page = render_comparison(args.work_dirs, args.out, args.allow_mixed)
+        page = render_comparison(args.work_dirs, args.out, args.allow_mixed, args.vary)
     print(f'report: {page}')
     return 0
 

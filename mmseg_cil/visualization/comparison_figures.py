@@ -9,10 +9,12 @@ import numpy as np
 
 from mmseg_cil.visualization import style
 from mmseg_cil.visualization.figures import to_percent
+from mmseg_cil.visualization.sweep import MEASURES, Sweep, scale_of
 from mmseg_cil.visualization.tables import difference, shared_classes
 from mmseg_cil.visualization.walk_record import WalkRecord
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -82,8 +84,80 @@ def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     return figure
 
 
+def sweep_figure(sweep: Sweep, title: str) -> Figure:
+    """The mIoU of old, new and all and the forgetting against one number of the config.
+
+    A colour a method: a marker a run, a line through the means of runs of equal
+    value. Runs without the number are level lines.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    shown = [
+        measure for measure in MEASURES
+        if any(run.scores[measure] is not None for run in sweep.runs)
+    ]  # fmt: skip
+    heading = f'{title}, after step {sweep.step}\nby the value of {sweep.key}'
+    names = [m if m == 'forgetting' else f'mIoU of {m}' for m in shown]
+    rows = (len(shown) + 1) // 2
+    figure, panels = style.new_panels(9.6, 0.9 + 2.7 * rows, heading, names)
+    for measure, axes in zip(shown, panels, strict=True):
+        _draw_measure(axes, sweep, measure)
+        _value_axis(axes, sweep)
+    # The means on one scale; forgetting, which may be negative, on its own.
+    means = panels[: len(shown) - ('forgetting' in shown)]
+    top = max((axes.get_ylim()[1] for axes in means), default=100)
+    for axes in panels:
+        low, high = axes.get_ylim()
+        axes.set_ylim(*((0, min(100, top)) if axes in means else (min(0, low), max(0, high))))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.set_ylabel('%')
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right center')
+    return figure
+
+
+def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
+    for position, method in enumerate(sweep.methods):
+        look = series_look(position)
+        line = sweep.line(method, measure)
+        values = [value for value, _ in line]
+        axes.plot(values, to_percent([mean for _, mean in line]), color=look['color'], linewidth=2)
+        runs = [run for run in sweep.runs if run.method == method]
+        scores = to_percent([run.scores[measure] for run in runs])
+        axes.plot([float(run.value or 0) for run in runs], scores, linestyle='', **look)
+        axes.plot([], [], linewidth=2, label=method, **look)
+    for position, level in enumerate(sweep.levels, len(sweep.methods)):
+        score = to_percent([level.scores[measure]])[0]
+        dashes = (0, (6, 2, *(1, 2) * (1 + position - len(sweep.methods))))
+        axes.axhline(
+            score, color=series_look(position)['color'], linestyle=dashes, linewidth=1.6,
+            label=level.label,
+        )  # fmt: skip
+    axes.grid(axis='y', color=style.GRID, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.margins(x=0.06, y=0.12)
+
+
+def _value_axis(axes: Axes, sweep: Sweep) -> None:
+    """The x axis: ticks at the values themselves where it is not linear."""
+    values, scale = sweep.values, scale_of(sweep.values)
+    name = sweep.key.rsplit('.', 1)[-1]
+    if scale == 'linear':
+        axes.set_xlabel(name)
+        return
+    smallest = min(abs(value) for value in values if value)
+    if scale == 'log':
+        axes.set_xscale('log')
+        axes.set_xlabel(f'{name} (logarithmic)')
+    else:
+        axes.set_xscale('symlog', linthresh=smallest)
+        axes.set_xlabel(f'{name} (logarithmic, linear below {smallest:g})')
+    axes.set_xticks(values, [f'{value:g}' for value in values])
+    axes.set_xticks([], minor=True)
+
+
 def series_look(position: int) -> dict[str, Any]:
-    """Colour and marker of the walk at a position, the same in every figure."""
+    """Colour and marker of the walk (in a sweep: the method) at a position."""
     return {
         'color': style.SERIES[position % len(style.SERIES)],
         # Beyond the palette's end the marker tells walks of one colour apart.

@@ -16,6 +16,7 @@ from mmseg_cil.visualization.page import Picture, Section, html_page
 from mmseg_cil.visualization.samples import read_samples
 from mmseg_cil.visualization.style import save_png, styled
 from mmseg_cil.visualization.sub_steps import sub_step_section
+from mmseg_cil.visualization.sweep import Sweep, read_sweep
 from mmseg_cil.visualization.tables import Table, percent
 from mmseg_cil.visualization.walk_record import WalkRecord, read_walk
 
@@ -90,6 +91,7 @@ def render_comparison(
     work_dirs: Sequence[PathLike],
     out: PathLike | None = None,
     allow_mixed: bool = False,
+    vary: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> Path:
     """Renders several walks side by side.
@@ -98,6 +100,9 @@ def render_comparison(
         work_dirs: The folders of at least two walks; differences are to the first.
         out: Where to write; None: ``report`` in the first folder.
         allow_mixed: Whether to compare walks over different protocols.
+        vary: Dotted name of a number of the configs, such as
+            ``'method.regularisers.0.loss_weight'``: adds table and curve of the
+            results by its value.
         echo: Takes the tables as text.
 
     Returns:
@@ -105,7 +110,8 @@ def render_comparison(
 
     Raises:
         InputError: A walk cannot be read or has no step; one is given twice;
-            the protocols differ and ``allow_mixed`` is not set.
+            the protocols differ and ``allow_mixed`` is not set; ``vary`` names
+            nothing that can be an axis.
         OSError: Writing failed.
     """
     walks = [read_walk(work_dir) for work_dir in work_dirs]
@@ -123,11 +129,15 @@ def render_comparison(
     if len({len(walk.entries) for walk in walks}) > 1:
         notes.append('The walks have different numbers of steps; each is taken at its own last.')
     main = tables.comparison_table(walks, labels)
+    sweep = read_sweep(walks, labels, vary, notes) if vary else None
     sections = _comparison_sections(walks, labels, title, out, notes, main)
+    sections.insert(1, Section('Sweep', _sweep(sweep, title, out)))
     heading = f'{title}: {" / ".join(labels)}'
     page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
     write_text(out / COMPARISON_PAGE, page)
     echo(f'{heading}\n\n{main.to_text()}\n')
+    if sweep:
+        echo(f'{tables.sweep_table(sweep).to_text()}\n')
     for note in notes:
         echo(f'note: {note}')
     return out / COMPARISON_PAGE
@@ -254,6 +264,23 @@ def _comparison_sections(
         Section('Predictions', grid),
         Section('Classes', [tables.difference_table(walks, labels), *bars]),
     ]
+
+
+def _sweep(sweep: Sweep | None, title: str, out: Path) -> list[Table | Picture]:
+    path = out / 'comparison_sweep.png'
+    if sweep is None:
+        path.unlink(missing_ok=True)
+        return []
+    with styled():
+        picture = _draw(
+            comparison_figures.sweep_figure(sweep, title),
+            path,
+            f'mIoU and forgetting by the value of {sweep.key}; a level line is a run without it.',
+            f'Line charts of mIoU and forgetting after step {sweep.step} for {sweep.key} at '
+            f'{", ".join(f"{value:g}" for value in sweep.values)}; the table above holds the '
+            f'numbers.',
+        )
+    return [tables.sweep_table(sweep), *picture]
 
 
 def _draw(figure: Figure | None, path: Path, caption: str, alt: str) -> list[Picture]:

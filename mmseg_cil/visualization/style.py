@@ -7,6 +7,7 @@ input starts without it.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,14 +75,37 @@ def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     Returns:
         The figure and its one pair of axes.
     """
-    from matplotlib.figure import Figure
-
-    # A letter of the bold title is at most 0.11 inches wide; labels stand to the left of it.
-    needed = 0.11 * max(map(len, title.splitlines())) + 1.2
-    figure = Figure(figsize=(max(width, needed), height), dpi=DPI, layout='constrained')
+    figure = _empty_figure(width, height, title)
     axes = figure.subplots()
     axes.set_title(title)
     return figure, axes
+
+
+def new_panels(
+    width: float, height: float, title: str, names: Sequence[str], columns: int = 2
+) -> tuple[Figure, list[Axes]]:
+    """A figure of several panels over one kind of x axis.
+
+    Args:
+        width: In inches; more where the title needs it.
+        height: In inches.
+        title: One or more lines, set flush left above all panels.
+        names: Headings of the panels, row by row.
+        columns: Panels in a row.
+
+    Returns:
+        The figure and a pair of axes for each name.
+    """
+    figure = _empty_figure(width, height, title)
+    figure.suptitle(title, x=0.01, ha='left', fontsize=11, fontweight='bold')
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for panel in panels[len(names) :]:
+        panel.remove()
+    for panel, name in zip(panels, names, strict=False):
+        panel.set_title(name, fontsize=10)
+    return figure, panels[: len(names)]
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -98,6 +122,14 @@ def save_png(figure: Figure, path: Path) -> None:
     # No version and no address of the program, which would change from machine to machine.
     figure.savefig(buffer, format='png', metadata={'Software': None})
     atomic_write(path, lambda file: file.write(buffer.getvalue()))
+
+
+def _empty_figure(width: float, height: float, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    # A letter of the bold title is at most 0.11 inches wide; labels stand to the left of it.
+    needed = 0.11 * max(map(len, title.splitlines())) + 1.2
+    return Figure(figsize=(max(width, needed), height), dpi=DPI, layout='constrained')
 
 
 def percent_axis(axes: Axes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mmseg_cil.visualization.sweep import MEASURES, Sweep
 from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
 
 UNDEFINED = '–'
@@ -195,6 +196,22 @@ def difference_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Tabl
         header,
         rows,
     )
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """One row a run: its value and its scores; runs without the number come last."""
+    rows = [
+        [
+            run.method,
+            UNDEFINED if run.value is None else f'{run.value:g}',
+            *(percent(run.scores[measure]) for measure in MEASURES),
+            run.label,
+        ]
+        for run in (*sweep.runs, *sweep.levels)
+    ]
+    header = ['method', 'value', *MEASURES, 'run']
+    caption = f'mIoU and forgetting (%) after step {sweep.step} by the value of {sweep.key}'
+    return Table(caption, header, rows, frozenset({len(header) - 1}))
 
 
 def shared_classes(walks: Sequence[WalkRecord]) -> list[str]:

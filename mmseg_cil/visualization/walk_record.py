@@ -79,6 +79,11 @@ class WalkRecord:
         return [entry['step'] for entry in self.entries]
 
     @property
+    def planned(self) -> int:
+        """Number of steps of the protocol, as far as the files tell."""
+        return _planned_steps(self.journal, self.steps)
+
+    @property
     def class_names(self) -> list[str]:
         """Names by class id, as far as the files tell: what masks are indexed by."""
         protocol = self.journal.get('protocol')
