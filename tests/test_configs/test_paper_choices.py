@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmseg_cil.engine.composition import compose
 from mmseg_cil.engine.step_config import method_of
+from mmseg_cil.engine.walk import with_options
+from mmseg_cil.protocols import build_protocol
 
 METHODS = Path(__file__).resolve().parents[2] / 'configs/_base_/methods'
 
@@ -44,3 +47,47 @@ def test_the_original_ilt_has_its_own_pixels():
     assert features['loss']['loss_weight'] == 50.0
     assert original['loss_decode'] == dict(
         type='PixelCrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True)
+
+
+@pytest.mark.parametrize(('protocol', 'weight'), [('voc_15-1', 100.0), ('voc_15-5', 10.0),
+                                                  ('ade20k_100-10', 10.0)])
+def test_mib_makes_the_official_choices_itself(protocol, weight):
+    """Nothing is left for a method mib_paper: of losses and classifier there is one reading."""
+    official = method('mib', protocol)
+    assert official['loss_decode'] == dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0)
+    distiller, = official['distillers']
+    assert distiller['loss'] == dict(
+        type='UnbiasedKnowledgeDistillationLoss', loss_weight=weight, alpha=1.0)
+    assert official['classifier_init'] == 'balanced'
+
+
+def test_rcil_makes_the_official_choices_itself():
+    official = method('rcil')
+    output, cube = official['distillers']
+    assert output['loss'] == dict(
+        type='UnbiasedKnowledgeDistillationLoss', loss_weight=100.0, alpha=1.0)
+    assert [cube[name] for name in ('factor', 'last_factor', 'channel_factor',
+                                    'channel_last_factor')] == [0.01, 5e-4, 0.01, 5e-4]
+    assert official['classifier_init'] == 'copied_background'
+    # On Cityscapes by city the official scripts train with plain cross-entropy and the cube.
+    cube, = method('rcil', 'cityscapes_domain_11-5')['distillers']
+    assert cube['channel_factor'] == 1e-4 and cube['channel_last_factor'] == 0.0
+
+
+@pytest.mark.parametrize(('name', 'protocol', 'options', 'expected'), [
+    ('mib', 'voc_15-1', {'preset': 'mib'},
+     dict(void_train='background', unseen_test='ignore', background_in_means=False, old='base')),
+    ('mib', 'ade20k_100-50', {'preset': 'mib'},
+     dict(background_test='ignore', background_in_means=False)),
+    ('plop_paper', 'voc_15-1', {'preset': 'plop'},
+     dict(void_train='ignore', unseen_test='background', background_in_means=True, old='base')),
+    ('rcil', 'ade20k_100-50', {'preset': 'plop'}, dict(void_train='background')),
+    ('rcil', 'cityscapes_domain_11-5', {'split': 'legacy'}, {}),
+])
+def test_the_papers_rules_for_labels_are_an_option_of_the_protocol(name, protocol, options,
+                                                                  expected):
+    cfg = with_options(compose(dict(method=name, protocol=protocol)),
+                       {f'protocol.{key}': value for key, value in options.items()})
+    built = build_protocol(cfg.protocol)
+    assert {key: getattr(built.policy, key) for key in expected} == expected
+    assert {key: cfg.protocol[key] for key in options} == options
