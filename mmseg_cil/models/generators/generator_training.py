@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from mmengine.model import BaseModel
 from mmseg.models.utils import resize
 from torch import Tensor
@@ -130,9 +129,8 @@ def check_batch_norms(network: Mapping[str, Any], num_classes: int) -> None:
     Raises:
         InputError: It has no batch norm.
     """
-    with torch.device('meta'):
-        built = MODELS.build(plain_model_config(network, num_classes))
-    if not batch_norms(built):
+    # Not on the meta device: some transformers read values when they are built.
+    if not batch_norms(MODELS.build(plain_model_config(network, num_classes))):
         raise InputError(
             'a generator is trained from the running statistics of batch norms, and this network '
             f'(backbone {network["backbone"].get("type")}) has none: use a network with '
