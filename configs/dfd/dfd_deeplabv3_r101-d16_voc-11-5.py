@@ -8,8 +8,8 @@ Published mIoU over all classes after the last step: none; the authors report
 segmentation on Cityscapes by city only.
 Not run here in full.
 
-Deviations: the weight of the regulariser is a placeholder between the official
-ones for classification, and what configs/_base_/methods/dfd.py names as our
+Deviations: the weight of the regulariser, which was swept on another walk
+(docs/vdfd.md) and may need another value here, and what configs/_base_/methods/dfd.py names as our
 choice; BatchNorm of torch for InPlace-ABN and torchvision's ImageNet weights,
 dropout 0.1 before the classifier and evaluation on whole images, as in
 MMSegmentation; policies of the preset 'default' (protocol.preset='mib' or

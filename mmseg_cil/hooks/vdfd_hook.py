@@ -126,6 +126,12 @@ class VDFDHook(Hook):
         previous = model.previous_state()
         for one in takers:
             one.set_earlier_steps(steps, model, previous)
+        if steps:
+            curvature = 2 * sum(one.curvature(previous) for one in steps)
+            runner.logger.info(
+                f'the quadratic form has a curvature of up to {curvature:.3g} times loss_weight '
+                '(and the inverse covariance): SGD diverges from a learning rate of '
+                '2 (1 + momentum) over that on')
 
     def after_step(self, runner: Runner) -> None:
         """Keeps the gradients of this step, once its weights are final."""

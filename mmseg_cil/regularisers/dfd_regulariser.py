@@ -69,7 +69,7 @@ class DFDRegulariser(nn.Module):
     Learning", Pattern Recognition 2023; XiaorongLi-95/DFD ``agents/dfd.py``.
 
     Args:
-        loss_weight: Lambda. Defaults to 10.0.
+        loss_weight: Lambda. Defaults to 1.0.
         accumulation: 'sum', or 'official_class_incremental', see
             :func:`~mmseg_cil.vdfd.regularisation.accumulate`.
         loss_name: Name in the log. Defaults to 'loss_dfd'.
@@ -82,7 +82,7 @@ class DFDRegulariser(nn.Module):
     needs_hook = 'VDFDHook'
 
     def __init__(self,
-                 loss_weight: float = 10.0,
+                 loss_weight: float = 1.0,
                  accumulation: str = 'sum',
                  loss_name: str = 'loss_dfd') -> None:
         super().__init__()

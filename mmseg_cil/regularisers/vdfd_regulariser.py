@@ -37,7 +37,7 @@ class VDFDRegulariser(DFDRegulariser):
     log-determinant counts once for each (our choice: cells are independent).
 
     Args:
-        loss_weight: Lambda. The official ones are 5 to 200 for ResNets. Defaults to 10.0.
+        loss_weight: Lambda. The official ones are 5 to 200 for ResNets. Defaults to 1.0.
         eps: Epsilon. Defaults to 0.001, as in all official scripts.
         quadratic: 'paper' or 'official', see
             :func:`~mmseg_cil.vdfd.regularisation.quadratic_form`.
@@ -54,7 +54,7 @@ class VDFDRegulariser(DFDRegulariser):
     """
 
     def __init__(self,
-                 loss_weight: float = 10.0,
+                 loss_weight: float = 1.0,
                  eps: float = 1e-3,
                  quadratic: str = 'paper',
                  accumulation: str = 'sum',

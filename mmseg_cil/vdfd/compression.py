@@ -81,6 +81,21 @@ class OutputGradients:
         return project(self.left.double().unsqueeze(1), self.core.double().unsqueeze(0),
                        self.heights, row_sums(tensors, self.average))[0]
 
+    def curvature(self, weights: Mapping[str, Tensor]) -> float:
+        r"""The largest eigenvalue of :math:`G^T G`, over single weights.
+
+        Twice that is the greatest curvature of :math:`\|G^T (w - w^*)\|^2`: gradient descent
+        with momentum m diverges from a learning rate of :math:`(1 + m) / (\lambda \cdot` it) on.
+
+        Args:
+            weights: Tensors by name, for their numbers of weights a row.
+        """
+        dense = self.dense().double()
+        counts = torch.tensor([
+            max(weights[name][0].numel(), 1) if self.average else 1.0 for name in self.names])
+        each = counts.repeat_interleave(torch.tensor(self.rows)).double().unsqueeze(1)
+        return float(torch.linalg.eigvalsh(dense.T @ (each * dense))[-1])
+
     def dense(self) -> Tensor:
         """The reconstructed gradients ``(F, nodes * cells)``."""
         parts, core = [], self.core

@@ -47,14 +47,15 @@ def test_the_products_predict_small_changes(model, options):
     hook, data = VDFDHook(**options), batches_of([6])
     kept = hook.keep(model, data, NODES)
     moved = copy.deepcopy(model)
+    torch.manual_seed(0)
     with torch.no_grad():
         for name, one in moved.named_parameters():
             if name in kept.names:
                 # Alike for all weights of a filter: what averaging does not see is not moved.
-                one.add_(1e-4 * torch.randn(one.shape[0]).view(-1, *[1] * (one.dim() - 1)))
+                one.add_(2e-5 * torch.randn(one.shape[0]).view(-1, *[1] * (one.dim() - 1)))
     predicted = kept.project(dict(moved.named_parameters())) - kept.projection
     actual = outputs_of(hook, moved, data) - outputs_of(hook, model, data)
-    assert actual.abs().max() > 1e-5
+    assert actual.abs().max() > 1e-4
     assert (predicted.float() - actual).abs().max() < 0.05 * actual.abs().max()
 
 

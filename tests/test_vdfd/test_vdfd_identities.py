@@ -71,6 +71,31 @@ def test_products_equal_the_expanded_sum(rank):
         torch.testing.assert_close(ours[step], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('average', [True, False])
+def test_the_curvature_is_where_gradient_descent_turns_from_shrinking_to_growing(average):
+    weights = tensors(1)
+    rows = rows_of(weights, average)
+    start = torch.zeros(4, dtype=torch.float64)
+    drawn = torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(0))
+    kept = OutputGradients(tuple(weights), tuple(rows), *compress(drawn, rows, 1), start,
+                           ((0,), (1,), (2,), (3,)), average=average)
+    limit = 1 / kept.curvature(weights)
+
+    def distance_after(learning_rate):
+        moved = [one.clone().requires_grad_() for one in weights.values()]
+        for _ in range(300):
+            outputs = project(kept.left.double().unsqueeze(1), kept.core.double().unsqueeze(0),
+                              rows, row_sums(moved, average))
+            gradients = torch.autograd.grad(outputs.square().sum(), moved)
+            moved = [(one - learning_rate * two).detach().requires_grad_()
+                     for one, two in zip(moved, gradients, strict=True)]
+        return float(outputs.square().sum())
+
+    first = float(kept.project(weights).square().sum())
+    assert distance_after(0.98 * limit) < first
+    assert distance_after(1.02 * limit) > 100 * first
+
+
 def test_full_rank_and_no_compression_keep_the_gradients():
     rows = rows_of(tensors(0))
     matrix = torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(0))
