@@ -96,6 +96,7 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
         assert torch.equal(value, weights(tmp_path / 'killed', 2)[key]), key
 
 
+@pytest.mark.slow
 def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
     cfg.protocol = SEASONS
@@ -104,6 +105,7 @@ def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_pat
     assert all(line['distill.loss_mmd'] > 0 for line in logged(tmp_path, 2))
 
 
+@pytest.mark.slow
 def test_a_step_that_did_not_train_is_no_teacher(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
@@ -112,6 +114,7 @@ def test_a_step_that_did_not_train_is_no_teacher(data_root, tmp_path, drawn):
     assert not any('distill' in key for key in logged(tmp_path, 1)[0])
 
 
+@pytest.mark.slow
 def test_it_learns_beside_exemplars_and_other_parts(m2kd_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'm2kd', **{'method.memory': dict(budget=4)})
     mib = tiny_config(data_root, 'mib').method

@@ -122,6 +122,7 @@ def test_without_a_ratio_the_checkpoints_teach(data_root, tmp_path):
     assert 'sub_steps' not in record(tmp_path, 0)
 
 
+@pytest.mark.slow
 def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.earlier': 'frozen'})
     TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
@@ -133,7 +134,8 @@ def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
     assert one.bytes_of(1).stored < one.bytes_of(0).stored
 
 
-@pytest.mark.parametrize('when', ['step', 'retraining'])
+@pytest.mark.parametrize('when', [
+    pytest.param('step', marks=pytest.mark.slow), 'retraining'])
 def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, monkeypatch, when):
     work_dir, _ = pruned_dir
     cfg = pruned_config(data_root)
@@ -167,6 +169,7 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, mon
     assert not (folder / 'resume.pth').exists()
 
 
+@pytest.mark.slow
 def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp_path):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
     cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
