@@ -14,7 +14,8 @@ as real ones), which have no labels: the last segmentor teaches what they show.
 The losses are MiB's (see mib.py); any method can be given the same replay by
 its sub_steps, as below.
 
-docs/cumulative.md derives the losses and says how it does.
+docs/cumulative.md derives the losses. The cross-entropy divides by all pixels, those of
+generated images too, so that it weighs 2/3 of MiB's against the distillation.
 """
 method = dict(
     name='dfgr',

@@ -14,7 +14,8 @@ each class (variational information distillation); MiB's cross-entropy and
 distillation stay. form='double' is the simple limit, double distillation (Zhang
 et al., WACV 2020). A walk by domain has no new classes and is refused.
 
-docs/cumulative.md derives the losses and says how it does.
+docs/cumulative.md derives the losses. The cross-entropy divides by all pixels, those of
+generated images too, so that it weighs 2/3 of MiB's against the distillation.
 """
 method = dict(
     name='dfgr_dtid',

@@ -157,6 +157,8 @@ class GeneratorSubStep(SubStep):
         samples = draw_samples(model, len(self._names), has_background=bool(
             runner.cfg.train_dataloader.dataset.has_background))
 
+        self.summary = {'follows': samples.summary['follows']}
+
         def write() -> None:
             state = {key: value.cpu() for key, value in model.generator.state_dict().items()}
             atomic_write(folder / WEIGHTS_NAME,
