@@ -30,11 +30,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mmseg_cil.hooks.vdfd_hook import CLASSIFIER
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers import VDFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
-from mmseg_cil.vdfd.filters import num_rows, order_by_rows
+from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
 
 
 def build_network(depth: int, classes: int, device: str) -> nn.Module:
@@ -48,15 +49,18 @@ def build_network(depth: int, classes: int, device: str) -> nn.Module:
 def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
     """Rank-1 gradients as the hook would keep them, with drawn numbers."""
     tensors = {name: one for name, one in network.named_parameters()
-               if name.startswith(('backbone.', 'decode_head.')) and 'conv_seg' not in name}
-    names = order_by_rows(tensors)
+               if name.startswith(('backbone.', 'decode_head.'))}
+    apart = tuple(name for name in tensors if name.startswith(CLASSIFIER))
+    names = order_by_rows(tensors, apart=apart)
     rows = tuple(num_rows(tensors[name]) for name in names)
+    blocks = len(block_heights(names, rows, apart))
     draw = torch.Generator().manual_seed(seed)
     drawn = OutputGradients(
         tuple(names), rows, torch.randn(sum(rows), 1, generator=draw) / sum(rows),
-        torch.rand(len(rows), 1, generator=draw),
-        torch.randn(len(rows), 1, classes, generator=draw),
-        torch.zeros(classes, dtype=torch.float64), tuple((i,) for i in range(classes)))
+        torch.rand(blocks, 1, generator=draw),
+        torch.randn(blocks, 1, classes, generator=draw),
+        torch.zeros(classes, dtype=torch.float64), tuple((i,) for i in range(classes)),
+        apart=apart)
     return replace(drawn, projection=drawn.project(tensors))
 
 
@@ -74,9 +78,9 @@ def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGra
     """The changes of the outputs as the official comp_GW computes them."""
     own = dict(network.named_parameters())
     changes = torch.zeros(len(step.nodes), device=next(network.parameters()).device)
-    parts = step.left.split(list(step.rows))
-    for name, left, core in zip(step.names, parts, step.core, strict=True):
-        gradient = (left @ core).to(changes.device)
+    parts = step.dense().split(list(step.rows))
+    for name, part in zip(step.names, parts, strict=True):
+        gradient = part.to(changes)
         shape = (len(gradient), *[1] * (own[name].dim() - 1), len(step.nodes))
         moved = (own[name] - before[name]).unsqueeze(-1)
         changes = changes + (gradient.view(shape) * moved).flatten(0, -2).sum(dim=0)
