@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from mmseg_cil.losses.local_pod import fold_new_classes
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.pooled_cube import SIZES, pooled_cube_loss
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
@@ -75,13 +75,13 @@ class PooledCubeDistiller(nn.Module):
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
     def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                label_size: torch.Size) -> dict[str, Tensor]:
+                pixels: PixelLogits) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
             student: Record of the student's run.
             teacher: Record of the teacher's run on the same images.
-            label_size: ``(H, W)`` of the labels; not used.
+            pixels: The student's logits at the labels' pixels; not used.
 
         Returns:
             The loss under its name.

@@ -16,7 +16,9 @@ as they do not follow from that:
 * everything else is MiB's (mib.py): unbiased cross-entropy and balanced
   initialisation, so that against MiB the distillation alone is exchanged;
 * the weight is loss_weight x old / (old + new) x (1 + rho), rho the mean over new
-  classes of their greatest cosine with an old class's row of the classifier.
+  classes of their greatest cosine with an old class's row of the classifier;
+  loss_weight is 1, better on the embedded 11-5 than 5 (mIoU of all classes at the
+  end 40.2 and 36.1, of the base classes 45.5 and 45.0; one seed).
 
 A domain-incremental walk has one task, all classes: there DKD is ordinary
 distillation, and FDKD and RDKD are the same. The loss may replace that of any
@@ -30,7 +32,7 @@ method = dict(
             type='LogitDistiller',
             loss=dict(
                 type='DenseKnowledgeDistillationLoss',
-                loss_weight=5.0,
+                loss_weight=1.0,
                 pool='all_subsets',
                 groups='all',
                 background='merged',

@@ -9,7 +9,7 @@ method = dict(name='dkd_random', distillers=[
         type='LogitDistiller',
         loss=dict(
             type='DenseKnowledgeDistillationLoss',
-            loss_weight=5.0,
+            loss_weight=1.0,
             pool='all_subsets',
             groups='random',
             background='merged',
