@@ -23,6 +23,10 @@ from mmseg_cil.losses.matching_distillation import (
     multi_model_distillation,
 )
 from mmseg_cil.losses.pseudo_label_cross_entropy import PseudoLabelCrossEntropyLoss
+from mmseg_cil.losses.step_classes_cross_entropy import (
+    StepClassesCrossEntropyLoss,
+    step_classes_cross_entropy,
+)
 from mmseg_cil.losses.unbiased_cross_entropy import (
     PixelCrossEntropyLoss,
     UnbiasedCrossEntropyLoss,
@@ -36,9 +40,9 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 __all__ = [
     'DenseKnowledgeDistillationLoss', 'FeatureDistillationLoss', 'KnowledgeDistillationLoss',
     'MatchingDistillationLoss', 'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss',
-    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'UnbiasedCrossEntropyLoss',
-    'UnbiasedKnowledgeDistillationLoss', 'dense_knowledge_distillation', 'feature_distillation',
-    'icarl_loss', 'knowledge_distillation', 'matching_distillation', 'multi_model_distillation',
-    'sigmoid_cross_entropy', 'sigmoid_distillation', 'unbiased_cross_entropy',
-    'unbiased_knowledge_distillation'
+    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'StepClassesCrossEntropyLoss',
+    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'dense_knowledge_distillation',
+    'feature_distillation', 'icarl_loss', 'knowledge_distillation', 'matching_distillation',
+    'multi_model_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
+    'step_classes_cross_entropy', 'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
 ]

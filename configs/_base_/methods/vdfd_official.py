@@ -4,12 +4,14 @@ What differs from vdfd.py: eps in the log-determinant only; only the last
 earlier step counts, its quadratic form times the squared number of earlier
 steps (an oversight of that code, from which its published logs come); a graph
 network of full width with residual; every batch of the gradient pass weighs
-the same; all images; the classifier left out. Weight 50 and learning rate and
+the same; all images; the classifier left out; cross-entropy over the step's own
+classes (there LA; the background among them is our choice). Weight 50 and learning rate and
 weight decay of the graph network are those of its CIFAR-100 script (scripts/vdfd.sh).
 """
 _base_ = './vdfd.py'
 method = dict(
     name='vdfd_official',
+    loss_decode=dict(type='StepClassesCrossEntropyLoss', loss_weight=1.0),
     regularisers=[
         dict(
             type='VDFDRegulariser',

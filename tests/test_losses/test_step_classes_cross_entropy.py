@@ -1,0 +1,70 @@
+"""Cross-entropy that leaves the logits of old classes alone."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mmseg_cil.losses import StepClassesCrossEntropyLoss, step_classes_cross_entropy
+from mmseg_cil.utils.step_context import StepContext
+
+
+def draw(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 6, 5, 7, generator=generator, dtype=dtype) * 3
+    labels = torch.randint(0, 6, (2, 5, 7), generator=generator)
+    labels[0, 0] = 255
+    return logits, labels
+
+
+@pytest.mark.parametrize('num_hidden', [2, 4, 6])
+def test_it_is_cross_entropy_among_background_and_new_classes(num_hidden):
+    logits, labels = draw()
+    kept = [0, *range(num_hidden, 6)]
+    among = torch.full_like(labels, 255)
+    for place, label in enumerate(kept):
+        among[labels == label] = place
+    expected = functional.cross_entropy(
+        logits[:, kept], among, ignore_index=255, reduction='none')
+    torch.testing.assert_close(step_classes_cross_entropy(logits, labels, num_hidden), expected)
+
+
+@pytest.mark.parametrize('num_hidden', [0, 1])
+def test_with_nothing_hidden_it_is_cross_entropy(num_hidden):
+    logits, labels = draw()
+    expected = functional.cross_entropy(logits, labels, ignore_index=255, reduction='none')
+    torch.testing.assert_close(step_classes_cross_entropy(logits, labels, num_hidden), expected)
+
+
+def test_logits_of_old_classes_have_no_gradient():
+    logits, labels = draw()
+    logits.requires_grad_()
+    step_classes_cross_entropy(logits, labels, 4).sum().backward()
+    assert not logits.grad[:, 1:4].any()
+    assert logits.grad[:, [0, 4, 5]].abs().sum() > 1
+    # Where the label is an old class nothing is learnt at all.
+    assert not logits.grad.movedim(1, -1)[(labels > 0) & (labels < 4)].any()
+
+
+@pytest.mark.parametrize(('step', 'num_hidden'), [
+    (StepContext.of_class_counts([6]), 0),
+    (StepContext.of_class_counts([4, 2]), 4),
+    (StepContext(1, (0, 0, 0, 0, 1, 1), True, old_labels_hidden=False), 0),
+])
+def test_the_module_knows_what_hides(step, num_hidden):
+    logits, labels = draw()
+    loss = StepClassesCrossEntropyLoss(loss_weight=0.5)
+    loss.set_step(step)
+    expected = step_classes_cross_entropy(logits, labels, num_hidden)
+    torch.testing.assert_close(loss(logits, labels), 0.5 * expected.mean())
+    counted = (labels != 255) & ~((labels > 0) & (labels < num_hidden))
+    loss = StepClassesCrossEntropyLoss(avg_non_ignore=True)
+    loss.set_step(step)
+    torch.testing.assert_close(loss(logits, labels), expected.sum() / counted.sum())
+
+
+def test_half_precision_is_computed_in_float32():
+    logits, labels = draw(torch.float32)
+    half = logits.bfloat16()
+    assert step_classes_cross_entropy(half, labels, 4).dtype == torch.float32
+    torch.testing.assert_close(step_classes_cross_entropy(half, labels, 4),
+                               step_classes_cross_entropy(half.float(), labels, 4))
