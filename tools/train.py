@@ -31,7 +31,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     from mmengine.config import DictAction
 
-    parser = ToolParser(description='Walk all steps of an incremental schedule.')
+    parser = ToolParser(
+        description='Walk all steps of an incremental schedule.',
+        epilog='For example: --method mib --protocol voc_15-1 --work-dir work_dirs/mib. '
+        'The methods are the files in configs/_base_/methods.')
     parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
     parts = parser.add_argument_group('parts of the config, by name in configs/_base_')
     parts.add_argument('--method', help='such as plop')
@@ -52,7 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='override settings of the config, key=value')
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision (on CPUs in bfloat16)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='what started the processes; dist_train.sh, slurm_train.sh set it')
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
     # torchrun of older versions passes it; newer ones set the variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
