@@ -1,0 +1,153 @@
+"""Networks and data of ``benchmarks/step.py``: what a method's training step needs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+import mmseg_cil.distillers
+import mmseg_cil.hooks
+import mmseg_cil.losses
+import mmseg_cil.models
+import mmseg_cil.regularisers  # noqa: F401  (registers what configs name)
+from mmseg_cil.engine.step_config import StepInputs, model_of_step, reads_all_teachers
+from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
+from mmseg_cil.models.teachers import step_teacher_name
+from mmseg_cil.registry import HOOKS, MODELS
+
+METHODS = Path(__file__).resolve().parents[1] / 'configs/_base_/methods'
+
+
+def random_batch(batch: int, crop: int, classes: tuple[int, int]) -> dict[str, Any]:
+    """Images of noise as a data loader gives them; labels: background, new classes, ignored."""
+    old, new = classes
+    generator = torch.Generator().manual_seed(0)
+    images, samples = [], []
+    for _ in range(batch):
+        images.append(torch.randint(0, 256, (3, crop, crop), generator=generator).byte())
+        labels = torch.randint(old, old + new, (1, crop, crop), generator=generator)
+        labels[:, :crop // 2] = 0
+        labels[:, :crop // 32] = 255
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        sample.set_metainfo(dict(img_shape=(crop, crop), ori_shape=(crop, crop)))
+        samples.append(sample)
+    return dict(inputs=images, data_samples=samples)
+
+
+def network_config(path: Path, crop: int) -> dict[str, Any]:
+    """A model config without pre-trained weights, for crops of one size."""
+    model = Config.fromfile(path).model.to_dict()
+    model['data_preprocessor']['size'] = (crop, crop)
+    for part in (model, model['backbone']):
+        part.pop('pretrained', None)
+        part.pop('init_cfg', None)
+    plain: dict[str, Any] = replace_value(model, 'SyncBN', 'BN')
+    return plain
+
+
+def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[str, Any]:
+    """Saves a network of an earlier step, to start from and to learn from."""
+    torch.manual_seed(0)
+    network = MODELS.build(plain_model_config(model, num_classes))
+    network.init_weights()
+    torch.save(dict(state_dict=plain_state_dict(network.state_dict())), path)
+    return dict(checkpoint=str(path), num_classes=num_classes)
+
+
+def step_context(classes: tuple[int, int], tasks: int = 1) -> dict[str, Any]:
+    """Plain form of the step after ``tasks`` others, all but the first of one class each."""
+    old = [0] * (classes[0] - tasks + 1) + list(range(1, tasks))
+    return dict(index=tasks, class_steps=old + [tasks] * classes[1], has_background=True,
+                old_labels_hidden=True)
+
+
+def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[str, Any],
+                    classes: tuple[int, int], folder: Path) -> None:
+    """Puts what a method's sub-steps would leave into a segmentor's config: untrained networks."""
+    for one in method.get('sub_steps') or ():
+        if one['type'] == 'NewDataSubStep':
+            teacher = trained_before(model, 1 + classes[1], folder / 'new_data.pth')
+            config['teachers'] = {**config['teachers'], 'new_data': teacher}
+        if one['type'] == 'GeneratorSubStep':
+            generator = dict(type='LayoutGenerator', num_classes=classes[0],
+                             size=model['data_preprocessor']['size'])
+            state = MODELS.build(generator).state_dict()
+            torch.save(dict(state_dict=state), folder / 'generator.pth')
+            config['replay'] = dict(type='GeneratedReplay', has_background=True,
+                                    checkpoint=str(folder / 'generator.pth'),
+                                    generator=generator, **one.get('replay', {}))
+
+
+def network_before(model: dict[str, Any], num_classes: int, previous: dict[str, Any],
+                   device: str) -> Any:
+    """The segmentor as the step before left it."""
+    context = dict(index=0, class_steps=[0] * num_classes, has_background=True,
+                   old_labels_hidden=True)
+    network = MODELS.build(model_of_step(
+        copy.deepcopy(model), dict(name='none'), context, StepInputs(previous, None, [1])))
+    network.init_weights()
+    return network.to(device)
+
+
+def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
+                 previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1,
+                 earlier: Sequence[dict[str, Any]] = ()) -> Any:
+    """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
+
+    What the method's hooks would find out before training is put in: thresholds
+    of pseudo-labels, and the gradients of earlier outputs, here those of a batch.
+    Snapshots of all earlier steps are ``earlier`` and ``previous``.
+    """
+    context = step_context(classes, tasks)
+    torch.manual_seed(1)
+    snapshots = [*earlier, previous][-tasks:] if reads_all_teachers(method) else []
+    teachers = {step_teacher_name(tasks - len(snapshots) + place): one
+                for place, one in enumerate(snapshots)}
+    inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
+    config = model_of_step(copy.deepcopy(model), method, context, inputs)
+    leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
+    segmentor = MODELS.build(config)
+    segmentor.init_weights()
+    segmentor.to(device)
+    for one in segmentor.modules():
+        if hasattr(one, 'set_thresholds'):
+            # Half of the largest uncertainty that PLOP's scale has.
+            one.set_thresholds(torch.full(
+                (sum(classes), ), 0.5 / classes[0], device=device))
+    takers = [one for one in segmentor.regularisers
+              if hasattr(one, 'set_earlier_steps')]
+    hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
+    before_it = network_before(model, classes[0], previous, device) if takers else None
+    for hook in (one for one in hooks if takers and hasattr(one, 'keep')):
+        nodes = tuple((index, ) for index in range(classes[0]))
+        gradients = hook.keep(before_it, [data], nodes)
+        for one in takers:
+            one.set_earlier_steps([gradients], segmentor, segmentor.previous_state())
+    return segmentor
+
+
+def parts_of(method: dict[str, Any]) -> dict[str, Any]:
+    """What of a method a training step has; pruning comes after the step."""
+    parts = {key: value for key, value in method.items()
+             if key not in ('name', 'protocol_overrides')}
+    parts['sub_steps'] = [one for one in method.get('sub_steps') or ()
+                          if one['type'] != 'PruneSnapshot']
+    return parts
+
+
+def methods_of(names: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Methods by the name of their file; of those that consist of the same parts the first."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(METHODS.glob('*.py')):
+        method = Config.fromfile(path).method.to_dict()
+        known = [parts_of(one) for one in found.values()]
+        if parts_of(method) not in known and (names is None or path.stem in names):
+            found[path.stem] = method
+    return found
