@@ -99,7 +99,8 @@ def _check_same_beginning(other: Journal, fingerprints: Mapping[str, str], sourc
                          'setting or training policy differ)')
     if theirs['model'] != fingerprints['model']:
         raise InputError(f'--start-from {source}: that run trains another network (the model '
-                         'config differs)')
+                         'config differs; auxiliary heads are part of it): give both runs one '
+                         'model, such as with --model')
 
 
 def _copy_folder(folder: Path, target: Path) -> None:
