@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from tiny import ROOT, tiny_config, weights
 from mmseg_cil.engine import exemplar_choice, step_runner
 from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before
 from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.step_config import derive_step_config
+from mmseg_cil.engine.sub_steps.run import fit_step
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as thresholds_hook
@@ -74,9 +76,11 @@ def chosen(cfg, work_dir, source, last=2):
 def train_step_1(scheduler):
     """Trains step 1, without evaluating it; returns the losses of its iterations."""
     walk, journal = scheduler.walk, scheduler.journal
-    inputs = StepInputs(scheduler._previous(1), scheduler._teacher(1), walk.train_images,
-                        exemplars=exemplars_before(walk, journal, 1))
+    scheduler._run_sub_steps(0, 'after')
+    scheduler._run_sub_steps(1, 'before')
+    inputs = replace(scheduler._inputs(1), exemplars=exemplars_before(walk, journal, 1))
     cfg = derive_step_config(walk.cfg, walk.protocol, 1, inputs, walk.work_dir)
+    fit_step(cfg, walk, 1)
     with step_runner.step_runner(cfg, 'none') as runner:
         runner.train()
     log = next((walk.work_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text()
@@ -383,6 +387,7 @@ def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):
     assert exemplars_before(scheduler.walk, scheduler.journal, 2).endswith('step_01/exemplars.json')
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_replay_keeps_what_fine_tuning_forgets(data_root, tmp_path):
     def walk(memory, start=None):

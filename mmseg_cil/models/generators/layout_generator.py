@@ -81,7 +81,9 @@ class LayoutGenerator(nn.Module):
         Returns:
             ``(N, 3, H, W)``, normalised.
         """
-        planes = functional.one_hot(layouts.long(), self.num_classes).permute(0, 3, 1, 2).float()
+        # Not one_hot, which makes the device wait.
+        classes = torch.arange(self.num_classes, device=layouts.device).view(-1, 1, 1)
+        planes = (layouts.unsqueeze(1) == classes).float()
         maps = self.entry(noise).unflatten(1, (-1, *self._coarse))
         for stage in self.stages:
             maps = functional.interpolate(maps, scale_factor=2, mode='nearest')
