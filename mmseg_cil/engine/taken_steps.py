@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from mmengine.dist import get_rank, get_world_size
-from mmengine.runner import Runner
 
 from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.agreement import check_checkpoint
@@ -11,6 +14,7 @@ from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config, step_folder
 from mmseg_cil.engine.walk import Walk
+from mmseg_cil.registry import HOOKS
 
 
 def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
@@ -38,26 +42,37 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     config = derive_step_config(walk.cfg, walk.protocol, step,
                                 StepInputs(None, None, walk.train_images), walk.work_dir,
                                 get_world_size())
+    # Before a network is built, which most methods need not do.
+    missing = decided_by_main(
+        lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step)))
+    if not missing:
+        return
     config.load_from = None
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[key] = None
+    path = check_checkpoint(journal, step)
+    if get_rank() == 0:
+        print(f'note: step {step} was taken over from a walk that kept nothing for '
+              f'{", ".join(missing)}, or kept it with other settings: making it now')
     with step_runner.step_runner(config, launcher) as runner:
-        missing = decided_by_main(lambda: missing_of(walk, runner, step))
-        if not missing:
-            return
-        path = check_checkpoint(journal, step)
-        if get_rank() == 0:
-            print(f'note: step {step} was taken over from a walk that kept nothing for '
-                  f'{", ".join(missing)}, or kept it with other settings: making it now')
         step_runner.load_weights(runner, str(path))
         for hook in runner.hooks:
             if type(hook).__name__ in missing:
                 hook.after_step(runner)
 
 
-def missing_of(walk: Walk, runner: Runner, step: int) -> list[str]:
-    """Types of the hooks whose files of a step are not there."""
-    folder = step_folder(walk.work_dir, step)
-    return [type(hook).__name__ for hook in runner.hooks
-            if hasattr(hook, 'after_step') and hasattr(hook, 'has_kept')
-            and not hook.has_kept(folder)]
+def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Types of the hooks whose files of a step are not there.
+
+    Args:
+        hooks: Configs.
+        folder: Of the step.
+    """
+    missing = []
+    for config in hooks:
+        kind = HOOKS.get(config['type']) if 'type' in config else None
+        if kind is not None and hasattr(kind, 'has_kept'):
+            own = {key: value for key, value in config.items() if key != 'priority'}
+            if not HOOKS.build(own).has_kept(folder):
+                missing.append(kind.__name__)
+    return missing

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -79,8 +80,7 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         assert pixels.labels is not None
         hidden = self._num_hidden
         if hidden <= 1:
-            return (pixels.logsumexp() - pixels.own).masked_fill(
-                pixels.ignored, 0.0), pixels.ignored
+            return shared_unbiased_cross_entropy(pixels, 0), pixels.ignored
         left_out = pixels.ignored | ((pixels.labels > 0) & (pixels.labels < hidden))
         normaliser = pixels.logsumexp(0, 1)
         if hidden < pixels.num_classes:
