@@ -28,14 +28,17 @@ def settle_protocol_overrides(cfg: Config, path: str | Path) -> None:
             their bases' overrides stay.
     """
     given: list[str] = []
+    lists: list[str] = []
     for one in files_of(Path(path)):
         keys = list(method_keys(one))
         if any(key.split('.')[0] == OVERRIDES for key in keys):
             # They were written beside the file's own values, and so after them.
-            given = []
+            given, lists = [], []
         else:
             given += keys
-    drop_protocol_overrides(cfg, [f'method.{key}' for key in given])
+            lists += method_lists(one)
+    drop_protocol_overrides(cfg, [f'method.{key}' for key in given],
+                            replaced=[f'method.{key}' for key in lists])
 
 
 def files_of(path: Path) -> list[Path]:
@@ -57,6 +60,13 @@ def method_keys(path: Path) -> Iterator[str]:
         yield from _keys(value)
 
 
+def method_lists(path: Path) -> Iterator[str]:
+    """Dotted keys of the lists that a file gives its ``method``: a file sets a list as a whole."""
+    value = _assigned(path, 'method')
+    if value is not None:
+        yield from _lists(value)
+
+
 def _assigned(path: Path, name: str) -> ast.expr | None:
     """What a Python file assigns to a name at its top level; None where it does not."""
     if path.suffix != '.py' or not path.is_file():
@@ -70,16 +80,29 @@ def _assigned(path: Path, name: str) -> ast.expr | None:
 
 
 def _keys(value: ast.expr, prefix: str = '') -> Iterator[str]:
-    inner: list[tuple[str, ast.expr]] = []
-    if isinstance(value, ast.Dict):
-        inner = [(str(key.value), one) for key, one in zip(value.keys, value.values, strict=True)
-                 if isinstance(key, ast.Constant)]
-    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name) \
-            and value.func.id == 'dict':
-        inner = [(one.arg, one.value) for one in value.keywords if one.arg]
-    elif isinstance(value, (ast.List, ast.Tuple)):
-        inner = [(str(place), one) for place, one in enumerate(value.elts)]
+    inner = _inner(value)
     if not inner and prefix:
         yield prefix
     for key, one in inner:
         yield from _keys(one, f'{prefix}.{key}' if prefix else key)
+
+
+def _lists(value: ast.expr, prefix: str = '') -> Iterator[str]:
+    if isinstance(value, (ast.List, ast.Tuple)):
+        yield prefix
+    else:
+        for key, one in _inner(value):
+            yield from _lists(one, f'{prefix}.{key}' if prefix else key)
+
+
+def _inner(value: ast.expr) -> list[tuple[str, ast.expr]]:
+    """Keys and values of a dict or a list, written out; nothing for any other value."""
+    if isinstance(value, ast.Dict):
+        return [(str(key.value), one) for key, one in zip(value.keys, value.values, strict=True)
+                if isinstance(key, ast.Constant)]
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) \
+            and value.func.id == 'dict':
+        return [(one.arg, one.value) for one in value.keywords if one.arg]
+    if isinstance(value, (ast.List, ast.Tuple)):
+        return [(str(place), one) for place, one in enumerate(value.elts)]
+    return []

@@ -50,7 +50,13 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
                          f'earlier steps) or None, not {method["teachers"]!r}')
     merged = Config(dict(method=copy.deepcopy(dict(method))))
     changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
-    merged.merge_from_dict({f'method.{key}': value for key, value in changes.items()})
+    for key, value in changes.items():
+        try:
+            merged.merge_from_dict({f'method.{key}': value})
+        except Exception as error:
+            raise InputError(
+                f'method.{key} = {value!r} does not fit method {method["name"]!r} as it is for '
+                f'{protocol_name} (see its protocol_overrides): {error}') from error
     result: dict[str, Any] = merged.method.to_dict()
     return result
 

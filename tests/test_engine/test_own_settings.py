@@ -6,7 +6,8 @@ import pytest
 
 from mmseg_cil.engine.composition import compose
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config, memory_settings, method_of
-from mmseg_cil.engine.walk import load_config
+from mmseg_cil.engine.walk import load_config, with_options
+from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,29 @@ def test_of_an_element_of_a_list(tmp_path):
         tmp_path, "method = dict(distillers=[dict(type='LocalPODDistiller', factor=0.5)])", base)),
         'ade20k_100-10')['distillers'][0]
     assert (found['factor'], found['logits_factor']) == (0.5, 1e-5)
+
+
+def test_of_a_list_that_the_protocol_replaces_as_a_whole(tmp_path):
+    text = "method = dict(distillers=[dict(type='PooledCubeDistiller', factor=0.5)])"
+    cfg = load_config(child(tmp_path, text, METHODS / 'rcil.py'))
+    for protocol in ('voc_15-1', 'cityscapes_domain_1-1'):
+        assert method_of(cfg, protocol)['distillers'] == [
+            dict(type='PooledCubeDistiller', factor=0.5)]
+
+
+def test_of_an_option_within_a_list_that_the_protocol_replaces():
+    cfg = compose(dict(method='rcil', protocol='cityscapes_domain_1-1'))
+    with_options(cfg, {'method.distillers.0.factor': 0.5})
+    (found,) = method_of(cfg, 'cityscapes_domain_1-1')['distillers']
+    assert (found['type'], found['factor'], found['last_factor']) == (
+        'PooledCubeDistiller', 0.5, 1e-4)
+
+
+def test_an_option_for_an_element_that_the_protocol_takes_away():
+    cfg = compose(dict(method='rcil', protocol='cityscapes_domain_1-1'))
+    with_options(cfg, {'method.distillers.1.factor': 0.5})
+    with pytest.raises(InputError, match=r'distillers\.1\.factor = 0\.5 does not fit .*domain_1-1'):
+        method_of(cfg, 'cityscapes_domain_1-1')
 
 
 def test_overrides_beside_a_value_are_for_their_protocol(tmp_path):
