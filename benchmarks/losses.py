@@ -147,7 +147,7 @@ def plain_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     (_, old), classes = teacher.shape[:2], student.shape[1]
     large = enlarged(teacher, labels)
     predicted, known = large.argmax(dim=1), labels < old
-    sure = uncertainty(large, classes) < certain_classes(classes, labels.device)[predicted]
+    sure = uncertainty(large) < certain_classes(classes, labels.device)[predicted]
     completed = torch.where(known, predicted.masked_fill(~sure, 255), labels)
     factors = (known & sure).sum(dim=(1, 2)) / (known.sum(dim=(1, 2)) + 1e-6)
     loss = functional.cross_entropy(
@@ -158,8 +158,7 @@ def plain_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 def fast_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """Both from passes that keep nothing of the size of the enlarged logits."""
     classes = student.shape[1]
-    completed, factors = pseudo_labels(
-        labels, teacher, certain_classes(classes, labels.device), classes)
+    completed, factors = pseudo_labels(labels, teacher, certain_classes(classes, labels.device))
     loss = shared_unbiased_cross_entropy(PixelLogits(student, completed), 0)
     return (loss * factors).mean()
 

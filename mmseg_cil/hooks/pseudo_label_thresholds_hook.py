@@ -47,7 +47,9 @@ class PseudoLabelThresholdsHook(Hook):
     ``thresholds.json`` in the step's folder; a resumed step reads them there.
 
     Args:
-        base: The least threshold. Defaults to 0.001, as officially.
+        base: The least threshold: with the true median a fraction of the greatest
+            entropy, with the official one on the official scale. Defaults to 0.001, the
+            official number.
         median: 'true' or 'official', see
             :func:`~mmseg_cil.losses.plop_pseudo_labels.thresholds_from_histograms`.
         crops: What the teacher sees of an image: 'whole', all of it in its own
@@ -85,8 +87,9 @@ class PseudoLabelThresholdsHook(Hook):
         values = self._cached(path, model.step.num_seen)
         if values is None:
             histograms = teacher_histograms(
-                model, self._batches(runner), augmented=self.crops == 'random')
-            values = thresholds_from_histograms(histograms, self.base, self.median).tolist()
+                model, self._batches(runner), self.median, augmented=self.crops == 'random')
+            values = thresholds_from_histograms(
+                histograms, model.step.num_old, self.base, self.median).tolist()
             if get_rank() == 0:
                 write_json(path, {**self._settings(), 'thresholds': values,
                                   'pixels': histograms.sum(dim=1).tolist()})
@@ -95,7 +98,8 @@ class PseudoLabelThresholdsHook(Hook):
             one.set_thresholds(torch.tensor(values, device=device))
 
     def _settings(self) -> dict[str, Any]:
-        return {'base': self.base, 'median': self.median, 'crops': self.crops}
+        return {'base': self.base, 'median': self.median, 'crops': self.crops,
+                'unit': 'greatest entropy'}
 
     def _cached(self, path: Path, num_classes: int) -> list[float] | None:
         """Thresholds in the step's folder, as the main process finds them, or None."""
@@ -140,6 +144,7 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
 
 def teacher_histograms(model: IncrementalEncoderDecoder,
                        batches: Iterable[Any],
+                       median: str,
                        augmented: bool = False) -> Tensor:
     """Histograms of the teacher's uncertainty over the pixels labelled background.
 
@@ -147,16 +152,17 @@ def teacher_histograms(model: IncrementalEncoderDecoder,
         model: With a loaded teacher.
         batches: This process's collated samples. With several processes every
             one must call, if only with no batch.
+        median: What the histograms are for, 'true' or 'official'.
         augmented: They come from the training pipeline, and are padded as in
             training. Otherwise, as in evaluation, an image keeps its size.
 
     Returns:
-        ``(C, 100)`` int64, summed over all processes.
+        ``(C, bins)`` int64, summed over all processes.
     """
     assert model.teacher is not None
     num_classes = model.step.num_seen
     device = next(model.parameters()).device
-    total = torch.zeros(num_classes, NUM_BINS, dtype=torch.int64, device=device)
+    total = torch.zeros(num_classes, NUM_BINS[median], dtype=torch.int64, device=device)
     with torch.no_grad():
         for batch in batches:
             data = model.data_preprocessor(batch, augmented)
@@ -167,6 +173,6 @@ def teacher_histograms(model: IncrementalEncoderDecoder,
                             align_corners=record.align_corners)
             # A preprocessor may have padded the image at its lower right.
             logits = logits[:, :, :labels.shape[1], :labels.shape[2]]
-            total += uncertainty_histograms(logits, labels, num_classes)
+            total += uncertainty_histograms(logits, labels, num_classes, median)
     all_reduce(total)
     return total.cpu()

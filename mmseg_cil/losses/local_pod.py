@@ -200,8 +200,8 @@ def _add_scale(sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges
         means = means * inverses
         parts = means * inverses
     gradient += parts if len(places) == len(cuts) else _spread(parts, places, sums.shape[dim], dim)
-    flat = means.flatten(1)
-    return torch.linalg.vecdot(flat, flat)
+    # Not a product of vectors, which autocast would compute in half precision.
+    return means.square().sum(dim=(1, 2, 3))
 
 
 def _outer_sum(by_row: Tensor, by_column: Tensor, rows: Sequence[int], columns: Sequence[int],

@@ -85,7 +85,7 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         if self.thresholds is None:
             raise RuntimeError('PseudoLabelCrossEntropyLoss has no thresholds: add '
                                "dict(type='PseudoLabelThresholdsHook') to the method's hooks")
-        settings = (teacher.logits, self.thresholds, step.num_seen, self.factor_without_background,
+        settings = (teacher.logits, self.thresholds, self.factor_without_background,
                     self.min_factor)
         if self._hidden is None:
             return pseudo_labels(labels, *settings, align_corners=teacher.align_corners)

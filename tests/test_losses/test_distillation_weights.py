@@ -31,6 +31,14 @@ def test_resemblance_raises_the_weight(new, similarity):
     assert float(weight) == pytest.approx(0.75 * (1 + similarity))
 
 
+def test_autocast_changes_nothing():
+    torch.manual_seed(0)
+    drawn = torch.randn(4, 64)
+    expected = count_and_similarity_weight(drawn, STEP)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(count_and_similarity_weight(drawn, STEP), expected)
+
+
 def test_the_weight_has_no_gradient():
     weight = count_and_similarity_weight(rows([0.0, 1.0, 0.0, 1.0]).requires_grad_(), STEP)
     assert not weight.requires_grad

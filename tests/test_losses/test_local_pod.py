@@ -114,6 +114,23 @@ def test_half_precision_is_pooled_in_float32():
     assert distance.item() == pytest.approx(40000 * math.sqrt(64 * 2 * 7), rel=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(dtype):
+    """Squares of a large map pass float16's greatest number, which autocast must not see."""
+    torch.manual_seed(0)
+    teacher, student = 4 * torch.randn(2, 64, 32, 32), 4 * torch.randn(2, 64, 32, 32)
+    results = []
+    for enabled in (False, True):
+        one = student.clone().requires_grad_()
+        with torch.autocast('cpu', dtype=dtype, enabled=enabled):
+            loss = local_pod_loss([one], [teacher], [1.0])
+        loss.sum().backward()
+        results.append((loss.detach(), one.grad))
+    (expected, expected_gradient), (found, gradient) = results
+    assert expected.item()**2 > torch.finfo(torch.float16).max
+    assert torch.equal(found, expected) and torch.equal(gradient, expected_gradient)
+
+
 def test_new_classes_are_added_to_the_background():
     logits = torch.arange(5.0).view(1, 5, 1, 1)
     assert fold_new_classes(logits, 3).flatten().tolist() == [7.0, 1.0, 2.0]
