@@ -87,7 +87,8 @@ class PseudoLabelThresholdsHook(Hook):
         values = self._cached(path, model.step.num_seen)
         if values is None:
             histograms = teacher_histograms(
-                model, self._batches(runner), self.median, augmented=self.crops == 'random')
+                model, self._batches(runner), median=self.median,
+                augmented=self.crops == 'random')
             values = thresholds_from_histograms(
                 histograms, model.step.num_old, self.base, self.median).tolist()
             if get_rank() == 0:
@@ -144,7 +145,7 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
 
 def teacher_histograms(model: IncrementalEncoderDecoder,
                        batches: Iterable[Any],
-                       median: str,
+                       median: str = 'true',
                        augmented: bool = False) -> Tensor:
     """Histograms of the teacher's uncertainty over the pixels labelled background.
 

@@ -79,9 +79,9 @@ def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path
     passes = []
     compute = hook_module.teacher_histograms
 
-    def count(model, batches, augmented):
+    def count(model, batches, **options):
         passes.append(model.step.index)
-        return compute(model, batches, augmented)
+        return compute(model, batches, **options)
 
     monkeypatch.setattr(hook_module, 'teacher_histograms', count)
     TaskScheduler(cfg, tmp_path, resume=True).run()

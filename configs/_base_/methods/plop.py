@@ -15,12 +15,13 @@ for both on Cityscapes by city 11-5 and 11-1 and 0.0001 and 0.001 on 1-1. For
 Defaults that differ from the official code, each with its official form as an
 option: thresholds are true medians of the entropy as a fraction of the greatest
 (hook, `median='official'`: there the running sum adds the index of a bin, and the
-entropy is divided by the number of classes and a logarithm once more, so that all of it
-lies in a few of 100 bins and, with many classes, below every threshold), thresholds come from whole images instead of
-random crops (hook, `crops='random'`), an image without background keeps its full weight (loss,
-`factor_without_background=0.0`), and regions cover maps of any size (distiller,
-`regions='official'`: equal on square maps that 4 divides). `plop_paper.py` has
-the official forms.
+entropy is divided by the number of classes and a logarithm once more, so that all of
+it lies in a few of 100 bins and, with many classes, below every threshold); they come
+from whole images instead of random crops (hook, `crops='random'`); an image without
+background keeps its full weight (loss, `factor_without_background=0.0`); regions cover
+maps of any size (distiller, `regions='official'`: equal on square maps that 4 divides).
+`plop_paper.py` has the official forms. The least threshold 0.001 is the official number
+on either scale.
 
 In a domain-incremental walk no class hides and none is new, so that the same
 config is cross-entropy plus Local POD without pseudo-labels: what the official
