@@ -6,6 +6,7 @@ from mmseg_cil.losses.dense_knowledge_distillation import (
     dense_knowledge_distillation,
 )
 from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss, feature_distillation
+from mmseg_cil.losses.icarl import ICaRLLoss, icarl_loss
 from mmseg_cil.losses.knowledge_distillation import (
     KnowledgeDistillationLoss,
     knowledge_distillation,
@@ -13,7 +14,6 @@ from mmseg_cil.losses.knowledge_distillation import (
 from mmseg_cil.losses.lwf_mc import (
     SigmoidCrossEntropyLoss,
     SigmoidDistillationLoss,
-    icarl_loss,
     sigmoid_cross_entropy,
     sigmoid_distillation,
 )
@@ -38,11 +38,12 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 )
 
 __all__ = [
-    'DenseKnowledgeDistillationLoss', 'FeatureDistillationLoss', 'KnowledgeDistillationLoss',
-    'MatchingDistillationLoss', 'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss',
-    'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss', 'StepClassesCrossEntropyLoss',
-    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'dense_knowledge_distillation',
-    'feature_distillation', 'icarl_loss', 'knowledge_distillation', 'matching_distillation',
-    'multi_model_distillation', 'sigmoid_cross_entropy', 'sigmoid_distillation',
-    'step_classes_cross_entropy', 'unbiased_cross_entropy', 'unbiased_knowledge_distillation'
+    'DenseKnowledgeDistillationLoss', 'FeatureDistillationLoss', 'ICaRLLoss',
+    'KnowledgeDistillationLoss', 'MatchingDistillationLoss', 'PixelCrossEntropyLoss',
+    'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss',
+    'StepClassesCrossEntropyLoss', 'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss',
+    'dense_knowledge_distillation', 'feature_distillation', 'icarl_loss', 'knowledge_distillation',
+    'matching_distillation', 'multi_model_distillation', 'sigmoid_cross_entropy',
+    'sigmoid_distillation', 'step_classes_cross_entropy', 'unbiased_cross_entropy',
+    'unbiased_knowledge_distillation'
 ]

@@ -1,27 +1,15 @@
-"""Sigmoid losses: LwF-MC, the row that papers also call iCaRL, and iCaRL's own form."""
+"""Sigmoid losses of LwF-MC, the row that papers also call iCaRL."""
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, one_hot, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
-
-
-def one_hot_labels(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """``(N, C, H, W)`` float32: 1 at a pixel's own class, all zero at ignored pixels.
-
-    Args:
-        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
-        num_classes: C.
-        ignore_index: Label of ignored pixels.
-    """
-    index = labels.long().masked_fill(labels == ignore_index, num_classes)
-    return one_hot(index, num_classes + 1)[..., :num_classes].movedim(-1, 1).float()
 
 
 def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -64,37 +52,6 @@ def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tens
     old = at_least_float32(student_logits)[:, :teacher_logits.shape[1]]
     return binary_cross_entropy_with_logits(
         old, teacher_logits.sigmoid().to(old), reduction='none').sum(dim=1)
-
-
-def icarl_loss(student_logits: Tensor,
-               teacher_logits: Tensor,
-               labels: Tensor,
-               background_from_labels: bool = False,
-               ignore_index: int = 255) -> Tensor:
-    """The one loss of iCaRL, per pixel: old classes learn from the teacher, new ones from labels.
-
-    Ignored pixels are *not* masked: to the new classes they are negatives.
-
-    Source: Rebuffi et al., CVPR 2017, algorithm 3; fcdl94/MiB ``utils/loss.py``,
-    ``IcarlLoss``.
-
-    Args:
-        student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
-        teacher_logits: ``(N, O, H, W)``. Half precision is computed in float32.
-        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
-        background_from_labels: Class 0 is learnt from the labels, not from the
-            teacher (``bkg`` of the official code).
-        ignore_index: Label without a class.
-
-    Returns:
-        ``(N, H, W)`` sum over the C classes, at least float32.
-    """
-    logits = at_least_float32(student_logits)
-    targets = one_hot_labels(labels, logits.shape[1], ignore_index).to(logits)
-    first = 1 if background_from_labels else 0
-    soft = at_least_float32(teacher_logits).sigmoid().to(logits)
-    targets[:, first:soft.shape[1]] = soft[:, first:]
-    return binary_cross_entropy_with_logits(logits, targets, reduction='none').sum(dim=1)
 
 
 @MODELS.register_module()

@@ -8,6 +8,7 @@ from test_m2kd_walk import Killed
 from tiny import tiny_config, weights
 
 from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.sub_steps.prune import network_score, said_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook, PruningMaskHook
 from mmseg_cil.models.teacher import load_packed_state
@@ -197,3 +198,14 @@ def test_a_changed_file_is_refused(data_root, pruned_dir, tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b'?')
     with pytest.raises(InputError, match=r'snapshots\.pth has the SHA-256'):
         TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+
+
+def test_the_console_sets_a_snapshot_against_its_network(pruned_dir):
+    work_dir, _ = pruned_dir
+    summary = record(work_dir, 1)['sub_steps']['prune']['summary']
+    network = network_score(work_dir / 'step_01')
+    assert network == json.loads((work_dir / 'metrics.json').read_text())['steps'][1]['mIoU']['all']
+    assert said_of(1, {**summary, 'snapshot_mIoU': 0.25}, 0.375).endswith(
+        'mIoU 25.0 (the network: 37.5)')
+    assert network_score(work_dir / 'nothing') is None
+    assert said_of(1, summary, None).endswith('(the network: undefined)')

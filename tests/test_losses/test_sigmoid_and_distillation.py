@@ -1,14 +1,17 @@
 """LwF, LwF-MC and ILT: equality with the official numbers, closed forms and limits."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses import (
     FeatureDistillationLoss,
+    ICaRLLoss,
     KnowledgeDistillationLoss,
     SigmoidCrossEntropyLoss,
     SigmoidDistillationLoss,
@@ -17,6 +20,8 @@ from mmseg_cil.losses import (
     sigmoid_cross_entropy,
     sigmoid_distillation,
 )
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 TOLERANCE = 2e-6
@@ -75,7 +80,8 @@ def test_lwf_mc_is_the_official_one_in_both_means(name):
 def test_icarls_own_form_is_the_official_one(name):
     case = load(name)
     logits = case['student_logits'].requires_grad_()
-    each = icarl_loss(logits, case['teacher_logits'], case['labels'], bool(case['bkg']))
+    each = icarl_loss(logits, case['teacher_logits'], case['labels'], bool(case['bkg']),
+                      ignored_are_negatives=True)
     each.mean().backward()
     assert deviation(each, case['loss_none']) < TOLERANCE
     assert deviation(each.mean(), case['loss']) < TOLERANCE
@@ -133,7 +139,43 @@ def test_sigmoid_losses_are_the_formula():
     kept = -(q * p[:, :4].log() + (1 - q) * (1 - p[:, :4]).log()).sum(1)
     torch.testing.assert_close(sigmoid_distillation(student, teacher), kept)
     new = -(hot * p.log() + (1 - hot) * (1 - p).log())[:, 4:].sum(1)
+    torch.testing.assert_close(
+        icarl_loss(student, teacher, labels, ignored_are_negatives=True), kept + new)
+    new[labels == 255] = 0
     torch.testing.assert_close(icarl_loss(student, teacher, labels), kept + new)
+
+
+def icarl_module(num_old, num_new, teacher, **options):
+    module = ICaRLLoss(**options)
+    module.set_step(StepContext(1, (0, ) * num_old + (1, ) * num_new, True, True))
+    module.read_teacher(SimpleNamespace(logits=teacher))
+    return module
+
+
+def test_icarls_loss_reads_the_teacher_at_the_size_of_the_labels():
+    student, teacher, _ = draw()
+    labels = torch.randint(0, 6, (2, 10, 14))
+    labels[0, :3] = 255
+    large = [functional.interpolate(one, size=(10, 14), mode='bilinear', align_corners=False)
+             for one in (student, teacher)]
+    for options in ({}, {'ignored_are_negatives': True}, {'background_from_labels': True}):
+        expected = icarl_loss(*large, labels, **options).mean()
+        found = icarl_module(4, 2, teacher, loss_weight=3.0, **options).of_pixels(
+            PixelLogits(student, labels))
+        torch.testing.assert_close(found, 3.0 * expected)
+
+
+def test_icarls_loss_without_a_teacher_or_without_new_classes():
+    student, teacher, labels = draw()
+    module = icarl_module(4, 2, teacher)
+    module.read_teacher(None)
+    torch.testing.assert_close(module(student, labels),
+                               sigmoid_cross_entropy(student, labels).mean())
+    old = student[:, :4]
+    labels = labels.masked_fill((labels > 3) & (labels < 255), 3)
+    torch.testing.assert_close(
+        icarl_module(4, 0, teacher)(old, labels),
+        sigmoid_cross_entropy(old, labels).mean() + sigmoid_distillation(old, teacher).mean())
 
 
 def test_sigmoid_distillation_rests_where_student_and_teacher_agree():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,8 @@ class PruneSnapshot(SubStep):
         self.summary = summary_of(packed, self._step, scores)
         if get_rank() == 0:
             packed.save(folder / FILE_NAME, dict(ratio=self.ratio, earlier=self.earlier))
-        print_log(said_of(self._step, self.summary), logger='current')
+        print_log(said_of(self._step, self.summary, network_score(folder.parent)),
+                  logger='current')
         return [FILE_NAME]
 
     def _file(self, walk: Walk, step: int) -> Path:
@@ -155,14 +157,36 @@ def summary_of(packed: PackedSnapshots, step: int, scores: Mapping[str, Any]) ->
             sum(packed.bytes_of(one)[:2]) for one in packed.steps))
 
 
-def said_of(step: int, summary: Mapping[str, Any]) -> str:
-    """One line on a snapshot for the console."""
-    score = summary['snapshot_mIoU']
+def network_score(folder: Path) -> float | None:
+    """The mIoU over all classes of a step's own network; None where it has not been evaluated.
+
+    Args:
+        folder: Of the step.
+    """
+    path = folder / 'metrics.json'
+    if not path.is_file():
+        return None
+    score: float | None = json.loads(path.read_text(encoding='utf-8'))['mIoU']['all']
+    return score
+
+
+def said_of(step: int, summary: Mapping[str, Any], network: float | None) -> str:
+    """One line on a snapshot for the console.
+
+    Args:
+        step: Its step.
+        summary: Of :func:`summary_of`.
+        network: mIoU of the network that was pruned.
+    """
+
+    def per_cent(score: float | None) -> str:
+        return 'undefined' if score is None else format(100 * score, '.1f')
+
     return (f'step {step}: pruned snapshot with {100 * summary["kept_share"]:.1f} % of the weights '
             f'that can be pruned, {summary["bytes_snapshot"] / 2**20:.2f} MiB (the network: '
             f'{summary["bytes_dense"] / 2**20:.2f} MiB; all snapshots so far: '
             f'{summary["bytes_all_snapshots"] / 2**20:.2f} MiB), mIoU '
-            f'{"undefined" if score is None else format(100 * score, ".1f")}')
+            f'{per_cent(summary["snapshot_mIoU"])} (the network: {per_cent(network)})')
 
 
 def _shorten(cfg: Config, iterations: int, lr_factor: float) -> None:
