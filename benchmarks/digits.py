@@ -99,34 +99,71 @@ def keep(network: nn.Module, data: Digits, pair: tuple[int, int]) -> OutputGradi
     return OutputGradients(**{**vars(kept), 'projection': kept.project(tensors)})
 
 
-def train(network: nn.Module, data: Digits, pair: tuple[int, int], earlier: list[OutputGradients],
-          method: str, weight: float, epochs: int) -> None:
+class DFDPenalty:
+    """What one step is regularised with: the changes of the outputs of earlier steps."""
+
+    def __init__(self, network: nn.Module, earlier: list[OutputGradients]) -> None:
+        tensors = list(body(network).values())
+        self.tensors = tensors
+        self.heights = [num_rows(one) for one in tensors]
+        self.left, self.core = stack(earlier, list(body(network)), self.heights)
+        self.anchor = row_sums(tensors).detach()
+        self.offset = torch.stack([one.project(body(network)) - one.projection for one in earlier])
+
+    def parameters(self) -> list[Tensor]:
+        """What is learnt beside the network."""
+        return []
+
+    def factors(self) -> Tensor | None:
+        """P of every step; None: the covariance is the identity."""
+        return None
+
+    def __call__(self) -> Tensor:
+        """The loss."""
+        changes = project(self.left, self.core, self.heights, row_sums(self.tensors) - self.anchor)
+        factors = self.factors()
+        log_dets = torch.zeros(len(changes)) if factors is None \
+            else log_det_covariance(factors, EPS)
+        return accumulate(quadratic_form((changes + self.offset.float()).unsqueeze(-1), factors,
+                                         EPS), log_dets)
+
+
+class VDFDPenalty(DFDPenalty):
+    """With the graph network's covariance."""
+
+    def __init__(self, network: nn.Module, earlier: list[OutputGradients]) -> None:
+        super().__init__(network, earlier)
+        head: Tensor = network[8].weight.detach().clone()  # type: ignore[index]
+        self.graph = node_graph([head[[node[0] for node in one.nodes]] for one in earlier])
+        self.covariance = PrecisionNetwork(64)
+
+    def parameters(self) -> list[Tensor]:
+        """The graph network's."""
+        return list(self.covariance.parameters())
+
+    def factors(self) -> Tensor:
+        """See :meth:`DFDPenalty.factors`."""
+        return self.covariance(*self.graph).unflatten(0, (len(self.offset), -1))
+
+
+#: Penalty of each method.
+PENALTIES: dict[str, type[DFDPenalty] | None] = {
+    'finetune': None, 'dfd': DFDPenalty, 'vdfd': VDFDPenalty}
+
+
+def train(network: nn.Module, data: Digits, pair: tuple[int, int], penalty: DFDPenalty | None,
+          weight: float, epochs: int) -> None:
     """One step."""
     groups = [dict(params=list(network.parameters()), lr=1e-3)]
-    tensors = list(body(network).values())
-    if earlier:
-        heights = [num_rows(one) for one in tensors]
-        left, core = stack(earlier, list(body(network)), heights)
-        anchor = row_sums(tensors).detach()
-        offset = torch.stack([one.project(body(network)) - one.projection for one in earlier])
-        head: Tensor = network[8].weight.detach().clone()  # type: ignore[index]
-        graph = node_graph([head[[node[0] for node in one.nodes]] for one in earlier])
-        covariance = PrecisionNetwork(64)
-        groups.append(dict(params=list(covariance.parameters()), lr=5e-4, weight_decay=5e-4))
+    if penalty is not None and penalty.parameters():
+        groups.append(dict(params=penalty.parameters(), lr=5e-4, weight_decay=5e-4))
     optimizer = torch.optim.Adam(groups)
     for _ in range(epochs):
         for chosen in torch.randperm(len(data.labels)).split(32):
             logits = network(data.images[chosen])[:, list(pair)]
             loss = functional.cross_entropy(logits, data.labels[chosen] - pair[0])
-            if earlier and method != 'finetune':
-                changes = (project(left, core, heights, row_sums(tensors) - anchor)
-                           + offset.float()).unsqueeze(-1)
-                factors = covariance(*graph).unflatten(0, (len(earlier), -1)) \
-                    if method == 'vdfd' else None
-                log_dets = torch.zeros(len(earlier)) if factors is None \
-                    else log_det_covariance(factors, EPS)
-                loss = loss + weight * accumulate(
-                    quadratic_form(changes, factors, EPS), log_dets)
+            if penalty is not None:
+                loss = loss + weight * penalty()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -146,11 +183,15 @@ def walk(method: str, weight: float, seed: int, epochs: int, train_set: Digits,
          test_set: Digits) -> Tensor:
     """ACC and BWT, class- and then task-incremental: ``(4,)``, in per cent."""
     torch.manual_seed(seed)
-    network, earlier = build(), []
+    network = build()
+    earlier: list[OutputGradients] = []
     table = torch.zeros(5, 5, 2)
     for step, pair in enumerate(PAIRS):
         data = train_set.of(pair)
-        train(network, data, pair, earlier, method, weight, epochs)
+        kind = PENALTIES[method]
+        with torch.random.fork_rng(devices=[]):  # all methods see the digits in one order
+            penalty = kind(network, earlier) if kind is not None and earlier else None
+        train(network, data, pair, penalty, weight, epochs)
         earlier.append(keep(network, data, pair))
         for other in range(step + 1):
             table[step, other] = accuracy(network, test_set, PAIRS[other], pair[1] + 1)
