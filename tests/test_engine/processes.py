@@ -6,10 +6,21 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+
+#: Calls ``MODULE NAME ARGUMENT ...`` as one process of a group.
+CALL = """
+import importlib, sys
+import torch
+from mmseg_cil.engine.distributed import process_group
+torch.set_num_threads(1)
+module, name, *arguments = sys.argv[1:]
+with process_group('pytorch', 'gloo'):
+    getattr(importlib.import_module(module), name)(*arguments)
+"""
 
 
 def free_port() -> int:
@@ -45,3 +56,18 @@ def run_two(arguments: Sequence[str | Path], log: Path,
             process.kill()
             process.wait()
     return [(status, Path(f'{log}.{rank}').read_text()) for rank, status in enumerate(statuses)]
+
+
+def in_two_processes(function: Callable[..., object], *arguments: str | Path, log: Path,
+                     timeout: float = 240) -> None:
+    """Calls a function in both processes of a group; both must return from it.
+
+    Args:
+        function: Of a module of this folder, at its top level.
+        arguments: The function is given them as strings.
+        log: As in :func:`start_two`.
+        timeout: Seconds after which both are killed.
+    """
+    call = ['-c', CALL, function.__module__, function.__name__, *arguments]
+    for status, output in run_two(call, log, timeout):
+        assert status == 0, output[-3000:]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from tiny import tiny_config, weights
+from walks import assert_same_weights, at, killed
 
 from mmseg_cil.engine import evaluation
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
 from mmseg_cil.registry import HOOKS
 
 MOMENTUM = 0.3
@@ -56,22 +56,12 @@ def test_the_averaged_weights_are_evaluated_and_exported(
     assert again == json.loads((tmp_path / 'step_00/metrics.json').read_text())
 
 
-def test_averages_go_on_after_a_stop(data_root, tmp_path, monkeypatch):
+def test_averages_go_on_after_a_stop(data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=MOMENTUM, update_buffers=True)]
     TaskScheduler(cfg, tmp_path / 'unbroken', steps='0').run()
-    seed = IterationSeedHook.before_train_iter
-
-    def stopping(self, runner, *arguments, **options):
-        if runner.iter == 3:
-            raise KeyboardInterrupt
-        seed(self, runner, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(IterationSeedHook, 'before_train_iter', stopping)
-        with pytest.raises(KeyboardInterrupt):
-            TaskScheduler(cfg, tmp_path / 'broken', steps='0').run()
+    with killed(at(step=0, iteration=3)):
+        TaskScheduler(cfg, tmp_path / 'broken', steps='0').run()
     assert (tmp_path / 'broken/step_00/resume.pth').is_file()
     TaskScheduler(cfg, tmp_path / 'broken', resume=True, steps='0').run()
-    for key, value in weights(tmp_path / 'unbroken', 0).items():
-        assert torch.equal(value, weights(tmp_path / 'broken', 0)[key]), key
+    assert_same_weights(tmp_path / 'unbroken', tmp_path / 'broken', 0)

@@ -6,15 +6,11 @@ import pytest
 import torch
 from PIL import Image
 from tiny import tiny_config, weights
+from walks import assert_same_weights, killed, logged, seasons
 
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook
-
-
-class Killed(Exception):
-    pass
 
 
 def config(data_root, method='dfgr_dtid', **changes):
@@ -42,11 +38,6 @@ def unbroken(data_root, step_0, tmp_path_factory):
     return work_dir
 
 
-def scalars(folder):
-    log = next(folder.glob('*/vis_data/scalars.json')).read_text().splitlines()
-    return [one for one in map(json.loads, log) if 'loss' in one]
-
-
 def test_the_sub_steps_leave_what_they_say(unbroken):
     record = Journal.load(unbroken).step(1)
     files = {name: sorted(one['files']) for name, one in record['sub_steps'].items()}
@@ -57,10 +48,10 @@ def test_the_sub_steps_leave_what_they_say(unbroken):
     summary = json.loads((folder / 'generator/summary.json').read_text())
     # Three classes after step 0: background, red, green.
     assert 0 <= summary['follows'] <= 1 and len(summary['follows_by_class']) == 3
-    logged = scalars(folder / 'generator')
-    assert len(logged) == 4
+    lines = logged(unbroken, 1, 'generator')
+    assert len(lines) == 4
     parts = ('layout', 'statistics', 'balance', 'confidence', 'smoothness')
-    for line in logged:
+    for line in lines:
         assert line['loss'] == pytest.approx(sum(line[f'loss_{one}'] for one in parts), rel=1e-4)
         assert 0 <= line['follows'] <= 1
     state = torch.load(folder / 'new_data/checkpoint.pth', weights_only=True)['state_dict']
@@ -70,7 +61,7 @@ def test_the_sub_steps_leave_what_they_say(unbroken):
 
 
 def test_the_step_learns_from_both_teachers_and_leaves_a_plain_network(unbroken):
-    for line in scalars(unbroken / 'step_01'):
+    for line in logged(unbroken, 1):
         assert {'distill.loss_dual', 'distill.loss_unkd', 'distill.variance_old'} <= set(line)
     found = weights(unbroken, 1)
     assert not any(key.startswith(('distillers', 'replay', 'generator')) for key in found)
@@ -82,21 +73,11 @@ def test_the_step_learns_from_both_teachers_and_leaves_a_plain_network(unbroken)
 
 @pytest.mark.parametrize('where', ['step_01/generator', 'step_01/new_data', 'step_01'])
 def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, tmp_path):
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if str(runner.work_dir).endswith(where) and runner.iter == 3:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IterationSeedHook, 'before_train_iter', kill)
-        with pytest.raises(Killed):
-            walk(config(data_root), tmp_path, step_0)
+    with killed(lambda _, runner: str(runner.work_dir).endswith(where) and runner.iter == 3):
+        walk(config(data_root), tmp_path, step_0)
     assert (tmp_path / where / 'resume.pth').exists()
     TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
-    for key, value in weights(unbroken, 1).items():
-        assert torch.equal(value, weights(tmp_path, 1)[key]), key
+    assert_same_weights(unbroken, tmp_path, 1)
     for name in ('generator/generator.pth', 'new_data/checkpoint.pth'):
         expected, found = (torch.load(one / 'step_01' / name, weights_only=True)['state_dict']
                            for one in (unbroken, tmp_path))
@@ -133,8 +114,6 @@ def test_a_network_without_batch_norms_is_refused_before_training(data_root, tmp
 
 def test_two_teachers_of_a_walk_by_domain_are_refused(data_root, tmp_path):
     cfg = config(data_root)
-    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
-        dict(name='early', pattern='*_00*'), dict(name='late', pattern='*_01*')],
-        domain_steps=[['early'], ['late']])
+    cfg.protocol = seasons(['early'], ['late', 'last'])
     with pytest.raises(InputError, match='domain'):
         TaskScheduler(cfg, tmp_path / 'walk')

@@ -6,7 +6,8 @@ import io
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
-from tiny import tiny_config, weights
+from tiny import tiny_config
+from walks import assert_same_weights
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -50,5 +51,4 @@ def test_a_walk_goes_on_after_the_disk_was_full(data_root, tmp_path, monkeypatch
     state = torch.load(broken / 'step_00' / RESUME_NAME, weights_only=False)
     assert state['meta']['iter'] == 2
     TaskScheduler(cfg, broken, resume=True, steps='0').run()
-    for key, value in weights(unbroken, 0).items():
-        assert torch.equal(value, weights(broken, 0)[key]), key
+    assert_same_weights(unbroken, broken, 0)

@@ -5,21 +5,11 @@ import json
 import pytest
 import torch
 from tiny import tiny_config, weights
+from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
-
-SEASONS = dict(name='seasons', dataset='tiny', domains=[
-    dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-    dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late'], ['last']])
-
-
-def logged(work_dir, step):
-    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
 
 
 @pytest.fixture
@@ -63,28 +53,14 @@ def test_every_earlier_step_teaches(m2kd_dir, data_root, tmp_path, drawn):
     assert set(drawn) == {(1, 'step_00'), (2, 'step_00', 'step_01')}
 
 
-class Killed(Exception):
-    pass
-
-
-def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tmp_path, drawn,
-                                                         monkeypatch):
+def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 1,
                                             'step_overrides.later.max_iters': 8})
     TaskScheduler(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
     expected = [one for one in drawn if one[0] == 2]
     assert {one[1:] for one in expected} == {('step_00', ), ('step_01', )}
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if self.step == 2 and runner.iter == 5:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(at(step=2, iteration=5)):
         TaskScheduler(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     state = torch.load(tmp_path / 'killed/step_02/resume.pth', weights_only=False)
     assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
                for key in state['state_dict'])
@@ -92,14 +68,13 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
     TaskScheduler(cfg, tmp_path / 'killed', resume=True).run()
     # It went on from iteration 4.
     assert drawn == expected[4:]
-    for key, value in weights(tmp_path / 'whole', 2).items():
-        assert torch.equal(value, weights(tmp_path / 'killed', 2)[key]), key
+    assert_same_weights(tmp_path / 'whole', tmp_path / 'killed', 2)
 
 
 @pytest.mark.slow
 def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
-    cfg.protocol = SEASONS
+    cfg.protocol = seasons(['early'], ['late'], ['last'])
     TaskScheduler(cfg, tmp_path).run()
     assert (2, 'step_00', 'step_01') in drawn
     assert all(line['distill.loss_mmd'] > 0 for line in logged(tmp_path, 2))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tiny import CLASSES, tiny_config
+from walks import logged
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 
@@ -13,14 +14,6 @@ PARTS = {
     'ilt': ('decode.loss_ce', {'distill.loss_kd', 'distill.loss_features'}),
     'ilt_original': ('decode.loss_ce', {'distill.loss_kd', 'distill.loss_features'}),
 }
-
-
-def logged(work_dir, step):
-    """The training lines of a step's log."""
-    lines = []
-    for path in (work_dir / f'step_{step:02d}').rglob('scalars.json'):
-        lines += [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
 
 
 def short(cfg):
@@ -34,9 +27,7 @@ def test_the_total_is_the_sum_of_the_parts(method, data_root, tmp_path):
     TaskScheduler(cfg, tmp_path, steps='0-1').run()
     own, kept = PARTS[method]
     for step, expected in ((0, {own}), (1, {own} | kept)):
-        lines = logged(tmp_path, step)
-        assert lines
-        for line in lines:
+        for line in logged(tmp_path, step):
             parts = {key: value for key, value in line.items() if '.loss_' in key}
             assert {key for key in parts if not key.startswith('aux')} == expected
             assert line['loss'] == pytest.approx(sum(parts.values()), rel=1e-4)

@@ -1,20 +1,19 @@
 """Walks with PLOP: thresholds, resuming, processes, and steps out of the ordinary."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config, weights
+from mmengine.dist import get_rank
+from processes import in_two_processes
+from tiny import tiny_config
 from torch.utils.data import DataLoader
+from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as hook_module
 from mmseg_cil.hooks.pseudo_label_thresholds_hook import (
     PseudoLabelThresholdsHook,
@@ -24,12 +23,6 @@ from mmseg_cil.hooks.pseudo_label_thresholds_hook import (
 
 def thresholds(work_dir, step):
     return json.loads((work_dir / f'step_{step:02d}' / 'thresholds.json').read_text())
-
-
-def logged(work_dir, step):
-    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
 
 
 @pytest.fixture(scope='module')
@@ -56,23 +49,10 @@ def test_losses_are_those_of_the_method(plop_dir):
     assert 'distill.loss_pod' not in logged(plop_dir, 0)[0]
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path, monkeypatch):
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if self.step == 1 and runner.iter == 3:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
     cfg = tiny_config(data_root, 'plop')
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(at(step=1, iteration=3)):
         TaskScheduler(cfg, tmp_path).run()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     assert (tmp_path / 'step_01' / 'resume.pth').is_file()
     found = thresholds(tmp_path, 1)
 
@@ -87,48 +67,26 @@ def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path
     TaskScheduler(cfg, tmp_path, resume=True).run()
     assert passes == [2]
     assert thresholds(tmp_path, 1) == found == thresholds(plop_dir, 1)
-    for step in (1, 2):
-        for key, value in weights(plop_dir, step).items():
-            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
+    assert_same_weights(plop_dir, tmp_path, 1, 2)
 
 
-TWO = """
-import os, sys
-sys.path.insert(0, {folder!r})
-from pathlib import Path
-import torch
-import torch.distributed as dist
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.hooks import PseudoLabelThresholdsHook
-from tiny import tiny_config
-rank, tmp = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
-before = PseudoLabelThresholdsHook.before_train
-def keep(self, runner):
-    before(self, runner)
-    losses = [one for one in runner.model.modules() if hasattr(one, 'set_thresholds')]
-    if losses[0].thresholds is not None:
-        torch.save([one.thresholds for one in losses], f'{{tmp}}/{{rank}}.pth')
-PseudoLabelThresholdsHook.before_train = keep
-TaskScheduler(tiny_config(Path({data!r}), 'plop'), f'{{tmp}}/walk', start_from={start!r},
-              launcher='pytorch', steps='1').run()
-dist.destroy_process_group()
-"""
+def walk_on_a_rank(data_root, start, folder):
+    """Step 1, of which every rank saves the thresholds that its losses have."""
+    before = PseudoLabelThresholdsHook.before_train
+
+    def keep(self, runner):
+        before(self, runner)
+        losses = [one for one in runner.model.modules() if hasattr(one, 'set_thresholds')]
+        if losses[0].thresholds is not None:
+            torch.save([one.thresholds for one in losses], f'{folder}/{get_rank()}.pth')
+
+    PseudoLabelThresholdsHook.before_train = keep
+    TaskScheduler(tiny_config(Path(data_root), 'plop'), f'{folder}/walk', start_from=start,
+                  launcher='pytorch', steps='1').run()
 
 
 def test_thresholds_are_equal_on_two_ranks_and_those_of_one(plop_dir, data_root, tmp_path):
-    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
-                        start=str(plop_dir))
-    processes = [
-        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
-                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
-                              'LOCAL_RANK': '0'}) for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors[-3000:]
+    in_two_processes(walk_on_a_rank, data_root, plop_dir, tmp_path, log=tmp_path / 'log')
     ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     for one, other in zip(*ranks, strict=True):
         assert torch.equal(one, other)
@@ -163,9 +121,7 @@ def test_a_step_whose_class_never_appears(data_root, tmp_path):
 
 def test_a_domain_walk_has_no_pseudo_labels(data_root, tmp_path):
     cfg = tiny_config(data_root, 'plop')
-    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
-        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-        dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+    cfg.protocol = seasons(['early'], ['late', 'last'])
     TaskScheduler(cfg, tmp_path).run()
     assert not (tmp_path / 'step_01' / 'thresholds.json').exists()
     assert all(line['distill.loss_pod'] >= 0 for line in logged(tmp_path, 1))

@@ -4,13 +4,13 @@ import json
 
 import pytest
 import torch
-from test_m2kd_walk import Killed
 from tiny import tiny_config, weights
+from walks import assert_same_weights, killed
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.sub_steps.prune import network_score, said_of
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook, PruningMaskHook
+from mmseg_cil.hooks import PruningMaskHook
 from mmseg_cil.models.teacher import load_packed_state
 from mmseg_cil.pruning.owners import prunable_names
 from mmseg_cil.pruning.packed import PackedSnapshots, same_bits
@@ -137,32 +137,26 @@ def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
 
 @pytest.mark.parametrize('when', [
     pytest.param('step', marks=pytest.mark.slow), 'retraining'])
-def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, monkeypatch, when):
+def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, when):
     work_dir, _ = pruned_dir
     cfg = pruned_config(data_root)
-    before = IterationSeedHook.before_train_iter
 
-    def kill(self, runner, *args, **kwargs):
-        prunes = any(isinstance(hook, PruningMaskHook) for hook in runner.hooks)
+    def reached(hook, runner):
+        prunes = any(isinstance(one, PruningMaskHook) for one in runner.hooks)
         # Of the 2 iterations of retraining the first was saved.
-        if self.step == 1 and prunes == (when == 'retraining') and \
-                runner.iter == (1 if prunes else 3):
-            raise Killed
-        before(self, runner, *args, **kwargs)
+        return hook.step == 1 and prunes == (when == 'retraining') and \
+            runner.iter == (1 if prunes else 3)
 
     cfg.default_hooks.checkpoint.interval = 1
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(reached):
         TaskScheduler(cfg, tmp_path, start_from=str(work_dir), steps='1').run()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     folder = tmp_path / 'step_01' / ('prune' if when == 'retraining' else '')
     assert (folder / 'resume.pth').exists()
     trained = tmp_path / 'step_01/checkpoint.pth'
     stamp = trained.stat().st_mtime_ns if when == 'retraining' else None
     TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
     assert stamp in (None, trained.stat().st_mtime_ns)
-    for name, value in weights(work_dir, 1).items():
-        assert torch.equal(value, weights(tmp_path, 1)[name]), name
+    assert_same_weights(work_dir, tmp_path, 1)
     ours, theirs = packed(tmp_path, 1), packed(work_dir, 1)
     for step in (0, 1):
         rebuilt = theirs.rebuild(step)

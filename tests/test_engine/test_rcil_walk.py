@@ -1,7 +1,6 @@
 """Walks with RCIL: branches that come and go, resuming, processes, both kinds of protocol."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import in_two_processes
 from tiny import tiny_config, weights
+from walks import (
+    Killed,
+    assert_same_weights,
+    at,
+    keep_own_networks,
+    killed,
+    logged,
+    seasons,
+)
 
 from mmseg_cil.engine import evaluation, step_runner
 from mmseg_cil.engine.journal import Journal
@@ -20,19 +29,12 @@ from mmseg_cil.models.branches.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import CHANGE_NAME
 
 
-def logged(work_dir, step):
-    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
-
-
 def seconds(work_dir, step):
     return torch.load(work_dir / f'step_{step:02d}' / CHANGE_NAME, weights_only=True)
 
 
 def assert_same_step(one, other, step):
-    for key, value in weights(one, step).items():
-        assert torch.equal(value, weights(other, step)[key]), (step, key)
+    assert_same_weights(one, other, step)
     for key, value in seconds(one, step).items():
         assert torch.equal(value, seconds(other, step)[key]), (step, key)
 
@@ -99,23 +101,10 @@ def test_mmsegmentation_alone_loads_the_checkpoint(rcil_dir, tmp_path):
     assert all(torch.equal(value, expected[key]) for key, value in state.items())
 
 
-class Killed(Exception):
-    pass
-
-
-def test_a_killed_step_resumes_bit_by_bit(rcil_dir, data_root, tmp_path, monkeypatch):
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if self.step == 1 and runner.iter == 3:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
+def test_a_killed_step_resumes_bit_by_bit(rcil_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(at(step=1, iteration=3)):
         TaskScheduler(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)['state_dict']
     for branch in ('first', 'second'):
         assert f'backbone.layer1.0.conv1.{branch}.conv.weight' in state
@@ -176,9 +165,7 @@ def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
 
 def test_a_domain_walk(data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
-    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
-        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-        dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+    cfg.protocol = seasons(['early'], ['late', 'last'])
     cfg.method.protocol_overrides = {
         'seasons': cfg.method.protocol_overrides['cityscapes_domain_11-5']}
     TaskScheduler(cfg, tmp_path).run()
@@ -206,41 +193,14 @@ def test_a_network_that_cannot_branch_is_refused_before_training(data_root, tmp_
         TaskScheduler(cfg, tmp_path)
 
 
-TWO = """
-import sys
-sys.path.insert(0, {folder!r})
-from pathlib import Path
-import torch
-import torch.distributed as dist
-from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.scheduler import TaskScheduler
-from tiny import tiny_config
-rank, tmp = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
-scheduler = TaskScheduler(tiny_config(Path({data!r}), 'rcil'), f'{{tmp}}/walk', launcher='pytorch',
-                          steps='0-1')
-save = TaskScheduler._save_step
-def keep(self, step, runner, *others):
-    save(self, step, runner, *others)
-    torch.save(step_runner.bare_model(runner).state_dict(), f'{{tmp}}/{{step}}_{{rank}}.pth')
-TaskScheduler._save_step = keep
-scheduler.run()
-dist.destroy_process_group()
-"""
+def walk_on_a_rank(data_root, folder):
+    keep_own_networks(Path(folder))
+    TaskScheduler(tiny_config(Path(data_root), 'rcil'), f'{folder}/walk', launcher='pytorch',
+                  steps='0-1').run()
 
 
 def test_two_processes_have_one_network(data_root, tmp_path):
-    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root))
-    processes = [
-        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
-                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
-                              'LOCAL_RANK': '0'}) for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
+    in_two_processes(walk_on_a_rank, data_root, tmp_path, log=tmp_path / 'log', timeout=300)
     for step in range(2):
         one, other = (torch.load(tmp_path / f'{step}_{rank}.pth') for rank in range(2))
         assert all(torch.equal(value, other[key]) for key, value in one.items())

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import run_two
-from tiny import ROOT, tiny_config, weights
+from processes import in_two_processes
+from tiny import ROOT, tiny_config
+from walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.engine import exemplar_choice, step_runner
 from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before
@@ -17,7 +18,6 @@ from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.step_config import derive_step_config
 from mmseg_cil.engine.sub_steps.run import fit_step
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks import pseudo_label_thresholds_hook as thresholds_hook
 from mmseg_cil.losses import UnbiasedCrossEntropyLoss
 from mmseg_cil.registry import HOOKS
@@ -46,9 +46,7 @@ def icarl(data_root):
 
 
 def domains(cfg):
-    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
-        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-        dict(name='last', pattern='*_01*')], domain_steps=[['early', 'late'], ['last']])
+    cfg.protocol = seasons(['early', 'late'], ['last'])
     return cfg
 
 
@@ -86,8 +84,7 @@ def train_step_1(scheduler):
     fit_step(cfg, walk, 1)
     with step_runner.step_runner(cfg, 'none') as runner:
         runner.train()
-    log = next((walk.work_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text()
-    return [json.loads(line)['loss'] for line in log.splitlines() if '"loss"' in line]
+    return [line['loss'] for line in logged(walk.work_dir, 1)]
 
 
 @pytest.fixture(scope='module')
@@ -181,19 +178,9 @@ def test_thresholds_are_those_of_the_steps_own_images(plain_dir, data_root, tmp_
     assert seen == [len(own - set(names_of(tmp_path, 0)))] and len(own) == 8
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_walk_resumes_with_its_memory(icarl_dir, data_root, tmp_path, monkeypatch):
-    before = IterationSeedHook.before_train_iter
     choose = exemplar_choice.herding_order
     cfg = icarl(data_root)
-
-    def kill(self, runner, *args, **kwargs):
-        if self.step == 1 and runner.iter == 3:
-            raise Killed
-        before(self, runner, *args, **kwargs)
 
     def kill_choice(*args):
         raise Killed
@@ -204,16 +191,13 @@ def test_a_killed_walk_resumes_with_its_memory(icarl_dir, data_root, tmp_path, m
         TaskScheduler(cfg, tmp_path).run()
     assert record(tmp_path, 0)['status'] == 'trained'
     monkeypatch.setattr(exemplar_choice, 'herding_order', choose)
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(at(step=1, iteration=3)):
         TaskScheduler(cfg, tmp_path, resume=True).run()
     assert (tmp_path / 'step_01' / 'resume.pth').is_file()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     TaskScheduler(cfg, tmp_path, resume=True, steps='0-1').run()
     for step in range(2):
         assert list_of(tmp_path, step) == list_of(icarl_dir, step)
-        for key, value in weights(icarl_dir, step).items():
-            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
+    assert_same_weights(icarl_dir, tmp_path, 0, 1)
 
 
 def test_a_memory_chosen_after_the_fact_is_the_same(icarl_dir, data_root, tmp_path):
@@ -320,29 +304,15 @@ def test_workers_do_not_change_the_choice(icarl_dir, data_root, tmp_path):
         assert list_of(tmp_path / 'two', step) == list_of(tmp_path / 'none', step)
 
 
-TWO = """
-import sys
-sys.path[:0] = [{folder!r}]
-from pathlib import Path
-import torch
-from mmseg_cil.engine.distributed import process_group
-from test_replay_walk import chosen, icarl
-torch.set_num_threads(1)
-with process_group('pytorch'):
-    cfg = icarl(Path({data!r}))
+def choose_seven(data_root, source, work_dir):
+    cfg = icarl(Path(data_root))
     cfg.method.memory.budget = 7
-    chosen(cfg, Path({out!r}), {source!r})
-"""
+    chosen(cfg, Path(work_dir), source)
 
 
 def test_two_processes_choose_what_one_does(icarl_dir, data_root, tmp_path):
-    cfg = icarl(data_root)
-    cfg.method.memory.budget = 7
-    chosen(cfg, tmp_path / 'one', icarl_dir)
-    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
-                        out=str(tmp_path / 'two'), source=str(icarl_dir))
-    for status, output in run_two(['-c', script], tmp_path / 'log'):
-        assert status == 0, output[-3000:]
+    choose_seven(data_root, icarl_dir, tmp_path / 'one')
+    in_two_processes(choose_seven, data_root, icarl_dir, tmp_path / 'two', log=tmp_path / 'log')
     for step in range(3):
         assert list_of(tmp_path / 'one', step) == list_of(tmp_path / 'two', step)
         assert len(names_of(tmp_path / 'two', step)) == 7

@@ -6,8 +6,10 @@ import signal
 
 import pytest
 import torch
+import walks
 from processes import run_two
 from tiny import tiny_config, weights
+from walks import Killed, assert_same_weights, at
 
 from mmseg_cil.engine import scheduler as scheduler_module
 from mmseg_cil.engine.resume_state import can_resume, step_identity
@@ -61,14 +63,8 @@ def test_two_killed_processes_resume_with_their_own_statistics(data_root, tmp_pa
     for status, output in run_two([*arguments, 'killed:-1:resume', 'unbroken:-1:'],
                                   tmp_path / 'log'):
         assert status == 0, output
-    expected, found = (weights(tmp_path / name, 0) for name in ('unbroken', 'killed'))
-    assert any('running_var' in key for key in expected)
-    for key, value in expected.items():
-        assert torch.equal(value, found[key]), key
-
-
-class Killed(Exception):
-    pass
+    assert any('running_var' in key for key in weights(tmp_path / 'unbroken', 0))
+    assert_same_weights(tmp_path / 'unbroken', tmp_path / 'killed', 0)
 
 
 @pytest.fixture(scope='module')
@@ -82,29 +78,14 @@ def unbroken(data_root, tmp_path_factory):
 def killed_once(data_root, tmp_path_factory):
     """A walk killed at iteration 5 of step 0, whose state is that of iteration 4."""
     work_dir = tmp_path_factory.mktemp('killed')
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if runner.iter == 5:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IterationSeedHook, 'before_train_iter', kill)
-        with pytest.raises(Killed):
-            TaskScheduler(tiny_config(data_root), work_dir).run()
+    with walks.killed(at(step=0, iteration=5)):
+        TaskScheduler(tiny_config(data_root), work_dir).run()
     return work_dir
 
 
 @pytest.fixture
 def killed(killed_once, tmp_path):
     return shutil.copytree(killed_once, tmp_path / 'walk')
-
-
-def assert_same(one, other, steps):
-    for step in steps:
-        for key, value in weights(one, step).items():
-            assert torch.equal(value, weights(other, step)[key]), (step, key)
 
 
 def identity_in(work_dir):
@@ -165,7 +146,7 @@ def test_without_the_damaged_state_the_step_begins_anew(killed, unbroken, data_r
         TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
     path.unlink()
     TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
-    assert_same(unbroken, killed, [0])
+    assert_same_weights(unbroken, killed, 0)
 
 
 def test_a_resumed_walk_removes_what_the_kill_left_unfinished(killed, unbroken, data_root):
@@ -174,20 +155,20 @@ def test_a_resumed_walk_removes_what_the_kill_left_unfinished(killed, unbroken, 
         path.write_bytes(b'half')
     TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
     assert not any(path.exists() for path in leftovers)
-    assert_same(unbroken, killed, [0])
+    assert_same_weights(unbroken, killed, 0)
 
 
 def test_a_new_walk_does_not_use_anothers_state(killed, unbroken, data_root):
     (killed / 'journal.json').unlink()
     TaskScheduler(tiny_config(data_root), killed, steps='0').run()
-    assert_same(unbroken, killed, [0])
+    assert_same_weights(unbroken, killed, 0)
 
 
 def test_an_accepted_change_begins_the_step_anew(killed, data_root, tmp_path):
     changed = tiny_config(data_root, **{'optim_wrapper.optimizer.momentum': 0.5})
     TaskScheduler(changed, killed, resume=True, accept_changes=True, steps='0').run()
     TaskScheduler(changed, tmp_path / 'fresh', steps='0').run()
-    assert_same(tmp_path / 'fresh', killed, [0])
+    assert_same_weights(tmp_path / 'fresh', killed, 0)
 
 
 def test_metrics_are_whole_after_a_kill_just_before_they_are_written(

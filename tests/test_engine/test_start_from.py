@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-import torch
-from tiny import tiny_config, weights
+from tiny import tiny_config
+from walks import assert_same_weights
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
@@ -63,8 +63,7 @@ def test_a_kill_before_the_copy_does_not_make_step_0_be_trained(
     assert journal['start_from'] == str(source) and journal['steps'] == []
     scheduler = TaskScheduler(cfg, tmp_path, resume=True, steps='0')
     assert scheduler.journal.step(0)['taken_from']['work_dir'] == str(source)
-    for key, value in weights(source, 0).items():
-        assert torch.equal(value, weights(tmp_path, 0)[key]), key
+    assert_same_weights(source, tmp_path, 0)
 
 
 def test_what_was_taken_over_needs_its_source_no_more(data_root, tmp_path, source):

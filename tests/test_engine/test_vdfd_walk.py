@@ -1,27 +1,23 @@
 """Walks with VDFD and DFD: what is kept, resuming, processes, and steps out of the ordinary."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dist import get_rank
+from processes import in_two_processes
 from tiny import tiny_config, weights
+from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.hooks import VDFDHook
 from mmseg_cil.vdfd.files import load_gradients
 
 STRONG = {
     'method.regularisers.0.loss_weight': 10.0,
 }
 GRAPH = {'method.regularisers.0.covariance': dict(hidden_channels=4, out_channels=8)}
-SEASONS = dict(name='seasons', dataset='tiny', domains=[
-    dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-    dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
 
 
 def vdfd_config(data_root, method='vdfd', **changes):
@@ -31,12 +27,6 @@ def vdfd_config(data_root, method='vdfd', **changes):
 
 def kept(work_dir, step):
     return load_gradients(work_dir / f'step_{step:02d}' / 'vdfd.pth')[0]
-
-
-def logged(work_dir, step):
-    path = next((work_dir / f'step_{step:02d}').glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if 'loss' in line]
 
 
 @pytest.fixture(scope='module')
@@ -81,77 +71,41 @@ def test_a_step_leaves_a_plain_checkpoint(vdfd_dir):
         assert 'regularisers' not in (vdfd_dir / f'step_{step:02d}/config.py').read_text()
 
 
-class Killed(Exception):
-    pass
-
-
-def test_a_killed_step_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path, monkeypatch):
-    before = IterationSeedHook.before_train_iter
-
-    def kill(self, runner, *args, **kwargs):
-        if self.step == 1 and runner.iter == 3:
-            raise Killed
-        before(self, runner, *args, **kwargs)
-
+def test_a_killed_step_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path):
     cfg = vdfd_config(data_root)
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', kill)
-    with pytest.raises(Killed):
+    with killed(at(step=1, iteration=3)):
         TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir)).run()
-    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', before)
     state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)
     assert any(key.startswith('regularisers.0.graph_network') for key in state['state_dict'])
     assert len(state['optimizer']['param_groups']) == 2
     TaskScheduler(cfg, tmp_path, resume=True).run()
+    assert_same_weights(vdfd_dir, tmp_path, 1, 2)
     for step in (1, 2):
-        for key, value in weights(vdfd_dir, step).items():
-            assert torch.equal(value, weights(tmp_path, step)[key]), (step, key)
         assert torch.equal(kept(vdfd_dir, step).dense(), kept(tmp_path, step).dense())
     ours, theirs = logged(tmp_path, 2)[-1], logged(vdfd_dir, 2)[-1]
     assert ours['regularise.vdfd_log_det'] == theirs['regularise.vdfd_log_det']
 
 
-TWO = """
-import os, sys
-sys.path.insert(0, {folder!r})
-from pathlib import Path
-from types import SimpleNamespace
-import torch
-import torch.distributed as dist
-from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.hooks import VDFDHook
-from test_vdfd_walk import vdfd_config
-rank, tmp = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
-after = VDFDHook.after_step
-def pass_over_known_weights(self, runner):
-    model = runner.model.module
-    trained = {{key: value.clone() for key, value in model.state_dict().items()}}
-    torch.save(trained, f'{{tmp}}/{{rank}}.pth')
-    known = torch.load({known!r}, weights_only=True)['state_dict']
-    model.load_state_dict(known, strict=False)
-    after(self, runner)
-    model.load_state_dict(trained)
-VDFDHook.after_step = pass_over_known_weights
-TaskScheduler(vdfd_config(Path({data!r})), f'{{tmp}}/walk', start_from={start!r},
-              launcher='pytorch', steps='1').run()
-dist.destroy_process_group()
-"""
+def walk_on_a_rank(data_root, start, folder):
+    """Step 1; what is kept of it is that of the weights which one process has trained."""
+    known = torch.load(f'{start}/step_01/checkpoint.pth', weights_only=True)['state_dict']
+    after = VDFDHook.after_step
+
+    def pass_over_known_weights(self, runner):
+        model = runner.model.module
+        trained = {key: value.clone() for key, value in model.state_dict().items()}
+        torch.save(trained, f'{folder}/{get_rank()}.pth')
+        model.load_state_dict(known, strict=False)
+        after(self, runner)
+        model.load_state_dict(trained)
+
+    VDFDHook.after_step = pass_over_known_weights
+    TaskScheduler(vdfd_config(Path(data_root)), f'{folder}/walk', start_from=start,
+                  launcher='pytorch', steps='1').run()
 
 
 def test_two_processes_train_alike_and_keep_what_one_keeps(vdfd_dir, data_root, tmp_path):
-    script = TWO.format(folder=str(Path(__file__).parent), data=str(data_root),
-                        start=str(vdfd_dir), known=str(vdfd_dir / 'step_01/checkpoint.pth'))
-    processes = [
-        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
-                         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                         env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2',
-                              'LOCAL_RANK': '0'}) for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=180)
-        assert process.returncode == 0, errors[-3000:]
+    in_two_processes(walk_on_a_rank, data_root, vdfd_dir, tmp_path, log=tmp_path / 'log')
     ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     for key, value in ranks[0].items():
         if 'running' not in key:
@@ -164,7 +118,7 @@ def test_two_processes_train_alike_and_keep_what_one_keeps(vdfd_dir, data_root, 
 
 def test_a_domain_walk_keeps_all_classes_and_the_classifier(data_root, tmp_path):
     cfg = vdfd_config(data_root)
-    cfg.protocol = SEASONS
+    cfg.protocol = seasons(['early'], ['late', 'last'])
     # Averaged weights are what a step leaves, and so what its gradients are of.
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
     TaskScheduler(cfg, tmp_path).run()
@@ -219,8 +173,7 @@ def test_a_step_0_of_another_method_gets_the_gradients_it_would_have_had(
     assert not (tmp_path / 'plain' / 'step_00' / 'vdfd.pth').exists()
     TaskScheduler(vdfd_config(data_root), tmp_path / 'vdfd',
                   start_from=str(tmp_path / 'plain')).run()
-    for name, weight in weights(vdfd_dir, 0).items():
-        assert torch.equal(weights(tmp_path / 'plain', 0)[name], weight)
+    assert_same_weights(vdfd_dir, tmp_path / 'plain', 0)
     assert torch.equal(kept(tmp_path / 'vdfd', 0).dense(), kept(vdfd_dir, 0).dense())
     for step in (1, 2):
         theirs = [line['loss'] for line in logged(vdfd_dir, step)]

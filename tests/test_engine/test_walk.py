@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from tiny import CLASSES, tiny_config, weights
+from walks import assert_same_weights, logged, seasons
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
@@ -80,8 +80,7 @@ def test_the_shared_step_0_is_taken_over(mib_dir, data_root, tmp_path):
     scheduler.run()
     record = scheduler.journal.step(0)
     assert record['taken_from']['work_dir'] == str(mib_dir)
-    for key, value in weights(mib_dir, 0).items():
-        assert torch.equal(value, weights(tmp_path, 0)[key]), key
+    assert_same_weights(mib_dir, tmp_path, 0)
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert [one['step'] for one in metrics['steps']] == [0, 1]
 
@@ -126,9 +125,7 @@ def test_background_alone_is_recorded_but_neither_trained_nor_a_teacher(data_roo
 
 def test_a_domain_walk_keeps_its_classes(data_root, tmp_path):
     cfg = tiny_config(data_root)
-    cfg.protocol = dict(name='seasons', dataset='tiny', domains=[
-        dict(name='early', pattern='*_00[0-3]'), dict(name='late', pattern='*_00[4-9]'),
-        dict(name='last', pattern='*_01*')], domain_steps=[['early'], ['late', 'last']])
+    cfg.protocol = seasons(['early'], ['late', 'last'])
     walk(cfg, tmp_path)
     steps = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     assert [len(one['seen']) for one in steps] == [5, 5]
@@ -136,12 +133,9 @@ def test_a_domain_walk_keeps_its_classes(data_root, tmp_path):
 
 
 def test_losses_are_those_of_the_method(mib_dir):
-    lines = [json.loads(line) for line in
-             next((mib_dir / 'step_01').glob('*/vis_data/scalars.json')).read_text().splitlines()]
-    trained = [line for line in lines if 'loss' in line]
-    assert len(trained) == 4
-    for line in trained:
+    lines = logged(mib_dir, 1)
+    assert len(lines) == 4
+    for line in lines:
         parts = [line['decode.loss_unce'], line['aux.loss_unce'], line['distill.loss_unkd']]
         assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
-    assert 'distill.loss_unkd' not in next((mib_dir / 'step_00').glob(
-        '*/vis_data/scalars.json')).read_text()
+    assert not any('distill.loss_unkd' in line for line in logged(mib_dir, 0))
