@@ -1,20 +1,22 @@
 """Walks with M2KD: all snapshots teach, resuming, and steps out of the ordinary."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dist import get_rank
+from processes import in_two_processes
 from tiny import tiny_config, weights
-from walks import assert_same_weights, at, killed, logged, seasons
+from walks import assert_same_weights, at, keep_own_networks, killed, logged, seasons
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """Which snapshots ran in which iteration of a walk."""
+def noted(setattr=setattr):
+    """Which snapshots run from now on: step and names, iteration by iteration."""
     seen = []
     run = IncrementalEncoderDecoder._run_teachers
 
@@ -23,8 +25,13 @@ def drawn(monkeypatch):
         seen.append((self.step.index, *records.named))
         return records
 
-    monkeypatch.setattr(IncrementalEncoderDecoder, '_run_teachers', note)
+    setattr(IncrementalEncoderDecoder, '_run_teachers', note)
     return seen
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    return noted(monkeypatch.setattr)
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +76,35 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
     # It went on from iteration 4.
     assert drawn == expected[4:]
     assert_same_weights(tmp_path / 'whole', tmp_path / 'killed', 2)
+
+
+def walk_that_draws(data_root, start, work_dir, launcher='none'):
+    """Step 2, in which every iteration draws one of two snapshots."""
+    cfg = tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 1})
+    TaskScheduler(cfg, work_dir, launcher, start_from=f'{start}:1', steps='2').run()
+
+
+def walk_on_a_rank(data_root, start, folder):
+    folder = Path(folder)
+    keep_own_networks(folder)
+    seen = noted()
+    walk_that_draws(Path(data_root), start, folder / 'walk', 'pytorch')
+    (folder / f'{get_rank()}.json').write_text(json.dumps(seen))
+
+
+def test_two_processes_draw_what_one_draws_and_train_alike(m2kd_dir, data_root, tmp_path, drawn):
+    walk_that_draws(data_root, m2kd_dir, tmp_path / 'alone')
+    assert len(drawn) == 4 and {one[1:] for one in drawn} == {('step_00', ), ('step_01', )}
+    in_two_processes(walk_on_a_rank, data_root, m2kd_dir, tmp_path, log=tmp_path / 'log')
+    for rank in range(2):
+        found = json.loads((tmp_path / f'{rank}.json').read_text())
+        assert [tuple(one) for one in found] == drawn
+    one, other = (torch.load(tmp_path / f'2_{rank}.pth') for rank in range(2))
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        # Each process has the statistics of its own batches.
+        if 'running' not in key:
+            assert torch.equal(value, other[key]), key
 
 
 @pytest.mark.slow
