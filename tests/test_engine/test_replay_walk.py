@@ -362,7 +362,6 @@ def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_replay_keeps_what_fine_tuning_forgets(data_root, tmp_path):
     def walk(memory, start=None):
         cfg = config(data_root, 'finetune', memory, randomness=dict(seed=0))
