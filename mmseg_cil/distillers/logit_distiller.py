@@ -33,7 +33,8 @@ class LogitDistiller(nn.Module):
             of the loss. Defaults to 'full'.
         among: 'all' averages over all pixels; 'old' over those labelled with
             the background or an old class, neither ignored nor new, as in the
-            original code of ILT. Defaults to 'all'.
+            original code of ILT, and over generated images, which show nothing
+            else. Defaults to 'all'.
 
     Raises:
         InputError: ``resolution`` or ``among`` is unknown, or 'old' is asked for
@@ -81,7 +82,7 @@ class LogitDistiller(nn.Module):
             among = None
             if self.among == 'old':
                 assert pixels.labels is not None
-                among = pixels.labels < teacher.logits.shape[1]
+                among = pixels.distilled(pixels.labels < teacher.logits.shape[1])
             loss = self.loss.of_pixels(pixels, teacher.logits, among)
         elif self.resolution == 'low':
             loss = self.loss(student.logits, teacher.logits)

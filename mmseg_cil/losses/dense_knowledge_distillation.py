@@ -182,8 +182,9 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     with :func:`dense_knowledge_distillation` over a pool of groups of tasks
     (:mod:`~mmseg_cil.losses.task_pool`), a task being the classes of one step.
-    The mean over pixels leaves out those whose label is ignored; without labels
-    (a distiller at low resolution) it is over all.
+    The mean over pixels leaves out those whose label is ignored, but for generated
+    images, which have no labels; without labels (a distiller at low resolution)
+    it is over all.
 
     With ``groups='all'`` (FDKD) every group of the pool is distilled in every
     iteration. With 'random' (RDKD) one is, uniformly drawn from the iteration's
@@ -313,8 +314,9 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     def of_pixels(self, pixels: PixelLogits, teacher_logits: Tensor,
                   among: Tensor | None = None) -> Tensor:
-        """See :meth:`DistillationLoss.of_pixels`; ignored pixels are left out."""
+        """See :meth:`DistillationLoss.of_pixels`; ignored pixels of real images are left out."""
         if pixels.labels is not None:
-            among = ~pixels.ignored if among is None else among & ~pixels.ignored
+            valid = pixels.distilled(~pixels.ignored)
+            among = valid if among is None else among & valid
         weight = 1.0 if self._step is None else self.weighting(self._rows, self._step)
         return weight * super().of_pixels(pixels, teacher_logits, among)

@@ -51,7 +51,9 @@ class DistillationLoss(nn.Module):
             pixels: As for :meth:`per_pixel`.
             teacher_logits: ``(N, O, h, w)``.
             among: ``(N, H, W)``, bool: the pixels to average over. By default
-                all, those with an ignored label too.
+                all, those with an ignored label too. Pixels chosen by their label
+                go through :meth:`PixelLogits.distilled`, or generated images,
+                which have none, would be left out.
 
         Returns:
             Scalar: ``loss_weight`` times the mean over pixels; 0 where there is none.

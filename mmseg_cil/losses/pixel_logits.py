@@ -36,6 +36,8 @@ class PixelLogits:
             that of the logits.
         align_corners: How logits are enlarged.
         ignore_index: Label of ignored pixels.
+        replayed: So many images, at the end of the batch, are generated. They
+            have no label, and distillation reads all their pixels.
     """
 
     def __init__(self,
@@ -44,11 +46,13 @@ class PixelLogits:
                  cuts: Sequence[int] = (),
                  size: Sequence[int] | None = None,
                  align_corners: bool = False,
-                 ignore_index: int = 255) -> None:
+                 ignore_index: int = 255,
+                 replayed: int = 0) -> None:
         height, width = size or (logits if labels is None else labels).shape[-2:]
         self.logits = logits
         self.labels = labels
         self.ignore_index = ignore_index
+        self.replayed = replayed
         self.grid = Grid((int(height), int(width)), align_corners)
         self._cuts = sorted({0, *(cut for cut in cuts if 0 < cut < self.num_classes),
                              self.num_classes})
@@ -64,6 +68,21 @@ class PixelLogits:
         """``(N, H, W)`` bool: pixels whose label is ``ignore_index``."""
         assert self.labels is not None
         return self.labels == self.ignore_index
+
+    def distilled(self, chosen: Tensor) -> Tensor:
+        """The pixels of a distillation that chooses them by their label.
+
+        Args:
+            chosen: ``(N, H, W)`` bool, of the labels.
+
+        Returns:
+            ``(N, H, W)`` bool: those, and all pixels of generated images, which
+            no label can choose.
+        """
+        if not self.replayed:
+            return chosen
+        real = len(chosen) - self.replayed
+        return torch.cat([chosen[:real], torch.ones_like(chosen[real:])])
 
     @cached_property
     def upsampled(self) -> Tensor:

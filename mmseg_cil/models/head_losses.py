@@ -70,7 +70,7 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
 
 
 def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,
-              cuts: Sequence[int] = ()) -> PixelLogits:
+              cuts: Sequence[int] = (), replayed: int = 0) -> PixelLogits:
     """A head's logits at the pixels of the labels.
 
     Args:
@@ -78,11 +78,13 @@ def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,
         logits: ``(N, C, h, w)``, what the head returned.
         labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.
         cuts: Where groups begin and end that distillation needs.
+        replayed: How many images, at the end of the batch, are generated.
     """
     wanted = [one.cuts() for one in loss_modules(head) if hasattr(one, 'cuts')]
     return PixelLogits(
         logits, labels, [*cuts, *(cut for each in wanted for cut in each)],
-        align_corners=head.align_corners, ignore_index=head.ignore_index)
+        align_corners=head.align_corners, ignore_index=head.ignore_index,
+        replayed=replayed)
 
 
 def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:

@@ -10,9 +10,11 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.utils import SampleList
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import to_device
 
 ROTATIONS = ('all', 'random')
 
@@ -102,7 +104,7 @@ class RotationSelfSupervision(nn.Module):
             inputs, samples = inputs.repeat(4, 1, 1, 1), list(samples) * 4
         else:
             turns = torch.randint(4, (count,))
-        self._turns = turns.to(inputs.device)
+        self._turns = to_device(turns, inputs.device)
         quarters = turns.tolist()
         return (torch.stack([one.rot90(k, (-2, -1)) for one, k in zip(inputs, quarters,
                                                                     strict=True)]),
@@ -119,8 +121,10 @@ class RotationSelfSupervision(nn.Module):
         rows: Any = self.rows[key]
         others = classifier._conv_forward(inputs[0], rows['weight'], rows['bias'])
         every = torch.cat([logits, others], dim=1).unflatten(1, (4, -1))
+        # Generated images, which come after those that were turned, are upright.
+        turns = functional.pad(self._turns, (0, len(logits) - len(self._turns)))
         # The image's own turn first, then the next ones.
-        order = (self._turns.unsqueeze(1) + torch.arange(4, device=logits.device)) % 4
+        order = (turns.unsqueeze(1) + torch.arange(4, device=logits.device)) % 4
         images = torch.arange(len(logits), device=logits.device).unsqueeze(1)
         return every[images, order].flatten(1, 2)
 

@@ -18,8 +18,10 @@ from mmseg_cil.datasets.layouts import draw
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.generators.layout_generator import LayoutGenerator
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import to_device
 
-#: The label of all pixels of a generated image: no loss on labels reads it.
+#: The label of all pixels of a generated image: no loss on labels reads it, distillation does
+#: (:meth:`~mmseg_cil.losses.pixel_logits.PixelLogits.distilled`).
 IGNORED = 255
 
 
@@ -101,13 +103,13 @@ class GeneratedReplay:
             return self._draw([(self._seed, place) for place in places], device)
         chosen = [int(np.random.default_rng((self._seed, place)).integers(self.cache))
                   for place in places]
-        return self.network.from_bytes(self._cached(device)[chosen].to(device))
+        return self.network.from_bytes(to_device(self._cached(device)[chosen], device))
 
     def _draw(self, seeds: list[tuple[int, ...]], device: torch.device) -> Tensor:
         network = self.network
         drawn = [draw(seed, network.num_classes, self.has_background, network.size,
                       network.noise_size) for seed in seeds]
-        noise, layouts = (torch.from_numpy(np.stack(one)).to(device)
+        noise, layouts = (to_device(torch.from_numpy(np.stack(one)), device)
                           for one in zip(*drawn, strict=True))
         images: Tensor = network(noise, layouts)
         return images

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
 from mmseg_cil.models.teachers import STEP_PREFIX, TeacherRecords, Teachers
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import to_device
 from mmseg_cil.utils.step_context import StepContext
 
 
@@ -274,17 +276,17 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
         teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
-        labels = stack_labels(data_samples)
-        cuts = self._cuts()
+        pixels_at = functools.partial(pixels_of, labels=stack_labels(data_samples),
+                                      cuts=self._cuts(), replayed=replayed)
         with tap_stages(self.backbone, self._reads_stages) as stages:
             features = self.extract_feat(inputs)
         with tap_classifier(self.decode_head) as tap:
-            own, pixels = self._run_head(self.decode_head, features, data_samples, labels, cuts)
+            own, pixels = self._run_head(self.decode_head, features, data_samples, pixels_at)
         losses = add_prefix(own, 'decode')
         auxiliary: list[PixelLogits | None] = []
         for name, head in self.heads.items():
             if head is not self.decode_head:
-                own, of_head = self._run_auxiliary(head, features, data_samples, labels, cuts)
+                own, of_head = self._run_auxiliary(head, features, data_samples, pixels_at)
                 losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
                     '.', '_')))
                 auxiliary.append(of_head)
@@ -293,7 +295,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             if pixels is None or self.self_supervision is not None:
                 # Self-supervision adds outputs that no teacher has.
                 student = replace(student, logits=student.logits[:, :self.step.num_seen])
-                pixels = pixels_of(self.decode_head, student.logits, labels, cuts)
+                pixels = pixels_at(self.decode_head, student.logits)
             losses.update(add_prefix(
                 self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
         losses.update(add_prefix(
@@ -311,30 +313,33 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             turns = 1 if self.self_supervision is None else self.self_supervision.turns
             hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
                                  self.step.num_hidden, self.step.num_seen * turns)
+            hidden = None if hidden is None else to_device(hidden, device)
             for reader in self._hidden_readers:
-                reader.read_hidden(None if hidden is None else hidden.to(device))
+                reader.read_hidden(hidden)
 
     def _run_head(self, head: BaseDecodeHead, features: Sequence[Tensor], data_samples: SampleList,
-                  labels: Tensor, cuts: Sequence[int] = ()
+                  pixels_at: Callable[..., PixelLogits]
                   ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of a head, and the pixels they share: None of a head with losses of its own."""
         if has_own_losses(head):
             losses: dict[str, Tensor] = head.loss(features, data_samples, self.train_cfg)
             return losses, None
-        pixels = pixels_of(head, head.forward(features), labels, cuts)
+        pixels = pixels_at(head, head.forward(features))
         return head_losses(head, pixels), pixels
 
     def _run_auxiliary(self, head: BaseDecodeHead, features: Sequence[Tensor],
-                       data_samples: SampleList, labels: Tensor, cuts: Sequence[int]
+                       data_samples: SampleList, pixels_at: Callable[..., PixelLogits]
                        ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of an auxiliary head, and its pixels where a distiller reads them."""
         if not self._reads_auxiliary:
-            return self._run_head(head, features, data_samples, labels)
+            # Groups of classes that nobody asks for cost time.
+            return self._run_head(head, features, data_samples,
+                                  functools.partial(pixels_at, cuts=()))
         with tap_classifier(head) as tap:
-            own, pixels = self._run_head(head, features, data_samples, labels, cuts)
+            own, pixels = self._run_head(head, features, data_samples, pixels_at)
         if pixels is None or self.self_supervision is not None:
             assert tap.logits is not None
-            pixels = pixels_of(head, tap.logits[:, :self.step.num_seen], labels, cuts)
+            pixels = pixels_at(head, tap.logits[:, :self.step.num_seen])
         return own, pixels
 
     def _cuts(self) -> Sequence[int]:
