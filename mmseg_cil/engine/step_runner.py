@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from mmseg_cil.engine.deferred_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.quiet import quieten_console
@@ -44,8 +45,15 @@ class StepRunner(Runner):
     """MMEngine's Runner with a console that repeats nothing, and errors that say what to do.
 
     What it says alike at every step is in the step's log file, and on the
-    console too with ``log_level='DEBUG'``.
+    console too with ``log_level='DEBUG'``. Logged values wait on their device
+    until somebody reads them.
     """
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """Builds a hub that fetches values when they are read."""
+        hub: MessageHub = DeferredMessageHub.get_instance(
+            **{'name': self._experiment_name, **(message_hub or {})})
+        return hub
 
     def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
         """Builds the logger and filters its console."""

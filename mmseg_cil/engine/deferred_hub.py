@@ -1,0 +1,100 @@
+"""Logged values that are fetched from the device when somebody reads them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from typing import Any
+
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from torch import Tensor
+
+#: Values kept on the device at most (half a kilobyte each), should nobody ever read.
+MOST_KEPT = 4096
+
+
+class DeferredMessageHub(MessageHub):
+    """MMEngine's message hub, but a tensor that is logged does not make the CPU wait for it.
+
+    MMEngine asks for the content of every scalar of every iteration at once, so
+    that in each the CPU waits for the device as often as there are losses.
+    Here a tensor is copied on its device, and all copies are fetched together
+    before the history of any of them is read: by the logger at its interval, for
+    ``resume.pth``, or by a hook of the user's at any time. What is read, and
+    the order of the names, is what MMEngine's own hub would have had.
+
+    A history (``HistoryBuffer``) that somebody keeps to look at it in later
+    iterations lacks what was not fetched since: ask for it again.
+
+    Args:
+        name: Of the instance.
+    """
+
+    def __init__(self, name: str, **contents: Any) -> None:
+        super().__init__(name, **contents)
+        self._kept: list[tuple[str, Tensor, int]] = []
+        self._kept_keys: set[str] = set()
+
+    def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
+        """Logs a value; see MMEngine's. A tensor may change afterwards."""
+        if not isinstance(value, Tensor):
+            if key in self._kept_keys:
+                self.fetch()
+            super().update_scalar(key, value, count, resumed)
+            return
+        self._set_resumed_keys(key, resumed)
+        assert value.numel() == 1 and isinstance(count, int)
+        # Its place among the names is that of its first value.
+        self._log_scalars.setdefault(key, HistoryBuffer())
+        self._kept.append((key, value.detach().reshape(()).clone(), count))
+        self._kept_keys.add(key)
+        if len(self._kept) >= MOST_KEPT:
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Waits for the device, once for each number format, and writes what was kept."""
+        kept, self._kept, self._kept_keys = self._kept, [], set()
+        for (key, _, count), value in zip(kept, _numbers([one for _, one, _ in kept]),
+                                          strict=True):
+            history = self._log_scalars[key]
+            if len(history.data[0]):
+                history.update(value, count)
+            else:
+                # Made of its first value, it has that one's type.
+                self._log_scalars[key] = HistoryBuffer([value], [count])
+
+    @property
+    def log_scalars(self) -> OrderedDict:
+        """All histories, complete."""
+        self.fetch()
+        return super().log_scalars
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """The history of one name; fetches if that lacks values, not for the timer's sake."""
+        if key in self._kept_keys:
+            self.fetch()
+        if key not in self._log_scalars:
+            return super().get_scalar(key)
+        return self._log_scalars[key]
+
+    def state_dict(self) -> dict:
+        """What ``resume.pth`` has of it."""
+        self.fetch()
+        state: dict = super().state_dict()
+        return state
+
+
+# Whoever asks MMEngine for the current hub, as the optimizer does, gets the Runner's.
+DeferredMessageHub._instance_dict = MessageHub._instance_dict
+
+
+def _numbers(scalars: list[Tensor]) -> list[int | float | bool]:
+    """What ``item()`` gives of each, with one copy for each device and number format."""
+    places: dict[tuple, list[int]] = defaultdict(list)
+    for place, one in enumerate(scalars):
+        places[one.device, one.dtype].append(place)
+    numbers: dict[int, int | float | bool] = {}
+    for same in places.values():
+        numbers.update(zip(same, torch.stack([scalars[place] for place in same]).tolist(),
+                           strict=True))
+    return [numbers[place] for place in range(len(scalars))]
