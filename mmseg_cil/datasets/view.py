@@ -107,6 +107,7 @@ class IncrementalDataset(Dataset):
         self._loaded = False
         self._rows = np.zeros(0, np.int64)
         self._own, self._replay = 0, Replay()
+        self._shared = np.zeros(0, bool)
         self._names: list[str] = []
         self._domains = np.zeros(0, np.int64)
         self._bytes = np.zeros(0, np.uint8)
@@ -159,6 +160,7 @@ class IncrementalDataset(Dataset):
     ) -> np.ndarray:
         replay = read_replay(config, self.protocol, self.step, items.names, own)
         self._replay = replay.repeated(items.times[replay.rows])
+        self._shared = np.isin(self._replay.rows, own)
         own = own[~np.isin(own, replay.rows)]
         self._own = len(own)
         return np.concatenate([own, self._replay.rows])
@@ -168,6 +170,11 @@ class IncrementalDataset(Dataset):
         """How many of the images are the step's own; exemplars have the indices after them."""
         self.full_init()
         return self._own
+
+    def step_indices(self) -> list[int]:
+        """Indices of the images of the step, also of those that come as exemplars."""
+        own = self.num_own
+        return [*range(own), *(own + np.flatnonzero(self._shared)).tolist()]
 
     @property
     def _may_be_empty(self) -> bool:

@@ -16,10 +16,11 @@ from mmseg_cil.datasets.pipeline import seeded
 
 def step_batches(runner: Runner, max_images: int | None,
                  batch_size: int | None = None) -> Iterable[Any]:
-    """Collated training images of this process's part.
+    """Collated training images of the step, this process's part.
 
-    Every image is augmented by a seed of its own, so what is read depends
-    neither on the number of processes nor on workers.
+    Exemplars of earlier steps are none of them. Every image is augmented by a seed
+    of its own, so what is read depends neither on the number of processes nor on
+    workers.
 
     Args:
         runner: With a built ``train_dataloader``.
@@ -28,10 +29,11 @@ def step_batches(runner: Runner, max_images: int | None,
         batch_size: That of the training loader by default.
     """
     loader: Any = runner.train_dataloader
-    indices = spread_indices(len(loader.dataset), max_images)
-    chosen = indices[get_rank()::get_world_size()]
+    dataset = loader.dataset
+    own = dataset.step_indices() if hasattr(dataset, 'step_indices') else range(len(dataset))
+    chosen = [own[place] for place in spread_indices(len(own), max_images)]
     return DataLoader(
-        _SeededImages(loader.dataset, chosen, seed=runner.seed or 0),
+        _SeededImages(dataset, chosen[get_rank()::get_world_size()], seed=runner.seed or 0),
         batch_size=batch_size or loader.batch_size or 1,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn or pseudo_collate,

@@ -2,15 +2,20 @@
 
 import itertools
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dataset_fakes import cityscapes_tree, draw_mask, voc_tree
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from torch.utils.data import DataLoader
 
 from mmseg_cil.datasets import IncrementalDataset, ReplaySampler, SampleKey
 from mmseg_cil.datasets.exemplar_memory import ExemplarMemory
 from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_images import step_batches
 
 STEPS = [['background', 'aeroplane', 'bicycle'], ['bird'], ['boat']]
 #: Mask ids 1..4 are the classes above, 5 comes never.
@@ -74,6 +79,32 @@ def test_exemplars_show_all_classes_known_at_replay(data, tmp_path):
         assert_labels(view, name, {4: 4}, hidden=None)
 
 
+def passed(view, **options):
+    """Names of the images in a hook's pass over a step, and the labels they show."""
+    runner = SimpleNamespace(seed=0, train_dataloader=DataLoader(
+        view, batch_size=2, collate_fn=pseudo_collate))
+    samples = [one for batch in step_batches(runner, **options) for one in batch['data_samples']]
+    return [Path(one.img_path).stem for one in samples], samples
+
+
+def test_a_pass_over_the_step_sees_no_image_of_earlier_steps(data, tmp_path):
+    """VDFD's gradients and imprinting are of the step's images, whatever a memory replays."""
+    stored = {'plane': 0, 'bike_bird': 0, 'plane_boat': 0}
+    view = view_of(data, tmp_path, stored, 2)
+    plain = IncrementalDataset(data, protocol(), 2, 'train')
+    names, samples = passed(view, max_images=None)
+    # One of them comes as an exemplar, and shows the new class there too.
+    assert sorted(names) == sorted(plain.image_names) == sorted(view.images_of_step())
+    assert 'plane_boat' in names and all(4 in one.gt_sem_seg.data for one in samples)
+    names, _ = passed(view, max_images=2)
+    assert len(names) == 2 and set(names) <= set(plain.image_names)
+    assert passed(plain, max_images=None)[0] == plain.image_names
+    # All images of the step may be exemplars.
+    view = view_of(data, tmp_path, dict.fromkeys([*plain.image_names, 'plane'], 0), 2)
+    assert view.num_own == 0
+    assert sorted(passed(view, max_images=None)[0]) == sorted(plain.image_names)
+
+
 def test_a_label_of_the_future_is_never_shown(data, tmp_path):
     view = view_of(data, tmp_path, {'plane_boat': 0, 'bike_bird': 0}, 1)
     assert_labels(view, 'plane_boat', {1: 1, 2: 2, 3: 3})
@@ -128,6 +159,9 @@ def test_augmentation_depends_on_the_position_alone(data, tmp_path):
 def test_repeated_datasets_repeat_exemplars(data, tmp_path):
     view = view_of(dict(type='RepeatDataset', dataset=data, times=2), tmp_path, {'plane': 0}, 1)
     assert view.image_names[view.num_own:] == ['plane', 'plane']
+    view = view_of(dict(type='RepeatDataset', dataset=data, times=2), tmp_path, {'bird': 0}, 1)
+    assert sorted(view.image_names[i] for i in view.step_indices()) == sorted(
+        view.images_of_step())
 
 
 def test_cities_replay_with_their_labels_and_domain(tmp_path):
