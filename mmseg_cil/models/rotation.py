@@ -62,10 +62,15 @@ class RotationSelfSupervision(nn.Module):
     def attach(self, heads: dict[str, Any]) -> None:
         """Makes the rows of the other turns for every head, and adds them to its outputs.
 
+        Losses that have ``set_turns`` are told how many outputs a class has in training.
+
         Args:
             heads: By name, each with a convolution ``conv_seg``.
         """
         for name, head in heads.items():
+            for one in head.modules():
+                if hasattr(one, 'set_turns'):
+                    one.set_turns(self.turns)
             own = head.conv_seg
             key = name.replace('.', '_')
             self.rows[key] = nn.ParameterDict({

@@ -62,6 +62,46 @@ def test_the_module_knows_what_hides(step, num_hidden):
     torch.testing.assert_close(loss(logits, labels), expected.sum() / counted.sum())
 
 
+def draw_turns():
+    """Three classes, each with an output for every of four turns."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 12, 5, 7, generator=generator, dtype=torch.float64) * 3
+    labels = torch.randint(0, 3, (2, 5, 7), generator=generator)
+    labels[0, 0] = 255
+    return logits, labels
+
+
+@pytest.mark.parametrize(('num_hidden', 'kept'), [
+    (2, [0, 2, 3, 5, 6, 8, 9, 11]), (3, [0, 3, 6, 9]), (1, list(range(12)))])
+def test_old_classes_are_left_out_in_every_turn(num_hidden, kept):
+    logits, labels = draw_turns()
+    among = torch.full_like(labels, 255)
+    for place, output in enumerate(kept):
+        among[labels == output] = place
+    expected = functional.cross_entropy(
+        logits[:, kept], among, ignore_index=255, reduction='none')
+    logits.requires_grad_()
+    loss = step_classes_cross_entropy(logits, labels, num_hidden, num_classes=3)
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    seen = logits.grad.abs().sum(dim=(0, 2, 3)) > 0
+    assert seen.nonzero().flatten().tolist() == kept
+
+
+@pytest.mark.parametrize('counts', [[1, 2], [2, 1], [3]])
+def test_the_module_leaves_them_out_too(counts):
+    logits, labels = draw_turns()
+    step = StepContext.of_class_counts(counts)
+    loss = StepClassesCrossEntropyLoss()
+    loss.set_step(step)
+    loss.set_turns(4)
+    expected = step_classes_cross_entropy(logits, labels, step.num_hidden, num_classes=3).mean()
+    torch.testing.assert_close(loss(logits, labels), expected)
+    # Without self-supervision a head has the outputs of one turn.
+    plain = step_classes_cross_entropy(logits[:, :3], labels, step.num_hidden).mean()
+    torch.testing.assert_close(loss(logits[:, :3], labels), plain)
+
+
 def test_half_precision_is_computed_in_float32():
     logits, labels = draw(torch.float32)
     half = logits.bfloat16()

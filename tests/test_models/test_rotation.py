@@ -124,6 +124,22 @@ def test_distillers_see_the_image_own_turn(tmp_path):
                                plain.loss(turned, samples)['distill.loss_unkd'])
 
 
+@pytest.mark.parametrize('rotations', ['all', 'random'])
+def test_cross_entropy_of_the_step_s_classes_leaves_old_ones_alone(tmp_path, rotations):
+    """Their outputs of the other turns too: nothing lowers an old class."""
+    config = network(loss='StepClassesCrossEntropyLoss', auxiliary='single')
+    base_step(config, tmp_path / 'base.pth')
+    model = next_step(config, tmp_path / 'base.pth', distillers=(),
+                      self_supervision=dict(SSL, rotations=rotations))
+    losses = model.loss(*batch(5))
+    (losses['decode.loss_step_ce'] + losses['aux.loss_step_ce']).backward()
+    for name, head in model.heads.items():
+        others = model.self_supervision.rows[name]['weight'].grad.unflatten(0, (3, 5))
+        every = torch.cat([head.conv_seg.weight.grad.unsqueeze(0), others]).flatten(2)
+        assert not every[:, 1:3].any()
+        assert (every[:, [0, 3, 4]].abs().sum(dim=2) > 0).all()
+
+
 def test_what_cannot_be_turned_is_refused():
     with pytest.raises(InputError, match='rotations must be one of'):
         RotationSelfSupervision('some')
