@@ -19,7 +19,7 @@ from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.network_output import tap_classifier
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
-from mmseg_cil.vdfd.compression import OutputGradients, compress
+from mmseg_cil.vdfd.compression import OutputGradients, check_finite, compress
 from mmseg_cil.vdfd.files import FILE_NAME, load_gradients, save_gradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
 from mmseg_cil.vdfd.gradients import WEIGHTINGS, gradient_sums, mean_gradients
@@ -139,8 +139,11 @@ class VDFDHook(Hook):
         nodes = nodes_of_step(
             model.step.class_steps, model.step.index, max(model.step.trained, default=-1),
             model.step.has_background, self.background)
-        gradients = self.keep(model, step_batches(runner, self.max_images, self.batch_size), nodes)
+        means = self.mean_gradients(
+            model, step_batches(runner, self.max_images, self.batch_size), nodes)
+        # Nobody but who writes the file needs the decomposition.
         if get_rank() == 0:
+            gradients = self.compressed(model, means, nodes)
             path = Path(runner.work_dir) / FILE_NAME
             save_gradients(path, gradients, self._settings())
             runner.logger.info(f'VDFD kept {gradients.num_floats} numbers of the step '
@@ -154,13 +157,28 @@ class VDFDHook(Hook):
 
     def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
              nodes: Nodes) -> OutputGradients:
-        """The compressed gradients of a model's outputs.
+        """The compressed gradients of a model's outputs, on every process that calls.
+
+        Args:
+            model: See :meth:`mean_gradients`.
+            batches: See there.
+            nodes: See there.
+        """
+        return self.compressed(model, self.mean_gradients(model, batches, nodes), nodes)
+
+    def mean_gradients(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
+                       nodes: Nodes) -> Tensor:
+        """The gradients ``(F, N)`` of a model's outputs, the same on all processes.
 
         Args:
             model: Put into evaluation mode meanwhile.
             batches: This process's collated samples. With several processes every
                 one must call, if only with no batch.
             nodes: See :func:`~mmseg_cil.vdfd.outputs.nodes_of_step`.
+
+        Raises:
+            InputError: They are not finite. All processes find that, so that none
+                waits for one that has stopped.
         """
         parameters = self.parameters(model)
         count = len(nodes) * cells_of(self.outputs, self.grid)
@@ -177,14 +195,28 @@ class VDFDHook(Hook):
         model.train(was_training)
         all_reduce(sums)
         all_reduce(divisors)
+        means = mean_gradients(sums, divisors)
+        check_finite(means)
+        return means
+
+    def compressed(self, model: IncrementalEncoderDecoder, means: Tensor,
+                   nodes: Nodes) -> OutputGradients:
+        """What is kept of gradients.
+
+        Args:
+            model: With the weights that they are of.
+            means: Of :meth:`mean_gradients`.
+            nodes: Of these.
+        """
+        parameters = self.parameters(model)
         rows = tuple(num_rows(one, self.average) for one in parameters.values())
         apart = tuple(name for name in parameters if name.startswith(CLASSIFIER))
         heights = block_heights(parameters, rows, apart)
         kept = OutputGradients(
             tuple(parameters), rows,
-            *compress(mean_gradients(sums, divisors).cpu(), heights, self.rank),
-            torch.zeros(count, dtype=torch.float64), nodes, cells_of(self.outputs, self.grid),
-            self.average, apart)
+            *compress(means.cpu(), heights, self.rank),
+            torch.zeros(means.shape[1], dtype=torch.float64), nodes,
+            cells_of(self.outputs, self.grid), self.average, apart)
         return replace(kept, projection=kept.project(parameters))
 
     def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:

@@ -167,6 +167,17 @@ def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) ->
         core.reshape(steps, blocks * rank, outputs)).squeeze(1)
 
 
+def check_finite(gradients: Tensor) -> None:
+    """Refuses gradients with infinities or NaNs.
+
+    Raises:
+        InputError: There are such.
+    """
+    if not torch.isfinite(gradients).all():
+        raise InputError('VDFD: the gradients of the outputs are not finite: the weights after '
+                         'this step are unusable; lower the learning rate or the loss weight')
+
+
 def compress(gradients: Tensor, heights: Sequence[int],
              rank: int | None = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Keeps the leading singular triples of every block's ``(rows, outputs)`` matrix.
@@ -194,9 +205,7 @@ def compress(gradients: Tensor, heights: Sequence[int],
     """
     if rank is not None and rank < 1:
         raise InputError(f'VDFD: rank must be at least 1, or None for no compression, got {rank}')
-    if not torch.isfinite(gradients).all():
-        raise InputError('VDFD: the gradients of the outputs are not finite: the weights after '
-                         'this step are unusable; lower the learning rate or the loss weight')
+    check_finite(gradients)
     outputs, blocks = gradients.shape[1], len(heights)
     if rank is None:
         identity = torch.eye(outputs).expand(blocks, outputs, outputs)

@@ -1,6 +1,7 @@
 """The gradients that the hook keeps of a thin segmentor."""
 
 import copy
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from thin_networks import base_step, batch, network, next_step, segmentor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import VDFDHook
+from mmseg_cil.hooks import vdfd_hook as hook_module
+from mmseg_cil.vdfd.compression import compress
 from mmseg_cil.vdfd.outputs import nodes_of_step
 
 
@@ -77,6 +80,23 @@ def test_batches_do_not_matter_unless_asked(model):
     first = VDFDHook(rank=None).keep(model, batches_of([4, 2])[:1], NODES).dense()
     second = VDFDHook(rank=None).keep(model, batches_of([4, 2])[1:], NODES).dense()
     torch.testing.assert_close(official.dense(), (first + second) / 2, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
+    called = []
+    monkeypatch.setattr(hook_module, 'get_rank', lambda: rank)
+    monkeypatch.setattr(hook_module, 'step_batches', lambda *_: batches_of([4]))
+    monkeypatch.setattr(hook_module, 'compress', lambda *args: called.append(1) or compress(*args))
+    runner = SimpleNamespace(model=model, work_dir=str(tmp_path), logger=logging.getLogger())
+    VDFDHook().after_step(runner)
+    assert len(called) == (tmp_path / 'vdfd.pth').is_file() == (rank == 0)
+    # What cannot be decomposed every process refuses: none is left to wait for the main one.
+    broken = copy.deepcopy(model)
+    broken.decode_head.conv_seg.weight.data[0, 0] = torch.nan
+    runner.model = broken
+    with pytest.raises(InputError, match='not finite'):
+        VDFDHook().after_step(runner)
 
 
 def test_the_pass_leaves_the_model_as_it_was(model):
