@@ -30,12 +30,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mmseg_cil.hooks.vdfd_hook import CLASSIFIER
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers import VDFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
+from mmseg_cil.vdfd.parameters import CLASSIFIER
 
 
 def build_network(depth: int, classes: int, device: str) -> nn.Module:

@@ -178,7 +178,7 @@ def _network(cfg: Config, step: int) -> nn.Module:
 
 def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     check_values(cfg)
-    _check_hooks(cfg, f'step {step}')
+    _check_hooks(cfg, f'step {step}', network)
     _check_needs(cfg, network)
     if walk.trains(step):
         _check_optimizer(cfg, step, network)
@@ -190,7 +190,8 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     _check_log(cfg)
 
 
-def _check_hooks(cfg: Config, where: str) -> None:
+def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:
+    """Builds them; one that has ``check_network`` is asked about the network of a step."""
     hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
     hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
     for name, hook in hooks.items():
@@ -198,7 +199,10 @@ def _check_hooks(cfg: Config, where: str) -> None:
             with part(f'{name} of {where}'):
                 own = copy.deepcopy(hook)
                 priority = own.pop('priority', None)
-                get_priority(HOOKS.build(own).priority if priority is None else priority)
+                built = HOOKS.build(own)
+                get_priority(built.priority if priority is None else priority)
+                if network is not None and hasattr(built, 'check_network'):
+                    built.check_network(network)
 
 
 def _check_needs(cfg: Config, network: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mmengine.dist import all_reduce, barrier, get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
@@ -31,10 +31,10 @@ from mmseg_cil.vdfd.outputs import (
     nodes_of_step,
     output_sums,
 )
+from mmseg_cil.vdfd.parameters import CLASSIFIER, check_parts, regularised_parameters
 
-CLASSIFIER = 'decode_head.conv_seg.'
-#: Parts of the network that the logits depend on: auxiliary heads are not among them.
-_PARTS = ('backbone.', 'neck.', 'decode_head.')
+#: Options that files of earlier versions do not name: they were made as these say.
+_ADDED_OPTIONS = {'parts': None, 'norms': True}
 
 
 @HOOKS.register_module()
@@ -69,6 +69,12 @@ class VDFDHook(Hook):
             not touch. Here its old rows go on learning, and in a class-incremental walk
             they are what forgets first, so it is in by default, which is our choice. Its
             rows stand apart in the compression, and lose nothing by it.
+        parts: Names of the segmentor's modules that are regularised: 'backbone',
+            'neck', 'decode_head' or what is in them, such as 'backbone.layer4'. By
+            default all three, of which what trains. The classifier is in
+            'decode_head', and ``classifier`` can still leave it out.
+        norms: Whether scales and shifts of norm layers are regularised too, which
+            is the default.
         weighting: 'images' (default) or 'batches', the official weights, see
             :func:`~mmseg_cil.vdfd.gradients.gradient_sums`.
         max_images: Images to use at most, spread evenly over the step's. Their
@@ -86,6 +92,8 @@ class VDFDHook(Hook):
                  grid: int = 2,
                  background: str = 'keep',
                  classifier: bool = True,
+                 parts: Sequence[str] | None = None,
+                 norms: bool = True,
                  weighting: str = 'images',
                  max_images: int | None = 500,
                  batch_size: int | None = None) -> None:
@@ -97,12 +105,15 @@ class VDFDHook(Hook):
                              ('batch_size', batch_size)):
             if number is not None and number < 1:
                 raise InputError(f'VDFDHook: {name} must be at least 1, got {number}')
+        check_parts(parts)
         self.rank = rank
         self.average = average
         self.outputs = outputs
         self.grid = grid
         self.background = background
         self.classifier = classifier
+        self.parts = None if parts is None else tuple(parts)
+        self.norms = norms
         self.weighting = weighting
         self.max_images = max_images
         self.batch_size = batch_size
@@ -117,7 +128,7 @@ class VDFDHook(Hook):
         for step in model.step.trained:
             path = Path(runner.work_dir).parent / f'step_{step:02d}' / FILE_NAME
             gradients, settings = load_gradients(path)
-            if settings != self._settings():
+            if not self._made_alike(settings):
                 runner.logger.warning(f'{path} was made with {settings}; this method would make '
                                       f'it with {self._settings()}')
             # A step that had nothing to remember does not count.
@@ -153,7 +164,11 @@ class VDFDHook(Hook):
     def has_kept(self, folder: Path) -> bool:
         """Whether a step's folder has the file, as this hook would have made it."""
         path = folder / FILE_NAME
-        return path.is_file() and load_gradients(path)[1] == self._settings()
+        return path.is_file() and self._made_alike(load_gradients(path)[1])
+
+    def check_network(self, network: nn.Module) -> None:
+        """Asked before training whether a step's network has what is to be regularised."""
+        regularised_parameters(network, self.parts, self.classifier, self.norms)
 
     def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
              nodes: Nodes) -> OutputGradients:
@@ -222,22 +237,20 @@ class VDFDHook(Hook):
     def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:
         """The parameters that are regularised, ordered by height.
 
-        Those of backbone, neck and decode head that train; the classifier's where
-        ``classifier`` says so.
+        See :func:`~mmseg_cil.vdfd.parameters.regularised_parameters`.
         """
-        chosen = {
-            name: one
-            for name, one in model.named_parameters()
-            if one.requires_grad and name.startswith(_PARTS) and (
-                self.classifier or not name.startswith(CLASSIFIER))
-        }
+        chosen = regularised_parameters(model, self.parts, self.classifier, self.norms)
         apart = [name for name in chosen if name.startswith(CLASSIFIER)]
         return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
 
     def _settings(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in (
-            'rank', 'average', 'outputs', 'grid', 'background', 'classifier', 'weighting',
-            'max_images', 'batch_size')}
+            'rank', 'average', 'outputs', 'grid', 'background', 'classifier', 'parts', 'norms',
+            'weighting', 'max_images', 'batch_size')}
+
+    def _made_alike(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a file's settings are those of this hook."""
+        return {**_ADDED_OPTIONS, **settings} == self._settings()
 
 
 def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:

@@ -17,6 +17,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import VDFDHook
 from mmseg_cil.hooks import vdfd_hook as hook_module
 from mmseg_cil.vdfd.compression import compress
+from mmseg_cil.vdfd.files import save_gradients
 from mmseg_cil.vdfd.outputs import nodes_of_step
 
 
@@ -120,6 +121,54 @@ def test_all_that_the_logits_depend_on_is_regularised(model):
         'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
 
 
+@pytest.mark.parametrize(('options', 'chosen'), [
+    (dict(parts=['backbone', 'decode_head']), lambda name: True),
+    (dict(parts=['backbone']), lambda name: name.startswith('backbone.')),
+    (dict(parts=['backbone.layer4', 'decode_head'], classifier=False),
+     lambda name: name.startswith(('backbone.layer4.', 'decode_head.conv'))
+     and 'conv_seg' not in name),
+    (dict(parts=['decode_head.conv_seg']), lambda name: 'conv_seg' in name),
+    # In these networks a norm is called "bn1" or "bn", or is the second of a sequence.
+    (dict(norms=False), lambda name: not any(
+        part in name for part in ('.bn', 'downsample.1.', 'norm'))),
+], ids=str)
+def test_parts_choose_what_is_regularised(model, options, chosen):
+    every = VDFDHook().parameters(model)
+    found = VDFDHook(**options).parameters(model)
+    assert set(found) == {name for name in every if chosen(name)} and found
+    if options.get('norms', True) is False:
+        assert all(one.dim() > 1 for name, one in found.items() if 'conv_seg' not in name)
+
+
+def test_nothing_holds_what_is_not_chosen(tmp_path):
+    config = network()
+    old = base_step(config, tmp_path / 'base.pth')
+    model = next_step(config, tmp_path / 'base.pth', distillers=(), regularisers=[
+        dict(type='DFDRegulariser')])
+    hook = VDFDHook(parts=['backbone.layer4'])
+    kept = hook.keep(old, batches_of([4]), ((0,), (1,)))
+    model.regularisers[0].set_earlier_steps([kept], model, model.previous_state())
+    with torch.no_grad():
+        for one in model.parameters():
+            one.add_(0.01)
+    model.regularisers[0](model)['loss_dfd'].backward()
+    held = {name for name, one in model.named_parameters() if one.grad is not None}
+    assert held == set(hook.parameters(model)) and held
+
+
+def test_a_file_from_before_an_option_is_one_with_its_default(model, tmp_path):
+    kept = VDFDHook().keep(model, batches_of([2]), NODES)
+    old = {key: value for key, value in VDFDHook()._settings().items()
+           if key not in ('parts', 'norms')}
+    save_gradients(tmp_path / 'vdfd.pth', kept, old)
+    assert VDFDHook().has_kept(tmp_path)
+    for options in (dict(parts=['backbone']), dict(norms=False), dict(rank=2)):
+        assert not VDFDHook(**options).has_kept(tmp_path)
+    hook = VDFDHook(parts=['backbone'], norms=False)
+    save_gradients(tmp_path / 'vdfd.pth', kept, hook._settings())
+    assert hook.has_kept(tmp_path) and not VDFDHook().has_kept(tmp_path)
+
+
 def test_the_classifier_is_kept_exactly(model):
     """At rank 1: an output depends on its own row alone, which no leading triple tells."""
     exact, rank_1 = (VDFDHook(rank=rank, classifier=True).keep(model, batches_of([6]), NODES)
@@ -191,9 +240,21 @@ def test_other_models_are_refused():
 
 
 @pytest.mark.parametrize(('options', 'message'), [
+    (dict(parts=['neck']), "parts has 'neck', which the network does not have; there is backbone"),
+    (dict(parts=['backbone.layer5']), 'there is .*backbone.layer4'),
+    (dict(parts=['decode_head.conv_seg'], classifier=False), 'nothing that trains is left')])
+def test_parts_that_a_network_lacks_are_refused(model, options, message):
+    with pytest.raises(InputError, match=message):
+        VDFDHook(**options).check_network(model)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
     (dict(outputs='median'), 'outputs must be one of'), (dict(rank=0), 'rank must be at least 1'),
     (dict(background='drop'), 'background must be'), (dict(weighting='x'), 'weighting must be'),
-    (dict(max_images=0), 'max_images must be at least 1')])
+    (dict(max_images=0), 'max_images must be at least 1'),
+    (dict(parts='backbone'), 'parts must be a list of names'),
+    (dict(parts=[]), 'parts must be a list of names'),
+    (dict(parts=['auxiliary_head']), "parts has 'auxiliary_head'; logits depend on")])
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         VDFDHook(**options)

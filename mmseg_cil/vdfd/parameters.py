@@ -1,0 +1,75 @@
+"""Which parameters of a segmentor VDFD regularises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.cnn import is_norm
+from torch import nn
+
+from mmseg_cil.errors import InputError
+
+#: Parts of a segmentor that the logits depend on: auxiliary heads are not among them.
+PARTS = ('backbone', 'neck', 'decode_head')
+CLASSIFIER = 'decode_head.conv_seg.'
+
+
+def check_parts(parts: Sequence[str] | None) -> None:
+    """Refuses what cannot be parts of any segmentor that logits depend on.
+
+    Args:
+        parts: See :func:`regularised_parameters`.
+
+    Raises:
+        InputError: It is no list of names, empty, or a name is of another part.
+    """
+    if parts is None:
+        return
+    if isinstance(parts, str) or not parts or not all(isinstance(one, str) for one in parts):
+        raise InputError('VDFDHook: parts must be a list of names, such as '
+                         f"['backbone', 'decode_head'], or None for all; got {parts!r}")
+    for one in parts:
+        if one.split('.')[0] not in PARTS:
+            raise InputError(f'VDFDHook: parts has {one!r}; logits depend on {list(PARTS)} and '
+                             "what is in them ('backbone.layer4') alone")
+
+
+def regularised_parameters(model: nn.Module,
+                           parts: Sequence[str] | None = None,
+                           classifier: bool = True,
+                           norms: bool = True) -> dict[str, nn.Parameter]:
+    """The parameters that train and are chosen, in the model's order.
+
+    Args:
+        model: A segmentor.
+        parts: Names of the modules whose parameters are chosen. None: all of
+            :data:`PARTS` that the segmentor has.
+        classifier: Whether those of the decode head's classifier stay among them.
+        norms: Whether scales and shifts of norm layers do.
+
+    Returns:
+        Parameters by name.
+
+    Raises:
+        InputError: The segmentor has no such part, or nothing that is chosen trains.
+    """
+    check_parts(parts)
+    modules = {name for name, _ in model.named_modules()}
+    for one in parts or ():
+        if one not in modules:
+            near = sorted(name for name in modules if name and name.rpartition('.')[0]
+                          == one.rpartition('.')[0] and name.split('.')[0] in PARTS)
+            raise InputError(f'VDFDHook: parts has {one!r}, which the network does not have'
+                             + (f'; there is {", ".join(near)}' if near else ''))
+    prefixes = tuple(f'{one}.' for one in parts or PARTS)
+    of_norms = {f'{name}.{own}' for name, module in model.named_modules() if is_norm(module)
+                for own, _ in module.named_parameters(recurse=False)}
+    chosen = {
+        name: one for name, one in model.named_parameters()
+        if one.requires_grad and name.startswith(prefixes)
+        and (classifier or not name.startswith(CLASSIFIER)) and (norms or name not in of_norms)
+    }
+    if not chosen:
+        raise InputError(f'VDFDHook: nothing that trains is left to regularise with '
+                         f'parts={parts!r}, classifier={classifier} and norms={norms}')
+    return chosen
