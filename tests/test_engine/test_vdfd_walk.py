@@ -1,5 +1,7 @@
 """Walks with VDFD and DFD: what is kept, resuming, processes, and steps out of the ordinary."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,33 @@ def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_pa
     # What rotations needed in training is left behind.
     assert weights(tmp_path, 1)['decode_head.conv_seg.weight'].shape[0] == 4
     assert not any('self_supervision' in key for key in weights(tmp_path, 1))
+
+
+def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
+    plop = tiny_config(data_root, 'plop')
+    # The same network and images: the first iteration shows what pseudo-labels alone lose.
+    plop.step_overrides['later']['max_iters'] = 1
+    TaskScheduler(plop, tmp_path / 'plop', start_from=str(vdfd_dir), steps='1').run()
+    cfg = vdfd_config(data_root)
+    cfg.method.update(loss_decode=plop.method.loss_decode, distillers=plop.method.distillers,
+                      classifier_init='balanced',
+                      custom_hooks=[*cfg.method.custom_hooks, *plop.method.custom_hooks])
+    TaskScheduler(cfg, tmp_path / 'both', start_from=str(vdfd_dir), steps='1').run()
+    own = ('decode.loss_plop', 'aux.loss_plop', 'distill.loss_pod')
+    lines, alone = logged(tmp_path / 'both', 1), logged(tmp_path / 'plop', 1)[0]
+    for line in lines:
+        parts = [line[key] for key in (*own, 'regularise.loss_vdfd')]
+        assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
+    assert [lines[0][key] for key in own] == [alone[key] for key in own]
+    assert alone['decode.loss_plop'] > 0
+    # The new class takes half of the background's probability, and so ln 2 of its mean logit;
+    # rows of P have length 1, and eps is 0.001.
+    assert lines[0]['regularise.vdfd_quadratic'] == pytest.approx(
+        1.001 * math.log(2)**2, rel=1e-4)
+    both, plain = (json.loads((tmp_path / name / 'step_01/thresholds.json').read_text())
+                   for name in ('both', 'plop'))
+    assert both == plain
+    assert kept(tmp_path / 'both', 1).nodes == ((3,),)
 
 
 def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
