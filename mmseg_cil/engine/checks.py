@@ -17,6 +17,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.priority import get_priority
 from torch import nn
 
+from mmseg_cil.engine.batch_of_one import check_batch_of_one
 from mmseg_cil.engine.explain import part, require_type
 from mmseg_cil.engine.schedules import schedule_groups
 from mmseg_cil.engine.step_config import (
@@ -182,6 +183,7 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     _check_needs(cfg, network)
     if walk.trains(step):
         _check_optimizer(cfg, step, network)
+        check_batch_of_one(cfg, network, step)
         with part(f'train_cfg of step {step}'):
             own = {key: value for key, value in cfg.train_cfg.items() if key != 'type'}
             inspect.signature(IterBasedTrainLoop).bind(None, None, **own)
