@@ -65,13 +65,31 @@ def test_the_loss_is_the_official_one_with_4y_plus_k():
 
 
 def test_evaluation_and_the_step_know_turn_0_only():
-    model = model_of().eval()
-    images, _ = batch(4)
-    assert model.encode_decode(images, [dict(img_shape=(32, 32))] * 2).shape[1] == 4
-    assert all('self_supervision' not in key for key in plain_state_dict(model.state_dict()))
-    kept = VDFDHook().keep(model, [dict(inputs=list(images), data_samples=batch(4)[1])],
-                           ((0,), (1,)))
-    assert not any('self_supervision' in name for name in kept.names)
+    """They are those of a plain network with the C rows, whatever the other rows are."""
+    model = model_of()
+    images, samples = batch(4)
+    # As after training: turned batches have gone through.
+    model.loss(images, samples)
+    state = plain_state_dict(model.state_dict())
+    assert all('self_supervision' not in key for key in state)
+    plain = segmentor(network(loss='CrossEntropyLoss', dropout_ratio=0.0), [4])
+    plain.load_state_dict(state)
+    metas = [dict(img_shape=(32, 32))] * 2
+    logits = model.eval().encode_decode(images, metas)
+    assert logits.shape[1] == 4 and torch.equal(logits, plain.eval().encode_decode(images, metas))
+    head = model.decode_head
+    embedding = head._forward_feature(model.extract_feat(images))
+    own = functional.conv2d(embedding, head.conv_seg.weight, head.conv_seg.bias)
+    torch.testing.assert_close(logits, functional.interpolate(own, (32, 32), mode='bilinear'))
+
+    def kept(network):
+        data = [dict(inputs=list(images), data_samples=samples)]
+        return VDFDHook(rank=None).keep(network, data, ((0,), (1,), (2, 3)))
+
+    assert kept(model).names == kept(plain).names
+    assert kept(plain).dense().norm() > 0
+    assert torch.equal(kept(model).dense(), kept(plain).dense())
+    assert torch.equal(kept(model).projection, kept(plain).projection)
 
 
 def test_every_row_learns_and_outputs_return_to_c():
