@@ -1,6 +1,7 @@
 """The gradients that the hook keeps of a thin segmentor."""
 
 import copy
+import itertools
 import logging
 import sys
 from pathlib import Path
@@ -42,25 +43,50 @@ def model(tmp_path_factory):
 NODES = ((0,), (1,), (2, 3))
 
 
-@pytest.mark.parametrize('options', [
-    dict(rank=None), dict(rank=None, outputs='grid'), dict(rank=None, average=False),
-    # Another classifier would predict other pixels, which is no change of the first order.
-    dict(rank=None, outputs='predicted', classifier=False)], ids=str)
-def test_the_products_predict_small_changes(model, options):
-    """Uncompressed, so that what is left is the error of the first order and of averaging."""
-    hook, data = VDFDHook(**options), batches_of([6])
-    kept = hook.keep(model, data, NODES)
-    moved = copy.deepcopy(model)
-    torch.manual_seed(0)
+@pytest.fixture(scope='module')
+def double_model(model):
+    """In float64 and away from its beginning, where units lie in the kink of their ReLU.
+
+    There, with shifts of 0 and nothing to see, half of a first-order change is no
+    change: there is no derivative.
+    """
+    double = copy.deepcopy(model).double()
+    generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for name, one in moved.named_parameters():
-            if name in kept.names:
-                # Alike for all weights of a filter: what averaging does not see is not moved.
-                one.add_(2e-5 * torch.randn(one.shape[0]).view(-1, *[1] * (one.dim() - 1)))
-    predicted = kept.project(dict(moved.named_parameters())) - kept.projection
-    actual = outputs_of(hook, moved, data) - outputs_of(hook, model, data)
-    assert actual.abs().max() > 1e-4
-    assert (predicted.float() - actual).abs().max() < 0.05 * actual.abs().max()
+        for one in double.parameters():
+            one.add_(0.05 * torch.randn(one.shape, generator=generator))
+    # The data preprocessor makes float32.
+    double.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    return double
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(outputs='grid'), dict(average=False),
+    # Another classifier would predict other pixels, which is no change of the first order.
+    dict(outputs='predicted', classifier=False), dict(parts=['backbone.layer4'])], ids=str)
+def test_the_products_predict_changes_to_first_order(double_model, options):
+    """What is left falls with the square of the step; nothing is compressed here."""
+    hook, data = VDFDHook(rank=None, **options), batches_of([6])
+    kept = hook.keep(double_model, data, NODES)
+    before = outputs_of(hook, double_model, data)
+    errors = []
+    for step in (1e-5, 1e-6, 1e-7):
+        moved = copy.deepcopy(double_model)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, one in moved.named_parameters():
+                if name in kept.names:
+                    # Alike for all weights of a filter: averaging does not see the rest.
+                    each = torch.randn(one.shape[0], generator=generator)
+                    one.add_(step * each.view(-1, *[1] * (one.dim() - 1)))
+        predicted = kept.project(dict(moved.named_parameters())) - kept.projection
+        actual = outputs_of(hook, moved, data) - before
+        assert actual.abs().max() > step
+        errors.append(float((predicted - actual).abs().max() / actual.abs().max()))
+    # In parts of the change, the error falls as the step does.
+    assert errors[0] < 1e-2
+    for larger, smaller in itertools.pairwise(errors):
+        assert smaller == pytest.approx(larger / 10, rel=0.5)
 
 
 def outputs_of(hook, model, data):
