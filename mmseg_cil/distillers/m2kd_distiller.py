@@ -15,6 +15,7 @@ from mmseg_cil.distillers.logit_distiller import RESOLUTIONS
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.class_view import ClassView, class_view
 from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.matching_distillation import mean_over_snapshots
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.models.teachers import STEP_PREFIX, step_teacher_name
@@ -128,10 +129,10 @@ class M2KDDistiller(nn.Module):
         if self.resolution == 'low':
             cuts = [1, *self._starts.values(), *(one.shape[1] for one in teachers.values())]
             pixels = PixelLogits(pixels.logits, cuts=cuts)
-        return torch.stack([
+        return mean_over_snapshots([
             self._one(loss, pixels, logits, self._starts[name])
             for name, logits in teachers.items()
-        ]).mean()
+        ])
 
     def _one(self, loss: nn.Module, pixels: PixelLogits, teacher: Tensor, start: int) -> Tensor:
         if start > int(self._background):

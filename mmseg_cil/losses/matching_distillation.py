@@ -66,12 +66,27 @@ def matching_distillation(student_logits: Tensor,
     return temperature**2 * loss.sum(dim=1)
 
 
+def mean_over_snapshots(losses: Sequence[Tensor]) -> Tensor:
+    r"""What several snapshots teach together, :math:`\frac{1}{K} \sum_k L_k`.
+
+    That it is the mean, so that the weight of distillation does not grow from step to
+    step, is a design choice (arXiv 1904.01769 could not be read for it).
+
+    Args:
+        losses: One for each of K snapshots, of equal shapes: maps or scalars.
+
+    Returns:
+        Of that shape.
+    """
+    return torch.stack(list(losses)).mean(dim=0)
+
+
 def multi_model_distillation(student_logits: Tensor,
                              teachers: Sequence[tuple[Tensor, int]],
                              temperature: float = 1.0,
                              merge_later: bool = True,
                              has_background: bool = True) -> Tensor:
-    r"""L_MMD of M2KD per pixel: the mean of what each snapshot teaches.
+    r"""L_MMD of M2KD per pixel: :func:`mean_over_snapshots` of what each teaches.
 
     .. math:: \frac{1}{t - 1} \sum_{k < t} L_k
 
@@ -80,8 +95,10 @@ def multi_model_distillation(student_logits: Tensor,
     both sides: snapshot k says how likely its own classes are relative to each
     other and to its background. The background itself, as far as it is no class
     of a later step, is thereby taught by every snapshot, and by the first with
-    all its classes. Which classes a snapshot teaches is a design choice, as is
-    the mean (arXiv 1904.01769 could not be read for it).
+    all its classes. Which classes a snapshot teaches is a design choice.
+
+    This is the whole in one place, on enlarged logits; an ``M2KDDistiller`` computes the
+    same from what losses share, and for any loss.
 
     Args:
         student_logits: ``(N, C, H, W)``.
@@ -99,7 +116,7 @@ def multi_model_distillation(student_logits: Tensor,
                               class_view(logits, start, has_background), temperature, merge_later)
         for logits, start in teachers
     ]
-    return torch.stack(losses).mean(dim=0)
+    return mean_over_snapshots(losses)
 
 
 def shared_matching_distillation(pixels: PixelLogits,
