@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import all_reduce, barrier, get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.network_output import tap_classifier
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
+from mmseg_cil.regularisers.own_optimizers import JointOptimizer
 from mmseg_cil.vdfd.compression import OutputGradients, check_finite, compress
 from mmseg_cil.vdfd.files import FILE_NAME, load_gradients, save_gradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
@@ -135,14 +137,16 @@ class VDFDHook(Hook):
             if gradients.nodes:
                 steps.append(gradients)
         previous = model.previous_state()
+        step_size = stable_step_size(runner.optim_wrapper)
         for one in takers:
-            one.set_earlier_steps(steps, model, previous)
+            one.set_earlier_steps(steps, model, previous, step_size)
         if steps:
             curvature = 2 * sum(one.curvature(previous) for one in steps)
             runner.logger.info(
                 f'the quadratic form has a curvature of up to {curvature:.3g} times loss_weight '
-                '(and the inverse covariance): SGD diverges from a learning rate of '
-                '2 (1 + momentum) over that on')
+                '(and the inverse covariance): undamped, SGD diverges from a learning rate of '
+                '2 (1 + momentum) over that on'
+                + (f'; by default it is damped for steps of {step_size:g}' if step_size else ''))
 
     def after_step(self, runner: Runner) -> None:
         """Keeps the gradients of this step, once its weights are final."""
@@ -261,6 +265,26 @@ def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
         model.decode_head.forward(model.extract_feat(inputs))
     assert tap.logits is not None
     return tap.logits
+
+
+def stable_step_size(wrapper: Any) -> float:
+    """For which step size a steep penalty must be made stable, 0 if it need not.
+
+    Gradient descent overshoots where the learning rate times the curvature is above 1.36
+    (Nesterov's momentum 0.9) or 2 (none). Twice the learning rate leaves half of 1 to the
+    curvature of the other losses (our choice). Optimizers such as Adam take steps that do not
+    grow with the gradient.
+
+    Args:
+        wrapper: Optimizer wrapper of the Runner, or several by name.
+    """
+    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    optimizers = [one.optimizer for one in wrappers]
+    # The network's comes first, those of regularisers follow.
+    optimizers = [one.parts[0] if isinstance(one, JointOptimizer) else one for one in optimizers]
+    rates = [group.get('initial_lr', group['lr']) for one in optimizers
+             if isinstance(one, torch.optim.SGD) for group in one.param_groups]
+    return 2 * float(max(rates, default=0.0))
 
 
 def _bare(runner: Runner) -> IncrementalEncoderDecoder:

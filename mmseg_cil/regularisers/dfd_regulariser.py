@@ -14,7 +14,12 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.values import check_weights
 from mmseg_cil.vdfd.compression import OutputGradients, project, stack
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
-from mmseg_cil.vdfd.regularisation import ACCUMULATIONS, accumulate, quadratic_form
+from mmseg_cil.vdfd.regularisation import (
+    ACCUMULATIONS,
+    accumulate,
+    damped_quadratic_form,
+    quadratic_form,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class _EarlierSteps:
         nodes: Of each step.
         cells: K.
         average: Rows are filters.
+        damping: See :func:`~mmseg_cil.vdfd.regularisation.damped_quadratic_form`; None: none.
     """
 
     tensors: list[Tensor]
@@ -42,6 +48,7 @@ class _EarlierSteps:
     nodes: tuple[tuple[tuple[int, ...], ...], ...]
     cells: int
     average: bool
+    damping: Tensor | None = None
 
     def changes(self) -> Tensor:
         """First-order changes ``(T, C, K)`` of all earlier outputs by the weights as they are."""
@@ -73,9 +80,13 @@ class DFDRegulariser(nn.Module):
         accumulation: 'sum', or 'official_class_incremental', see
             :func:`~mmseg_cil.vdfd.regularisation.accumulate`.
         loss_name: Name in the log. Defaults to 'loss_dfd'.
+        damping: The optimizer's step size :math:`\eta` that the penalty is made stable for,
+            see :func:`~mmseg_cil.vdfd.regularisation.damped_quadratic_form`; 0 leaves it as
+            published. By default the hook tells it: twice the learning rate of SGD, 0 for
+            other optimizers.
 
     Raises:
-        InputError: ``accumulation`` is unknown.
+        InputError: ``accumulation`` is unknown, or ``damping`` negative.
     """
 
     #: A walk is refused whose hooks do not include it.
@@ -84,13 +95,17 @@ class DFDRegulariser(nn.Module):
     def __init__(self,
                  loss_weight: float = 1.0,
                  accumulation: str = 'sum',
-                 loss_name: str = 'loss_dfd') -> None:
+                 loss_name: str = 'loss_dfd',
+                 damping: float | None = None) -> None:
         super().__init__()
         if accumulation not in ACCUMULATIONS:
             raise InputError(f'{type(self).__name__}: accumulation must be one of {ACCUMULATIONS}, '
                              f'got {accumulation!r}')
         check_weights(self, loss_weight=loss_weight)
+        if damping is not None:
+            check_weights(self, damping=damping)
         self.loss_weight = loss_weight
+        self.damping = damping
         self.accumulation = accumulation
         self.loss_name = loss_name
         # Neither parameter nor buffer: all of it can be had again from the steps' files.
@@ -98,7 +113,7 @@ class DFDRegulariser(nn.Module):
         self._is_set = False
 
     def set_earlier_steps(self, steps: Sequence[OutputGradients], network: nn.Module,
-                          previous: Mapping[str, Tensor]) -> None:
+                          previous: Mapping[str, Tensor], step_size: float = 0.0) -> None:
         """Takes the gradients of all earlier steps.
 
         Args:
@@ -106,6 +121,7 @@ class DFDRegulariser(nn.Module):
             network: Whose parameters are regularised, on its device.
             previous: The weights that this step began with, by name (also where
                 training is resumed).
+            step_size: What ``damping`` is where the config does not tell it.
 
         Raises:
             InputError: The gradients are not of this network, or not of one kind.
@@ -131,7 +147,29 @@ class DFDRegulariser(nn.Module):
         self._earlier = _EarlierSteps(
             list(tensors.values()), block_heights(tensors, rows, apart), left.to(device),
             core.to(device), anchor, offset.to(device), tuple(one.nodes for one in steps), cells,
-            average)
+            average, self._damping(steps, previous, core.shape[-1], step_size, device))
+
+    def _damping(self, steps: Sequence[OutputGradients], weights: Mapping[str, Tensor],
+                 outputs: int, step_size: float, device: torch.device) -> Tensor | None:
+        """D of every step, as if all pulled in one direction; None without damping."""
+        step_size = step_size if self.damping is None else self.damping
+        # So often the steps' quadratic forms count in the sum, one with another.
+        times = accumulate(torch.ones(len(steps)), torch.zeros(len(steps)), self.accumulation)
+        factor = 2 * step_size * self.loss_weight * float(times)
+        if not factor:
+            return None
+        damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
+        for index, one in enumerate(steps):
+            gram = one.gram({name: weights[name].cpu() for name in one.names})
+            damping[index, :len(gram), :len(gram)] = factor * gram
+        return damping.to(device)
+
+    def _quadratics(self, changes: Tensor, *covariance: Any) -> Tensor:
+        """The quadratic form of every step, damped where it has to be."""
+        assert self._earlier is not None
+        if self._earlier.damping is None:
+            return quadratic_form(changes, *covariance)
+        return damped_quadratic_form(changes, self._earlier.damping, *covariance)
 
     def forward(self, network: nn.Module) -> dict[str, Tensor]:
         """The loss at the network's present weights.
@@ -158,7 +196,7 @@ class DFDRegulariser(nn.Module):
         return {}
 
     def _losses(self, changes: Tensor) -> dict[str, Tensor]:
-        quadratics = quadratic_form(changes)
+        quadratics = self._quadratics(changes)
         loss = accumulate(quadratics, torch.zeros_like(quadratics), self.accumulation)
         return {self.loss_name: self.loss_weight * loss}
 

@@ -13,7 +13,7 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
 from mmseg_cil.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
-from mmseg_cil.vdfd.regularisation import QUADRATICS, accumulate, quadratic_form
+from mmseg_cil.vdfd.regularisation import QUADRATICS, accumulate
 
 CLASSIFIER = 'decode_head.conv_seg.weight'
 
@@ -48,6 +48,7 @@ class VDFDRegulariser(DFDRegulariser):
             learning rate and weight decay 5e-4, official values.
         loss_name: Name in the log. Defaults to 'loss_vdfd'. Its two parts are
             logged, without lambda, as ``vdfd_quadratic`` and ``vdfd_log_det``.
+        damping: See :class:`~mmseg_cil.regularisers.dfd_regulariser.DFDRegulariser`.
 
     Raises:
         InputError: An option is unknown, or ``eps`` not positive.
@@ -60,8 +61,9 @@ class VDFDRegulariser(DFDRegulariser):
                  accumulation: str = 'sum',
                  covariance: dict | None = None,
                  optimizer: dict | None = None,
-                 loss_name: str = 'loss_vdfd') -> None:
-        super().__init__(loss_weight, accumulation, loss_name)
+                 loss_name: str = 'loss_vdfd',
+                 damping: float | None = None) -> None:
+        super().__init__(loss_weight, accumulation, loss_name, damping)
         if quadratic not in QUADRATICS:
             raise InputError(f'VDFDRegulariser: quadratic must be one of {QUADRATICS}, '
                              f'got {quadratic!r}')
@@ -81,9 +83,9 @@ class VDFDRegulariser(DFDRegulariser):
         self.graph_network = PrecisionNetwork(channels, **self._covariance)  # type: ignore[arg-type]
 
     def set_earlier_steps(self, steps: Sequence[OutputGradients], network: nn.Module,
-                          previous: Mapping[str, Tensor]) -> None:
+                          previous: Mapping[str, Tensor], step_size: float = 0.0) -> None:
         """As in DFD; node features are the classifier's rows in ``previous``."""
-        super().set_earlier_steps(steps, network, previous)
+        super().set_earlier_steps(steps, network, previous, step_size)
         if self._earlier is None:
             return
         device = self._earlier.anchor.device
@@ -110,7 +112,7 @@ class VDFDRegulariser(DFDRegulariser):
 
     def _losses(self, changes: Tensor) -> dict[str, Tensor]:
         factors = self.factors()
-        quadratics = quadratic_form(changes, factors, self.eps, self.quadratic)
+        quadratics = self._quadratics(changes, factors, self.eps, self.quadratic)
         log_dets = changes.shape[2] * log_det_covariance(factors, self.eps, self._present)
         return {
             self.loss_name: self.loss_weight * accumulate(quadratics, log_dets, self.accumulation),

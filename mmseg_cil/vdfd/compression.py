@@ -81,11 +81,8 @@ class OutputGradients:
         return project(self.left.double().unsqueeze(1), self.core.double().unsqueeze(0),
                        self.heights, row_sums(tensors, self.average))[0]
 
-    def curvature(self, weights: Mapping[str, Tensor]) -> float:
-        r"""The largest eigenvalue of :math:`G^T G`, over single weights.
-
-        Twice that is the greatest curvature of :math:`\|G^T (w - w^*)\|^2`: gradient descent
-        with momentum m diverges from a learning rate of :math:`(1 + m) / (\lambda \cdot` it) on.
+    def gram(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """:math:`G^T G` over single weights, ``(nodes * cells, nodes * cells)`` float64.
 
         Args:
             weights: Tensors by name, for their numbers of weights a row.
@@ -94,7 +91,18 @@ class OutputGradients:
         counts = torch.tensor([
             max(weights[name][0].numel(), 1) if self.average else 1.0 for name in self.names])
         each = counts.repeat_interleave(torch.tensor(self.rows)).double().unsqueeze(1)
-        return float(torch.linalg.eigvalsh(dense.T @ (each * dense))[-1])
+        return dense.T @ (each * dense)
+
+    def curvature(self, weights: Mapping[str, Tensor]) -> float:
+        r"""The largest eigenvalue of :math:`G^T G`, over single weights.
+
+        Twice that is the greatest curvature of :math:`\|G^T (w - w^*)\|^2`: gradient descent
+        with momentum m diverges from a learning rate of :math:`(1 + m) / (\lambda \cdot` it) on.
+
+        Args:
+            weights: See :meth:`gram`.
+        """
+        return float(torch.linalg.eigvalsh(self.gram(weights))[-1])
 
     def dense(self) -> Tensor:
         """The reconstructed gradients ``(F, nodes * cells)``."""

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 
@@ -17,6 +19,8 @@ from thin_networks import base_step, batch, network, next_step, segmentor
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import VDFDHook
 from mmseg_cil.hooks import vdfd_hook as hook_module
+from mmseg_cil.hooks.vdfd_hook import stable_step_size
+from mmseg_cil.regularisers.own_optimizers import JointOptimizer
 from mmseg_cil.vdfd.compression import compress
 from mmseg_cil.vdfd.files import save_gradients
 from mmseg_cil.vdfd.outputs import nodes_of_step
@@ -157,13 +161,36 @@ def test_all_that_the_logits_depend_on_is_regularised(model):
     # In these networks a norm is called "bn1" or "bn", or is the second of a sequence.
     (dict(norms=False), lambda name: not any(
         part in name for part in ('.bn', 'downsample.1.', 'norm'))),
-], ids=str)
+], ids=['whole', 'backbone', 'last stage and head', 'classifier', 'no norms'])
 def test_parts_choose_what_is_regularised(model, options, chosen):
     every = VDFDHook().parameters(model)
     found = VDFDHook(**options).parameters(model)
     assert set(found) == {name for name in every if chosen(name)} and found
     if options.get('norms', True) is False:
         assert all(one.dim() > 1 for name, one in found.items() if 'conv_seg' not in name)
+
+
+def test_steep_penalties_are_damped_for_sgd_alone():
+    weights, own = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def sgd(rate, *groups):
+        return torch.optim.SGD(groups or weights.parameters(), lr=rate, momentum=0.9)
+
+    def size(optimizer):
+        return stable_step_size(OptimWrapper(optimizer))
+
+    assert size(sgd(0.01)) == pytest.approx(0.02)
+    assert size(torch.optim.AdamW(weights.parameters(), lr=0.01)) == 0
+    # The largest of the groups; of a schedule, what it begins with.
+    warmed = sgd(0.01, dict(params=[weights.weight]), dict(params=[weights.bias], lr=0.1))
+    assert size(warmed) == pytest.approx(0.2)
+    torch.optim.lr_scheduler.LinearLR(warmed, start_factor=0.001)
+    assert warmed.param_groups[1]['lr'] < 0.001 and size(warmed) == pytest.approx(0.2)
+    adam = torch.optim.Adam(own.parameters(), lr=0.5)
+    assert size(JointOptimizer([sgd(0.01), adam])) == pytest.approx(0.02)
+    assert size(JointOptimizer([adam, sgd(0.01)])) == 0
+    assert stable_step_size(OptimWrapperDict(
+        one=OptimWrapper(sgd(0.01)), other=OptimWrapper(adam))) == pytest.approx(0.02)
 
 
 def test_nothing_holds_what_is_not_chosen(tmp_path):

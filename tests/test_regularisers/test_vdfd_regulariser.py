@@ -285,3 +285,35 @@ def test_uncompressed_gradients_are_stored_once(tmp_path):
 def test_dfd_has_nothing_to_train():
     assert not list(DFDRegulariser().parameters())
     assert not hasattr(DFDRegulariser(), 'optimizer')
+
+
+@pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
+@pytest.mark.parametrize('accumulation', ['sum', 'official_class_incremental'])
+def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, accumulation):
+    network, steps = walked
+    step_size, curvature = 1e-3, {}
+    for damping in (None, 0.0):
+        torch.manual_seed(0)
+        regulariser = build(kind, network, loss_weight=50.0, accumulation=accumulation,
+                            damping=damping)
+        regulariser.set_earlier_steps(steps, network, state_of(network), step_size)
+        parameters = list(body(network).values())
+
+        def slope(at, regulariser=regulariser, parameters=parameters):
+            with torch.no_grad():
+                for one, value in zip(parameters, at, strict=True):
+                    one.copy_(value)
+            loss = next(iter(regulariser(network).values()))
+            return torch.autograd.grad(loss, parameters)
+
+        start = [one.detach().clone() for one in parameters]
+        base, direction = slope(start), [torch.randn_like(one) for one in start]
+        for _ in range(30):  # power iteration: the form is quadratic, so differences are exact
+            size = sum(one.square().sum() for one in direction).sqrt()
+            there = slope([a + b / size for a, b in zip(start, direction, strict=True)])
+            direction = [a - b for a, b in zip(there, base, strict=True)]
+        curvature[damping] = float(sum(one.square().sum() for one in direction).sqrt())
+        slope(start)
+    # The config's own 0 goes before what the hook tells.
+    assert curvature[0.0] > 2 / step_size
+    assert curvature[None] < 1.001 / step_size

@@ -19,6 +19,7 @@ method = dict(
             eps=1e-3,
             quadratic='official',
             accumulation='official_class_incremental',
+            damping=0.0,
             covariance=dict(residual=True),
             optimizer=dict(type='Adam', lr=1e-4, weight_decay=5e-4))
     ],
