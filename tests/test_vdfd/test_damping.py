@@ -20,7 +20,7 @@ def draw(nodes=3, cells=1, steps=2, weights=20):
 @pytest.mark.parametrize('cells', [1, 4])
 @pytest.mark.parametrize('form', ['paper', 'official'])
 def test_without_damping_it_is_the_quadratic_form(cells, form):
-    gradients, factors, changes = draw(cells=cells)
+    _, factors, changes = draw(cells=cells)
     none = torch.zeros(2, 3 * cells, 3 * cells, dtype=torch.float64)
     for one in (factors, None):
         expected = quadratic_form(changes, one, EPS, form)
