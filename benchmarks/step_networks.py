@@ -118,9 +118,8 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     segmentor.to(device)
     for one in segmentor.modules():
         if hasattr(one, 'set_thresholds'):
-            # Half of the largest uncertainty that PLOP's scale has.
-            one.set_thresholds(torch.full(
-                (sum(classes), ), 0.5 / classes[0], device=device))
+            # Half of the greatest uncertainty.
+            one.set_thresholds(torch.full((sum(classes), ), 0.5, device=device))
     takers = [one for one in segmentor.regularisers
               if hasattr(one, 'set_earlier_steps')]
     hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
@@ -129,7 +128,9 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
         nodes = tuple((index, ) for index in range(classes[0]))
         gradients = hook.keep(before_it, [data], nodes)
         for one in takers:
-            one.set_earlier_steps([gradients], segmentor, segmentor.previous_state())
+            # As the hook does for the SGD of step.py: the penalty is damped.
+            one.set_earlier_steps([gradients], segmentor, segmentor.previous_state(),
+                                  step_size=2e-4)
     return segmentor
 
 
