@@ -9,4 +9,5 @@ background in every step's softmax, which is our choice.
 _base_ = './vdfd.py'
 method = dict(
     name='vdfd_step_ce',
-    loss_decode=dict(type='StepClassesCrossEntropyLoss', loss_weight=1.0))
+    loss_decode=dict(type='StepClassesCrossEntropyLoss', loss_weight=1.0),
+    regularisers=[dict(type='VDFDRegulariser', loss_weight=1.0)])

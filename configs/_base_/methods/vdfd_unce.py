@@ -13,5 +13,6 @@ _base_ = './vdfd.py'
 method = dict(
     name='vdfd_unce',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
+    regularisers=[dict(type='VDFDRegulariser', loss_weight=1.0)],
     classifier_init='balanced',
     custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='exclude')])
