@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from mmseg_cil.losses import PseudoLabelCrossEntropyLoss
+from mmseg_cil.losses.plop_pseudo_labels import official_scale
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
@@ -30,9 +31,10 @@ def at_step(counts, teacher_logits, thresholds, **arguments):
 def test_it_is_the_official_loss(name):
     case = {key: torch.from_numpy(value)
             for key, value in np.load(GOLDEN / f'plop_pseudo__{name}.npz').items()}
-    old = int(case['n_old'])
-    loss = at_step([old, int(case['n_current']) - old], case['teacher_logits'],
-                   case['thresholds'], loss_weight=2.0, factor_without_background=0.0)
+    old, current = int(case['n_old']), int(case['n_current'])
+    loss = at_step([old, current - old], case['teacher_logits'],
+                   case['thresholds'] * official_scale(old, current),
+                   loss_weight=2.0, factor_without_background=0.0)
     logits = case['student_logits'].requires_grad_()
     value = loss(logits, case['labels'])
     value.backward()
