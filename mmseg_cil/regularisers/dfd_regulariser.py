@@ -160,7 +160,7 @@ class DFDRegulariser(nn.Module):
             return None
         damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
         for index, one in enumerate(steps):
-            gram = one.gram({name: weights[name].cpu() for name in one.names})
+            gram = one.gram(weights)
             damping[index, :len(gram), :len(gram)] = factor * gram
         return damping.to(device)
 

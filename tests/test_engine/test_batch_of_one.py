@@ -134,7 +134,7 @@ def walk_of(data_root, head, images):
 
 @pytest.mark.parametrize(('head', 'images'), [('FCNHead', 1), ('ASPPHead', 2)])
 def test_walks_that_can_train_begin(data_root, tmp_path, head, images):
-    TaskScheduler(walk_of(data_root, head, images), tmp_path)
+    assert TaskScheduler(walk_of(data_root, head, images), tmp_path).walk.trains(0)
 
 
 def test_a_walk_of_aspp_with_one_image_is_refused_before_training(data_root, tmp_path):
