@@ -13,6 +13,7 @@ from mmseg_cil.losses.lwf_mc import sigmoid_cross_entropy, sigmoid_distillation
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import one_hot_maps
 from mmseg_cil.utils.step_context import StepContext
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ def icarl_loss(student_logits: Tensor,
     logits = at_least_float32(student_logits)
     soft = at_least_float32(teacher_logits).sigmoid().to(logits)
     first, num_old = (1 if background_from_labels else 0), soft.shape[1]
-    classes = torch.arange(logits.shape[1], device=labels.device)[:, None, None]
-    targets = (labels.unsqueeze(1) == classes).to(logits)
+    targets = one_hot_maps(labels, logits.shape[1]).to(logits)
     targets[:, first:num_old] = soft[:, first:]
     each = binary_cross_entropy_with_logits(logits, targets, reduction='none')
     if ignored_are_negatives:

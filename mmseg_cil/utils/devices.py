@@ -1,4 +1,4 @@
-"""Copies to the device for which nobody waits."""
+"""Work for the device for which nobody waits."""
 
 from __future__ import annotations
 
@@ -20,3 +20,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == 'cuda' and tensor.device.type == 'cpu':
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def one_hot_maps(labels: Tensor, num_classes: int) -> Tensor:
+    """Maps of ones and zeros; PyTorch's ``one_hot`` looks at the labels, and so waits for them.
+
+    Args:
+        labels: ``(N, H, W)`` integers; those outside ``[0, num_classes)`` are in no map.
+        num_classes: C.
+
+    Returns:
+        ``(N, C, H, W)`` float32.
+    """
+    classes = torch.arange(num_classes, device=labels.device).view(-1, 1, 1)
+    return (labels.unsqueeze(1) == classes).float()

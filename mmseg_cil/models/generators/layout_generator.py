@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import one_hot_maps
 
 #: Each stage doubles the size.
 STAGES = 4
@@ -81,9 +82,7 @@ class LayoutGenerator(nn.Module):
         Returns:
             ``(N, 3, H, W)``, normalised.
         """
-        # Not one_hot, which makes the device wait.
-        classes = torch.arange(self.num_classes, device=layouts.device).view(-1, 1, 1)
-        planes = (layouts.unsqueeze(1) == classes).float()
+        planes = one_hot_maps(layouts, self.num_classes)
         maps = self.entry(noise).unflatten(1, (-1, *self._coarse))
         for stage in self.stages:
             maps = functional.interpolate(maps, scale_factor=2, mode='nearest')
