@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.vdfd.filters import block_heights, block_products, row_sums, runs
+from mmseg_cil.vdfd.filters import (
+    block_heights,
+    block_products,
+    first_rows,
+    num_rows,
+    row_sums,
+    runs,
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,8 @@ class OutputGradients:
             weights: Tensors by name; what more rows they have than those of the
                 gradients (of classes that came later) is left out.
         """
-        tensors = [weights[name].detach().cpu().double() for name in self.names]
-        if self.average:
-            tensors = [one[:rows] for one, rows in zip(tensors, self.rows, strict=True)]
+        tensors = [first_rows(weights[name].detach().cpu().double(), rows, self.average)
+                   for name, rows in zip(self.names, self.rows, strict=True)]
         return project(self.left.double().unsqueeze(1), self.core.double().unsqueeze(0),
                        self.heights, row_sums(tensors, self.average))[0]
 
@@ -89,7 +95,7 @@ class OutputGradients:
         """
         dense = self.dense().double()
         counts = torch.tensor([
-            max(weights[name][0].numel(), 1) if self.average else 1.0 for name in self.names])
+            weights[name].numel() / num_rows(weights[name], self.average) for name in self.names])
         each = counts.repeat_interleave(torch.tensor(self.rows)).double().unsqueeze(1)
         return dense.T @ (each * dense)
 

@@ -20,6 +20,20 @@ def num_rows(tensor: Tensor, average: bool = True) -> int:
     return tensor.shape[0] if average and tensor.dim() > 0 else tensor.numel()
 
 
+def first_rows(tensor: Tensor, rows: int, average: bool = True) -> Tensor:
+    """The first rows of a tensor that may have grown: those of new classes come last.
+
+    Args:
+        tensor: Grown along its first axis, or not at all.
+        rows: How many it had.
+        average: See :func:`num_rows`.
+
+    Returns:
+        A view with so many rows; without filter averaging of one dimension.
+    """
+    return tensor[:rows] if average and tensor.dim() > 0 else tensor.reshape(-1)[:rows]
+
+
 def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True,
                   apart: Collection[str] = ()) -> list[str]:
     """Names ordered by the number of rows, so that tensors of equal height are neighbours.

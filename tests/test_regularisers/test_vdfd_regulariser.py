@@ -187,21 +187,35 @@ def test_single_weights_without_filter_averaging():
                                rtol=1e-4, atol=1e-5)
 
 
-def test_rows_of_classes_that_came_later_are_free():
-    """A class-incremental walk with the classifier among the regularised tensors."""
-    torch.manual_seed(0)
-    old = Network(classes=3)
-    own, apart = dict(old.named_parameters()), ('decode_head.conv_seg.weight',
-                                                'decode_head.conv_seg.bias')
-    step = gradients_of({name: own[name] for name in order_by_rows(own, apart=apart)}, (0, 1, 2),
-                        apart=apart)
-    network = Network(classes=5)
-    state = state_of(old)
+APART = ('decode_head.conv_seg.weight', 'decode_head.conv_seg.bias')
+
+
+def grown(old, classes):
+    """A network with more classes, whose other weights are those of the old one."""
+    network, state = Network(classes), state_of(old)
     with torch.no_grad():
         for name, one in network.named_parameters():
             one[:len(state[name])] = state[name]
+    return network
+
+
+def kept_of(network, nodes, average, seed=0):
+    """Drawn gradients of all parameters, the classifier among them."""
+    own = dict(network.named_parameters())
+    order = order_by_rows(own, average, APART)
+    return gradients_of({name: own[name] for name in order}, nodes, seed, average=average,
+                        apart=APART)
+
+
+@pytest.mark.parametrize('average', [True, False])
+def test_rows_of_classes_that_came_later_are_free(average):
+    """A class-incremental walk with the classifier among the regularised tensors."""
+    torch.manual_seed(0)
+    old = Network(classes=3)
+    step = kept_of(old, (0, 1, 2), average)
+    network = grown(old, 5)
     regulariser = build(network=network)
-    regulariser.set_earlier_steps([step], network, state)
+    regulariser.set_earlier_steps([step], network, state_of(old))
     assert torch.equal(regulariser._earlier.changes(), torch.zeros(1, 3, 1))
     with torch.no_grad():
         network.decode_head.conv_seg.weight[3:] += 1.0
@@ -212,6 +226,39 @@ def test_rows_of_classes_that_came_later_are_free():
     torch.testing.assert_close(regulariser._earlier.changes()[0, :, 0].double(), expected,
                                rtol=1e-5, atol=1e-6)
     assert expected.abs().min() > 0
+
+
+@pytest.mark.parametrize('average', [True, False])
+def test_a_classifier_that_grew_twice_has_changed_nothing(average):
+    """The weights that the third step begins with have rows that the first did not know."""
+    torch.manual_seed(0)
+    first = Network(classes=3)
+    second = grown(first, 4)
+    network = grown(second, 5)
+    steps = [kept_of(first, (0, 1, 2), average), kept_of(second, (3,), average, seed=1)]
+    regulariser = build('DFDRegulariser')
+    regulariser.set_earlier_steps(steps, network, state_of(second))
+    assert torch.equal(regulariser._earlier.offset, torch.zeros(2, 3))
+    assert torch.equal(regulariser._earlier.changes(), torch.zeros(2, 3, 1))
+    assert regulariser(network)['loss_dfd'] == 0
+    # What moves the row of the second step moves its output alone.
+    with torch.no_grad():
+        network.decode_head.conv_seg.weight[3] += 1.0
+    changes = regulariser._earlier.changes()
+    assert torch.equal(changes[0], torch.zeros(3, 1)) and changes[1, 0] != 0
+
+
+def test_a_parameter_without_dimensions_is_one_row():
+    """Such as the learnt factor of an attention head."""
+    torch.manual_seed(0)
+    tensors = {'factor': torch.tensor(0.5), 'weight': torch.randn(4, 3)}
+    step = gradients_of(tensors, (0, 1), rank=None)
+    moved = {name: one + 1.0 for name, one in tensors.items()}
+    dense = step.dense().double()
+    expected = dense[0] + 3.0 * dense[1:].sum(dim=0)
+    torch.testing.assert_close(step.project(moved) - step.projection, expected)
+    torch.testing.assert_close(
+        step.gram(tensors), dense.T @ torch.diag(torch.tensor([1.0, 3, 3, 3, 3]).double()) @ dense)
 
 
 def test_half_precision_of_the_network_does_not_touch_it(walked):
