@@ -20,6 +20,7 @@ from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.network_output import tap_classifier
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
+from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
 from mmseg_cil.regularisers.own_optimizers import JointOptimizer
 from mmseg_cil.vdfd.compression import OutputGradients, check_finite, compress
 from mmseg_cil.vdfd.files import FILE_NAME, load_gradients, save_gradients
@@ -34,6 +35,7 @@ from mmseg_cil.vdfd.outputs import (
     output_sums,
 )
 from mmseg_cil.vdfd.parameters import CLASSIFIER, check_parts, regularised_parameters
+from mmseg_cil.vdfd.stability import diverging_rate
 
 #: Options that files of earlier versions do not name: they were made as these say.
 _ADDED_OPTIONS = {'parts': None, 'norms': True}
@@ -51,7 +53,8 @@ class VDFDHook(Hook):
     number of processes, to the rounding of sums.
 
     Before a later step every regulariser that has ``set_earlier_steps`` is given
-    the files of all earlier steps that trained.
+    the files of all earlier steps that trained. The log then states how steep the
+    penalty is, and warns where SGD's learning rate is too large for it undamped.
 
     Which layers, outputs and images stand for a segmentation network the
     publication does not say; the defaults are our reading of the classification
@@ -140,13 +143,9 @@ class VDFDHook(Hook):
         step_size = stable_step_size(runner.optim_wrapper)
         for one in takers:
             one.set_earlier_steps(steps, model, previous, step_size)
-        if steps:
-            curvature = 2 * sum(one.curvature(previous) for one in steps)
-            runner.logger.info(
-                f'the quadratic form has a curvature of up to {curvature:.3g} times loss_weight '
-                '(and the inverse covariance): undamped, SGD diverges from a learning rate of '
-                '2 (1 + momentum) over that on'
-                + (f'; by default it is damped for steps of {step_size:g}' if step_size else ''))
+            if steps and isinstance(one, DFDRegulariser):
+                _tell_curvature(runner, one, one.curvature(steps, previous),
+                                one.effective_damping(step_size))
 
     def after_step(self, runner: Runner) -> None:
         """Keeps the gradients of this step, once its weights are final."""
@@ -278,13 +277,59 @@ def stable_step_size(wrapper: Any) -> float:
     Args:
         wrapper: Optimizer wrapper of the Runner, or several by name.
     """
+    return 2 * max((first_rate(group) for group in sgd_groups(wrapper)), default=0.0)
+
+
+def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
+    """The groups of the network's parameters that SGD trains; none of another optimizer's.
+
+    Args:
+        wrapper: Optimizer wrapper of the Runner, or several by name.
+    """
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     optimizers = [one.optimizer for one in wrappers]
     # The network's comes first, those of regularisers follow.
     optimizers = [one.parts[0] if isinstance(one, JointOptimizer) else one for one in optimizers]
-    rates = [group.get('initial_lr', group['lr']) for one in optimizers
-             if isinstance(one, torch.optim.SGD) for group in one.param_groups]
-    return 2 * float(max(rates, default=0.0))
+    return [group for one in optimizers if isinstance(one, torch.optim.SGD)
+            for group in one.param_groups]
+
+
+def first_rate(group: Mapping[str, Any]) -> float:
+    """The learning rate of a group, of a schedule what it begins with after its warm-up."""
+    return float(group.get('initial_lr', group['lr']))
+
+
+def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: float,
+                    damping: float) -> None:
+    """Logs how steep a penalty is, and warns where SGD with its learning rate diverges on it.
+
+    Args:
+        runner: With the optimizer.
+        regulariser: For its name.
+        curvature: Of its undamped loss.
+        damping: The step size it is damped for, 0 without.
+    """
+    name, groups = type(regulariser).__name__, sgd_groups(runner.optim_wrapper)
+    text = (f'{name}: the penalty has a curvature of up to {curvature:.3g} undamped, its '
+            'loss_weight included and the identity for its covariance')
+    if groups:
+        rate = min(_limit(group, curvature) for group in groups)
+        text += f'; SGD would diverge from a learning rate of {rate:.3g} on'
+    runner.logger.info(text + (f'; it is damped for steps of {damping:g}' if damping else ''))
+    actual = min(curvature, 1 / damping) if damping else curvature
+    steep = [group for group in groups if first_rate(group) >= _limit(group, actual)]
+    if steep:
+        worst = max(steep, key=first_rate)
+        runner.logger.warning(
+            f'{name}: SGD with a learning rate of {first_rate(worst):g} is likely to diverge on '
+            f'this penalty (from {_limit(worst, actual):.3g} on, the identity for its '
+            f'covariance), which damping={damping:g} does not prevent: leave damping at its '
+            'default, use Adam, or lower the learning rate or loss_weight')
+
+
+def _limit(group: Mapping[str, Any], curvature: float) -> float:
+    """From which learning rate on a group of SGD diverges."""
+    return diverging_rate(curvature, group['momentum'], group['nesterov'])
 
 
 def _bare(runner: Runner) -> IncrementalEncoderDecoder:

@@ -152,7 +152,7 @@ class DFDRegulariser(nn.Module):
     def _damping(self, steps: Sequence[OutputGradients], weights: Mapping[str, Tensor],
                  outputs: int, step_size: float, device: torch.device) -> Tensor | None:
         """D of every step, as if all pulled in one direction; None without damping."""
-        step_size = step_size if self.damping is None else self.damping
+        step_size = self.effective_damping(step_size)
         # So often the steps' quadratic forms count in the sum, one with another.
         times = accumulate(torch.ones(len(steps)), torch.zeros(len(steps)), self.accumulation)
         factor = 2 * step_size * self.loss_weight * float(times)
@@ -163,6 +163,29 @@ class DFDRegulariser(nn.Module):
             gram = one.gram(weights)
             damping[index, :len(gram), :len(gram)] = factor * gram
         return damping.to(device)
+
+    def effective_damping(self, step_size: float) -> float:
+        """The step size that the penalty is made stable for, 0 without damping.
+
+        Args:
+            step_size: What it is where the config does not tell it.
+        """
+        return step_size if self.damping is None else self.damping
+
+    def curvature(self, steps: Sequence[OutputGradients], weights: Mapping[str, Tensor]) -> float:
+        """The largest second derivative of the undamped loss in the weights, at most.
+
+        It is reached by a single step; several may be steep in different directions. The
+        identity stands for the covariance. Damped, no second derivative is above the inverse
+        of :meth:`effective_damping`.
+
+        Args:
+            steps: As :meth:`set_earlier_steps` takes them; at least one.
+            weights: By name, for their shapes.
+        """
+        each = torch.tensor([2 * one.curvature(weights) for one in steps], dtype=torch.float64)
+        none = torch.zeros_like(each)
+        return self.loss_weight * float(accumulate(each, none, self.accumulation))
 
     def _quadratics(self, changes: Tensor, *covariance: Any) -> Tensor:
         """The quadratic form of every step, damped where it has to be."""

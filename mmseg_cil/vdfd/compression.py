@@ -102,8 +102,8 @@ class OutputGradients:
     def curvature(self, weights: Mapping[str, Tensor]) -> float:
         r"""The largest eigenvalue of :math:`G^T G`, over single weights.
 
-        Twice that is the greatest curvature of :math:`\|G^T (w - w^*)\|^2`: gradient descent
-        with momentum m diverges from a learning rate of :math:`(1 + m) / (\lambda \cdot` it) on.
+        Twice that is the largest second derivative of :math:`\|G^T (w - w^*)\|^2`; see
+        :func:`~mmseg_cil.vdfd.stability.diverging_rate` for what follows of it, times lambda.
 
         Args:
             weights: See :meth:`gram`.

@@ -193,6 +193,61 @@ def test_steep_penalties_are_damped_for_sgd_alone():
         one=OptimWrapper(sgd(0.01)), other=OptimWrapper(adam))) == pytest.approx(0.02)
 
 
+class Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def emit(self, record):
+        self.told.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def told_before_a_step(tmp_path):
+    """What the hook logs before step 1, by level; of SGD unless another optimizer is given."""
+    old = base_step(network(), tmp_path / 'base.pth')
+    hook = VDFDHook()
+    (tmp_path / 'step_00').mkdir()
+    save_gradients(tmp_path / 'step_00' / 'vdfd.pth',
+                   hook.keep(old, batches_of([4]), ((0,), (1,), (2,))), hook._settings())
+
+    def told(optimizer=torch.optim.SGD, lr=1.0, **options):
+        model = next_step(network(), tmp_path / 'base.pth', distillers=(), regularisers=[
+            dict(dict(type='DFDRegulariser', loss_weight=100.0), **options)])
+        more = dict(momentum=0.9, nesterov=True) if optimizer is torch.optim.SGD else {}
+        handler, logger = Records(), logging.Logger('hook')
+        logger.addHandler(handler)
+        hook.before_train(SimpleNamespace(
+            model=model, work_dir=str(tmp_path / 'step_01'), logger=logger,
+            optim_wrapper=OptimWrapper(optimizer(model.parameters(), lr=lr, **more))))
+        return {level: [text for one, text in handler.told if one == level]
+                for level in ('INFO', 'WARNING')}
+
+    return told
+
+
+def test_sgd_on_a_steep_penalty_without_damping_is_warned_of_once(told_before_a_step):
+    undamped = told_before_a_step(damping=0.0)
+    warning, = undamped['WARNING']
+    assert 'DFDRegulariser: SGD with a learning rate of 1 is likely to diverge' in warning
+    # The limit that the log states, of Nesterov's momentum, is where it begins.
+    limit = float(undamped['INFO'][0].partition('learning rate of ')[2].split()[0])
+    assert limit < 1 and f'from {limit:.3g} on' in warning
+    assert not told_before_a_step(damping=0.0, lr=0.98 * limit)['WARNING']
+    assert told_before_a_step(damping=0.0, lr=1.02 * limit)['WARNING']
+
+
+def test_damped_penalties_and_other_optimizers_need_no_warning(told_before_a_step):
+    told = told_before_a_step()
+    assert not told['WARNING'] and told['INFO'][0].endswith('it is damped for steps of 2')
+    assert not told_before_a_step(torch.optim.Adam, damping=0.0)['WARNING']
+    assert not told_before_a_step(damping=0.0, loss_weight=1e-9)['WARNING']
+    # Damping for steps that are much smaller than those of the optimizer prevents little.
+    assert told_before_a_step(damping=1e-6)['WARNING']
+
+
 def test_nothing_holds_what_is_not_chosen(tmp_path):
     config = network()
     old = base_step(config, tmp_path / 'base.pth')

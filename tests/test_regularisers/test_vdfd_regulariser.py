@@ -1,5 +1,6 @@
 """The registered regularisers on a small network with drawn gradients."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from mmseg_cil.regularisers import DFDRegulariser, VDFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients, compress
 from mmseg_cil.vdfd.files import load_gradients, save_gradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
+from mmseg_cil.vdfd.stability import diverging_rate
 
 
 class Network(nn.Module):
@@ -364,3 +366,47 @@ def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, 
     # The config's own 0 goes before what the hook tells.
     assert curvature[0.0] > 2 / step_size
     assert curvature[None] < 1.001 / step_size
+
+
+@pytest.mark.parametrize(('momentum', 'nesterov'), [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize('accumulation', ['sum', 'official_class_incremental'])
+def test_sgd_turns_from_shrinking_to_growing_where_the_curvature_says(momentum, nesterov,
+                                                                      accumulation):
+    torch.manual_seed(0)
+    network = Network()
+    # One step; the official form counts it four times where it is the second of two.
+    steps = [gradients_of(body(network), (0, 1, 2))]
+    if accumulation != 'sum':
+        steps.insert(0, gradients_of(body(network), (3,), seed=1))
+    regulariser = build('DFDRegulariser', loss_weight=3.0, accumulation=accumulation)
+    regulariser.set_earlier_steps(steps, network, state_of(network))
+    limit = diverging_rate(regulariser.curvature(steps, state_of(network)), momentum, nesterov)
+    start = copy.deepcopy(network.state_dict())
+
+    def loss_after(rate, iterations):
+        network.load_state_dict(start)
+        move(network, 2)
+        optimizer = torch.optim.SGD(list(body(network).values()), lr=rate, momentum=momentum,
+                                    nesterov=nesterov)
+        for _ in range(iterations):
+            optimizer.zero_grad()
+            loss = regulariser(network)['loss_dfd']
+            if loss > 1e9:  # or it ends in infinity less infinity
+                break
+            loss.backward()
+            optimizer.step()
+        return float(loss.detach())
+
+    first = loss_after(0.0, 1)
+    assert loss_after(0.98 * limit, 600) < 0.1 * first
+    assert loss_after(1.02 * limit, 600) > 10 * first
+
+
+def test_the_curvature_is_that_of_the_undamped_loss(walked):
+    network, steps = walked
+    weights = state_of(network)
+    plain, damped = build('DFDRegulariser'), build('DFDRegulariser', loss_weight=5.0, damping=0.1)
+    expected = 2 * sum(one.curvature(weights) for one in steps)
+    assert plain.curvature(steps, weights) == pytest.approx(expected)
+    assert damped.curvature(steps, weights) == pytest.approx(5 * expected)
+    assert (plain.effective_damping(0.3), damped.effective_damping(0.3)) == (0.3, 0.1)

@@ -7,6 +7,10 @@ network of full width with residual; every batch of the gradient pass weighs
 the same; all images; the classifier left out; cross-entropy over the step's own
 classes (there LA; the background among them is our choice). Weight 50 and learning rate and
 weight decay of the graph network are those of its CIFAR-100 script (scripts/vdfd.sh).
+
+It needs Adam, as officially. There is no damping (damping=0.0), and with SGD, which the
+schedules in configs/_base_/schedules/ are, a penalty of this weight diverges; the log of a
+step warns of it. Under SGD take the default, method.regularisers.0.damping=None.
 """
 _base_ = './vdfd.py'
 method = dict(
