@@ -30,9 +30,10 @@ class ImprintClassifierHook(Hook):
     over images of the step, in evaluation mode and without gradients, gives the
     mean embedding of every new class, for the decode head and each auxiliary
     head; :func:`~mmseg_cil.models.classifier.imprinted_rows` says what becomes
-    of it. Every process takes a part of the images. An image is augmented by a
-    seed of its own, so the rows depend neither on the number of processes nor
-    on workers, and the random streams of training are left as they were.
+    of it. Rows of self-supervision begin as copies of the imprinted ones. Every
+    process takes a part of the images. An image is augmented by a seed of its own,
+    so the rows depend neither on the number of processes nor on workers, and the
+    random streams of training are left as they were.
 
     Args:
         max_images: Images to use at most, spread evenly over the step's. Their
@@ -79,6 +80,9 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
                                           step.num_old, step.has_background)
             classifier.weight.copy_(weight)
             classifier.bias.copy_(bias)
+    if model.self_supervision is not None:
+        # Its rows of the other turns are copies of these, made before there were any.
+        model.self_supervision.begin(model.heads)
 
 
 def embedding_sums(model: IncrementalEncoderDecoder,

@@ -63,7 +63,7 @@ class Coloured(Dataset):
                     data_samples=SegDataSample(gt_sem_seg=PixelData(data=labels)))
 
 
-def build(tmp_path, classifier_init='imprinted', index=1):
+def build(tmp_path, classifier_init='imprinted', index=1, **options):
     """A segmentor with 3 old and 2 new classes, or at step 0 with all 5."""
     init_default_scope('mmseg_cil')
 
@@ -77,7 +77,7 @@ def build(tmp_path, classifier_init='imprinted', index=1):
         data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8), seg_pad_val=255),
         decode_head=head(0), auxiliary_head=head(1), classifier_init=classifier_init,
         step=dict(index=index, class_steps=[0, 0, 0, 1, 1] if index else [0] * 5,
-                  has_background=True, old_labels_hidden=True))
+                  has_background=True, old_labels_hidden=True), **options)
     path = Path(tmp_path) / 'old.pth'
     torch.manual_seed(0)
     state = {f'{name}.conv_seg.{part}': torch.randn(*shape)
@@ -125,6 +125,17 @@ def test_new_rows_are_the_class_means(tmp_path, batch_size):
     check_rows(model, before, classes=[3, 4])
     assert model.training
     assert all(one.requires_grad and one.grad is None for one in model.parameters())
+
+
+def test_rows_of_self_supervision_are_copies_of_the_imprinted_ones(tmp_path):
+    model = build(tmp_path, self_supervision=dict(type='RotationSelfSupervision'))
+    before = rows_of(model)
+    ImprintClassifierHook().before_train(runner_of(model, Coloured([0, 3, 4])))
+    check_rows(model, before, classes=[3, 4])
+    for name, head in model.heads.items():
+        others = model.self_supervision.rows[name]
+        assert torch.equal(others['weight'], head.conv_seg.weight.repeat(3, 1, 1, 1))
+        assert torch.equal(others['bias'], head.conv_seg.bias.repeat(3))
 
 
 def test_a_class_without_a_pixel_keeps_its_row(tmp_path):
