@@ -34,7 +34,7 @@ from mmseg_cil.vdfd.outputs import (
     nodes_of_step,
     output_sums,
 )
-from mmseg_cil.vdfd.parameters import CLASSIFIER, check_parts, regularised_parameters
+from mmseg_cil.vdfd.parameters import CLASSIFIER, PARTS, check_parts, regularised_parameters
 from mmseg_cil.vdfd.stability import diverging_rate
 
 #: Options that files of earlier versions do not name: they were made as these say.
@@ -170,8 +170,24 @@ class VDFDHook(Hook):
         return path.is_file() and self._made_alike(load_gradients(path)[1])
 
     def check_network(self, network: nn.Module) -> None:
-        """Asked before training whether a step's network has what is to be regularised."""
+        """Asked before training whether a step's network has what is to be regularised.
+
+        Raises:
+            InputError: It has not, or the method changes it while a step trains: the weights
+                that gradients are kept of, in plain form, are then not those that train.
+        """
         regularised_parameters(network, self.parts, self.classifier, self.norms)
+        if not isinstance(network, IncrementalEncoderDecoder) or not len(network.regularisers):
+            return
+        prefixes = tuple(f'{one}.' for one in self.parts or PARTS)
+        own = {name for name, _ in network.named_parameters()}
+        lost = sorted(name for name in network.plain_parameter_names() - own
+                      if name.startswith(prefixes))
+        if lost:
+            raise InputError(
+                f'VDFDHook keeps gradients of {lost[0]} and {len(lost) - 1} more parameters that '
+                'the network does not have while a step trains: method.network_change replaces '
+                'them. Leave it out, or the regularisers, or name other parts')
 
     def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
              nodes: Nodes) -> OutputGradients:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -110,4 +110,12 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
         name = module.loss_name
         losses[name] = losses[name] + loss if name in losses else loss
     losses['acc_seg'] = pixels.accuracy()
+    return losses
+
+def summed_losses(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Losses by name; those under one name are summed."""
+    losses: dict[str, Tensor] = {}
+    for part in parts:
+        for name, loss in part.items():
+            losses[name] = losses[name] + loss if name in losses else loss
     return losses

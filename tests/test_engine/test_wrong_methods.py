@@ -69,6 +69,8 @@ def test_numbers_within_their_range_pass():
     ('dfd', {'method.custom_hooks': []}, 'DFDRegulariser works with a VDFDHook only'),
     ('vdfd', {'method.custom_hooks.0.parts': ['backbone', 'neck']},
      "parts has 'neck', which the network does not have; there is backbone, decode_head"),
+    ('vdfd', {'method.network_change': dict(type='ParallelBranches')},
+     r'gradients of backbone\.layer1\.0\.bn1\.bias .*network_change replaces'),
     ('m2kd', {'method.teachers': None}, r"method\.teachers='all'"),
     ('dkd', {'method.distillers.0.loss.pool': 'pairs'}, "unknown pool 'pairs'"),
     ('rcil', {'method.distillers.1.factor': -1.0}, 'PooledCubeDistiller: factor'),

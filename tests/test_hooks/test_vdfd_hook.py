@@ -356,6 +356,21 @@ def test_parts_that_a_network_lacks_are_refused(model, options, message):
         VDFDHook(**options).check_network(model)
 
 
+def test_a_network_that_changes_elsewhere_is_fine(tmp_path):
+    """The branches replace convolutions of the backbone; what is regularised stays."""
+    base_step(network(), tmp_path / 'base.pth')
+    model = next_step(network(), tmp_path / 'base.pth', distillers=(), regularisers=[
+        dict(type='DFDRegulariser')], network_change=dict(type='ParallelBranches'))
+    VDFDHook(parts=['decode_head']).check_network(model)
+    names = {name for name, _ in model.named_parameters()}
+    with pytest.raises(InputError, match='network_change'):
+        VDFDHook(parts=['backbone.layer3']).check_network(model)
+    assert {name for name, _ in model.named_parameters()} == names
+    # Who regularises nothing may keep what they like.
+    model.regularisers = nn.ModuleList()
+    VDFDHook().check_network(model)
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(outputs='median'), 'outputs must be one of'), (dict(rank=0), 'rank must be at least 1'),
     (dict(background='drop'), 'background must be'), (dict(weighting='x'), 'weighting must be'),

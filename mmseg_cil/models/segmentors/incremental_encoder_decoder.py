@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mmseg_cil.models.head_losses import (
     head_losses,
     pixels_of,
     stack_labels,
+    summed_losses,
 )
 from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
@@ -221,6 +222,11 @@ class IncrementalEncoderDecoder(EncoderDecoder):
         self._change = NetworkChange()
         return kept
 
+    def plain_parameter_names(self) -> set[str]:
+        """Names of the parameters that the network has without what the method changes in it."""
+        with self._change.plain_form(self):
+            return {name for name, _ in self.named_parameters()}
+
     def previous_state(self) -> dict[str, Tensor]:
         """The weights of the last step, with its number of classes, on the CPU.
 
@@ -299,7 +305,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             losses.update(add_prefix(
                 self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
         losses.update(add_prefix(
-            _summed(one(self) for one in self.regularisers), 'regularise'))
+            summed_losses(one(self) for one in self.regularisers), 'regularise'))
         for reader in self._readers:
             reader.read_teacher(None)
         if self.self_supervision is not None:
@@ -373,7 +379,7 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
             return losses
 
-        return _summed(of(one) for one in self.distillers)
+        return summed_losses(of(one) for one in self.distillers)
 
     def postprocess_result(self,
                            seg_logits: Tensor,
@@ -388,12 +394,3 @@ class IncrementalEncoderDecoder(EncoderDecoder):
             for sample in samples:
                 sample.pred_sem_seg.data = torch.zeros_like(sample.pred_sem_seg.data).long()
         return samples
-
-
-def _summed(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Losses by name; those under one name are summed."""
-    losses: dict[str, Tensor] = {}
-    for part in parts:
-        for name, loss in part.items():
-            losses[name] = losses[name] + loss if name in losses else loss
-    return losses
