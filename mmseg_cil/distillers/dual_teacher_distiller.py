@@ -30,8 +30,10 @@ class DualTeacherDistiller(nn.Module):
 
     The old teacher has the old outputs (the background among them), on generated
     images, or on all where ``old_on`` says so or the batch has none that is
-    generated; the new teacher has the new classes' outputs, on real images. Its own
-    background is left out: what it calls background, old classes are among.
+    generated; the new teacher has the new classes' outputs, the last of the
+    student's, on real images. Its own background is left out: what it calls
+    background, old classes are among. Classes in between, of earlier steps that
+    did not train, no teacher knows; nothing is compared there.
     Logits are compared as the classifiers return them, not enlarged. This is
     our reading of a method whose loss is not published (see
     :mod:`mmseg_cil.losses.dual_teacher`).
@@ -104,16 +106,18 @@ class DualTeacherDistiller(nn.Module):
             The loss under its name, and the mean variances of old and new outputs.
         """
         old, new = teacher.logits, teachers[self.reads_teachers[0]].logits[:, self._first:]
+        known, first = old.shape[1], student.logits.shape[1] - new.shape[1]
         if self.spread is None:
-            loss = double_distillation(student.logits, old, new)
+            taught = torch.cat([student.logits[:, :known], student.logits[:, first:]], dim=1)
+            loss = double_distillation(taught, old, new)
             return {self.loss_name: self.loss_weight * loss}
-        known, real = old.shape[1], len(old) - replayed
+        real = len(old) - replayed
         start = real if self.old_on == 'replayed' and replayed else 0
         spread = variances(self.spread, self.eps)
         of_old = variational_loss(student.logits[start:, :known], old[start:], spread[:known])
-        of_new = variational_loss(student.logits[:real, known:], new[:real], spread[known:])
+        of_new = variational_loss(student.logits[:real, first:], new[:real], spread[first:])
         return {
             self.loss_name: self.loss_weight * (of_old + of_new),
             'variance_old': spread[:known].mean().detach(),
-            'variance_new': spread[known:].mean().detach(),
+            'variance_new': spread[first:].mean().detach(),
         }

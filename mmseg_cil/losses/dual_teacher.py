@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
 
 #: Of RepDistiller: added to every variance, and the variance at the start.
@@ -47,7 +48,15 @@ def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tens
 
     Returns:
         Scalar: the mean over all elements; 0 where there is none.
+
+    Raises:
+        InputError: The shapes are not equal. One channel would else be compared
+            with all of the other's.
     """
+    _check_shapes(student, teacher)
+    if variance.shape != student.shape[1:2]:
+        raise InputError(f'{student.shape[1]} channels need as many variances, got '
+                         f'{tuple(variance.shape)}')
     student, teacher = at_least_float32(student), at_least_float32(teacher)
     spread = variance.to(student.dtype)
     if not student.numel():
@@ -85,5 +94,17 @@ def double_distillation(student: Tensor, old: Tensor, new: Tensor) -> Tensor:
 
     Returns:
         Scalar: the mean over all elements.
+
+    Raises:
+        InputError: The student has not the channels of both, or is of another size.
     """
-    return functional.mse_loss(at_least_float32(student), double_targets(old, new))
+    targets = double_targets(old, new)
+    _check_shapes(student, targets)
+    return functional.mse_loss(at_least_float32(student), targets)
+
+
+def _check_shapes(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise InputError(f'logits of student {tuple(student.shape)} and teacher '
+                         f'{tuple(teacher.shape)} differ in shape: give those of the same classes '
+                         'for the same images')

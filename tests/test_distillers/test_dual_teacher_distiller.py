@@ -79,6 +79,27 @@ def test_the_simple_limit_has_no_variances_and_all_images():
                                torch.nn.functional.mse_loss(student, targets))
 
 
+@pytest.mark.parametrize('background', [True, False])
+@pytest.mark.parametrize('form', ['variational', 'double'])
+def test_classes_of_a_step_that_did_not_train_have_no_teacher(form, background):
+    """One new class, two of the step before: broadcasting would hide a wrong slice."""
+    step = StepContext(2, (0, 0, 0, 1, 1, 2), background, background, trained=(0, ))
+    generator = torch.Generator().manual_seed(1)
+    student, old, new = (torch.randn(4, channels, 3, 3, generator=generator)
+                         for channels in (6, 3, 1 + background))
+    distiller = DualTeacherDistiller(form=form)
+    distiller.set_step(step)
+    student.requires_grad_()
+    found = loss(distiller, student, old, new)
+    found.backward()
+    taught = student.grad.abs().amax((0, 2, 3)) > 0
+    assert taught.tolist() == [True] * 3 + [False] * 2 + [True]
+    # As if those two outputs were not there.
+    alone = DualTeacherDistiller(form=form)
+    alone.set_step(StepContext.of_class_counts([3, 1], background))
+    torch.testing.assert_close(found, loss(alone, student[:, [0, 1, 2, 5]], old, new))
+
+
 @pytest.mark.parametrize('options', [dict(form='triple'), dict(old_on='real'), dict(variance=0.0)])
 def test_unknown_options_are_refused(options):
     with pytest.raises(InputError, match='DualTeacherDistiller'):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmseg_cil.errors import InputError
 from mmseg_cil.losses.dual_teacher import (
     INITIAL_VARIANCE,
     double_distillation,
@@ -55,3 +56,15 @@ def test_double_targets_have_no_mean_and_are_the_best_student():
     torch.testing.assert_close(targets[:, :4] - old, (targets[:, :4] - old)[:1, :, :1, :1]
                                .expand_as(old))
     assert double_distillation(targets, old, new) == 0
+
+
+def test_unequal_shapes_are_refused():
+    # One channel against two, or one row against three, would be broadcast.
+    student, ones = drawn(2, 2, 3, 3), torch.ones(2, dtype=torch.float64)
+    for teacher in (student[:, :1], student[:, :, :1], student[:1]):
+        with pytest.raises(InputError, match='differ in shape'):
+            variational_loss(student, teacher, ones)
+        with pytest.raises(InputError, match='differ in shape'):
+            double_distillation(student[:, :1], teacher, teacher)
+    with pytest.raises(InputError, match='as many variances'):
+        variational_loss(student, student, ones[:1])
