@@ -16,19 +16,28 @@ from torch import Tensor
 #: Owners by the name of a weight in a state dict: uint8, of the weight's shape.
 Owners = dict[str, Tensor]
 
+#: What modules call the weights that can be pruned, where these have two dimensions or
+#: more; the later four are those of ``nn.MultiheadAttention``.
+PRUNABLE = ('weight', 'in_proj_weight', 'q_proj_weight', 'k_proj_weight', 'v_proj_weight')
+
 
 def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Names of the weights that can be pruned: those of convolutions and linear layers.
+    """Names of the weights that can be pruned: of convolutions, linear layers and attention.
+
+    The projections of queries, keys and values of an ``nn.MultiheadAttention``
+    are parameters of its own (``in_proj_weight``), not of a linear layer.
 
     Classifiers (``conv_seg``) are not among them, because they grow with the
-    classes and are small; nor are norms, biases and buffers. All of these are kept
-    whole for every snapshot. (A design choice; PackNet treats them alike.)
+    classes and are small; nor are norms, biases, tables of positions, tokens and
+    buffers. All of these are kept whole for every snapshot. (A design choice;
+    PackNet treats them alike.)
 
     Args:
         state: State dict of a plain network.
     """
     return tuple(name for name, value in state.items()
-                 if name.endswith('.weight') and value.dim() > 1 and value.is_floating_point()
+                 if name.rsplit('.', 1)[-1] in PRUNABLE
+                 and value.dim() > 1 and value.is_floating_point()
                  and '.conv_seg.' not in f'.{name}')
 
 
@@ -64,6 +73,9 @@ def claim_weights(state: Mapping[str, Tensor], former: Mapping[str, Tensor], rat
                   snapshot: int) -> Owners:
     """:func:`claim_free` for every layer of a network.
 
+    Layers are those of the first snapshot: one that it kept whole (an older version
+    did not prune attention) stays whole.
+
     Args:
         state: State dict of a plain network.
         former: Owners before this snapshot; empty at the first.
@@ -72,9 +84,9 @@ def claim_weights(state: Mapping[str, Tensor], former: Mapping[str, Tensor], rat
     """
     return {
         name: claim_free(
-            state[name], former[name].to(state[name].device) if name in former else
+            state[name], former[name].to(state[name].device) if former else
             torch.zeros_like(state[name], dtype=torch.uint8), ratio, snapshot)
-        for name in prunable_names(state)
+        for name in former or prunable_names(state)
     }
 
 

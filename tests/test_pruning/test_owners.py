@@ -35,6 +35,35 @@ def test_convolutions_and_linear_layers_can_be_pruned():
     assert prunable_names({'conv_seg.weight': torch.zeros(2, 3, 1, 1)}) == ()
 
 
+class Attention(nn.Module):
+    """Attention with one matrix for queries, keys and values, and with one for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.pos_embed = nn.Parameter(torch.randn(1, 9, 4))
+        self.relative_position_bias_table = nn.Parameter(torch.randn(9, 2))
+        self.norm = nn.LayerNorm(4)
+        self.attn = nn.MultiheadAttention(4, 2, add_bias_kv=True)
+        self.cross = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
+        self.conv_seg = nn.MultiheadAttention(4, 2)
+
+
+def test_attention_can_be_pruned_and_what_stands_beside_it_not():
+    state = Attention().state_dict()
+    assert prunable_names(state) == (
+        'attn.in_proj_weight', 'attn.out_proj.weight', 'cross.q_proj_weight',
+        'cross.k_proj_weight', 'cross.v_proj_weight', 'cross.out_proj.weight')
+    apply_owners(state, claim_weights(state, {}, 0.5, 1), 1)
+    assert int((state['attn.in_proj_weight'] == 0).sum()) == 24
+
+
+def test_layers_that_the_first_snapshot_kept_whole_stay_whole():
+    state = Attention().state_dict()
+    former = claim_weights(state, {}, 0.5, 1)
+    del former['attn.in_proj_weight']
+    assert claim_weights(state, former, 0.5, 2).keys() == former.keys()
+
+
 @pytest.mark.parametrize('ratio', [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_so_many_of_the_largest_are_kept_in_every_layer(ratio):
     state = network().state_dict()
