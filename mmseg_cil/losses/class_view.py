@@ -29,7 +29,9 @@ def class_view(logits: Tensor, start: int, background: bool = True) -> Tensor:
 class ClassView(PixelLogits):
     """A :class:`PixelLogits` without the classes between the background and ``start``.
 
-    Log-sum-exps are taken from those of the whole, which all views share.
+    Log-sum-exps are taken from those of the whole, which all views share. So are
+    labels, which say here which pixels are ignored: as ids they are places in the
+    whole, not in the view.
 
     Args:
         whole: The logits of all classes, with cuts at 1 and ``start`` and
@@ -39,11 +41,17 @@ class ClassView(PixelLogits):
     """
 
     def __init__(self, whole: PixelLogits, start: int, background: bool = True) -> None:
-        super().__init__(class_view(whole.logits, start, background), size=whole.grid.size,
-                         align_corners=whole.grid.align_corners)
+        super().__init__(class_view(whole.logits, start, background), whole.labels,
+                         size=whole.grid.size, align_corners=whole.grid.align_corners,
+                         ignore_index=whole.ignore_index, replayed=whole.replayed)
         self._whole = whole
         self._start = start
         self._background = background
+
+    @property
+    def own(self) -> Tensor:
+        """See :attr:`PixelLogits.own`: of the whole, for the view may not have the label."""
+        return self._whole.own
 
     def logsumexp(self, start: int = 0, stop: int | None = None) -> Tensor:
         """See :meth:`PixelLogits.logsumexp`; places are those of the view."""

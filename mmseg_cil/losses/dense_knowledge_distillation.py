@@ -195,8 +195,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
     In a domain-incremental walk all classes are of one task, and what remains
     is ordinary distillation at a temperature. So it is before a segmentor has
     told this loss its step, and for a distiller that compares the classes of
-    one snapshot alone (M2KD's). A step whose pool has no group of two classes (VOC
-    1-1 at first) has nothing to distil, and the loss is 0.
+    one snapshot alone (M2KD's, with ``classes='new'``). A step whose pool has no
+    group of two classes (VOC 1-1 at first) has nothing to distil, and the loss is 0.
 
     Args:
         loss_weight: :math:`\lambda`. Defaults to 1.0.

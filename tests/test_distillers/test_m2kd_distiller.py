@@ -107,6 +107,33 @@ def test_auxiliary_heads_are_distilled_from_the_snapshots_own():
     torch.testing.assert_close(both['loss_ad'], 2 * losses['loss_ad'])
 
 
+@pytest.mark.parametrize('classes', ['new', 'known'])
+@pytest.mark.parametrize('name', TEACHERS)
+def test_ignored_pixels_are_left_out_for_every_snapshot(name, classes):
+    distiller = M2KDDistiller(
+        dict(type='DenseKnowledgeDistillationLoss', weighting='constant'), classes=classes)
+    distiller.set_step(STEP)
+    distiller.loss.set_step(STEP)
+    labels = torch.full((2, 4, 4), 6)
+    labels[:, 0] = 255
+
+    def of(student, teacher, labels=None, replayed=0):
+        pixels = PixelLogits(student, labels, CUTS, replayed=replayed)
+        return distiller(record(student), None, pixels, teachers={name: record(teacher)})
+
+    teacher, student = TEACHERS[name].logits, STUDENT.clone().requires_grad_()
+    found = of(student, teacher, labels)
+    torch.testing.assert_close(found, of(STUDENT[:, :, 1:], teacher[:, :, 1:]))
+    gradient, = torch.autograd.grad(found['loss_dkd'], student)
+    used = gradient.abs().amax(1) > 0
+    assert not used[:, 0].any() and used[:, 1:].all()
+    # Generated images have no labels, and all their pixels count.
+    labels[1] = 255
+    gradient, = torch.autograd.grad(of(student, teacher, labels, 1)['loss_dkd'], student)
+    used = gradient.abs().amax(1) > 0
+    assert not used[0, 0].any() and used[0, 1:].all() and used[1].all()
+
+
 def test_a_network_without_auxiliary_head_learns_without_it():
     distiller = M2KDDistiller(MATCHING, dict(MATCHING, loss_name='loss_ad'))
     assert distiller.reads_auxiliary and set(distil(distiller)) == {'loss_mmd'}

@@ -163,6 +163,16 @@ def test_views_share_what_the_whole_computed(monkeypatch):
     assert len(computed) == 2
 
 
+def test_a_view_knows_what_is_ignored_and_the_logit_of_labels_that_it_has_not():
+    labels = torch.arange(5).repeat(2, 4, 1)
+    labels[:, 0] = 7
+    whole = PixelLogits(STUDENT, labels, CUTS, ignore_index=7, replayed=1)
+    view = ClassView(whole, 5)
+    assert torch.equal(view.ignored, labels == 7)
+    assert view.distilled(~view.ignored).flatten(1).sum(1).tolist() == [15, 20]
+    assert torch.equal(view.own[:, 1:], STUDENT.gather(1, labels[:, None] % 7)[:, 0, 1:])
+
+
 def test_the_module_is_the_mean_over_pixels():
     module = MatchingDistillationLoss(loss_weight=2.5, temperature=2.0)
     teacher = SNAPSHOTS[2][0]
