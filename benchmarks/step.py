@@ -8,6 +8,9 @@ Every method of ``configs/_base_/methods`` trains the second step of a walk, or
 that after ``--tasks`` others, on random images, as MMEngine does it:
 preprocessing, forward, backward, optimizer. A method that learns from the
 snapshots of all earlier steps has a row for each number in ``--snapshots``.
+One that distils an auxiliary head (M2KD) does without where the model has none,
+as the default has not, and its row says so; ``deeplabv3_r101-d16_aux`` and the other
+models ``*_aux``, which its configs have, measure it in full.
 Beside them run, interleaved with them in this process,
 
 * "fine-tuning": MMSegmentation's own ``EncoderDecoder`` with cross-entropy, the
@@ -61,6 +64,9 @@ from mmseg_cil.registry import MODELS
 #: Ratio to fine-tuning that a method's step should stay below on a GPU.
 TARGETS = {'mib': 1.4, 'lwf': 1.4, 'ilt': 1.4, 'plop': 1.5, 'rcil': 2.2}
 
+#: The note on a method that distils auxiliary heads where the model has none.
+NO_HEAD = '(no auxiliary head in this model: without the loss of it)'
+
 
 @dataclass
 class Contestant:
@@ -70,11 +76,13 @@ class Contestant:
         name: For the table.
         step: Runs one training step and returns the losses.
         parts: Modules whose weights it needs.
+        note: What is not measured, for the end of its row.
     """
 
     name: str
     step: Callable[[dict], dict[str, Tensor]]
     parts: list[nn.Module]
+    note: str = ''
 
 
 @contextlib.contextmanager
@@ -103,8 +111,9 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
     """A network that trains as MMEngine trains it."""
     network.train()
     optimizer = optimizer_of(network, amp)
-    teachers = getattr(network, 'teachers', None)
-    parts = [network, *(one.network for one in (teachers.networks if teachers else ()))]
+    teachers, replay = (getattr(network, one, None) for one in ('teachers', '_replay'))
+    parts = [network, *(one.network for one in (*(teachers.networks if teachers else ()),
+                                                *([replay] if replay else [])))]
     drawing = [one for one in network.modules() if hasattr(one, 'set_iteration_seed')]
     seeds = itertools.count()
 
@@ -115,7 +124,14 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
         losses: dict[str, Tensor] = network.train_step(data, optimizer)  # type: ignore[operator]
         return losses
 
-    return Contestant(name, step, parts)
+    return Contestant(name, step, parts, NO_HEAD if lacks_auxiliary(network) else '')
+
+
+def lacks_auxiliary(network: nn.Module) -> bool:
+    """Whether its method distils auxiliary heads, of which the model has none."""
+    reads = any(getattr(one, 'reads_auxiliary', False)
+                for one in getattr(network, 'distillers', ()))
+    return reads and not network.with_auxiliary_head
 
 
 def with_teacher(plain: nn.Module, teacher: nn.Module, amp: bool) -> Contestant:
@@ -234,20 +250,20 @@ def report(rows: list[Contestant], data: dict, arguments: argparse.Namespace) ->
     on_gpu = device.startswith('cuda')
     print(f'{"":<16}{"ms":>10}{"ratio":>8}{"to limit":>10}'
           f'{"peak MiB" if on_gpu else "saved MiB":>11}{"ratio":>8}  target')
-    for name in medians:
+    for row in rows:
+        name = row.name
         ratio = medians[name] / medians['fine-tuning']
         print(f'{name:<16}{1000 * medians[name]:>10.1f}{ratio:>8.2f}'
               f'{medians[name] / medians["limit"]:>10.2f}{memory[name]:>11.0f}'
               f'{memory[name] / memory["fine-tuning"]:>8.2f}  '
-              f'{verdict(name, ratio) if on_gpu else ""}')
+              + f'{verdict(name, ratio) if on_gpu else ""} {row.note}'.strip())
 
 
 def main() -> int:
     """Reads the command line and runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--model', type=Path,
-                        default=ROOT / 'configs/_base_/models/deeplabv3_r101-d16.py')
+    parser.add_argument('--model', type=Path, help='default: deeplabv3_r101-d16')
     parser.add_argument('--batch', type=int, default=6)
     parser.add_argument('--crop', type=int, default=512)
     parser.add_argument('--classes', type=int, nargs=2, default=(16, 5), metavar=('OLD', 'NEW'))
@@ -262,8 +278,9 @@ def main() -> int:
     parser.add_argument('--quick', action='store_true', help='a thin network: only that it runs')
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.model = ROOT / 'configs/_base_/models/fcn_r18-thin.py'
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
+    arguments.model = arguments.model or ROOT / 'configs/_base_/models' / (
+        'fcn_r18-thin.py' if arguments.quick else 'deeplabv3_r101-d16.py')
     for count in (arguments.tasks, *(arguments.snapshots or ())):
         if not 1 <= count <= arguments.classes[0]:
             parser.error('--tasks and --snapshots must be between 1 and the number of old classes')

@@ -18,9 +18,10 @@ import mmseg_cil.losses
 import mmseg_cil.models
 import mmseg_cil.regularisers  # noqa: F401  (registers what configs name)
 from mmseg_cil.engine.step_config import StepInputs, model_of_step, reads_all_teachers
+from mmseg_cil.engine.sub_steps import GeneratorSubStep, NewDataSubStep
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
 from mmseg_cil.models.teachers import step_teacher_name
-from mmseg_cil.registry import HOOKS, MODELS
+from mmseg_cil.registry import HOOKS, MODELS, SUB_STEPS
 
 METHODS = Path(__file__).resolve().parents[1] / 'configs/_base_/methods'
 
@@ -72,17 +73,17 @@ def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[
                     classes: tuple[int, int], folder: Path) -> None:
     """Puts what a method's sub-steps would leave into a segmentor's config: untrained networks."""
     for one in method.get('sub_steps') or ():
-        if one['type'] == 'NewDataSubStep':
+        sub_step = SUB_STEPS.build(dict(one))
+        if isinstance(sub_step, NewDataSubStep):
             teacher = trained_before(model, 1 + classes[1], folder / 'new_data.pth')
-            config['teachers'] = {**config['teachers'], 'new_data': teacher}
-        if one['type'] == 'GeneratorSubStep':
-            generator = dict(type='LayoutGenerator', num_classes=classes[0],
-                             size=model['data_preprocessor']['size'])
+            config['teachers'] = {**config['teachers'], sub_step.name: teacher}
+        if isinstance(sub_step, GeneratorSubStep):
+            generator = sub_step.generator_config(model['data_preprocessor'], classes[0])
             state = MODELS.build(generator).state_dict()
             torch.save(dict(state_dict=state), folder / 'generator.pth')
             config['replay'] = dict(type='GeneratedReplay', has_background=True,
                                     checkpoint=str(folder / 'generator.pth'),
-                                    generator=generator, **one.get('replay', {}))
+                                    generator=generator, **sub_step.replay)
 
 
 def network_before(model: dict[str, Any], num_classes: int, previous: dict[str, Any],

@@ -106,7 +106,8 @@ class GeneratorSubStep(SubStep):
         self._palette = [walk.palette[name] for name in self._names]
         # Images are read blue first, unless the preprocessor turns them.
         self._is_bgr = not (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
-        generator = self._generator(walk, snapshot['num_classes'])
+        generator = self.generator_config(walk.cfg.model.get('data_preprocessor'),
+                                          snapshot['num_classes'])
         cfg = self.like_step(walk, step, inputs)
         cfg.model = dict(
             type='GeneratorTraining',
@@ -136,8 +137,18 @@ class GeneratorSubStep(SubStep):
         cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in _ENGINE_HOOKS]
         return cfg
 
-    def _generator(self, walk: Walk, num_classes: int) -> dict[str, Any]:
-        preprocessor = walk.cfg.model.get('data_preprocessor') or {}
+    def generator_config(self, preprocessor: Mapping[str, Any] | None,
+                         num_classes: int) -> dict[str, Any]:
+        """Config of the generator.
+
+        Args:
+            preprocessor: The model's, with the size of the crop, mean and standard deviation.
+            num_classes: Classes of its layouts.
+
+        Raises:
+            InputError: The size is given neither there nor to the sub-step.
+        """
+        preprocessor = preprocessor or {}
         size = self.size or preprocessor.get('size')
         if not size:
             raise InputError(f'sub-step {self.name}: the size of its images is not known, as '
@@ -178,7 +189,7 @@ class GeneratorSubStep(SubStep):
         cfg.model['replay'] = dict(
             type='GeneratedReplay',
             checkpoint=str(folder / WEIGHTS_NAME),
-            generator=self._generator(walk, taught),
+            generator=self.generator_config(walk.cfg.model.get('data_preprocessor'), taught),
             has_background=walk.protocol.taxonomy.has_background,
             **self.replay)
 
