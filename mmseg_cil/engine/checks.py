@@ -215,9 +215,17 @@ def _check_needs(cfg: Config, network: nn.Module) -> None:
         if needed and not any(issubclass(hook, HOOKS.get(needed)) for hook in hooks if hook):
             raise InputError(f'{type(one).__name__} works with a {needed} only: add '
                              f"dict(type='{needed}') to method.custom_hooks")
-        if getattr(one, 'reads_teachers', None) is True and not reads_all_teachers(cfg.method):
+        wanted = getattr(one, 'reads_teachers', None)
+        if wanted is True and not reads_all_teachers(cfg.method):
             raise InputError(f'{type(one).__name__} learns from the snapshots of all earlier '
                              "steps: set method.teachers='all'")
+        # The first step has none, and does not distil.
+        if cfg.model.get('teacher') and wanted and wanted is not True:
+            there = sorted(cfg.model.get('teachers') or ())
+            missing = sorted(set(wanted) - set(there))
+            if missing:
+                raise InputError(f'{type(one).__name__} learns from the teachers {missing}, and '
+                                 f'there are {there}: method.sub_steps must train one of each name')
 
 
 def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:

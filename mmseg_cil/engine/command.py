@@ -24,6 +24,7 @@ from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
 from mmseg_cil.engine.walk import Walk, load_config, with_options
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
@@ -101,6 +102,7 @@ def _test(args: argparse.Namespace, work_dir: Path) -> None:
         if get_rank() == 0:
             print(summary_line(step, result))
     if not args.dry_run:
+        rescore_sub_steps(walk, journal, args.launcher)
         write_metrics(walk, journal)
 
 

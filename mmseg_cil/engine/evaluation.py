@@ -18,12 +18,8 @@ from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main, main_process_first
 from mmseg_cil.engine.fingerprint import EVALUATION, evaluation_fingerprint
 from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.step_config import (
-    StepInputs,
-    dataset_configs,
-    derive_step_config,
-    step_folder,
-)
+from mmseg_cil.engine.scoring import scoring_runner
+from mmseg_cil.engine.step_config import dataset_configs, step_folder
 from mmseg_cil.engine.walk import Walk, open_view
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import walk_metrics
@@ -117,14 +113,7 @@ def evaluate_step(walk: Walk, journal: Journal, step: int, launcher: str,
     """
     path = check_checkpoint(journal, step)
     start = time.monotonic()
-    # No teacher and no former step: nothing but the step's own weights is needed.
-    inputs = StepInputs(None, None, walk.train_images)
-    config = derive_step_config(walk.cfg, walk.protocol, step, inputs, walk.work_dir,
-                                get_world_size())
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
-                'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from'):
-        config[key] = None
-    with step_runner.step_runner(config, launcher) as runner:
+    with scoring_runner(walk, step, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         result = step_runner.evaluate(runner, has_run=False)
         if keep:

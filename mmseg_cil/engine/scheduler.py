@@ -58,6 +58,7 @@ from mmseg_cil.engine.step_config import (
 from mmseg_cil.engine.sub_steps.run import (
     fit_step,
     replaced_teachers,
+    rescore_sub_steps,
     run_sub_steps,
     sub_steps_of,
 )
@@ -185,6 +186,7 @@ class TaskScheduler:
             if self.is_main:
                 print(f'note: {reason}: evaluating it again')
             evaluate_step(self.walk, self.journal, step, self.launcher)
+        rescore_sub_steps(self.walk, self.journal, self.launcher)
         if any(self.journal.is_done(step) for step in range(self.walk.num_steps)):
             # A kill may have come between the journal and the metrics.
             write_metrics(self.walk, self.journal)
@@ -192,11 +194,11 @@ class TaskScheduler:
         for step in self.steps:
             if not self.journal.is_trained(step):
                 self._train_step(step)
-            self._run_sub_steps(step, 'after')
             if not self.journal.is_done(step):
                 exemplars_after(self.walk, self.journal, step)
                 evaluate_step(self.walk, self.journal, step, self.launcher)
                 self._forget_state(step)
+            self._run_sub_steps(step, 'after')
             write_metrics(self.walk, self.journal)
 
     def _inputs(self, step: int) -> StepInputs:
@@ -204,10 +206,18 @@ class TaskScheduler:
                           teachers=self._teachers(step))
 
     def _run_sub_steps(self, step: int, when: str) -> None:
-        if sub_steps_of(self.walk, step, when):
-            snapshot = self._snapshot(step) if when == 'after' else None
-            run_sub_steps(self.walk, self.journal, step, when, self._inputs(step), snapshot,
-                          self.launcher)
+        if not sub_steps_of(self.walk, step, when):
+            return
+        inputs, snapshot = self._inputs(step), None
+        if when == 'after':
+            # It has the step's own data, and what was trained for the step, which one that was
+            # taken over from another method lacks.
+            kept = (self.journal.step(step) or {}).get('sub_steps') or {}
+            if any(one.name not in kept for one in sub_steps_of(self.walk, step, 'before')):
+                self._run_sub_steps(step, 'before')
+            inputs = replace(inputs, exemplars=exemplars_before(self.walk, self.journal, step))
+            snapshot = self._snapshot(step)
+        run_sub_steps(self.walk, self.journal, step, when, inputs, snapshot, self.launcher)
 
     def _train_step(self, step: int) -> None:
         # Steps that were taken over may lack them.
@@ -234,8 +244,6 @@ class TaskScheduler:
                 step_runner.initialise_untrained(runner)
             self._save_step(step, runner, time.monotonic() - start,
                             num_exemplars(inputs.exemplars))
-            if sub_steps_of(self.walk, step, 'after'):
-                return  # They come first, and have a Runner of their own.
             exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))

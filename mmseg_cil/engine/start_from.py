@@ -11,6 +11,7 @@ from mmseg_cil.engine.agreement import check_checkpoint, check_same_version
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.step_config import step_folder
+from mmseg_cil.engine.sub_steps.run import sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -23,10 +24,12 @@ class Import:
     Attributes:
         journal: Of the other run.
         steps: Which, in order; checked.
+        sub_steps: Names of this walk's own sub-steps, for each of them.
     """
 
     journal: Journal
     steps: tuple[int, ...]
+    sub_steps: tuple[frozenset[str], ...]
 
 
 def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
@@ -60,7 +63,8 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
         if not other.is_done(step):
             raise InputError(f'--start-from {source}: step {step} of {other_dir} is not done')
         check_checkpoint(other, step)
-    return Import(other, tuple(steps))
+    names = [frozenset(one.name for one in sub_steps_of(walk, step)) for step in steps]
+    return Import(other, tuple(steps), tuple(names))
 
 
 def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
@@ -75,9 +79,11 @@ def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
         journal: Of this walk.
     """
     other_dir = plan.journal.path.parent
-    for step in plan.steps:
+    for step, own in zip(plan.steps, plan.sub_steps, strict=True):
         record = plan.journal.step(step)
         assert record is not None
+        listed = record.get('sub_steps') or {}
+        record = {**record, 'sub_steps': {key: listed[key] for key in listed if key in own}}
         if journal.writable:
             _copy_folder(step_folder(other_dir, step), step_folder(work_dir, step))
         taken_from = {'work_dir': str(other_dir), 'checkpoint_sha256': record['checkpoint_sha256']}

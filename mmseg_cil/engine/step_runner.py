@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
-from torch import nn
+from torch import Tensor, nn
 
 from mmseg_cil.engine.deferred_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
@@ -142,8 +142,22 @@ def load_weights(runner: Runner, path: str) -> None:
         InputError: It cannot be read or is of another network.
     """
     model: Any = bare_model(runner)
+    load_state(runner, load_plain_state(path, model.step.num_seen), path)
+
+
+def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
+    """Loads the weights of a plain network; the Runner's network becomes one.
+
+    Args:
+        runner: Of the step.
+        state: All weights, as an exported checkpoint has them.
+        path: Of the file they are from, for the error.
+
+    Raises:
+        InputError: They are of another network.
+    """
+    model: Any = bare_model(runner)
     model.make_plain()
-    state = load_plain_state(path, model.step.num_seen)
     try:
         # Strict but for parts that only training needs, which no checkpoint holds.
         model.load_state_dict({**model.state_dict(), **state})

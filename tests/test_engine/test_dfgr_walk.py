@@ -1,16 +1,20 @@
 """Walks with generated replay and with two teachers on the tiny data."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from processes import in_two_processes
 from tiny import tiny_config, weights
 from walks import assert_same_weights, killed, logged, seasons
 
+from mmseg_cil.engine.fingerprint import file_hash
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.generators import GeneratedReplay
 
 
 def config(data_root, method='dfgr_dtid', **changes):
@@ -84,21 +88,102 @@ def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, 
         assert all(torch.equal(value, found[key]) for key, value in expected.items())
 
 
-@pytest.mark.parametrize(('method', 'changes'), [
-    ('dfgr', {'method.sub_steps.0.replay.cache': 3}),
+@pytest.fixture
+def replayed(monkeypatch):
+    """Of every batch the images, the generated ones among them, and those in the cache."""
+    noted = []
+    extend = GeneratedReplay.extend
+
+    def note(self, inputs, samples):
+        images, labelled, count = extend(self, inputs, samples)
+        assert len(images) == len(labelled)
+        noted.append((len(images), count, 0 if self._kept is None else len(self._kept)))
+        return images, labelled, count
+
+    monkeypatch.setattr(GeneratedReplay, 'extend', note)
+    return noted
+
+
+# Half as many generated images as the four real ones, in each of four iterations.
+@pytest.mark.parametrize(('method', 'changes', 'images'), [
+    ('dfgr', {'method.sub_steps.0.replay.cache': 3}, (6, 2, 3)),
+    ('dfgr', {'protocol': seasons(['early'], ['late'], ['last'])}, (6, 2, 0)),
     ('dfgr_dtid', {'method.distillers.1.form': 'double', 'method.sub_steps.1.init': 'pretrained',
-                   'method.sub_steps.1.max_iters': 2}),
+                   'method.sub_steps.1.max_iters': 2}, (6, 2, 0)),
 ])
-def test_the_options_walk(method, changes, data_root, step_0, tmp_path):
-    walk(config(data_root, method, **changes), tmp_path, step_0)
-    assert Journal.load(tmp_path).is_done(1)
+def test_the_options_walk(method, changes, images, data_root, step_0, tmp_path, replayed):
+    cfg = config(data_root, method, **changes)
+    if 'protocol' in changes:
+        cfg.protocol = changes['protocol']
+        TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    else:
+        walk(cfg, tmp_path, step_0)
+    assert replayed == [images] * 4
+    if 'method.distillers.1.form' in changes:
+        assert all('distill.variance_old' not in line and line['distill.loss_dual'] > 0
+                   for line in logged(tmp_path, 1))
 
 
-def test_any_method_can_replay(data_root, step_0, tmp_path):
+def test_any_method_can_replay_with_a_preprocessor_named_as_mmsegmentation_does(
+        data_root, step_0, tmp_path, replayed):
     cfg = tiny_config(data_root, 'lwf')
+    # Its model files have it twice, and the Runner gives the outer one to any model.
+    cfg.data_preprocessor = dict(cfg.model.data_preprocessor)
     cfg.method.sub_steps = [dict(type='GeneratorSubStep', max_iters=2, batch_size=2)]
     walk(cfg, tmp_path, step_0)
-    assert Journal.load(tmp_path).is_done(1)
+    assert replayed == [(6, 2, 0)] * 4
+
+
+def test_retraining_a_pruned_snapshot_has_both_teachers_and_replay(
+        data_root, step_0, tmp_path, replayed):
+    cfg = config(data_root)
+    cfg.method.sub_steps.append(dict(type='PruneSnapshot', retrain=0.5))
+    walk(cfg, tmp_path, step_0)
+    assert replayed == [(6, 2, 0)] * (4 + 2)
+    assert len(logged(tmp_path, 1, 'prune')) == 2
+    assert all({'distill.loss_dual', 'distill.loss_unkd'} <= set(line)
+               for line in logged(tmp_path, 1, 'prune'))
+
+
+def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, unbroken, tmp_path):
+    cfg = config(data_root, **{'method.sub_steps.1.max_iters': 2})
+    cfg.param_scheduler.insert(0, dict(
+        type='LinearLR', start_factor=0.1, begin=0, end=2, by_epoch=False))
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=1e-6)]
+    walk(cfg, tmp_path, step_0)
+    name = 'backbone.layer1.0.conv1.weight'
+    start = weights(step_0, 0)[name]
+    averaged, moved = (
+        torch.load(one / 'step_01/new_data/checkpoint.pth', weights_only=True)['state_dict'][name]
+        for one in (tmp_path, unbroken))
+    # So slow an average stays where it began.
+    assert (averaged - start).abs().max() < 1e-4 < 1e-3 < (moved - start).abs().max()
+
+
+def test_a_teacher_that_nothing_trains_is_missed_before_training(data_root, tmp_path):
+    cfg = config(data_root, **{'method.sub_steps.1.name': 'fresh'})
+    with pytest.raises(InputError, match=r"\['new_data'\], and there are \['fresh'\]"):
+        TaskScheduler(cfg, tmp_path / 'walk')
+
+
+def walk_in_two(data_root, start, folder):
+    """All sub-steps there are, in a process group."""
+    cfg = config(Path(data_root))
+    cfg.method.sub_steps.append(dict(type='PruneSnapshot', retrain=0.5))
+    walk(cfg, Path(folder) / 'walk', start, launcher='pytorch')
+
+
+def test_two_processes_train_every_sub_step(data_root, step_0, unbroken, tmp_path):
+    in_two_processes(walk_in_two, data_root, step_0, tmp_path, log=tmp_path / 'log')
+    listed = Journal.load(tmp_path / 'walk').step(1)['sub_steps']
+    assert sorted(listed) == ['generator', 'new_data', 'prune']
+    for name, one in listed.items():
+        folder = tmp_path / 'walk/step_01' / name
+        assert {file: file_hash(folder / file) for file in one['files']} == one['files']
+    # One image on each process is the batch of two on one, for what counts over all of them.
+    alone, together = (logged(one, 1, 'generator') for one in (unbroken, tmp_path / 'walk'))
+    for part in ('statistics', 'balance'):
+        assert together[0][f'loss_{part}'] == pytest.approx(alone[0][f'loss_{part}'], rel=1e-4)
 
 
 def test_a_network_without_batch_norms_is_refused_before_training(data_root, tmp_path):

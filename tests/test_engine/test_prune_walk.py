@@ -8,7 +8,8 @@ from tiny import tiny_config, weights
 from walks import assert_same_weights, killed
 
 from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.sub_steps.prune import network_score, said_of
+from mmseg_cil.engine.sub_steps import prune
+from mmseg_cil.engine.sub_steps.prune import said_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import PruningMaskHook
 from mmseg_cil.models.teacher import load_packed_state
@@ -32,17 +33,22 @@ def record(work_dir, step):
 
 
 @pytest.fixture(scope='module')
-def pruned_dir(data_root, tmp_path_factory):
+def walked(data_root, tmp_path_factory):
+    """A walk, the teachers of its steps, and what it said of its snapshots."""
     work_dir = tmp_path_factory.mktemp('pruned')
-    teachers = []
+    teachers, said = [], []
     make = TaskScheduler._teachers
-    TaskScheduler._teachers = lambda self, step: teachers.append(
-        (step, make(self, step))) or teachers[-1][1]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskScheduler, '_teachers', lambda self, step: teachers.append(
+            (step, make(self, step))) or teachers[-1][1])
+        patch.setattr(prune, 'print_log', lambda text, logger: said.append(text))
         TaskScheduler(pruned_config(data_root), work_dir).run()
-    finally:
-        TaskScheduler._teachers = make
-    return work_dir, dict(teachers)
+    return work_dir, dict(teachers), said
+
+
+@pytest.fixture
+def pruned_dir(walked):
+    return walked[:2]
 
 
 def test_the_last_file_has_every_snapshot(pruned_dir):
@@ -167,10 +173,9 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
 @pytest.mark.slow
 def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp_path):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
-    cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
-    TaskScheduler(cfg, tmp_path / 'pruned', start_from=str(tmp_path / 'plain'), steps='1').run()
+    TaskScheduler(pruned_config(data_root), tmp_path / 'pruned',
+                  start_from=str(tmp_path / 'plain'), steps='1').run()
     assert packed(tmp_path / 'pruned', 1).steps == (0, 1)
-    assert record(tmp_path / 'pruned', 1)['replayed'] == 4
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -192,12 +197,51 @@ def test_a_changed_file_is_refused(data_root, pruned_dir, tmp_path):
         TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
 
 
-def test_the_console_sets_a_snapshot_against_its_network(pruned_dir):
-    work_dir, _ = pruned_dir
-    summary = record(work_dir, 1)['sub_steps']['prune']['summary']
-    network = network_score(work_dir / 'step_01')
-    assert network == json.loads((work_dir / 'metrics.json').read_text())['steps'][1]['mIoU']['all']
+def test_the_console_sets_a_snapshot_against_its_network(walked):
+    work_dir, _, said = walked
+    metrics = json.loads((work_dir / 'metrics.json').read_text())['steps']
+    assert said == [said_of(step, one['sub_steps']['prune'], one['mIoU']['all'])
+                    for step, one in enumerate(metrics)]
+    summary = metrics[1]['sub_steps']['prune']
     assert said_of(1, {**summary, 'snapshot_mIoU': 0.25}, 0.375).endswith(
         'mIoU 25.0 (the network: 37.5)')
-    assert network_score(work_dir / 'nothing') is None
     assert said_of(1, summary, None).endswith('(the network: undefined)')
+
+
+def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_path, monkeypatch):
+    pictures = []
+    begin = PruningMaskHook.before_train
+
+    def note(hook, runner):
+        pictures.append(len(runner.train_dataloader.dataset))
+        begin(hook, runner)
+
+    monkeypatch.setattr(PruningMaskHook, 'before_train', note)
+    cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
+    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
+    images = [one['images'] for one in json.loads((tmp_path / 'journal.json').read_text())['steps']]
+    # Step 0 again, whose snapshot was made without memory, and step 1 with its four exemplars.
+    assert pictures == [images[0], images[1] + 4]
+    assert record(tmp_path, 1)['replayed'] == 4
+
+
+def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, tmp_path):
+    changes = {f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0}
+    TaskScheduler(pruned_config(data_root, **changes), tmp_path, steps='0').run()
+
+    def scores():
+        entry = json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]
+        return entry['sub_steps']['prune']['snapshot_mIoU'], entry['mIoU']['all']
+
+    before, files = scores(), record(tmp_path, 0)['sub_steps']['prune']['files']
+    changes['protocol.policy'] = dict(background_in_means=False)
+    TaskScheduler(pruned_config(data_root, **changes), tmp_path, resume=True, steps='0').run()
+    # An unpruned snapshot scores as its network does, in whatever way it is counted.
+    assert before[0] == before[1] and scores()[0] == scores()[1] != before[1]
+    assert record(tmp_path, 0)['sub_steps']['prune']['files'] == files
+
+
+def test_another_methods_snapshots_are_not_taken_over(data_root, pruned_dir, tmp_path):
+    cfg = tiny_config(data_root, 'finetune')
+    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
+    assert 'sub_steps' not in json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]

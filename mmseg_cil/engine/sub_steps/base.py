@@ -124,8 +124,32 @@ class SubStep:
         """
         return {}
 
+    def rescore(self, walk: Walk, step: int, folder: Path, launcher: str) -> dict[str, Any]:
+        """Scores in :attr:`summary`, computed again as the walk is evaluated now.
+
+        Called by every process where the evaluation has changed since it was finished.
+
+        Args:
+            walk: The walk.
+            step: The step.
+            folder: Of this sub-step, finished.
+            launcher: MMEngine's launcher.
+
+        Returns:
+            What changes in the summary; nothing by default.
+        """
+        return {}
+
     @staticmethod
     def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
-        """The config of the step itself, to be changed into that of a sub-step."""
-        return derive_step_config(
+        """The config of the step itself, to be changed into that of a sub-step.
+
+        For one after the step it has what the sub-steps before the step have left to it.
+        """
+        # They are built from the registry that this class's own descendants are in.
+        from mmseg_cil.engine.sub_steps.run import hand_on
+        cfg = derive_step_config(
             walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size())
+        if inputs.snapshot is not None:
+            hand_on(cfg, walk, step)
+        return cfg

@@ -109,6 +109,8 @@ class GeneratorSubStep(SubStep):
         generator = self.generator_config(walk.cfg.model.get('data_preprocessor'),
                                           snapshot['num_classes'])
         cfg = self.like_step(walk, step, inputs)
+        # The Runner would give it to the model, which is no segmentor.
+        cfg.pop('data_preprocessor', None)
         cfg.model = dict(
             type='GeneratorTraining',
             network=plain_model_config(walk.cfg.model.to_dict(), snapshot['num_classes']),

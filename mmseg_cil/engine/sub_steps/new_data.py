@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmseg_cil.engine.averaged import keep_averaged_weights
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.overrides import overrides_of_step
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint
-from mmseg_cil.engine.schedules import schedule_groups, stretch_schedules
+from mmseg_cil.engine.schedules import schedule_groups, stretch_schedules, without_short
 from mmseg_cil.engine.step_config import first_trained
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
@@ -84,6 +85,7 @@ class NewDataSubStep(SubStep):
         cfg.train_cfg.max_iters = self.iterations(walk, step)
         for group in schedule_groups(cfg.get('param_scheduler')):
             stretch_schedules(group, length, cfg.train_cfg.max_iters)
+        cfg.param_scheduler = without_short(cfg.get('param_scheduler'))
         lr = self.lr if self.lr is not None else _first_lr(walk)
         if lr is not None and 'optimizer' in cfg.optim_wrapper:
             cfg.optim_wrapper.optimizer.lr = lr
@@ -124,6 +126,7 @@ class NewDataSubStep(SubStep):
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
         """Writes the teacher's weights."""
+        keep_averaged_weights(runner)
         model: Any = bare_model(runner)
         model.make_plain()
         decided_by_main(lambda: str(export_checkpoint(model, folder, {'sub_step': self.name})))

@@ -15,11 +15,13 @@ from mmengine.runner import Runner
 
 from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.overrides import apply_overrides
+from mmseg_cil.engine.scoring import score_weights
 from mmseg_cil.engine.step_config import step_folder
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.pruning_mask_hook import PruningMaskHook
 from mmseg_cil.models.plain import plain_state_dict
+from mmseg_cil.models.teacher import load_packed_state
 from mmseg_cil.pruning.packed import FILE_NAME, PackedSnapshots, same_bits
 from mmseg_cil.registry import SUB_STEPS
 
@@ -134,6 +136,13 @@ class PruneSnapshot(SubStep):
         print_log(said_of(self._step, self.summary, network_score(folder.parent)),
                   logger='current')
         return [FILE_NAME]
+
+    def rescore(self, walk: Walk, step: int, folder: Path, launcher: str) -> dict[str, Any]:
+        """The snapshot's mIoU; see :meth:`SubStep.rescore`."""
+        path = folder / FILE_NAME
+        state = load_packed_state(path, step, len(walk.protocol.steps[step].seen))
+        scores = score_weights(walk, step, state, path, launcher)
+        return dict(snapshot_mIoU=scores['mIoU']['all'])
 
     def _file(self, walk: Walk, step: int) -> Path:
         return step_folder(walk.work_dir, step) / self.name / FILE_NAME

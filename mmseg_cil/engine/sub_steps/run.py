@@ -15,7 +15,13 @@ from mmengine.logging import print_log
 from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.explain import part
-from mmseg_cil.engine.fingerprint import EVALUATION, changed, file_hash, fingerprint
+from mmseg_cil.engine.fingerprint import (
+    EVALUATION,
+    changed,
+    evaluation_fingerprint,
+    file_hash,
+    fingerprint,
+)
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.resume_state import can_resume, step_identity
 from mmseg_cil.engine.step_config import StepInputs, method_of, run_seed, step_folder
@@ -59,6 +65,18 @@ def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
     return step_folder(walk.work_dir, step) / name
 
 
+def hand_on(cfg: Config, walk: Walk, step: int) -> None:
+    """Puts into a config what the sub-steps before a step leave to it.
+
+    Args:
+        cfg: Of the step, or of a sub-step after it; changed in place.
+        walk: The walk.
+        step: The step.
+    """
+    for one in sub_steps_of(walk, step, 'before'):
+        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
+
+
 def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None = None) -> None:
     """Puts into a step's config what its sub-steps leave, and their share of the time to come.
 
@@ -68,8 +86,7 @@ def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None
         step: The step.
         planned: Steps that are to be walked now. All by default.
     """
-    for one in sub_steps_of(walk, step, 'before'):
-        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
+    hand_on(cfg, walk, step)
     later = [one for one in range(step + 1, walk.num_steps) if planned is None or one in planned]
     ahead = sum(one.iterations(walk, step) for one in sub_steps_of(walk, step, 'after'))
     ahead += sum(one.iterations(walk, index) for index in later
@@ -98,11 +115,38 @@ def run_sub_steps(walk: Walk, journal: Journal, step: int, when: str, inputs: St
     """
     for one in sub_steps_of(walk, step, when):
         folder = sub_step_folder(walk, step, one.name)
-        identity = _identity(walk, journal, step, one.name)
+        identity = _identity(walk, journal, step, one)
         if not decided_by_main(functools.partial(
                 _is_finished, folder, journal, step, one.name, identity)):
             _train(one, walk, journal, step, SubStepInputs(
                 inputs, dict(snapshot) if snapshot else None, folder), identity, launcher)
+
+
+def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
+    """Scores again what sub-steps have scored as the walk was evaluated before.
+
+    Args:
+        walk: The walk.
+        journal: Its journal, where the scores are.
+        launcher: MMEngine's launcher.
+
+    Raises:
+        InputError: A file of a finished one is missing or was changed.
+    """
+    now = evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)
+    for record in list(journal.content['steps']):
+        listed = record.get('sub_steps') or {}
+        for one in sub_steps_of(walk, record['step']):
+            former = listed.get(one.name)
+            if former is None or 'summary' not in former or former.get('evaluation') == now:
+                continue
+            folder = sub_step_folder(walk, record['step'], one.name)
+            decided_by_main(functools.partial(
+                _check_files, folder, journal, record['step'], one.name, former['files']))
+            changes = one.rescore(walk, record['step'], folder, launcher)
+            listed = {**listed, one.name: {
+                **former, 'summary': {**former['summary'], **changes}, 'evaluation': now}}
+            journal.update_step(record['step'], sub_steps=listed)
 
 
 def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -113,13 +157,14 @@ def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, A
     return result
 
 
-def _identity(walk: Walk, journal: Journal, step: int, name: str) -> dict[str, Any]:
+def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dict[str, Any]:
     """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
+    last = step if sub_step.when == 'after' else step - 1
     hashes = [(one['step'], one.get('checkpoint_sha256')) for one in journal.content['steps']
-              if one['step'] <= step and one['status'] != 'begun']
+              if one['step'] <= last and one['status'] != 'begun']
     return {**step_identity(step, len(walk.protocol.steps[step].seen),
                             journal.content['fingerprints']),
-            'sub_step': name, 'checkpoints': fingerprint(hashes)}
+            'sub_step': sub_step.name, 'checkpoints': fingerprint(hashes)}
 
 
 def _is_finished(folder: Path, journal: Journal, step: int, name: str,
@@ -132,7 +177,13 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
         print(f'note: the sub-step {name} of step {step} was finished with other settings '
               f'({", ".join(differing)}): training it anew')
         return False
-    for file, expected in record['files'].items():
+    _check_files(folder, journal, step, name, record['files'])
+    return True
+
+
+def _check_files(folder: Path, journal: Journal, step: int, name: str,
+                 files: Mapping[str, str]) -> None:
+    for file, expected in files.items():
         path = folder / file
         found = file_hash(path) if path.is_file() else None
         if found != expected:
@@ -141,7 +192,6 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
             raise InputError(
                 f'{path} {problem}, though {journal.path} says that the sub-step {name} of step '
                 f'{step} is finished: put the file back, or walk anew in another --work-dir')
-    return True
 
 
 def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubStepInputs,
@@ -163,7 +213,9 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
         iterations=cfg.train_cfg.max_iters,
         identity={key: value for key, value in identity.items() if key != EVALUATION})
     if one.summary:
-        record['summary'] = dict(one.summary)
+        record.update(
+            summary=dict(one.summary),
+            evaluation=evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images))
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
     journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})
