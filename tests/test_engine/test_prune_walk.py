@@ -1,6 +1,7 @@
 """Walks whose snapshots are pruned: one file for all, resuming, and what teaches afterwards."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.sub_steps import prune
 from mmseg_cil.engine.sub_steps.prune import said_of
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import PruningMaskHook
+from mmseg_cil.hooks import IterationSeedHook, PruningMaskHook
 from mmseg_cil.models.teacher import load_packed_state
 from mmseg_cil.pruning.owners import prunable_names
 from mmseg_cil.pruning.packed import PackedSnapshots, same_bits
@@ -209,20 +210,21 @@ def test_the_console_sets_a_snapshot_against_its_network(walked):
 
 
 def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_path, monkeypatch):
-    pictures = []
-    begin = PruningMaskHook.before_train
+    pictures = {}
+    before = IterationSeedHook.before_train_iter
 
-    def note(hook, runner):
-        pictures.append(len(runner.train_dataloader.dataset))
-        begin(hook, runner)
+    def note(hook, runner, *args, **kwargs):
+        place = Path(runner.work_dir).relative_to(tmp_path).as_posix()
+        pictures[place] = len(runner.train_dataloader.dataset)
+        before(hook, runner, *args, **kwargs)
 
-    monkeypatch.setattr(PruningMaskHook, 'before_train', note)
+    monkeypatch.setattr(IterationSeedHook, 'before_train_iter', note)
     cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
     TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
-    images = [one['images'] for one in json.loads((tmp_path / 'journal.json').read_text())['steps']]
-    # Step 0 again, whose snapshot was made without memory, and step 1 with its four exemplars.
-    assert pictures == [images[0], images[1] + 4]
     assert record(tmp_path, 1)['replayed'] == 4
+    # The snapshot of step 0 is made again: that which was taken over knew no memory.
+    assert pictures['step_00/prune'] == record(tmp_path, 0)['images']
+    assert pictures['step_01/prune'] == pictures['step_01'] > record(tmp_path, 1)['images']
 
 
 def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, tmp_path):
