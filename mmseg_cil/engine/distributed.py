@@ -6,15 +6,21 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as torch_dist
-from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, init_dist
+from mmengine.dist import barrier, get_world_size, init_dist
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.main_process import decided_by_main
 
 Result = TypeVar('Result')
+
+__all__ = [
+    'LAUNCHERS', 'batch_per_process', 'decided_by_main', 'leave_process_group',
+    'main_process_first', 'process_group', 'setup_process_group'
+]
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -105,44 +111,11 @@ def batch_per_process(global_batch: int, world_size: int) -> int:
     return global_batch // world_size
 
 
-def decided_by_main(decide: Callable[[], Result]) -> Result:
-    """What the main process finds, on all processes.
-
-    Only the main process calls ``decide``, so that processes never disagree
-    about what is on the disk; its failure is everyone's, so that none waits for
-    a process that has given up.
-
-    Args:
-        decide: Its result can be pickled.
-
-    Raises:
-        InputError: ``decide`` has raised it.
-        RuntimeError: On the other processes, where ``decide`` raised anything else.
-    """
-    answer: list[Any] = [None, None, False]
-    failure: Exception | None = None
-    if get_rank() == 0:
-        try:
-            answer[0] = decide()
-        except Exception as error:
-            failure = error
-            answer[1:] = [f'{type(error).__name__}: {error}', isinstance(error, InputError)]
-    broadcast_object_list(answer)
-    result, problem, is_input = answer
-    if failure is not None:
-        raise failure
-    if problem is not None and is_input:
-        raise InputError(problem.partition(': ')[2])
-    if problem is not None:
-        raise RuntimeError(f'the main process failed: {problem}')
-    return result
-
-
 def main_process_first(work: Callable[[], Result]) -> Result:
     """Does ``work`` on the main process, then on the others, which find what it cached.
 
     Where the processes share no file system, each does all of it. Raises what
-    :func:`decided_by_main` raises.
+    :func:`~mmseg_cil.utils.main_process.decided_by_main` raises.
     """
     own: list[Result] = []
     decided_by_main(lambda: own.append(work()))

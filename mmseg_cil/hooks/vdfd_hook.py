@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, barrier, get_rank
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
@@ -22,6 +22,7 @@ from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
 from mmseg_cil.regularisers.own_optimizers import JointOptimizer
+from mmseg_cil.utils.main_process import decided_by_main
 from mmseg_cil.vdfd.compression import OutputGradients, check_finite, compress
 from mmseg_cil.vdfd.files import FILE_NAME, load_gradients, save_gradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
@@ -155,14 +156,17 @@ class VDFDHook(Hook):
             model.step.has_background, self.background)
         means = self.mean_gradients(
             model, step_batches(runner, self.max_images, self.batch_size), nodes)
-        # Nobody but who writes the file needs the decomposition.
-        if get_rank() == 0:
+
+        def write() -> str:
+            # Nobody but who writes the file needs the decomposition.
             gradients = self.compressed(model, means, nodes)
             path = Path(runner.work_dir) / FILE_NAME
             save_gradients(path, gradients, self._settings())
-            runner.logger.info(f'VDFD kept {gradients.num_floats} numbers of the step '
-                               f'({path.stat().st_size / 1e6:.2f} MB)')
-        barrier()
+            return (f'VDFD kept {gradients.num_floats} numbers of the step '
+                    f'({path.stat().st_size / 1e6:.2f} MB)')
+
+        # A full disk ends all processes, and none waits for the main one.
+        runner.logger.info(decided_by_main(write))
 
     def has_kept(self, folder: Path) -> bool:
         """Whether a step's folder has the file, as this hook would have made it."""

@@ -5,7 +5,6 @@ import pytest
 import torch.distributed as torch_dist
 from processes import run_two
 
-from mmseg_cil.engine import distributed
 from mmseg_cil.engine.distributed import (
     batch_per_process,
     decided_by_main,
@@ -14,6 +13,7 @@ from mmseg_cil.engine.distributed import (
     setup_process_group,
 )
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils import main_process
 
 
 def test_the_processes_share_the_batch():
@@ -108,8 +108,8 @@ def test_any_failure_of_the_main_process_is_told_to_the_others(monkeypatch):
     def receive(answer):
         answer[:] = [None, 'KeyError: lost', False]
 
-    monkeypatch.setattr(distributed, 'get_rank', lambda: 1)
-    monkeypatch.setattr(distributed, 'broadcast_object_list', receive)
+    monkeypatch.setattr(main_process, 'get_rank', lambda: 1)
+    monkeypatch.setattr(main_process, 'broadcast_object_list', receive)
     with pytest.raises(RuntimeError, match='the main process failed: KeyError: lost'):
         decided_by_main(lambda: 'not called here')
 

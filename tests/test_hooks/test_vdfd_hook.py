@@ -21,6 +21,7 @@ from mmseg_cil.hooks import VDFDHook
 from mmseg_cil.hooks import vdfd_hook as hook_module
 from mmseg_cil.hooks.vdfd_hook import stable_step_size
 from mmseg_cil.regularisers.own_optimizers import JointOptimizer
+from mmseg_cil.utils import main_process
 from mmseg_cil.vdfd.compression import compress
 from mmseg_cil.vdfd.files import save_gradients
 from mmseg_cil.vdfd.outputs import nodes_of_step
@@ -116,7 +117,7 @@ def test_batches_do_not_matter_unless_asked(model):
 @pytest.mark.parametrize('rank', [0, 1])
 def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
     called = []
-    monkeypatch.setattr(hook_module, 'get_rank', lambda: rank)
+    monkeypatch.setattr(main_process, 'get_rank', lambda: rank)
     monkeypatch.setattr(hook_module, 'step_batches', lambda *_: batches_of([4]))
     monkeypatch.setattr(hook_module, 'compress', lambda *args: called.append(1) or compress(*args))
     runner = SimpleNamespace(model=model, work_dir=str(tmp_path), logger=logging.getLogger())
@@ -127,6 +128,28 @@ def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
     broken.decode_head.conv_seg.weight.data[0, 0] = torch.nan
     runner.model = broken
     with pytest.raises(InputError, match='not finite'):
+        VDFDHook().after_step(runner)
+
+
+@pytest.mark.parametrize(('rank', 'error'), [
+    (0, 'No space left'), (1, 'the main process failed: OSError: No space left')])
+def test_a_disk_that_is_full_ends_every_process(model, tmp_path, monkeypatch, rank, error):
+
+    def fail(*_):
+        raise OSError('No space left')
+
+    def broadcast(answer):
+        if rank == 1:
+            answer[:] = [None, 'OSError: No space left', False]
+        else:
+            assert answer == [None, 'OSError: No space left', False]
+
+    monkeypatch.setattr(main_process, 'get_rank', lambda: rank)
+    monkeypatch.setattr(main_process, 'broadcast_object_list', broadcast)
+    monkeypatch.setattr(hook_module, 'save_gradients', fail)
+    monkeypatch.setattr(hook_module, 'step_batches', lambda *_: batches_of([4]))
+    runner = SimpleNamespace(model=model, work_dir=str(tmp_path), logger=logging.getLogger())
+    with pytest.raises((OSError, RuntimeError), match=error):
         VDFDHook().after_step(runner)
 
 
