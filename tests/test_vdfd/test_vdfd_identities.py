@@ -161,9 +161,40 @@ def test_the_first_order_is_exact_for_a_model_linear_in_its_weights():
     kept = project(u.unsqueeze(1), (s.unsqueeze(-1) * v).unsqueeze(0), [len(gradients)],
                    (sums - star).float())
     torch.testing.assert_close(kept[0].double(), change, rtol=1e-5, atol=1e-5)
-    # Filter averaging loses what moves weights of a filter against each other.
-    averaged = mean_gradients(*gradient_sums(outputs, images.split(6), tasks, 4))
-    assert averaged.shape == (8, 4)
+
+
+def test_averaged_gradients_see_what_moves_the_weights_of_a_row_alike_and_nothing_else():
+    torch.manual_seed(0)
+    layer = nn.Linear(7, 4).double()
+    images = torch.randn(20, 7, dtype=torch.float64)
+
+    def outputs(batch):
+        return layer(batch).sum(dim=0), torch.full((4,), float(len(batch)))
+
+    averaged = mean_gradients(*gradient_sums(outputs, images.split(6), list(layer.parameters()),
+                                             4))
+    before = layer(images).mean(dim=0).detach()
+
+    def predicted_and_actual(weight, bias):
+        with torch.no_grad():
+            layer.weight.add_(weight)
+            layer.bias.add_(bias)
+            actual = layer(images).mean(dim=0) - before
+            layer.weight.sub_(weight)
+            layer.bias.sub_(bias)
+        return averaged.T @ row_sums([weight, bias]), actual
+
+    each = torch.randn(4, 1, dtype=torch.float64)
+    predicted, actual = predicted_and_actual(
+        each.expand(4, 7), torch.randn(4, dtype=torch.float64))
+    torch.testing.assert_close(predicted, actual)
+    assert actual.abs().min() > 1e-2
+    # Weights of a row that move against each other have the sum 0: filter averaging loses them.
+    against = torch.zeros(4, 7, dtype=torch.float64)
+    against[:, 2], against[:, 5] = each[:, 0], -each[:, 0]
+    predicted, actual = predicted_and_actual(against, torch.zeros(4, dtype=torch.float64))
+    assert torch.equal(predicted, torch.zeros_like(predicted))
+    assert actual.abs().min() > 1e-2
 
 
 def test_the_identity_covariance_is_dfd():
