@@ -45,9 +45,11 @@ class VDFDRegulariser(DFDRegulariser):
         covariance: Arguments of
             :class:`~mmseg_cil.vdfd.covariance.PrecisionNetwork` but the first.
         optimizer: Config of the graph network's optimizer. Defaults to Adam with
-            learning rate and weight decay 5e-4, official values.
+            learning rate and weight decay 5e-4: our pair, of official magnitudes.
         loss_name: Name in the log. Defaults to 'loss_vdfd'. Its two parts are
-            logged, without lambda, as ``vdfd_quadratic`` and ``vdfd_log_det``.
+            logged, without lambda in front, as ``vdfd_quadratic`` and ``vdfd_log_det``.
+            Where the quadratic form is damped (under SGD), it is logged as it is damped:
+            smaller, and with lambda within.
         damping: See :class:`~mmseg_cil.regularisers.dfd_regulariser.DFDRegulariser`.
 
     Raises:

@@ -72,7 +72,8 @@ def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
     gradient is one number a filter, which autograd spreads over the weights as
     a view, without memory of its own. One-dimensional tensors are taken as they
     are, so that of a ResNet's tensors only the third that are convolutions is
-    summed.
+    summed: one reduction per convolution, as no public function of PyTorch sums
+    tensors of several shapes at once with a gradient. Everything after it is batched.
 
     Args:
         tensors: L tensors with F rows in all.

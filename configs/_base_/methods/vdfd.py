@@ -8,11 +8,11 @@ the metric of a covariance that a graph network over the classes learns along
 (equations of docs/vdfd.md). No old image, label or network is used.
 
 Official: rank 1, eps 0.001, filter averaging, widths D // 16 and D // 8 of the
-graph network, its Adam with learning rate and weight decay 5e-4. As in the paper and
-unlike the official code, eps is in the quadratic form too (regulariser,
-quadratic='official'). Not told for segmentation, hence our choice: which outputs
-(hook, outputs='mean' over all pixels, 'predicted' or 'grid'), the background
-(background='keep', 'exclude', 'merge'), which parameters (backbone,
+graph network. Its Adam with learning rate and weight decay 5e-4 is our pair, of official
+magnitudes (1e-4 to 7e-4 and 1e-5 to 5e-4). As in the paper and unlike the official code, eps
+is in the quadratic form too (regulariser, quadratic='official'). Not told for segmentation,
+hence our choice: which outputs (hook, outputs='mean' over all pixels, 'predicted' or
+'grid'), the background (background='keep', 'exclude', 'merge'), which parameters (backbone,
 neck and head with its classifier, which officially is a head of its own for each task), 500
 images a step at most, and the weight of the regulariser (5 to 200 officially, for
 classification): 10 was better than 1 over a whole walk on held-out training images, and 1
