@@ -48,7 +48,7 @@ setup(
         'matplotlib',
         'pillow',
     ],
-    extras_require={'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy']},
+    extras_require={'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn']},
     classifiers=[
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',

@@ -99,3 +99,48 @@ def test_the_command_line_is_told(name, run, capsys):
         run(name, '--help')
     assert stopped.value.code == 0
     assert '--repeats' in capsys.readouterr().out
+
+
+def test_vdfd_on_digits_chooses_the_weight_on_training_digits(benchmark_module, monkeypatch,
+                                                              capsys):
+    """And with the weight 0 a penalty is none: the walk is that of fine-tuning."""
+    module = benchmark_module('digits')
+    sets, walk = [], module.walk
+
+    def record(method, weight, seed, epochs, train_set, test_set):
+        sets.append((train_set, test_set))
+        return walk(method, weight, seed, epochs, train_set, test_set)
+
+    monkeypatch.setattr(module, 'walk', record)
+    monkeypatch.setattr(sys, 'argv', [
+        'digits', '--weights', '0', '100', '--seeds', '0', '--epochs', '2'])
+    status = module.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()
+            if line.startswith(('finetune', 'dfd', 'vdfd'))]
+    held_out, tested = rows[:5], rows[5:]
+    assert [row[:2] for row in held_out] == [
+        ['finetune', '0'], ['dfd', '0'], ['dfd', '100'], ['vdfd', '0'], ['vdfd', '100']]
+    assert held_out[0][2:] == held_out[1][2:] == held_out[3][2:]
+    for row, choices in zip(tested[1:], (held_out[1:3], held_out[3:]), strict=True):
+        best = max(choices, key=lambda one: float(one[4]))
+        assert row[:2] == best[:2]
+    # A strong penalty keeps the earlier steps, class-incrementally at the cost of the new ones.
+    for strong in (held_out[2], held_out[4]):
+        assert float(strong[3]) > float(held_out[0][3])
+    assert status == (0 if min(float(row[4]) for row in tested[1:]) > float(tested[0][4]) else 1)
+    # No test digit was seen where the weight was chosen.
+    digits = [{tuple(one.flatten().tolist()) for two in pair for one in two.images}
+              for pair in (sets[0], sets[-1][1:])]
+    test_alone = digits[1] - {tuple(one.flatten().tolist()) for one in sets[-1][0].images}
+    assert test_alone and not test_alone & digits[0]
+
+
+def test_vdfd_equals_its_plain_form_and_its_cost_is_told(benchmark_module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [
+        'vdfd', '--device', 'cpu', '--depth', '50', '--size', '64', '--steps', '1',
+        '--repeats', '1'])
+    benchmark_module('vdfd').main()
+    output = capsys.readouterr().out
+    # What docs/vdfd.md says of ResNet-50 with 19 classes.
+    assert 'a step keeps 88645 floats' in output
+    assert output.splitlines()[-1].split()[0] == '1'
