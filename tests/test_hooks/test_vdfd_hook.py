@@ -14,7 +14,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 
-from thin_networks import base_step, batch, network, next_step, segmentor
+from thin_networks import HEADS, base_step, batch, network, next_step, segmentor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import VDFDHook
@@ -55,6 +55,10 @@ def double_model(model):
     There, with shifts of 0 and nothing to see, half of a first-order change is no
     change: there is no derivative.
     """
+    return doubled(model)
+
+
+def doubled(model):
     double = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -76,22 +80,42 @@ def test_the_products_predict_changes_to_first_order(double_model, options):
     before = outputs_of(hook, double_model, data)
     errors = []
     for step in (1e-5, 1e-6, 1e-7):
-        moved = copy.deepcopy(double_model)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name, one in moved.named_parameters():
-                if name in kept.names:
-                    # Alike for all weights of a filter: averaging does not see the rest.
-                    each = torch.randn(one.shape[0], generator=generator)
-                    one.add_(step * each.view(-1, *[1] * (one.dim() - 1)))
-        predicted = kept.project(dict(moved.named_parameters())) - kept.projection
-        actual = outputs_of(hook, moved, data) - before
+        predicted, actual = changes_of(hook, double_model, kept, data, before, step)
         assert actual.abs().max() > step
         errors.append(float((predicted - actual).abs().max() / actual.abs().max()))
     # In parts of the change, the error falls as the step does.
     assert errors[0] < 1e-2
     for larger, smaller in itertools.pairwise(errors):
         assert smaller == pytest.approx(larger / 10, rel=0.5)
+
+
+@pytest.mark.parametrize('head', list(HEADS))
+def test_every_head_s_outputs_are_predicted(tmp_path, head):
+    """With every kind of layer that a head or its backbone has, attention among them."""
+    plain = base_step(network(head, 'single'), tmp_path / 'base.pth', count=4)
+    double, hook, data = doubled(plain), VDFDHook(rank=None), batches_of([2])
+    kept = hook.keep(double, data, NODES)
+    trained = {name for name, one in double.named_parameters() if one.requires_grad}
+    assert set(kept.names) == {name for name in trained if not name.startswith('auxiliary_head')}
+    assert torch.isfinite(kept.left).all()
+    before = outputs_of(hook, double, data)
+    predicted, actual = changes_of(hook, double, kept, data, before, 1e-7)
+    assert actual.abs().max() > 1e-7
+    torch.testing.assert_close(predicted, actual, rtol=1e-3, atol=1e-9)
+
+
+def changes_of(hook, model, kept, data, before, step):
+    """Predicted and actual changes of the outputs where the weights take a drawn step."""
+    moved = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, one in moved.named_parameters():
+            if name in kept.names:
+                # Alike for all weights of a filter: averaging does not see the rest.
+                each = torch.randn(one.shape[0], generator=generator)
+                one.add_(step * each.view(-1, *[1] * (one.dim() - 1)))
+    predicted = kept.project(dict(moved.named_parameters())) - kept.projection
+    return predicted, outputs_of(hook, moved, data) - before
 
 
 def outputs_of(hook, model, data):

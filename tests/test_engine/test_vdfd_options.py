@@ -1,0 +1,84 @@
+"""VDFD's options over two later steps, the first of which learns nothing."""
+
+import math
+
+import pytest
+import torch
+from test_vdfd_walk import kept, vdfd_config
+from tiny import weights
+from walks import logged
+
+from mmseg_cil.engine.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.regularisers import VDFDRegulariser
+
+#: As officially, which is also what its undamped penalty needs.
+ADAM = {'optim_wrapper.optimizer': dict(_delete_=True, type='Adam', lr=1e-3)}
+HOOK = 'method.custom_hooks.0.'
+PLAIN = [((0,), (1,), (2,)), ((3,),), ((4,),)]
+
+
+def config(data_root, method='vdfd', **changes):
+    """Step 1 has a learning rate of 0: step 2 begins with the weights that step 0 ended with."""
+    cfg = vdfd_config(data_root, method, **changes)
+    last = 1e-3 if cfg.optim_wrapper.optimizer.type == 'Adam' else 0.02
+    cfg.step_overrides = {0: dict(max_iters=6), 1: dict(lr=0.0, max_iters=2),
+                          2: dict(lr=last, max_iters=2)}
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def first_step(data_root, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('first')
+    TaskScheduler(config(data_root), work_dir, steps='0').run()
+    return work_dir
+
+
+def check_walk(work_dir):
+    """Nothing has changed where a later step begins; what the last one learns changes it."""
+    before, after = weights(work_dir, 0), weights(work_dir, 1)
+    for key, value in before.items():
+        if 'running' not in key and 'num_batches' not in key:
+            assert torch.equal(after[key][:len(value)], value), key
+    assert logged(work_dir, 1)[0]['regularise.vdfd_quadratic'] == 0
+    assert logged(work_dir, 1)[-1]['regularise.vdfd_quadratic'] == 0
+    first, last = logged(work_dir, 2)[0], logged(work_dir, 2)[-1]
+    assert first['regularise.vdfd_quadratic'] == 0
+    assert last['regularise.vdfd_quadratic'] > 0 and math.isfinite(last['loss'])
+
+
+@pytest.mark.parametrize(('method', 'changes', 'nodes', 'cells'), [
+    ('vdfd', {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
+     [((1,), (2,)), ((3,),), ((4,),)], 4),
+    # After so little training the background is all that is predicted.
+    ('vdfd', {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
+     [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))], 1),
+    ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
+    ('vdfd_official', ADAM, PLAIN, 1),
+], ids=['grid, exclude', 'predicted, merge', 'single weights', 'official'])
+def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, changes, nodes, cells):
+    cfg = config(data_root, method, **changes)
+    TaskScheduler(cfg, tmp_path, start_from=str(first_step)).run()
+    check_walk(tmp_path)
+    steps = [kept(tmp_path, step) for step in range(3)]
+    assert [one.nodes for one in steps] == nodes
+    assert all(one.cells == cells for one in steps)
+
+
+def test_a_walk_in_mixed_precision(first_step, data_root, tmp_path, monkeypatch):
+    """The network is of bfloat16; the penalty and what is kept are not."""
+    seen, forward = [], VDFDRegulariser.forward
+
+    def record(self, network):
+        losses = forward(self, network)
+        seen.append((torch.is_autocast_enabled('cpu'), losses['loss_vdfd'].dtype))
+        return losses
+
+    monkeypatch.setattr(VDFDRegulariser, 'forward', record)
+    cfg = config(data_root)
+    use_mixed_precision(cfg, accelerator=False)
+    TaskScheduler(cfg, tmp_path, start_from=str(first_step)).run()
+    assert seen == [(True, torch.float32)] * 4
+    check_walk(tmp_path)
+    one = kept(tmp_path, 1)
+    assert torch.equal(one.project(weights(tmp_path, 1)), one.projection)
