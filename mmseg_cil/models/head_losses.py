@@ -112,6 +112,7 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
     losses['acc_seg'] = pixels.accuracy()
     return losses
 
+
 def summed_losses(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Losses by name; those under one name are summed."""
     losses: dict[str, Tensor] = {}
