@@ -77,7 +77,8 @@ def test_the_step_learns_from_both_teachers_and_leaves_a_plain_network(unbroken)
     assert len(read_walk(unbroken).losses[1].values) == 4
 
 
-@pytest.mark.parametrize('where', ['step_01/generator', 'step_01/new_data', 'step_01'])
+@pytest.mark.parametrize('where', [
+    'step_01/generator', 'step_01/new_data', pytest.param('step_01', marks=pytest.mark.slow)])
 def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, tmp_path):
     with killed(lambda _, runner: str(runner.work_dir).endswith(where) and runner.iter == 3):
         walk(config(data_root), tmp_path, step_0)

@@ -69,6 +69,7 @@ def walk_on_a_rank(data_root, start, folder):
     Path(folder, f'{get_rank()}.json').write_text(json.dumps(drawn))
 
 
+@pytest.mark.slow
 def test_two_ranks_draw_the_same_groups(unbroken, data_root, tmp_path):
     folder, drawn = unbroken
     in_two_processes(walk_on_a_rank, data_root, folder, tmp_path, log=tmp_path / 'log')

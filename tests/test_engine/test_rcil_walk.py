@@ -146,6 +146,7 @@ def test_no_branches_of_a_former_run_stay(rcil_dir, data_root, tmp_path):
     assert not (tmp_path / 'step_00' / CHANGE_NAME).exists()
 
 
+@pytest.mark.slow
 def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil', skip_empty_steps=True)
     dataset = cfg.train_dataloader.dataset

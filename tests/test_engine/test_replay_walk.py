@@ -26,8 +26,8 @@ from mmseg_cil.registry import HOOKS
 METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')
                  if path.stem not in ('joint', 'plop_paper'))
 #: Their parts replay in those of others too.
-VARIANTS = ('dkd_random', 'dfgr', 'ilt_original', 'm2kd', 'vdfd_official', 'vdfd_ssl',
-            'vdfd_step_ce', 'vdfd_unce')
+VARIANTS = ('dfd', 'dfgr', 'dkd_random', 'icarl_original', 'ilt', 'ilt_original', 'm2kd',
+            'vdfd_official', 'vdfd_ssl', 'vdfd_step_ce', 'vdfd_unce')
 EVERY = [f'train_{i:03d}' for i in range(16)]
 
 

@@ -95,7 +95,7 @@ def test_one_before_a_step_hands_on_and_one_after_starts_from_the_step(unbroken)
 
 @pytest.mark.parametrize(('where', 'resumed'), [
     ('step_01/prelude', ['step_01/prelude', 'step_01', 'step_01/coda']),
-    ('step_01', ['step_01', 'step_01/coda']),
+    pytest.param('step_01', ['step_01', 'step_01/coda'], marks=pytest.mark.slow),
     ('step_01/coda', ['step_01/coda']),
 ])
 def test_a_kill_loses_nothing_that_was_finished(
@@ -207,6 +207,7 @@ with process_group('pytorch'):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_are_killed_in_one_and_resume(data_root, tmp_path):
     for name, kill, status in (('unbroken', '-', 0), ('killed', 'prelude', -signal.SIGKILL)):
         results = run_two(['-c', WALK, data_root, tmp_path / name, kill], tmp_path / 'log')

@@ -182,7 +182,8 @@ def test_wrong_usage_has_status_2(tmp_path, config):
 
 
 @pytest.mark.parametrize(('config_of', 'arguments', 'message'), [
-    ('bad', (), "unknown protocol 'vok_15-1'"), ('good', ('--stepz', '0'), 'unrecognized arg'),
+    ('bad', (), "unknown protocol 'vok_15-1'"),
+    pytest.param('good', ('--stepz', '0'), 'unrecognized arg', marks=pytest.mark.slow),
 ])
 def test_two_processes_tell_wrong_input_once(data_root, tmp_path, config_of, arguments, message):
     cfg = tiny_config(data_root)

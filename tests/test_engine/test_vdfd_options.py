@@ -48,13 +48,14 @@ def check_walk(work_dir):
 
 
 @pytest.mark.parametrize(('method', 'changes', 'nodes', 'cells'), [
-    ('vdfd', {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
-     [((1,), (2,)), ((3,),), ((4,),)], 4),
+    pytest.param('vdfd', {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
+                 [((1,), (2,)), ((3,),), ((4,),)], 4, marks=pytest.mark.slow),
     # After so little training the background is all that is predicted.
-    ('vdfd', {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
-     [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))], 1),
+    pytest.param('vdfd', {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
+                 [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))], 1,
+                 marks=pytest.mark.slow),
     ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
-    ('vdfd_official', ADAM, PLAIN, 1),
+    pytest.param('vdfd_official', ADAM, PLAIN, 1, marks=pytest.mark.slow),
 ], ids=['grid, exclude', 'predicted, merge', 'single weights', 'official'])
 def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, changes, nodes, cells):
     cfg = config(data_root, method, **changes)
