@@ -15,7 +15,6 @@ from mmseg_cil.engine.composition import KINDS, compose
 from mmseg_cil.engine.distributed import decided_by_main, process_group
 from mmseg_cil.engine.evaluation import (
     evaluate_step,
-    evaluation_of,
     open_walk,
     outdated_steps,
     write_metrics,
@@ -24,6 +23,7 @@ from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.scoring import evaluation_of
 from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
 from mmseg_cil.engine.walk import Walk, load_config, with_options
 from mmseg_cil.errors import InputError

@@ -16,9 +16,9 @@ from mmengine.registry import init_default_scope
 from mmseg_cil.engine import samples, step_runner
 from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main, main_process_first
-from mmseg_cil.engine.fingerprint import EVALUATION, evaluation_fingerprint
+from mmseg_cil.engine.fingerprint import EVALUATION
 from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scoring import scoring_runner
+from mmseg_cil.engine.scoring import evaluation_of, scoring_runner
 from mmseg_cil.engine.step_config import dataset_configs, step_folder
 from mmseg_cil.engine.walk import Walk, open_view
 from mmseg_cil.errors import InputError
@@ -64,11 +64,6 @@ def _read_test_data(cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ..
     view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
     counts = tuple(len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     return protocol, counts, view.palette_by_name()
-
-
-def evaluation_of(walk: Walk) -> str:
-    """Fingerprint of how a walk's steps are evaluated now."""
-    return evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)
 
 
 def outdated_steps(walk: Walk, journal: Journal) -> dict[int, str]:

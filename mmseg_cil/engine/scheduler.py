@@ -25,7 +25,6 @@ from mmseg_cil.engine.averaged import keep_averaged_weights
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.evaluation import (
     evaluate_step,
-    evaluation_of,
     outdated_steps,
     record_scores,
     write_metrics,
@@ -46,6 +45,7 @@ from mmseg_cil.engine.plain_export import (
 )
 from mmseg_cil.engine.pretrained import check_pretrained
 from mmseg_cil.engine.resume_state import can_resume, step_identity
+from mmseg_cil.engine.scoring import evaluation_of
 from mmseg_cil.engine.start_from import Import, import_steps, plan_import
 from mmseg_cil.engine.step_config import (
     StepInputs,

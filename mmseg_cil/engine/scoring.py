@@ -1,4 +1,4 @@
-"""Running nothing but a step's test."""
+"""How steps are evaluated now, and running nothing but a step's test."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmseg_cil.engine import step_runner
+from mmseg_cil.engine.fingerprint import evaluation_fingerprint
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config
 
 if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
+
+
+def evaluation_of(walk: Walk) -> str:
+    """Fingerprint of how a walk's steps, and what sub-steps leave, are evaluated now."""
+    return evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)
 
 
 def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManager[Runner]:
@@ -37,7 +43,7 @@ def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManag
 
 
 def score_weights(walk: Walk, step: int, state: Mapping[str, Tensor], path: Path,
-                     launcher: str) -> dict[str, Any]:
+                  launcher: str) -> dict[str, Any]:
     """Evaluates other weights than a step's own on its test images; nothing is recorded.
 
     Args:

@@ -15,15 +15,10 @@ from mmengine.logging import print_log
 from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.explain import part
-from mmseg_cil.engine.fingerprint import (
-    EVALUATION,
-    changed,
-    evaluation_fingerprint,
-    file_hash,
-    fingerprint,
-)
+from mmseg_cil.engine.fingerprint import EVALUATION, changed, file_hash, fingerprint
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.resume_state import can_resume, step_identity
+from mmseg_cil.engine.scoring import evaluation_of
 from mmseg_cil.engine.step_config import StepInputs, method_of, run_seed, step_folder
 from mmseg_cil.engine.sub_steps.base import WHEN, SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
@@ -133,7 +128,7 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
     Raises:
         InputError: A file of a finished one is missing or was changed.
     """
-    now = evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)
+    now = evaluation_of(walk)
     for record in list(journal.content['steps']):
         listed = record.get('sub_steps') or {}
         for one in sub_steps_of(walk, record['step']):
@@ -213,9 +208,7 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
         iterations=cfg.train_cfg.max_iters,
         identity={key: value for key, value in identity.items() if key != EVALUATION})
     if one.summary:
-        record.update(
-            summary=dict(one.summary),
-            evaluation=evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images))
+        record.update(summary=dict(one.summary), evaluation=evaluation_of(walk))
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
     journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})
