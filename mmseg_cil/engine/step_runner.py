@@ -84,12 +84,23 @@ class StepRunner(Runner):
         self.cfg.dump(Path(self.log_dir) / 'config.py')
 
 
+def without_yapf(cfg: Config) -> Config:
+    """Return the config with a text that is valid Python, but not formatted by yapf.
+
+    MMEngine asks for the text at the beginning of a step and at every checkpoint, and yapf
+    takes up to seconds for it.
+    """
+    # Config would open the file for a text that is not given.
+    return Config(cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename,
+                  format_python_code=False)
+
+
 @contextlib.contextmanager
 def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
     """A Runner for one step; whatever it held is released afterwards."""
     clear_instances()
     cfg.launcher = launcher
-    runner = StepRunner.from_cfg(cfg)
+    runner = StepRunner.from_cfg(without_yapf(cfg))
     try:
         yield runner
     finally:

@@ -3,6 +3,7 @@
 import torch
 from mmengine.config import Config
 from tiny import tiny_config, weights
+from yapf.yapflib import yapf_api
 
 from mmseg_cil.engine import evaluation
 from mmseg_cil.engine.journal import Journal
@@ -57,3 +58,18 @@ def test_load_from_reaches_a_step_0_that_does_not_train(data_root, tmp_path):
     cfg.load_from = str(tmp_path / 'given.pth')
     TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
     assert torch.equal(weights(tmp_path / 'walk', 0)[KEY], given)
+
+
+def test_checkpoints_do_not_wait_for_yapf(data_root, tmp_path, monkeypatch):
+    calls = []
+    real = yapf_api.FormatCode
+    monkeypatch.setattr(yapf_api, 'FormatCode',
+                        lambda *args, **options: calls.append(1) or real(*args, **options))
+    cfg = tiny_config(data_root, 'finetune', **{'default_hooks.checkpoint.interval': 1})
+    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    # The plain config that a step leaves for people is the one text that is formatted.
+    assert len(calls) == 1
+    folder = tmp_path / 'walk/step_00'
+    logged = Config.fromfile(str(next(folder.glob('*/config.py'))))
+    assert logged.train_cfg.max_iters == 6
+    assert logged.model.decode_head.num_classes == 3
