@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -61,6 +63,9 @@ class StepCheckpointHook(Hook):
     wait for its device, but where the time is expected to be up: the main
     process says how many iterations that is away.
 
+    Where gradients of several iterations make one update (``accumulative_counts``),
+    a save waits for the update: no state holds a gradient that is half gathered.
+
     Args:
         interval: Iterations between saves.
         max_minutes: Also save when so many minutes have passed since the last
@@ -77,11 +82,15 @@ class StepCheckpointHook(Hook):
         self.identity: dict[str, Any] = ConfigDict(identity or {}).to_dict()
         self._last_save = (0.0, 0)
         self._next_look = 0
+        self._is_due = False
+        self._per_update = 1
 
     def before_train(self, runner: Runner) -> None:
         """Starts the clock."""
         self._last_save = (time.monotonic(), runner.iter)
         self._next_look = runner.iter + 1
+        self._is_due = False
+        self._per_update = iterations_per_update(runner.optim_wrapper)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -91,10 +100,14 @@ class StepCheckpointHook(Hook):
         """Saves when it is time to."""
         done = runner.iter + 1
         # After the last iteration the step's own checkpoint follows at once.
-        if done < runner.max_iters and (done % self.interval == 0 or self._time_is_up(done)):
+        if done >= runner.max_iters:
+            return
+        self._is_due = self._is_due or done % self.interval == 0 or self._time_is_up(done)
+        if self._is_due and done % self._per_update == 0:
             self._save(runner)
             self._last_save = (time.monotonic(), done)
             self._next_look = done + 1
+            self._is_due = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Puts this process's own buffers in the place of the main process's."""
@@ -129,6 +142,16 @@ class StepCheckpointHook(Hook):
             meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(_modules(runner))},
             by_epoch=False,
             backend_args=dict(backend='mmseg_cil_atomic'))
+
+
+def iterations_per_update(wrapper: OptimWrapper) -> int:
+    """Iterations after which no parameter has a gradient that waits for its update.
+
+    Args:
+        wrapper: Of the optimizer, or of several with counts of their own.
+    """
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return math.lcm(*(one._accumulative_counts for one in wrappers))
 
 
 def _modules(runner: Runner) -> nn.ModuleDict:

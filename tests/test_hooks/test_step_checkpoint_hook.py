@@ -5,24 +5,31 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
+from torch.optim import SGD
 
 from mmseg_cil.hooks import step_checkpoint_hook as module
 from mmseg_cil.hooks.step_checkpoint_hook import (
     BUFFERS_KEY,
     IDENTITY_KEY,
     StepCheckpointHook,
+    iterations_per_update,
     rank_buffers,
 )
+
+
+def optimizer(counts=1):
+    return OptimWrapper(SGD(nn.Linear(1, 1).parameters(), lr=0.1), accumulative_counts=counts)
 
 
 class Run:
     """A run whose iterations take as long as they are told to, on one of several processes."""
 
-    def __init__(self, monkeypatch, processes=1, start=0):
+    def __init__(self, monkeypatch, processes=1, start=0, counts=1):
         self.saved, self.metas, self.broadcasts = [], [], []
         self.iter, self.work_dir, self.model = start, 'folder', nn.BatchNorm1d(2)
-        self.now, self.hooks = 0.0, []
+        self.now, self.hooks, self.optim_wrapper = 0.0, [], optimizer(counts)
         monkeypatch.setattr(module.time, 'monotonic', lambda: self.now)
         monkeypatch.setattr(module, 'get_world_size', lambda: processes)
         monkeypatch.setattr(module, 'broadcast', lambda value: self.broadcasts.append(int(value)))
@@ -44,6 +51,25 @@ class Run:
 def test_saves_come_by_iterations_but_not_after_the_last(monkeypatch):
     run = Run(monkeypatch, start=30).train(StepCheckpointHook(interval=3), [1.0] * 9)
     assert run.saved == [33, 36]
+
+
+@pytest.mark.parametrize(('interval', 'saved'), [(1, [4, 8]), (3, [4, 8]), (4, [4, 8]), (6, [8])])
+def test_a_save_waits_for_the_update_that_gathered_gradients_make(monkeypatch, interval, saved):
+    run = Run(monkeypatch, counts=4).train(StepCheckpointHook(interval), [1.0] * 11)
+    assert run.saved == saved
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_save_by_the_clock_waits_for_the_update_too(monkeypatch, processes):
+    run = Run(monkeypatch, processes, counts=4).train(StepCheckpointHook(1000, 1.0), [7.0] * 30)
+    # Due after 9 iterations, and after 9 more from the save.
+    assert run.saved == [12, 24]
+
+
+def test_several_optimizers_have_a_common_iteration_to_save_at():
+    assert iterations_per_update(optimizer(6)) == 6
+    both = OptimWrapperDict(one=optimizer(4), other=optimizer(6))
+    assert iterations_per_update(both) == 12
 
 
 @pytest.mark.parametrize('processes', [1, 2])
