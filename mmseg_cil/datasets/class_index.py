@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,18 +25,22 @@ from mmengine.logging import print_log
 from ..errors import InputError
 from ..utils.atomic import atomic_write
 from .file_checks import (
+    MASK_MODES,
     FileProblem,
     check_same_size,
-    read_image_size,
+    read_image,
     read_mask,
 )
 
 Item = tuple[str, str]
 
 # Changes whenever the content of the file or what a row vouches for changes.
-_FORMAT = 1
+_FORMAT = 2
 _DIGEST_BYTES = 16
 _CHUNK = 32
+# Images of this many bytes in all are decoded when they are first seen: of a larger dataset a
+# part, evenly spread, for to decode all of it would take as long as an epoch of training.
+_DECODED_BYTES = 64 * 2**20
 _LISTED = 10
 
 
@@ -48,10 +52,22 @@ class ClassIndex:
         names: Image names, N of them.
         presence: bool (N, 256), by raw mask id as the file holds it (before
             any ``reduce_zero_label`` or ``label_map``).
+        mask_digests: uint8 (N, 16): BLAKE2b of each mask file's bytes.
+        image_bytes: int64 (N,): size of each image file.
+        image_files: int64 (N, 2): device and inode of each image file, equal
+            only where two names lead to one file.
+        headers: int32 (N, 6), what the files say of themselves: width, height
+            (0 where Pillow cannot tell) and EXIF orientation (0 where there is
+            none) of the image; width and height of the mask, and the place of
+            its mode in :data:`~mmseg_cil.datasets.file_checks.MASK_MODES`.
     """
 
     names: list[str]
     presence: np.ndarray
+    mask_digests: np.ndarray = field(default_factory=lambda: _Rows.empty(0).digest)
+    image_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    image_files: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    headers: np.ndarray = field(default_factory=lambda: _Rows.empty(0).headers)
 
 
 @dataclass
@@ -62,6 +78,7 @@ class _Rows:
     stats: np.ndarray  # int64 (N, 4): size, mtime_ns of image, then of mask
     digest: np.ndarray  # uint8 (N, 16): of the mask's bytes
     presence: np.ndarray  # uint8 (N, 32): packed bits
+    headers: np.ndarray  # int32 (N, 6), as in ClassIndex
 
     @classmethod
     def empty(cls, count: int) -> _Rows:
@@ -70,6 +87,7 @@ class _Rows:
             np.zeros((count, 4), np.int64),
             np.zeros((count, _DIGEST_BYTES), np.uint8),
             np.zeros((count, 32), np.uint8),
+            np.zeros((count, 6), np.int32),
         )
 
 
@@ -107,29 +125,38 @@ def load_or_build_index(
 
     Raises:
         InputError: Files are missing, broken, not single-channel 8-bit masks,
-            or of unequal size; the message lists the first ten and the count.
+            saved with loss, or of unequal size; the message lists the first ten
+            and the count.
     """
     if len(items) != len(names):
         raise ValueError(f'{len(items)} items but {len(names)} names')
     say = log or (lambda text: print_log(text, logger='current'))
-    files = [_CacheFile.of(Path(folder), items) for folder in cache_dirs]
-    presence = _packed_presence(items, files, workers or min(16, os.cpu_count() or 1), say)
-    return ClassIndex(list(names), np.unpackbits(presence, axis=1).astype(bool))
+    caches = [_CacheFile.of(Path(folder), items) for folder in cache_dirs]
+    rows, files = _rows_of(items, caches, workers or min(16, os.cpu_count() or 1), say)
+    return ClassIndex(
+        list(names),
+        np.unpackbits(rows.presence, axis=1).astype(bool),
+        rows.digest,
+        rows.stats[:, 0],
+        files,
+        rows.headers,
+    )
 
 
-def _packed_presence(
+def _rows_of(
     items: Sequence[Item], files: Sequence[_CacheFile], workers: int, say: Callable[[str], object]
-) -> np.ndarray:
-    """uint8 (N, 32): the presence of every item, from the caches or from the masks."""
+) -> tuple[_Rows, np.ndarray]:
+    """What is known of every item, from the caches or from the files, and which file is which."""
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        stats = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 4)
+        found = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 6)
+        stats, identities = found[:, :4], found[:, 4:]
         rows = _reuse(stats, [file.load(say) for file in files])
         if not rows.valid.all():
             rows, decoded = _complete(pool, items, stats, files, say)
             spent = time.perf_counter() - started
             say(f'class index of {len(items)} masks: {decoded} decoded in {spent:.1f} s')
-    return rows.presence
+    return rows, identities
 
 
 def _complete(
@@ -151,9 +178,10 @@ def _complete(
         caches = [file.load(say) for file in files]
         rows = _reuse(stats, caches)
         todo = np.flatnonzero(~rows.valid).tolist()
+        sample = _to_decode(todo, stats[:, 0])
 
         def examine(chunk: Sequence[int]) -> list[_Found | str]:
-            return [_examine(items[row], _digests(caches, row)) for row in chunk]
+            return [_examine(items[row], _digests(caches, row), row in sample) for row in chunk]
 
         results = _in_chunks(pool, examine, todo)
         problems = []
@@ -165,6 +193,7 @@ def _complete(
             rows.stats[row] = stats[row]
             rows.digest[row] = np.frombuffer(found.digest, np.uint8)
             rows.presence[row] = found.presence
+            rows.headers[row] = found.header
         if target and rows.valid[todo].any():
             target.save(rows, say)
     if problems:
@@ -172,14 +201,21 @@ def _complete(
     return rows, sum(found.decoded for found in results if isinstance(found, _Found))
 
 
+def _to_decode(todo: Sequence[int], image_bytes: np.ndarray) -> frozenset[int]:
+    """The rows whose images are decoded: all of them, or evenly spread ones of many."""
+    every = -(-int(image_bytes[todo].clip(0).sum()) // _DECODED_BYTES)
+    return frozenset(todo[:: max(1, every)])
+
+
 @dataclass(frozen=True)
 class _Found:
     digest: bytes
     presence: np.ndarray
+    header: tuple[int, ...]
     decoded: bool
 
 
-def _examine(item: Item, known: dict[bytes, np.ndarray]) -> _Found | str:
+def _examine(item: Item, known: dict[bytes, np.ndarray], decode_image: bool) -> _Found | str:
     image_path, mask_path = item
     try:
         try:
@@ -191,11 +227,14 @@ def _examine(item: Item, known: dict[bytes, np.ndarray]) -> _Found | str:
         except OSError as error:
             raise FileProblem(f'unreadable mask: {mask_path} ({error.strerror})') from None
         digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-        mask_size, presence = read_mask(mask_path, content, decode=digest not in known)
-        check_same_size(image_path, read_image_size(image_path), mask_path, mask_size)
-        if presence is None:
-            return _Found(digest, known[digest], False)
-        return _Found(digest, np.packbits(presence), True)
+        mask = read_mask(mask_path, content, decode=digest not in known)
+        image = read_image(image_path, decode_image)
+        check_same_size(image_path, image, mask_path, mask)
+        header = (*(image.size or (0, 0)), image.orientation,
+                  *mask.size, MASK_MODES.index(mask.mode))
+        if mask.presence is None:
+            return _Found(digest, known[digest], header, False)
+        return _Found(digest, np.packbits(mask.presence), header, True)
     except FileProblem as problem:
         return str(problem)
 
@@ -215,22 +254,28 @@ def _reuse(stats: np.ndarray, caches: Iterable[_Rows | None]) -> _Rows:
             continue
         fits = ~rows.valid & cache.valid & (cache.stats == stats).all(axis=1)
         rows.valid |= fits
-        for name in ('stats', 'digest', 'presence'):
+        for name in ('stats', 'digest', 'presence', 'headers'):
             getattr(rows, name)[fits] = getattr(cache, name)[fits]
     return rows
 
 
-def _stats_of(items: Sequence[Item]) -> list[tuple[int, int, int, int]]:
-    return [(*_stat(image), *_stat(mask)) for image, mask in items]
+def _stats_of(items: Sequence[Item]) -> list[tuple[int, ...]]:
+    """Size and time of image and mask, then device and inode of the image."""
+    result = []
+    for image, mask in items:
+        size, changed, *identity = _stat(image)
+        result.append((size, changed, *_stat(mask)[:2], *identity))
+    return result
 
 
-def _stat(path: str) -> tuple[int, int]:
+def _stat(path: str) -> tuple[int, int, int, int]:
     try:
         stat = os.stat(path)
     except OSError:
         # No cached row has this size, so the file is examined, and reported.
-        return -1, -1
-    return stat.st_size, stat.st_mtime_ns
+        return -1, -1, -1, -1
+    positive = (1 << 63) - 1
+    return stat.st_size, stat.st_mtime_ns, stat.st_dev & positive, stat.st_ino & positive
 
 
 def _in_chunks(pool: ThreadPoolExecutor, task: Callable, things: Sequence) -> list:
@@ -323,50 +368,3 @@ class _CacheFile:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def check_mask_ids(
-    index: ClassIndex, mask_paths: Sequence[str], allowed: Iterable[int], owner: str
-) -> None:
-    """Refuses masks with ids that are no class and not void.
-
-    Args:
-        index: The index of N masks.
-        mask_paths: The N mask files, for the message.
-        allowed: The mask ids that have a meaning, void included.
-        owner: Who gives them that meaning, for the message ('voc_15-1').
-
-    Raises:
-        InputError: Some mask holds another id; the message names the ids, the
-            files (ten at most, and the count) and what to do.
-    """
-    allowed = sorted(set(allowed))
-    unknown = index.presence.copy()
-    unknown[:, allowed] = False
-    rows = np.flatnonzero(unknown.any(axis=1))
-    if not len(rows):
-        return
-    ids = np.flatnonzero(unknown.any(axis=0)).tolist()
-    lines = [f'{len(rows)} of {len(mask_paths)} masks hold ids that {owner} does not know: {ids}']
-    lines += [
-        f'  {mask_paths[row]}: {np.flatnonzero(unknown[row]).tolist()}' for row in rows[:_LISTED]
-    ]
-    if len(rows) > _LISTED:
-        lines.append(f'  ... and {len(rows) - _LISTED} more')
-    lines.append(
-        f'Known ids: {_ranges(allowed)}. Check that the dataset type, its seg_map_suffix and the '
-        'protocol belong together (Cityscapes needs *_labelTrainIds.png), and write 255 where '
-        'pixels are to be ignored.'
-    )
-    raise InputError('\n'.join(lines))
-
-
-def _ranges(values: Sequence[int]) -> str:
-    """Writes sorted integers as '0-20, 255'."""
-    parts: list[list[int]] = []
-    for value in values:
-        if parts and value == parts[-1][1] + 1:
-            parts[-1][1] = value
-        else:
-            parts.append([value, value])
-    return ', '.join(f'{a}-{b}' if b > a else f'{a}' for a, b in parts)

@@ -1,13 +1,14 @@
 """Checks of one image and its mask, as cheap as they can be and still tell the truth.
 
-Nothing here decodes an image that looks whole: the size stands in the header
-and the end of the file shows whether it was cut off.
+Nothing here decodes an image that looks whole, unless asked to: the size
+stands in the header and the end of the file shows whether it was cut off.
 """
 
 from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -18,10 +19,20 @@ _KNOWN_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _TRAILERS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 # A few bytes of padding after the end marker are common and harmless.
 _TAIL_BYTES = 64
-# '1' is a PNG of one bit a pixel, which reads as the ids 0 and 1.
-_MASK_MODES = ('L', 'P', '1')
+#: Pillow's modes of masks, in the order of the numbers that the class index keeps. '1' is one bit
+#: a pixel, which reads as the ids 0 and 1.
+MASK_MODES = ('L', 'P', '1')
+_OTHER_MODES = {
+    'RGB': 'three colours a pixel', 'RGBA': 'three colours and transparency',
+    'LA': 'grey and transparency', 'PA': 'a palette and transparency',
+    'CMYK': 'four colours', 'F': 'fractions',
+}
 _EXIF_ORIENTATION = 0x0112
-_EXIF_TRANSPOSED = (5, 6, 7, 8)
+#: Orientations that swap width and height on loading.
+QUARTER_TURNS = (5, 6, 7, 8)
+# Of other formats Pillow has turned the pixels itself, or their readers know no orientation.
+_TURNED_FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP')
+_LOSSY_FORMATS = ('JPEG', 'MPO')
 
 
 Size = tuple[int, int]
@@ -31,33 +42,66 @@ class FileProblem(Exception):
     """A file is missing, broken or of the wrong kind; the text says which and how."""
 
 
-def read_image_size(path: str) -> Size | None:
-    """Reads the size of an image and makes sure that the file is whole.
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says of itself.
+
+    Attributes:
+        size: Width and height as stored; None for a format that Pillow does not know.
+        orientation: EXIF's, 1 to 8; 0 where there is none.
+    """
+
+    size: Size | None
+    orientation: int = 0
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What a mask file holds.
+
+    Attributes:
+        size: Width and height as stored.
+        mode: Pillow's, one of :data:`MASK_MODES`.
+        presence: bool (256,), whether each mask id occurs; None where it was not decoded.
+    """
+
+    size: Size
+    mode: str
+    presence: np.ndarray | None = None
+
+
+def read_image(path: str, decode: bool = False) -> ImageHeader:
+    """Reads the header of an image and makes sure that the file is whole.
 
     The end-of-image marker (JPEG: EOI, PNG: IEND) is looked for in the last
     bytes; only a file without it is decoded, which then decides.
 
     Args:
         path: The image file.
+        decode: Whether to decode it in any case, which also finds most damage in the middle.
 
     Returns:
-        Width and height in pixels, or None for a format that Pillow does not know.
+        Its header.
 
     Raises:
-        FileProblem: The image is missing, unreadable or truncated.
+        FileProblem: The image is missing, unreadable, truncated or corrupt.
     """
     try:
         with open(path, 'rb') as file, Image.open(file) as image:
-            if not _has_trailer(file, image.format):
+            if decode or not _has_trailer(file, image.format):
                 _decode_fully(path)
-            return image.size
+            return ImageHeader(image.size, _orientation(image))
     except FileNotFoundError:
         raise FileProblem(f'missing image: {path}') from None
+    except IsADirectoryError:
+        raise FileProblem(f'unreadable image: {path} (it is a folder)') from None
     except FileProblem:
         raise
     except Exception as error:
+        if os.path.getsize(path) == 0:
+            raise FileProblem(f'unreadable image: {path} (the file is empty)') from None
         if not path.lower().endswith(_KNOWN_SUFFIXES):
-            return None
+            return ImageHeader(None)
         raise FileProblem(f'unreadable image: {path} ({_brief(error)})') from None
 
 
@@ -78,16 +122,19 @@ def _decode_fully(path: str) -> None:
         raise FileProblem(f'truncated or corrupt image: {path} ({_brief(error)})') from None
 
 
-def is_transposed(path: str) -> bool:
-    """Whether the image's EXIF orientation swaps width and height on loading."""
+def _orientation(image: Image.Image) -> int:
+    # Pillow would decode a whole PNG to look for a tag behind the pixels.
+    if image.format not in _TURNED_FORMATS or 'exif' not in image.info:
+        return 0
     try:
-        with Image.open(path) as image:
-            return image.getexif().get(_EXIF_ORIENTATION) in _EXIF_TRANSPOSED
+        value = image.getexif().get(_EXIF_ORIENTATION, 0)
     except Exception:
-        return False
+        # Damaged meta data; loaders pass over them too.
+        return 0
+    return value if value in range(1, 9) else 0
 
 
-def read_mask(path: str, content: bytes, decode: bool) -> tuple[Size, np.ndarray | None]:
+def read_mask(path: str, content: bytes, decode: bool) -> Mask:
     """Reads the size of a mask and, if asked, decodes which ids occur in it.
 
     Palette images are read as indices, as MMSegmentation's ``LoadAnnotations``
@@ -99,21 +146,22 @@ def read_mask(path: str, content: bytes, decode: bool) -> tuple[Size, np.ndarray
         decode: Whether to decode it.
 
     Returns:
-        Width and height in pixels; bool (256,), whether each mask id occurs, or
-        None if that was not asked for.
+        The mask.
 
     Raises:
-        FileProblem: The mask is no image, truncated or corrupt, or not of
-            single 8-bit values.
+        FileProblem: The mask is no image, truncated or corrupt, saved with
+            loss, or not of single 8-bit values.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
             _check_mode(path, image.mode)
-            return image.size, _presence(image) if decode else None
+            _check_lossless(path, image)
+            return Mask(image.size, image.mode, _presence(image) if decode else None)
     except FileProblem:
         raise
     except Exception as error:
-        raise FileProblem(f'truncated or corrupt mask: {path} ({_brief(error)})') from None
+        why = _brief(error) if content else 'the file is empty'
+        raise FileProblem(f'truncated or corrupt mask: {path} ({why})') from None
 
 
 def _presence(image: Image.Image) -> np.ndarray:
@@ -126,30 +174,40 @@ def _presence(image: Image.Image) -> np.ndarray:
 
 
 def _check_mode(path: str, mode: str) -> None:
-    if mode not in _MASK_MODES:
+    if mode not in MASK_MODES:
+        meaning = _OTHER_MODES.get(mode, '16 or 32 bits a pixel' if mode[:1] == 'I' else '')
         raise FileProblem(
-            f'mask is not single-channel 8-bit: {path} (Pillow mode {mode}); '
-            'each pixel must hold one class id'
+            f'mask is not single-channel 8-bit: {path} (Pillow mode {mode}'
+            f'{": " if meaning else ""}{meaning}); each pixel must hold one class id'
         )
 
 
-def check_same_size(
-    image_path: str, image_size: Size | None, mask_path: str, mask_size: Size
-) -> None:
+def _check_lossless(path: str, image: Image.Image) -> None:
+    lossy = image.format in _LOSSY_FORMATS or str(image.info.get('compression')).endswith('jpeg')
+    if lossy:
+        raise FileProblem(
+            f'mask is saved with loss: {path} ({image.format}); compression invents ids along the '
+            'edges: write the masks anew, from what they were made of, as PNG'
+        )
+
+
+def check_same_size(image_path: str, image: ImageHeader, mask_path: str, mask: Mask) -> None:
     """Checks that an image and its mask have as many pixels each way.
 
     An image that EXIF turns by a quarter may have the size of the turned mask.
+    Whether it is turned is the loader's business, see
+    :func:`mmseg_cil.datasets.orientation.check_orientation`.
 
     Raises:
         FileProblem: The sizes differ.
     """
-    if image_size is None or image_size == mask_size:
+    if image.size is None or image.size == mask.size:
         return
-    if image_size == mask_size[::-1] and is_transposed(image_path):
+    if image.size == mask.size[::-1] and image.orientation in QUARTER_TURNS:
         return
     raise FileProblem(
-        f'image and mask differ in size: {image_path} is {image_size[0]}x{image_size[1]}, '
-        f'{mask_path} is {mask_size[0]}x{mask_size[1]}'
+        f'image and mask differ in size: {image_path} is {image.size[0]}x{image.size[1]}, '
+        f'{mask_path} is {mask.size[0]}x{mask.size[1]}'
     )
 
 

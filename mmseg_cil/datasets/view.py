@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from ..protocols import Protocol, build_protocol
 from ..registry import DATASETS, SCOPE
-from .class_index import ClassIndex, check_mask_ids
+from .class_index import ClassIndex
 from .items import DatasetConfig, Items, index_items, open_sources, read_items
+from .mask_ids import check_mask_ids
 from .pipeline import seeded, step_pipeline
 from .replay import Replay, read_replay, rows_by_name
 from .sampler import SampleKey

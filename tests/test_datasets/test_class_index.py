@@ -1,5 +1,6 @@
 """The class index: what it says, what it remembers, what it refuses."""
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -11,7 +12,8 @@ from dataset_fakes import draw_mask, save_image, save_mask, voc_items, voc_tree
 from PIL import Image
 
 from mmseg_cil.datasets import class_index, file_checks
-from mmseg_cil.datasets.class_index import ClassIndex, check_mask_ids, load_or_build_index
+from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
+from mmseg_cil.datasets.mask_ids import check_mask_ids
 from mmseg_cil.errors import InputError
 
 CONTENTS = {'a': [0, 3], 'b': [0], 'c': [20, 7, 1], 'd': [0, 20], 'e': [5]}
@@ -21,6 +23,26 @@ CONTENTS = {'a': [0, 3], 'b': [0], 'c': [20, 7, 1], 'd': [0, 20], 'e': [5]}
 def tree(tmp_path):
     voc_tree(tmp_path / 'voc', CONTENTS)
     return tmp_path / 'voc'
+
+
+def test_digests_sizes_and_headers_are_those_of_the_files(tree, tmp_path):
+    for _ in ('built', 'cached'):
+        index = build(tree, tmp_path / 'cache')
+        for row, (image, mask) in enumerate(voc_items(tree)[0]):
+            digest = hashlib.blake2b(Path(mask).read_bytes(), digest_size=16).digest()
+            assert index.mask_digests[row].tobytes() == digest
+            assert index.image_bytes[row] == os.path.getsize(image)
+            assert index.image_files[row, 1] == os.stat(image).st_ino
+            assert index.headers[row].tolist() == [32, 24, 0, 32, 24, 1]
+
+
+def test_part_of_a_large_dataset_is_decoded_evenly_spread(monkeypatch):
+    sizes = np.full(1000, 1000)
+    assert class_index._to_decode(range(1000), sizes) == frozenset(range(1000))
+    monkeypatch.setattr(class_index, '_DECODED_BYTES', 100_000)
+    assert class_index._to_decode(range(1000), sizes) == frozenset(range(0, 1000, 10))
+    # Only what is not known yet counts.
+    assert class_index._to_decode(range(500, 600), sizes) == frozenset(range(500, 600))
 
 
 @pytest.fixture
@@ -266,7 +288,9 @@ def test_truncated_image_is_refused(tmp_path, suffix):
         load_or_build_index(pair, ['x'])
 
 
-def test_whole_images_are_not_decoded(tree, monkeypatch):
+def test_whole_images_of_a_large_dataset_are_not_decoded(tree, monkeypatch):
+    monkeypatch.setattr(class_index, '_to_decode', lambda todo, sizes: frozenset())
+
     def refuse(path):
         raise AssertionError('decoded a whole image')
 
@@ -281,6 +305,7 @@ def test_whole_images_are_not_decoded(tree, monkeypatch):
 
 
 def test_image_followed_by_other_bytes_is_decoded_and_accepted(tree, monkeypatch):
+    monkeypatch.setattr(class_index, '_to_decode', lambda todo, sizes: frozenset())
     decoded = []
     original = file_checks._decode_fully
 
@@ -311,8 +336,8 @@ def test_unusable_masks_are_refused(tree):
     text = str(error.value)
     assert '4 of 5 images cannot be used' in text
     assert f'truncated or corrupt mask: {masks}/a.png' in text
-    assert f'not single-channel 8-bit: {masks}/b.png (Pillow mode RGB)' in text
-    assert f'not single-channel 8-bit: {masks}/c.png (Pillow mode I;16)' in text
+    assert f'not single-channel 8-bit: {masks}/b.png (Pillow mode RGB: three' in text
+    assert f'not single-channel 8-bit: {masks}/c.png (Pillow mode I;16: 16' in text
     assert 'd.jpg is 32x24' in text and 'd.png is 32x25' in text
 
 
@@ -366,3 +391,40 @@ def test_unknown_ids_are_refused_with_files_and_known_ids():
     assert 'm/b.png: [33]' in text and 'm/c.png: [34, 200]' in text
     assert 'm/a.png' not in text and '0-20, 255' in text
     check_mask_ids(index, paths, range(256), 'anything')
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'JPEG in .png', 'TIFF'])
+def test_mask_saved_with_loss_is_refused(tree, kind):
+    masks = tree / 'SegmentationClass'
+    options = dict(compression='jpeg') if kind == 'TIFF' else dict(quality=95)
+    with open(masks / 'b.png', 'wb') as file:
+        Image.fromarray(draw_mask([0, 5])).save(file, kind.split()[0], **options)
+    with pytest.raises(InputError, match=r'1 of 5 .*\n.*saved with loss: .*b\.png .*PNG'):
+        build(tree)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'PA', 'F', 'I', 'CMYK'])
+def test_mask_of_another_mode_is_refused_by_name(tree, mode):
+    path = tree / 'SegmentationClass/c.png'
+    path.unlink()
+    with open(path, 'wb') as file:
+        Image.new(mode, (32, 24)).save(file, 'TIFF' if mode in ('F', 'I', 'CMYK', 'PA') else 'PNG')
+    with pytest.raises(InputError, match=r'not single-channel 8-bit: .*c\.png \(Pillow mode '):
+        build(tree)
+
+
+@pytest.mark.parametrize('harm', ['no image', 'empty', 'folder', 'inside', 'empty .npy'])
+def test_damaged_image_is_refused_by_name(tmp_path, harm):
+    image, mask = tmp_path / f'x.{"npy" if "npy" in harm else "png"}', tmp_path / 'm.png'
+    save_mask(mask, draw_mask([0]))
+    if harm == 'inside':
+        save_image(image)
+        content = bytearray(image.read_bytes())
+        content[len(content) // 2:len(content) // 2 + 80] = bytes(80)
+        image.write_bytes(content)
+    elif harm == 'folder':
+        image.mkdir()
+    else:
+        image.write_bytes(b'' if 'empty' in harm else b'<html>not found</html>')
+    with pytest.raises(InputError, match=f'1 of 1 .*\n.* image: {image}'):
+        load_or_build_index([(str(image), str(mask))], ['x'])
