@@ -28,6 +28,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--step', type=int, help='only this step [all that are done]')
     parser.add_argument('--config', help="config file [the walk's own copy]")
     parser.add_argument('--dry-run', action='store_true', help='print, but write nothing')
+    parser.add_argument('--break-lock', action='store_true',
+                        help='take the work directory from a process of another machine that '
+                        'has died')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
                         help='override settings of the config, key=value')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

@@ -48,6 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='go on with the walk in the work directory, mid-step')
     parser.add_argument('--accept-changes', action='store_true',
                         help='resume although protocol, method or schedule were changed')
+    parser.add_argument('--break-lock', action='store_true',
+                        help='take the work directory from a process of another machine that '
+                        'has died')
     parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
     parser.add_argument('--start-from', metavar='WORK_DIR[:K]',
                         help='take steps 0..K (0 by default) over from another run')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.record.lock import work_dir_lock
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.scoring import evaluation_of
 from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
@@ -48,7 +50,7 @@ def train(args: argparse.Namespace) -> None:
         return
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
-    with process_group(args.launcher):
+    with process_group(args.launcher), work_dir_lock(work_dir, getattr(args, 'break_lock', False)):
         scheduler = TaskScheduler(cfg, work_dir, args.launcher,
                                   args.resume or bool(cfg.get('resume')), args.accept_changes,
                                   args.start_from or cfg.get('start_from'), args.steps)
@@ -82,14 +84,24 @@ def test(args: argparse.Namespace) -> None:
             checkpoint are not those of the walk.
     """
     quieten_warnings()
+    work_dir = Path(args.work_dir)
     with process_group(args.launcher):
-        _test(args, Path(args.work_dir))
+        _journal(work_dir)
+        # What only reads and prints may do so beside a walk.
+        with contextlib.nullcontext() if args.dry_run else work_dir_lock(
+                work_dir, getattr(args, 'break_lock', False)):
+            _test(args, work_dir)
 
 
-def _test(args: argparse.Namespace, work_dir: Path) -> None:
+def _journal(work_dir: Path) -> Journal:
     journal = decided_by_main(lambda: Journal.load(work_dir, writable=False))
     if journal is None:
         raise InputError(f'{work_dir} holds no walk (no journal.json)')
+    return journal
+
+
+def _test(args: argparse.Namespace, work_dir: Path) -> None:
+    journal = _journal(work_dir)
     journal.writable = get_rank() == 0
     cfg = load_config(args.config or work_dir / CONFIG_COPY, args.cfg_options)
     walk = open_walk(cfg, work_dir, journal)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmseg_cil.engine.record.lock import check_still_held
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_json
 
@@ -93,6 +94,7 @@ class Journal:
 
     def _write(self) -> None:
         if self.writable:
+            check_still_held(self.path.parent)
             write_json(self.path, self.content)
 
 
