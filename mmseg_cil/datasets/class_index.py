@@ -25,9 +25,11 @@ from mmengine.logging import print_log
 from ..errors import InputError
 from ..utils.atomic import atomic_write
 from .file_checks import (
+    DIGEST_BYTES,
     MASK_MODES,
     FileProblem,
     check_same_size,
+    partial_digest,
     read_image,
     read_mask,
 )
@@ -35,8 +37,7 @@ from .file_checks import (
 Item = tuple[str, str]
 
 # Changes whenever the content of the file or what a row vouches for changes.
-_FORMAT = 2
-_DIGEST_BYTES = 16
+_FORMAT = 3
 _CHUNK = 32
 # Images of this many bytes in all are decoded when they are first seen: of a larger dataset a
 # part, evenly spread, for to decode all of it would take as long as an epoch of training.
@@ -54,6 +55,8 @@ class ClassIndex:
             any ``reduce_zero_label`` or ``label_map``).
         mask_digests: uint8 (N, 16): BLAKE2b of each mask file's bytes.
         image_bytes: int64 (N,): size of each image file.
+        image_digests: uint8 (N, 16): of parts of each image file's bytes, see
+            :func:`~mmseg_cil.datasets.file_checks.partial_digest`.
         image_files: int64 (N, 2): device and inode of each image file, equal
             only where two names lead to one file.
         headers: int32 (N, 6), what the files say of themselves: width, height
@@ -66,6 +69,7 @@ class ClassIndex:
     presence: np.ndarray
     mask_digests: np.ndarray = field(default_factory=lambda: _Rows.empty(0).digest)
     image_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    image_digests: np.ndarray = field(default_factory=lambda: _Rows.empty(0).image_digest)
     image_files: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     headers: np.ndarray = field(default_factory=lambda: _Rows.empty(0).headers)
 
@@ -77,6 +81,7 @@ class _Rows:
     valid: np.ndarray  # bool (N,)
     stats: np.ndarray  # int64 (N, 4): size, mtime_ns of image, then of mask
     digest: np.ndarray  # uint8 (N, 16): of the mask's bytes
+    image_digest: np.ndarray  # uint8 (N, 16), as in ClassIndex
     presence: np.ndarray  # uint8 (N, 32): packed bits
     headers: np.ndarray  # int32 (N, 6), as in ClassIndex
 
@@ -85,7 +90,8 @@ class _Rows:
         return cls(
             np.zeros(count, bool),
             np.zeros((count, 4), np.int64),
-            np.zeros((count, _DIGEST_BYTES), np.uint8),
+            np.zeros((count, DIGEST_BYTES), np.uint8),
+            np.zeros((count, DIGEST_BYTES), np.uint8),
             np.zeros((count, 32), np.uint8),
             np.zeros((count, 6), np.int32),
         )
@@ -138,6 +144,7 @@ def load_or_build_index(
         np.unpackbits(rows.presence, axis=1).astype(bool),
         rows.digest,
         rows.stats[:, 0],
+        rows.image_digest,
         files,
         rows.headers,
     )
@@ -192,6 +199,7 @@ def _complete(
             rows.valid[row] = True
             rows.stats[row] = stats[row]
             rows.digest[row] = np.frombuffer(found.digest, np.uint8)
+            rows.image_digest[row] = np.frombuffer(found.image_digest, np.uint8)
             rows.presence[row] = found.presence
             rows.headers[row] = found.header
         if target and rows.valid[todo].any():
@@ -210,6 +218,7 @@ def _to_decode(todo: Sequence[int], image_bytes: np.ndarray) -> frozenset[int]:
 @dataclass(frozen=True)
 class _Found:
     digest: bytes
+    image_digest: bytes
     presence: np.ndarray
     header: tuple[int, ...]
     decoded: bool
@@ -226,15 +235,16 @@ def _examine(item: Item, known: dict[bytes, np.ndarray], decode_image: bool) -> 
             raise FileProblem(f'image without mask: {image_path} (no {mask_path})') from None
         except OSError as error:
             raise FileProblem(f'unreadable mask: {mask_path} ({error.strerror})') from None
-        digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
         mask = read_mask(mask_path, content, decode=digest not in known)
         image = read_image(image_path, decode_image)
         check_same_size(image_path, image, mask_path, mask)
         header = (*(image.size or (0, 0)), image.orientation,
                   *mask.size, MASK_MODES.index(mask.mode))
+        image_digest = partial_digest(image_path)
         if mask.presence is None:
-            return _Found(digest, known[digest], header, False)
-        return _Found(digest, np.packbits(mask.presence), header, True)
+            return _Found(digest, image_digest, known[digest], header, False)
+        return _Found(digest, image_digest, np.packbits(mask.presence), header, True)
     except FileProblem as problem:
         return str(problem)
 
@@ -254,7 +264,7 @@ def _reuse(stats: np.ndarray, caches: Iterable[_Rows | None]) -> _Rows:
             continue
         fits = ~rows.valid & cache.valid & (cache.stats == stats).all(axis=1)
         rows.valid |= fits
-        for name in ('stats', 'digest', 'presence', 'headers'):
+        for name in ('stats', 'digest', 'image_digest', 'presence', 'headers'):
             getattr(rows, name)[fits] = getattr(cache, name)[fits]
     return rows
 
@@ -318,7 +328,7 @@ class _CacheFile:
         So a cache inside a dataset moves along with the dataset.
         """
         root = os.path.join(os.path.abspath(folder.parent), '')
-        digest = hashlib.blake2b(f'format {_FORMAT}\n'.encode(), digest_size=_DIGEST_BYTES)
+        digest = hashlib.blake2b(f'format {_FORMAT}\n'.encode(), digest_size=DIGEST_BYTES)
         for pair in items:
             for path in map(os.path.abspath, pair):
                 digest.update(os.fsencode(path.removeprefix(root)) + b'\0')

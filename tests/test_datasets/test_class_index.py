@@ -32,8 +32,23 @@ def test_digests_sizes_and_headers_are_those_of_the_files(tree, tmp_path):
             digest = hashlib.blake2b(Path(mask).read_bytes(), digest_size=16).digest()
             assert index.mask_digests[row].tobytes() == digest
             assert index.image_bytes[row] == os.path.getsize(image)
+            assert index.image_digests[row].tobytes() == file_checks.partial_digest(image)
             assert index.image_files[row, 1] == os.stat(image).st_ino
             assert index.headers[row].tolist() == [32, 24, 0, 32, 24, 1]
+
+
+@pytest.mark.parametrize('size', [1, 5000, 16384, 20000, 40000, 100000])
+def test_images_of_as_many_bytes_are_told_apart_in_three_places(tmp_path, size):
+    file, found = tmp_path / 'image', set()
+    for place in (None, 0, size // 2, size - 1):
+        content = bytearray(size)
+        if place is not None:
+            content[place] = 1
+        file.write_bytes(content)
+        found.add(file_checks.partial_digest(str(file)))
+    assert len(found) == len({0, size // 2, size - 1}) + 1
+    file.write_bytes(bytes(size + 1))
+    assert file_checks.partial_digest(str(file)) not in found
 
 
 def test_part_of_a_large_dataset_is_decoded_evenly_spread(monkeypatch):
