@@ -19,6 +19,7 @@ from torch import nn
 
 from mmseg_cil.engine.batch_of_one import check_batch_of_one
 from mmseg_cil.engine.explain import part, require_type
+from mmseg_cil.engine.preflight.visualizer import check_visualizer, trial_visualizer
 from mmseg_cil.engine.schedules import schedule_groups
 from mmseg_cil.engine.step_config import (
     StepInputs,
@@ -28,6 +29,7 @@ from mmseg_cil.engine.step_config import (
     overrides_by_index,
     reads_all_teachers,
 )
+from mmseg_cil.engine.step_hooks import notes_on_hooks
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, sub_step_folder, sub_steps_of
 from mmseg_cil.errors import InputError
@@ -37,8 +39,6 @@ from mmseg_cil.registry import (
     MODELS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
-    VISBACKENDS,
-    VISUALIZERS,
 )
 from mmseg_cil.utils.quiet import quieten_console
 
@@ -135,6 +135,8 @@ def check_parts(walk: Walk) -> None:
         if walk.trains(step):
             _check_schedules(cfg, step)
     _check_sub_steps(walk)
+    for note in notes_on_hooks(walk.cfg):
+        print_log(note, 'current', logging.WARNING)
 
 
 def _check_sub_steps(walk: Walk) -> None:
@@ -179,6 +181,7 @@ def _network(cfg: Config, step: int) -> nn.Module:
 
 def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     check_values(cfg)
+    _check_log(cfg)
     _check_hooks(cfg, f'step {step}', network)
     _check_needs(cfg, network)
     if walk.trains(step):
@@ -189,22 +192,22 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
             inspect.signature(IterBasedTrainLoop).bind(None, None, **own)
         _check_loader(cfg, 'train_dataloader', walk.train_images[step])
     _check_loader(cfg, 'test_dataloader', walk.test_images[step])
-    _check_log(cfg)
 
 
 def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:
     """Builds them; one that has ``check_network`` is asked about the network of a step."""
     hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
     hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
-    for name, hook in hooks.items():
-        if hook is not None:
-            with part(f'{name} of {where}'):
-                own = copy.deepcopy(hook)
-                priority = own.pop('priority', None)
-                built = HOOKS.build(own)
-                get_priority(built.priority if priority is None else priority)
-                if network is not None and hasattr(built, 'check_network'):
-                    built.check_network(network)
+    with trial_visualizer(cfg):
+        for name, hook in hooks.items():
+            if hook is not None:
+                with part(f'{name} of {where}'):
+                    own = copy.deepcopy(hook)
+                    priority = own.pop('priority', None)
+                    built = HOOKS.build(own)
+                    get_priority(built.priority if priority is None else priority)
+                    if network is not None and hasattr(built, 'check_network'):
+                        built.check_network(network)
 
 
 def _check_needs(cfg: Config, network: nn.Module) -> None:
@@ -254,11 +257,6 @@ def _check_loader(cfg: Config, name: str, images: int) -> None:
 
 
 def _check_log(cfg: Config) -> None:
-    visualizer = cfg.get('visualizer')
-    if visualizer is not None:
-        with part('visualizer'):
-            require_type(VISUALIZERS, visualizer.get('type'), 'visualizer')
-            for i, backend in enumerate(visualizer.get('vis_backends') or []):
-                require_type(VISBACKENDS, backend.get('type'), f'visualizer.vis_backends.{i}')
+    check_visualizer(cfg)
     with part('log_processor'):
         LOG_PROCESSORS.build({'type': 'LogProcessor', **(cfg.get('log_processor') or {})})

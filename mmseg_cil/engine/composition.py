@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config_files import read_config
 from mmseg_cil.engine.own_settings import settle_protocol_overrides
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, build_protocol
@@ -176,7 +177,7 @@ def _named_protocol(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = read_config(path)
         settle_protocol_overrides(cfg, path)
         content: dict[str, Any] = cfg.to_dict()
     except Exception as error:

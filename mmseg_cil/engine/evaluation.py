@@ -20,6 +20,8 @@ from mmseg_cil.engine.fingerprint import EVALUATION
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.scoring import evaluation_of, scoring_runner
 from mmseg_cil.engine.step_config import dataset_configs, step_folder
+from mmseg_cil.engine.step_visualizer import log_scores
+from mmseg_cil.engine.type_names import with_type_names
 from mmseg_cil.engine.walk import Walk, open_view
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import walk_metrics
@@ -44,6 +46,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
             raise InputError(f'the config has no {key}: give the config that the walk was '
                              'trained with')
     init_default_scope('mmseg_cil')
+    given, cfg = cfg, with_type_names(cfg)
     dataset_configs(cfg)
 
     protocol, test_images, palette = main_process_first(
@@ -55,7 +58,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
             f'{journal.path} records {len(iterations)} steps, the protocol {protocol.name} of the '
             f'config has {len(protocol.steps)}: use the config of the walk')
     return Walk(cfg, protocol, Path(work_dir), tuple(train_images), test_images,
-                tuple(iterations), palette)
+                tuple(iterations), palette, given)
 
 
 def _read_test_data(cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict]:
@@ -112,6 +115,7 @@ def evaluate_step(walk: Walk, journal: Journal, step: int, launcher: str,
         step_runner.load_weights(runner, str(path))
         result = step_runner.evaluate(runner, has_run=False)
         if keep:
+            log_scores(runner.visualizer, step, result)
             samples.predict_samples(step_runner.bare_model(runner), walk, step, get_rank() == 0)
     if keep:
         record_scores(walk, journal, step, result, time.monotonic() - start)

@@ -55,6 +55,7 @@ from mmseg_cil.engine.step_config import (
     run_seed,
     step_folder,
 )
+from mmseg_cil.engine.step_visualizer import log_scores
 from mmseg_cil.engine.sub_steps.run import (
     fit_step,
     replaced_teachers,
@@ -128,7 +129,7 @@ class TaskScheduler:
 
     def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
-        training = training_fingerprints(walk.cfg, walk.protocol, walk.train_images,
+        training = training_fingerprints(walk.as_given, walk.protocol, walk.train_images,
                                          get_world_size())
         return {**training, EVALUATION: evaluation_of(walk)}
 
@@ -247,6 +248,7 @@ class TaskScheduler:
             exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))
+            log_scores(runner.visualizer, step, result)
             samples.predict_samples(step_runner.bare_model(runner), self.walk, step, self.is_main)
             record_scores(self.walk, self.journal, step, result, time.monotonic() - start)
         self._forget_state(step)

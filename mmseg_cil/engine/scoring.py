@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def evaluation_of(walk: Walk) -> str:
     """Fingerprint of how a walk's steps, and what sub-steps leave, are evaluated now."""
-    return evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)
+    return evaluation_fingerprint(walk.as_given, walk.protocol, walk.test_images)
 
 
 def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManager[Runner]:

@@ -16,6 +16,7 @@ from mmseg_cil.engine.overrides import (
     drop_protocol_overrides,
     overrides_of_step,
 )
+from mmseg_cil.engine.step_hooks import set_hooks
 from mmseg_cil.engine.step_model import StepInputs, model_of_step, step_context_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -158,7 +159,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     _set_evaluation(result, protocol, step)
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
-    _set_hooks(result, method, step, ahead, world_size)
+    set_hooks(result, method, step, ahead, world_size, run_seed(result))
     if method.get('regularisers') or any(
             one.get('optimizer') for one in method.get('distillers') or []):
         _set_constructor(result.optim_wrapper)
@@ -295,38 +296,6 @@ def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
     cfg.val_cfg = dict(type='ValLoop', **half_precision(cfg))
     cfg.test_evaluator = metric
     cfg.val_evaluator = copy.deepcopy(metric)
-
-
-def _set_hooks(cfg: Config, method: Mapping[str, Any], step: int,
-               iterations: Sequence[int], world_size: int) -> None:
-    defaults = cfg.get('default_hooks') or {}
-    checkpoint = defaults.get('checkpoint') or {}
-    if checkpoint.get('save_best'):
-        raise InputError('default_hooks.checkpoint.save_best chooses weights by the test images: '
-                         'remove it; the weights after the last iteration are what is evaluated')
-    every = (defaults.get('logger') or {}).get('interval', 50)
-    ours = [
-        dict(type='IterationSeedHook', seed=run_seed(cfg), step=step),
-        dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
-    ]
-    if world_size > 1:
-        # Norm statistics that are not synchronised differ by rank: what is
-        # evaluated must be what is saved.
-        ours.append(dict(type='SyncBuffersHook'))
-    if method.get('classifier_init') == 'imprinted' and step > 0:
-        ours.append(dict(type='ImprintClassifierHook'))
-    cfg.merge_from_dict({
-        'default_hooks': dict(
-            checkpoint=dict(
-                _delete_=True,
-                type='StepCheckpointHook',
-                interval=checkpoint.get('interval', 1000),
-                max_minutes=checkpoint.get('max_minutes', 10.0)))
-    })
-    cfg.default_hooks['checkpoint'].pop('_delete_', None)
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []), *(method.get('custom_hooks') or []), *ours
-    ]
 
 
 def _set_constructor(optim_wrapper: dict) -> None:

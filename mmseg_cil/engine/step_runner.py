@@ -20,6 +20,13 @@ from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from mmseg_cil.engine.deferred_hub import DeferredMessageHub
+from mmseg_cil.engine.step_visualizer import (
+    close_visualizer,
+    forget_instances,
+    keep_open,
+    kinds_of,
+    visualizer_of_step,
+)
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.quiet import quieten_console
@@ -32,13 +39,12 @@ def clear_instances() -> None:
     step, values of one step would leak into the next, and its log file would
     stay open.
     """
-    for logger in list(MMLogger._instance_dict.values()):
+    for logger in [one for kind in kinds_of(MMLogger) for one in kind._instance_dict.values()]:
         for handler in list(getattr(logger, 'handlers', [])):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
                 logger.removeHandler(handler)
-    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
-        kind._instance_dict.clear()
+    forget_instances(MMLogger, MessageHub, Visualizer, DefaultScope)
 
 
 class StepRunner(Runner):
@@ -54,6 +60,13 @@ class StepRunner(Runner):
         hub: MessageHub = DeferredMessageHub.get_instance(
             **{'name': self._experiment_name, **(message_hub or {})})
         return hub
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Builds a visualizer whose logs are the step's alone, open until the step is scored."""
+        if isinstance(visualizer, Mapping):
+            visualizer = visualizer_of_step(visualizer, self.work_dir)
+        built: Visualizer = super().build_visualizer(visualizer)
+        return keep_open(built)
 
     def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
         """Builds the logger and filters its console."""
@@ -108,6 +121,7 @@ def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
         loop = runner._train_loop
         if loop is not None and hasattr(loop, 'dataloader_iterator'):
             loop.dataloader_iterator._iterator = None
+        close_visualizer(runner.visualizer)
         del runner, loop
         clear_instances()
         # What is built between two Runners is of our registries too.

@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
+from mmseg_cil.engine.config_files import find_config, read_config
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.overrides import drop_protocol_overrides
@@ -26,6 +27,7 @@ from mmseg_cil.engine.step_config import (
     method_of,
     step_iterations,
 )
+from mmseg_cil.engine.type_names import with_type_names
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS
@@ -36,13 +38,14 @@ class Walk:
     """All that is known of a walk before its first iteration.
 
     Attributes:
-        cfg: The user's config.
+        cfg: The user's config, with types by their registered names.
         protocol: Which classes or domains come when.
         work_dir: Where everything goes.
         train_images: Training images of every step.
         test_images: Test images of every step.
         iterations: Training iterations of every step; 0 where it does not train.
         palette: ``[r, g, b]`` of every class by its name.
+        given: The config as the user gave it, where that is another.
     """
 
     cfg: Config
@@ -52,6 +55,12 @@ class Walk:
     test_images: tuple[int, ...]
     iterations: tuple[int, ...]
     palette: Mapping[str, list[int]]
+    given: Config | None = None
+
+    @property
+    def as_given(self) -> Config:
+        """The config as the user gave it, of which fingerprints are taken."""
+        return self.cfg if self.given is None else self.given
 
     @property
     def num_steps(self) -> int:
@@ -68,7 +77,7 @@ class Walk:
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Reads a config file and applies ``--cfg-options``.
+    """Reads a config file, also one named ``mmseg::``, and applies ``--cfg-options``.
 
     What a file says of the method goes before the ``protocol_overrides`` of its
     bases, and the options go before both.
@@ -76,10 +85,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     Raises:
         InputError: The file is missing or is no valid config.
     """
-    if not Path(path).is_file():
-        raise InputError(f'there is no config file {path}')
+    path = find_config(path)
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = read_config(path)
         settle_protocol_overrides(cfg, path)
     except Exception as error:
         raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
@@ -116,6 +124,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
             raise InputError(f'the config has no {key}: a walk needs a plain MMSegmentation config '
                              'plus protocol=dict(name=...) and method=dict(name=...)')
     init_default_scope('mmseg_cil')
+    given, cfg = cfg, with_type_names(cfg)
     check_values(cfg)
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
@@ -128,7 +137,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
         raise InputError('no step of this walk has a single training iteration: give max_iters or '
                          'max_epochs above 0 in train_cfg or step_overrides')
     walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
-                tuple(iterations), palette)
+                tuple(iterations), palette, given)
     check_parts(walk)
     warn_of_crop(cfg)
     return walk

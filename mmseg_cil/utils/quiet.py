@@ -26,6 +26,8 @@ _DEFAULTS = (
     'Default ``avg_non_ignore`` is False',
     # A head of two classes, as step 1 of voc_1-1 has, which is to grow.
     'For binary segmentation, we suggest', 'threshold is not defined for binary',
+    # It stands in every schedule of MMSegmentation.
+    'The draw is False, it means that the hook for visualization',
 )  # fmt: skip
 
 

@@ -1,0 +1,86 @@
+"""Reading config files: ours, MMSegmentation's by ``mmseg::``, and pure Python ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.config import utils as config_utils
+from mmengine.utils import get_installed_path, is_installed
+
+from mmseg_cil.errors import InputError
+
+#: The maintained fork of MMSegmentation, and the original, as pip knows them.
+DISTRIBUTIONS = ('onedl-mmsegmentation', 'mmsegmentation')
+
+#: Scopes whose names ours finds too: what a base brings from there needs no scope of its own.
+_COMMON_SCOPES = ('mmengine', 'mmseg', 'mmseg_cil')
+
+
+def know_installed_mmsegmentation() -> None:
+    """Let MMEngine find configs named ``mmseg::`` in the MMSegmentation that is installed.
+
+    It looks for the original by its name and says that it is not there.
+    """
+    installed = [one for one in DISTRIBUTIONS if is_installed(one)]
+    if installed:
+        config_utils.MODULE2PACKAGE['mmseg'] = installed[0]
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the path of a config file, given by its path or as ``mmseg::FOLDER/NAME.py``.
+
+    Raises:
+        InputError: There is no such file or package.
+    """
+    scope, colons, inner = str(name).partition('::')
+    if not colons:
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f'there is no config file {name}')
+        return path
+    know_installed_mmsegmentation()
+    package = config_utils.MODULE2PACKAGE.get(scope, scope)
+    if not is_installed(package):
+        raise InputError(f'{name}: {package} is not installed')
+    folder = Path(get_installed_path(package)) / '.mim' / 'configs'
+    path = folder / (inner if inner.endswith('.py') else f'{inner}.py')
+    if not path.is_file():
+        raise InputError(f'{name}: there is no {path}; the name goes on after :: as the path of '
+                         f'a file in {folder}')
+    return path
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a config file; parts that a base takes from MMSegmentation are like any others.
+
+    Args:
+        path: From :func:`find_config`.
+
+    Raises:
+        Exception: Whatever the file raises.
+    """
+    know_installed_mmsegmentation()
+    cfg = Config.fromfile(str(path))
+    if _has_scopes(cfg._cfg_dict):
+        text, name = cfg.text, cfg.filename
+        cfg = Config(_without_scopes(cfg.to_dict()), cfg_text=text or '#', filename=name)
+    return cfg
+
+
+def _has_scopes(node: Any) -> bool:
+    if isinstance(node, Mapping):
+        return node.get('_scope_') in _COMMON_SCOPES or any(map(_has_scopes, node.values()))
+    return isinstance(node, (list, tuple)) and any(map(_has_scopes, node))
+
+
+def _without_scopes(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without_scopes(value) for key, value in node.items()
+                if key != '_scope_' or value not in _COMMON_SCOPES}
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_without_scopes, node))
+    return copy.deepcopy(node)

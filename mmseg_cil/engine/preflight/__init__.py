@@ -1,0 +1,1 @@
+"""What is looked at before training, so that nothing is found out after a step."""

@@ -1,0 +1,79 @@
+"""The hooks of one step: the user's, the method's, and those of every walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.errors import InputError
+
+#: Default hooks of MMEngine that a config may take away by None. A walk cannot do without the
+#: other two (runtime_info, checkpoint), and None for a name that is no default of its means none.
+DISPENSABLE = ('timer', 'sampler_seed', 'logger', 'param_scheduler')
+
+
+def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Sequence[int],
+              world_size: int, seed: int) -> None:
+    """Give a step's config its hooks, in place.
+
+    Args:
+        cfg: Of the step.
+        method: Of the walk.
+        step: The step.
+        iterations: Of every step; 0 for those that are not to be walked now.
+        world_size: Processes.
+        seed: Of the run.
+
+    Raises:
+        InputError: The config asks for weights that were chosen by the test images.
+    """
+    defaults = dict(cfg.get('default_hooks') or {})
+    checkpoint = defaults.get('checkpoint') or {}
+    if checkpoint.get('save_best'):
+        raise InputError('default_hooks.checkpoint.save_best chooses weights by the test images: '
+                         'remove it; the weights after the last iteration are what is evaluated')
+    every = (defaults.get('logger') or {}).get('interval', 50)
+    ours = [
+        dict(type='IterationSeedHook', seed=seed, step=step),
+        dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
+    ]
+    if world_size > 1:
+        # Norm statistics that are not synchronised differ by rank: what is
+        # evaluated must be what is saved.
+        ours.append(dict(type='SyncBuffersHook'))
+    if method.get('classifier_init') == 'imprinted' and step > 0:
+        ours.append(dict(type='ImprintClassifierHook'))
+    defaults['checkpoint'] = dict(
+        type='StepCheckpointHook',
+        interval=checkpoint.get('interval', 1000),
+        max_minutes=checkpoint.get('max_minutes', 10.0))
+    cfg.default_hooks = {name: hook for name, hook in defaults.items()
+                         if hook is not None or name in DISPENSABLE}
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []), *(method.get('custom_hooks') or []), *ours
+    ]
+
+
+def notes_on_hooks(cfg: Config) -> list[str]:
+    """What follows from default hooks that a config sets to None, one sentence each.
+
+    Args:
+        cfg: The user's config.
+    """
+    dropped = {name for name, hook in (cfg.get('default_hooks') or {}).items() if hook is None}
+    notes = []
+    if 'checkpoint' in dropped:
+        notes.append('default_hooks.checkpoint is None, but a walk must be able to go on after a '
+                     'kill: its own hook saves resume.pth every 1000 iterations or 10 minutes')
+    if 'runtime_info' in dropped:
+        notes.append('default_hooks.runtime_info is None, but nothing could be logged without it: '
+                     'it stays')
+    if 'logger' in dropped:
+        notes.append('default_hooks.logger is None: no losses are logged, and the report has no '
+                     'loss curves')
+    if 'param_scheduler' in dropped and cfg.get('param_scheduler'):
+        notes.append('default_hooks.param_scheduler is None: nothing follows param_scheduler, so '
+                     'the learning rate stays as it is; leave the line out to use the schedule')
+    return notes

@@ -1,0 +1,90 @@
+"""Types in a config by their registered names, however the config gives them.
+
+A pure Python config imports its classes and writes ``type=SyncBatchNorm``; others
+write ``'mmseg.EncoderDecoder'``. Whoever looks for a type by name (``'SyncBN'``,
+``'EncoderDecoder'``) finds it after this.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.utils import get_object_from_string
+
+from mmseg_cil import registry
+
+#: Packages whose classes have a registered name.
+_PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmseg_cil', 'torch')
+
+
+def with_type_names(cfg: Config) -> Config:
+    """Return a copy of a config with the registered name for every ``type`` that has one.
+
+    Classes without one become their dotted names, which MMEngine resolves.
+
+    Args:
+        cfg: The user's config; not changed.
+    """
+    content = cfg.to_dict()
+    if any(not isinstance(kind, str) or '.' in kind for kind in _types(content)):
+        content = _named(content, _names())
+    return Config(content, cfg_text=cfg.text or '#', filename=cfg.filename,
+                  format_python_code=cfg._format_python_code)
+
+
+def _types(node: Any) -> Iterator[Any]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from [value] if key == 'type' else _types(value)
+    elif isinstance(node, (list, tuple)):
+        for one in node:
+            yield from _types(one)
+
+
+def _names() -> dict[int, str]:
+    """The registered name of every class and function, by its id."""
+    # What MMCV registers is derived from it, for another back end.
+    result: dict[int, str] = {id(torch.nn.SyncBatchNorm): 'SyncBN'}
+    for node in vars(registry).values():
+        level = node if isinstance(node, Registry) else None
+        while level is not None:
+            for name, kind in level.module_dict.items():
+                # One that is shadowed in a child means another class there.
+                if node.get(name) is kind:
+                    result.setdefault(id(kind), name)
+            level = level.parent
+    return result
+
+
+def _named(node: Any, names: Mapping[int, str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _name(value, names) if key == 'type' else _named(value, names)
+                for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_named(one, names) for one in node)
+    return copy.deepcopy(node)
+
+
+def _name(kind: Any, names: Mapping[int, str]) -> Any:
+    if isinstance(kind, str):
+        package, dot, rest = kind.partition('.')
+        if not dot or package not in _PACKAGES:
+            return kind
+        found = get_object_from_string(kind)
+        if found is None:
+            return rest if '.' not in rest and _is_registered(rest) else kind
+        return names.get(id(found), kind)
+    if inspect.isclass(kind) or inspect.isfunction(kind):
+        return names.get(id(kind), f'{kind.__module__}.{kind.__qualname__}')
+    return kind
+
+
+def _is_registered(name: str) -> bool:
+    return any(isinstance(node, Registry) and node.get(name) is not None
+               for node in vars(registry).values())

@@ -1,0 +1,38 @@
+"""Default hooks that a config sets to None, as MMEngine lets it."""
+
+import json
+
+import pytest
+from tiny import tiny_config
+
+from mmseg_cil.engine import checks
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.step_hooks import notes_on_hooks
+
+NAMES = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
+         'visualization')
+
+
+@pytest.mark.parametrize(('hooks', 'said'), [
+    (dict.fromkeys(NAMES), ['checkpoint', 'runtime_info', 'logger', 'param_scheduler']),
+    (None, []),
+])
+def test_a_walk_goes_without_the_hooks_and_says_what_follows(
+        data_root, tmp_path, monkeypatch, hooks, said):
+    cfg = tiny_config(data_root)
+    cfg.default_hooks = hooks
+    assert [one.split()[0] for one in notes_on_hooks(cfg)] == [
+        f'default_hooks.{name}' for name in said]
+    printed = []
+    monkeypatch.setattr(checks, 'print_log', lambda text, *args: printed.append(text))
+    TaskScheduler(cfg, tmp_path, steps='0').run()
+    assert [one for one in printed if 'default_hooks' in one] == notes_on_hooks(cfg)
+    assert json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]['step'] == 0
+
+
+def test_a_schedule_that_is_followed_by_nothing_is_said_only_where_there_is_one(data_root):
+    cfg = tiny_config(data_root)
+    cfg.default_hooks.param_scheduler = None
+    assert len(notes_on_hooks(cfg)) == 1
+    cfg.param_scheduler = None
+    assert notes_on_hooks(cfg) == []
