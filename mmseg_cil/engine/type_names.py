@@ -51,10 +51,12 @@ def _names() -> dict[int, str]:
     """The registered name of every class and function, by its id."""
     # What MMCV registers is derived from it, for another back end.
     result: dict[int, str] = {id(torch.nn.SyncBatchNorm): 'SyncBN'}
-    for node in vars(registry).values():
-        level = node if isinstance(node, Registry) else None
+    for node in [one for one in vars(registry).values() if isinstance(one, Registry)]:
+        # Its parts are imported at the first look.
+        node.import_from_location()
+        level: Registry | None = node
         while level is not None:
-            for name, kind in level.module_dict.items():
+            for name, kind in list(level.module_dict.items()):
                 # One that is shadowed in a child means another class there.
                 if node.get(name) is kind:
                     result.setdefault(id(kind), name)
