@@ -7,6 +7,7 @@ from .exemplar_memory import ExemplarMemory, MemorySettings
 from .layouts import LayoutDataset
 from .mask_ids import check_mask_ids
 from .replay_sampler import ReplaySampler
+from .resized_crops import RandomResizedCrop, ResizedCenterCrop
 from .sampler import GlobalPositionSampler, SampleKey
 from .transforms import MapLabels, map_labels
 from .view import IncrementalDataset
@@ -20,7 +21,9 @@ __all__ = [
     'LayoutDataset',
     'MapLabels',
     'MemorySettings',
+    'RandomResizedCrop',
     'ReplaySampler',
+    'ResizedCenterCrop',
     'SampleKey',
     'check_mask_ids',
     'load_or_build_index',

@@ -100,6 +100,25 @@ def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
     return True
 
 
+def crop_of(pipeline: Sequence[Any]) -> tuple[int, int] | None:
+    """Return height and width of the last crop of a training pipeline; None where none crops.
+
+    Args:
+        pipeline: Transforms as configs.
+    """
+    crop: Any = None
+    for one in pipeline:
+        if not isinstance(one, Mapping):
+            continue
+        if _kind(one) == 'RandomCrop':
+            crop = one.get('crop_size', crop)
+        elif _kind(one) == 'RandomResizedCrop' and one.get('scale') is not None:
+            # Width goes before height, as in every scale of MMCV.
+            scale = one['scale']
+            crop = scale if isinstance(scale, int) else tuple(scale)[::-1]
+    return (crop, crop) if isinstance(crop, int) else None if crop is None else tuple(crop)
+
+
 def without_augmentation(dataset: Any) -> Any:
     """The same images with a pipeline that only loads, resizes to a fixed size, and packs.
 

@@ -15,6 +15,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.step_config import first_value
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
@@ -68,9 +69,7 @@ def training_size(cfg: Config) -> tuple[int, int]:
     size = (cfg.model.get('data_preprocessor') or {}).get('size')
     if size is None:
         pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
-        crops = [one['crop_size'] for one in pipeline if isinstance(one, Mapping)
-                 and one.get('type') == 'RandomCrop' and 'crop_size' in one]
-        size = crops[-1] if crops else _SOME_SIZE
+        size = crop_of(pipeline) or _SOME_SIZE
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
 

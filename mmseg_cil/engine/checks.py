@@ -17,6 +17,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.priority import get_priority
 from torch import nn
 
+from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.batch_of_one import check_batch_of_one
 from mmseg_cil.engine.explain import part, require_type
 from mmseg_cil.engine.preflight.visualizer import check_visualizer, trial_visualizer
@@ -96,12 +97,8 @@ def warn_of_crop(cfg: Config) -> None:
     """Warns where training images are cropped to another size than they are padded to."""
     size = (cfg.model.get('data_preprocessor') or {}).get('size')
     pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
-    crops = [one['crop_size'] for one in pipeline
-             if isinstance(one, Mapping) and one.get('type') == 'RandomCrop' and 'crop_size' in one]
-    if not size or not crops:
-        return
-    crop = (crops[-1], crops[-1]) if isinstance(crops[-1], int) else tuple(crops[-1])
-    if crop != tuple(size):
+    crop = crop_of(pipeline)
+    if size and crop and crop != tuple(size):
         print_log(f'the pipeline crops to {crop}, but model.data_preprocessor.size pads to '
                   f'{tuple(size)}: set it to the crop, or training runs on padding', 'current',
                   logging.WARNING)

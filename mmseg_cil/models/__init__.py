@@ -4,10 +4,12 @@ from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of 
 from mmseg_cil.models.branches import ParallelBranches
 from mmseg_cil.models.generators import GeneratedReplay, GeneratorTraining, LayoutGenerator
 from mmseg_cil.models.new_data import NewDataEncoderDecoder
+from mmseg_cil.models.papers import LeakyResNet, PaperASPPHead
 from mmseg_cil.models.rotation import RotationSelfSupervision
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 
 __all__ = [
     'GeneratedReplay', 'GeneratorTraining', 'IncrementalEncoderDecoder', 'LayoutGenerator',
-    'NewDataEncoderDecoder', 'ParallelBranches', 'RotationSelfSupervision'
+    'LeakyResNet', 'NewDataEncoderDecoder', 'PaperASPPHead', 'ParallelBranches',
+    'RotationSelfSupervision'
 ]

@@ -120,10 +120,17 @@ class ParallelBranches(NetworkChange):
         for place, branches in branched.items():
             branches.second.load_state_dict(branches.first.state_dict())
             if not self._learnt and place.owner.startswith('decode_head'):
-                # As the owner, a ConvModule, does for the first branch.
-                kaiming_init(branches.second.conv, a=0, nonlinearity='relu')
+                self._begin_anew(model, branches.second.conv)
         if branched and self.inherit and kept is not None and kept.is_file():
             _load_seconds(branched, kept)
+
+    @staticmethod
+    def _begin_anew(model: Any, conv: nn.Conv2d) -> None:
+        """Give a convolution of the head the first values that the head gives its own."""
+        if hasattr(model.decode_head, 'init_conv'):
+            model.decode_head.init_conv(conv)
+        else:  # as its owner, a ConvModule, does
+            kaiming_init(conv, a=0, nonlinearity='relu')
 
     def finish(self, model: nn.Module) -> dict[str, Tensor]:
         """Merges the branches into the plain network and hands on the second ones."""

@@ -1,0 +1,104 @@
+"""The ASPP of MiB, PLOP and RCIL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads import ASPPHead
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import MODELS
+
+
+@MODELS.register_module()
+class PaperASPPHead(ASPPHead):
+    """MMSegmentation's ``ASPPHead`` fused by a 1x1 convolution, without dropout.
+
+    The official head normalises and activates its four branches together, reduces them by a 1x1
+    convolution, adds the pooled branch after a 1x1 convolution of its own, and normalises and
+    activates the sum. A norm works channel by channel, and the sum of two 1x1 convolutions is
+    one over both inputs, so that is ``ASPPHead`` with a kernel of 1 in place of 3 in its
+    bottleneck, whose first ``channels`` inputs are the pooled branch. The names of all weights
+    are those of ``ASPPHead``.
+
+    Weights begin as officially: Xavier's normal distribution with the gain of the activation,
+    the classifier as ``nn.Conv2d`` does.
+
+    Source: fcdl94/MiB ``modules/deeplab.py``, ``segmentation_module.py``; zhangchbin/RCIL
+    likewise, with two branches and a gain of 1.
+
+    Args:
+        pooling_size: In evaluation, pool windows of this size (height, width, or one number)
+            around every place in place of the whole map, as officially with 32: the same where
+            the map is not larger, as that of a 512 image at output stride 16. None: the whole.
+        gain_slope: Negative slope whose gain the first weights have. Default: 0.01, that of
+            the activation; officially 1.0 for RCIL.
+        **head: Arguments of ``ASPPHead``; ``dropout_ratio`` is 0 and the activation a leaky ReLU
+            of slope 0.01 where they are not given.
+
+    Raises:
+        InputError: ``pooling_size`` is not positive.
+    """
+
+    def __init__(self, pooling_size: int | Sequence[int] | None = None, gain_slope: float = 0.01,
+                 **head: Any) -> None:
+        head.setdefault('dropout_ratio', 0.0)
+        head.setdefault('act_cfg', dict(type='LeakyReLU', negative_slope=0.01))
+        self._starts_officially = 'init_cfg' not in head
+        super().__init__(**head)
+        self.gain_slope = gain_slope
+        self.pooling_size = _window(pooling_size)
+        fused: Any = self.bottleneck
+        self.bottleneck = ConvModule(
+            fused.in_channels, fused.out_channels, 1, conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+
+    def init_weights(self) -> None:
+        """Give all weights their first values; those that ``init_cfg`` names, if it is given."""
+        super().init_weights()
+        if self._starts_officially:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    self.init_conv(module)
+            self.conv_seg.reset_parameters()
+
+    def init_conv(self, conv: nn.Conv2d) -> None:
+        """Give one convolution of the head its first values."""
+        gain = nn.init.calculate_gain('leaky_relu', self.gain_slope)
+        nn.init.xavier_normal_(conv.weight, gain)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+
+    def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the map before the classifier, ``(N, channels, H, W)``."""
+        features = self._transform_inputs(inputs)
+        pooled = self._pool(features).expand(-1, -1, *features.shape[2:])
+        fused: Tensor = self.bottleneck(torch.cat([pooled, *self.aspp_modules(features)], dim=1))
+        return fused
+
+    def _pool(self, features: Tensor) -> Tensor:
+        """Return the pooled branch, of 1x1 or, where windows are pooled, of all places."""
+        if self.training or self.pooling_size is None:
+            whole: Tensor = self.image_pool(features)
+            return whole
+        height, width = (min(size, side) for size, side in
+                         zip(self.pooling_size, features.shape[2:], strict=True))
+        windows = functional.avg_pool2d(features, (height, width), stride=1)
+        around = ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
+        pooled: Tensor = self.image_pool[1](functional.pad(windows, around, mode='replicate'))
+        return pooled
+
+
+def _window(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
+        raise InputError(f'PaperASPPHead: pooling_size must be a number of places or (height, '
+                         f'width), not {size!r}')
+    return both[0], both[1]
