@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import NamedTuple
 
 from mmengine.dataset import InfiniteSampler
@@ -38,7 +38,29 @@ class GlobalPositionSampler(InfiniteSampler):
         shuffle: Whether to draw a new order for every pass.
         seed: The seed of the orders, the same on all ranks. None: drawn and
             agreed upon by the ranks.
+        whole_batches: Drop from every pass what does not fill a batch of so many images (over
+            all ranks), as ``DataLoader(drop_last=True)`` does epoch by epoch, where a pass has
+            at least one batch. 0: nothing is dropped, and batches go over the end of a pass.
+
+    Raises:
+        InputError: ``whole_batches`` is negative.
     """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None,
+                 whole_batches: int = 0) -> None:
+        super().__init__(dataset, shuffle, seed)
+        if whole_batches < 0:
+            raise InputError(f'GlobalPositionSampler: whole_batches must not be {whole_batches}')
+        self.whole_batches = whole_batches
+
+    def _infinite_indices(self) -> Iterator[int]:
+        indices: Iterator[int] = super()._infinite_indices()
+        rest = self.size % self.whole_batches if self.whole_batches else 0
+        if not rest or self.size < self.whole_batches:
+            yield from indices
+        while True:
+            yield from itertools.islice(indices, self.size - rest)
+            next(itertools.islice(indices, rest - 1, None))  # passed over
 
     def _indices_of_rank(self) -> Iterator[SampleKey]:
         if self.size == 0:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmseg_cil.engine.step_config import (
     dataset_configs,
+    drops_partial,
     first_value,
     global_batch_size,
     half_precision,
@@ -58,6 +59,8 @@ def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequenc
     schedule = {key: cfg.get(key) for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
                                               'step_overrides')}
     schedule['batch'] = global_batch_size(cfg, world_size)
+    if drops_partial(cfg):  # walks of before it was heard of stay as they are
+        schedule['drop_partial'] = True
     train, _ = dataset_configs(cfg)
     return {
         'protocol': protocol.training_fingerprint(),

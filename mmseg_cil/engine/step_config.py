@@ -73,7 +73,12 @@ def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
     Raises:
         InputError: A value is wrong, or as :func:`method_of`.
     """
-    return MemorySettings.from_config(method_of(cfg, protocol_name).get('memory'))
+    settings = MemorySettings.from_config(method_of(cfg, protocol_name).get('memory'))
+    if settings is not None and settings.ratio is not None and drops_partial(cfg):
+        raise InputError(
+            'train_dataloader.sampler.drop_partial ends every pass over the images with a whole '
+            'batch, but method.memory.ratio draws images without passes: leave one out')
+    return settings
 
 
 def global_batch_size(cfg: Config, world_size: int) -> int:
@@ -153,7 +158,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     })
     result.model = model_of_step(
         result.model, method, step_context_config(protocol, step, lengths), inputs)
-    _set_data(result, step, batch // world_size, str(work_dir), protocol.pools_splits)
+    _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
     _set_evaluation(result, protocol, step)
@@ -232,14 +237,26 @@ def first_value(dataset: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _set_data(cfg: Config, step: int, batch: int, work_dir: str, pools: bool) -> None:
+def drops_partial(cfg: Config) -> bool:
+    """Whether a pass over the training images ends with its last whole batch.
+
+    The config says so by ``train_dataloader.sampler.drop_partial``.
+    """
+    loader = cfg.get('train_dataloader') or {}
+    return bool((loader.get('sampler') or {}).get('drop_partial'))
+
+
+def _set_data(cfg: Config, step: int, batch: int, world_size: int, work_dir: str,
+              pools: bool) -> None:
     datasets = {split: dataset_of_step(cfg, step, split, work_dir, pools)
                 for split in ('train', 'test')}
     loader = cfg.train_dataloader
-    loader.update(batch_size=batch)
+    loader.update(batch_size=batch // world_size)
     loader['dataset'] = datasets['train']
+    whole = dict(whole_batches=batch) if drops_partial(cfg) else {}
     # A seed of its own for every step: equal sizes must not mean equal orders.
-    loader['sampler'] = dict(type='GlobalPositionSampler', seed=run_seed(cfg) + 7919 * step)
+    loader['sampler'] = dict(type='GlobalPositionSampler', seed=run_seed(cfg) + 7919 * step,
+                             **whole)
     loader.pop('batch_sampler', None)
     if not loader.get('num_workers'):
         loader['persistent_workers'] = False

@@ -87,5 +87,5 @@ def test_mib_weighs_distillation_as_published():
         cfg = Config.fromfile(path)
         name = cfg.protocol.name
         weights[name] = method_of(cfg, name)['distillers'][0]['loss']['loss_weight']
-    assert weights.pop('voc_15-1') == 100.0
-    assert weights and set(weights.values()) == {10.0}
+    # Also on VOC 15-1, as --method MiB of every official script.
+    assert 'voc_15-1' in weights and set(weights.values()) == {10.0}

@@ -84,3 +84,31 @@ def test_data_loader_hands_the_keys_to_the_dataset():
 def test_it_is_registered():
     built = DATA_SAMPLERS.build(dict(type='GlobalPositionSampler', dataset=range(3), seed=0))
     assert type(built) is sampler_module.GlobalPositionSampler
+
+
+@pytest.mark.parametrize(('size', 'batch'), [(7, 3), (10, 4), (9, 3), (8, 8), (9, 8)])
+def test_passes_end_with_their_last_whole_batch(size, batch):
+    used = size // batch * batch
+    keys = first(make(size=size, whole_batches=batch), 6 * used)
+    plain = [key.index for key in first(make(size=size), 6 * size)]
+    for number in range(6):
+        seen = [key.index for key in keys[number * used:(number + 1) * used]]
+        # The same orders as ever, each without its end: no image comes twice in a pass.
+        assert seen == plain[number * size:number * size + used]
+        assert len(set(seen)) == used
+    assert [key.position for key in keys] == list(range(6 * used))
+
+
+def test_fewer_images_than_a_batch_go_over_the_end_of_a_pass():
+    assert first(make(whole_batches=8), 30) == first(make(), 30)
+
+
+def test_ranks_share_whole_batches_and_skip_to_them():
+    alone = first(make(size=11, whole_batches=4), 24)
+    ranks = [first(make(rank, 2, size=11, whole_batches=4), 12) for rank in range(2)]
+    assert sorted(key for keys in ranks for key in keys) == sorted(alone)
+    skipped = make(1, 2, size=11, whole_batches=4)
+    skipped.skip(7)
+    assert first(skipped, 5) == ranks[1][7:]
+    with pytest.raises(InputError, match='whole_batches'):
+        make(whole_batches=-1)

@@ -129,6 +129,6 @@ def test_options_go_before_what_the_method_says_of_a_protocol(options, budget):
     settings = memory_settings(cfg, 'ade20k_100-10')
     assert (settings.budget if settings else None) == budget
     assert walk_config(arguments(
-        config='-', method='mib', protocol='voc_15-1',
-        cfg_options={'method.distillers.0.loss.loss_weight': 3.0},
-    )).method.protocol_overrides['voc_15-1'] == {}
+        config='-', method='icarl', protocol='ade20k_100-10',
+        cfg_options={'method.memory.budget': 3},
+    )).method.protocol_overrides['ade20k_100-10'] == {}

@@ -90,16 +90,16 @@ def test_the_last_file_counts(tmp_path):
 
 
 def test_of_one_step():
-    cfg = compose(dict(method='mib', protocol='voc_15-1'))
-    cfg.step_overrides[2] = {'method.distillers.0.loss.loss_weight': 3.0}
+    cfg = compose(dict(method='plop', protocol='ade20k_100-10'))
+    cfg.step_overrides[2] = {'method.distillers.0.factor': 3.0}
     protocol = build_protocol(cfg.protocol)
-    weights = []
+    factors = []
     for step in (1, 2):
         snapshot = dict(checkpoint='x.pth', num_classes=len(protocol.steps[step - 1].seen))
         inputs = StepInputs(snapshot, snapshot, [1000] * len(protocol.steps))
         config = derive_step_config(cfg, protocol, step, inputs, 'work_dirs/x')
-        weights.append(config.model.distillers[0].loss.loss_weight)
-    assert weights == [100.0, 3.0]
+        factors.append(config.model.distillers[0].factor)
+    assert factors == [1e-3, 3.0]
 
 
 def test_shipped_methods_keep_what_they_say_of_protocols():

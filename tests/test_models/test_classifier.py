@@ -8,6 +8,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import (
     CLASSIFIER_INITS,
     balanced_rows,
+    conv_default_rows,
     copied_background_rows,
     find_classifier_init,
     imprinted_rows,
@@ -117,3 +118,26 @@ def test_which_old_rows_set_the_scale_of_imprinted_ones(num_old, has_background,
     assert new_weight.shape == (4, 8, 1, 1)
     torch.testing.assert_close(new_weight[-1].norm(), weight[rows].norm(dim=1).mean())
     torch.testing.assert_close(new_bias[-1], bias[rows].mean())
+
+
+@pytest.mark.parametrize('dim', [(256, 1, 1), (4, 3, 3)])
+def test_rows_begin_as_those_of_a_new_convolution(dim):
+    torch.manual_seed(1)
+    old, old_bias = torch.randn(3, *dim), torch.randn(3)
+    fresh, fresh_bias = torch.full((500, *dim), 9.0), torch.full((500, ), 9.0)
+    weight, bias = find_classifier_init('conv_default')(old, old_bias, fresh, fresh_bias)
+    assert torch.equal(weight[:3], old) and torch.equal(bias[:3], old_bias)
+    plain = torch.nn.Conv2d(dim[0], 500, dim[1:])
+    for rows, expected in ((weight[3:], plain.weight), (bias[3:], plain.bias)):
+        assert rows.shape == expected.shape
+        bound = 1 / (dim[0] * dim[1] * dim[2])**0.5
+        assert rows.abs().max() <= bound and rows.abs().max() > 0.98 * bound
+        assert rows.std().item() == pytest.approx(expected.std().item(), rel=0.1)
+        assert rows.std().item() == pytest.approx(bound / 3**0.5, rel=0.06)
+    assert (fresh == 9).all(), 'what was given must stay'
+
+
+def test_a_step_without_new_classes_begins_no_row():
+    weight, bias, fresh, fresh_bias = draw(num_new=0)
+    grown = conv_default_rows(weight, bias, fresh, fresh_bias)
+    assert torch.equal(grown[0], weight) and torch.equal(grown[1], bias)

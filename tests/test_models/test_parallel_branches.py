@@ -296,3 +296,28 @@ def test_half_precision_trains(tmp_path):
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(one.grad).all() for one in model.parameters() if one.requires_grad)
+
+
+@pytest.mark.parametrize('frozen', [True, False])
+def test_a_merged_branch_can_have_the_official_eps_once_more(frozen):
+    """Officially a merged branch, weight 1 and variance 1, is merged with InPlace-ABN's eps."""
+    eps = 1e-2  # large enough to be seen in single precision
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4)
+    pair = ParallelConv(conv, norm, frozen)
+    for one in (pair.first, pair.second):
+        enliven(one)
+    torch.nn.init.normal_(pair.second.conv.weight)
+    pair.eval()
+    images = torch.randn(2, 3, 6, 6)
+    first, second = pair.first(images), pair.second(images)
+    scale = (1 + eps) / (1 + eps)**0.5 if frozen else 1.0
+    pair.merge(eps)
+    torch.testing.assert_close(pair.first(images), (scale * first + second) / 2,
+                               rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('eps', [-1e-5, 0.5, float('nan')])
+def test_an_eps_that_is_none_is_refused(eps):
+    with pytest.raises(InputError, match='eps_again'):
+        MODELS.build(dict(BRANCHES, eps_again=eps))

@@ -6,9 +6,11 @@ Three parts: cross-entropy in which "background" may be any hidden old class
 and new classes (equations 7, 8); new classifier rows that share the
 background's row and mass (equations 9, 10).
 
-The distillation weight is 10, and 100 on VOC 15-1 (argument --loss_kd of the
-official scripts; fcdl94/MiB issues 22 and 24 tell of the 100). In a
-domain-incremental walk no class hides and none is new, so that the same
+The distillation weight is 10 under every protocol: --method MiB sets it (argparser.py
+of fcdl94/MiB and of arthurdouillard/CVPR2021_PLOP), also in the script of 15-1
+(scripts/voc/mib_15-1.sh of the latter). fcdl94/MiB issues 22 and 24 tell of 100 on
+VOC 15-1, which no script has: --cfg-options method.distillers.0.loss.loss_weight=100.
+In a domain-incremental walk no class hides and none is new, so that the same
 config is cross-entropy plus ordinary distillation with weight 10: what the
 PLOP and RCIL scripts call MiB on Cityscapes by city.
 
@@ -24,7 +26,4 @@ method = dict(
             type='LogitDistiller',
             loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
     ],
-    classifier_init='balanced',
-    protocol_overrides={
-        'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
-    })
+    classifier_init='balanced')

@@ -63,20 +63,29 @@ class ParallelBranches(NetworkChange):
             step trains the plain network.
         inherit: If False, the second branch always begins as a copy of the first, so
             that a step begins with the function that the last one ended with.
+        eps_again: 1e-5 merges a branch that is itself a merged one as the official code does:
+            it trains beside it with the eps 0 that ``convert_model`` sets, and forgets that when
+            the weights are loaded into a network with eps 1e-5 and InPlace-ABN's |weight| + eps.
+            0 merges what was trained.
 
     Raises:
-        InputError: ``parts`` are unknown.
+        InputError: ``parts`` are unknown, or ``eps_again`` is no small number.
     """
 
     def __init__(self,
                  parts: Sequence[str] = PARTS,
                  first_step: bool = True,
-                 inherit: bool = True) -> None:
+                 inherit: bool = True,
+                 eps_again: float = 0.0) -> None:
         if not parts or not set(parts) <= set(PARTS):
             raise InputError(f'ParallelBranches: parts must be among {PARTS}, got {parts!r}')
         self.parts = tuple(parts)
         self.first_step = first_step
         self.inherit = inherit
+        if not 0 <= eps_again < 0.1:
+            raise InputError('ParallelBranches: eps_again is that of a norm, 0 or 1e-5, not '
+                             f'{eps_again!r}')
+        self.eps_again = eps_again
         self.places: tuple[Place, ...] = ()
         self._learnt = False
 
@@ -138,7 +147,7 @@ class ParallelBranches(NetworkChange):
         for place, branches in self._branched(model).items():
             seconds.update({f'{place.name}.{key}': value.detach().cpu().clone()
                             for key, value in branches.second.state_dict().items()})
-            branches.merge()
+            branches.merge(self.eps_again)
             _put(model.get_submodule(place.owner), place, branches.first.conv, branches.first.norm)
         self.places = ()
         return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -74,10 +75,18 @@ class ParallelConv(nn.Module):
                                  conv.groups)
 
     @torch.no_grad()
-    def merge(self) -> None:
-        """Makes the first branch alone give the mean of both in evaluation."""
+    def merge(self, eps_again: float = 0.0) -> None:
+        """Makes the first branch alone give the mean of both in evaluation.
+
+        Args:
+            eps_again: Of the norm that a merged branch has officially, with weight
+                ``1 + eps_again`` and variance 1: scales a frozen first branch.
+        """
         # In double precision, so that merging step after step does not add up errors.
         folded = [fold(one, torch.float64) for one in (self.first, self.second)]
+        if self.frozen and eps_again:
+            scale = (1 + eps_again) / math.sqrt(1 + eps_again)
+            folded[0] = folded[0][0] * scale, folded[0][1] * scale
         kernel, bias = mix(folded[0], folded[1], 0.5)
         norms = [norm_of(one.norm, torch.float64) for one in (self.first, self.second)]
         conv, norm = self.first.conv, self.first.norm

@@ -53,9 +53,8 @@ class PaperASPPHead(ASPPHead):
         super().__init__(**head)
         self.gain_slope = gain_slope
         self.pooling_size = _window(pooling_size)
-        fused: Any = self.bottleneck
         self.bottleneck = ConvModule(
-            fused.in_channels, fused.out_channels, 1, conv_cfg=self.conv_cfg,
+            (len(self.dilations) + 1) * self.channels, self.channels, 1, conv_cfg=self.conv_cfg,
             norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
 
     def init_weights(self) -> None:
