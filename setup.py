@@ -39,7 +39,8 @@ setup(
     packages=find_packages(include=['mmseg_cil', 'mmseg_cil.*']),
     python_requires='>=3.10,<3.13',
     install_requires=[
-        'torch>=2.4',
+        # Before 2.6 weights_only=True can be made to run code; 2.7 takes a list of types by name.
+        'torch>=2.7',
         'numpy>=1.24',
         'onedl-mmengine>=0.10.12,<0.11',
         'onedl-mmcv>=2.3,<2.4',

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -30,3 +31,28 @@ def benchmark_module(monkeypatch):
         return module
 
     return load
+
+
+@pytest.fixture
+def poison(tmp_path):
+    """Writes files of weights that create a marker when they are unpickled without care.
+
+    ``poison(path, **content)`` adds the poison to what the file else holds; after the test the
+    marker must not be there.
+    """
+    import torch
+
+    marker = tmp_path / 'executed'
+
+    class Poison:
+        def __reduce__(self):
+            return os.mkdir, (str(marker), )
+
+    def write(path, *, legacy=False, **content):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save({**content, 'extra': [Poison()]}, path,
+                   _use_new_zipfile_serialization=not legacy)
+        return str(path)
+
+    yield write
+    assert not marker.exists(), 'a file of weights was executed'

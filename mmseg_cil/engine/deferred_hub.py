@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
@@ -78,10 +79,26 @@ class DeferredMessageHub(MessageHub):
         return self._log_scalars[key]
 
     def state_dict(self) -> dict:
-        """What ``resume.pth`` has of it."""
+        """Return what ``resume.pth`` has of it: tensors and plain types."""
         self.fetch()
         state: dict = super().state_dict()
+        state['log_scalars'] = {
+            key: {name: torch.from_numpy(values) for name, values in
+                  zip(('values', 'counts'), history.data, strict=True)}
+            for key, history in state['log_scalars'].items()}
+        state['runtime_info'] = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in state['runtime_info'].items()}
         return state
+
+    def load_state_dict(self, state_dict: MessageHub | dict) -> None:
+        """Take what :meth:`state_dict` has returned, here or in MMEngine's own hub."""
+        if isinstance(state_dict, dict) and 'log_scalars' in state_dict:
+            state_dict = {**state_dict, 'log_scalars': {
+                key: HistoryBuffer(history['values'].numpy(), history['counts'].numpy())
+                if isinstance(history, dict) else history
+                for key, history in state_dict['log_scalars'].items()}}
+        super().load_state_dict(state_dict)
 
 
 # Whoever asks MMEngine for the current hub, as the optimizer does, gets the Runner's.

@@ -1,48 +1,41 @@
-"""Pre-trained weights that a config names: looked for before anything is built or trained."""
+"""Pre-trained weights that a config names: read before anything is built or trained."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import (
-    CheckpointLoader,
-    get_deprecated_model_names,
-    get_external_models,
-    get_mmcls_models,
-    get_torchvision_models,
-)
-from mmengine.utils.dl_utils import load_url
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.weights_files import NotDataError, read_source
 
-#: Prefixes of names that stand for addresses, with MMEngine's tables of them.
-ZOOS = {
-    'torchvision://': get_torchvision_models,
-    'modelzoo://': get_torchvision_models,
-    'open-mmlab://': get_external_models,
-    'openmmlab://': get_external_models,
-    'mmcls://': get_mmcls_models,
-}
+#: Types in ``init_cfg`` that read a file, by their name or that of their class.
+PRETRAINED = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
+#: How names of files of weights end, wherever they stand in the config of a network.
+_SUFFIXES = ('.pth', '.pt', '.ckpt', '.pth.tar')
 
 
 def check_pretrained(cfg: Config) -> None:
-    """Reads all weights that a walk's first step begins with, and forgets them again.
+    """Read all weights that a walk's first step begins with, and forget them again.
 
     What lies on the network is fetched into PyTorch's cache, where the step
-    finds it. Only the main process may call: MMEngine's own loader for
-    addresses would wait for the others.
+    finds it. Only the main process may call: the others do not fetch it too.
 
     Args:
         cfg: The user's config.
 
     Raises:
-        InputError: A file is missing or damaged, or an address cannot be reached.
+        InputError: A file is missing or damaged, holds more than data, or an
+            address cannot be reached.
     """
     for option, source in pretrained_weights(cfg):
         try:
-            _read(source)
+            read_source(source)
+        except NotDataError as error:
+            raise InputError(f'{option}: {error}') from error
         except Exception as error:
             raise InputError(
                 f'the pre-trained weights {source} ({option}) cannot be loaded '
@@ -52,44 +45,30 @@ def check_pretrained(cfg: Config) -> None:
 
 
 def pretrained_weights(cfg: Config) -> list[tuple[str, str]]:
-    """Every weights file or address in a config, with the option that sets it."""
-    found = list(_visit(cfg.get('model'), 'model'))
+    """Return every weights file or address in a config, with the option that sets it."""
+    found = [*_visit(cfg.get('model'), 'model'), *_visit(cfg.get('method'), 'method')]
     if cfg.get('load_from'):
         found.append(('load_from', cfg.load_from))
     return found
 
 
+def is_pretrained(init_cfg: Any) -> bool:
+    """Whether an initialisation reads a file; its type may be a name or a class."""
+    kind = init_cfg.get('type') if isinstance(init_cfg, Mapping) else None
+    name = kind.__name__ if inspect.isclass(kind) else str(kind)
+    return name.rpartition('.')[2] in PRETRAINED and isinstance(init_cfg.get('checkpoint'), str)
+
+
 def _visit(node: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
-        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-            yield f'{where}.checkpoint', node['checkpoint']
-        if isinstance(node.get('pretrained'), str):
-            yield f'{where}.pretrained', node['pretrained']
         for key, value in node.items():
-            yield from _visit(value, f'{where}.{key}')
+            if isinstance(value, str) and (
+                    (key == 'checkpoint' and is_pretrained(node)) or key == 'pretrained'
+                    # What a backbone reads by itself, such as timm's.
+                    or (value.endswith(_SUFFIXES) and Path(value).is_file())):
+                yield f'{where}.{key}', value
+            else:
+                yield from _visit(value, f'{where}.{key}')
     elif isinstance(node, (list, tuple)):
         for i, value in enumerate(node):
             yield from _visit(value, f'{where}.{i}')
-
-
-def _read(source: str) -> None:
-    address = address_of(source)
-    if address.startswith(('http://', 'https://')):
-        load_url(address, map_location='cpu', progress=False)
-    else:
-        CheckpointLoader.load_checkpoint(source, map_location='cpu', logger='silent')
-
-
-def address_of(source: str) -> str:
-    """What a name such as ``torchvision://resnet50`` stands for; other sources as they are.
-
-    Raises:
-        KeyError: There is no such name.
-    """
-    for prefix, table in ZOOS.items():
-        if source.startswith(prefix):
-            name = source.removeprefix(prefix)
-            if table is get_external_models:
-                name = get_deprecated_model_names().get(name, name)
-            return str(table()[name])
-    return source

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.runner import CheckpointLoader
-
 from mmseg_cil.engine.fingerprint import changed
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
 def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -52,7 +51,9 @@ def can_resume(folder: Path, identity: Mapping[str, Any]) -> bool:
 
 def _problem(path: Path, identity: Mapping[str, Any]) -> str | None:
     try:
-        content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
+        content = read_weights(path)
+    except NotDataError as error:
+        return f'it holds {error.holds}, and it is read as data, which cannot run code'
     except Exception as error:
         return f'it cannot be read and may have been cut off ({type(error).__name__}: {error})'
     meta = content.get('meta') if isinstance(content, Mapping) else None

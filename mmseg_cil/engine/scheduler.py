@@ -43,6 +43,7 @@ from mmseg_cil.engine.plain_export import (
     export_checkpoint,
     export_config,
 )
+from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.pretrained import check_pretrained
 from mmseg_cil.engine.resume_state import can_resume, step_identity
 from mmseg_cil.engine.scoring import evaluation_of
@@ -112,10 +113,13 @@ class TaskScheduler:
             print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
         start_from = start_from or (journal.content.get('start_from') if journal else None)
-        if not start_from and (journal is None or not journal.is_trained(0)):
-            # Later steps begin with the weights of the one before.
+        # Later steps begin with the weights of the one before.
+        begins = not start_from and (journal is None or not journal.is_trained(0))
+        if begins:
             decided_by_main(lambda: check_pretrained(cfg))
         self.walk: Walk = prepare_walk(cfg, work_dir)
+        if begins:
+            decided_by_main(lambda: check_weights_fit(self.walk))
         self.steps = parse_steps(steps, self.walk.num_steps)
         fingerprints = self._fingerprints()
         if journal is not None and not accept_changes:

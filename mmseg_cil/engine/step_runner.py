@@ -28,8 +28,10 @@ from mmseg_cil.engine.step_visualizer import (
     visualizer_of_step,
 )
 from mmseg_cil.errors import UNREADABLE, InputError
+from mmseg_cil.models.network_change import plain_weights
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.quiet import quieten_console
+from mmseg_cil.utils.weights_files import weights_as_data
 
 
 def clear_instances() -> None:
@@ -74,6 +76,15 @@ class StepRunner(Runner):
         quieten_console(logger)
         return logger
 
+    def load_or_resume(self) -> None:
+        """Load what the step begins with: a state in training, or the weights of ``load_from``.
+
+        Those are of a plain network, whatever the method changes in it.
+        """
+        begins = not (self._has_loaded or self._resume) and self._load_from is not None
+        with plain_weights(bare_model(self)) if begins else contextlib.nullcontext():
+            super().load_or_resume()
+
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
         """Loads weights or a state in training.
 
@@ -110,7 +121,16 @@ def without_yapf(cfg: Config) -> Config:
 
 @contextlib.contextmanager
 def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
-    """A Runner for one step; whatever it held is released afterwards."""
+    """A Runner for one step; whatever it held is released afterwards.
+
+    In the block MMEngine reads weights as data only.
+    """
+    with weights_as_data(), _runner(cfg, launcher) as runner:
+        yield runner
+
+
+@contextlib.contextmanager
+def _runner(cfg: Config, launcher: str) -> Iterator[Runner]:
     clear_instances()
     cfg.launcher = launcher
     runner = StepRunner.from_cfg(without_yapf(cfg))

@@ -31,6 +31,7 @@ from mmseg_cil.engine.type_names import with_type_names
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS
+from mmseg_cil.utils.weights_files import weights_as_data
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
     return cfg
 
 
+@weights_as_data()
 def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     """Builds the protocol, indexes the data and checks what can be checked before training.
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 RESUME_NAME = 'resume.pth'
 #: Keys of the state's ``meta``: which step of which walk it is of, and the ranks' own buffers.
@@ -84,6 +85,7 @@ class StepCheckpointHook(Hook):
         self._next_look = 0
         self._is_due = False
         self._per_update = 1
+        self._is_checked = False
 
     def before_train(self, runner: Runner) -> None:
         """Starts the clock."""
@@ -120,6 +122,16 @@ class StepCheckpointHook(Hook):
                 f'{get_world_size()}: all go on with the norm statistics of the first, so the '
                 'result will not be that of an unbroken run')
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Leave out the functions that some schedules count to their state.
+
+        A state is data, and each schedule has the functions of its own.
+        """
+        schedules = checkpoint.get('param_schedulers') or []
+        for listed in schedules.values() if isinstance(schedules, Mapping) else [schedules]:
+            listed[:] = [{key: value for key, value in state.items() if not callable(value)}
+                         for state in listed]
+
     def _time_is_up(self, done: int) -> bool:
         """Whether to save by the clock; the same answer on all processes."""
         if done < self._next_look:
@@ -142,6 +154,21 @@ class StepCheckpointHook(Hook):
             meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(_modules(runner))},
             by_epoch=False,
             backend_args=dict(backend='mmseg_cil_atomic'))
+        path = Path(runner.work_dir) / RESUME_NAME
+        if not self._is_checked and get_rank() == 0 and path.is_file():
+            self._is_checked = True
+            _check_readable(path, runner)
+
+
+def _check_readable(path: Path, runner: Runner) -> None:
+    """Warn where a part of the user's own makes a state unreadable."""
+    try:
+        read_weights(path, mmap=True)
+    except NotDataError as error:
+        runner.logger.warning(
+            f'the training could not go on from {path}: it holds {error.holds}, and is read as '
+            'data, which cannot run code. A hook, optimizer or schedule of your own keeps that in '
+            'its state: keep tensors, numbers and text there')
 
 
 def iterations_per_update(wrapper: OptimWrapper) -> int:

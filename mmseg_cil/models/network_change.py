@@ -57,3 +57,19 @@ class NetworkChange:
             What the next step needs beyond the plain weights, on the CPU.
         """
         return {}
+
+
+@contextmanager
+def plain_weights(model: nn.Module) -> Iterator[None]:
+    """Give a segmentor its plain form in the block, in which it takes weights to begin with.
+
+    Args:
+        model: The segmentor. One that nothing changes stays as it is.
+    """
+    change, kept = getattr(model, '_change', None), getattr(model, '_change_file', None)
+    if not isinstance(change, NetworkChange):
+        yield
+        return
+    with change.plain_form(model):
+        yield
+    change.begin(model, kept)

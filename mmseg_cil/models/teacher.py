@@ -15,6 +15,7 @@ from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.pruning.packed import PackedSnapshots
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
 def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
@@ -35,7 +36,9 @@ def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
         raise InputError(f'checkpoint {path} of the previous step does not exist: '
                          'run that step first, or start from a work directory that has it')
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        checkpoint = read_weights(path)
+    except NotDataError:
+        raise
     except Exception as error:
         raise InputError(f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
                          'another kind; delete the folder of that step and run it again') from error

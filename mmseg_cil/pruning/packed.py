@@ -14,6 +14,7 @@ from torch import Tensor
 from mmseg_cil.errors import InputError
 from mmseg_cil.pruning.owners import Owners, bits_needed, pack_owners, unpack_owners
 from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 FILE_NAME = 'snapshots.pth'
 FORMAT = 1
@@ -146,13 +147,15 @@ class PackedSnapshots:
             raise InputError(f'{path} does not exist: the pruned snapshots of the steps before are '
                              'missing; run that step with a method that prunes')
         try:
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = read_weights(path)
             if content['format'] != FORMAT:
                 raise ValueError('another format')
             bits = bits_needed(len(content['steps']))
             owners = {name: unpack_owners(one, bits, tuple(content['shapes'][name]))
                       for name, one in content['owners'].items()}
             return cls(tuple(content['steps']), owners, tuple(content['snapshots']))
+        except NotDataError:
+            raise
         except Exception as error:
             raise InputError(f'{path} cannot be read ({error}): the file is damaged or of another '
                              'version; put a whole one back, or walk anew') from error

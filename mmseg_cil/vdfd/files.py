@@ -10,6 +10,7 @@ import torch
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 from mmseg_cil.vdfd.compression import OutputGradients
 
 FILE_NAME = 'vdfd.pth'
@@ -42,13 +43,15 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
             f'{path} does not exist: the gradients of that step were not kept. Run the step with a '
             'method that has a VDFDHook, or take it over with --start-from, which makes them')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = read_weights(path)
         if content.pop('format') != FORMAT:
             raise ValueError('another format')
         settings: dict[str, Any] = content.pop('settings')
         content['nodes'] = tuple(tuple(one) for one in content['nodes'])
         content.update({key: tuple(content[key]) for key in ('names', 'rows', 'apart')})
         return OutputGradients(**content), settings
+    except NotDataError:
+        raise
     except Exception as error:
         raise InputError(f'{path} cannot be read ({error}): the file is damaged or of another '
                          'version; delete the folder of that step and run it again') from error

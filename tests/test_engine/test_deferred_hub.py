@@ -35,8 +35,13 @@ def fetches(monkeypatch):
 
 def histories(state):
     """Names in their order, values with their type, and counts."""
-    return [(key, one.data[0].dtype, one.data[0].tolist(), one.data[1].dtype,
-             one.data[1].tolist()) for key, one in state['log_scalars'].items()]
+    found = []
+    for key, history in state['log_scalars'].items():
+        # A state of ours has tensors, one of MMEngine's has the histories themselves.
+        values, counts = (one.numpy() for one in history.values()) \
+            if isinstance(history, dict) else history.data
+        found.append((key, values.dtype, values.tolist(), counts.dtype, counts.tolist()))
+    return found
 
 
 def log(hub):
@@ -63,10 +68,13 @@ def test_every_value_is_what_mmengine_keeps():
     found, expected = ours.state_dict(), own.state_dict()
     assert histories(found) == histories(expected)
     assert found['resumed_keys'] == expected['resumed_keys']
-    assert {type(one) for one in found['log_scalars'].values()} == \
-        {type(one) for one in expected['log_scalars'].values()}
-    resumed = DeferredMessageHub('resumed')
+    assert {type(one) for history in found['log_scalars'].values()
+            for one in history.values()} == {torch.Tensor}
+    resumed, earlier = DeferredMessageHub('resumed'), DeferredMessageHub('earlier')
     resumed.load_state_dict(found)
+    # As the state of a version that kept MMEngine's form.
+    earlier.load_state_dict(expected)
+    assert histories(earlier.state_dict()) == histories(expected)
     own.load_state_dict(expected)
     for hub in (resumed, own):
         hub.update_scalar('train/torch.float32', torch.tensor(0.3))

@@ -5,10 +5,11 @@ import torch
 from processes import free_port
 from tiny import tiny_config, weights
 
-from mmseg_cil.engine import pretrained
-from mmseg_cil.engine.pretrained import address_of, check_pretrained, pretrained_weights
+from mmseg_cil.engine.pretrained import check_pretrained, pretrained_weights
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils import weights_files
+from mmseg_cil.utils.weights_files import address_of
 
 INIT = 'model.backbone.init_cfg'
 
@@ -66,7 +67,7 @@ def test_without_a_network_the_way_to_a_local_file_is_told(data_root):
 
 def test_an_address_is_asked_without_waiting_for_other_processes(data_root, monkeypatch):
     asked = []
-    monkeypatch.setattr(pretrained, 'load_url', lambda url, **options: asked.append(url))
+    monkeypatch.setattr(weights_files, 'load_url', lambda url, **options: asked.append(url))
     cfg = tiny_config(data_root, **{'model.pretrained': 'open-mmlab://resnet18_v1c'})
     check_pretrained(cfg)
     assert asked == [address_of('open-mmlab://resnet18_v1c')]

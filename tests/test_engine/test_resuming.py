@@ -38,6 +38,7 @@ def look(*args, **kwargs):
     raise AssertionError('only the main process looks at what is on the disk')
 if os.environ['RANK'] == '1':
     scheduler.Journal.load = scheduler.can_resume = scheduler.check_pretrained = look
+    scheduler.check_weights_fit = look
 
 data, folder = map(Path, sys.argv[1:3])
 with process_group('pytorch'):

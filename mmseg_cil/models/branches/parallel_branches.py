@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import kaiming_init
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.branches.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import NetworkChange
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 PARTS = ('backbone', 'decode_head')
 
@@ -163,11 +163,13 @@ def _put(owner: nn.Module, place: Place, conv: nn.Module, norm: nn.Module) -> No
 
 def _load_seconds(branched: dict[Place, Any], path: Path) -> None:
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        state = read_weights(path)
         for place, branches in branched.items():
             own = branches.second.state_dict()
             branches.second.load_state_dict(
                 {key: state[f'{place.name}.{key}'] for key in own})
+    except NotDataError:
+        raise
     except Exception as error:
         raise InputError(
             f'the branches in {path} cannot be read or are of another network ({error}): remove '

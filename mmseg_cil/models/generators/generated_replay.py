@@ -19,6 +19,7 @@ from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.generators.layout_generator import LayoutGenerator
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.devices import to_device
+from mmseg_cil.utils.weights_files import read_weights
 
 #: The label of all pixels of a generated image: no loss on labels reads it, distillation does
 #: (:meth:`~mmseg_cil.losses.pixel_logits.PixelLogits.distilled`).
@@ -75,7 +76,7 @@ class GeneratedReplay:
             InputError: The file is missing, damaged, or of another generator.
         """
         try:
-            state = torch.load(self.checkpoint, map_location='cpu', weights_only=True)
+            state = read_weights(self.checkpoint)
             self.network.load_state_dict(state['state_dict'])
         except (*UNREADABLE, RuntimeError, KeyError, TypeError) as error:
             raise InputError(f'the generator {self.checkpoint} cannot be used '

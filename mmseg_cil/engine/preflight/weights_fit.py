@@ -1,0 +1,253 @@
+"""Whether the weights that a walk begins with are those of its network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import PretrainedInit
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import Tensor, nn
+
+from mmseg_cil.engine.explain import part
+from mmseg_cil.engine.pretrained import is_pretrained, pretrained_weights
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.network_change import plain_weights
+from mmseg_cil.models.plain import plain_model_config
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+#: The option that takes weights of which a part fits.
+ALLOW = 'allow_partial_weights'
+#: Least share of a module's weights that a file must give, and the same for modules whose own
+#: code picks weights from the file: theirs hold more that a file for classification has not.
+_LEAST, _LEAST_OF_OWN = 0.8, 0.5
+
+
+@dataclass
+class Taken:
+    """What state dicts gave to a network, by the ids of its parameters and buffers.
+
+    Attributes:
+        taken: Those that got a value.
+        shapes: Of those that did not fit, the shape in the file.
+        by_mmengine: Modules that MMEngine's own initialisation gave a file to.
+    """
+
+    taken: set[int] = field(default_factory=set)
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    by_mmengine: set[int] = field(default_factory=set)
+
+
+def check_weights_fit(walk: Walk) -> None:
+    """Initialise the network of the first step once, and see which weights it takes.
+
+    Of ``load_from`` everything but the classifiers, whose rows are the classes',
+    must fit. A module with ``init_cfg=dict(type='Pretrained', ...)`` must get its
+    first layer and most of its weights, and none of another shape: a backbone for
+    segmentation may hold some more than one for classification.
+
+    Only the main process calls. Nothing is done where a config names no weights.
+
+    Args:
+        walk: With everything but this checked.
+
+    Raises:
+        InputError: Weights do not fit, and ``allow_partial_weights`` is not set.
+    """
+    allowed = walk.cfg.get(ALLOW, False)
+    if not isinstance(allowed, bool):
+        raise InputError(f'{ALLOW} is {allowed!r}; use True or False')
+    options = pretrained_weights(walk.cfg)
+    if not options:
+        return
+    cfg = derive_step_config(walk.cfg, walk.protocol, 0,
+                             StepInputs(None, None, walk.train_images), walk.work_dir)
+    with _quiet(), torch.random.fork_rng(), weights_as_data(alone=True):
+        problems, notes = _compare(cfg, options, walk.seen_names(0))
+    if problems and not allowed:
+        raise InputError(f'{" ".join(problems)} Give the weights of this network, or, where a '
+                         f'part of them is meant, add --cfg-options {ALLOW}=True')
+    for note in [*problems, *notes]:
+        print(f'note: {note}')
+
+
+def _compare(cfg: Config, options: Sequence[tuple[str, str]],
+             classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What does not fit, and what is worth knowing beside."""
+    with part('the network of step 0'):
+        network: Any = MODELS.build(cfg.model)
+        by_class = _class_keys(cfg.model.to_dict(), network)
+    with part('the weights of the network of step 0'), recorded() as taken:
+        network.init_weights()
+    names = {source: option for option, source in options}
+    problems: list[str] = []
+    notes: list[str] = []
+    for path, module in network.named_modules():
+        for source in _sources(module):
+            told, refused = _fit_of_module(module, path, by_class, taken)
+            if told:
+                place = names.get(source, f'model.{path}.init_cfg')
+                hint = _hint(read_source(source), dict(module.named_parameters()), path)
+                (problems if refused else notes).append(f'{place}: of {source} {told}{hint}.')
+    if cfg.get('load_from'):
+        with part('load_from'), plain_weights(network):
+            problem, note = _fit_of_file(network, read_source(cfg.load_from), by_class, classes)
+        problems += [f'load_from: {cfg.load_from} does not fit the network: {problem}.'] \
+            if problem else []
+        notes += [f'load_from: {note}.'] if note else []
+    return problems, notes
+
+
+def _sources(module: nn.Module) -> Iterator[str]:
+    """The files that a module is initialised from as a whole."""
+    listed: Any = getattr(module, 'init_cfg', None)
+    for init_cfg in listed if isinstance(listed, (list, tuple)) else [listed]:
+        if is_pretrained(init_cfg):
+            yield init_cfg['checkpoint']
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[Taken]:
+    """Record in the block what networks get from state dicts, whoever loads them."""
+    record = Taken()
+    load, initialise = nn.Module._load_from_state_dict, PretrainedInit.__call__
+
+    def watch_load(self: nn.Module, state_dict: Mapping[str, Tensor], prefix: str,
+                   *rest: Any, **more: Any) -> None:
+        load(self, state_dict, prefix, *rest, **more)
+        for name, value in [*self._parameters.items(), *self._buffers.items()]:
+            given = state_dict.get(f'{prefix}{name}')
+            if value is None or not isinstance(given, Tensor):
+                continue
+            if given.shape == value.shape:
+                record.taken.add(id(value))
+            else:
+                record.shapes[id(value)] = tuple(given.shape)
+
+    def watch_initialisation(self: PretrainedInit, module: nn.Module) -> None:
+        record.by_mmengine.add(id(module))
+        initialise(self, module)
+
+    nn.Module._load_from_state_dict = watch_load  # type: ignore[method-assign]
+    PretrainedInit.__call__ = watch_initialisation
+    try:
+        yield record
+    finally:
+        nn.Module._load_from_state_dict = load  # type: ignore[method-assign]
+        PretrainedInit.__call__ = initialise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop in the block what is logged and printed of weights: training says it again."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _class_keys(model: dict[str, Any], network: nn.Module) -> set[str]:
+    """The weights whose shape follows from the number of classes: those of the classifiers."""
+    head = model['decode_head']
+    last = head[-1] if isinstance(head, (list, tuple)) else head
+    other = MODELS.build(plain_model_config(model, last['num_classes'] + 1)).state_dict()
+    return {key for key, value in network.state_dict().items()
+            if key in other and other[key].shape != value.shape}
+
+
+def _fit_of_module(module: nn.Module, path: str, by_class: set[str],
+                   record: Taken) -> tuple[str, bool]:
+    """What a module does not get of its file (empty: nothing), and whether that is refused."""
+    prefix = f'{path}.' if path else ''
+    own = {name: value for name, value in module.named_parameters()
+           if f'{prefix}{name}' not in by_class}
+    kernels = [name for name, value in own.items() if value.ndim > 1]
+    missing = [name for name, value in own.items() if id(value) not in record.taken]
+    lacking = [name for name in kernels if name in set(missing)]
+    if not lacking:
+        # Norms and biases alone: those behind a backbone's stages.
+        return '', False
+    told = (f'{len(own) - len(missing)} weights fit {path or "the network"} '
+            f'({type(module).__name__}), which has {len(own)}; it lacks '
+            f'{_listed(_described(name, own[name], record) for name in lacking)}')
+    share = sum(value.numel() for value in own.values() if id(value) in record.taken) \
+        / sum(value.numel() for value in own.values())
+    least = _LEAST if id(module) in record.by_mmengine else _LEAST_OF_OWN
+    return told, share < least or kernels[0] in lacking or any(
+        id(own[name]) in record.shapes for name in lacking)
+
+
+def _fit_of_file(network: nn.Module, content: Any, by_class: set[str],
+                 classes: Sequence[str]) -> tuple[str, str]:
+    """What of a file for the whole network does not fit, and what is worth knowing."""
+    own: dict[str, Tensor] = dict(network.named_parameters())
+    own.update((name, value) for name, value in network.named_buffers()
+               if value.is_floating_point() and name in network.state_dict())
+    if not isinstance(content, dict) or not state_of(content):
+        return 'it holds no weights by name', ''
+    with recorded() as record:
+        _load_checkpoint_to_model(network, content)
+    missing = [name for name, value in own.items() if id(value) not in record.taken]
+    lacking = [name for name in missing if name not in by_class]
+    if lacking:
+        told = (f'{len(own) - len(missing)} weights fit, and the network has {len(own)}; it lacks '
+                f'{_listed(_described(name, own[name], record) for name in lacking)}'
+                f'{_hint(content, own, "")}')
+        return told, ''
+    anew = [name for name in missing if name.endswith('weight')]
+    if anew:
+        return '', ('the classifiers begin anew, for their rows are of other classes: '
+                    + _listed(_described(name, own[name], record) for name in anew))
+    meta = content.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    data = meta.get('dataset_meta')
+    theirs = (data.get('classes') if isinstance(data, Mapping) else None) or meta.get('CLASSES')
+    if by_class and theirs and list(theirs) != list(classes):
+        return '', (f'the classifiers are taken over too, though their rows are of '
+                    f'{_listed(map(str, theirs))}, and those here of {_listed(classes)}')
+    return '', ''
+
+
+def _described(name: str, value: Tensor, record: Taken) -> str:
+    found = record.shapes.get(id(value))
+    return name if found is None else f'{name} ({found} in the file, {tuple(value.shape)} here)'
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    names = list(names)
+    rest = f' and {len(names) - most} more' if len(names) > most else ''
+    return f'{", ".join(names[:most])}{rest}'
+
+
+def _hint(content: Any, own: Mapping[str, Tensor], path: str) -> str:
+    """Say where the weights may be, if the file has them under other names."""
+    state = state_of(content)
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        inner = [key for key, value in state.items() if isinstance(value, Mapping)
+                 and any(isinstance(one, Tensor) for one in value.values())]
+        return f"; in the file weights lie under {_listed(map(repr, inner))}, not 'state_dict'" \
+            if inner else '; the file has no weights by name'
+    names = [re.sub(r'^module\.', '', name) for name in state]
+    if not path and any(f'backbone.{name}' in own for name in names):
+        return ("; the file is that of a backbone alone: give it as model.backbone.init_cfg="
+                "dict(type='Pretrained', checkpoint=...)")
+    for prefix in dict.fromkeys(name.partition('.')[0] + '.' for name in names):
+        if any(name.removeprefix(prefix) in own for name in names if name.startswith(prefix)):
+            return f'; in the file their names begin with {prefix!r}: ' + (
+                f'set init_cfg.prefix={prefix!r}' if path else 'save them without')
+    return ''

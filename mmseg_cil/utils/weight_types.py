@@ -1,0 +1,170 @@
+"""The types that a file of weights may hold beside tensors, each built as data.
+
+A pickled file names the classes and functions that its content is made with, and whoever
+reads it calls them. PyTorch's ``weights_only=True`` knows tensors and plain containers and
+refuses every other name. Files of the model zoos hold some more: a log of the training, its
+config, NumPy numbers. Each of their names is given to one of the stand-ins below, which takes
+the data and runs nothing of the named module; none is imported for it.
+
+NumPy's own constructors are no such thing: a data type that is written as "holds objects, but
+is flagged as numbers" has them read addresses from the file. So arrays of numbers and of text
+are rebuilt here, and other data types are refused. ``getattr``, which MMEngine allows, gives a
+file access to all of Python; here it gives nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from mmengine.logging import HistoryBuffer
+
+#: Takes the place of a function in a file; entries of dictionaries that hold it are dropped.
+NOT_DATA = object()
+#: Kinds of NumPy data types whose bytes are values: numbers, and text of a fixed length.
+_KINDS = 'biufcSU'
+
+
+class PlainMapping:
+    """Stands for a dictionary with more abilities: what is built is an ``OrderedDict``."""
+
+    def __new__(cls, *parts: Any) -> OrderedDict:  # type: ignore[misc]
+        """Return the dictionary among the parts, or an empty one."""
+        return OrderedDict(next((part for part in parts if isinstance(part, Mapping)), {}))
+
+
+class PlainText:
+    """Stands for a string with more abilities, and for paths: what is built is a ``str``."""
+
+    def __new__(cls, *parts: Any) -> str:  # type: ignore[misc]
+        """Return the parts as the parts of a path, or the only one as it is."""
+        return '/'.join(str(part) for part in parts)
+
+
+class DataType:
+    """Stands for ``numpy.dtype``.
+
+    Args:
+        name: Such as ``'f8'``.
+        rest: Two switches of NumPy's.
+    """
+
+    def __init__(self, name: Any, *rest: Any) -> None:
+        self.dtype = _number_type(name)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take the byte order; subarrays and fields are refused."""
+        if not isinstance(state, tuple) or len(state) < 5 or any(
+                part is not None for part in state[2:5]) or state[1] not in ('<', '>', '|', '='):
+            raise pickle.UnpicklingError('a NumPy array of records cannot be read')
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class Array(np.ndarray):
+    """Stands for ``numpy.ndarray``; filled by ``__setstate__`` and saved as a plain array."""
+
+    def __new__(cls, *rest: Any) -> Array:
+        """Return an empty array, whatever the arguments."""
+        return super().__new__(cls, (0, ), np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take shape, type and bytes."""
+        if not isinstance(state, tuple) or len(state) != 5 \
+                or not isinstance(state[2], DataType) or not isinstance(state[4], bytes):
+            raise pickle.UnpicklingError('a NumPy array of objects cannot be read')
+        _, shape, kind, fortran, content = state
+        plain: Any = (1, shape, kind.dtype, bool(fortran), content)
+        super().__setstate__(plain)
+
+    def __reduce__(self) -> Any:
+        """Return what makes a plain array again."""
+        return self.view(np.ndarray).__reduce__()
+
+
+class History:
+    """Stands for MMEngine's ``HistoryBuffer``: logged values and their counts."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Turn into a ``HistoryBuffer`` of the values; functions in the state are left out."""
+        plain = HistoryBuffer(np.array(state['_log_history']), np.array(state['_count_history']),
+                              int(state['max_length']))
+        self.__dict__.update(plain.__dict__)
+        self.__class__ = HistoryBuffer
+
+
+class Owner:
+    """Stands for a class that a file only names as the owner of a function."""
+
+
+def _number_type(name: Any) -> np.dtype:
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.kind not in _KINDS or dtype.fields or dtype.subdtype:
+        raise pickle.UnpicklingError(f'a NumPy array of the type {name!r} cannot be read')
+    return dtype
+
+
+def _array(*arguments: Any) -> Array:
+    """Stand for the function that NumPy begins an array with."""
+    return Array()
+
+
+def _number(kind: Any, content: Any) -> Any:
+    """Stand for the function that makes a NumPy scalar."""
+    if not isinstance(kind, DataType) or not isinstance(content, bytes):
+        raise pickle.UnpicklingError('a NumPy scalar that is no number cannot be read')
+    return np.frombuffer(content, kind.dtype, 1)[0]
+
+
+def _nothing(*arguments: Any) -> object:
+    """Stand for ``getattr``, by which files name the functions of a class."""
+    return NOT_DATA
+
+
+def data_types() -> list[tuple[Callable, str]]:
+    """Return the stand-ins, each with a name that it stands for in a file.
+
+    They are in the form of ``torch.serialization.add_safe_globals``.
+    """
+    names: dict[Callable, tuple[str, ...]] = {
+        PlainMapping: (
+            'collections.defaultdict', 'argparse.Namespace', 'types.SimpleNamespace',
+            'mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict',
+            'addict.addict.Dict', 'yacs.config.CfgNode', 'fvcore.common.config.CfgNode',
+            'detectron2.config.config.CfgNode', 'easydict.EasyDict'),
+        PlainText: (
+            'torch.torch_version.TorchVersion', 'pathlib.Path', 'pathlib.PosixPath',
+            'pathlib.WindowsPath', 'pathlib.PurePosixPath', 'pathlib.PureWindowsPath',
+            'pathlib._local.PosixPath', 'pathlib._local.WindowsPath'),
+        DataType: ('numpy.dtype', ),
+        Array: ('numpy.ndarray', ),
+        _array: ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'),
+        _number: ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'),
+        History: ('mmengine.logging.history_buffer.HistoryBuffer', ),
+        Owner: ('mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler', ),
+        _nothing: ('builtins.getattr', ),
+    }
+    same: tuple[Callable, ...] = (
+        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
+        bool, int, float, str, bytes, list, tuple, dict, frozenset, slice, range)
+    return [*((stand_in, name) for stand_in, listed in names.items() for name in listed),
+            *((kind, f'{kind.__module__}.{kind.__qualname__}') for kind in same)]
+
+
+def drop_functions(content: Any) -> Any:
+    """Return a file's content without the entries that a function stood in.
+
+    Args:
+        content: What was read. Lists and dictionaries are changed in place.
+    """
+    if isinstance(content, dict):
+        for key in [key for key, value in content.items() if value is NOT_DATA]:
+            del content[key]
+    inner = content.values() if isinstance(content, dict) else \
+        content if isinstance(content, (list, tuple)) else ()
+    for value in inner:
+        drop_functions(value)
+    return content
