@@ -67,7 +67,7 @@ def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
     init_default_scope('mmseg_cil')
     cfg.skip_empty_steps = True
     with tempfile.TemporaryDirectory() as folder:
-        protocol, images, _ = read_data(cfg, folder)
+        protocol, images, *_ = read_data(cfg, folder)
     return protocol, images
 
 

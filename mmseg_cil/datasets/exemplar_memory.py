@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..protocols import Protocol
 from ..utils.atomic import write_json
 from .exemplar_selection import Lists
 
@@ -102,7 +103,8 @@ class ExemplarMemory:
     """The images kept after a step, by name.
 
     Attributes:
-        protocol: Training fingerprint of the protocol.
+        protocol: Fingerprint of the protocol up to the step (of the whole of it, in lists of
+            an earlier version).
         choice: :meth:`MemorySettings.choice` that they were chosen by.
         step: The step after which they were.
         lists: The images kept for each group, the most important first. A group
@@ -121,6 +123,13 @@ class ExemplarMemory:
     def names(self) -> list[str]:
         """The different images, group by group."""
         return list(dict.fromkeys(name for names in self.lists.values() for name in names))
+
+    def is_of(self, protocol: Protocol) -> bool:
+        """Whether it was chosen in a walk over this protocol, as far as it had come."""
+        if not self.step < len(protocol.steps):
+            return False
+        return self.protocol in (protocol.beginning_fingerprint(self.step),
+                                 protocol.training_fingerprint())
 
     def save(self, path: Path) -> None:
         """Writes ``exemplars.json`` atomically: names, never pixels.

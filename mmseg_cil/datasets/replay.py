@@ -62,7 +62,7 @@ def read_replay(
     """
     path = Path(config['file'])
     memory = ExemplarMemory.load(path)
-    if memory.protocol != protocol.training_fingerprint():
+    if not memory.is_of(protocol):
         raise InputError(f'the exemplars in {path} were chosen in a walk of another protocol '
                          f'than {protocol.name}: give a --work-dir of its own, or delete the file')
     row_of = rows_by_name(names)

@@ -227,8 +227,13 @@ class IncrementalDataset(Dataset):
         step = self.step if step is None else step
         if step == self.step and self._loaded and self._exemplars is None:
             return self.image_names
+        index, rows = self.index_of_step(step)
+        return [index.names[row] for row in rows]
+
+    def index_of_step(self, step: int) -> tuple[ClassIndex, np.ndarray]:
+        """The class index of all images, and the rows of a step's (see :meth:`images_of_step`)."""
         index, times = self._everything()
-        return [index.names[row] for row in self._select(index, times, step)]
+        return index, self._select(index, times, step)
 
     def presence(self) -> np.ndarray:
         """Which mask ids occur in each image of this view.

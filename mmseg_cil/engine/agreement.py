@@ -31,13 +31,15 @@ def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> Non
 
 
 def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
-                    kinds: Sequence[str] | None = None) -> None:
+                    kinds: Sequence[str] | None = None,
+                    details: Mapping[str, str] | None = None) -> None:
     """Refuses a config that would train otherwise than the one the walk was begun with.
 
     Args:
         journal: Of the walk.
         fingerprints: Of the config now.
         kinds: Compare these only. All but that of the evaluation by default.
+        details: What to say besides of fingerprints that differ, by name.
 
     Raises:
         InputError: They differ, or an earlier version wrote the journal.
@@ -48,14 +50,15 @@ def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
     if not differing:
         return
     if kinds is not None:
-        details = '; '.join(f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
-                            for key in differing)
+        prints = '; '.join(f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
+                           for key in differing)
         raise InputError(f'this config is not that of the walk that {journal.path} records '
-                         f'({details}): its scores would be of something else; use the config of '
+                         f'({prints}): its scores would be of something else; use the config of '
                          'the walk')
+    said = [f'{key} ({details[key]})' if details and key in details else key for key in differing]
     raise InputError(
         f'this config differs from the one that {journal.path.parent} was begun with, in: '
-        f'{", ".join(differing)}. Results would mix two settings: use the former config, '
+        f'{", ".join(said)}. Results would mix two settings: use the former config, '
         'another --work-dir, or --accept-changes if you mean it')
 
 

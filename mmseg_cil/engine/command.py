@@ -23,6 +23,7 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.lock import work_dir_lock
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.scoring import evaluation_of
@@ -105,7 +106,8 @@ def _test(args: argparse.Namespace, work_dir: Path) -> None:
     journal.writable = get_rank() == 0
     cfg = load_config(args.config or work_dir / CONFIG_COPY, args.cfg_options)
     walk = open_walk(cfg, work_dir, journal)
-    fingerprints = training_fingerprints(cfg, walk.protocol, walk.train_images, get_world_size())
+    recognise_counts(walk, journal)
+    fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
     check_same_walk(journal, {**fingerprints, EVALUATION: evaluation_of(walk)},
                     ('protocol', 'model'))
     steps = _steps_to_test(walk, journal, args.step, args.dry_run)

@@ -18,6 +18,7 @@ from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main, main_process_first
 from mmseg_cil.engine.fingerprint import EVALUATION
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.scoring import evaluation_of, scoring_runner
 from mmseg_cil.engine.step_config import dataset_configs, step_folder
 from mmseg_cil.engine.step_visualizer import log_scores
@@ -49,7 +50,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
     given, cfg = cfg, with_type_names(cfg)
     dataset_configs(cfg)
 
-    protocol, test_images, palette = main_process_first(
+    protocol, test_images, palette, test_prints = main_process_first(
         functools.partial(_read_test_data, cfg, str(work_dir)))
     train_images = (journal.content.get('images') or {}).get('train') or []
     iterations = journal.content.get('iterations') or []
@@ -57,16 +58,18 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
         raise InputError(
             f'{journal.path} records {len(iterations)} steps, the protocol {protocol.name} of the '
             f'config has {len(protocol.steps)}: use the config of the walk')
+    recorded = (journal.content.get('data') or {}).get('train') or [None] * len(train_images)
     return Walk(cfg, protocol, Path(work_dir), tuple(train_images), test_images,
-                tuple(iterations), palette, given)
+                tuple(iterations), palette, ImagePrints(tuple(recorded), test_prints), given)
 
 
-def _read_test_data(cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict]:
+def _read_test_data(
+        cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict, tuple[str, ...]]:
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'test', work_dir, pools_splits=False).protocol
     view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
     counts = tuple(len(view.images_of_step(step)) for step in range(len(protocol.steps)))
-    return protocol, counts, view.palette_by_name()
+    return protocol, counts, view.palette_by_name(), prints_of(view)
 
 
 def outdated_steps(walk: Walk, journal: Journal) -> dict[int, str]:
@@ -78,7 +81,6 @@ def outdated_steps(walk: Walk, journal: Journal) -> dict[int, str]:
 
 
 def _outdated(walk: Walk, journal: Journal) -> dict[int, str]:
-    now = evaluation_of(walk)
     result = {}
     for record in journal.content['steps']:
         step = record['step']
@@ -87,7 +89,7 @@ def _outdated(walk: Walk, journal: Journal) -> dict[int, str]:
         if read_step_metrics(walk.work_dir, step) is None:
             path = step_folder(walk.work_dir, step) / STEP_METRICS
             result[step] = f'{path} is missing or damaged'
-        elif record.get('evaluation') != now:
+        elif record.get('evaluation') != evaluation_of(walk, step):
             result[step] = f'step {step} was evaluated with other settings or test images'
     return result
 
@@ -127,7 +129,7 @@ def record_scores(walk: Walk, journal: Journal, step: int, result: dict[str, Any
     """Writes a step's scores and records the step as done."""
     if get_rank() == 0:
         write_json(step_folder(walk.work_dir, step) / STEP_METRICS, result)
-    journal.update_step(step, status='done', evaluation=evaluation_of(walk),
+    journal.update_step(step, status='done', evaluation=evaluation_of(walk, step),
                         evaluate_seconds=round(seconds, 1))
     if get_world_size() > 1:
         barrier()
@@ -154,7 +156,9 @@ def write_metrics(walk: Walk, journal: Journal) -> None:
         walk_metrics.write_metrics(walk.work_dir, _assembled(walk, journal))
     fingerprints = {**journal.content['fingerprints'], EVALUATION: evaluation_of(walk)}
     if fingerprints != journal.content['fingerprints']:
-        journal.update_header(fingerprints=fingerprints, protocol=walk.protocol.to_dict())
+        data = {**(journal.content.get('data') or {}), 'test': list(walk.prints.test)}
+        journal.update_header(fingerprints=fingerprints, protocol=walk.protocol.to_dict(),
+                              data=data)
 
 
 def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def choose_exemplars(walk: Walk, step: int, settings: MemorySettings,
     stored = {name: step if name in chosen_now else before[name]
               for one in kept.values() for name in one}
     return ExemplarMemory(
-        protocol.training_fingerprint(), settings.choice(seed), step, kept, stored)
+        protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored)
 
 
 def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -82,7 +83,12 @@ def _is_usable(path: Path, walk: Walk, journal: Journal, step: int,
         raise InputError(f'{path} is not the file that {journal.path} records (SHA-256 differs): '
                          'it was changed or damaged; put the former file back, or delete it, and '
                          "the walk chooses exemplars anew from that step's checkpoint")
-    same_protocol = memory.protocol == walk.protocol.training_fingerprint()
+    same_protocol = memory.is_of(walk.protocol)
+    former = (journal.content.get('former') or {}).get('protocol') or ()
+    if not same_protocol and memory.protocol in former:
+        # Written before further steps were added, by what then was the whole protocol.
+        replace(memory, protocol=walk.protocol.beginning_fingerprint(memory.step)).save(path)
+        same_protocol = True
     if not same_protocol and not record.get('taken_from'):
         raise InputError(f'the exemplars in {path} were chosen in a walk of another protocol '
                          f'than {walk.protocol.name}: give another --work-dir, or delete the file')

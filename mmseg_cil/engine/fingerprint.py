@@ -41,7 +41,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 
-def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequence[int],
+def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequence[Any],
                           world_size: int) -> dict[str, str]:
     """Fingerprints of everything that changes the weights of a walk.
 
@@ -52,7 +52,7 @@ def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequenc
     Args:
         cfg: The user's config.
         protocol: Built from ``cfg.protocol``.
-        train_images: Training images of every step.
+        train_images: What tells which training images every step has.
         world_size: Processes.
     """
     cfg = _by_name(cfg)
@@ -74,13 +74,13 @@ def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequenc
     }
 
 
-def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequence[int]) -> str:
-    """Fingerprint of what changes a step's scores but not its weights.
+def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequence[Any]) -> str:
+    """Fingerprint of what changes the scores of steps but not their weights.
 
     Args:
         cfg: The user's config.
         protocol: Built from ``cfg.protocol``.
-        test_images: Test images of every step.
+        test_images: What tells which test images each of the steps has.
     """
     cfg = _by_name(cfg)
     policy = protocol.policy.to_dict()
@@ -96,10 +96,18 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
     })
 
 
-def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of the fingerprints that differ and matter to training."""
+def changed(before: Mapping[str, Any], now: Mapping[str, Any],
+            former: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """Names of the fingerprints that differ and matter to training.
+
+    Args:
+        before: What was recorded.
+        now: What it should be.
+        former: What else may have been recorded, by name: the same in another form.
+    """
     return [key for key in sorted({*before, *now} - {EVALUATION})
-            if before.get(key) != now.get(key)]
+            if before.get(key) != now.get(key)
+            and before.get(key) not in (former or {}).get(key, ())]
 
 
 def _by_name(cfg: Config) -> Config:

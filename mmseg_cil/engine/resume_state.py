@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) 
     return {'step': step, 'classes': num_classes, **fingerprints}
 
 
-def can_resume(folder: Path, identity: Mapping[str, Any]) -> bool:
+def can_resume(folder: Path, identity: Mapping[str, Any],
+               former: Mapping[str, Sequence[str]] | None = None) -> bool:
     """Whether a step's folder holds a state to go on from.
 
     Args:
         folder: The step's.
         identity: Of the step (see :func:`step_identity`).
+        former: Other values that parts of it may have, by name: the same as an
+            earlier version wrote it.
 
     Returns:
         False where there is no state.
@@ -40,7 +43,7 @@ def can_resume(folder: Path, identity: Mapping[str, Any]) -> bool:
     path = folder / RESUME_NAME
     if not path.exists():
         return False
-    problem = _problem(path, identity)
+    problem = _problem(path, identity, former)
     if problem:
         raise InputError(
             f'the training of step {identity["step"]} cannot go on from {path}: {problem}. Delete '
@@ -49,7 +52,8 @@ def can_resume(folder: Path, identity: Mapping[str, Any]) -> bool:
     return True
 
 
-def _problem(path: Path, identity: Mapping[str, Any]) -> str | None:
+def _problem(path: Path, identity: Mapping[str, Any],
+             former: Mapping[str, Sequence[str]] | None) -> str | None:
     try:
         content = read_weights(path)
     except NotDataError as error:
@@ -63,7 +67,7 @@ def _problem(path: Path, identity: Mapping[str, Any]) -> str | None:
     parts = [key for key in ('state_dict', 'optimizer', 'message_hub') if key not in content]
     if parts or not isinstance(meta, Mapping) or not isinstance(meta.get('iter'), int):
         return f'it lacks {", ".join(parts) or "the iteration"}'
-    differing = changed(found, identity)
+    differing = changed(found, identity, former)
     if differing:
         listed = ', '.join(
             f'{key} {found.get(key)} instead of {identity.get(key)}'

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mmengine
-import mmseg
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
@@ -32,7 +27,6 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before, num_exemplars
 from mmseg_cil.engine.fingerprint import (
     EVALUATION,
-    changed,
     file_hash,
     training_fingerprints,
 )
@@ -45,15 +39,17 @@ from mmseg_cil.engine.plain_export import (
 )
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.pretrained import check_pretrained
+from mmseg_cil.engine.record.differences import check_trained_classes, details
+from mmseg_cil.engine.record.earlier import recognise_counts
+from mmseg_cil.engine.record.opening import open_journal
 from mmseg_cil.engine.resume_state import can_resume, step_identity
 from mmseg_cil.engine.scoring import evaluation_of
-from mmseg_cil.engine.start_from import Import, import_steps, plan_import
+from mmseg_cil.engine.start_from import plan_import
 from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
     method_of,
     reads_all_teachers,
-    run_seed,
     step_folder,
 )
 from mmseg_cil.engine.step_visualizer import log_scores
@@ -69,7 +65,6 @@ from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.models.teachers import step_teacher_name
-from mmseg_cil.utils.atomic import remove_leftovers
 
 
 class TaskScheduler:
@@ -122,64 +117,24 @@ class TaskScheduler:
             decided_by_main(lambda: check_weights_fit(self.walk))
         self.steps = parse_steps(steps, self.walk.num_steps)
         fingerprints = self._fingerprints()
-        if journal is not None and not accept_changes:
-            check_same_walk(journal, fingerprints)
-        taken = plan_import(start_from, self.walk, fingerprints, journal) if start_from else None
+        if journal is not None:
+            recognise_counts(self.walk, journal)
+            if not accept_changes:
+                check_same_walk(journal, fingerprints, details=details(self.walk, journal))
+            check_trained_classes(self.walk, journal)
+        taken = plan_import(start_from, self.walk, fingerprints, journal,
+                            accept_changes) if start_from else None
         check_order(self.steps, taken.steps if taken else (), journal)
         # All is checked: from here on the work directory is written.
         self.journal = decided_by_main(
-            lambda: self._open_journal(journal, fingerprints, start_from, taken))
+            lambda: open_journal(self.walk, journal, fingerprints, start_from, taken))
         self.journal.writable = self.is_main
 
     def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
-        training = training_fingerprints(walk.as_given, walk.protocol, walk.train_images,
+        training = training_fingerprints(walk.as_given, walk.protocol, walk.prints.train,
                                          get_world_size())
         return {**training, EVALUATION: evaluation_of(walk)}
-
-    def _open_journal(self, journal: Journal | None, fingerprints: dict[str, str],
-                      start_from: str | None, taken: Import | None) -> Journal:
-        """What the main process does to the work directory; the journal goes to all others."""
-        remove_leftovers(self.work_dir)
-        header = {**self._header(fingerprints), 'start_from': start_from}
-        if journal is None:
-            self._forget_states()
-            journal = Journal.create(self.work_dir, header)
-        elif changed(journal.content['fingerprints'], fingerprints):
-            self._forget_states()
-            journal.update_header(**header)
-        elif start_from != journal.content.get('start_from'):
-            journal.update_header(start_from=start_from)
-        if taken:
-            import_steps(taken, self.work_dir, journal)
-        return journal
-
-    def _forget_states(self) -> None:
-        # A state in training that another walk, or another config, left here.
-        for pattern in (f'step_*/{RESUME_NAME}', f'step_*/*/{RESUME_NAME}'):
-            for path in self.work_dir.glob(pattern):
-                path.unlink()
-
-    def _header(self, fingerprints: dict[str, str]) -> dict[str, Any]:
-        walk = self.walk
-        return {
-            'protocol': walk.protocol.to_dict(),
-            'method': method_of(walk.cfg, walk.protocol.name),
-            'fingerprints': fingerprints,
-            'seed': run_seed(walk.cfg),
-            'world_size': get_world_size(),
-            'images': {'train': list(walk.train_images), 'test': list(walk.test_images)},
-            'iterations': list(walk.iterations),
-            'command': sys.argv,
-            'versions': {
-                'mmseg_cil': mmseg_cil.__version__,
-                'python': platform.python_version(),
-                'torch': torch.__version__,
-                'numpy': np.__version__,
-                'mmengine': mmengine.__version__,
-                'mmseg': mmseg.__version__,
-            },
-        }
 
     def run(self) -> None:
         """Walks the steps; those that are done are evaluated again where that is due.
@@ -232,7 +187,8 @@ class TaskScheduler:
         folder = step_folder(self.work_dir, step)
         identity = step_identity(step, len(self.walk.protocol.steps[step].seen),
                                  self.journal.content['fingerprints'])
-        resume = decided_by_main(lambda: can_resume(folder, identity))
+        resume = decided_by_main(lambda: can_resume(
+            folder, identity, self.journal.content.get('former')))
         inputs = replace(self._inputs(step), resume=resume,
                          exemplars=exemplars_before(self.walk, self.journal, step))
         planned = [one for one in self.steps if not self.journal.is_done(one)]
@@ -276,6 +232,7 @@ class TaskScheduler:
             trained=walk.trains(step),
             classes=len(walk.seen_names(step)),
             images=walk.train_images[step],
+            training_images=walk.prints.train[step],
             replayed=replayed,
             iterations=walk.iterations[step],
             started_from=str(previous) if step else None,

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
 
 
-def evaluation_of(walk: Walk) -> str:
-    """Fingerprint of how a walk's steps, and what sub-steps leave, are evaluated now."""
-    return evaluation_fingerprint(walk.as_given, walk.protocol, walk.test_images)
+def evaluation_of(walk: Walk, step: int | None = None) -> str:
+    """Fingerprint of how a step, and what its sub-steps leave, are evaluated now.
+
+    Args:
+        walk: The walk.
+        step: The step; None: of all steps together.
+    """
+    images = walk.prints.test if step is None else walk.prints.test[step:step + 1]
+    return evaluation_fingerprint(walk.as_given, walk.protocol, images)
 
 
 def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManager[Runner]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from mmengine.dist import get_rank
 
 from mmseg_cil.engine.agreement import check_checkpoint, check_same_version
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.differences import listed
+from mmseg_cil.engine.record.earlier import has_same_beginning, recognise_counts
 from mmseg_cil.engine.step_config import step_folder
 from mmseg_cil.engine.sub_steps.run import sub_steps_of
 from mmseg_cil.engine.walk import Walk
@@ -33,7 +37,7 @@ class Import:
 
 
 def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
-                journal: Journal | None) -> Import | None:
+                journal: Journal | None, accept_changes: bool = False) -> Import | None:
     """Checks the steps 0..K of another work directory; writes nothing.
 
     Args:
@@ -41,13 +45,14 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
         walk: This walk.
         fingerprints: Of this walk.
         journal: Its journal, where it has one. Steps done are left alone.
+        accept_changes: Take them over also where they were trained on other images.
 
     Returns:
         What to take over; None where all is there.
 
     Raises:
         InputError: The other run is missing, has not done those steps, or its
-            steps have other classes, another network or changed files.
+            steps have other classes or images, another network or changed files.
     """
     other_dir, last = _parse(source)
     if last >= walk.num_steps:
@@ -58,7 +63,9 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
     other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
     if other is None:
         raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')
-    _check_same_beginning(other, fingerprints, source)
+    recognise_counts(walk, other)
+    _check_same_beginning(walk, other, fingerprints, source, last)
+    _check_same_images(walk, other, source, steps, accept_changes)
     for step in steps:
         if not other.is_done(step):
             raise InputError(f'--start-from {source}: step {step} of {other_dir} is not done')
@@ -97,16 +104,43 @@ def _parse(source: str) -> tuple[Path, int]:
     return Path(source), 0
 
 
-def _check_same_beginning(other: Journal, fingerprints: Mapping[str, str], source: str) -> None:
+def _check_same_beginning(walk: Walk, other: Journal, fingerprints: Mapping[str, str],
+                          source: str, last: int) -> None:
+    """Refuses another run that differs in the steps that are taken over; later ones may."""
     check_same_version(other, fingerprints)
-    theirs = other.content['fingerprints']
-    if theirs['protocol'] != fingerprints['protocol']:
-        raise InputError(f'--start-from {source}: that run walks another protocol (classes, order, '
-                         'setting or training policy differ)')
-    if theirs['model'] != fingerprints['model']:
+    if not has_same_beginning(walk, other.content['protocol'], last):
+        raise InputError(
+            f'--start-from {source}: that run walks another protocol up to step {last} (classes, '
+            'order, setting or training policy differ)')
+    if other.content['fingerprints']['model'] != fingerprints['model']:
         raise InputError(f'--start-from {source}: that run trains another network (the model '
                          'config differs; auxiliary heads are part of it): give both runs one '
                          'model, such as with --model')
+
+
+def _check_same_images(walk: Walk, other: Journal, source: str, steps: Sequence[int],
+                       accept_changes: bool) -> None:
+    """Refuses steps that were trained on other images, as far as their journal tells."""
+    recorded = (other.content.get('data') or {}).get('train') or []
+    differing = []
+    for step in steps:
+        record = other.step(step) or {}
+        before = record.get('training_images') or (recorded[step:step + 1] or [None])[0]
+        same_count = record.get('images') in (None, walk.train_images[step])
+        if not same_count or before not in (None, walk.prints.train[step]):
+            differing.append(step)
+    if not differing:
+        return
+    found = f'{listed(differing)} of that run had other training images or masks, or in another ' \
+            'order'
+    if not accept_changes:
+        raise InputError(
+            f'--start-from {source}: {found}: give both runs one list of images' +
+            (f' (in the setting {walk.protocol.setting} a step has no image that shows a class '
+             'still to come)' if walk.protocol.setting != 'overlapped' else '') +
+            ', or add --accept-changes if you mean it')
+    if get_rank() == 0:
+        print(f'note: --start-from {source}: {found}, which --accept-changes accepts')
 
 
 def _copy_folder(folder: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.engine.own_settings import settle_protocol_overrides
+from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.step_config import (
     dataset_configs,
     dataset_of_step,
@@ -46,6 +47,7 @@ class Walk:
         test_images: Test images of every step.
         iterations: Training iterations of every step; 0 where it does not train.
         palette: ``[r, g, b]`` of every class by its name.
+        prints: Which images and masks the steps have.
         given: The config as the user gave it, where that is another.
     """
 
@@ -56,6 +58,7 @@ class Walk:
     test_images: tuple[int, ...]
     iterations: tuple[int, ...]
     palette: Mapping[str, list[int]]
+    prints: ImagePrints
     given: Config | None = None
 
     @property
@@ -130,7 +133,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     check_values(cfg)
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
-    protocol, images, palette = main_process_first(
+    protocol, images, palette, prints = main_process_first(
         functools.partial(read_data, cfg, str(work_dir)))
     method_of(cfg, protocol.name)
     iterations = step_iterations(
@@ -139,15 +142,18 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
         raise InputError('no step of this walk has a single training iteration: give max_iters or '
                          'max_epochs above 0 in train_cfg or step_overrides')
     walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
-                tuple(iterations), palette, given)
+                tuple(iterations), palette, prints, given)
     check_parts(walk)
     warn_of_crop(cfg)
     return walk
 
 
-def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int, ...]], dict]:
+def read_data(
+    cfg: Config, work_dir: str
+) -> tuple[Protocol, dict[str, tuple[int, ...]], dict, ImagePrints]:
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     images: dict[str, tuple[int, ...]] = {}
+    prints: dict[str, tuple[str, ...]] = {}
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
     for split in ('train', 'test'):
@@ -156,8 +162,9 @@ def read_data(cfg: Config, work_dir: str) -> tuple[Protocol, dict[str, tuple[int
             view.check_names()
         images[split] = tuple(
             len(view.images_of_step(step)) for step in range(len(protocol.steps)))
+        prints[split] = prints_of(view)
     _check_images(cfg, protocol, images)
-    return protocol, images, view.palette_by_name()
+    return protocol, images, view.palette_by_name(), ImagePrints(**prints)
 
 
 def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:

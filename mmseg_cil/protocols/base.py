@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,6 +200,10 @@ class Protocol(ABC):
         """The same over what training sees: the choices about tests do not enter."""
         return self._digest(without=TEST_CHOICES)
 
+    def beginning_fingerprint(self, last: int) -> str:
+        """The same over the steps up to one: walks that differ later agree so far."""
+        return _sha256(beginning(self.to_dict(), last))
+
     def _digest(self, without: Sequence[str]) -> str:
         policy = self.policy.to_dict()
         content = {
@@ -213,8 +217,7 @@ class Protocol(ABC):
             'policy': {key: value for key, value in policy.items() if key not in without},
             **self._details(),
         }
-        text = json.dumps(content, sort_keys=True, separators=(',', ':'))
-        return hashlib.sha256(text.encode('utf-8')).hexdigest()
+        return _sha256(content)
 
     def to_dict(self) -> dict[str, Any]:
         """The protocol as JSON has it, for journals and reports."""
@@ -242,3 +245,34 @@ class Protocol(ABC):
             'fingerprint': self.fingerprint(),
             **self._details(),
         }
+
+
+def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
+    """What training sees of the steps 0 to ``last`` of a protocol.
+
+    Classes and domains that come later, or never, do not enter; which images
+    show them is a matter of the data.
+
+    Args:
+        description: Of the whole protocol, as :meth:`Protocol.to_dict` gives it
+            or a journal holds it.
+        last: The last of the steps.
+    """
+    steps = [(step['new'], step['domains']) for step in description['steps'][:last + 1]]
+    mask_ids = dict(zip(description['classes'], description['mask_ids'], strict=True))
+    result = {
+        'steps': steps,
+        'mask_ids': {name: mask_ids[name] for new, _ in steps for name in new},
+        'policy': {key: value for key, value in description['policy'].items()
+                   if key not in TEST_CHOICES},
+        **{key: description.get(key)
+           for key in ('kind', 'setting', 'void_ids', 'has_background', 'split', 'strict')},
+    }
+    brought = {name for _, domains in steps for name in domains}
+    domains = [one for one in description.get('domains') or () if one['name'] in brought]
+    return {**result, 'domains': domains}
+
+
+def _sha256(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(',', ':'))
+    return hashlib.sha256(text.encode('utf-8')).hexdigest()

@@ -128,8 +128,8 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
     Raises:
         InputError: A file of a finished one is missing or was changed.
     """
-    now = evaluation_of(walk)
     for record in list(journal.content['steps']):
+        now = evaluation_of(walk, record['step'])
         listed = record.get('sub_steps') or {}
         for one in sub_steps_of(walk, record['step']):
             former = listed.get(one.name)
@@ -157,8 +157,11 @@ def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dic
     last = step if sub_step.when == 'after' else step - 1
     hashes = [(one['step'], one.get('checkpoint_sha256')) for one in journal.content['steps']
               if one['step'] <= last and one['status'] != 'begun']
-    return {**step_identity(step, len(walk.protocol.steps[step].seen),
-                            journal.content['fingerprints']),
+    # Steps that come later do not shape it.
+    fingerprints = {**journal.content['fingerprints'],
+                    'protocol': walk.protocol.beginning_fingerprint(step),
+                    'training images': fingerprint(walk.prints.train[:step + 1])}
+    return {**step_identity(step, len(walk.protocol.steps[step].seen), fingerprints),
             'sub_step': sub_step.name, 'checkpoints': fingerprint(hashes)}
 
 
@@ -167,7 +170,7 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
     record = ((journal.step(step) or {}).get('sub_steps') or {}).get(name)
     if record is None:
         return False
-    differing = changed(record['identity'], identity)
+    differing = changed(record['identity'], identity, journal.content.get('former'))
     if differing:
         print(f'note: the sub-step {name} of step {step} was finished with other settings '
               f'({", ".join(differing)}): training it anew')
@@ -192,7 +195,8 @@ def _check_files(folder: Path, journal: Journal, step: int, name: str,
 def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubStepInputs,
            identity: dict[str, Any], launcher: str) -> None:
     folder = inputs.folder
-    resume = decided_by_main(functools.partial(can_resume, folder, identity))
+    resume = decided_by_main(functools.partial(
+        can_resume, folder, identity, journal.content.get('former')))
     cfg = one.derive_config(walk, step, inputs)
     _place(cfg, one, walk, step, folder, resume)
     cfg.default_hooks.checkpoint.identity = identity
@@ -208,7 +212,7 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
         iterations=cfg.train_cfg.max_iters,
         identity={key: value for key, value in identity.items() if key != EVALUATION})
     if one.summary:
-        record.update(summary=dict(one.summary), evaluation=evaluation_of(walk))
+        record.update(summary=dict(one.summary), evaluation=evaluation_of(walk, step))
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
     journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})

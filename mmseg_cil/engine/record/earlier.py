@@ -1,0 +1,81 @@
+"""Journals of an earlier version, which counted the images of a step and did not know which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmseg_cil.engine.fingerprint import EVALUATION, evaluation_fingerprint, fingerprint
+from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.scoring import evaluation_of
+from mmseg_cil.protocols.base import beginning
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+IMAGES = 'training images'
+
+
+def recognise_counts(walk: Walk, journal: Journal) -> bool:
+    """Takes the numbers of images in a journal for the images, where they agree; in memory.
+
+    What the earlier version wrote elsewhere (states of steps in training, lists
+    of exemplars) stays as it is, and counts as the same: see ``former`` in the journal.
+
+    Args:
+        walk: As the config has it now.
+        journal: Changed in place; not written.
+
+    Returns:
+        Whether anything changed.
+    """
+    content = journal.content
+    counts = (content.get('images') or {}).get('train') or []
+    prints = dict(content['fingerprints'])
+    agree = counts == list(walk.train_images[:len(counts)])
+    if agree and prints.get(IMAGES) == fingerprint(counts) and None not in walk.prints.train:
+        content['former'] = {IMAGES: [prints[IMAGES]], 'protocol': [prints.get('protocol')]}
+        _recognise_sub_steps(walk, content)
+        prints[IMAGES] = fingerprint(walk.prints.train[:len(counts)])
+        content['data'] = {**walk.prints.to_dict(), 'train': walk.prints.train[:len(counts)]}
+    before = evaluation_fingerprint(walk.as_given, walk.protocol, walk.test_images)
+    if prints.get(EVALUATION) == before:
+        prints[EVALUATION] = evaluation_of(walk)
+    for record in content['steps']:
+        for one in (record, *(record.get('sub_steps') or {}).values()):
+            if one.get('evaluation') == before:
+                one['evaluation'] = evaluation_of(walk, record['step'])
+    taken = prints != content['fingerprints']
+    content['fingerprints'] = prints
+    return taken
+
+
+def _recognise_sub_steps(walk: Walk, content: dict[str, Any]) -> None:
+    """Lets finished sub-steps be of the walk up to their step, where they were of the whole."""
+    whole = content['fingerprints']
+    for record in content['steps']:
+        step = record['step']
+        if not has_same_beginning(walk, content['protocol'], step):
+            return
+        now = {'protocol': walk.protocol.beginning_fingerprint(step),
+               IMAGES: fingerprint(walk.prints.train[:step + 1])}
+        for one in (record.get('sub_steps') or {}).values():
+            one['identity'].update({key: value for key, value in now.items()
+                                    if one['identity'].get(key) == whole.get(key)})
+
+
+def has_same_beginning(walk: Walk, protocol: Mapping[str, Any], last: int) -> bool:
+    """Whether a walk has the steps 0 to ``last`` of a journal's protocol: classes, labels, setting.
+
+    Args:
+        walk: The walk.
+        protocol: As the journal holds it.
+        last: The last of the steps.
+    """
+    try:
+        description = json.loads(json.dumps(walk.protocol.to_dict()))
+        return bool(beginning(protocol, last) == beginning(description, last))
+    except (KeyError, TypeError, ValueError):
+        # Not of this form; the fingerprint speaks for the whole.
+        return False

@@ -1,0 +1,52 @@
+"""Which images and masks the steps of a walk have, as digests that do not depend on places."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmseg_cil.datasets import IncrementalDataset
+
+
+@dataclass(frozen=True)
+class ImagePrints:
+    """Digests of the images and masks of every step.
+
+    Attributes:
+        train: Of the training images, in their order, for that is what the
+            sampler draws from, and as often as they count. None where a walk
+            is only evaluated and its journal does not tell.
+        test: Of the test images, whose order does not matter.
+    """
+
+    train: tuple[str | None, ...] = ()
+    test: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a journal holds it."""
+        return {'train': list(self.train), 'test': list(self.test)}
+
+
+def prints_of(view: IncrementalDataset) -> tuple[str, ...]:
+    """Digests of the images and masks of every step of a view's protocol, in the view's split.
+
+    Of an image its name below the image folder and parts of its bytes enter, of
+    its mask all bytes. So a dataset may be moved.
+    """
+    index, _ = view.index_of_step(0)
+    entries = [b'\0'.join([os.fsencode(name), mask.tobytes(), image.tobytes()])
+               for name, mask, image in zip(index.names, index.mask_digests, index.image_digests,
+                                            strict=True)]
+    return tuple(_digest((entries[row] for row in view.index_of_step(step)[1]), view.split)
+                 for step in range(len(view.protocol.steps)))
+
+
+def _digest(entries: Iterable[bytes], split: str) -> str:
+    digest = hashlib.sha256()
+    for entry in entries if split == 'train' else sorted(entries):
+        digest.update(len(entry).to_bytes(8, 'little') + entry)
+    return digest.hexdigest()

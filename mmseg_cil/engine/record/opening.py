@@ -1,0 +1,100 @@
+"""What happens to a journal as a walk begins or goes on; the main process does it, for all."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mmengine
+import mmseg
+import numpy as np
+import torch
+from mmengine.dist import get_world_size
+
+import mmseg_cil
+from mmseg_cil.engine.fingerprint import changed
+from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
+from mmseg_cil.engine.start_from import Import, import_steps
+from mmseg_cil.engine.step_config import method_of, run_seed
+from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.utils.atomic import remove_leftovers
+
+if TYPE_CHECKING:
+    from mmseg_cil.engine.walk import Walk
+
+
+def open_journal(walk: Walk, journal: Journal | None, fingerprints: dict[str, str],
+                 start_from: str | None, taken: Import | None) -> Journal:
+    """Writes the journal of a walk that was checked and now begins, or goes on.
+
+    Args:
+        walk: The walk.
+        journal: Of the walk that goes on; None for a new one.
+        fingerprints: Of the walk.
+        start_from: The run of which it takes over steps.
+        taken: Those steps.
+    """
+    remove_leftovers(walk.work_dir)
+    header = {**_header(walk, fingerprints), 'start_from': start_from}
+    if journal is None:
+        _forget_states(walk.work_dir)
+        journal = Journal.create(walk.work_dir, header)
+    elif differing := changed(journal.content['fingerprints'], fingerprints):
+        _forget_states(walk.work_dir)
+        journal.update_header(**header, **_accepted(walk, journal, differing))
+    else:
+        journal.update_header(start_from=start_from)
+    if taken:
+        import_steps(taken, walk.work_dir, journal)
+    return journal
+
+
+def _header(walk: Walk, fingerprints: dict[str, str]) -> dict[str, Any]:
+    return {
+        'protocol': walk.protocol.to_dict(),
+        'method': method_of(walk.cfg, walk.protocol.name),
+        'fingerprints': fingerprints,
+        'seed': run_seed(walk.cfg),
+        'world_size': get_world_size(),
+        'images': {'train': list(walk.train_images), 'test': list(walk.test_images)},
+        'data': walk.prints.to_dict(),
+        'iterations': list(walk.iterations),
+        'command': sys.argv,
+        'versions': {
+            'mmseg_cil': mmseg_cil.__version__,
+            'python': platform.python_version(),
+            'torch': torch.__version__,
+            'numpy': np.__version__,
+            'mmengine': mmengine.__version__,
+            'mmseg': mmseg.__version__,
+        },
+    }
+
+
+def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[str, Any]:
+    """What is kept of a journal whose walk goes on with accepted changes."""
+    content = journal.content
+    trained = [one['step'] for one in content['steps'] if one['status'] != 'begun']
+    last = max(trained, default=-1)
+    recorded = (content.get('data') or {}).get('train') or []
+    # What was recorded of the steps before by the prints of the whole walk stays theirs.
+    same = has_same_beginning(walk, content['protocol'], last) and \
+        list(recorded[:last + 1]) == list(walk.prints.train[:last + 1])
+    former = content.get('former') or {}
+    return {
+        'former': {key: [*former.get(key, ()), content['fingerprints'].get(key)]
+                   for key in ('protocol', IMAGES)} if same else {},
+        'accepted_changes': [*(content.get('accepted_changes') or ()),
+                             {'changed': list(differing), 'trained_before': trained}],
+    }
+
+
+def _forget_states(work_dir: Path) -> None:
+    """Removes states in training that another walk, or another config, left here."""
+    for pattern in (f'step_*/{RESUME_NAME}', f'step_*/*/{RESUME_NAME}'):
+        for path in work_dir.glob(pattern):
+            path.unlink()

@@ -1,0 +1,199 @@
+"""Walks that go on, are taken over or evaluated after data or protocol were changed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import STEPS, tiny_config
+from walks import assert_same_weights
+
+from mmseg_cil.datasets import ExemplarMemory
+from mmseg_cil.engine import scheduler as scheduler_module
+from mmseg_cil.engine.exemplars import exemplars_before
+from mmseg_cil.engine.fingerprint import file_hash
+from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_json
+
+
+def config(root, **changes):
+    cfg = tiny_config(root, 'finetune', **changes)
+    cfg.step_overrides = {0: dict(max_iters=2), 'later': dict(max_iters=2)}
+    return cfg
+
+
+def short(root, **changes):
+    return config(root, **{'protocol.steps': STEPS[:2], **changes})
+
+
+@pytest.fixture(scope='module')
+def walked(data_root, tmp_path_factory):
+    """Data, and the first two of three steps of a walk over them."""
+    root = tmp_path_factory.mktemp('walked')
+    shutil.copytree(data_root, root / 'data')
+    TaskScheduler(config(root / 'data'), root / 'walk', steps='0-1').run()
+    return root
+
+
+@pytest.fixture
+def place(walked, tmp_path):
+    return Path(shutil.copytree(walked, tmp_path / 'place'))
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Steps that are evaluated again."""
+    steps = []
+    real = scheduler_module.evaluate_step
+    monkeypatch.setattr(scheduler_module, 'evaluate_step',
+                        lambda *args: steps.append(args[2]) or real(*args))
+    return steps
+
+
+def redraw(data, split):
+    """Lets the masks of a split show more of their first class."""
+    for path in (data / 'masks').glob(f'{split}_*.png'):
+        mask = np.array(Image.open(path))
+        mask[16:] = min(set(mask.flat) - {0})
+        Image.fromarray(mask).save(path)
+
+
+def reorder(data):
+    path = data / 'lists/train.txt'
+    path.write_text('\n'.join(reversed(path.read_text().split())))
+
+
+def repeat(cfg):
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset.to_dict())
+
+
+def journal(work_dir):
+    return json.loads((work_dir / 'journal.json').read_text())
+
+
+MESSAGE = r'training images \(of step.? 0, 1, 2: other images or masks, or in another order\)'
+
+
+@pytest.mark.parametrize('change', ['masks', 'order', 'times'])
+def test_other_training_images_are_refused_and_can_be_accepted(place, change, capsys):
+    cfg = config(place / 'data')
+    if change == 'masks':
+        redraw(place / 'data', 'train')
+    elif change == 'order':
+        reorder(place / 'data')
+    else:
+        repeat(cfg)
+    before = (place / 'walk/journal.json').read_text()
+    with pytest.raises(InputError, match=MESSAGE):
+        TaskScheduler(cfg, place / 'walk', resume=True)
+    with pytest.raises(InputError, match=r'start-from .*: steps 0, 1 of that run had other'):
+        TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1')
+    assert (place / 'walk/journal.json').read_text() == before and not (place / 'new').exists()
+    TaskScheduler(cfg, place / 'walk', resume=True, accept_changes=True)
+    changes = journal(place / 'walk')['accepted_changes']
+    assert changes == [{'changed': ['training images'], 'trained_before': [0, 1]}]
+    # It is the walk's own from now on, and steps keep what they were trained on.
+    TaskScheduler(cfg, place / 'walk', resume=True)
+    with pytest.raises(InputError, match='start-from'):
+        TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1')
+    TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1', accept_changes=True)
+    assert '--accept-changes accepts' in capsys.readouterr().out
+
+
+def test_other_images_of_steps_that_are_not_taken_over_do_not_matter(place):
+    data = place / 'data'
+    # It shows grey alone, a class of step 2.
+    names = (data / 'lists/train.txt').read_text().split()
+    shutil.copy(data / 'masks/train_015.png', data / 'masks/more.png')
+    shutil.copy(data / 'images/train_015.png', data / 'images/more.png')
+    (data / 'lists/train.txt').write_text('\n'.join([*names, 'more']))
+    taken = TaskScheduler(config(data), place / 'new', start_from=str(place / 'walk'), steps='0')
+    changed = [step for step in range(3) if taken.walk.prints.train[step]
+               != journal(place / 'walk')['data']['train'][step]]
+    assert changed and 0 not in changed
+
+
+def test_moved_data_are_the_same(place, tmp_path, evaluated):
+    moved = (place / 'data').rename(tmp_path / 'moved')
+    TaskScheduler(config(moved), place / 'walk', resume=True, steps='0-1').run()
+    assert evaluated == []
+
+
+def test_other_test_images_are_evaluated_anew(place, evaluated, capsys):
+    before = [(place / f'walk/step_0{step}/metrics.json').read_text() for step in range(2)]
+    redraw(place / 'data', 'val')
+    TaskScheduler(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
+    assert evaluated == [0, 1]
+    assert 'step 0 was evaluated with other settings or test images' in capsys.readouterr().out
+    for step, text in enumerate(before):
+        assert (place / f'walk/step_0{step}/metrics.json').read_text() != text
+    TaskScheduler(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
+    assert evaluated == [0, 1]
+
+
+def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
+    data = place / 'data'
+    first = TaskScheduler(short(data), place / 'short', start_from=f'{place / "walk"}:1')
+    first.run()
+    assert len(json.loads((place / 'short/metrics.json').read_text())['steps']) == 2
+    message = r'protocol \(steps 0, 1 the same, further ones come\)'
+    with pytest.raises(InputError, match=message):
+        TaskScheduler(config(data), place / 'short', resume=True)
+    TaskScheduler(config(data), place / 'long', start_from=f'{place / "short"}:1').run()
+    TaskScheduler(config(data), place / 'short', resume=True, accept_changes=True).run()
+    # Neither trained nor evaluated again are the steps that were there.
+    assert evaluated == []
+    for name in ('long', 'short'):
+        steps = json.loads((place / name / 'metrics.json').read_text())['steps']
+        assert [len(one['seen']) for one in steps] == [3, 4, 5]
+        assert_same_weights(place / 'walk', place / name, 0, 1)
+    assert_same_weights(place / 'long', place / 'short', 2)
+    TaskScheduler(config(data), place / 'short', resume=True)
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'protocol.steps': [STEPS[0], ['grey'], ['blue']]},
+     'step 1 in .* is trained on the classes background, red, green, blue, and this config gives '
+     'it background, red, green, grey'),
+    ({'protocol.steps': STEPS[:1]}, r'records step 1, and .* 0\.\.0 only.*--start-from .*walk:0'),
+])
+def test_weights_of_other_classes_cannot_be_accepted(place, changes, message):
+    cfg = config(place / 'data', **changes)
+    with pytest.raises(InputError, match=message):
+        TaskScheduler(cfg, place / 'walk', resume=True, accept_changes=True)
+    # The way that the message names.
+    TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:0', steps='0')
+
+
+@pytest.mark.parametrize('changes', [
+    {'protocol.steps': [['background', 'red'], ['green', 'blue']]},
+    {'protocol.setting': 'disjoint'},
+])
+def test_a_run_of_other_steps_is_not_taken_over(place, changes):
+    with pytest.raises(InputError, match='another protocol up to step 0'):
+        TaskScheduler(config(place / 'data', **changes), place / 'new',
+                      start_from=str(place / 'walk'), accept_changes=True)
+
+
+@pytest.mark.parametrize('written', ['now', 'by an earlier version'])
+def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, written):
+    memory = {'method.memory': dict(budget=2, selection='random')}
+    first = TaskScheduler(short(data_root, **memory), tmp_path, steps='0')
+    first.run()
+    path = tmp_path / 'step_00/exemplars.json'
+    content = json.loads(path.read_text())
+    names = [one['name'] for one in content['images']]
+    if written != 'now':
+        # By the fingerprint of all steps that the walk had.
+        write_json(path, {**content, 'protocol': first.walk.protocol.training_fingerprint()})
+        first.journal.update_step(0, exemplars=dict(kept=2, sha256=file_hash(path)))
+    monkeypatch.setattr('mmseg_cil.engine.exemplars.choose_exemplars', None)
+    longer = TaskScheduler(config(data_root, **memory), tmp_path, resume=True, accept_changes=True)
+    assert exemplars_before(longer.walk, longer.journal, 1) == str(path)
+    now = ExemplarMemory.load(path)
+    assert now.names == names and now.is_of(longer.walk.protocol) and now.is_of(first.walk.protocol)
+    assert now.protocol != longer.walk.protocol.training_fingerprint()
