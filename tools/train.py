@@ -1,14 +1,16 @@
 """Walks all steps of a protocol: trains, evaluates and reports each.
 
     python tools/train.py CONFIG [--work-dir DIR] [--resume] [--steps 0-2]
-                          [--start-from WORK_DIR[:K]] [--amp] [--cfg-options key=value ...]
+                          [--start-from WORK_DIR[:K]] [--amp] [--as-published]
+                          [--cfg-options key=value ...]
     python tools/train.py --method plop --protocol voc_15-1 [--dataset voc12aug]
                           [--model deeplabv3_r101-d16] [--schedule voc] ...
 
 The second form composes the config of the files of these names in
 ``configs/_base_``; dataset, model and schedule follow from the protocol where
 they are not given. Beside a CONFIG, such an option replaces that part of it.
-``--print-config`` shows the result and does nothing else.
+``--as-published`` turns the settings of the papers on. ``--print-config`` shows the result
+and does nothing else.
 
 Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
 ``tools/slurm_train.sh``; CONFIG may be - where a config is composed.
@@ -42,6 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parts.add_argument('--dataset', help="such as voc12aug [the protocol's]")
     parts.add_argument('--model', help='such as deeplabv3_r101-d16 [the one of the papers]')
     parts.add_argument('--schedule', help="such as voc [the dataset's, or the method's for it]")
+    parser.add_argument('--as-published', action='store_true',
+                        help="the papers' network, crops, test geometry, schedule and rules for "
+                        'method and protocol; the log names what still differs')
     parser.add_argument('--print-config', action='store_true', help='print the config and end')
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument('--resume', action='store_true',

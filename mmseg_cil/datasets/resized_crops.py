@@ -130,7 +130,8 @@ class ResizedCenterCrop(BaseTransform):
 
     The test geometry of MiB, PLOP and RCIL (``run.py``, ``crop_val``), which scores image and
     label alike in that square. It stands after ``LoadAnnotations``. The network's answer is
-    scored at this size, so the original size of the image (``ori_shape``) is forgotten.
+    scored at this size, so the original size of the image (``ori_shape``) is forgotten, and a
+    tool that predicts by this pipeline returns the square.
 
     Required keys: ``img`` and the masks that ``seg_fields`` lists, all modified. Modified keys:
     ``img_shape``, ``ori_shape``.

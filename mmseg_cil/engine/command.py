@@ -23,6 +23,7 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.published import as_published, notes_on_published
 from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.lock import work_dir_lock
 from mmseg_cil.engine.scheduler import TaskScheduler
@@ -49,9 +50,15 @@ def train(args: argparse.Namespace) -> None:
     if args.print_config:
         print(cfg.pretty_text)
         return
+    if cfg.get('as_published'):
+        # Of the config as it is now, with all options; the steps' logs begin with it.
+        cfg.as_published = notes_on_published(cfg)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
     with process_group(args.launcher), work_dir_lock(work_dir, getattr(args, 'break_lock', False)):
+        for line in cfg.get('as_published') or ():
+            if get_rank() == 0:
+                print(line, flush=True)
         scheduler = TaskScheduler(cfg, work_dir, args.launcher,
                                   args.resume or bool(cfg.get('resume')), args.accept_changes,
                                   args.start_from or cfg.get('start_from'), args.steps)
@@ -72,9 +79,12 @@ def walk_config(args: argparse.Namespace) -> Config:
     """
     pieces = {kind: getattr(args, kind) for kind in KINDS}
     given = None if args.config in (None, '-') else load_config(args.config)
-    if given is not None and not any(pieces.values()):
-        return with_options(given, args.cfg_options)
-    return with_options(compose(pieces, given), args.cfg_options)
+    cfg = given
+    if cfg is None or any(pieces.values()):
+        cfg = compose(pieces, cfg)
+    if getattr(args, 'as_published', False):
+        cfg = as_published(cfg, pieces)
+    return with_options(cfg, args.cfg_options)
 
 
 def test(args: argparse.Namespace) -> None:

@@ -65,7 +65,7 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     content = {} if config is None else dict(config.to_dict())
     for kind in KINDS:
         if kind in given:
-            content.update(_piece(kind, given[kind]))
+            content.update(read_piece(kind, given[kind]))
     if config is None:
         content.update(_read(BASES / 'default_runtime.py'))
     size = content.get('crop_size')
@@ -88,7 +88,7 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
         raise InputError(f'--{missing[0]} is missing: give a config file, or --method and '
                          f'--protocol. Methods: {_listed("method")}')
     pieces = dict(given)
-    protocol = _piece('protocol', pieces['protocol'])['protocol']
+    protocol = read_piece('protocol', pieces['protocol'])['protocol']
     family = _family(protocol['name'])
     if 'dataset' not in pieces:
         follows = DATASET_OF.get(family) or DATASET_OF.get(protocol.get('dataset', ''))
@@ -99,17 +99,22 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
     dataset = Path(pieces['dataset']).stem
     if 'model' not in pieces:
         model = MODEL_OF.get(dataset, PAPER_MODEL)
-        wants_auxiliary = _reads_auxiliary(_piece('method', pieces['method'])['method'])
+        wants_auxiliary = _reads_auxiliary(read_piece('method', pieces['method'])['method'])
         pieces['model'] = f'{model}_aux' if wants_auxiliary else model
     if 'schedule' not in pieces:
-        schedule = SCHEDULE_OF.get(dataset, dataset)
-        method, size = pieces['method'], protocol['name'].removeprefix(f'{family}_')
-        scopes = (size, 'domain') if size.startswith('domain_') else (size, )
-        special = [name for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes),
-                                     f'{schedule}_{method}')
-                   if (BASES / 'schedules' / f'{name}.py').is_file()]
-        pieces['schedule'] = [*special, schedule][0]
+        pieces['schedule'] = find_schedule(dataset, pieces['method'], protocol['name'])
     return pieces
+
+
+def find_schedule(dataset: str, method: str, protocol: str) -> str:
+    """Return the schedule piece for a dataset piece, a method and a protocol, by their names."""
+    schedule, family = SCHEDULE_OF.get(dataset, dataset), _family(protocol)
+    size = protocol.removeprefix(f'{family}_')
+    scopes = (size, 'domain') if size.startswith('domain_') else (size, )
+    special = [name for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes),
+                                 f'{schedule}_{method}')
+               if (BASES / 'schedules' / f'{name}.py').is_file()]
+    return [*special, schedule][0]
 
 
 def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
@@ -137,8 +142,12 @@ def _family(name: str) -> str:
     return name.rpartition('_')[0].removesuffix('_domain')
 
 
-def _piece(kind: str, name: str) -> dict[str, Any]:
+def read_piece(kind: str, name: str) -> dict[str, Any]:
     """The content of a piece.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        name: Of a file in its folder, or the path of a file.
 
     Raises:
         InputError: There is none of this name; the message lists those there are.

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 from torch import Tensor, nn
 
+from mmseg_cil.engine.own_parts import with_own_parts
 from mmseg_cil.engine.step_config import dataset_configs, first_value
 from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
@@ -57,7 +58,8 @@ def export_config(cfg: Config, folder: Path, classes: list[str], palette: list[l
     """Writes ``config.py``: the network of a step for MMSegmentation alone.
 
     The test dataset is in it where MMSegmentation can tell our classes from the
-    dataset's own by their names; else only the test pipeline is.
+    dataset's own by their names; else only the test pipeline is. Where the network or
+    the pipeline has a part of ours (those of the papers' network), the config imports it.
     """
     _, test = dataset_configs(cfg)
     pipeline = list(first_value(test, 'pipeline') or [])
@@ -76,7 +78,7 @@ def export_config(cfg: Config, folder: Path, classes: list[str], palette: list[l
             test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
             test_cfg=dict(type='TestLoop'))
     path = folder / CONFIG_NAME
-    write_text(path, Config(plain).pretty_text)
+    write_text(path, Config(with_own_parts(plain)).pretty_text)
     return path
 
 

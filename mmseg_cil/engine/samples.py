@@ -67,11 +67,28 @@ def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool) -> N
     for index in chosen:
         name = view.image_names[index].replace('/', '_')
         image, truth = _image_and_truth(view.get_data_info(index), walk)
-        write_sample(walk.work_dir, name, image, truth)
+        sample = view[index]
         with torch.no_grad():
-            result = model.test_step(pseudo_collate([view[index]]))[0]  # type: ignore[operator]
+            result = model.test_step(pseudo_collate([sample]))[0]  # type: ignore[operator]
         prediction = result.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        if prediction.shape != truth.shape:
+            image, truth = _as_scored(sample, np.array(walk.protocol.steps[last].seen))
+        write_sample(walk.work_dir, name, image, truth)
         write_prediction(step_folder(walk.work_dir, step), name, classes[prediction])
+
+
+def _as_scored(sample: dict[str, Any], classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """RGB image and mask of class ids of what a pipeline makes of both, such as a centre crop.
+
+    Args:
+        sample: Of the test view of the last step.
+        classes: Protocol class id of every label.
+    """
+    labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
+    table = np.full(256, 255, dtype=np.uint8)
+    table[:len(classes)] = classes
+    # MMCV loads images as blue, green, red.
+    return np.ascontiguousarray(sample['inputs'].numpy()[::-1].transpose(1, 2, 0)), table[labels]
 
 
 def _image_and_truth(info: dict[str, Any], walk: Walk) -> tuple[np.ndarray, np.ndarray]:

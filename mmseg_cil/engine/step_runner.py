@@ -74,6 +74,8 @@ class StepRunner(Runner):
         """Builds the logger and filters its console."""
         logger: MMLogger = super().build_logger(log_level, **kwargs)
         quieten_console(logger)
+        for line in self.cfg.get('as_published') or ():
+            logger.info(line)
         return logger
 
     def load_or_resume(self) -> None:

@@ -17,6 +17,8 @@ _REPEATED = (
     # Environment, config and hooks: hundreds of lines, which stay in the step's log file.
     '-----', 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'Exp name:',
     'paramwise_options',
+    # Printed once at the beginning of a walk; every step's log file begins with it.
+    'as published: ',
     # MMEngine's own calls of what it is about to drop.
     '"FileClient" will be deprecated', '"HardDiskBackend" is the alias',
 )  # fmt: skip

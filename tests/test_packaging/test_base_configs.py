@@ -29,6 +29,9 @@ def plain_scope():
 
 def build(name: str):
     from mmseg.registry import MODELS as REGISTRY
+
+    import mmseg_cil.registry  # noqa: F401  (for the parts of ours in the papers' network)
+
     cfg = Config.fromfile(BASE / 'models' / name).model
     _plain_norm(cfg)
     return REGISTRY.build(cfg)
