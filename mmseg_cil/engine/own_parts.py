@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmseg_cil.registry import MODELS, SCOPE, TRANSFORMS
+from mmseg_cil.registry import MODELS, SCOPE, TRANSFORMS, VISUALIZERS
 
 #: What a config imports for them: the registries, which import the parts where they are looked up.
 MODULE = 'mmseg_cil.registry'
@@ -48,7 +48,7 @@ def _scoped(node: Any, found: set[str]) -> Any:
 
 def _is_ours(name: str) -> bool:
     """Whether a name without scope is of our registries, and not of those of MMSegmentation."""
-    for registry in (MODELS, TRANSFORMS):
+    for registry in (MODELS, TRANSFORMS, VISUALIZERS):
         registry.import_from_location()
         parent = registry.parent
         if name in registry.module_dict and (parent is None or name not in parent.module_dict):

@@ -31,11 +31,11 @@ from mmseg_cil.engine.fingerprint import (
     training_fingerprints,
 )
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.plain_config import export_config
 from mmseg_cil.engine.plain_export import (
     CHECKPOINT_NAME,
     export_change,
     export_checkpoint,
-    export_config,
 )
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.pretrained import check_pretrained
@@ -48,7 +48,9 @@ from mmseg_cil.engine.start_from import plan_import
 from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
+    global_batch_size,
     method_of,
+    overridden_config,
     reads_all_teachers,
     step_folder,
 )
@@ -247,7 +249,9 @@ class TaskScheduler:
         classes = walk.seen_names(step)
         palette = [walk.palette[name] for name in classes]
         export_change(kept, folder)
-        export_config(walk.cfg, folder, classes, palette)
+        own, _ = overridden_config(walk.cfg, walk.protocol, step, walk.train_images,
+                                   global_batch_size(walk.cfg, get_world_size()))
+        export_config(walk, step, own, folder)
         return file_hash(export_checkpoint(model, folder, {
             'dataset_meta': {'classes': classes, 'palette': palette},
             'protocol': walk.protocol.name,

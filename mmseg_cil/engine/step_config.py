@@ -138,12 +138,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         planned: Steps that are to be walked now, for the estimate of time. All
             by default.
     """
-    result = copy.deepcopy(cfg)
     batch = global_batch_size(cfg, world_size)
-    overrides = overrides_of_step(
-        cfg.get('step_overrides'), step, first_trained(protocol, inputs.images))
-    max_iters = apply_overrides(result, overrides, inputs.images[step], batch)
-    drop_protocol_overrides(result, overrides)
+    result, max_iters = overridden_config(cfg, protocol, step, inputs.images, batch)
     # Read after the overrides, which may change the method and the network too.
     method = method_of(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
@@ -171,6 +167,24 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
     return result
+
+
+def overridden_config(cfg: Config, protocol: Protocol, step: int, images: Sequence[int],
+                      global_batch: int) -> tuple[Config, int]:
+    """Return the user's config with the overrides of one step, and its number of iterations.
+
+    Args:
+        cfg: The user's config; not changed.
+        protocol: Built from ``cfg.protocol``.
+        step: The step.
+        images: Training images of every step.
+        global_batch: Images an iteration, over all processes.
+    """
+    result = copy.deepcopy(cfg)
+    overrides = overrides_of_step(cfg.get('step_overrides'), step, first_trained(protocol, images))
+    max_iters = apply_overrides(result, overrides, images[step], global_batch)
+    drop_protocol_overrides(result, overrides)
+    return result, max_iters
 
 
 def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
