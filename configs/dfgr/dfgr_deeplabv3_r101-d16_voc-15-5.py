@@ -6,12 +6,15 @@ argparser.py). Published: nothing for segmentation; the paper is on classificati
 (CIFAR-100, ImageNet), and what is ours of the method is said in
 configs/_base_/methods/dfgr.py. Not run here in full.
 
-Deviations from those settings: BatchNorm of torch for InPlace-ABN and torchvision's
-ImageNet weights, dropout 0.1 before the classifier and evaluation on whole
-images, as in MMSegmentation; policies of the preset 'default'
-(protocol.preset='mib' or 'plop' has the papers' label and averaging rules).
-Twelve generated images come beside the 24 real ones; they are drawn at 256 x 256
-and enlarged to the crop.
+Twelve generated images come beside the 24 real ones; they are drawn at 256 x
+256 and enlarged to the crop.
+
+Deviations from the papers' settings (* --as-published takes them back,
+docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
+weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
+before the classifier; *random scale and padded crop; *evaluation on whole
+images; *preset 'default' for 'plop'; *a last iteration of rate 0; *batches over
+the end of an epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/dfgr/dfgr_deeplabv3_r101-d16_voc-15-5.py 4

@@ -8,11 +8,14 @@ exemplars in this form; the rows of the RCIL and VDFD tables are in
 `configs/lwf_mc`, without exemplars.
 Not run here in full.
 
-Deviations: classified by the classifier, not by the nearest mean of exemplars;
-BatchNorm of torch for InPlace-ABN and torchvision's ImageNet weights, dropout
-0.1 before the classifier and evaluation on whole images, as in MMSegmentation;
-policies of the preset 'default' (protocol.preset='mib' or 'plop' reproduces the
-papers' label and averaging rules).
+Deviations: classified by the classifier, not by the nearest mean of exemplars.
+
+Deviations from the papers' settings (* --as-published takes them back,
+docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
+weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
+before the classifier; *random scale and padded crop; *evaluation on whole
+images; *preset 'default' for 'plop'; *the clean split for 'legacy'; *a last
+iteration of rate 0; *batches over the end of an epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/icarl/icarl_deeplabv3_r101-d16_cityscapes-domain-1-1.py 4

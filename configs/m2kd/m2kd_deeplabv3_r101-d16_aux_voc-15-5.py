@@ -6,11 +6,13 @@ argparser.py). Published: nothing for segmentation; the paper is on classificati
 (CIFAR-100, ImageNet subsets), and what is ours of the method is said in
 configs/_base_/methods/m2kd.py. Not run here in full.
 
-Deviations from those settings: an auxiliary head on stage 3, BatchNorm of torch
-for InPlace-ABN and torchvision's ImageNet weights, dropout 0.1 before the
-classifier and evaluation on whole images, as in MMSegmentation; policies of the preset
-'default' (protocol.preset='mib' or 'plop' has the papers' label and averaging
-rules).
+Deviations: an auxiliary head on stage 3.
+
+Deviations from the papers' settings: batch norm of torch for InPlace-ABN;
+torchvision's ImageNet weights; ReLU; last stage dilated [1, 2, 2]; ASPP fused
+by 3x3; dropout 0.1 before the classifier; random scale and padded crop;
+evaluation on whole images; preset 'default' for 'plop'; a last iteration of
+rate 0; batches over the end of an epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/m2kd/m2kd_deeplabv3_r101-d16_aux_voc-15-5.py 4

@@ -6,10 +6,12 @@ Published mIoU over all classes after the last step: none is known under this
 name.
 Not run here in full: the figure is the paper's, not ours.
 
-Deviations: BatchNorm of torch for InPlace-ABN and torchvision's ImageNet
-weights, dropout 0.1 before the classifier and evaluation on whole images, as
-in MMSegmentation; policies of the preset 'default' (protocol.preset='mib' or
-'plop' reproduces the papers' label and averaging rules).
+Deviations from the papers' settings (* --as-published takes them back,
+docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
+weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
+before the classifier; *random scale and padded crop; *evaluation on whole
+images; *preset 'default' for 'plop'; *a last iteration of rate 0; *batches over
+the end of an epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/mib/mib_deeplabv3_r101-d16_voc-11-5.py 4

@@ -8,12 +8,15 @@ Published mIoU over all classes after the last step: none was found; Cityscapes
 by class is hardly reported, and not alike in classes and labels.
 Not run here in full.
 
-Deviations: BatchNorm of torch for InPlace-ABN and torchvision's ImageNet
-weights, dropout 0.1 before the classifier and evaluation on whole images, as in
-MMSegmentation; statistics of the merged norms (configs/_base_/methods/rcil.py
-names the official form); cube factors of VOC, for none are published; policies
-of the preset 'default' (protocol.preset='mib' or 'plop' reproduces the papers'
-label and averaging rules).
+Deviations: cube factors of VOC, for none are published.
+
+Deviations from the papers' settings (* --as-published takes them back,
+docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
+weights; *ReLU; *activated stem; *last stage dilated [1, 2, 2]; *ASPP fused by
+3x3; *dropout 0.1 before the classifier; *random scale and padded crop;
+*evaluation on whole images; *preset 'default' for 'plop'; *a last iteration of
+rate 0; *batches over the end of an epoch; single precision; *a merge without
+the eps of a second norm; statistics of the merged norms.
 
     bash tools/dist_train.sh \
         configs/rcil/rcil_deeplabv3_r101-d16_cityscapes-14-1.py 4

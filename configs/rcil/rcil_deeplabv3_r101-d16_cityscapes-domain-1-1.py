@@ -7,11 +7,14 @@ Published mIoU over all classes after the last step: 48.9 (RCIL README), 48.90
 (VDFD, TPAMI 2023), both on the leaking split.
 Not run here in full: the figure is the paper's, not ours.
 
-Deviations: BatchNorm of torch for InPlace-ABN and torchvision's ImageNet
-weights, dropout 0.1 before the classifier and evaluation on whole images, as in
-MMSegmentation; statistics of the merged norms (configs/_base_/methods/rcil.py
-names the official form); policies of the preset 'default' and the clean split
-(protocol.split='legacy' is the published one).
+Deviations from the papers' settings (* --as-published takes them back,
+docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
+weights; *ReLU; *activated stem; *last stage dilated [1, 2, 2]; *ASPP fused by
+3x3; *dropout 0.1 before the classifier; *random scale and padded crop;
+*evaluation on whole images; *preset 'default' for 'plop'; *the clean split for
+'legacy'; *a last iteration of rate 0; *batches over the end of an epoch; single
+precision; *a merge without the eps of a second norm; statistics of the merged
+norms.
 
     bash tools/dist_train.sh \
         configs/rcil/rcil_deeplabv3_r101-d16_cityscapes-domain-1-1.py 4

@@ -1,18 +1,24 @@
 """Every shipped config: that it loads, says what it must, and is what its pieces compose to."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.composition import compose
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config, first_value, method_of
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = importlib.util.spec_from_file_location(
+    'make_published', ROOT / 'docs' / 'make_published.py')
+make_published = importlib.util.module_from_spec(SCRIPT)
+SCRIPT.loader.exec_module(make_published)
 CONFIGS = sorted(ROOT.glob('configs/[!_]*/*.py'))
 
 
@@ -74,11 +80,19 @@ def test_the_command_line_composes_the_same_config(path):
     assert found == expected
 
 
-def test_the_crop_is_what_the_network_is_padded_to(path):
+def test_the_crop_is_what_the_network_is_padded_to_and_deviations_are_current(path):
     cfg = Config.fromfile(path)
-    crops = [one['crop_size'] for one in first_value(cfg.train_dataloader.dataset, 'pipeline')
-             if one['type'] == 'RandomCrop']
-    assert [tuple(crop) for crop in crops] == [tuple(cfg.model.data_preprocessor.size)]
+    pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline')
+    assert crop_of(pipeline) == tuple(cfg.model.data_preprocessor.size)
+    # Else: python docs/make_published.py
+    text = path.read_text()
+    assert text == make_published.with_deviations(text, cfg)
+    of_papers = make_published.NETWORK in path.name
+    assert text.count(make_published.BEGINS) == of_papers
+
+
+def test_the_page_of_the_papers_settings_is_current():
+    assert (ROOT / make_published.PAGE).read_text() == make_published.page()
 
 
 def test_mib_weighs_distillation_as_published():

@@ -47,7 +47,7 @@ def names(cfg):
     *((method, 'voc_15-1') for method in FRAMES), ('mib', 'ade20k_100-50'), ('plop', 'voc_7-3'),
     ('rcil', 'cityscapes_domain_11-5'), ('lwf', 'voc_real_animals')])
 def test_all_that_is_offered_is_turned_on(method, protocol):
-    cfg, frame = composed(method, protocol), FRAMES[method]
+    cfg, frame = composed(method, protocol), find_frame(method, protocol)
     assert cfg.model.backbone.type == 'mmseg_cil.LeakyResNet'
     assert cfg.model.backbone.depth == 101
     assert cfg.model.backbone.get('stem_activation', True) == (method != 'rcil')
@@ -189,9 +189,17 @@ def test_a_model_and_a_schedule_that_were_chosen_stay():
     assert {'backbone', 'ASPP', 'activation'} <= set(names(cfg))
 
 
+@pytest.mark.parametrize(('method', 'protocol', 'preset'), [
+    ('mib', 'voc_15-1', 'mib'), ('lwf', 'ade20k_100-10', 'mib'), ('ilt', 'voc_10-1', 'plop'),
+    ('mib', 'cityscapes_domain_1-1', 'plop'), ('plop', 'voc_15-1', 'plop'),
+    ('rcil', 'ade20k_100-5', 'plop'), ('finetune', 'ade20k_100-5', 'plop')])
+def test_labels_are_treated_as_in_the_code_that_has_the_protocol(method, protocol, preset):
+    assert find_frame(method, protocol).preset == preset
+
+
 def test_a_method_without_official_code_has_their_surroundings():
     cfg = composed('vdfd', 'cityscapes_domain_11-5')
-    assert cfg.method.name == 'vdfd' and cfg.protocol.preset == find_frame('vdfd').preset == 'plop'
+    assert cfg.method.name == 'vdfd' and cfg.protocol.preset == 'plop'
     assert 'no official code' in notes_on_published(cfg)[0]
     assert 'method' in names(cfg)
 

@@ -46,7 +46,7 @@ def deviations_of(cfg: Config) -> list[tuple[Deviation, str]]:
     Args:
         cfg: Of a walk, with protocol and method.
     """
-    frame = find_frame(str(cfg.method.get('name')))
+    frame = find_frame(str(cfg.method.get('name')), str(cfg.protocol.get('name')))
     found = ((one, one.ours(cfg, frame)) for one in DEVIATIONS)
     return [(one, text) for one, text in found if text]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MIB, PLOP, RCIL = 'fcdl94/MiB', 'arthurdouillard/CVPR2021_PLOP', 'zhangchbin/RCIL'
@@ -14,7 +14,8 @@ class Frame:
     """What surrounds a method in the code that its published figures are from.
 
     The figures of MiB's paper are from MiB's code, those of PLOP's and RCIL's papers from theirs,
-    which began as copies of it. Where a method is in several, it is given as in the first.
+    which began as copies of it. Where a method is in several, it is as in the first that has
+    the protocol.
 
     Attributes:
         code: Repository of the official code; empty where none of the method is public and only
@@ -52,9 +53,21 @@ FRAMES: Mapping[str, Frame] = {
 }
 
 
-def find_frame(method: str) -> Frame:
-    """Return the frame of a method by the name of its piece.
+#: What MiB's code has tasks for; of other protocols the figures are from PLOP's and RCIL's.
+MIB_PROTOCOLS = ('voc_19-1', 'voc_15-5', 'voc_15-1', 'voc_joint', 'ade20k_100-50',
+                 'ade20k_100-10', 'ade20k_50-50', 'ade20k_joint')
+
+
+def find_frame(method: str, protocol: str) -> Frame:
+    """Return the frame of a method on a protocol.
 
     A method without official code in this frame gets that of PLOP, with its own parts.
+
+    Args:
+        method: Name of its piece.
+        protocol: Name.
     """
-    return FRAMES.get(method, Frame('', '', 'plop', half=True))
+    frame = FRAMES.get(method, Frame('', '', 'plop', half=True))
+    if frame.code == MIB and protocol not in MIB_PROTOCOLS:
+        return replace(frame, code=PLOP, preset='plop', half=True)
+    return frame

@@ -38,7 +38,7 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
         raise InputError('--as-published needs a config with method and protocol, or --method and '
                          '--protocol')
     method, protocol = str(cfg.method.get('name')), str(cfg.protocol.get('name'))
-    frame, dataset = find_frame(method), _dataset(cfg)
+    frame, dataset = find_frame(method, protocol), _dataset(cfg)
     if any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ()):
         raise InputError(f'--as-published: {method} learns from an auxiliary head, and the '
                          "papers' network has none: take --dataset of the papers instead "
@@ -74,7 +74,7 @@ def notes_on_published(cfg: Config) -> list[str]:
     if not cfg.get('as_published'):
         return []
     found = deviations_of(cfg)
-    frame = find_frame(str(cfg.method.name))
+    frame = find_frame(str(cfg.method.name), str(cfg.protocol.name))
     code = frame.code or 'no official code (only what surrounds the method is that of the papers)'
     lines = [f'{cfg.method.name} on {cfg.protocol.name}, after {code}; what still differs:',
              *(f'{one.name}: {text}; theirs: {one.theirs}' for one, text in found)]
