@@ -11,4 +11,18 @@ class InputError(ValueError):
 
     The message says what is wrong, where, and what to do about it. The tools
     print it without a traceback and exit with status 2.
+
+    PyTorch raises an error of a loader's worker anew in the training process,
+    with the traceback of the worker as its message; of that only the message
+    is kept.
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_own_message(one) for one in args))
+
+
+def _own_message(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith('Caught InputError in '):
+        return value
+    *_, message = value.rpartition(f'{InputError.__module__}.{InputError.__name__}: ')
+    return message.rstrip()

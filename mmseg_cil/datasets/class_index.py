@@ -57,8 +57,6 @@ class ClassIndex:
         image_bytes: int64 (N,): size of each image file.
         image_digests: uint8 (N, 16): of parts of each image file's bytes, see
             :func:`~mmseg_cil.datasets.file_checks.partial_digest`.
-        image_files: int64 (N, 2): device and inode of each image file, equal
-            only where two names lead to one file.
         headers: int32 (N, 6), what the files say of themselves: width, height
             (0 where Pillow cannot tell) and EXIF orientation (0 where there is
             none) of the image; width and height of the mask, and the place of
@@ -70,7 +68,6 @@ class ClassIndex:
     mask_digests: np.ndarray = field(default_factory=lambda: _Rows.empty(0).digest)
     image_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     image_digests: np.ndarray = field(default_factory=lambda: _Rows.empty(0).image_digest)
-    image_files: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     headers: np.ndarray = field(default_factory=lambda: _Rows.empty(0).headers)
 
 
@@ -138,32 +135,30 @@ def load_or_build_index(
         raise ValueError(f'{len(items)} items but {len(names)} names')
     say = log or (lambda text: print_log(text, logger='current'))
     caches = [_CacheFile.of(Path(folder), items) for folder in cache_dirs]
-    rows, files = _rows_of(items, caches, workers or min(16, os.cpu_count() or 1), say)
+    rows = _rows_of(items, caches, workers or min(16, os.cpu_count() or 1), say)
     return ClassIndex(
         list(names),
         np.unpackbits(rows.presence, axis=1).astype(bool),
         rows.digest,
         rows.stats[:, 0],
         rows.image_digest,
-        files,
         rows.headers,
     )
 
 
 def _rows_of(
     items: Sequence[Item], files: Sequence[_CacheFile], workers: int, say: Callable[[str], object]
-) -> tuple[_Rows, np.ndarray]:
-    """What is known of every item, from the caches or from the files, and which file is which."""
+) -> _Rows:
+    """What is known of every item, from the caches or from the files."""
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        found = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 6)
-        stats, identities = found[:, :4], found[:, 4:]
+        stats = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 4)
         rows = _reuse(stats, [file.load(say) for file in files])
         if not rows.valid.all():
             rows, decoded = _complete(pool, items, stats, files, say)
             spent = time.perf_counter() - started
             say(f'class index of {len(items)} masks: {decoded} decoded in {spent:.1f} s')
-    return rows, identities
+    return rows
 
 
 def _complete(
@@ -269,23 +264,17 @@ def _reuse(stats: np.ndarray, caches: Iterable[_Rows | None]) -> _Rows:
     return rows
 
 
-def _stats_of(items: Sequence[Item]) -> list[tuple[int, ...]]:
-    """Size and time of image and mask, then device and inode of the image."""
-    result = []
-    for image, mask in items:
-        size, changed, *identity = _stat(image)
-        result.append((size, changed, *_stat(mask)[:2], *identity))
-    return result
+def _stats_of(items: Sequence[Item]) -> list[tuple[int, int, int, int]]:
+    return [(*_stat(image), *_stat(mask)) for image, mask in items]
 
 
-def _stat(path: str) -> tuple[int, int, int, int]:
+def _stat(path: str) -> tuple[int, int]:
     try:
         stat = os.stat(path)
     except OSError:
         # No cached row has this size, so the file is examined, and reported.
-        return -1, -1, -1, -1
-    positive = (1 << 63) - 1
-    return stat.st_size, stat.st_mtime_ns, stat.st_dev & positive, stat.st_ino & positive
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _in_chunks(pool: ThreadPoolExecutor, task: Callable, things: Sequence) -> list:

@@ -159,7 +159,7 @@ class ExemplarMemory:
             InputError: The file is missing or is not whole.
         """
         try:
-            content = json.loads(path.read_text(encoding='utf-8'))
+            content = json.loads(path.read_text(encoding='utf-8-sig'))
             if content['format'] != FORMAT:
                 raise ValueError(f'its format is {content["format"]!r}, not {FORMAT}')
             images = content['images']

@@ -13,8 +13,10 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ..errors import InputError
+from ..protocols.taxonomy import read_void_ids
 from ..registry import DATASETS
 from .class_index import ClassIndex, load_or_build_index
+from .lists import other_suffixes, read_infos, unused_files
 
 DatasetConfig = Mapping[str, Any]
 
@@ -29,11 +31,13 @@ class Source:
         dataset: The MMSegmentation dataset, without its pipeline.
         pipeline: The pipeline its config has.
         times: How often each of its images counts (``RepeatDataset``).
+        void_ids: Mask ids besides 255 that its config says belong to no class.
     """
 
     dataset: BaseDataset
     pipeline: list[Any]
     times: int = 1
+    void_ids: tuple[int, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,11 +65,13 @@ class Items:
             ``label_map`` None in each.
         names: Paths relative to the image folder, without suffix, '/' between.
         times: int64 (N,): how often each image occurs.
+        notes: What a person should know of the lists and folders, a sentence each.
     """
 
     infos: list[dict[str, Any]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     times: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    notes: list[str] = field(default_factory=list)
 
     @property
     def paths(self) -> list[tuple[str, str]]:
@@ -93,12 +99,16 @@ def open_sources(config: DatasetConfig | Sequence[DatasetConfig]) -> list[Source
         raise InputError('no dataset is given: the list of datasets is empty')
     first = sources[0]
     for other in sources[1:]:
-        if (other.classes, other.reduce_zero_label) != (first.classes, first.reduce_zero_label):
+        if _meaning(other) != _meaning(first):
             raise InputError(
-                'datasets that are pooled must have the same classes and reduce_zero_label: '
-                f'{_name(first.dataset)} and {_name(other.dataset)} differ'
+                'datasets that are pooled must have the same classes, reduce_zero_label and '
+                f'void_ids: {_name(first.dataset)} and {_name(other.dataset)} differ'
             )
     return sources
+
+
+def _meaning(source: Source) -> tuple[tuple[str, ...], bool, frozenset[int]]:
+    return source.classes, source.reduce_zero_label, frozenset(source.void_ids)
 
 
 def _leaves(config: DatasetConfig, times: int = 1) -> list[Source]:
@@ -107,11 +117,14 @@ def _leaves(config: DatasetConfig, times: int = 1) -> list[Source]:
     kind = config['type']
     kind = kind if isinstance(kind, str) else kind.__name__
     kind = kind.rsplit('.', 1)[-1]
+    wraps = 'dataset' in config or 'datasets' in config
+    if wraps and 'void_ids' in config:
+        raise InputError(f'{kind} has void_ids: give them to the datasets in it')
     if kind == 'RepeatDataset':
         return _leaves(config['dataset'], times * int(config['times']))
     if kind == 'ConcatDataset':
         return [leaf for child in config['datasets'] for leaf in _leaves(child, times)]
-    if 'dataset' in config or 'datasets' in config:
+    if wraps:
         raise InputError(
             f'{kind} wraps a dataset in a way that is not supported; use the dataset itself, '
             'ConcatDataset, RepeatDataset or a list of datasets'
@@ -122,6 +135,7 @@ def _leaves(config: DatasetConfig, times: int = 1) -> list[Source]:
 def _build(config: DatasetConfig, kind: str, times: int) -> Source:
     own = copy.deepcopy(dict(config))
     pipeline = list(own.pop('pipeline', None) or [])
+    void_ids = read_void_ids(own.pop('void_ids', None), kind)
     own['lazy_init'] = True
     try:
         dataset = DATASETS.build(own)
@@ -138,16 +152,18 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
             f'{kind}: metainfo.classes reorders or narrows the classes of the dataset. Leave it '
             'out and say in the protocol (class_order or steps) which classes come when.'
         )
-    return Source(dataset, pipeline, times)
+    return Source(dataset, pipeline, times, void_ids)
 
 
-def read_items(sources: Sequence[Source]) -> Items:
+def read_items(sources: Sequence[Source], look_around: bool = False) -> Items:
     """Reads the lists of images of all sources.
 
     An image that occurs several times is kept once, and counted.
 
     Args:
         sources: From :func:`open_sources`.
+        look_around: Whether to note also what lies beside the images and is
+            left out, for which their folders are walked once more.
 
     Returns:
         The images in the order in which they first occur.
@@ -159,7 +175,10 @@ def read_items(sources: Sequence[Source]) -> Items:
     counts: list[int] = []
     seen: dict[tuple[str, str], int] = {}
     for source in sources:
-        for info in _read(source.dataset):
+        infos = _read(source.dataset, items.notes)
+        if look_around:
+            items.notes += unused_files(source.dataset, infos)
+        for info in infos:
             path = (info['img_path'], info['seg_map_path'])
             if path in seen:
                 counts[seen[path]] += source.times
@@ -172,17 +191,13 @@ def read_items(sources: Sequence[Source]) -> Items:
     return items
 
 
-def _read(dataset: BaseDataset) -> list[dict[str, Any]]:
-    # MMEngine fails without a word on serialising an empty list.
-    dataset.serialize_data = False
-    try:
-        dataset.full_init()
-    except (AssertionError, OSError) as error:
-        raise InputError(f'{_name(dataset)}: the list of images cannot be read: {error}') from error
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+def _read(dataset: BaseDataset, notes: list[str]) -> list[dict[str, Any]]:
+    infos = read_infos(dataset, _name(dataset), notes)
     if not infos:
+        folder = dataset.data_prefix.get('img_path') or ''
+        found = other_suffixes(folder, getattr(dataset, 'img_suffix', ''))
         raise InputError(
-            f'{_name(dataset)}: no image found in {dataset.data_prefix.get("img_path")!r}; check '
+            f'{_name(dataset)}: no image found in {folder!r}{found}; check '
             'data_root, data_prefix, img_suffix and ann_file'
         )
     for info in infos:
@@ -192,6 +207,13 @@ def _read(dataset: BaseDataset) -> list[dict[str, Any]]:
                 'data_prefix=dict(img_path=..., seg_map_path=...)'
             )
         info.update(reduce_zero_label=False, label_map=None, seg_fields=[])
+        try:
+            info['img_path'].encode('utf-8')
+        except UnicodeEncodeError:
+            raise InputError(
+                f'{_name(dataset)}: the name of the file {info["img_path"]!r} is not in UTF-8: '
+                'rename it'
+            ) from None
     return infos
 
 

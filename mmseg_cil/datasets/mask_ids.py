@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..protocols.taxonomy import IGNORE, Taxonomy
 from .class_index import ClassIndex
+from .file_checks import MASK_MODES
 
 _LISTED = 10
+# The share of masks of 0 and 255 alone from which on they are worth a word.
+_SUSPICIOUS = 0.2
 
 
 def check_mask_ids(
@@ -42,10 +46,80 @@ def check_mask_ids(
         lines.append(f'  ... and {len(rows) - _LISTED} more')
     lines.append(
         f'Known ids: {_ranges(allowed)}. Check that the dataset type, its seg_map_suffix and the '
-        'protocol belong together (Cityscapes needs *_labelTrainIds.png), and write 255 where '
-        'pixels are to be ignored.'
+        'protocol belong together (Cityscapes needs *_labelTrainIds.png). Ids of pixels that '
+        f'belong to no class are named with protocol.void_ids, such as void_ids={ids[:3]}.'
     )
+    used = np.flatnonzero(index.presence.any(axis=0))
+    if not (used % 17).any() and len(used) > 1:
+        lines.append(
+            'All ids are multiples of 17: PNG stretches masks of 1, 2 or 4 bits a pixel over '
+            '0..255 (16 grey levels are 0, 17, 34, ...); write them with 8 bits a pixel.'
+        )
     raise InputError('\n'.join(lines))
+
+
+def check_labelled(
+    index: ClassIndex, mask_paths: Sequence[str], taxonomy: Taxonomy, split: str
+) -> None:
+    """Refuses masks of which none shows a pixel of a class, but void.
+
+    Args:
+        index: The index of N masks.
+        mask_paths: The N mask files, for the message.
+        taxonomy: The classes.
+        split: For the message.
+
+    Raises:
+        InputError: There are such masks only, as programs that draw write them.
+    """
+    ids = set(np.flatnonzero(index.presence.any(axis=0)).tolist())
+    if not ids <= {0, IGNORE} or IGNORE not in ids or _shows_class(taxonomy, ids):
+        return
+    held = ' and '.join(map(str, sorted(ids)))
+    raise InputError(
+        f'all {len(mask_paths)} masks of the {split} split hold {held} alone, such as '
+        f'{mask_paths[0]}: 255 is void in MMSegmentation, so no pixel of an object has a label. '
+        'Programs that draw write objects as 255 (white): write the id of the class '
+        'in its place, as in Image.fromarray((numpy.array(mask) == 255).astype("uint8")).'
+    )
+
+
+def odd_masks(
+    index: ClassIndex, mask_paths: Sequence[str], taxonomy: Taxonomy, split: str
+) -> list[str]:
+    """Says which masks differ from the others in a way that may not be meant.
+
+    Args:
+        index: The index of N masks.
+        mask_paths: The N mask files, for the message.
+        taxonomy: The classes.
+        split: For the message.
+
+    Returns:
+        A sentence for each kind.
+    """
+    notes = []
+    others = index.presence.copy()
+    others[:, [0, IGNORE]] = False
+    binary = index.presence[:, 0] & index.presence[:, IGNORE] & ~others.any(axis=1)
+    share = binary.mean() if len(binary) else 0.0
+    if share >= _SUSPICIOUS and not _shows_class(taxonomy, {0}):
+        first = mask_paths[int(binary.argmax())]
+        notes.append(
+            f'{int(binary.sum())} of {len(mask_paths)} masks of the {split} split hold 0 and 255 '
+            f'alone, such as {first}: 255 is void, so if objects are meant by it, they have no '
+            'label')
+    one_bit = index.headers[:, 5] == MASK_MODES.index('1')
+    if 0 < one_bit.sum() < len(one_bit):
+        first = mask_paths[int(one_bit.argmax())]
+        notes.append(
+            f'{int(one_bit.sum())} of {len(mask_paths)} masks of the {split} split have one bit a '
+            f'pixel, such as {first}, and the others eight: their white is read as id 1, not 255')
+    return notes
+
+
+def _shows_class(taxonomy: Taxonomy, ids: set[int]) -> bool:
+    return any(taxonomy.mask_ids[class_id] in ids for class_id in taxonomy.foreground)
 
 
 def _ranges(values: Sequence[int]) -> str:

@@ -80,7 +80,10 @@ class MapLabels(BaseTransform):
                 'the pipeline loads no mask: put dict(type="LoadAnnotations") before PackSegInputs'
             )
         table = results.get('label_table', self.table)
-        results['gt_seg_map'] = map_labels(results['gt_seg_map'], table)
+        try:
+            results['gt_seg_map'] = map_labels(results['gt_seg_map'], table)
+        except InputError as error:
+            raise InputError(f'{results.get("seg_map_path", "a mask")}: {error}') from None
         return results
 
     def __repr__(self) -> str:

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..protocols import Protocol, build_protocol
+from ..protocols import Protocol
 from ..registry import DATASETS, SCOPE
 from .class_index import ClassIndex
 from .items import DatasetConfig, Items, index_items, open_sources, read_items
 from .mask_ids import check_mask_ids
+from .meaning import class_palette, protocols_of
 from .pipeline import seeded, step_pipeline
 from .replay import Replay, read_replay, rows_by_name
+from .sample_pipeline import SamplePipeline
 from .sampler import SampleKey
 
 _SPLITS = ('train', 'test')
@@ -62,6 +63,15 @@ class IncrementalDataset(Dataset):
         skip_empty: Whether a step without images is a dataset of length 0
             rather than an error.
         exemplars: What to replay, see :func:`mmseg_cil.datasets.replay.read_replay`.
+        reference: ``classes`` and ``void_ids`` of the training dataset, where
+            they differ from this one's: the protocol counts classes as there,
+            and masks are read by the names that their own dataset gives.
+
+    Attributes:
+        protocol: Of this dataset's masks.
+        reference: The same of the training dataset's masks.
+        classes: Names of the dataset's classes, by mask id.
+        reduce_zero_label: Whether they have the mask ids from 1 on.
 
     Raises:
         InputError: Something in the arguments or the files is wrong. Lists and
@@ -80,6 +90,7 @@ class IncrementalDataset(Dataset):
         pipeline: Sequence[Any] | None = None,
         skip_empty: bool = False,
         exemplars: Mapping[str, Any] | None = None,
+        reference: Mapping[str, Any] | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
@@ -87,8 +98,11 @@ class IncrementalDataset(Dataset):
             raise InputError(f'the seed of the data must not be negative, but is {seed}')
         sources = open_sources(dataset)
         first = sources[0]
+        self.classes, self.reduce_zero_label = first.classes, first.reduce_zero_label
         if isinstance(protocol, Mapping):
-            protocol = build_protocol(protocol, first.classes or None, first.reduce_zero_label)
+            self.reference, protocol = protocols_of(protocol, first, reference)
+        else:
+            self.reference = protocol
         if not 0 <= step < len(protocol.steps):
             raise InputError(
                 f'{protocol.name} has the steps 0..{len(protocol.steps) - 1}, not {step}'
@@ -104,7 +118,7 @@ class IncrementalDataset(Dataset):
         )
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self.pipeline = Compose(transforms)
+            self.pipeline = SamplePipeline(transforms, split)
         self._loaded = False
         self._rows = np.zeros(0, np.int64)
         self._own, self._replay = 0, Replay()
@@ -139,7 +153,7 @@ class IncrementalDataset(Dataset):
         """
         if self._loaded:
             return
-        items, index = self._read()
+        items, index = self.read()
         chosen = self._select(index, items.times, self.step)
         if not len(chosen) and not self._may_be_empty:
             raise InputError(self._empty_message(len(items.names)))
@@ -182,9 +196,17 @@ class IncrementalDataset(Dataset):
         untrained = self.split == 'train' and not self.protocol.trains(self.step)
         return self._skip_empty or untrained
 
-    def _read(self) -> tuple[Items, ClassIndex]:
+    def read(self, look_around: bool = False) -> tuple[Items, ClassIndex]:
+        """Reads the lists of images and the class index.
+
+        Args:
+            look_around: Whether to note also which files are left out.
+
+        Raises:
+            InputError: Files are missing or broken, or masks hold unknown ids.
+        """
         sources = open_sources(self._config)
-        items = read_items(sources)
+        items = read_items(sources, look_around)
         index = index_items(sources, items, self._cache_dirs)
         masks = [mask for _, mask in items.paths]
         check_mask_ids(index, masks, self.protocol.known_mask_ids(), self.protocol.name)
@@ -235,6 +257,14 @@ class IncrementalDataset(Dataset):
         index, times = self._everything()
         return index, self._select(index, times, step)
 
+    def class_index(self) -> ClassIndex:
+        """The index of all images of the dataset, also of those of other steps.
+
+        Raises:
+            InputError: Files are missing or broken, or masks hold unknown ids.
+        """
+        return self._everything()[0]
+
     def presence(self) -> np.ndarray:
         """Which mask ids occur in each image of this view.
 
@@ -257,7 +287,7 @@ class IncrementalDataset(Dataset):
 
     def _everything(self) -> tuple[ClassIndex, np.ndarray]:
         if self._all is None:
-            items, index = self._read()
+            items, index = self.read()
             self._all = index, items.times
         return self._all
 
@@ -336,24 +366,3 @@ class IncrementalDataset(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         # Workers need the chosen images, not the index of all.
         return {**self.__dict__, '_all': None}
-
-
-def class_palette(
-    protocol: Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
-) -> list[list[int]]:
-    """The colour of every class of a taxonomy.
-
-    Args:
-        protocol: Its taxonomy tells the mask ids.
-        palette: The dataset's colours, RGB in 0..255, by the dataset's own class.
-        reduce_zero_label: Whether the dataset's class i has the mask id i + 1.
-
-    Returns:
-        One colour a class; black for a background that is none of the
-        dataset's classes.
-    """
-    colours = []
-    for mask_id in protocol.taxonomy.mask_ids:
-        own = -1 if mask_id is None else mask_id - int(reduce_zero_label)
-        colours.append(list(palette[own]) if 0 <= own < len(palette) else [0, 0, 0])
-    return colours

@@ -18,6 +18,7 @@ from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main, main_process_first
 from mmseg_cil.engine.fingerprint import EVALUATION
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.preflight.data import check_data
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.scoring import evaluation_of, scoring_runner
 from mmseg_cil.engine.step_config import dataset_configs, step_folder
@@ -66,8 +67,9 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
 def _read_test_data(
         cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict, tuple[str, ...]]:
     # Built but not read: the protocol itself says whether it pools the splits.
-    protocol = open_view(cfg, 'test', work_dir, pools_splits=False).protocol
+    protocol = open_view(cfg, 'test', work_dir, pools_splits=False).reference
     view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
+    check_data(None, view)
     counts = tuple(len(view.images_of_step(step)) for step in range(len(protocol.steps)))
     return protocol, counts, view.palette_by_name(), prints_of(view)
 

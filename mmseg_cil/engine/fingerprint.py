@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.datasets.meaning import mask_meaning, reference_of
 from mmseg_cil.engine.step_config import (
     dataset_configs,
     drops_partial,
@@ -84,13 +85,15 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
     """
     cfg = _by_name(cfg)
     policy = protocol.policy.to_dict()
-    _, test = dataset_configs(cfg)
+    train, test = dataset_configs(cfg)
     return fingerprint({
         'policy': {key: policy[key] for key in TEST_CHOICES},
         'test_cfg': cfg.model.get('test_cfg'),
         'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
         'pipeline': first_value(test, 'pipeline'),
         'images': test_images,
+        # Only where the masks of the tests have another meaning than those of training.
+        **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
         # Only where it is on: walks of before it was heard of stay as they are.
         **half_precision(cfg),
     })

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmseg_cil.engine.step_config import dataset_of_step, step_folder
 from mmseg_cil.engine.walk import Walk
+from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.visualization.samples import write_prediction, write_sample
 
@@ -61,12 +62,12 @@ def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool) -> N
     config = dataset_of_step(walk.cfg, last, 'test', str(walk.work_dir),
                              walk.protocol.pools_splits)
     view = DATASETS.build(config)
-    chosen = choose_samples(walk.protocol, view.presence(), np.arange(len(view)))
+    chosen = choose_samples(view.protocol, view.presence(), np.arange(len(view)))
     classes = np.array([*walk.protocol.steps[step].seen], dtype=np.uint8)
     model.eval()
     for index in chosen:
         name = view.image_names[index].replace('/', '_')
-        image, truth = _image_and_truth(view.get_data_info(index), walk)
+        image, truth = _image_and_truth(view.get_data_info(index), view.protocol)
         sample = view[index]
         with torch.no_grad():
             result = model.test_step(pseudo_collate([sample]))[0]  # type: ignore[operator]
@@ -91,10 +92,10 @@ def _as_scored(sample: dict[str, Any], classes: np.ndarray) -> tuple[np.ndarray,
     return np.ascontiguousarray(sample['inputs'].numpy()[::-1].transpose(1, 2, 0)), table[labels]
 
 
-def _image_and_truth(info: dict[str, Any], walk: Walk) -> tuple[np.ndarray, np.ndarray]:
+def _image_and_truth(info: dict[str, Any], protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
     """RGB image ``(H, W, 3)`` and mask ``(H, W)`` of protocol class ids, 255 = void."""
     table = np.full(256, 255, dtype=np.uint8)
-    for class_id, mask_id in enumerate(walk.protocol.taxonomy.mask_ids):
+    for class_id, mask_id in enumerate(protocol.taxonomy.mask_ids):
         if mask_id is not None:
             table[mask_id] = class_id
     image = np.array(Image.open(info['img_path']).convert('RGB'))

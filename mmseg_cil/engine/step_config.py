@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmseg_cil.datasets.exemplar_memory import MemorySettings
+from mmseg_cil.datasets.meaning import reference_of
 from mmseg_cil.engine.overrides import (
     apply_overrides,
     drop_protocol_overrides,
@@ -227,6 +228,7 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
     train, test = dataset_configs(cfg)
     own = train if split == 'train' else test
     dataset: Any = [train, test] if pools_splits else own
+    reference = None if pools_splits or split == 'train' else reference_of(train, test)
     return dict(
         type='IncrementalDataset',
         dataset=dataset,
@@ -237,7 +239,8 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
         seed=run_seed(cfg),
         # Where the folder beside the data, which goes first, cannot be written.
         cache_dirs=[str(Path(work_dir) / 'class_index')],
-        skip_empty=bool(cfg.get('skip_empty_steps', False)))
+        skip_empty=bool(cfg.get('skip_empty_steps', False)),
+        **({'reference': reference} if reference else {}))
 
 
 def first_value(dataset: Mapping[str, Any], key: str) -> Any:

@@ -19,6 +19,7 @@ from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.engine.own_settings import settle_protocol_overrides
+from mmseg_cil.engine.preflight.data import check_data, check_same_classes
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.step_config import (
     dataset_configs,
@@ -152,19 +153,21 @@ def read_data(
     cfg: Config, work_dir: str
 ) -> tuple[Protocol, dict[str, tuple[int, ...]], dict, ImagePrints]:
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
-    images: dict[str, tuple[int, ...]] = {}
-    prints: dict[str, tuple[str, ...]] = {}
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
-    for split in ('train', 'test'):
-        view = open_view(cfg, split, work_dir, protocol.pools_splits)
-        if split == 'train' and memory_settings(cfg, protocol.name) is not None:
-            view.check_names()
-        images[split] = tuple(
-            len(view.images_of_step(step)) for step in range(len(protocol.steps)))
-        prints[split] = prints_of(view)
+    check_same_classes(*dataset_configs(cfg))
+    views = {split: open_view(cfg, split, work_dir, protocol.pools_splits)
+             for split in ('train', 'test')}
+    check_data(views['train'], views['test'])
+    if memory_settings(cfg, protocol.name) is not None:
+        views['train'].check_names()
+    images = {
+        split: tuple(len(view.images_of_step(step)) for step in range(len(protocol.steps)))
+        for split, view in views.items()
+    }
     _check_images(cfg, protocol, images)
-    return protocol, images, view.palette_by_name(), ImagePrints(**prints)
+    prints = {split: prints_of(view) for split, view in views.items()}
+    return protocol, images, views['test'].palette_by_name(), ImagePrints(**prints)
 
 
 def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:

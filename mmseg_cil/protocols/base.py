@@ -150,6 +150,14 @@ class Protocol(ABC):
         """
         return np.zeros(len(names), np.int64)
 
+    def unmatched(self, names: Sequence[str]) -> list[str]:
+        """What the protocol lists and no image is, a sentence each.
+
+        Args:
+            names: Of all images, of training and of tests.
+        """
+        return []
+
     @abstractmethod
     def class_steps(self, step_index: int) -> tuple[int, ...]:
         """For each model id at a step, the step that introduced it."""

@@ -26,6 +26,9 @@ The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
 - ``counting``: ``'background'`` or ``'foreground'``: reads ``X-Y``
   so, whatever the name.
 - ``background``: see :meth:`Taxonomy.from_classes`.
+- ``void_ids``: mask ids besides 255 of pixels that belong to no class. A
+  class of such an id is left out, and class ids count without it. A dataset's
+  config may have the key too, for its own masks.
 - ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
 """
 
@@ -44,7 +47,7 @@ from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
 from mmseg_cil.protocols.policy import Policy
-from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy
+from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, read_void_ids
 
 NAMED = (
     'voc_11-5', 'voc_11-1', 'voc_1-1', 'voc_19-1', 'voc_15-5', 'voc_15-1', 'voc_10-1',
@@ -64,7 +67,7 @@ Also those of other datasets with 21 classes of which the first is the backgroun
 
 _KEYS = (
     'name', 'dataset', 'setting', 'preset', 'policy', 'class_order', 'counting', 'background',
-    'split', 'steps', 'domains', 'domain_steps', 'strict',
+    'split', 'steps', 'domains', 'domain_steps', 'strict', 'void_ids',
 )  # fmt: skip
 _NAME = re.compile(r'(?P<family>.+)_(?:(?P<first>\d+)-(?P<later>\d+)|(?P<joint>joint))')
 
@@ -90,6 +93,11 @@ class _Request:
             raise InputError(f'protocol {self.name!r}: {given[0]} {why}; take it out.')
 
     def taxonomy(self, dataset: str, domain: bool = False) -> Taxonomy:
+        void_ids = read_void_ids(self.cfg.get('void_ids'), f'protocol {self.name!r}')
+        taxonomy = self._taxonomy(dataset, domain)
+        return taxonomy.with_void_ids(void_ids) if void_ids else taxonomy
+
+    def _taxonomy(self, dataset: str, domain: bool) -> Taxonomy:
         background = self.get('background', 'auto')
         if dataset in DATASETS:
             if dataset != 'ade20k' and self.reduce_zero_label:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,6 +12,7 @@ import numpy.typing as npt
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import cities, tables
 from mmseg_cil.protocols.base import Protocol, Step
+from mmseg_cil.protocols.domains import Domain, name_ends, read_domain
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.selection import Indices
 from mmseg_cil.protocols.tables import Table
@@ -170,43 +167,6 @@ def city_protocol(
 
 
 @dataclass(frozen=True)
-class Domain:
-    """Images that belong together.
-
-    Attributes:
-        name: Its name.
-        patterns: Shell patterns of image names.
-        images: Image names listed in a file (without suffix).
-    """
-
-    name: str
-    patterns: tuple[str, ...] = ()
-    images: frozenset[str] = frozenset()
-
-    def __contains__(self, image: object) -> bool:
-        """Whether an image belongs to it, by its name or by the end of its path.
-
-        As with ``pathlib``'s ``match``, ``aachen/*`` fits
-        ``train/aachen/aachen_000000``: whole folders may be left out in front.
-        """
-        parts = str(image).split('/')
-        ends = ['/'.join(parts[i:]) for i in range(len(parts))]
-        if any(end in self.images for end in ends):
-            return True
-        return any(fnmatch.fnmatchcase(end, p) for p in self.patterns for end in ends)
-
-    def digest(self) -> dict[str, Any]:
-        """What identifies its images, short also where a file lists thousands."""
-        listed = hashlib.sha256('\n'.join(sorted(self.images)).encode('utf-8')).hexdigest()
-        return {
-            'name': self.name,
-            'patterns': list(self.patterns),
-            'listed': len(self.images),
-            'listed_sha256': listed,
-        }
-
-
-@dataclass(frozen=True)
 class DomainProtocol(_DomainProtocol):
     """Domains given by the user, over any dataset.
 
@@ -243,6 +203,8 @@ class DomainProtocol(_DomainProtocol):
             InputError: An image is in two domains, or in none while ``strict``.
         """
         steps = self._step_of_domain()
+        for domain in self.domains:
+            domain.check_brackets(names, f'protocol {self.name!r}')
         found = np.full(len(names), -1, np.int64)
         for i, image in enumerate(names):
             inside = [domain.name for domain in self.domains if image in domain]
@@ -260,6 +222,21 @@ class DomainProtocol(_DomainProtocol):
             if inside:
                 found[i] = steps.get(inside[0], -1)
         return found
+
+    def unmatched(self, names: Sequence[str]) -> list[str]:
+        """Names in the domains' lists that no image has, and patterns that fit none."""
+        ends = {end for name in names for end in name_ends(name)}
+        notes = []
+        for domain in self.domains:
+            unknown = sorted(domain.images - ends)
+            if unknown:
+                notes.append(
+                    f'{len(unknown)} of {len(domain.images)} names in the list of the domain '
+                    f'{domain.name!r} are no images of the datasets, such as {unknown[0]!r}')
+            if domain.patterns and not any(name in domain for name in names):
+                notes.append(f'no image is in the domain {domain.name!r} '
+                             f'({", ".join(domain.patterns)})')
+        return notes
 
     def _details(self) -> dict[str, Any]:
         digests = [domain.digest() for domain in self.domains]
@@ -294,7 +271,7 @@ def listed_domains(
         raise InputError(
             f"{where}: domains must be a list such as [dict(name='day', pattern='day/*'), ...]."
         )
-    read = tuple(_domain(entry, f'{where}: domain {i}') for i, entry in enumerate(domains))
+    read = tuple(read_domain(entry, f'{where}: domain {i}') for i, entry in enumerate(domains))
     names = [domain.name for domain in read]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -334,42 +311,3 @@ def _list_of(value: Any, where: str) -> Sequence[Any]:
             f'{where}: domain_steps must be a list of lists of names; {value!r} is no list.'
         )
     return value
-
-
-def _domain(entry: Any, where: str) -> Domain:
-    usage = "write dict(name='day', pattern='day/*') or dict(name='day', list_file='day.txt')"
-    if not isinstance(entry, Mapping) or not isinstance(entry.get('name'), str):
-        raise InputError(f'{where} has no name; {usage}.')
-    where = f'{where} ({entry["name"]!r})'
-    extra = sorted(set(entry) - {'name', 'pattern', 'list_file'})
-    if extra or ('pattern' in entry) == ('list_file' in entry):
-        raise InputError(f'{where} needs a name and either a pattern or a list_file; {usage}.')
-    if 'list_file' in entry:
-        return Domain(entry['name'], images=_read_list(entry['list_file'], where))
-    given = entry['pattern']
-    patterns = tuple(given) if isinstance(given, list | tuple) else (given,)
-    if not patterns or not all(isinstance(p, str) and p for p in patterns):
-        raise InputError(f'{where}: pattern must be a shell pattern or a list of them.')
-    return Domain(entry['name'], patterns)
-
-
-def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:
-    """The image names of a list file, one a line, without suffix."""
-    if not isinstance(path, str | os.PathLike):
-        raise InputError(f'{where}: list_file must be a path, not {path!r}.')
-    try:
-        lines = Path(path).read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'{where}: cannot read the list file {path}: {error}.') from error
-    names = [line.strip().replace('\\', '/') for line in lines]
-    listed = frozenset(_without_suffix(n.removeprefix('./')) for n in names if n)
-    if not listed:
-        raise InputError(f'{where}: the list file {path} names no image.')
-    return listed
-
-
-def _without_suffix(name: str) -> str:
-    # Only image suffixes: a dot may be part of the name.
-    suffix = PurePosixPath(name).suffix.lower()
-    known = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-    return name[: -len(suffix)] if suffix in known else name

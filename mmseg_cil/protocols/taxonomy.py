@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import names as _names
@@ -99,6 +100,63 @@ class Taxonomy:
             "dataset='my_dataset', steps=[[...], [...]])."
         )
 
+    def with_void_ids(self, void_ids: Sequence[int]) -> Taxonomy:
+        """The same classes where further mask ids belong to none of them.
+
+        A class that one of them is the id of is left out. The background stays,
+        as what stands for the classes not (or no longer) known.
+
+        Args:
+            void_ids: From :func:`read_void_ids`.
+
+        Raises:
+            InputError: No class besides the background is left.
+        """
+        void = set(void_ids)
+        kept = [
+            (name, None if mask_id in void else mask_id)
+            for class_id, (name, mask_id) in enumerate(zip(self.names, self.mask_ids, strict=True))
+            if mask_id not in void or (self.has_background and class_id == 0)
+        ]
+        return replace(
+            self,
+            names=tuple(name for name, _ in kept),
+            mask_ids=tuple(mask_id for _, mask_id in kept),
+            void_ids=(*self.void_ids, *sorted(void - set(self.void_ids))),
+        )
+
+    def as_in_masks_of(
+        self, classes: Sequence[str], reduce_zero_label: bool, void_ids: Sequence[int] = ()
+    ) -> Taxonomy:
+        """The same classes, found by name in the masks of another dataset.
+
+        Args:
+            classes: That dataset's, in the order of its mask ids. Those that
+                this taxonomy does not have are void there.
+            reduce_zero_label: Whether its class i has the mask id i + 1.
+            void_ids: Its mask ids that belong to no class.
+
+        Raises:
+            InputError: It lacks a class.
+        """
+        ids = {str(n).strip(): i for i, n in enumerate(classes, int(reduce_zero_label))}
+        missing = [name for name in self.names[self.background_added :] if name not in ids]
+        if missing:
+            raise InputError(
+                f'the classes of two datasets of {self.dataset!r} differ: one has '
+                f'{", ".join(self.names[self.background_added:])}, the other {", ".join(ids)}.'
+            )
+        left = {mask_id for name, mask_id in ids.items() if name not in self.names}
+        void = {IGNORE, *void_ids, *left}
+        found = [mask_id if mask_id is None or (self.background_added and not class_id)
+                 else ids[name]
+                 for class_id, (name, mask_id) in enumerate(
+                     zip(self.names, self.mask_ids, strict=True))]
+        if reduce_zero_label and 0 not in found:
+            void.add(0)
+        mask_ids = tuple(None if mask_id in void else mask_id for mask_id in found)
+        return replace(self, mask_ids=mask_ids, void_ids=tuple(sorted(void)))
+
     @classmethod
     def from_classes(
         cls,
@@ -162,3 +220,24 @@ def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False)
     """
     classes = {'voc': _names.VOC, 'ade20k': _names.ADE20K, 'cityscapes': _names.CITYSCAPES}
     return Taxonomy.from_classes(dataset, classes[dataset], dataset == 'ade20k', background, domain)
+
+
+def read_void_ids(value: Any, where: str) -> tuple[int, ...]:
+    """The mask ids that a config declares to belong to no class.
+
+    Args:
+        value: What stands under ``void_ids``; None: nothing does.
+        where: Whose setting it is, for the message.
+
+    Raises:
+        InputError: It is no list of numbers from 0 to 255.
+    """
+    if value is None:
+        return ()
+    ids = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i <= 255 for i in ids):
+        raise InputError(
+            f'{where}: void_ids must be a list of mask ids from 0 to 255, such as [11], not '
+            f'{value!r}.'
+        )
+    return tuple(sorted(set(ids)))

@@ -1,0 +1,90 @@
+"""A look at a few samples before training: does the pipeline read what the class index read?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .class_index import ClassIndex
+from .file_checks import MASK_MODES
+from .items import Items
+from .mask_ids import check_labelled, odd_masks
+from .orientation import check_orientation
+from .pipeline import seeded
+from .view import IncrementalDataset
+
+# Of all images, evenly spread, besides the first of every kind of mask.
+_SAMPLES = 6
+
+
+def first_look(view: IncrementalDataset) -> list[str]:
+    """Looks at the images and masks of a split as its pipeline loads them.
+
+    Args:
+        view: Of the split, at any step.
+
+    Returns:
+        What a person should know, a sentence each.
+
+    Raises:
+        InputError: Image and mask do not lie on each other, a mask is read
+            otherwise than its file says, or no mask shows an object.
+    """
+    items, index = view.read(look_around=True)
+    notes = list(items.notes)
+    masks = [mask for _, mask in items.paths]
+    check_labelled(index, masks, view.protocol.taxonomy, view.split)
+    notes += odd_masks(index, masks, view.protocol.taxonomy, view.split)
+    if not _loads_files(items):
+        return notes
+    notes += check_orientation(
+        index, items.paths, lambda row: _until(view, items.infos[row], 'img').get('img'),
+        view.split)
+    for row in _rows(index):
+        _check_mask(view, items.infos[row], index.presence[row], int(index.headers[row, 5]))
+    return notes
+
+
+def _loads_files(items: Items) -> bool:
+    return all('img' not in info for info in items.infos[:1])
+
+
+def _rows(index: ClassIndex) -> Sequence[int]:
+    """The first image of every kind of mask, and some evenly spread."""
+    _, firsts = np.unique(index.headers[:, 5], return_index=True)
+    spread = np.linspace(0, len(index.names) - 1, min(_SAMPLES, len(index.names))).round()
+    return sorted({*firsts.tolist(), *spread.astype(int).tolist()})
+
+
+def _until(view: IncrementalDataset, info: dict[str, Any], key: str) -> dict[str, Any]:
+    """The sample as it is when the first transform has made a key; empty where it is given up."""
+    with seeded(view.seed, view.step, 0):
+        return view.pipeline.until(copy.deepcopy(info), key) or {}
+
+
+def _check_mask(view: IncrementalDataset, info: dict[str, Any], presence: np.ndarray,
+                mode: int) -> None:
+    """Compares the ids that the pipeline loads with those that the class index found."""
+    data = _until(view, info, 'gt_seg_map')
+    mask = data.get('gt_seg_map')
+    if mask is None:
+        return
+    path, known = info['seg_map_path'], np.flatnonzero(presence).tolist()
+    if mask.ndim != 2:
+        raise InputError(
+            f'{path} (Pillow mode {MASK_MODES[mode]}) is loaded with the shape {mask.shape}, not '
+            "(H, W): as colours and not as ids. Use LoadAnnotations with imdecode_backend="
+            "'pillow', its default")
+    found = np.unique(mask).tolist()
+    # What a loader of the user's own leaves out is void.
+    if set(found) - {255} - set(known) or (255 in found and 255 not in known and
+                                          MASK_MODES[mode] == '1'):
+        raise InputError(
+            f'{path} (Pillow mode {MASK_MODES[mode]}) holds the ids {known}, but LoadAnnotations '
+            f'in the pipeline of the {view.split} split reads {found}: masks are to be read as '
+            "they are (imdecode_backend='pillow', the default), and the protocol says which id is "
+            'which class')

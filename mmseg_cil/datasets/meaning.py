@@ -1,0 +1,88 @@
+"""What the ids in the masks of a dataset mean, as the config tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..protocols import Protocol, build_protocol
+from .items import Source
+
+
+def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes and void ids that a dataset's config gives, or None for each.
+
+    Args:
+        dataset: Of MMSegmentation; ``ConcatDataset`` and ``RepeatDataset`` give
+            those of their first dataset.
+    """
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    if isinstance(inner[0], Mapping):
+        return mask_meaning(inner[0])
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    void_ids = dataset.get('void_ids')
+    return dict(classes=None if classes is None else list(classes),
+                void_ids=void_ids if void_ids is None or isinstance(void_ids, int)
+                else list(void_ids))
+
+
+def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The meaning of the training masks, where the test dataset's differ; else None.
+
+    Args:
+        train: Config of the training dataset.
+        test: Config of the test dataset.
+    """
+    reference, own = mask_meaning(train), mask_meaning(test)
+    reordered = own['classes'] and reference['classes'] and own['classes'] != reference['classes'] \
+        and sorted(own['classes']) == sorted(reference['classes'])
+    return reference if reordered or own['void_ids'] != reference['void_ids'] else None
+
+
+def protocols_of(
+    config: Mapping[str, Any], source: Source, reference: Mapping[str, Any] | None = None
+) -> tuple[Protocol, Protocol]:
+    """The protocol of a config for the masks of the training dataset, and for those of another.
+
+    Args:
+        config: The ``protocol`` of a config.
+        source: A dataset.
+        reference: What the training dataset says of its masks; None: the same.
+
+    Returns:
+        Two protocols of the same classes and steps, or twice the same one.
+    """
+    own = {*(config.get('void_ids') or ()), *source.void_ids}
+    if reference is None:
+        void_ids = dict(void_ids=sorted(own)) if own else {}
+        protocol = build_protocol(
+            {**config, **void_ids}, source.classes or None, source.reduce_zero_label)
+        return protocol, protocol
+    void = {*(config.get('void_ids') or ()), *(reference.get('void_ids') or ())}
+    trained = build_protocol({**config, 'void_ids': sorted(void)},
+                             reference.get('classes') or source.classes, source.reduce_zero_label)
+    taxonomy = trained.taxonomy.as_in_masks_of(
+        source.classes, source.reduce_zero_label, sorted(own))
+    return trained, replace(trained, taxonomy=taxonomy)
+
+
+def class_palette(
+    protocol: Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
+) -> list[list[int]]:
+    """The colour of every class of a taxonomy.
+
+    Args:
+        protocol: Its taxonomy tells the mask ids.
+        palette: The dataset's colours, RGB in 0..255, by the dataset's own class.
+        reduce_zero_label: Whether the dataset's class i has the mask id i + 1.
+
+    Returns:
+        One colour a class; black for a background that is none of the
+        dataset's classes.
+    """
+    colours = []
+    for mask_id in protocol.taxonomy.mask_ids:
+        own = -1 if mask_id is None else mask_id - int(reduce_zero_label)
+        colours.append(list(palette[own]) if 0 <= own < len(palette) else [0, 0, 0])
+    return colours

@@ -1,0 +1,133 @@
+"""A pipeline that looks whether image and mask fit each other, and names the file that fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import Compose
+
+from ..errors import InputError
+
+# A transform of these that comes before the mask is loaded moves the image alone.
+_MOVING = ('RandomCrop', 'CenterCrop', 'RandomRotate', 'RandomRotFlip', 'RandomAffine',
+           'BioMedical3DRandomCrop', 'BioMedical3DRandomFlip')
+# At test the prediction is flipped back before it is compared.
+_MOVING_IN_TRAINING = (*_MOVING, 'RandomFlip')
+
+
+class SamplePipeline(Compose):
+    """Transforms of one split, applied to one image after the other.
+
+    As soon as image and mask are both loaded, their sizes are compared: in
+    training those that the transforms after it see, at test those as loaded,
+    for a prediction has the size of the loaded image.
+
+    Args:
+        transforms: Configs or objects.
+        split: ``'train'`` or ``'test'``.
+
+    Raises:
+        InputError: A transform moves the image before its mask is loaded.
+    """
+
+    def __init__(self, transforms: Sequence[Any] | None, split: str) -> None:
+        super().__init__(transforms)
+        self.split = split
+        kinds = [type(one).__name__ for one in self.transforms]
+        _check_order(kinds, split)
+
+    def __call__(self, data: dict) -> dict | None:
+        """Loads and changes one sample.
+
+        Args:
+            data: What the pipeline starts from.
+
+        Returns:
+            What the last transform made, or None where one gives the image up.
+
+        Raises:
+            InputError: A transform fails on the image, or image and mask do not fit.
+        """
+        return self.until(data, '')
+
+    def until(self, data: dict, key: str) -> dict | None:
+        """Applies the transforms up to the first that makes a key.
+
+        Args:
+            data: What the pipeline starts from.
+            key: Such as 'img' or 'gt_seg_map'; no transform makes ''.
+
+        Returns:
+            What the last of them made; None where one gives the image up.
+
+        Raises:
+            InputError: As in a call.
+        """
+        paths = data.get('img_path', ''), data.get('seg_map_path', '')
+        sample: Any = data
+        compared = False
+        for transform in self.transforms:
+            try:
+                sample = transform(sample)
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:
+                raise InputError(self._failure(transform, paths, error)) from error
+            if sample is None:
+                return None
+            if not compared and _is_loaded(sample):
+                self._compare(sample, paths)
+                compared = True
+            if isinstance(sample, Mapping) and key in sample:
+                break
+        result: dict = sample
+        return result
+
+    def _failure(self, transform: Any, paths: tuple[str, str], error: Exception) -> str:
+        kind = type(transform).__name__
+        why = ' '.join(str(error).split())[:300]
+        if kind.startswith('Load'):
+            path = paths['Annotation' in kind]
+            return (f'{path} cannot be read by {kind} ({type(error).__name__}: {why}): restore '
+                    'the file, or take its name out of the list of images')
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return (f'{kind} in the pipeline of the {self.split} split fails on {paths[0]}: '
+                f'{type(error).__name__}: {why} ({last.filename}:{last.lineno})')
+
+    def _compare(self, data: Mapping[str, Any], paths: tuple[str, str]) -> None:
+        image, mask = data['img'].shape[:2], data['gt_seg_map'].shape[:2]
+        if self.split == 'test':
+            image = tuple(data.get('ori_shape', mask)[:2])
+        if image == mask or data['gt_seg_map'].ndim != 2:
+            return
+        kinds = [type(one).__name__ for one in self.transforms]
+        loading = next((i for i, kind in enumerate(kinds) if 'Annotation' in kind), 0)
+        before = [kind for kind in kinds[:loading] if not kind.startswith('Load')]
+        advice = 'make them of one size'
+        if image == mask[::-1]:
+            advice = ('an EXIF orientation seems to turn the image but not its mask; load it '
+                      "with LoadImageFromFile(color_type='color_ignore_orientation')")
+        elif before and self.split == 'train':
+            advice = f'LoadAnnotations must come before {" and ".join(before)}'
+        raise InputError(
+            f'image and mask differ in size once they are loaded: {paths[0]} is '
+            f'{image[1]}x{image[0]}, {paths[1]} is {mask[1]}x{mask[0]}: {advice}')
+
+
+def _is_loaded(data: Any) -> bool:
+    return isinstance(data, Mapping) and all(
+        isinstance(data.get(key), np.ndarray) for key in ('img', 'gt_seg_map')
+    ) and data['img'].ndim in (2, 3)
+
+
+def _check_order(kinds: Sequence[str], split: str) -> None:
+    loading = next((i for i, kind in enumerate(kinds) if 'LoadAnnotation' in kind), 0)
+    moving = _MOVING_IN_TRAINING if split == 'train' else _MOVING
+    early = [kind for kind in kinds[:loading] if kind in moving]
+    if early:
+        raise InputError(
+            f'the pipeline of the {split} split has {early[0]} before LoadAnnotations, so that it '
+            f'moves the image and not its mask: put LoadAnnotations first')

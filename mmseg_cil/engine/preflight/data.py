@@ -1,0 +1,103 @@
+"""Whether the data mean what they seem to: the training and the test dataset, side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from mmengine.dist import get_rank
+from mmengine.logging import print_log
+
+from mmseg_cil.datasets import ClassIndex, IncrementalDataset
+from mmseg_cil.datasets.first_look import first_look
+from mmseg_cil.datasets.items import DatasetConfig, open_sources
+from mmseg_cil.datasets.meaning import reference_of
+from mmseg_cil.engine.explain import part
+from mmseg_cil.errors import InputError
+
+
+def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> None:
+    """Looks at both datasets as a walk will use them, and tells a person what may be wrong.
+
+    Args:
+        train: View of the training split; None where a walk is only evaluated.
+        test: View of the test split.
+
+    Raises:
+        InputError: Classes, lists, images or masks are surely wrong.
+    """
+    notes = []
+    if train is not None:
+        notes += first_look(train)
+    notes += first_look(test)
+    # Where both read the same lists, what trains and what tests is the protocol's business.
+    if train is not None and not test.protocol.pools_splits:
+        if train.classes != test.classes and train.classes and test.classes:
+            notes.append('the test dataset lists its classes in another order than the training '
+                         'dataset: each reads its masks by its own list')
+        notes += shared_images(train, test)
+        names = [*train.class_index().names, *test.class_index().names]
+        notes += train.protocol.unmatched(names)
+    tell(notes)
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Shows sentences on the console, each once."""
+    if get_rank() == 0:
+        for note in dict.fromkeys(notes):
+            print_log(note, 'current', logging.WARNING)
+
+
+def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) -> None:
+    """Makes sure that an id in a mask means one class in training and at test.
+
+    Args:
+        train_config: Of the training dataset.
+        test_config: Of the test dataset.
+
+    Raises:
+        InputError: The datasets have other classes, or list them in another
+            order of which the config does not speak.
+    """
+    train = open_sources(train_config)[0]
+    with part('the test dataset or its pipeline'):
+        test = open_sources(test_config)[0]
+    if not train.classes or not test.classes:
+        # The protocol knows them, or else refuses the dataset itself.
+        return
+    if sorted(train.classes) != sorted(test.classes):
+        here, there = set(train.classes), set(test.classes)
+        differences = [
+            f'only {where}: {", ".join(sorted(names))}'
+            for where, names in (('in training', here - there), ('at test', there - here)) if names]
+        raise InputError(
+            f'the training dataset has the classes {list(train.classes)}, the test dataset '
+            f'{list(test.classes)} ({"; ".join(differences) or "some named twice"}): both need '
+            'the same classes')
+    if train.reduce_zero_label != test.reduce_zero_label:
+        raise InputError(
+            f'the training dataset has reduce_zero_label={train.reduce_zero_label}, the test '
+            f'dataset {test.reduce_zero_label}: the same id would mean another class')
+    if train.classes != test.classes and not reference_of(train_config, test_config):
+        raise InputError(
+            f'the training dataset has the classes {list(train.classes)}, the test dataset lists '
+            f'them in another order, {list(test.classes)}: give both with metainfo.classes, each '
+            'in the order of the ids in its own masks')
+
+
+def shared_images(train: IncrementalDataset, test: IncrementalDataset) -> list[str]:
+    """Says how many test images are training images too, be it as copies; nothing where none is."""
+    trained = set(_contents(train.class_index()))
+    index = test.class_index()
+    shared = np.array([one in trained for one in _contents(index)])
+    if not shared.any():
+        return []
+    first = index.names[int(shared.argmax())]
+    return [f'{int(shared.sum())} of {len(shared)} test images are training images too, such as '
+            f'{first}: their scores are not those of unseen images']
+
+
+def _contents(index: ClassIndex) -> list[tuple[int, bytes]]:
+    return [(size, digest.tobytes())
+            for size, digest in zip(index.image_bytes.tolist(), index.image_digests, strict=True)]

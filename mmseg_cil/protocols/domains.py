@@ -1,0 +1,136 @@
+"""Domains given by the user: patterns and lists of image names."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.text import read_lines
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images that belong together.
+
+    Attributes:
+        name: Its name.
+        patterns: Shell patterns of image names.
+        images: Image names listed in a file (without suffix).
+    """
+
+    name: str
+    patterns: tuple[str, ...] = ()
+    images: frozenset[str] = frozenset()
+
+    def __contains__(self, image: object) -> bool:
+        """Whether an image belongs to it, by its name or by the end of its path.
+
+        As with ``pathlib``'s ``match``, ``aachen/*`` fits
+        ``train/aachen/aachen_000000``: whole folders may be left out in front.
+        """
+        ends = name_ends(str(image))
+        return any(end in self.images for end in ends) or any(
+            _fits(ends, p) or _fits_literally(ends, p) for p in self.patterns)
+
+    def check_brackets(self, names: Sequence[str], where: str) -> None:
+        """Refuses patterns of which brackets could mean two things.
+
+        ``[0]`` is a set of signs in a shell pattern, but where images are
+        called so it may be meant as it stands.
+
+        Args:
+            names: Of all images.
+            where: For the message.
+
+        Raises:
+            InputError: A pattern fits other images in either reading.
+        """
+        for pattern in self.patterns:
+            literal = [one for one in names if _fits_literally(name_ends(one), pattern)]
+            other = set() if not literal else {
+                one for one in names if _fits(name_ends(one), pattern)}.difference(literal)
+            if other:
+                raise InputError(
+                    f'{where}: the brackets in the pattern {pattern!r} of the domain '
+                    f'{self.name!r} can be meant as they stand, which fits {literal[0]!r}, or as '
+                    f'a set of signs, which fits {min(other)!r}: write [[] for an opening bracket '
+                    'that is part of a name, or use a list_file.')
+
+    def digest(self) -> dict[str, Any]:
+        """What identifies its images, short also where a file lists thousands."""
+        listed = hashlib.sha256('\n'.join(sorted(self.images)).encode('utf-8')).hexdigest()
+        return {
+            'name': self.name,
+            'patterns': list(self.patterns),
+            'listed': len(self.images),
+            'listed_sha256': listed,
+        }
+
+
+def name_ends(image: str) -> list[str]:
+    """A name, and what is left of it without its first folders."""
+    parts = image.split('/')
+    return ['/'.join(parts[i:]) for i in range(len(parts))]
+
+
+def _fits(ends: Sequence[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(end, pattern) for end in ends)
+
+
+def _fits_literally(ends: Sequence[str], pattern: str) -> bool:
+    """Whether a pattern fits a name that has brackets, its own brackets read as they stand."""
+    return '[' in pattern and '[' in ends[0] and _fits(ends, pattern.replace('[', '[[]'))
+
+
+def read_domain(entry: Any, where: str) -> Domain:
+    """Reads a domain of a config.
+
+    Args:
+        entry: ``dict(name=..., pattern=str or list)`` or ``dict(name=..., list_file=path)``.
+        where: For messages.
+
+    Raises:
+        InputError: It is not well described, or its list cannot be read.
+    """
+    usage = "write dict(name='day', pattern='day/*') or dict(name='day', list_file='day.txt')"
+    if not isinstance(entry, Mapping) or not isinstance(entry.get('name'), str):
+        raise InputError(f'{where} has no name; {usage}.')
+    where = f'{where} ({entry["name"]!r})'
+    extra = sorted(set(entry) - {'name', 'pattern', 'list_file'})
+    if extra or ('pattern' in entry) == ('list_file' in entry):
+        raise InputError(f'{where} needs a name and either a pattern or a list_file; {usage}.')
+    if 'list_file' in entry:
+        return Domain(entry['name'], images=_read_list(entry['list_file'], where))
+    given = entry['pattern']
+    patterns = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not patterns or not all(isinstance(p, str) and p for p in patterns):
+        raise InputError(f'{where}: pattern must be a shell pattern or a list of them.')
+    return Domain(entry['name'], patterns)
+
+
+def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:
+    """The image names of a list file, one a line, without suffix."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f'{where}: list_file must be a path, not {path!r}.')
+    try:
+        lines, _ = read_lines(path)
+    except (OSError, InputError) as error:
+        raise InputError(f'{where}: cannot read the list file {path}: {error}.') from error
+    names = [line.replace('\\', '/') for line in lines]
+    listed = frozenset(_without_suffix(n.removeprefix('./')) for n in names)
+    if not listed:
+        raise InputError(f'{where}: the list file {path} names no image.')
+    return listed
+
+
+def _without_suffix(name: str) -> str:
+    # Only image suffixes: a dot may be part of the name.
+    suffix = PurePosixPath(name).suffix.lower()
+    known = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+    return name[: -len(suffix)] if suffix in known else name
