@@ -10,7 +10,8 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.weights_files import NotDataError, read_source
+from mmseg_cil.utils.finite import require_finite
+from mmseg_cil.utils.weights_files import NotDataError, read_source, state_of
 
 #: Types in ``init_cfg`` that read a file, by their name or that of their class.
 PRETRAINED = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
@@ -33,7 +34,7 @@ def check_pretrained(cfg: Config) -> None:
     """
     for option, source in pretrained_weights(cfg):
         try:
-            read_source(source)
+            content = read_source(source)
         except NotDataError as error:
             raise InputError(f'{option}: {error}') from error
         except Exception as error:
@@ -42,6 +43,8 @@ def check_pretrained(cfg: Config) -> None:
                 f'({type(error).__name__}: {error}): point --cfg-options {option}=PATH at a local '
                 f'copy of the file, or train from scratch with '
                 f'{option.removesuffix(".checkpoint")}=None') from error
+        require_finite(state_of(content), f'the pre-trained weights {source} ({option})',
+                       'Nothing can be learnt from them: give other weights')
 
 
 def pretrained_weights(cfg: Config) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from mmseg_cil.engine.fingerprint import changed
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
+from mmseg_cil.utils.finite import named, not_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
@@ -67,6 +68,9 @@ def _problem(path: Path, identity: Mapping[str, Any],
     parts = [key for key in ('state_dict', 'optimizer', 'message_hub') if key not in content]
     if parts or not isinstance(meta, Mapping) or not isinstance(meta.get('iter'), int):
         return f'it lacks {", ".join(parts) or "the iteration"}'
+    weights = content['state_dict']
+    if bad := not_finite(weights if isinstance(weights, Mapping) else {}):
+        return f'its weights are not finite ({named(bad)})'
     differing = changed(found, identity, former)
     if differing:
         listed = ', '.join(

@@ -224,6 +224,7 @@ class TaskScheduler:
         model: Any = step_runner.bare_model(runner)
         # What is saved, and evaluated afterwards, is a plain network.
         kept = model.make_plain()
+        step_runner.require_finite_network(runner, f'step {step}')
         if walk.trains(step):
             step_runner.after_step(runner)
         sha256 = decided_by_main(lambda: self._export(step, model, kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mmseg_cil.engine.sub_steps.run import sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.models.teacher import load_plain_state
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
     for step in steps:
         if not other.is_done(step):
             raise InputError(f'--start-from {source}: step {step} of {other_dir} is not done')
-        check_checkpoint(other, step)
+        path, classes = check_checkpoint(other, step), len(walk.protocol.steps[step].seen)
+        # Weights that cannot be learnt from are refused now, not when the next step begins.
+        decided_by_main(functools.partial(_check_weights, path, classes))
     names = [frozenset(one.name for one in sub_steps_of(walk, step)) for step in steps]
     return Import(other, tuple(steps), tuple(names))
 
@@ -95,6 +99,10 @@ def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
             _copy_folder(step_folder(other_dir, step), step_folder(work_dir, step))
         taken_from = {'work_dir': str(other_dir), 'checkpoint_sha256': record['checkpoint_sha256']}
         journal.update_step(step, **{**record, 'taken_from': taken_from})
+
+
+def _check_weights(path: Path, num_classes: int) -> None:
+    load_plain_state(path, num_classes)
 
 
 def _parse(source: str) -> tuple[Path, int]:

@@ -38,7 +38,10 @@ def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Seq
     ours = [
         dict(type='IterationSeedHook', seed=seed, step=step),
         dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
+        dict(type='FiniteLossHook', step=step, interval=min(every, 50)),
     ]
+    if method.get('regularisers') and step > 0:
+        ours.append(dict(type='PenaltyScaleHook', interval=every))
     if world_size > 1:
         # Norm statistics that are not synchronised differ by rank: what is
         # evaluated must be what is saved.

@@ -30,6 +30,7 @@ from mmseg_cil.engine.step_visualizer import (
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.network_change import plain_weights
 from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
 from mmseg_cil.utils.weights_files import weights_as_data
 
@@ -157,6 +158,22 @@ def bare_model(runner: Runner) -> nn.Module:
     """The segmentor, out of its distributed wrapper."""
     model = runner.model
     return model.module if is_model_wrapper(model) else model
+
+
+def require_finite_network(runner: Runner, what: str) -> None:
+    """Refuses a trained network whose weights are not finite, before anything is made of it.
+
+    Args:
+        runner: Of what has been trained.
+        what: What it is, for the message.
+
+    Raises:
+        InputError: Some weights are NaN or infinite, in any process.
+    """
+    require_finite_everywhere(
+        bare_model(runner).state_dict(), f'{what}: training has diverged',
+        f'Nothing is made of such weights. {ADVICE}. Then start again with --resume '
+        '--accept-changes: the steps before it stay')
 
 
 def after_step(runner: Runner) -> None:

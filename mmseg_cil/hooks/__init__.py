@@ -1,8 +1,10 @@
 """What happens before, during and after a step."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
+from mmseg_cil.hooks.finite_loss_hook import FiniteLossHook
 from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
+from mmseg_cil.hooks.penalty_scale_hook import PenaltyScaleHook
 from mmseg_cil.hooks.pruning_mask_hook import PruningMaskHook
 from mmseg_cil.hooks.pseudo_label_thresholds_hook import PseudoLabelThresholdsHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
@@ -10,6 +12,7 @@ from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
-    'ImprintClassifierHook', 'IterationSeedHook', 'PruningMaskHook', 'PseudoLabelThresholdsHook',
-    'StepCheckpointHook', 'VDFDHook', 'WalkProgressHook'
+    'FiniteLossHook', 'ImprintClassifierHook', 'IterationSeedHook', 'PenaltyScaleHook',
+    'PruningMaskHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook', 'VDFDHook',
+    'WalkProgressHook'
 ]

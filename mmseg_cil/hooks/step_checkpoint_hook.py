@@ -148,6 +148,10 @@ class StepCheckpointHook(Hook):
         return int(wait) == 0
 
     def _save(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            # Nothing takes the place of a good state before it has been looked at.
+            if hasattr(hook, 'check_state'):
+                hook.check_state(runner)
         runner.save_checkpoint(
             runner.work_dir,
             RESUME_NAME,

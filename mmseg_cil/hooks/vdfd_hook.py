@@ -40,6 +40,8 @@ from mmseg_cil.vdfd.stability import diverging_rate
 
 #: Options that files of earlier versions do not name: they were made as these say.
 _ADDED_OPTIONS = {'parts': None, 'norms': True}
+#: So many times steeper than its damping allows no penalty need be: our choice; 10 is usual.
+FAR_TOO_STEEP = 1e4
 
 
 @HOOKS.register_module()
@@ -337,6 +339,11 @@ def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: floa
         text += f'; SGD would diverge from a learning rate of {rate:.3g} on'
     runner.logger.info(text + (f'; it is damped for steps of {damping:g}' if damping else ''))
     actual = min(curvature, 1 / damping) if damping else curvature
+    if curvature * damping > FAR_TOO_STEEP:
+        runner.logger.warning(
+            f'{name}: the penalty is {curvature * damping:.2g} times steeper than a step can '
+            'follow, far above the other losses, so that hardly anything new is learnt: lower its '
+            'loss_weight')
     steep = [group for group in groups if first_rate(group) >= _limit(group, actual)]
     if steep:
         worst = max(steep, key=first_rate)

@@ -15,6 +15,7 @@ from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.pruning.packed import PackedSnapshots
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
@@ -74,6 +75,9 @@ def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
         raise InputError(
             f'{source} classifies into {rows.shape[0]} classes, but this protocol has '
             f'{num_classes} after that step: it belongs to another protocol or step')
+    require_finite(state, source, 'The training of that step has diverged: walk it anew with a '
+                   'smaller learning rate in another --work-dir; the steps before it can be '
+                   'taken over with --start-from')
     return plain_state_dict(state)
 
 

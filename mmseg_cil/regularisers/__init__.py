@@ -1,7 +1,8 @@
 """What a method adds to the loss as a function of the weights alone.
 
 A regulariser is a module whose ``forward(network)`` returns losses by name (and
-other scalars to log, whose names do not contain "loss"). The segmentor builds
+other scalars to log, whose names do not contain "loss"; what is minimised but
+has no gradient for the network has ``apart_`` in its name). The segmentor builds
 those that a method lists at every step after the first and adds what they
 return to its losses under the prefix ``regularise.``. Where a regulariser has
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.parsed_losses import APART
 from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
@@ -46,7 +47,9 @@ class VDFDRegulariser(DFDRegulariser):
             :class:`~mmseg_cil.vdfd.covariance.PrecisionNetwork` but the first.
         optimizer: Config of the graph network's optimizer. Defaults to Adam with
             learning rate and weight decay 5e-4: our pair, of official magnitudes.
-        loss_name: Name in the log. Defaults to 'loss_vdfd'. Its two parts are
+        loss_name: Name in the log. Defaults to 'loss_vdfd'. It is lambda times the
+            quadratic form, which is what trains the network; the log-determinant is
+            minimised too, and logged as ``apart_vdfd``. Both are
             logged, without lambda in front, as ``vdfd_quadratic`` and ``vdfd_log_det``.
             Where the quadratic form is damped (under SGD), it is logged as it is damped:
             smaller, and with lambda within.
@@ -116,8 +119,12 @@ class VDFDRegulariser(DFDRegulariser):
         factors = self.factors()
         quadratics = self._quadratics(changes, factors, self.eps, self.quadratic)
         log_dets = changes.shape[2] * log_det_covariance(factors, self.eps, self._present)
+        nothing = torch.zeros_like(quadratics)
+        quadratic = accumulate(quadratics, nothing, self.accumulation)
+        log_det = accumulate(nothing, log_dets, self.accumulation)
         return {
-            self.loss_name: self.loss_weight * accumulate(quadratics, log_dets, self.accumulation),
+            self.loss_name: self.loss_weight * quadratic,
+            f'{APART}{self.loss_name.removeprefix("loss_")}': self.loss_weight * log_det,
             'vdfd_quadratic': quadratics.sum().detach(),
             'vdfd_log_det': log_dets.sum().detach(),
         }

@@ -10,6 +10,7 @@ import torch
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.finite import named, not_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 from mmseg_cil.vdfd.compression import OutputGradients
 
@@ -49,6 +50,8 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
         settings: dict[str, Any] = content.pop('settings')
         content['nodes'] = tuple(tuple(one) for one in content['nodes'])
         content.update({key: tuple(content[key]) for key in ('names', 'rows', 'apart')})
+        if bad := not_finite(content):
+            raise ValueError(f'{named(bad)} hold values that are not finite')
         return OutputGradients(**content), settings
     except NotDataError:
         raise

@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers import DFDRegulariser, VDFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients, compress
+from mmseg_cil.vdfd.covariance import log_det_covariance
 from mmseg_cil.vdfd.files import load_gradients, save_gradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
+from mmseg_cil.vdfd.regularisation import ACCUMULATIONS, accumulate
 from mmseg_cil.vdfd.stability import diverging_rate
 
 
@@ -145,15 +148,45 @@ def test_values_are_those_of_the_formula(walked):
     regulariser = build(network=network, eps=0.01, loss_weight=3.0)
     regulariser.set_earlier_steps(steps, network, state_of(network))
     move(network, 2)
-    loss = regulariser(network)['loss_vdfd']
+    losses = regulariser(network)
     factors = regulariser.factors()
-    expected = 0.0
+    expected = log_det = 0.0
     for index, step in enumerate(steps):
         count = len(step.nodes)
         precision = factors[index, :count] @ factors[index, :count].T + 0.01 * torch.eye(count)
         change = (step.project(dict(network.named_parameters())) - step.projection).float()
-        expected += change @ precision @ change - torch.linalg.slogdet(precision).logabsdet
-    torch.testing.assert_close(loss, 3.0 * expected, rtol=1e-4, atol=1e-5)
+        expected += change @ precision @ change
+        log_det -= torch.linalg.slogdet(precision).logabsdet
+    torch.testing.assert_close(losses['loss_vdfd'], 3.0 * expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses['apart_vdfd'], 3.0 * log_det, rtol=1e-4, atol=1e-5)
+    # The log-determinant has no gradient for the network.
+    assert torch.autograd.grad(losses['apart_vdfd'], list(body(network).values()),
+                               allow_unused=True) == (None, ) * len(body(network))
+
+
+@pytest.mark.parametrize('accumulation', ACCUMULATIONS)
+@pytest.mark.parametrize('step_size', [0.0, 0.1])
+def test_the_log_determinant_apart_leaves_every_gradient_as_it_was(walked, accumulation,
+                                                                   step_size):
+    """Bit for bit those of the weighted sum, which is what the publication minimises."""
+    network, steps = walked
+    regulariser = build(network=network, loss_weight=3.0, accumulation=accumulation)
+    regulariser.set_earlier_steps(steps, network, state_of(network), step_size)
+    move(network, 2)
+    losses = regulariser(network)
+    total, logged = ParsedLosses().parse_losses({
+        f'regularise.{name}': value for name, value in losses.items()})
+    assert logged['loss'] == losses['loss_vdfd']
+    assert logged['regularise.apart_vdfd'] == losses['apart_vdfd']
+    factors = regulariser.factors()
+    quadratics = regulariser._quadratics(regulariser._earlier.changes(), factors, 1e-3, 'paper')
+    log_dets = log_det_covariance(factors, 1e-3, regulariser._present)
+    published = 3.0 * accumulate(quadratics, log_dets, accumulation)
+    torch.testing.assert_close(total, published)
+    tensors = [*body(network).values(), *regulariser.parameters()]
+    for one, other in zip(torch.autograd.grad(total, tensors),
+                          torch.autograd.grad(published, tensors), strict=True):
+        assert one.any() and torch.equal(one, other)
 
 
 def test_cells_share_the_covariance_of_their_node():

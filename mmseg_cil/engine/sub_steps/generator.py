@@ -31,7 +31,7 @@ WEIGHTS_NAME, GRID_NAME, SUMMARY_NAME = 'generator.pth', 'samples.png', 'summary
 #: Images are of the size of the crop, but no side is longer than this.
 LONGEST = 256
 #: What the step has of its own and a generator has no use for.
-_ENGINE_HOOKS = ('IterationSeedHook', 'WalkProgressHook', 'SyncBuffersHook')
+_ENGINE_HOOKS = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'SyncBuffersHook')
 
 
 @SUB_STEPS.register_module()

@@ -90,7 +90,7 @@ class NewDataSubStep(SubStep):
         if lr is not None and 'optimizer' in cfg.optim_wrapper:
             cfg.optim_wrapper.optimizer.lr = lr
         own = copy.deepcopy(list(walk.cfg.get('custom_hooks') or []))
-        ours = ('IterationSeedHook', 'WalkProgressHook', 'SyncBuffersHook')
+        ours = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'SyncBuffersHook')
         cfg.custom_hooks = [*own, *(one for one in cfg.custom_hooks if one.type in ours
                                     and one not in own)]
         return cfg

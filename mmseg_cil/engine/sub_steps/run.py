@@ -204,6 +204,7 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
     start = time.monotonic()
     with step_runner.step_runner(cfg, launcher) as runner:
         runner.train()
+        step_runner.require_finite_network(runner, f'step {step}, sub-step {one.name}')
         files = list(one.finish(runner, folder))
     hashes = decided_by_main(lambda: {name: file_hash(folder / name) for name in files})
     record = dict(
@@ -235,6 +236,10 @@ def _place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resum
     _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), one.name))
     _hook(cfg, 'WalkProgressHook').update(
         iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name)
+    if not any(hook.type == 'FiniteLossHook' for hook in cfg.custom_hooks):
+        # A sub-step of the user's own may choose its hooks by their names.
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FiniteLossHook', step=step)]
+    _hook(cfg, 'FiniteLossHook').update(name=one.name)
 
 
 def sub_step_seed(seed: int, name: str) -> int:

@@ -16,6 +16,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.branches.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import NetworkChange
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.finite import named, not_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 PARTS = ('backbone', 'decode_head')
@@ -164,6 +165,8 @@ def _put(owner: nn.Module, place: Place, conv: nn.Module, norm: nn.Module) -> No
 def _load_seconds(branched: dict[Place, Any], path: Path) -> None:
     try:
         state = read_weights(path)
+        if bad := not_finite(state):
+            raise ValueError(f'{named(bad)} hold values that are not finite')
         for place, branches in branched.items():
             own = branches.second.state_dict()
             branches.second.load_state_dict(

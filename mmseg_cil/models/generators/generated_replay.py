@@ -19,6 +19,7 @@ from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.generators.layout_generator import LayoutGenerator
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.devices import to_device
+from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import read_weights
 
 #: The label of all pixels of a generated image: no loss on labels reads it, distillation does
@@ -82,6 +83,8 @@ class GeneratedReplay:
             raise InputError(f'the generator {self.checkpoint} cannot be used '
                              f'({type(error).__name__}: {error}): its sub-step must have finished '
                              'with the settings of this config') from error
+        require_finite(state['state_dict'], f'the generator {self.checkpoint}',
+                       'Train its sub-step anew, with a smaller learning rate')
         self._loaded = True
 
     def set_iteration_seed(self, seed: int) -> None:
