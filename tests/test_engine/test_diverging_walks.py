@@ -81,7 +81,7 @@ def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
 def test_weights_that_are_not_finite_are_not_kept(data_root, unbroken, tmp_path, monkeypatch,
                                                   iteration, saved):
     spoil(monkeypatch, 1, iteration, spoil_gradients)
-    with pytest.raises(InputError, match='step 1.*training has diverged'):
+    with pytest.raises(InputError, match=r'step 1.*training has diverged'):
         step_1(data_root, unbroken, tmp_path).run()
     assert not list(tmp_path.glob('step_01/checkpoint.pth'))
     path = tmp_path / 'step_01/resume.pth'

@@ -89,7 +89,7 @@ def test_one_before_a_step_hands_on_and_one_after_starts_from_the_step(unbroken)
     assert coda['ended'] != coda['began']
     given = [path.read_text() for path in (unbroken / 'step_01').glob('*/config.py')]
     # The Runner that trained has it; that which evaluated, after the coda, needs nothing.
-    expected = f"handed_on = '{unbroken}/step_01/prelude/{ARTEFACT}'"
+    expected = f"handed_on='{unbroken}/step_01/prelude/{ARTEFACT}'"
     assert sum(expected in text for text in given) == 1
 
 

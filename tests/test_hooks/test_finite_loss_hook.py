@@ -83,7 +83,7 @@ def test_it_is_looked_at_where_that_is_due_and_the_first_iteration_is_told(monke
     with Reads() as reads:
         train(hook, runner, [fine, other, fine, bad, bad, other, losses(loss_a=1.0, loss_b=NAN)])
     assert reads.count == 0
-    with pytest.raises(InputError, match='At iteration 4 of 100 the loss is nan .loss_a nan., '
+    with pytest.raises(InputError, match=r'At iteration 4 of 100 the loss is nan .loss_a nan., '
                                          'the learning rate 0.025'):
         train(hook, runner, [fine] * 3, start=7)
     assert runner.iter == 9
@@ -113,5 +113,5 @@ def test_weights_to_begin_with_are_looked_at():
     runner = runner_of()
     FiniteLossHook(1, name='generator').before_train(runner)
     runner.model.bias.data.fill_(NAN)
-    with pytest.raises(InputError, match='step 1, sub-step generator begins with weights.*bias'):
+    with pytest.raises(InputError, match=r'step 1, sub-step generator begins with weights.*bias'):
         FiniteLossHook(1, name='generator').before_train(runner)
