@@ -65,6 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='mixed precision (on CPUs in bfloat16)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='what started the processes; dist_train.sh, slurm_train.sh set it')
+    parser.add_argument('--no-rehearsal', action='store_true',
+                        help='do not try a batch of the first and the last step before training')
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
     # torchrun of older versions passes it; newer ones set the variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 from collections.abc import Mapping, Sequence
@@ -190,6 +191,15 @@ class IncrementalDataset(Dataset):
         """Indices of the images of the step, also of those that come as exemplars."""
         own = self.num_own
         return [*range(own), *(own + np.flatnonzero(self._shared)).tolist()]
+
+    def first_images(self, count: int) -> IncrementalDataset:
+        """Return a view of the first of the step's own images alone, without exemplars."""
+        few = copy.copy(self)
+        few._own = min(count, self.num_own)
+        few._rows, few._names = self._rows[: few._own], self._names[: few._own]
+        few._domains, few._ends = self._domains[: few._own], self._ends[: few._own]
+        few._replay, few._shared = Replay(), np.zeros(0, bool)
+        return few
 
     @property
     def _may_be_empty(self) -> bool:

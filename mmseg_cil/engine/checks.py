@@ -74,8 +74,9 @@ def check_values(cfg: Config) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
-    if not isinstance(cfg.get('skip_empty_steps', False), bool):
-        raise InputError(f'skip_empty_steps is {cfg.skip_empty_steps!r}; use True or False')
+    for key in ('skip_empty_steps', 'rehearsal'):
+        if not isinstance(cfg.get(key, False), bool):
+            raise InputError(f'{key} is {cfg[key]!r}; use True or False')
     level = cfg.get('log_level', 'INFO')
     if not isinstance(level, int) and not isinstance(logging.getLevelName(str(level)), int):
         raise InputError(f'log_level is {level!r}; use DEBUG, INFO, WARNING or ERROR')

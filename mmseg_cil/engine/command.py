@@ -47,6 +47,8 @@ def train(args: argparse.Namespace) -> None:
     cfg = walk_config(args)
     if args.amp:
         use_mixed_precision(cfg, is_cuda_available())
+    if getattr(args, 'no_rehearsal', False):
+        cfg.rehearsal = False
     if args.print_config:
         print(cfg.pretty_text)
         return

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import pseudo_collate
-from PIL import Image
+from mmengine.logging import print_log
 from torch import nn
 
+from mmseg_cil.engine.sample_pictures import as_scored, image_and_truth, sample_names
 from mmseg_cil.engine.step_config import dataset_of_step, step_folder
 from mmseg_cil.engine.walk import Walk
-from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.visualization.samples import write_prediction, write_sample
 
@@ -54,49 +57,65 @@ def choose_samples(protocol: Any, presence: np.ndarray, images: np.ndarray,
     return [int(images[i]) for i in chosen]
 
 
-def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool) -> None:
-    """Writes the predictions of a step on the fixed images, as protocol class ids."""
-    if not is_main:
-        return
-    last = walk.num_steps - 1
-    config = dataset_of_step(walk.cfg, last, 'test', str(walk.work_dir),
-                             walk.protocol.pools_splits)
-    view = DATASETS.build(config)
-    chosen = choose_samples(view.protocol, view.presence(), np.arange(len(view)))
-    classes = np.array([*walk.protocol.steps[step].seen], dtype=np.uint8)
-    model.eval()
-    for index in chosen:
-        name = view.image_names[index].replace('/', '_')
-        image, truth = _image_and_truth(view.get_data_info(index), view.protocol)
-        sample = view[index]
-        with torch.no_grad():
-            result = model.test_step(pseudo_collate([sample]))[0]  # type: ignore[operator]
-        prediction = result.pred_sem_seg.data.squeeze(0).cpu().numpy()
-        if prediction.shape != truth.shape:
-            image, truth = _as_scored(sample, np.array(walk.protocol.steps[last].seen))
-        write_sample(walk.work_dir, name, image, truth)
-        write_prediction(step_folder(walk.work_dir, step), name, classes[prediction])
+def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool,
+                    caches: Path | None = None, most: int | None = None) -> list[str]:
+    """Write the predictions of a step on the fixed images, as protocol class ids.
 
-
-def _as_scored(sample: dict[str, Any], classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """RGB image and mask of class ids of what a pipeline makes of both, such as a centre crop.
+    What cannot be drawn is left out and said in the log: a picture ends no walk.
 
     Args:
-        sample: Of the test view of the last step.
-        classes: Protocol class id of every label.
+        model: With the step's weights.
+        walk: The walk.
+        step: The step.
+        is_main: Whether this is the main process, which alone draws.
+        caches: Work directory with the class index. The walk's by default.
+        most: Predict so many images; the others are drawn without. All by default.
+
+    Returns:
+        What could not be drawn and why, a sentence each.
     """
-    labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
-    table = np.full(256, 255, dtype=np.uint8)
-    table[:len(classes)] = classes
-    # MMCV loads images as blue, green, red.
-    return np.ascontiguousarray(sample['inputs'].numpy()[::-1].transpose(1, 2, 0)), table[labels]
+    notes: list[str] = []
+    if is_main:
+        try:
+            _predict_samples(model, walk, step, caches or walk.work_dir, most, notes)
+        except Exception as error:
+            notes.append(f'the pictures of step {step}: {type(error).__name__}: {error}')
+    for note in notes:
+        print_log(f'the report goes without {note}', 'current', logging.WARNING)
+    return notes
 
 
-def _image_and_truth(info: dict[str, Any], protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """RGB image ``(H, W, 3)`` and mask ``(H, W)`` of protocol class ids, 255 = void."""
-    table = np.full(256, 255, dtype=np.uint8)
-    for class_id, mask_id in enumerate(protocol.taxonomy.mask_ids):
-        if mask_id is not None:
-            table[mask_id] = class_id
-    image = np.array(Image.open(info['img_path']).convert('RGB'))
-    return image, table[np.array(Image.open(info['seg_map_path']))]
+def _predict_samples(model: nn.Module, walk: Walk, step: int, caches: Path, most: int | None,
+                     notes: list[str]) -> None:
+    last = walk.num_steps - 1
+    view = DATASETS.build(dataset_of_step(walk.cfg, last, 'test', str(caches),
+                                          walk.protocol.pools_splits))
+    chosen = choose_samples(view.protocol, view.presence(), np.arange(len(view)))
+    names = [view.image_names[index] for index in chosen]
+    classes = np.array([*walk.protocol.steps[step].seen], dtype=np.uint8)
+    bgr = _loads_blue_first(walk, view)
+    model.eval()
+    for place, (index, own, name) in enumerate(zip(chosen, names, sample_names(names),
+                                                   strict=True)):
+        try:
+            image, truth = image_and_truth(view, index, bgr)
+            if most is not None and place >= most:
+                write_sample(walk.work_dir, name, image, truth)
+                continue
+            sample = view[index]
+            with torch.no_grad():
+                result = model.test_step(pseudo_collate([sample]))[0]  # type: ignore[operator]
+            prediction = result.pred_sem_seg.data.squeeze(0).cpu().numpy()
+            if prediction.shape != truth.shape:
+                image, truth = as_scored(sample, walk.protocol.steps[last].seen, bgr)
+            write_sample(walk.work_dir, name, image, truth)
+            write_prediction(step_folder(walk.work_dir, step), name, classes[prediction])
+        except Exception as error:
+            notes.append(f'the picture of {own}: {type(error).__name__}: {error}')
+
+
+def _loads_blue_first(walk: Walk, view: Any) -> bool:
+    """Whether three bands are blue, green, red: of MMCV's loader, and where the network asks."""
+    asked = (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
+    return bool(asked) or any(
+        isinstance(one, LoadImageFromFile) for one in view.pipeline.transforms)

@@ -37,6 +37,7 @@ from mmseg_cil.engine.plain_export import (
     export_change,
     export_checkpoint,
 )
+from mmseg_cil.engine.preflight.rehearsal import rehearse, wants_rehearsal
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.pretrained import check_pretrained
 from mmseg_cil.engine.record.differences import check_trained_classes, details
@@ -126,7 +127,10 @@ class TaskScheduler:
             check_trained_classes(self.walk, journal)
         taken = plan_import(start_from, self.walk, fingerprints, journal,
                             accept_changes) if start_from else None
-        check_order(self.steps, taken.steps if taken else (), journal)
+        there = taken.steps if taken else ()
+        check_order(self.steps, there, journal)
+        if wants_rehearsal(cfg):
+            rehearse(self.walk, self._to_train(journal, there))
         # All is checked: from here on the work directory is written.
         self.journal = decided_by_main(
             lambda: open_journal(self.walk, journal, fingerprints, start_from, taken))
@@ -137,6 +141,10 @@ class TaskScheduler:
         training = training_fingerprints(walk.as_given, walk.protocol, walk.prints.train,
                                          get_world_size())
         return {**training, EVALUATION: evaluation_of(walk)}
+
+    def _to_train(self, journal: Journal | None, taken: Sequence[int]) -> list[int]:
+        return [step for step in self.steps if self.walk.trains(step) and step not in taken
+                and not (journal and journal.is_trained(step))]
 
     def run(self) -> None:
         """Walks the steps; those that are done are evaluated again where that is due.

@@ -123,20 +123,21 @@ def without_yapf(cfg: Config) -> Config:
 
 
 @contextlib.contextmanager
-def step_runner(cfg: Config, launcher: str) -> Iterator[Runner]:
+def step_runner(cfg: Config, launcher: str,
+                kind: type[StepRunner] = StepRunner) -> Iterator[Runner]:
     """A Runner for one step; whatever it held is released afterwards.
 
     In the block MMEngine reads weights as data only.
     """
-    with weights_as_data(), _runner(cfg, launcher) as runner:
+    with weights_as_data(), _runner(cfg, launcher, kind) as runner:
         yield runner
 
 
 @contextlib.contextmanager
-def _runner(cfg: Config, launcher: str) -> Iterator[Runner]:
+def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runner]:
     clear_instances()
     cfg.launcher = launcher
-    runner = StepRunner.from_cfg(without_yapf(cfg))
+    runner = kind.from_cfg(without_yapf(cfg))
     try:
         yield runner
     finally:

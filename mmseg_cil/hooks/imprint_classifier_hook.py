@@ -45,6 +45,8 @@ class ImprintClassifierHook(Hook):
 
     # Before hooks that copy the weights when training begins (EMAHook).
     priority = 'HIGH'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
 
     def __init__(self, max_images: int | None = 1000) -> None:
         if max_images is not None and max_images < 1:

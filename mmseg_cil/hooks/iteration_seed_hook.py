@@ -31,6 +31,8 @@ class IterationSeedHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
 
     def __init__(self, seed: int, step: int) -> None:
         self.seed = seed

@@ -31,6 +31,8 @@ class PruningMaskHook(Hook):
 
     # Before anything that saves or averages weights.
     priority = 'ABOVE_NORMAL'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
 
     def __init__(self, checkpoint: str, num_classes: int, ratio: float,
                  former: str | None = None, freeze: bool = False) -> None:

@@ -62,6 +62,8 @@ class PseudoLabelThresholdsHook(Hook):
     """
 
     priority = 'HIGH'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
 
     def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
         if median not in MEDIANS:

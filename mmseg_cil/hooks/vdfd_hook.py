@@ -93,6 +93,9 @@ class VDFDHook(Hook):
         InputError: An option is unknown or out of range.
     """
 
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
+
     def __init__(self,
                  rank: int | None = 1,
                  average: bool = True,
@@ -169,6 +172,25 @@ class VDFDHook(Hook):
 
         # A full disk ends all processes, and none waits for the main one.
         runner.logger.info(decided_by_main(write))
+
+    def stand_in(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
+                 folder: Path) -> None:
+        """Write, for the rehearsal, a file of the kind that a step leaves.
+
+        The gradients are those of its first output, for all of its outputs.
+
+        Args:
+            model: At the step.
+            batches: Collated samples.
+            folder: Of the step.
+        """
+        step = model.step
+        nodes = nodes_of_step(step.class_steps, step.index, max(step.trained, default=-1),
+                              step.has_background, self.background)
+        first = self.mean_gradients(model, batches, nodes[:1])
+        means = first[:, :1].expand(-1, len(nodes) * cells_of(self.outputs, self.grid)) \
+            if nodes else first
+        save_gradients(folder / FILE_NAME, self.compressed(model, means, nodes), self._settings())
 
     def has_kept(self, folder: Path) -> bool:
         """Whether a step's folder has the file, as this hook would have made it."""

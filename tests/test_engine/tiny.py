@@ -109,6 +109,8 @@ def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Conf
             checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
         log_processor=dict(by_epoch=False, window_size=1),
         randomness=dict(seed=3),
+        # Tests of it have it on.
+        rehearsal=False,
         log_level='WARNING',
     ))
     cfg.merge_from_dict(changes)

@@ -101,6 +101,15 @@ class SubStep:
         """
         raise NotImplementedError
 
+    def stand_in(self, runner: Runner, folder: Path) -> None:
+        """Write files of the kind that :meth:`finish` leaves, in little time, for the rehearsal.
+
+        Args:
+            runner: Its Runner, after one iteration.
+            folder: Its folder.
+        """
+        self.finish(runner, folder)
+
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
         """Puts what it leaves into the config of its step, in place; before a step only.
 

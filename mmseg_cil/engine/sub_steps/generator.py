@@ -173,9 +173,7 @@ class GeneratorSubStep(SubStep):
         self.summary = {'follows': samples.summary['follows']}
 
         def write() -> None:
-            state = {key: value.cpu() for key, value in model.generator.state_dict().items()}
-            atomic_write(folder / WEIGHTS_NAME,
-                         lambda file: torch.save(dict(state_dict=state), file))
+            self._save(model, folder)
             write_json(folder / SUMMARY_NAME, samples.summary)
             grid = sample_grid(samples, self._names, self._palette, self._is_bgr)
             save_grid(grid, folder / GRID_NAME)
@@ -184,6 +182,16 @@ class GeneratorSubStep(SubStep):
         print_log(f'generator: {samples.summary["follows"]:.1%} of the pixels follow the layout',
                   logger='current')
         return [WEIGHTS_NAME, GRID_NAME, SUMMARY_NAME]
+
+    def stand_in(self, runner: Runner, folder: Path) -> None:
+        """Write the generator alone: no images are drawn and judged."""
+        self._save(bare_model(runner), folder)
+
+    @staticmethod
+    def _save(model: Any, folder: Path) -> None:
+        state = {key: value.cpu() for key, value in model.generator.state_dict().items()}
+        atomic_write(folder / WEIGHTS_NAME,
+                     lambda file: torch.save(dict(state_dict=state), file))
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
         """Lets the step replay the generator's images."""

@@ -198,7 +198,7 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
     resume = decided_by_main(functools.partial(
         can_resume, folder, identity, journal.content.get('former')))
     cfg = one.derive_config(walk, step, inputs)
-    _place(cfg, one, walk, step, folder, resume)
+    place(cfg, one, walk, step, folder, resume)
     cfg.default_hooks.checkpoint.identity = identity
     print_log(f'step {step}: sub-step {one.name}', logger='current')
     start = time.monotonic()
@@ -220,8 +220,17 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
     decided_by_main(lambda: (folder / RESUME_NAME).unlink(missing_ok=True))
 
 
-def _place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume: bool) -> None:
-    """Gives a sub-step's config what all of them have in common."""
+def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume: bool) -> None:
+    """Gives a sub-step's config, in place, what all of them have in common.
+
+    Args:
+        cfg: As the sub-step derived it.
+        one: The sub-step.
+        walk: The walk.
+        step: The step.
+        folder: Of the sub-step.
+        resume: Go on with the state in the folder.
+    """
     cfg.work_dir = str(folder)
     cfg.experiment_name = \
         f'{walk.work_dir.resolve().name}_step_{step:02d}_{one.name}'

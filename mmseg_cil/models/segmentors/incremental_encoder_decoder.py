@@ -32,6 +32,7 @@ from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
 from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.models.plain import PLAIN_PREFIXES
+from mmseg_cil.models.segmentors.mixed_sizes import MixedSizes
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
 from mmseg_cil.models.teachers import STEP_PREFIX, TeacherRecords, Teachers
 from mmseg_cil.registry import MODELS
@@ -40,7 +41,7 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 @MODELS.register_module()
-class IncrementalEncoderDecoder(ParsedLosses, EncoderDecoder):
+class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
     """MMSegmentation's ``EncoderDecoder`` at one step of a walk.
 
     It works with every head that classifies with ``conv_seg``; auxiliary heads

@@ -1,0 +1,131 @@
+"""What a trial before training changes in its process, put back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+import torch.multiprocessing
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
+
+from mmseg_cil.engine.step_visualizer import kinds_of
+
+
+@contextlib.contextmanager
+def clean_state() -> Iterator[None]:
+    """Put back, after a block, what training in it may have changed in the process.
+
+    These are random states, flags of cuDNN, of determinism and of worker processes,
+    environment variables, and the instances that MMEngine keeps by name (loggers, message
+    hubs, visualizers, scopes). Warnings in the block are not shown, and are shown when they
+    are given again. Memory of GPUs is given back. What a user's own modules keep in
+    themselves nobody can know.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_free_memory)
+        for kept in (_random_states, _flags, _environment, _instances, warnings.catch_warnings):
+            stack.enter_context(kept())
+        warnings.simplefilter('ignore')
+        yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let a block run as if there were no other processes, though there is a process group.
+
+    What it calls waits for nobody: neither MMEngine's functions nor PyTorch's norms
+    over all processes. The others may wait meanwhile.
+    """
+    former = torch_dist.is_initialized
+    torch_dist.is_initialized = lambda: False
+    try:
+        yield
+    finally:
+        torch_dist.is_initialized = former
+
+
+@contextlib.contextmanager
+def _random_states() -> Iterator[None]:
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
+        elif torch.cuda.is_initialized():
+            # They would have begun with the seed of the CPU's.
+            torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+@contextlib.contextmanager
+def _flags() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    former = cudnn.benchmark, cudnn.deterministic
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    workers = torch.multiprocessing.get_start_method(allow_none=True)
+    threads = cv2.getNumThreads()
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = former
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.multiprocessing.set_start_method(workers, force=True)
+        cv2.setNumThreads(threads)
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    former = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - former.keys():
+            del os.environ[name]
+        os.environ.update(former)
+
+
+@contextlib.contextmanager
+def _instances() -> Iterator[None]:
+    # Each class has a dictionary, some share that of another, and MMEngine replaces some.
+    former = {kind: (kind._instance_dict, dict(kind._instance_dict)) for kind in _managers()}
+    for one, _ in former.values():
+        one.clear()
+    init_default_scope('mmseg_cil')
+    try:
+        yield
+    finally:
+        for kind in _managers():
+            kind._instance_dict.clear()
+        for kind, (one, content) in former.items():
+            kind._instance_dict = one
+            one.clear()
+            one.update(content)
+
+
+def _managers() -> Iterator[Any]:
+    for base in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        yield from kinds_of(base)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        # The peak is logged as what training needs.
+        torch.cuda.reset_peak_memory_stats()

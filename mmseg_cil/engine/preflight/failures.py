@@ -1,0 +1,133 @@
+"""What goes wrong in a rehearsal, told as wrong input: where, what, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+import torch
+
+from mmseg_cil.engine.explain import explain
+from mmseg_cil.errors import InputError
+
+#: How to do without it.
+OFF = '--no-rehearsal (or rehearsal=False in the config) trains without this trial'
+
+_TOO_LITTLE_MEMORY = (
+    'it takes less memory with a smaller batch (--cfg-options global_batch_size=N; '
+    'optim_wrapper.accumulative_counts keeps the batch of an update), a smaller crop '
+    '(crop_size of the pipeline and model.data_preprocessor.size), mixed precision (--amp), '
+    'backbone.with_cp=True, or a smaller network; test images take less with '
+    "model.test_cfg=dict(mode='slide', crop_size=..., stride=...)")
+
+#: Patterns in what an error says, the phases they are meant for ('' for all), and the advice.
+_HINTS: tuple[tuple[str, str, str], ...] = (
+    (r"divisible by|downsample rate|[Ss]izes of tensors must match", '',
+     'some networks (UNet and other encoder-decoders) take images only whose sides their total '
+     'stride divides: crop training images to such a size, and let test images be padded, with '
+     'model.data_preprocessor.test_cfg=dict(size_divisor=32)'),
+    (r"'(stride|crop_size)'", 'test batch',
+     "model.test_cfg of mode 'slide' needs crop_size=(H, W) and stride=(H, W); mode 'whole' "
+     'needs neither'),
+    (r"'mode'|test mode are supported", 'test batch',
+     "model.test_cfg needs mode='whole', or mode='slide' with crop_size and stride"),
+    (r'ori_shape|img_shape|pad_shape', 'test batch',
+     "the meta_keys of PackSegInputs must keep 'ori_shape' and 'img_shape', which predictions are "
+     'fitted to: leave meta_keys out'),
+    (r'to type float without overflow', 'optimizer step', 'lower the learning rate'),
+    (r'expected input.* to have (\d+) channels, but got (\d+)', '',
+     'the bands of the images and the in_channels of that layer differ: set '
+     'model.backbone.in_channels (and mean and std of model.data_preprocessor, one number for '
+     "each band) to the images' bands, or let the pipeline load as many"),
+    (r'The size of tensor a \(\d+\) must match the size of tensor b', '',
+     'mean and std of model.data_preprocessor, labels and images must have shapes that fit each '
+     'other'),
+    (r'stack expects each tensor to be equal size|image size in a batch should be the same', '',
+     'images of one batch must have one size: crop or pad them, or set batch_size=1 for the test'),
+    (r'weight tensor should be defined (either )?for all', '',
+     'class_weight of the loss must have one number for each class that the network knows at '
+     'this step, which grows from step to step: leave class_weight out'),
+    (r'Target -?\d+ is out of bounds|index .* out of bounds|is_in_bounds|device-side assert', '',
+     'labels lie outside of the classes of this step: look at the masks, ignore_index and the '
+     'number of outputs of the head'),
+    (r'(forward|__call__)\(\) (takes|missing|got)', 'forward pass',
+     'a distiller is called with (student, teacher, pixels), where student and teacher are '
+     'NetworkOutput records and pixels the logits at the labels, with teachers=, auxiliary= or '
+     'replayed= besides where it says that it reads them, and returns a dict of losses; a '
+     'regulariser with the segmentor alone'),
+    (r'Expected more than 1 (value per channel|spatial element)', '',
+     'a batch norm sees one value a channel: give every process two images or more'),
+    (r'does not require grad', 'backward pass',
+     'nothing that is trained takes part in the loss: look at frozen_stages and requires_grad of '
+     'the model, and at loss weights'),
+    (r'gt_sem_seg', '',
+     "the pipeline must have dict(type='LoadAnnotations') before dict(type='PackSegInputs')"),
+)
+
+
+class RehearsalError(InputError):
+    """Something failed in the rehearsal; the message says where."""
+
+
+@contextlib.contextmanager
+def phase(where: str, name: str) -> Iterator[None]:
+    """Say of whatever fails within which phase of the rehearsal it was in.
+
+    Args:
+        where: What is rehearsed, such as 'step 2'.
+        name: The phase, such as 'the forward pass'.
+
+    Raises:
+        RehearsalError: Something was raised within the block. That of the innermost
+            block comes through.
+    """
+    try:
+        yield
+    except RehearsalError:
+        raise
+    except Exception as error:
+        raise RehearsalError(describe(where, name, error)) from error
+
+
+def describe(where: str, name: str, error: Exception) -> str:
+    """Return the message about an error in a phase of the rehearsal.
+
+    Args:
+        where: What is rehearsed.
+        name: The phase.
+        error: What was raised.
+    """
+    if is_out_of_memory(error):
+        first = str(error).split('\n', maxsplit=1)[0]
+        return (f'{where} needs more memory than there is: in the rehearsal before training, '
+                f'{name} ended with {type(error).__name__}: {first[:300]}; '
+                f'{_TOO_LITTLE_MEMORY}. {OFF}')
+    text = str(error) if isinstance(error, InputError) else explain(error)
+    advice = hint(f'{type(error).__name__}: {error}', name)
+    return (f'{where} would fail: in the rehearsal before training, {name} ended with '
+            f'{text[:2000]}{f"; {advice}" if advice else ""}. {OFF}')
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came of, says that memory has run out."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, (MemoryError, torch.OutOfMemoryError)) or re.search(
+                r'not enough memory|out of memory', str(found)):
+            return True
+        found = found.__cause__
+    return False
+
+
+def hint(text: str, name: str) -> str:
+    """Return what is likely to help, or nothing.
+
+    Args:
+        text: Type and message of an error.
+        name: The phase it was raised in.
+    """
+    for pattern, phases, advice in _HINTS:
+        if phases in name and re.search(pattern, text):
+            return advice
+    return ''

@@ -1,0 +1,200 @@
+"""One iteration of a step's training, phase by phase, by a Runner that leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from mmseg_cil.engine.preflight.cut_images import cut_images
+from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
+from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
+from mmseg_cil.engine.step_hooks import DISPENSABLE
+from mmseg_cil.engine.step_runner import StepRunner, bare_model, step_runner
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import HOOKS
+
+#: Images of a batch at most, where a CPU trains: enough for norms, and no longer than needed.
+MOST_ON_CPU = 2
+#: Images that hooks see before training.
+FEW = 2
+_LOADER_OPTIONS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'pin_memory',
+                   'worker_init_fn')
+
+
+class TrialRunner(StepRunner):
+    """A step's Runner that says nothing of its environment and keeps no config."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+    def dump_config(self) -> None:
+        """Write nothing."""
+
+
+class TrialLoop(IterBasedTrainLoop):
+    """The first iteration of a training, whose failures say in which phase they were.
+
+    Args:
+        runner: Of the trial.
+        dataloader: Config of the training loader.
+        where: What is tried, for messages.
+        exact: The batch and the weights are those that training begins with. Else a loss
+            that is not finite has a second chance with the next batch.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, where: str, exact: bool) -> None:
+        self.dataloader: Any
+        super().__init__(runner, dataloader, max_iters=runner.cfg.train_cfg.max_iters)
+        self.where, self.exact = where, exact
+        #: The batch that was trained on.
+        self.batch: Any = None
+
+    def run(self) -> nn.Module:
+        """Train on one batch."""
+        runner: Any = self.runner
+        self.batch = self._read()
+        with phase(self.where, 'what hooks do before training'):
+            self._show_few_images()
+            runner.call_hook('before_train')
+        loss, bad = self._forward()
+        if bad and not self.exact:
+            self.batch = self._read()
+            loss, bad = self._forward()
+        if bad:
+            raise RehearsalError(describe(self.where, 'the forward pass', InputError(
+                f'losses that are not finite in the first batch: {", ".join(bad)}; look at the '
+                'masks, ignore_index, loss weights and the numbers in the images')))
+        wrapper = runner.optim_wrapper
+        with phase(self.where, 'the backward pass'):
+            wrapper.backward(wrapper.scale_loss(loss))
+        with phase(self.where, 'the optimizer step'):
+            wrapper.step()
+            wrapper.zero_grad()
+            if self.exact:
+                self._check_update()
+        return bare_model(runner)
+
+    def _read(self) -> Any:
+        with phase(self.where, 'reading a training batch'):
+            batch = next(self.dataloader_iterator)
+            check_training_batch(batch)
+        return batch
+
+    def _show_few_images(self) -> None:
+        """Lets passes over the images of the step, which hooks make, be short."""
+        loader: Any = self.dataloader
+        if hasattr(loader.dataset, 'first_images'):
+            self.dataloader = DataLoader(
+                loader.dataset.first_images(FEW), batch_size=loader.batch_size,
+                collate_fn=loader.collate_fn or pseudo_collate, generator=torch.Generator())
+
+    def _forward(self) -> tuple[torch.Tensor, list[str]]:
+        """The loss, and the names of those parts of it that are not finite."""
+        runner: Any = self.runner
+        model: Any = bare_model(runner)
+        with phase(self.where, 'the forward pass'):
+            runner.call_hook('before_train_iter', batch_idx=0, data_batch=self.batch)
+            model.train()
+            with runner.optim_wrapper.optim_context(runner.model):
+                data = model.data_preprocessor(self.batch, True)
+                losses = model._run_forward(data, mode='loss')
+            loss, parts = model.parse_losses(losses)
+        # Accuracies and the like may be undefined.
+        parts = {**{name: one for name, one in parts.items() if 'loss' in name}, 'their sum': loss}
+        return loss, [f'{name} = {float(value)}' for name, value in parts.items()
+                      if not torch.isfinite(torch.as_tensor(value)).all()]
+
+
+    def _check_update(self) -> None:
+        """Looks at the same batch again, with the weights after one update."""
+        with torch.no_grad():
+            _, bad = self._forward()
+        if bad:
+            raise InputError(f'losses that are not finite after one update: {", ".join(bad)}; '
+                             'lower the learning rate, or begin it with a warm-up')
+
+
+def on_cpu() -> bool:
+    """Whether training runs on a CPU, where a trial is kept short."""
+    return str(get_device()) == 'cpu'
+
+
+def make_trial(cfg: Config, caches: Path) -> None:
+    """Change a step's config, in place, so that it leaves nothing and waits for nothing.
+
+    Hooks take part that say so by an attribute ``rehearsed``: those of this package that
+    training cannot do without. Others may write, send or stop something.
+
+    Args:
+        cfg: Of a step or a sub-step, with its folder in a temporary place.
+        caches: Where the class index may lie, of the walk itself.
+    """
+    cfg.update(visualizer=None, log_level='ERROR', resume=False)
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        cfg[key] = None
+    cfg.default_hooks = dict.fromkeys((*DISPENSABLE, 'checkpoint'))
+    cfg.custom_hooks = [one for one in cfg.custom_hooks if _is_rehearsed(one)]
+    for name in ('train_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        for key in _LOADER_OPTIONS:
+            loader.pop(key, None)
+        loader.update(num_workers=0, persistent_workers=False)
+        if on_cpu() and name == 'train_dataloader':
+            loader.batch_size = min(loader.batch_size, MOST_ON_CPU)
+        if 'cache_dirs' in loader.dataset:
+            loader.dataset.cache_dirs = [str(caches)]
+
+
+def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
+    kind = hook.get('type')
+    return bool(getattr(HOOKS.get(kind) if isinstance(kind, str) else kind, 'rehearsed', False))
+
+
+@contextlib.contextmanager
+def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False,
+                 settle: bool = False) -> Iterator[Runner]:
+    """Train on one batch, and yield the Runner afterwards.
+
+    Args:
+        cfg: Of :func:`make_trial`.
+        where: What is tried, for messages.
+        exact: See :class:`TrialLoop`.
+        cut: Cut large images, for speed.
+        settle: Let running statistics of batch norms be those of the batch, so that the
+            network is of use in evaluation.
+
+    Raises:
+        RehearsalError: Something failed.
+    """
+    with contextlib.ExitStack() as stack:
+        with phase(where, 'building it'):
+            runner: Any = stack.enter_context(step_runner(cfg, 'none', TrialRunner))
+            model: Any = bare_model(runner)
+            if cut:
+                model.data_preprocessor.register_forward_hook(cut_images)
+        with phase(where, 'reading a training batch'):
+            runner._train_loop = TrialLoop(runner, runner._train_dataloader, where, exact)
+        norms = [one for one in model.modules() if settle and isinstance(one, _BatchNorm)
+                 and one.running_var is not None]
+        for one in norms:
+            one.momentum = 1.0
+        with phase(where, 'preparing the training'):
+            runner.train()
+        for one in norms:
+            # Few values vary little by chance, and what is divided by that explodes.
+            variance: Any = one.running_var
+            variance.clamp_(min=float(variance.mean()) / 100)
+        yield runner

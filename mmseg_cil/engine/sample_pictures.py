@@ -1,0 +1,135 @@
+"""Image and truth of a test image as a person sees them, whatever the files are."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmseg_cil.datasets.pipeline import seeded
+from mmseg_cil.errors import InputError
+
+#: Modes of Pillow that hold pictures of eight bits a colour.
+_PICTURES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
+_EXIF_ORIENTATION = 0x0112
+_LONGEST_NAME = 100
+
+
+def sample_names(names: Sequence[str]) -> list[str]:
+    """Return a file name for each image, all of them different.
+
+    Args:
+        names: Names of images, which may have folders, blanks and signs.
+    """
+    result: list[str] = []
+    for name in names:
+        plain = name.replace('/', '_')
+        safe = re.sub(r'[^\w.\-]', '_', plain).lstrip('.')[:_LONGEST_NAME]
+        if safe != plain or safe in result:
+            safe = f'{safe}_{zlib.crc32(name.encode("utf-8", "surrogateescape")):08x}'
+        result.append(safe)
+    return result
+
+
+def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return RGB image ``(H, W, 3)`` and mask ``(H, W)`` of protocol class ids, 255 = void.
+
+    Both are what the test pipeline loads, before it changes anything; an ordinary
+    picture is read from its file.
+
+    Args:
+        view: Of the test images.
+        index: Which one.
+        bgr: Images of three bands are loaded blue first.
+
+    Raises:
+        InputError: The pipeline loads no image or no mask, or one that cannot be drawn.
+    """
+    image, raw = _loaded(view, index)
+    table = np.full(256, 255, dtype=np.uint8)
+    for class_id, mask_id in enumerate(view.protocol.taxonomy.mask_ids):
+        if mask_id is not None:
+            table[mask_id] = class_id
+    picture = _picture_of_file(view.get_data_info(index), image.shape[:2])
+    return as_picture(image, bgr) if picture is None else picture, table[raw.astype(np.uint8)]
+
+
+def as_scored(sample: Mapping[str, Any], seen: Sequence[int],
+              bgr: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and mask as :func:`image_and_truth` of what a test pipeline ends with.
+
+    That is where it changes both, by a centre crop say.
+
+    Args:
+        sample: What the pipeline packed.
+        seen: Protocol class id of every label.
+        bgr: Images of three bands are loaded blue first.
+    """
+    labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
+    table = np.full(256, 255, dtype=np.uint8)
+    table[:len(seen)] = seen
+    return as_picture(sample['inputs'].numpy().transpose(1, 2, 0), bgr), table[labels]
+
+
+def _loaded(view: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask as the transforms load them, and no transform more than that needs."""
+    results = view.get_data_info(index)
+    found: dict[str, np.ndarray] = {}
+    with seeded(0):
+        for transform in view.pipeline.transforms:
+            results = transform(results)
+            if not isinstance(results, Mapping):
+                break
+            for key in ('img', 'gt_seg_map'):
+                if key not in found and isinstance(results.get(key), np.ndarray):
+                    found[key] = results[key].copy()
+            if len(found) == 2:
+                return found['img'], found['gt_seg_map']
+    raise InputError('the test pipeline loads no single image and mask')
+
+
+def _picture_of_file(info: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarray | None:
+    """The picture in an image file; None where that is not what the pipeline loads."""
+    try:
+        with Image.open(info['img_path']) as picture:
+            turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
+            if picture.mode not in _PICTURES or turned or picture.size != size[::-1]:
+                return None
+            return np.array(picture.convert('RGB'))
+    except Exception:
+        # Of a format that only the pipeline's own loader knows.
+        return None
+
+
+def as_picture(image: np.ndarray, bgr: bool) -> np.ndarray:
+    """Return an array of any bands and numbers as uint8 ``(H, W, 3)``.
+
+    Of more than three bands the first three are shown, of two the first. Numbers that are
+    not those of a picture are stretched from the least to the greatest.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, bands)``.
+        bgr: Three bands are blue, green, red.
+
+    Raises:
+        InputError: It is of another shape.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or not image.size:
+        raise InputError(f'an image of shape {image.shape} is none that can be drawn')
+    bands = image.shape[2]
+    image = image[..., :3] if bands > 2 else image[..., :1].repeat(3, axis=2)
+    if bgr and bands in (3, 4):
+        image = image[..., ::-1]
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    numbers = np.nan_to_num(image.astype(np.float64))
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < 0 or not 1 < high <= 255:
+        numbers = (numbers - low) * (255 / (high - low) if high > low else 0.0)
+    return np.ascontiguousarray(numbers.round().astype(np.uint8))

@@ -1,0 +1,48 @@
+"""Test batches whose images are of different sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+class MixedSizes:
+    """A mixin for segmentors of MMEngine: images of another size are predicted by themselves.
+
+    MMSegmentation refuses a test batch of images of several sizes, and ends in the middle of
+    a test. Here each size of a batch is a batch of its own; one of one size stays as it is.
+    """
+
+    def val_step(self, data: Any) -> list:
+        """Predict a batch; see MMEngine's ``BaseModel``."""
+        return _in_order(super().val_step, data)  # type: ignore[misc]
+
+    def test_step(self, data: Any) -> list:
+        """Predict a batch; see MMEngine's ``BaseModel``."""
+        return _in_order(super().test_step, data)  # type: ignore[misc]
+
+
+def _in_order(predict: Any, data: Any) -> list:
+    """What ``predict`` says of each image, in the order of the batch."""
+    groups = _same_sizes(data)
+    if len(groups) < 2:
+        result: list = predict(data)
+        return result
+    found: dict[int, Any] = {}
+    for places in groups:
+        part = {key: [values[place] for place in places] for key, values in data.items()}
+        found.update(zip(places, predict(part), strict=True))
+    return [found[place] for place in range(len(found))]
+
+
+def _same_sizes(data: Any) -> list[list[int]]:
+    """Places of the images of each size; none where a batch is not a dict of lists."""
+    if not isinstance(data, dict) or not all(isinstance(one, list) for one in data.values()):
+        return []
+    groups: dict[tuple, list[int]] = {}
+    for place, image in enumerate(data.get('inputs', [])):
+        if not isinstance(image, Tensor):
+            return []
+        groups.setdefault(tuple(image.shape), []).append(place)
+    return list(groups.values())
