@@ -35,7 +35,7 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers import VDFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
 from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
-from mmseg_cil.vdfd.parameters import CLASSIFIER
+from mmseg_cil.vdfd.parameters import classifier_prefix
 
 #: What the hook would tell for SGD with a learning rate of 0.001: the penalty is damped.
 STEP_SIZE = 2e-3
@@ -53,7 +53,8 @@ def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
     """Rank-1 gradients as the hook would keep them, with drawn numbers."""
     tensors = {name: one for name, one in network.named_parameters()
                if name.startswith(('backbone.', 'decode_head.'))}
-    apart = tuple(name for name in tensors if name.startswith(CLASSIFIER))
+    classifier = classifier_prefix(network)
+    apart = tuple(name for name in tensors if name.startswith(classifier))
     names = order_by_rows(tensors, apart=apart)
     rows = tuple(num_rows(tensors[name]) for name in names)
     blocks = len(block_heights(names, rows, apart))

@@ -22,6 +22,9 @@ _FIXED = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations', 'Resiz
 def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
     """Puts :class:`MapLabels` into a pipeline, right before ``PackSegInputs``.
 
+    Where the edges between classes are a target too (``GenerateEdge``), it goes before
+    them, so that they do not tell of classes that the step does not know.
+
     ``LoadAnnotations`` must read masks raw, for the table starts from their
     ids. Configs of older habit repeat the dataset's ``reduce_zero_label``
     there; it is dropped. (A choice: to refuse such configs would refuse most
@@ -43,18 +46,20 @@ def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label:
     """
     mapping = dict(type='MapLabels', table=table.tolist())
     result: list[Any] = []
-    found = False
+    found = packs = False
     for transform in copy.deepcopy(list(pipeline)):
         kind = _kind(transform)
         if kind == 'LoadAnnotations':
             _read_raw(transform, reduce_zero_label)
         elif kind == 'TestTimeAug':
             found |= _fit_test_time_aug(transform, mapping, reduce_zero_label)
-        elif kind == 'PackSegInputs' and not found:
+            packs |= found
+        elif kind in ('GenerateEdge', 'PackSegInputs') and not found:
             result.append(mapping)
             found = True
+        packs |= kind == 'PackSegInputs'
         result.append(transform)
-    if not found:
+    if not packs:
         raise InputError(
             'the pipeline has no PackSegInputs, before which the labels of the step are mapped; '
             'end it with dict(type="PackSegInputs")'

@@ -18,6 +18,7 @@ from torch import nn
 from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.step_config import first_value
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.registry import MODELS
 
 #: What PyTorch's norms say of a map that has no variance.
@@ -114,8 +115,7 @@ def norm_without_variance(network: Any, size: tuple[int, int]) -> str | None:
     try:
         with torch.no_grad():
             features = probe.extract_feat(torch.zeros(1, 3, *size, device='meta'))
-            for head in probe.heads.values():
-                head.forward(features)
+            run_heads(probe, features)
     except ValueError as error:
         if _NO_VARIANCE.search(str(error)):
             return entered[-1]

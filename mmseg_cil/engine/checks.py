@@ -20,6 +20,7 @@ from torch import nn
 from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.batch_of_one import check_batch_of_one
 from mmseg_cil.engine.explain import part, require_type
+from mmseg_cil.engine.preflight.model import check_growth, check_model
 from mmseg_cil.engine.preflight.visualizer import check_visualizer, trial_visualizer
 from mmseg_cil.engine.schedules import schedule_groups
 from mmseg_cil.engine.step_config import (
@@ -88,10 +89,7 @@ def check_values(cfg: Config) -> None:
     if str(loop).rpartition('.')[2] != 'IterBasedTrainLoop':
         raise InputError(f"train_cfg.type is {loop!r}; a walk is trained by 'IterBasedTrainLoop'; "
                          'epochs are given in step_overrides as max_epochs')
-    kind = (cfg.get('model') or {}).get('type')
-    if str(kind).rpartition('.')[2] not in ('EncoderDecoder', 'IncrementalEncoderDecoder'):
-        raise InputError(f'model.type is {kind!r}; a walk grows the plain EncoderDecoder: use '
-                         "model=dict(type='EncoderDecoder', backbone=..., decode_head=...)")
+    check_model(cfg.get('model') or {})
 
 
 def warn_of_crop(cfg: Config) -> None:
@@ -172,8 +170,11 @@ def _inputs(walk: Walk, step: int) -> StepInputs:
 
 
 def _network(cfg: Config, step: int) -> nn.Module:
+    check_model(cfg.model)
     with part(f'the network of step {step} cannot be built'):
         network: nn.Module = MODELS.build(cfg.model)
+    if step and cfg.model.step.class_steps[-1] > 0:
+        check_growth(cfg.model)
     return network
 
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmseg_cil.datasets.exemplar_memory import MemorySettings
 from mmseg_cil.datasets.meaning import reference_of
+from mmseg_cil.engine.model_losses import StepClasses
 from mmseg_cil.engine.overrides import (
     apply_overrides,
     drop_protocol_overrides,
@@ -154,7 +155,8 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
         'resume': inputs.resume,
     })
     result.model = model_of_step(
-        result.model, method, step_context_config(protocol, step, lengths), inputs)
+        result.model, method, step_context_config(protocol, step, lengths), inputs,
+        StepClasses.of(protocol, step))
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))

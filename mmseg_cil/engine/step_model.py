@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
-from mmseg_cil.models.plain import loss_weight, map_heads, replace_value, scaled_losses
+from mmseg_cil.engine.model_losses import (
+    StepClasses,
+    for_step,
+    main_weight,
+    with_method_losses,
+)
+from mmseg_cil.models.plain import SEGMENTORS, map_heads, plain_type, replace_value, type_name
 from mmseg_cil.protocols import Protocol
 
 
@@ -53,32 +59,43 @@ def step_context_config(protocol: Protocol, step: int,
 
 
 def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: dict[str, Any],
-                  inputs: StepInputs) -> dict[str, Any]:
+                  inputs: StepInputs, classes: StepClasses | None = None) -> dict[str, Any]:
     """The segmentor's config at a step.
 
-    A method's ``loss_decode``, one loss or a list, replaces that of the decode
-    head with the weights it has there. Auxiliary heads get it too, because plain
-    cross-entropy there would undo what it does about hidden classes; their
-    share is what it was, the sum of their own loss weights over that of the
-    decode head.
+    A method's ``loss_decode``, one loss or a list, takes the place of what the heads have
+    to say which class a pixel is of (``CrossEntropyLoss`` and its like), with the
+    weights it has there. Auxiliary heads get it too, because plain cross-entropy there
+    would undo what it does about hidden classes; their share is what it was, the sum
+    of their own loss weights over that of the decode head. Losses of regions (Dice,
+    Lovasz, Tversky) stay beside it. Weights of classes are cut to those of the step.
+
+    Args:
+        model: Of the user's config, with the step's overrides.
+        method: Of the step.
+        context: Of :func:`step_context_config`.
+        inputs: What the step begins with.
+        classes: Of the step. None leaves weights of classes as they are.
+
+    Raises:
+        InputError: Weights of classes are wrong.
     """
     num_classes = len(context['class_steps'])
-    main = loss_weight(model.get('decode_head') or {})
+    main = main_weight(model)
 
     def at_step(head: dict) -> dict:
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
         if method.get('loss_decode'):
-            share = loss_weight(head) / (main or 1.0)
-            head['loss_decode'] = scaled_losses(method['loss_decode'], share)
-        return head
+            head = with_method_losses(head, method['loss_decode'], main)
+        fitted: dict = head if classes is None else for_step(head, classes, type_name(head['type']))
+        return fitted
 
     result = map_heads(model, at_step)
     if not torch.cuda.is_available():
         # Synchronised batch norm exists on GPUs only.
         result = replace_value(result, 'SyncBN', 'BN')
     result.update(
-        type='IncrementalEncoderDecoder',
+        type=SEGMENTORS[plain_type(model)],
         step=context,
         previous=inputs.previous,
         teacher=inputs.teacher,

@@ -17,9 +17,11 @@ from mmseg_cil.engine.checks import check_parts, check_values, warn_of_crop
 from mmseg_cil.engine.config_files import find_config, read_config
 from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
+from mmseg_cil.engine.model_losses import StepClasses
 from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.engine.own_settings import settle_protocol_overrides
 from mmseg_cil.engine.preflight.data import check_data, check_same_classes
+from mmseg_cil.engine.preflight.model import tell_losses
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.step_config import (
     dataset_configs,
@@ -136,7 +138,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
     protocol, images, palette, prints = main_process_first(
         functools.partial(read_data, cfg, str(work_dir)))
-    method_of(cfg, protocol.name)
+    tell_losses(cfg.model, method_of(cfg, protocol.name), StepClasses.of(protocol, 0))
     iterations = step_iterations(
         cfg, protocol, images['train'], global_batch_size(cfg, get_world_size()))
     if all(length == 0 for length in iterations):

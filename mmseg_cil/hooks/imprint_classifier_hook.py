@@ -10,13 +10,15 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmseg.models.decode_heads import PointHead
 from torch import Tensor
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import imprinted_rows
-from mmseg_cil.models.network_output import tap_classifier
+from mmseg_cil.models.heads import classifier_of
+from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
 
@@ -30,7 +32,8 @@ class ImprintClassifierHook(Hook):
     over images of the step, in evaluation mode and without gradients, gives the
     mean embedding of every new class, for the decode head and each auxiliary
     head; :func:`~mmseg_cil.models.classifier.imprinted_rows` says what becomes
-    of it. Rows of self-supervision begin as copies of the imprinted ones. Every
+    of it. Further classifiers of a head (``DAHead``, ``EncHead``, ``PointHead``) keep
+    their random rows. Rows of self-supervision begin as copies of the imprinted ones. Every
     process takes a part of the images. An image is augmented by a seed of its own,
     so the rows depend neither on the number of processes nor on workers, and the
     random streams of training are left as they were.
@@ -76,7 +79,7 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
     for name, (sums, counts) in embedding_sums(model, batches).items():
         all_reduce(sums)
         all_reduce(counts)
-        classifier: Any = model.heads[name].conv_seg
+        classifier = classifier_of(model.heads[name])
         with torch.no_grad():
             weight, bias = imprinted_rows(classifier.weight, classifier.bias, sums, counts,
                                           step.num_old, step.has_background)
@@ -104,7 +107,9 @@ def embedding_sums(model: IncrementalEncoderDecoder,
     num_old, num_new = model.step.num_old, model.step.num_new
     totals = {}
     for name, head in model.heads.items():
-        weight: Any = head.conv_seg.weight  # type: ignore[union-attr]
+        if isinstance(head, PointHead):
+            continue
+        weight = classifier_of(head).weight
         zeros = torch.zeros(num_new, weight.shape[1] + 1, dtype=torch.float64)
         totals[name] = zeros.to(weight.device)
     was_training = model.training
@@ -115,9 +120,7 @@ def embedding_sums(model: IncrementalEncoderDecoder,
             data = model.data_preprocessor(batch, True)
             labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
             features = model.extract_feat(data['inputs'])
-            for name, head in model.heads.items():
-                with tap_classifier(head) as tap:
-                    head.forward(features)
+            for name, tap in run_heads(model, features).items():
                 assert tap.embedding is not None
                 totals[name] += _class_sums(tap.embedding, labels, num_old, num_new)
     model.train(was_training)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
-from mmseg_cil.models.network_output import tap_classifier
+from mmseg_cil.models.network_output import main_logits
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
@@ -35,7 +35,12 @@ from mmseg_cil.vdfd.outputs import (
     nodes_of_step,
     output_sums,
 )
-from mmseg_cil.vdfd.parameters import CLASSIFIER, PARTS, check_parts, regularised_parameters
+from mmseg_cil.vdfd.parameters import (
+    PARTS,
+    check_parts,
+    classifier_prefix,
+    regularised_parameters,
+)
 from mmseg_cil.vdfd.stability import diverging_rate
 
 #: Options that files of earlier versions do not name: they were made as these say.
@@ -272,7 +277,8 @@ class VDFDHook(Hook):
         """
         parameters = self.parameters(model)
         rows = tuple(num_rows(one, self.average) for one in parameters.values())
-        apart = tuple(name for name in parameters if name.startswith(CLASSIFIER))
+        classifier = classifier_prefix(model)
+        apart = tuple(name for name in parameters if name.startswith(classifier))
         heights = block_heights(parameters, rows, apart)
         kept = OutputGradients(
             tuple(parameters), rows,
@@ -287,7 +293,8 @@ class VDFDHook(Hook):
         See :func:`~mmseg_cil.vdfd.parameters.regularised_parameters`.
         """
         chosen = regularised_parameters(model, self.parts, self.classifier, self.norms)
-        apart = [name for name in chosen if name.startswith(CLASSIFIER)]
+        classifier = classifier_prefix(model)
+        apart = [name for name in chosen if name.startswith(classifier)]
         return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
 
     def _settings(self) -> dict[str, Any]:
@@ -304,10 +311,8 @@ def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
     """The classifier's logits ``(N, C, h, w)`` of a batch, not upsampled, in float32."""
     # As in training, so that images smaller than the crop are padded.
     inputs = model.data_preprocessor(batch, True)['inputs']
-    with torch.enable_grad(), tap_classifier(model.decode_head) as tap:
-        model.decode_head.forward(model.extract_feat(inputs))
-    assert tap.logits is not None
-    return tap.logits
+    with torch.enable_grad():
+        return main_logits(model, model.extract_feat(inputs))
 
 
 def stable_step_size(wrapper: Any) -> float:

@@ -7,6 +7,7 @@ from mmseg_cil.losses.dense_knowledge_distillation import (
 )
 from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss, feature_distillation
 from mmseg_cil.losses.icarl import ICaRLLoss, icarl_loss
+from mmseg_cil.losses.kept_losses import MergedBackgroundLoss, SummedLoss, VisibleClassesLoss
 from mmseg_cil.losses.knowledge_distillation import (
     KnowledgeDistillationLoss,
     knowledge_distillation,
@@ -39,9 +40,10 @@ from mmseg_cil.losses.unbiased_knowledge_distillation import (
 
 __all__ = [
     'DenseKnowledgeDistillationLoss', 'FeatureDistillationLoss', 'ICaRLLoss',
-    'KnowledgeDistillationLoss', 'MatchingDistillationLoss', 'PixelCrossEntropyLoss',
-    'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss', 'SigmoidDistillationLoss',
-    'StepClassesCrossEntropyLoss', 'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss',
+    'KnowledgeDistillationLoss', 'MatchingDistillationLoss', 'MergedBackgroundLoss',
+    'PixelCrossEntropyLoss', 'PseudoLabelCrossEntropyLoss', 'SigmoidCrossEntropyLoss',
+    'SigmoidDistillationLoss', 'StepClassesCrossEntropyLoss', 'SummedLoss',
+    'UnbiasedCrossEntropyLoss', 'UnbiasedKnowledgeDistillationLoss', 'VisibleClassesLoss',
     'dense_knowledge_distillation', 'feature_distillation', 'icarl_loss', 'knowledge_distillation',
     'matching_distillation', 'multi_model_distillation', 'sigmoid_cross_entropy',
     'sigmoid_distillation', 'step_classes_cross_entropy', 'unbiased_cross_entropy',

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from mmseg.models.decode_heads import PointHead
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList
 from torch import Tensor, nn
@@ -14,7 +16,11 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.models.heads import classifier_holder, classifier_of
 from mmseg_cil.utils.step_context import StepContext
+
+#: Heads that are proposed where one cannot grow.
+GROWING = ('(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, SegformerHead, ...)')
 
 
 def stack_labels(data_samples: SampleList) -> Tensor:
@@ -28,14 +34,14 @@ def has_own_losses(head: BaseDecodeHead) -> bool:
     Such a head is left to it. All others do what :func:`head_losses` does.
     """
     kind = type(head)
-    return (getattr(kind, 'loss', None) is not BaseDecodeHead.loss
+    return (getattr(kind, 'loss', None) not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
             or getattr(kind, 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat
             or getattr(head, 'sampler', None) is not None)
 
 
-def loss_modules(head: BaseDecodeHead) -> list[Any]:
+def loss_modules(head: nn.Module) -> list[Any]:
     """The losses of a head, one or several."""
-    losses = head.loss_decode
+    losses = classifier_holder(head).loss_decode
     return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
 
 
@@ -51,20 +57,19 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
         InputError: It has no ``conv_seg`` with bias, another number of outputs
             than the step has classes, or a loss of two networks.
     """
-    classifier = getattr(head, 'conv_seg', None)
-    if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
-        raise InputError(
-            f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
-            'classifier, so it cannot grow: use a head that classifies with conv_seg '
-            '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, '
-            'SegformerHead, ...)')
-    if classifier.out_channels != step.num_seen:
-        raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
-                         f'{step.index} has {step.num_seen} classes')
-    losses = getattr(head, 'loss_decode', None)
-    for one in losses if isinstance(losses, nn.ModuleList) else [losses]:
-        if isinstance(one, (DistillationLoss, FeatureDistillationLoss)):
-            raise InputError(f'{name}.loss_decode: {type(one).__name__} compares student with '
+    classifier = classifier_of(head)
+    if not isinstance(head, PointHead):
+        if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
+            raise InputError(
+                f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
+                f'classifier, so it cannot grow: use a head that classifies with conv_seg '
+                f'{GROWING}')
+        if classifier.out_channels != step.num_seen:
+            raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
+                             f'{step.index} has {step.num_seen} classes')
+    for loss in loss_modules(head):
+        if isinstance(loss, (DistillationLoss, FeatureDistillationLoss)):
+            raise InputError(f'{name}.loss_decode: {type(loss).__name__} compares student with '
                              'teacher: it belongs into the loss of a distiller, '
                              "method.distillers=[dict(type='LogitDistiller', loss=...)]")
 

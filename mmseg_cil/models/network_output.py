@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmseg.models.decode_heads import IterativeDecodeHead, PointHead
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.heads import (
+    auxiliary_heads,
+    classifier_holder,
+    classifier_of,
+    decode_heads,
+    main_head,
+    returns_as_in_training,
+    run_decode_heads,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class NetworkOutput:
 
     Attributes:
         features: What the backbone (and neck) returns, shallow to deep, each
-            ``(N, D_i, H_i, W_i)``.
+            ``(N, D_i, H_i, W_i)``. Where a transformer returns a map and its class
+            token, the map.
         embedding: ``(N, D, h, w)``, the input of the classifier, before its
             dropout.
         logits: ``(N, C, h, w)``, the classifier's output, not upsampled. A
@@ -70,9 +81,15 @@ class ClassifierTap:
         if self.embedding is None or self.logits is None:
             raise InputError('the head ran without its classifier conv_seg: it has another one, '
                              'and cannot be distilled')
-        stages = (features, ) if isinstance(features, Tensor) else tuple(features)
-        return NetworkOutput(stages, self.embedding, self.logits, align_corners,
+        return NetworkOutput(maps_of(features), self.embedding, self.logits, align_corners,
                              tuple(pre_activations), tuple(auxiliary), self.classifier)
+
+
+def maps_of(features: Any) -> tuple[Tensor, ...]:
+    """The feature maps among what a backbone returns: without class tokens beside them."""
+    if isinstance(features, Tensor):
+        return (features, )
+    return tuple(one if isinstance(one, Tensor) else one[0] for one in features)
 
 
 @contextmanager
@@ -81,7 +98,9 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
 
     Works with every MMSegmentation head that classifies with ``conv_seg``, in
     whichever way its ``loss`` and ``forward`` come there, and adds no second
-    run. The input of the first of the two modules is the embedding.
+    run. The input of the first of the two modules is the embedding. K-Net makes
+    kernels of the rows and applies them to the embedding; its logits are those of
+    its last stage.
 
     Args:
         head: With a convolution ``conv_seg`` and perhaps a ``dropout`` before it.
@@ -98,13 +117,17 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
         tap.logits = output
         tap.classifier = module.weight.detach().flatten(1)  # type: ignore[operator]
 
-    dropout = getattr(head, 'dropout', None)
-    entry = dropout if isinstance(dropout, nn.Module) else head.conv_seg
-    assert isinstance(entry, nn.Module) and isinstance(head.conv_seg, nn.Module)
+    def keep_last_stage(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        tap.logits = output[0]
+
+    classifier, dropout = classifier_of(head), getattr(classifier_holder(head), 'dropout', None)
+    entry = dropout if isinstance(dropout, nn.Module) else classifier
     handles = [
         entry.register_forward_pre_hook(keep_embedding),
-        head.conv_seg.register_forward_hook(keep_logits)
+        classifier.register_forward_hook(keep_logits)
     ]
+    if isinstance(head, IterativeDecodeHead):
+        handles.append(head.kernel_update_head[-1].register_forward_hook(keep_last_stage))
     try:
         yield tap
     finally:
@@ -164,20 +187,13 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
             one.inplace = former
 
 
-def auxiliary_heads(network: nn.Module) -> list[nn.Module]:
-    """The auxiliary heads of an MMSegmentation encoder-decoder: none, one or several."""
-    heads = getattr(network, 'auxiliary_head', None)
-    if heads is None:
-        return []
-    return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
-
-
 def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = False,
                 auxiliary: bool = False) -> NetworkOutput:
     """One evaluation run of an MMSegmentation encoder-decoder, without gradients.
 
     Args:
-        network: An ``EncoderDecoder``; it is not switched to evaluation mode here.
+        network: An ``EncoderDecoder`` or a ``CascadeEncoderDecoder``; it is not switched
+            to evaluation mode here.
         inputs: ``(N, 3, H, W)``, normalised.
         pre_activations: Keep those of the backbone's stages too.
         auxiliary: Run the auxiliary heads too.
@@ -185,9 +201,47 @@ def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = Fals
     # no_grad rather than inference_mode: losses save the teacher's outputs for
     # the student's backward pass, which inference tensors refuse.
     with torch.no_grad():
-        with tap_stages(network.backbone, pre_activations) as stages:  # type: ignore[arg-type]
-            features = network.extract_feat(inputs)  # type: ignore[operator]
-        with tap_classifier(network.decode_head) as tap:  # type: ignore[arg-type]
-            network.decode_head.forward(features)  # type: ignore[union-attr]
-        logits = [head.forward(features) for head in auxiliary_heads(network) if auxiliary]
-    return tap.output(features, network.align_corners, stages, logits)  # type: ignore[arg-type]
+        _, head = main_head(network)
+        with returns_as_in_training(network):
+            with tap_stages(network.backbone, pre_activations) as stages:  # type: ignore[arg-type]
+                features = network.extract_feat(inputs)  # type: ignore[operator]
+            with tap_classifier(head) as tap:
+                run_decode_heads(network, features)
+        others = auxiliary_heads(network).values() if auxiliary else ()
+        logits = [_tapped(one, features).logits for one in others]
+    return tap.output(features, head.align_corners, stages, logits)  # type: ignore[arg-type]
+
+
+def run_heads(network: nn.Module, features: Any) -> dict[str, ClassifierTap]:
+    """Runs the heads that classify maps, in their order, and watches their classifiers.
+
+    Args:
+        network: A segmentor.
+        features: Of its backbone and neck.
+
+    Returns:
+        What passed through the classifier of each head, by the head's name.
+    """
+    taps: dict[str, ClassifierTap] = {}
+    before: tuple[Any, ...] = ()
+    for name, head in decode_heads(network).items():
+        if not isinstance(head, PointHead):
+            taps[name] = _tapped(head, features, *before)
+            before = (taps[name].logits, )
+    for name, head in auxiliary_heads(network).items():
+        taps[name] = _tapped(head, features)
+    return taps
+
+
+def main_logits(network: nn.Module, features: Any) -> Tensor:
+    """The maps of logits ``(N, C, h, w)`` that a segmentor makes of features, not upsampled."""
+    with tap_classifier(main_head(network)[1]) as tap:
+        run_decode_heads(network, features)
+    assert tap.logits is not None
+    return tap.logits
+
+
+def _tapped(head: Any, *inputs: Any) -> ClassifierTap:
+    with tap_classifier(head) as tap:
+        head.forward(*inputs)
+    return tap

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmseg.models.segmentors import CascadeEncoderDecoder
 from mmseg.utils import SampleList
 from torch import Tensor
 
@@ -53,3 +54,10 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
             sample.gt_sem_seg.data = new_labels(
                 sample.gt_sem_seg.data, self._num_old, self.step.has_background)
         return super().loss(inputs, data_samples)
+
+
+@MODELS.register_module()
+class NewDataCascadeEncoderDecoder(NewDataEncoderDecoder, CascadeEncoderDecoder):
+    """The same of a ``CascadeEncoderDecoder``."""
+
+    plain_type = 'CascadeEncoderDecoder'

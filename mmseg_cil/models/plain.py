@@ -8,26 +8,68 @@ from typing import Any
 
 from torch import Tensor
 
-#: State-dict prefixes of a plain EncoderDecoder; everything else (learnt parts
+from mmseg_cil.models.heads import has_own_target
+
+#: State-dict prefixes of a plain segmentor; everything else (learnt parts
 #: of distillers, say) is needed for training only.
 PLAIN_PREFIXES = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
-#: Arguments of our segmentor that a plain EncoderDecoder does not have.
+#: MMSegmentation's segmentors that a walk grows, with our form of each.
+SEGMENTORS = {
+    'EncoderDecoder': 'IncrementalEncoderDecoder',
+    'CascadeEncoderDecoder': 'IncrementalCascadeEncoderDecoder',
+}
+
+#: Arguments of our segmentors that a plain one does not have.
 INCREMENTAL_KEYS = ('step', 'previous', 'teacher', 'teachers', 'teacher_draw', 'distillers',
                     'regularisers', 'self_supervision', 'classifier_init', 'network_change',
                     'replay')
 
 
 def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[str, Any]:
-    """Copies a model config with ``change`` applied to the config of every head."""
+    """Copies a model config with ``change`` applied to the config of every head that classifies.
+
+    Auxiliary heads with a target of their own stay as they are. Of K-Net's head its
+    first part is changed, which has classes and losses; the others follow in the
+    number of classes.
+    """
     result = copy.deepcopy(dict(model))
     for name in ('decode_head', 'auxiliary_head'):
         head = result.get(name)
         if head is None:
             continue
-        heads = [change(dict(one)) for one in head] if isinstance(head, (list, tuple)) \
-            else change(dict(head))
-        result[name] = heads
+        result[name] = [_mapped(one, change) for one in head] \
+            if isinstance(head, (list, tuple)) else _mapped(head, change)
+    return result
+
+
+def _mapped(head: Mapping[str, Any], change: Callable[[dict], dict]) -> dict:
+    if has_own_target(head):
+        return dict(head)
+    first = head.get('kernel_generate_head')
+    if not isinstance(first, Mapping):
+        return change(dict(head))
+    changed = _mapped(first, change)
+    updates = [{**one, 'num_classes': changed['num_classes']} if 'num_classes' in changed else one
+               for one in head.get('kernel_update_head') or ()]
+    return {**head, 'kernel_generate_head': changed, 'kernel_update_head': updates}
+
+
+def with_classes(head: Mapping[str, Any], num_classes: int, loss: Any = None) -> dict[str, Any]:
+    """Copies the config of a head that classifies, with so many classes.
+
+    Args:
+        head: One output for a binary problem becomes one for each class.
+        num_classes: Of the data set at a step.
+        loss: Config of its new loss, or a list; None leaves its losses.
+    """
+
+    def change(own: dict) -> dict:
+        own.update(num_classes=num_classes)
+        own.pop('out_channels', None)
+        return own if loss is None else {**own, 'loss_decode': loss}
+
+    result: dict[str, Any] = map_heads({'decode_head': head}, change)['decode_head']
     return result
 
 
@@ -54,7 +96,8 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     also runs on a CPU.
 
     Args:
-        model: Config of an ``EncoderDecoder`` or of our segmentor; not changed.
+        model: Config of an ``EncoderDecoder``, of a cascade, or of our form of one;
+            not changed.
         num_classes: Outputs of every head.
     """
 
@@ -68,12 +111,24 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     plain = map_heads(model, plain_head)
     for key in INCREMENTAL_KEYS:
         plain.pop(key, None)
-    plain['type'] = 'EncoderDecoder'
+    plain['type'] = plain_type(model)
     for part in (plain, plain['backbone']):
         part.pop('pretrained', None)
         part.pop('init_cfg', None)
     replaced: dict[str, Any] = replace_value(plain, 'SyncBN', 'BN')
     return replaced
+
+
+def plain_type(model: Mapping[str, Any]) -> str:
+    """Which of MMSegmentation's segmentors a config is of, or our segmentor is a form of."""
+    name = type_name(model.get('type'))
+    return next((plain for plain, own in SEGMENTORS.items() if name in (plain, own)),
+                'EncoderDecoder')
+
+
+def type_name(kind: Any) -> str:
+    """The bare name of a type that a config gives by name, with or without a scope, or by class."""
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def plain_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads import IterativeDecodeHead, PointHead
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,6 +69,11 @@ class RotationSelfSupervision(nn.Module):
             heads: By name, each with a convolution ``conv_seg``.
         """
         for name, head in heads.items():
+            if isinstance(head, (IterativeDecodeHead, PointHead)):
+                raise InputError(
+                    f'RotationSelfSupervision gives classes four outputs in training, and {name} '
+                    f'({type(head).__name__}) reads its logits as one a class: use another head, '
+                    'or leave method.self_supervision out')
             for one in head.modules():
                 if hasattr(one, 'set_turns'):
                     one.set_turns(self.turns)

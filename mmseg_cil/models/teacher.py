@@ -11,6 +11,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.heads import classifier_key
 from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.pruning.packed import PackedSnapshots
@@ -67,7 +68,8 @@ def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str
 
 
 def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
-    rows = state.get('decode_head.conv_seg.weight') if isinstance(state, Mapping) else None
+    key = classifier_key(state) if isinstance(state, Mapping) else None
+    rows = state[key] if key else None
     if not isinstance(rows, Tensor):
         raise InputError(f'{source} has no decode_head.conv_seg.weight: it is not that of an '
                          'MMSegmentation encoder-decoder')

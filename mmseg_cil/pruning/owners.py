@@ -20,6 +20,10 @@ Owners = dict[str, Tensor]
 #: more; the later four are those of ``nn.MultiheadAttention``.
 PRUNABLE = ('weight', 'in_proj_weight', 'q_proj_weight', 'k_proj_weight', 'v_proj_weight')
 
+#: Layers of MMSegmentation's heads whose shape depends on the number of classes.
+CLASS_LAYERS = ('conv_seg', 'pam_conv_seg', 'cam_conv_seg', 'se_layer', 'p_cls_seg',
+                'aux_cls_seg', 'fcs', 'fc_seg')
+
 
 def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Names of the weights that can be pruned: of convolutions, linear layers and attention.
@@ -27,7 +31,7 @@ def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     The projections of queries, keys and values of an ``nn.MultiheadAttention``
     are parameters of its own (``in_proj_weight``), not of a linear layer.
 
-    Classifiers (``conv_seg``) are not among them, because they grow with the
+    Classifiers (:data:`CLASS_LAYERS`) are not among them, because they grow with the
     classes and are small; nor are norms, biases, tables of positions, tokens and
     buffers. All of these are kept whole for every snapshot. (A design choice;
     PackNet treats them alike.)
@@ -38,7 +42,7 @@ def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(name for name, value in state.items()
                  if name.rsplit('.', 1)[-1] in PRUNABLE
                  and value.dim() > 1 and value.is_floating_point()
-                 and '.conv_seg.' not in f'.{name}')
+                 and not set(name.split('.')) & set(CLASS_LAYERS))
 
 
 def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> Tensor:

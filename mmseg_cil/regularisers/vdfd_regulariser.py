@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.parsed_losses import APART
 from mmseg_cil.registry import MODELS
 from mmseg_cil.regularisers.dfd_regulariser import DFDRegulariser
 from mmseg_cil.vdfd.compression import OutputGradients
 from mmseg_cil.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
 from mmseg_cil.vdfd.regularisation import QUADRATICS, accumulate
-
-CLASSIFIER = 'decode_head.conv_seg.weight'
 
 
 @MODELS.register_module()
@@ -84,8 +83,8 @@ class VDFDRegulariser(DFDRegulariser):
 
     def attach(self, network: nn.Module) -> None:
         """Builds the graph network for the width of the network's classifier."""
-        channels = network.decode_head.conv_seg.in_channels  # type: ignore[union-attr]
-        self.graph_network = PrecisionNetwork(channels, **self._covariance)  # type: ignore[arg-type]
+        _, classifier = main_classifier(network)
+        self.graph_network = PrecisionNetwork(classifier.in_channels, **self._covariance)
 
     def set_earlier_steps(self, steps: Sequence[OutputGradients], network: nn.Module,
                           previous: Mapping[str, Tensor], step_size: float = 0.0) -> None:
@@ -94,7 +93,7 @@ class VDFDRegulariser(DFDRegulariser):
         if self._earlier is None:
             return
         device = self._earlier.anchor.device
-        rows = previous[CLASSIFIER].flatten(1).to(device)
+        rows = previous[f'{main_classifier(network)[0]}.weight'].flatten(1).to(device)
         # Merged classes are represented by the first of them.
         self._graph = node_graph([
             rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes])

@@ -8,10 +8,10 @@ from mmcv.cnn import is_norm
 from torch import nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.heads import decode_heads, main_classifier, main_head
 
 #: Parts of a segmentor that the logits depend on: auxiliary heads are not among them.
 PARTS = ('backbone', 'neck', 'decode_head')
-CLASSIFIER = 'decode_head.conv_seg.'
 
 
 def check_parts(parts: Sequence[str] | None) -> None:
@@ -32,6 +32,11 @@ def check_parts(parts: Sequence[str] | None) -> None:
         if one.split('.')[0] not in PARTS:
             raise InputError(f'VDFDHook: parts has {one!r}; logits depend on {list(PARTS)} and '
                              "what is in them ('backbone.layer4') alone")
+
+
+def classifier_prefix(model: nn.Module) -> str:
+    """What the names of the parameters of a segmentor's classifier begin with."""
+    return f'{main_classifier(model)[0]}.'
 
 
 def regularised_parameters(model: nn.Module,
@@ -62,12 +67,16 @@ def regularised_parameters(model: nn.Module,
             raise InputError(f'VDFDHook: parts has {one!r}, which the network does not have'
                              + (f'; there is {", ".join(near)}' if near else ''))
     prefixes = tuple(f'{one}.' for one in parts or PARTS)
+    heads = list(decode_heads(model))
+    # Heads of a cascade that refine the logits: these do not depend on them.
+    outside = tuple(f'{one}.' for one in heads[heads.index(main_head(model)[0]) + 1:])
+    rows = classifier_prefix(model)
     of_norms = {f'{name}.{own}' for name, module in model.named_modules() if is_norm(module)
                 for own, _ in module.named_parameters(recurse=False)}
     chosen = {
         name: one for name, one in model.named_parameters()
-        if one.requires_grad and name.startswith(prefixes)
-        and (classifier or not name.startswith(CLASSIFIER)) and (norms or name not in of_norms)
+        if one.requires_grad and name.startswith(prefixes) and not name.startswith(outside)
+        and (classifier or not name.startswith(rows)) and (norms or name not in of_norms)
     }
     if not chosen:
         raise InputError(f'VDFDHook: nothing that trains is left to regularise with '

@@ -33,7 +33,7 @@ def test_they_are_the_heads_own(loss, distiller, tmp_path, monkeypatch):
     model.teacher.network.double()
     images, samples = batch(5)
     shared = losses_and_gradients(model, (images.double(), samples))
-    monkeypatch.setattr(segmentors.incremental_encoder_decoder, 'has_own_losses', lambda head: True)
+    monkeypatch.setattr(segmentors.step_losses, 'has_own_losses', lambda head: True)
     own = losses_and_gradients(model, (images.double(), samples))
     assert shared[0].keys() == own[0].keys()
     for actual, expected in zip(shared, own, strict=True):

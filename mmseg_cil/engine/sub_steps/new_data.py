@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmseg_cil.engine.averaged import keep_averaged_weights
 from mmseg_cil.engine.distributed import decided_by_main
+from mmseg_cil.engine.model_losses import StepClasses, for_step
 from mmseg_cil.engine.overrides import overrides_of_step
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint
 from mmseg_cil.engine.schedules import schedule_groups, stretch_schedules, without_short
@@ -18,7 +20,7 @@ from mmseg_cil.engine.step_config import first_trained
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.plain import map_heads
+from mmseg_cil.models.plain import map_heads, type_name
 from mmseg_cil.registry import SUB_STEPS
 
 if TYPE_CHECKING:
@@ -104,9 +106,12 @@ class NewDataSubStep(SubStep):
         for name in ('decode_head', 'auxiliary_head'):
             if name in plain:
                 model[name] = _with_losses(model[name], plain[name])
-        result = map_heads(model, lambda head: {**head, 'num_classes': classes})
+        known = _classes_of(walk, step)
+        result = map_heads(model, lambda head: for_step(
+            {**head, 'num_classes': classes}, known, type_name(head['type'])))
         result.update(
-            type='NewDataEncoderDecoder',
+            type='NewDataCascadeEncoderDecoder' if isinstance(model['decode_head'], (list, tuple))
+            else 'NewDataEncoderDecoder',
             num_old=old,
             step=dict(index=0, class_steps=[0] * classes, has_background=has_background,
                       old_labels_hidden=False),
@@ -142,12 +147,24 @@ def _num_classes(walk: Walk, step: int) -> int:
     return len(walk.protocol.steps[step].new) + bool(walk.protocol.taxonomy.has_background)
 
 
+def _classes_of(walk: Walk, step: int) -> StepClasses:
+    """The background, where there is one, and the classes that are new at a step."""
+    every = StepClasses.of(walk.protocol, step)
+    background = walk.protocol.taxonomy.has_background
+    old = len(walk.protocol.steps[step].old)
+    return replace(every, places=(*every.places[:int(background)], *every.places[old:]))
+
+
 def _with_losses(heads: Any, plain: Any) -> Any:
     """Heads of the step with the losses that the user's config gives them."""
     if isinstance(heads, (list, tuple)):
         return [_with_losses(*pair) for pair in zip(heads, plain, strict=True)]
-    result = {key: value for key, value in heads.items() if key != 'loss_decode'}
-    return {**result, 'loss_decode': plain['loss_decode']} if 'loss_decode' in plain else result
+    keys = ('loss_decode', 'loss_se_decode')
+    result = {key: value for key, value in heads.items() if key not in keys}
+    first = result.get('kernel_generate_head')
+    if first:
+        result['kernel_generate_head'] = _with_losses(first, plain['kernel_generate_head'])
+    return {**result, **{key: plain[key] for key in keys if key in plain}}
 
 
 def _first_lr(walk: Walk) -> float | None:

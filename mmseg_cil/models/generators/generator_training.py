@@ -20,6 +20,8 @@ from mmseg_cil.losses.generator_losses import (
     total_variation,
 )
 from mmseg_cil.models.generators.norm_tap import batch_norms, tap_statistics
+from mmseg_cil.models.heads import main_head
+from mmseg_cil.models.network_output import main_logits
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.models.teacher import Teacher
 from mmseg_cil.registry import MODELS
@@ -94,9 +96,9 @@ class GeneratorTraining(BaseModel):
             ``(N, K, H, W)``, float32 at least.
         """
         network = self.teacher.network.to(images.device)
-        logits = network.decode_head.forward(network.extract_feat(images))
+        logits = main_logits(network, network.extract_feat(images))
         return resize(logits.float(), size=tuple(size), mode='bilinear',
-                      align_corners=network.align_corners)
+                      align_corners=main_head(network)[1].align_corners)
 
     def forward(self, noise: Tensor, layout: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
         """The losses of a batch.

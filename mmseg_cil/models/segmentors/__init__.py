@@ -1,5 +1,8 @@
-"""The incremental segmentor."""
+"""The incremental segmentors."""
 
-from mmseg_cil.models.segmentors.incremental_encoder_decoder import IncrementalEncoderDecoder
+from mmseg_cil.models.segmentors.incremental_encoder_decoder import (
+    IncrementalCascadeEncoderDecoder,
+    IncrementalEncoderDecoder,
+)
 
-__all__ = ['IncrementalEncoderDecoder']
+__all__ = ['IncrementalCascadeEncoderDecoder', 'IncrementalEncoderDecoder']

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.segmentors import EncoderDecoder
-from mmseg.utils import OptSampleList, SampleList, add_prefix
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
+from mmseg.utils import OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mmseg_cil.errors import UNREADABLE, InputError
-from mmseg_cil.losses.hidden_classes import hidden_mask
-from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.classifier import find_classifier_init
-from mmseg_cil.models.generators.generated_replay import extend
-from mmseg_cil.models.head_losses import (
-    check_head,
-    has_own_losses,
-    head_losses,
-    pixels_of,
-    stack_labels,
-    summed_losses,
-)
+from mmseg_cil.models.growth import grow_state
+from mmseg_cil.models.head_losses import check_head
+from mmseg_cil.models.heads import auxiliary_heads, decode_heads
 from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
-from mmseg_cil.models.network_output import NetworkOutput, tap_classifier, tap_stages
 from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.segmentors.mixed_sizes import MixedSizes
+from mmseg_cil.models.segmentors.step_losses import StepLosses
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
-from mmseg_cil.models.teachers import STEP_PREFIX, TeacherRecords, Teachers
+from mmseg_cil.models.teachers import STEP_PREFIX, Teachers
 from mmseg_cil.registry import MODELS
-from mmseg_cil.utils.devices import to_device
 from mmseg_cil.utils.step_context import StepContext
 
 
 @MODELS.register_module()
-class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
+class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDecoder):
     """MMSegmentation's ``EncoderDecoder`` at one step of a walk.
 
     It works with every head that classifies with ``conv_seg``; auxiliary heads
-    grow too. Student and teacher each run once per batch and leave one
+    grow too, unless they have a target of their own. Student and teacher each run
+    once per batch and leave one
     :class:`~mmseg_cil.models.network_output.NetworkOutput`, from which all
     distillers read. The scheduler writes the arguments below into the config
     of each step; users do not.
@@ -73,13 +62,16 @@ class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
             what the method changes in the network while the step trains.
         replay: Config of a :class:`~mmseg_cil.models.generators.GeneratedReplay`, which
             appends images to the batches; used where there is a previous step.
-        **network: Arguments of ``EncoderDecoder``.
+        **network: Arguments of MMSegmentation's segmentor.
 
     Raises:
         InputError: A head has no ``conv_seg``, its number of classes is not
             that of the step, ``previous`` or ``teacher`` are not of a step
             before this one, or ``classifier_init`` does not fit.
     """
+
+    #: MMSegmentation's segmentor that this one is a form of.
+    plain_type = 'EncoderDecoder'
 
     def __init__(self,
                  *,
@@ -148,15 +140,8 @@ class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
 
     @property
     def heads(self) -> dict[str, nn.Module]:
-        """Decode head and auxiliary heads under their prefix in the state dict."""
-        heads = {'decode_head': self.decode_head}
-        if self.with_auxiliary_head:
-            if isinstance(self.auxiliary_head, nn.ModuleList):
-                heads.update({f'auxiliary_head.{i}': head
-                              for i, head in enumerate(self.auxiliary_head)})
-            else:
-                heads['auxiliary_head'] = self.auxiliary_head
-        return heads
+        """Decode heads and auxiliary heads that classify, under their prefix in the state dict."""
+        return {**decode_heads(self), **auxiliary_heads(self)}
 
     def _check_snapshots(self) -> None:
         step = self.step
@@ -193,7 +178,7 @@ class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
         self._change.begin(self, self._change_file)
         if self.self_supervision is not None:
             self.self_supervision.begin(self.heads)
-        self._teachers.load(dict(self._network_config, type='EncoderDecoder'))
+        self._teachers.load(dict(self._network_config, type=self.plain_type))
         if self._replay is not None:
             self._replay.load()
 
@@ -242,146 +227,12 @@ class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])
         if self.step.num_seen > previous['num_classes']:
-            for name, head in self.heads.items():
-                self._grow_head(state, f'{name}.conv_seg', head.conv_seg)  # type: ignore[arg-type]
+            grow_state(state, self.heads, previous['num_classes'],
+                       find_classifier_init(self.classifier_init, self.step.has_background))
         parts = (prefix.rstrip('.') for prefix in PLAIN_PREFIXES)
         plain = nn.ModuleDict({part: getattr(self, part) for part in parts
                                if isinstance(getattr(self, part, None), nn.Module)})
         load_matching(plain, state, previous['checkpoint'])
-
-    def _grow_head(self, state: dict[str, Tensor], prefix: str, fresh: nn.Conv2d) -> None:
-        """Adds the rows of the new classes to one classifier in a state dict."""
-        num_old = self.step.num_old
-        weight, bias = state.get(f'{prefix}.weight'), state.get(f'{prefix}.bias')
-        if weight is None or bias is None \
-                or weight.shape != (num_old, *fresh.weight.shape[1:]) or len(bias) != num_old:
-            return  # load_matching says what does not fit
-        assert fresh.bias is not None
-        grow = find_classifier_init(self.classifier_init, self.step.has_background)
-        with torch.no_grad():
-            state[f'{prefix}.weight'], state[f'{prefix}.bias'] = grow(
-                weight, bias, fresh.weight[num_old:].cpu(), fresh.bias[num_old:].cpu())
-
-    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of the heads, the distillers and the regularisers.
-
-        Args:
-            inputs: ``(N, 3, H, W)``, normalised.
-            data_samples: With ``gt_sem_seg`` in model ids.
-
-        Returns:
-            Losses (scalars) under the prefixes ``decode.``, ``aux.`` (``aux_0.``,
-            ``aux_1.``, ... of several auxiliary heads), ``distill.`` and
-            ``regularise.``. Losses of several distillers, or regularisers, under
-            one name are summed.
-
-        Raises:
-            RuntimeError: There is a teacher, and ``init_weights`` has not loaded it.
-        """
-        self._teachers.check_loaded()
-        if self.self_supervision is not None:
-            inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
-        inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
-        teachers = self._run_teachers(inputs)
-        self._tell_hidden(data_samples, inputs.device)
-        pixels_at = functools.partial(pixels_of, labels=stack_labels(data_samples),
-                                      cuts=self._cuts(), replayed=replayed)
-        with tap_stages(self.backbone, self._reads_stages) as stages:
-            features = self.extract_feat(inputs)
-        with tap_classifier(self.decode_head) as tap:
-            own, pixels = self._run_head(self.decode_head, features, data_samples, pixels_at)
-        losses = add_prefix(own, 'decode')
-        auxiliary: list[PixelLogits | None] = []
-        for name, head in self.heads.items():
-            if head is not self.decode_head:
-                own, of_head = self._run_auxiliary(head, features, data_samples, pixels_at)
-                losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
-                    '.', '_')))
-                auxiliary.append(of_head)
-        if len(self.distillers) > 0:
-            student = tap.output(features, self.align_corners, stages)
-            if pixels is None or self.self_supervision is not None:
-                # Self-supervision adds outputs that no teacher has.
-                student = replace(student, logits=student.logits[:, :self.step.num_seen])
-                pixels = pixels_at(self.decode_head, student.logits)
-            losses.update(add_prefix(
-                self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
-        losses.update(add_prefix(
-            summed_losses(one(self) for one in self.regularisers), 'regularise'))
-        for reader in self._readers:
-            reader.read_teacher(None)
-        if self.self_supervision is not None:
-            self.self_supervision.end()
-        return losses
-
-    def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
-        """Tells the losses that ask what the label 0 of each image may stand for."""
-        if self._hidden_readers:
-            # Outputs of self-supervision come after those of the classes.
-            turns = 1 if self.self_supervision is None else self.self_supervision.turns
-            hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
-                                 self.step.num_hidden, self.step.num_seen * turns)
-            hidden = None if hidden is None else to_device(hidden, device)
-            for reader in self._hidden_readers:
-                reader.read_hidden(hidden)
-
-    def _run_head(self, head: BaseDecodeHead, features: Sequence[Tensor], data_samples: SampleList,
-                  pixels_at: Callable[..., PixelLogits]
-                  ) -> tuple[dict[str, Tensor], PixelLogits | None]:
-        """Losses of a head, and the pixels they share: None of a head with losses of its own."""
-        if has_own_losses(head):
-            losses: dict[str, Tensor] = head.loss(features, data_samples, self.train_cfg)
-            return losses, None
-        pixels = pixels_at(head, head.forward(features))
-        return head_losses(head, pixels), pixels
-
-    def _run_auxiliary(self, head: BaseDecodeHead, features: Sequence[Tensor],
-                       data_samples: SampleList, pixels_at: Callable[..., PixelLogits]
-                       ) -> tuple[dict[str, Tensor], PixelLogits | None]:
-        """Losses of an auxiliary head, and its pixels where a distiller reads them."""
-        if not self._reads_auxiliary:
-            # Groups of classes that nobody asks for cost time.
-            return self._run_head(head, features, data_samples,
-                                  functools.partial(pixels_at, cuts=()))
-        with tap_classifier(head) as tap:
-            own, pixels = self._run_head(head, features, data_samples, pixels_at)
-        if pixels is None or self.self_supervision is not None:
-            assert tap.logits is not None
-            pixels = pixels_at(head, tap.logits[:, :self.step.num_seen])
-        return own, pixels
-
-    def _cuts(self) -> Sequence[int]:
-        """Between the groups of classes that distillation asks for: background, each teacher's."""
-        known = [config['num_classes'] for config in self._teachers.configs.values()]
-        wanted = [one.cuts() for one in self.distillers if hasattr(one, 'cuts')]  # type: ignore
-        return (1, *known, *(cut for each in wanted for cut in each)) if known else ()
-
-    def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
-        """Runs the teachers and hands the last one's record to the losses that read it."""
-        records = self._teachers.run(inputs, self._reads_stages, self._reads_auxiliary)
-        if records.last is not None:
-            for reader in self._readers:
-                reader.read_teacher(records.last)
-        return records
-
-    def _distill(self, student: NetworkOutput, teachers: TeacherRecords, pixels: PixelLogits,
-                 auxiliary: Sequence[PixelLogits | None], replayed: int) -> dict[str, Tensor]:
-        """Losses of the distillers, each given the records that it says it reads."""
-
-        def of(distiller: Any) -> dict[str, Tensor]:
-            more: dict[str, Any] = {}
-            names = getattr(distiller, 'reads_teachers', False)
-            if names:
-                more['teachers'] = teachers.named if names is True else {
-                    name: teachers.named[name] for name in names if name in teachers.named}
-            if getattr(distiller, 'reads_auxiliary', False):
-                more['auxiliary'] = auxiliary
-            if getattr(distiller, 'reads_replay', False):
-                more['replayed'] = replayed
-            losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
-            return losses
-
-        return summed_losses(of(one) for one in self.distillers)
 
     def postprocess_result(self,
                            seg_logits: Tensor,
@@ -396,3 +247,15 @@ class IncrementalEncoderDecoder(MixedSizes, ParsedLosses, EncoderDecoder):
             for sample in samples:
                 sample.pred_sem_seg.data = torch.zeros_like(sample.pred_sem_seg.data).long()
         return samples
+
+
+@MODELS.register_module()
+class IncrementalCascadeEncoderDecoder(IncrementalEncoderDecoder, CascadeEncoderDecoder):
+    """MMSegmentation's ``CascadeEncoderDecoder`` (OCRNet, PointRend) at one step of a walk.
+
+    All heads of the cascade grow and learn by the method's loss. Distillers read the
+    logits of the last one that makes maps of them: ``OCRHead``, but not ``PointHead``,
+    which refines points of those of the head before it.
+    """
+
+    plain_type = 'CascadeEncoderDecoder'

@@ -1,0 +1,100 @@
+"""Growing the weights of a network by the classes of a step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmseg.models.decode_heads import PointHead
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from mmseg_cil.models.classifier import ClassifierInit
+from mmseg_cil.models.plain import with_classes
+from mmseg_cil.registry import MODELS
+
+
+def grow_state(state: dict[str, Tensor], heads: Mapping[str, nn.Module], num_old: int,
+               grow: ClassifierInit) -> None:
+    """Adds what new classes need to the weights of a network's heads, in place.
+
+    Every convolution and linear layer whose rows are the classes grows: the
+    classifier, and further ones such as those of ``DAHead``'s two branches, the
+    presence of classes of ``EncHead`` and the points of ``PointHead``. That one reads
+    the logits of the head before it; its new inputs begin with weights of zero (our
+    choice), so that the scores of old classes begin as they were. What does not fit
+    otherwise stays as it is.
+
+    Args:
+        state: Weights before the step, on the CPU.
+        heads: By their prefix in the state dict, freshly initialised for all classes.
+        num_old: Classes before the step.
+        grow: How the rows of new classes begin.
+    """
+    for prefix, head in heads.items():
+        for name, layer in head.named_modules(prefix=prefix):
+            if isinstance(layer, (nn.Linear, _ConvNd)) and f'{name}.weight' in state:
+                if isinstance(head, PointHead):
+                    _grow_inputs(state, f'{name}.weight', layer.weight)
+                _grow_rows(state, name, layer, num_old, grow)
+
+
+def _grow_inputs(state: dict[str, Tensor], key: str, fresh: Tensor) -> None:
+    missing = fresh.shape[1] - state[key].shape[1]
+    if missing > 0:
+        # PointHead appends the logits to its other inputs.
+        zeros = state[key].new_zeros(state[key].shape[0], missing, *fresh.shape[2:])
+        state[key] = torch.cat([state[key], zeros], dim=1)
+
+
+def _grow_rows(state: dict[str, Tensor], name: str, layer: nn.Linear | _ConvNd, num_old: int,
+               grow: ClassifierInit) -> None:
+    weight, fresh = state[f'{name}.weight'], layer.weight
+    bias = state.get(f'{name}.bias')
+    if weight.shape != (num_old, *fresh.shape[1:]) or len(fresh) <= num_old:
+        return
+    if (bias is None) != (layer.bias is None) or (bias is not None and len(bias) != num_old):
+        return
+    with torch.no_grad():
+        # Without a bias its part of the initialisation is lost.
+        fresh_bias = layer.bias[num_old:].to(weight.device) if layer.bias is not None \
+            else weight.new_zeros(len(fresh) - num_old)
+        weight, bias = grow(weight, weight.new_zeros(num_old) if bias is None else bias,
+                            fresh[num_old:].to(weight.device), fresh_bias)
+    state[f'{name}.weight'] = weight
+    if layer.bias is not None:
+        state[f'{name}.bias'] = bias
+
+
+def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
+    """Names of a head's weights that depend on the number of classes and do not grow.
+
+    Args:
+        head: Config of a head that classifies. It is built twice, on PyTorch's device
+            ``meta`` (shapes alone) where its constructor allows that.
+
+    Raises:
+        Exception: Whatever building it raises.
+    """
+    small, large = (_build(head, count) for count in (3, 4))
+    state = small.state_dict()
+    fresh = {f'head.{key}': value for key, value in large.state_dict().items()}
+    grown = {f'head.{key}': value.clone() for key, value in state.items()}
+    grow_state(grown, {'head': large}, 3, lambda weight, bias, new_weight, new_bias: (
+        torch.cat([weight, new_weight]), torch.cat([bias, new_bias])))
+    return sorted(key.removeprefix('head.') for key in {*grown, *fresh}
+                  if key not in grown or key not in fresh or grown[key].shape != fresh[key].shape)
+
+
+def _build(head: Mapping[str, Any], num_classes: int) -> nn.Module:
+    config = ConfigDict(with_classes(head, num_classes, dict(type='CrossEntropyLoss')))
+    try:
+        with torch.device('meta'):
+            built: nn.Module = MODELS.build(copy.deepcopy(config))
+    except Exception:
+        # Some transformers read values when they are built.
+        built = MODELS.build(config)
+    return built

@@ -1,0 +1,56 @@
+"""The losses of PointRend's second head, which classifies single points of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads import PointHead
+from mmseg.models.decode_heads.point_head import calculate_uncertainty, point_sample
+from torch import Tensor
+
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.models.head_losses import head_losses, loss_modules
+from mmseg_cil.models.network_output import NetworkOutput
+
+
+def point_losses(head: PointHead, features: Any, coarse: Tensor, labels: Tensor,
+                 train_cfg: Mapping[str, Any], teacher: NetworkOutput | None
+                 ) -> dict[str, Tensor]:
+    """Losses at points where the coarse logits are unsure, as ``PointHead.loss`` draws them.
+
+    The points of an image are handed to the losses as a map of P pixels. Losses that
+    read the teacher's logits find those of the same points.
+
+    Args:
+        head: In training.
+        features: Of backbone and neck.
+        coarse: ``(N, C, h, w)``, the logits of the head before.
+        labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.
+        train_cfg: Of the segmentor, with the number of points.
+        teacher: The last snapshot's record of the batch, or None.
+
+    Returns:
+        Scalars under the names that ``PointHead`` gives them.
+    """
+    maps = head._transform_inputs(features)
+    with torch.no_grad():
+        points = head.get_points_train(coarse, calculate_uncertainty, cfg=train_cfg)
+        at_points = point_sample(labels.unsqueeze(1).float(), points, mode='nearest',
+                                 align_corners=head.align_corners)
+    logits = head.forward(head._get_fine_grained_point_feats(maps, points),
+                          head._get_coarse_point_feats(coarse, points))
+    modules = loss_modules(head)
+    cuts = [cut for module in modules if hasattr(module, 'cuts') for cut in module.cuts()]
+    pixels = PixelLogits(logits.unsqueeze(-1), at_points.squeeze(1).long().unsqueeze(-1), cuts,
+                         ignore_index=head.ignore_index)
+    readers: list[Any] = [one for one in head.modules() if hasattr(one, 'read_teacher')]
+    if teacher is not None and readers:
+        sampled = point_sample(teacher.logits.float(), points, align_corners=head.align_corners)
+        for reader in readers:
+            reader.read_teacher(replace(teacher, logits=sampled.unsqueeze(-1)))
+    losses = head_losses(head, pixels)
+    accuracy = losses.pop('acc_seg')
+    return {**{f'point{name}': loss for name, loss in losses.items()}, 'acc_point': accuracy}

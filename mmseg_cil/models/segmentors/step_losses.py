@@ -1,0 +1,217 @@
+"""What a segmentor learns from one batch: losses of heads, distillers and regularisers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads import PointHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.utils import SampleList, add_prefix
+from torch import Tensor, nn
+
+from mmseg_cil.losses.hidden_classes import hidden_mask
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.models.generators.generated_replay import extend
+from mmseg_cil.models.head_losses import (
+    has_own_losses,
+    head_losses,
+    pixels_of,
+    stack_labels,
+    summed_losses,
+)
+from mmseg_cil.models.heads import (
+    all_auxiliary_heads,
+    decode_heads,
+    has_own_target,
+    main_head,
+)
+from mmseg_cil.models.network_output import (
+    ClassifierTap,
+    NetworkOutput,
+    tap_classifier,
+    tap_stages,
+)
+from mmseg_cil.models.point_head import point_losses
+from mmseg_cil.models.teachers import TeacherRecords, Teachers
+from mmseg_cil.utils.devices import to_device
+from mmseg_cil.utils.step_context import StepContext
+
+#: Makes the shared pixels of a head from its logits.
+PixelsAt = Callable[..., PixelLogits]
+
+
+class StepLosses:
+    """The part of our segmentors that computes losses; see ``IncrementalEncoderDecoder``."""
+
+    step: StepContext
+    distillers: nn.ModuleList
+    regularisers: nn.ModuleList
+    self_supervision: Any
+    backbone: nn.Module
+    train_cfg: Any
+    extract_feat: Callable[[Tensor], Any]
+    _teachers: Teachers
+    _replay: Any
+    _readers: list[Any]
+    _hidden_readers: list[Any]
+    _reads_stages: bool
+    _reads_auxiliary: bool
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of the heads, the distillers and the regularisers.
+
+        Args:
+            inputs: ``(N, 3, H, W)``, normalised.
+            data_samples: With ``gt_sem_seg`` in model ids.
+
+        Returns:
+            Losses (scalars) under the prefixes ``decode.`` (of a cascade ``decode_0.``,
+            ``decode_1.``, ...), ``aux.`` (``aux_0.``, ``aux_1.``, ... of several
+            auxiliary heads), ``distill.`` and ``regularise.``. Losses of several
+            distillers, or regularisers, under one name are summed.
+
+        Raises:
+            RuntimeError: There is a teacher, and ``init_weights`` has not loaded it.
+        """
+        self._teachers.check_loaded()
+        if self.self_supervision is not None:
+            inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
+        inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
+        teachers = self._run_teachers(inputs)
+        self._tell_hidden(data_samples, inputs.device)
+        pixels_at = functools.partial(pixels_of, labels=stack_labels(data_samples),
+                                      cuts=self._cuts(), replayed=replayed)
+        with tap_stages(self.backbone, self._reads_stages) as stages:
+            features = self.extract_feat(inputs)
+        losses, tap, pixels = self._run_decode_heads(features, data_samples, pixels_at, teachers)
+        of_auxiliary, auxiliary = self._run_auxiliary_heads(features, data_samples, pixels_at)
+        losses.update(of_auxiliary)
+        if len(self.distillers) > 0:
+            _, main = main_head(self)  # type: ignore[arg-type]
+            student = tap.output(features, main.align_corners, stages)
+            if pixels is None or self.self_supervision is not None:
+                # Self-supervision adds outputs that no teacher has.
+                student = replace(student, logits=student.logits[:, :self.step.num_seen])
+                pixels = pixels_at(main, student.logits)
+            losses.update(add_prefix(
+                self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
+        losses.update(add_prefix(
+            summed_losses(one(self) for one in self.regularisers), 'regularise'))
+        for reader in self._readers:
+            reader.read_teacher(None)
+        if self.self_supervision is not None:
+            self.self_supervision.end()
+        return losses
+
+    def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
+        """Tells the losses that ask what the label 0 of each image may stand for."""
+        if self._hidden_readers:
+            # Outputs of self-supervision come after those of the classes.
+            turns = 1 if self.self_supervision is None else self.self_supervision.turns
+            hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
+                                 self.step.num_hidden, self.step.num_seen * turns)
+            hidden = None if hidden is None else to_device(hidden, device)
+            for reader in self._hidden_readers:
+                reader.read_hidden(hidden)
+
+    def _run_decode_heads(self, features: Any, data_samples: SampleList, pixels_at: PixelsAt,
+                          teachers: TeacherRecords
+                          ) -> tuple[dict[str, Tensor], ClassifierTap, PixelLogits | None]:
+        """Losses of the decode heads, and what the one that makes the maps of logits did.
+
+        Each head of a cascade is given what the one before it made of the same batch.
+        MMSegmentation runs that one a second time for it.
+        """
+        losses: dict[str, Tensor] = {}
+        _, main = main_head(self)  # type: ignore[arg-type]
+        of_main: tuple[ClassifierTap, PixelLogits | None] = ClassifierTap(), None
+        before: tuple[Tensor, ...] = ()
+        for name, head in decode_heads(self).items():  # type: ignore[arg-type]
+            prefix = name.replace('decode_head', 'decode').replace('.', '_')
+            if isinstance(head, PointHead):
+                own = point_losses(head, features, before[0], stack_labels(data_samples),
+                                   self.train_cfg, teachers.last)
+            else:
+                with tap_classifier(head) as tap:
+                    own, pixels = self._run_head(head, (features, *before), data_samples, pixels_at)
+                assert tap.logits is not None or head is main
+                before = () if tap.logits is None else (tap.logits, )
+                if head is main:
+                    of_main = tap, pixels
+            losses.update(add_prefix(own, prefix))
+        return losses, *of_main
+
+    def _run_head(self, head: BaseDecodeHead, inputs: tuple[Any, ...], data_samples: SampleList,
+                  pixels_at: PixelsAt) -> tuple[dict[str, Tensor], PixelLogits | None]:
+        """Losses of a head, and the pixels they share: None of a head with losses of its own."""
+        if has_own_losses(head):
+            losses: dict[str, Tensor] = head.loss(*inputs, data_samples, self.train_cfg)
+            return losses, None
+        pixels = pixels_at(head, head.forward(*inputs))
+        return head_losses(head, pixels), pixels
+
+    def _run_auxiliary_heads(self, features: Any, data_samples: SampleList, pixels_at: PixelsAt
+                             ) -> tuple[dict[str, Tensor], list[PixelLogits | None]]:
+        """Losses of the auxiliary heads, and the pixels of those that classify."""
+        losses: dict[str, Tensor] = {}
+        auxiliary: list[PixelLogits | None] = []
+        for name, head in all_auxiliary_heads(self).items():  # type: ignore[arg-type]
+            if has_own_target(head):
+                own = head.loss(features, data_samples, self.train_cfg)
+            else:
+                own, pixels = self._run_auxiliary(head, features, data_samples, pixels_at)
+                auxiliary.append(pixels)
+            losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
+                '.', '_')))
+        return losses, auxiliary
+
+    def _run_auxiliary(self, head: BaseDecodeHead, features: Any, data_samples: SampleList,
+                       pixels_at: PixelsAt) -> tuple[dict[str, Tensor], PixelLogits | None]:
+        """Losses of an auxiliary head, and its pixels where a distiller reads them."""
+        if not self._reads_auxiliary:
+            # Groups of classes that nobody asks for cost time.
+            return self._run_head(head, (features, ), data_samples,
+                                  functools.partial(pixels_at, cuts=()))
+        with tap_classifier(head) as tap:
+            own, pixels = self._run_head(head, (features, ), data_samples, pixels_at)
+        if pixels is None or self.self_supervision is not None:
+            assert tap.logits is not None
+            pixels = pixels_at(head, tap.logits[:, :self.step.num_seen])
+        return own, pixels
+
+    def _cuts(self) -> Sequence[int]:
+        """Between the groups of classes that distillation asks for: background, each teacher's."""
+        known = [config['num_classes'] for config in self._teachers.configs.values()]
+        wanted = [one.cuts() for one in self.distillers if hasattr(one, 'cuts')]  # type: ignore
+        return (1, *known, *(cut for each in wanted for cut in each)) if known else ()
+
+    def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
+        """Runs the teachers and hands the last one's record to the losses that read it."""
+        records = self._teachers.run(inputs, self._reads_stages, self._reads_auxiliary)
+        if records.last is not None:
+            for reader in self._readers:
+                reader.read_teacher(records.last)
+        return records
+
+    def _distill(self, student: NetworkOutput, teachers: TeacherRecords, pixels: PixelLogits,
+                 auxiliary: Sequence[PixelLogits | None], replayed: int) -> dict[str, Tensor]:
+        """Losses of the distillers, each given the records that it says it reads."""
+
+        def of(distiller: Any) -> dict[str, Tensor]:
+            more: dict[str, Any] = {}
+            names = getattr(distiller, 'reads_teachers', False)
+            if names:
+                more['teachers'] = teachers.named if names is True else {
+                    name: teachers.named[name] for name in names if name in teachers.named}
+            if getattr(distiller, 'reads_auxiliary', False):
+                more['auxiliary'] = auxiliary
+            if getattr(distiller, 'reads_replay', False):
+                more['replayed'] = replayed
+            losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
+            return losses
+
+        return summed_losses(of(one) for one in self.distillers)
