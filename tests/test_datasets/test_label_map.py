@@ -6,7 +6,7 @@ from dataset_fakes import LOAD, PACK, save_mask, voc_tree
 from mmengine.dataset import Compose
 
 import mmseg_cil.datasets  # noqa: F401
-from mmseg_cil.datasets.pipeline import seeded
+from mmseg_cil.datasets.pipeline import seeded, step_pipeline
 from mmseg_cil.datasets.transforms import MapLabels, map_labels
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import TRANSFORMS
@@ -71,3 +71,11 @@ def test_wrong_maps_are_refused():
         MapLabels(range(255))
     with pytest.raises(InputError, match='256'):
         MapLabels([300] * 256)
+
+
+def test_edges_between_classes_are_those_of_the_steps_labels():
+    pipeline = [*LOAD, dict(type='GenerateEdge', edge_width=4), PACK]
+    kinds = [one['type'] for one in step_pipeline(pipeline, TABLE, False)]
+    assert kinds == [*(one['type'] for one in LOAD), 'MapLabels', 'GenerateEdge', PACK['type']]
+    with pytest.raises(InputError, match='PackSegInputs'):
+        step_pipeline(pipeline[:-1], TABLE, False)
