@@ -26,7 +26,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description='Re-evaluate the steps of a walk.')
     parser.add_argument('work_dir', help='work directory of the walk')
     parser.add_argument('--step', type=int, help='only this step [all that are done]')
-    parser.add_argument('--config', help="config file [the walk's own copy]")
+    parser.add_argument('--config',
+                        help="config file, which is code [the walk's own copy, read as data]")
     parser.add_argument('--dry-run', action='store_true', help='print, but write nothing')
     parser.add_argument('--break-lock', action='store_true',
                         help='take the work directory from a process of another machine that '

@@ -24,6 +24,8 @@ from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.published import as_published, notes_on_published
+from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
+from mmseg_cil.engine.record.config_copy import load_copy
 from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.lock import work_dir_lock
 from mmseg_cil.engine.scheduler import TaskScheduler
@@ -33,8 +35,6 @@ from mmseg_cil.engine.walk import Walk, load_config, with_options
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.utils.quiet import quieten_warnings
-
-CONFIG_COPY = 'walk_config.py'
 
 
 def train(args: argparse.Namespace) -> None:
@@ -116,7 +116,8 @@ def _journal(work_dir: Path) -> Journal:
 def _test(args: argparse.Namespace, work_dir: Path) -> None:
     journal = _journal(work_dir)
     journal.writable = get_rank() == 0
-    cfg = load_config(args.config or work_dir / CONFIG_COPY, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options) if args.config else \
+        with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
     walk = open_walk(cfg, work_dir, journal)
     recognise_counts(walk, journal)
     fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())

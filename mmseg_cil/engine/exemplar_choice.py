@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -25,7 +24,7 @@ from mmseg_cil.datasets.exemplar_selection import (
     regions,
 )
 from mmseg_cil.datasets.pipeline import without_augmentation
-from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, CONFIG_NAME
+from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
 from mmseg_cil.engine.step_config import dataset_of_step, run_seed, step_folder
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.models.teacher import Teacher
@@ -131,8 +130,7 @@ def _features(walk: Walk, step: int, view: Any, groups: Sequence[Group],
             wanted.setdefault(index, []).append(group)
     mine = sorted(wanted)[get_rank()::get_world_size()]
     folder = step_folder(walk.work_dir, step)
-    network = Teacher(Config.fromfile(folder / CONFIG_NAME).model.to_dict(),
-                      str(folder / CHECKPOINT_NAME),
+    network = Teacher(walk.cfg.model.to_dict(), str(folder / CHECKPOINT_NAME),
                       num_classes=len(walk.protocol.steps[step].seen))
     network.network.to(get_device())
     loader = DataLoader(

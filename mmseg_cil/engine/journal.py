@@ -10,6 +10,7 @@ from typing import Any
 from mmseg_cil.engine.record.lock import check_still_held
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.inside import check_links
 
 FORMAT = 1
 NAME = 'journal.json'
@@ -46,8 +47,10 @@ class Journal:
         """Reads the journal of a work directory; None where there is none.
 
         Raises:
-            InputError: The file is not a journal: damaged, or of another format.
+            InputError: The file is not a journal: damaged, or of another format. Or a link in
+                the directory leads out of it.
         """
+        check_links(work_dir)
         path = Path(work_dir) / NAME
         if not path.exists():
             return None

@@ -33,18 +33,21 @@ def check_pretrained(cfg: Config) -> None:
             address cannot be reached.
     """
     for option, source in pretrained_weights(cfg):
-        try:
-            content = read_source(source)
-        except NotDataError as error:
-            raise InputError(f'{option}: {error}') from error
-        except Exception as error:
-            raise InputError(
-                f'the pre-trained weights {source} ({option}) cannot be loaded '
-                f'({type(error).__name__}: {error}): point --cfg-options {option}=PATH at a local '
-                f'copy of the file, or train from scratch with '
-                f'{option.removesuffix(".checkpoint")}=None') from error
-        require_finite(state_of(content), f'the pre-trained weights {source} ({option})',
-                       'Nothing can be learnt from them: give other weights')
+        _read(option, source)
+
+
+def check_pretrained_files(cfg: Config) -> None:
+    """Refuse files that parts of a network read by themselves, if they hold more than data.
+
+    Args:
+        cfg: A config whose network is built, but not initialised.
+
+    Raises:
+        InputError: One of them does, or is damaged.
+    """
+    for option, source in pretrained_weights(cfg):
+        if not option.endswith(('.checkpoint', '.pretrained')) and Path(source).is_file():
+            _read(option, source)
 
 
 def pretrained_weights(cfg: Config) -> list[tuple[str, str]]:
@@ -53,6 +56,21 @@ def pretrained_weights(cfg: Config) -> list[tuple[str, str]]:
     if cfg.get('load_from'):
         found.append(('load_from', cfg.load_from))
     return found
+
+
+def _read(option: str, source: str) -> None:
+    try:
+        content = read_source(source)
+    except NotDataError as error:
+        raise InputError(f'{option}: {error}') from error
+    except Exception as error:
+        raise InputError(
+            f'the pre-trained weights {source} ({option}) cannot be loaded '
+            f'({type(error).__name__}: {error}): point --cfg-options {option}=PATH at a local copy '
+            f'of the file, or train from scratch with {option.removesuffix(".checkpoint")}=None'
+        ) from error
+    require_finite(state_of(content), f'the pre-trained weights {source} ({option})',
+                   'Nothing can be learnt from them: give other weights')
 
 
 def is_pretrained(init_cfg: Any) -> bool:
@@ -65,8 +83,9 @@ def is_pretrained(init_cfg: Any) -> bool:
 def _visit(node: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if isinstance(value, str) and (
-                    (key == 'checkpoint' and is_pretrained(node)) or key == 'pretrained'
+            if isinstance(value, str) and value and (
+                    (key == 'checkpoint' and is_pretrained(node))
+                    or key in ('pretrained', 'checkpoint_path')
                     # What a backbone reads by itself, such as timm's.
                     or (value.endswith(_SUFFIXES) and Path(value).is_file())):
                 yield f'{where}.{key}', value

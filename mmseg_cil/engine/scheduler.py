@@ -110,6 +110,7 @@ class TaskScheduler:
         if journal is None and resume and self.is_main:
             print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
+        asked = bool(start_from)
         start_from = start_from or (journal.content.get('start_from') if journal else None)
         # Later steps begin with the weights of the one before.
         begins = not start_from and (journal is None or not journal.is_trained(0))
@@ -126,7 +127,7 @@ class TaskScheduler:
                 check_same_walk(journal, fingerprints, details=details(self.walk, journal))
             check_trained_classes(self.walk, journal)
         taken = plan_import(start_from, self.walk, fingerprints, journal,
-                            accept_changes) if start_from else None
+                            accept_changes, asked) if start_from else None
         there = taken.steps if taken else ()
         check_order(self.steps, there, journal)
         if wants_rehearsal(cfg):

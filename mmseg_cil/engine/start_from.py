@@ -39,7 +39,8 @@ class Import:
 
 
 def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
-                journal: Journal | None, accept_changes: bool = False) -> Import | None:
+                journal: Journal | None, accept_changes: bool = False,
+                asked: bool = True) -> Import | None:
     """Checks the steps 0..K of another work directory; writes nothing.
 
     Args:
@@ -48,6 +49,7 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
         fingerprints: Of this walk.
         journal: Its journal, where it has one. Steps done are left alone.
         accept_changes: Take them over also where they were trained on other images.
+        asked: Whether the user names the other directory now, and not the journal alone.
 
     Returns:
         What to take over; None where all is there.
@@ -62,6 +64,10 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
     steps = [step for step in range(last + 1) if journal is None or not journal.is_done(step)]
     if not steps:
         return None
+    if not asked:
+        # A journal may come from somebody else, and is no reason to read other directories.
+        raise InputError(f'this walk takes its first steps over from {source}, and was stopped '
+                         f'before it had them: add --start-from {source} again')
     other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
     if other is None:
         raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')

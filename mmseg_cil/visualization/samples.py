@@ -17,7 +17,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from PIL import Image
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import atomic_write, write_json
+from mmseg_cil.utils.inside import is_plain_name
 
 INDEX = Path('report', 'samples.json')
 IMAGES = Path('report', 'samples')
@@ -188,16 +189,25 @@ def _save_mask(path: Path, mask: ByteArray) -> None:
     atomic_write(path, lambda file: picture.save(file, 'PNG'))
 
 
+def _is_inside(path: object) -> bool:
+    if not isinstance(path, str):
+        return False
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not PurePosixPath(path).is_absolute() and '..' not in parts
+
+
 def _load_index(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
         entries = json.loads(path.read_text(encoding='utf-8'))
-        if all(isinstance(e[key], str) for e in entries for key in ('name', 'image_path', 'truth')):
+        # Paths that lead elsewhere would show other pictures of the reader's.
+        if all(is_plain_name(e['name']) and _is_inside(e['image_path']) and _is_inside(e['truth'])
+               for e in entries):
             return list(entries)
     except (ValueError, KeyError, TypeError):
         pass
     raise InputError(
-        f'{path} is damaged: it must list "name", "image_path" and "truth"; delete it, and the '
-        f'next step of the walk writes it again'
+        f'{path} is damaged: it must list "name", "image_path" and "truth", of files in this work '
+        f'directory; delete it, and the next step of the walk writes it again'
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmseg_cil.utils.inside import is_plain_name
 from mmseg_cil.visualization import style
 from mmseg_cil.visualization.page import Picture, Section
 from mmseg_cil.visualization.tables import UNDEFINED, Table, percent
@@ -71,7 +72,8 @@ def _finished(walk: WalkRecord) -> list[tuple[int, str, Mapping[str, Any]]]:
     for record in steps if isinstance(steps, list) else []:
         listed = record.get('sub_steps') if isinstance(record, Mapping) else None
         for name, one in (listed if isinstance(listed, Mapping) else {}).items():
-            if isinstance(one, Mapping) and isinstance(record.get('step'), int):
+            if isinstance(one, Mapping) and isinstance(record.get('step'), int) \
+                    and is_plain_name(name):
                 found.append((record['step'], str(name), one))
     return found
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.literals import read_literals
 from mmseg_cil.visualization.walk_record import WalkRecord
 
 #: The copy of its config that a walk leaves in its folder.
@@ -178,7 +179,7 @@ def _read_config(walk: WalkRecord) -> dict[str, Any]:
             f'tools/train.py CONFIG --work-dir {walk.work_dir} --resume write it again'
         )
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config(read_literals(path))
         changes = dict(cfg.get('method') or {}).get('protocol_overrides') or {}
         own = changes.get(walk.metrics['protocol'], {})
         cfg.merge_from_dict({f'method.{key}': value for key, value in own.items()})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.inside import check_links
 
 PARTS = ('all', 'old', 'new', 'base', 'later')
 
@@ -121,11 +122,13 @@ def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
         The record; what was not found is named in ``missing``.
 
     Raises:
-        InputError: The folder or ``metrics.json`` is missing or damaged.
+        InputError: The folder or ``metrics.json`` is missing or damaged, or a link leads out
+            of the folder.
     """
     work_dir = Path(work_dir)
     if not work_dir.is_dir():
         raise InputError(f'{work_dir} is no folder; give the work directory of a walk')
+    check_links(work_dir)
     metrics = _read_metrics(work_dir / 'metrics.json')
     missing: list[str] = []
     journal = _read_journal(work_dir / 'journal.json', missing)

@@ -61,7 +61,10 @@ def test_a_kill_before_the_copy_does_not_make_step_0_be_trained(
             TaskScheduler(cfg, tmp_path, start_from=str(source))
     journal = json.loads((tmp_path / 'journal.json').read_text())
     assert journal['start_from'] == str(source) and journal['steps'] == []
-    scheduler = TaskScheduler(cfg, tmp_path, resume=True, steps='0')
+    # A journal that somebody else has written must not have other directories read.
+    with pytest.raises(InputError, match=f'add --start-from {source} again'):
+        TaskScheduler(cfg, tmp_path, resume=True, steps='0')
+    scheduler = TaskScheduler(cfg, tmp_path, resume=True, steps='0', start_from=str(source))
     assert scheduler.journal.step(0)['taken_from']['work_dir'] == str(source)
     assert_same_weights(source, tmp_path, 0)
 

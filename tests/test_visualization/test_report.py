@@ -284,3 +284,45 @@ def test_the_report_starts_without_torch():
         'sys.exit(bool({"torch", "mmengine", "matplotlib.pyplot"} & set(sys.modules)))'
     )
     assert subprocess.run([sys.executable, '-c', code], cwd=TOOL.parents[1]).returncode == 0
+
+
+HOSTILE = '<script>alert(1)</script>&"\'$\\frac'
+
+
+def test_names_are_text_in_the_page(tmp_path):
+    steps = (('background', HOSTILE), ('cow$_{', ), ('<img src=x onerror=y>', ))
+    folder, _ = make_walk(tmp_path / 'walk', steps=steps, method=HOSTILE, protocol='<b>p',
+                          samples=1)
+    page = Page(render_report(folder, echo=len))
+    _check_page(page)
+    assert '<script' not in page.text and '<img src=x' not in page.text and '<b>p' not in page.text
+    assert HOSTILE in [row[0] for row in page.table('IoU')]
+    make_walk(tmp_path / 'other', steps=steps, method='<i>', protocol='<b>p')
+    page = Page(render_comparison([folder, tmp_path / 'other'], tmp_path / 'out', echo=len))
+    _check_page(page)
+    assert '<script' not in page.text and '<i>' not in page.text
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('image_path', '../secret.png'), ('image_path', '/etc/passwd'), ('truth', 'a/../../secret.png'),
+    ('truth', ''), ('name', '../x'), ('name', None), ('image_path', 3)])
+def test_a_report_shows_no_pictures_from_elsewhere(tmp_path, key, value):
+    folder, _ = make_walk(tmp_path / 'walk', samples=1)
+    index = folder / 'report/samples.json'
+    entries = json.loads(index.read_text())
+    entries[0][key] = value
+    index.write_text(json.dumps(entries))
+    Image.new('RGB', (300, 300)).save(tmp_path / 'secret.png')
+    page = Page(render_report(folder, echo=len))
+    assert 'samples.json is damaged' in page.notes
+    assert not (folder / 'report/predictions.png').exists()
+
+
+def test_a_report_shows_no_sub_step_from_elsewhere(tmp_path):
+    folder, _ = make_walk(tmp_path / 'walk')
+    journal = json.loads((folder / 'journal.json').read_text())
+    journal['steps'] = [{'step': 0, 'sub_steps': {'../../secret': {'iterations': 1}}}]
+    (folder / 'journal.json').write_text(json.dumps(journal))
+    (tmp_path / 'secret').mkdir()
+    Image.new('RGB', (300, 300)).save(tmp_path / 'secret/samples.png')
+    assert 'secret' not in Page(render_report(folder, echo=len)).text
