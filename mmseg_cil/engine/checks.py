@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -31,6 +32,7 @@ from mmseg_cil.engine.step_config import (
     overrides_by_index,
     reads_all_teachers,
 )
+from mmseg_cil.engine.step_evaluation import evaluators_of
 from mmseg_cil.engine.step_hooks import notes_on_hooks
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, sub_step_folder, sub_steps_of
@@ -131,7 +133,7 @@ def check_parts(walk: Walk) -> None:
         if walk.trains(step):
             _check_schedules(cfg, step)
     _check_sub_steps(walk)
-    for note in notes_on_hooks(walk.cfg):
+    for note in [*notes_on_hooks(walk.cfg), *evaluators_of(walk.cfg).notes]:
         print_log(note, 'current', logging.WARNING)
 
 
@@ -191,6 +193,8 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
             inspect.signature(IterBasedTrainLoop).bind(None, None, **own)
         _check_loader(cfg, 'train_dataloader', walk.train_images[step])
     _check_loader(cfg, 'test_dataloader', walk.test_images[step])
+    with part('test_evaluator'):
+        Evaluator(copy.deepcopy(cfg.test_evaluator))
 
 
 def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:

@@ -16,10 +16,10 @@ from mmseg_cil.engine.step_config import (
     drops_partial,
     first_value,
     global_batch_size,
-    half_precision,
     method_of,
     run_seed,
 )
+from mmseg_cil.engine.step_evaluation import evaluators_of, half_precision
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.protocols.policy import TEST_CHOICES
 
@@ -86,6 +86,8 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
     cfg = _by_name(cfg)
     policy = protocol.policy.to_dict()
     train, test = dataset_configs(cfg)
+    asked = evaluators_of(cfg)
+    further = [*asked.iou_metrics, asked.beta] if asked.iou_metrics != ('mIoU',) else []
     return fingerprint({
         'policy': {key: policy[key] for key in TEST_CHOICES},
         'test_cfg': cfg.model.get('test_cfg'),
@@ -96,6 +98,7 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
         **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
         # Only where it is on: walks of before it was heard of stay as they are.
         **half_precision(cfg),
+        **({'further': further} if further else {}),
     })
 
 

@@ -21,8 +21,8 @@ from mmseg_cil.engine.step_config import (
     dataset_configs,
     dataset_of_step,
     first_value,
-    half_precision,
 )
+from mmseg_cil.engine.step_evaluation import evaluators_of, half_precision
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.atomic import write_text
@@ -52,6 +52,7 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
                      f'installed: {", ".join(ours)}.')
     dataset, lost = write_test_set(view, folder, first_value(test, 'data_root'))
     notes += notes_on_scores(walk, step, view, lost)
+    asked = evaluators_of(cfg)
     visualizer, code = plain_visualizer(cfg, dataset['metainfo'])
     plain = dict(
         default_scope='mmseg',
@@ -62,7 +63,8 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
             num_workers=2,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(dataset, pipeline=pipelines['test_pipeline'])),
-        test_evaluator=dict(type='IoUMetric', iou_metrics=['mIoU']),
+        test_evaluator=dict(type='IoUMetric', iou_metrics=list(asked.iou_metrics),
+                            **({'beta': asked.beta} if asked.beta != 1 else {})),
         test_cfg=dict(type='TestLoop', **half_precision(cfg)),
         default_hooks=dict(visualization=dict(type='SegVisualizationHook')),
         visualizer=visualizer,

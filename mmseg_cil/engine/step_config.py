@@ -18,6 +18,7 @@ from mmseg_cil.engine.overrides import (
     drop_protocol_overrides,
     overrides_of_step,
 )
+from mmseg_cil.engine.step_evaluation import set_evaluation
 from mmseg_cil.engine.step_hooks import set_hooks
 from mmseg_cil.engine.step_model import StepInputs, model_of_step, step_context_config
 from mmseg_cil.errors import InputError
@@ -160,7 +161,7 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
-    _set_evaluation(result, protocol, step)
+    set_evaluation(result, protocol, step, introduced_names(protocol, step))
     ahead = [length if planned is None or one in planned else 0
              for one, length in enumerate(lengths)]
     set_hooks(result, method, step, ahead, world_size, run_seed(result))
@@ -310,28 +311,6 @@ def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
     if not trains or cfg.train_cfg.val_interval > max_iters:
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg[key] = None
-
-
-def half_precision(cfg: Config) -> dict[str, bool]:
-    """``dict(fp16=True)`` where the config evaluates in mixed precision (``test_cfg.fp16``)."""
-    return {'fp16': True} if (cfg.get('test_cfg') or {}).get('fp16') else {}
-
-
-def _set_evaluation(cfg: Config, protocol: Protocol, step: int) -> None:
-    metric = dict(
-        type='IncrementalIoUMetric',
-        class_steps=list(protocol.class_steps(step)),
-        step=step,
-        has_background=protocol.taxonomy.has_background,
-        num_domains=step + 1 if protocol.kind == 'domain' else 1,
-        old=protocol.policy.old,
-        background_in_means=protocol.policy.background_in_means,
-        introduced=introduced_names(protocol, step))
-    # Of the user's loops what changes numbers is kept: mixed precision.
-    cfg.test_cfg = dict(type='TestLoop', **half_precision(cfg))
-    cfg.val_cfg = dict(type='ValLoop', **half_precision(cfg))
-    cfg.test_evaluator = metric
-    cfg.val_evaluator = copy.deepcopy(metric)
 
 
 def _set_constructor(optim_wrapper: dict) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation.confusion import Absent, pair_counts, require_known_ids
+from mmseg_cil.evaluation.further_scores import FURTHER_NAMES, further_entry
 from mmseg_cil.evaluation.step_scores import Old, ScoreSettings, step_entry
 from mmseg_cil.registry import METRICS
 
@@ -47,6 +48,9 @@ class IncrementalIoUMetric(BaseMetric):
         introduced: Names of what the steps 0..k brought, for the entry; needed
             in a walk over domains, whose names no dataset's metainfo holds.
         log_classes: Whether to log the table of classes.
+        iou_metrics: With ``'mDice'`` or ``'mFscore'`` these scores are computed besides, see
+            :func:`~mmseg_cil.evaluation.further_scores.further_entry`.
+        beta: Weight of the recall in the F-score.
         **kwargs: ``prefix`` and what else MMEngine's ``BaseMetric`` takes.
 
     Raises:
@@ -69,6 +73,8 @@ class IncrementalIoUMetric(BaseMetric):
         ignore_index: int = 255,
         introduced: Sequence[Sequence[str]] | None = None,
         log_classes: bool = True,
+        iou_metrics: Sequence[str] = ('mIoU',),
+        beta: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -80,6 +86,7 @@ class IncrementalIoUMetric(BaseMetric):
         self.ignore_index = ignore_index
         self.introduced = introduced
         self.log_classes = log_classes
+        self.iou_metrics, self.beta = tuple(iou_metrics), beta
         self.result: dict[str, Any] | None = None
         self._counts: Tensor | None = None
         self._images: list[int] = []
@@ -152,6 +159,16 @@ class IncrementalIoUMetric(BaseMetric):
             self.has_background,
             self.settings,
             self.introduced,
+        )
+        self.result |= further_entry(
+            confusion.numpy(),
+            self.class_steps,
+            self.step,
+            self._names(),
+            self.has_background,
+            self.settings,
+            self.iou_metrics,
+            self.beta,
         )
         if self.log_classes:
             print_log(f'step {self.step}, per class:\n{_class_table(self.result)}', 'current')
@@ -243,18 +260,20 @@ def _flat(result: dict[str, Any]) -> dict[str, float]:
     scores = {'mIoU': means['all']}
     scores |= {f'mIoU_{part}': means[part] for part in ('old', 'new', 'base', 'later')}
     scores |= {'mAcc': result['mean_accuracy'], 'aAcc': result['overall_accuracy']}
+    scores |= {f'm{name}': result[f'm{name}']['all'] for name in FURTHER_NAMES if name in result}
     return {name: value for name, value in scores.items() if value is not None}
 
 
 def _class_table(result: dict[str, Any]) -> str:
     width = max(len(name) for name in result['seen'])
+    further = [name for name in FURTHER_NAMES if name in result]
 
-    def percent(value: float | None) -> str:
-        return '    -' if value is None else f'{100 * value:5.2f}'
+    def percent(value: float | None, head: str = '') -> str:
+        return ('-' if value is None else f'{100 * value:.2f}').rjust(max(5, len(head) + 2))
 
-    rows = [f'{"class":{width}}  IoU %  Acc %']
-    rows += [
-        f'{name:{width}}  {percent(result["IoU"][name])}  {percent(result["accuracy"][name])}'
-        for name in result['seen']
-    ]
+    rows = [f'{"class":{width}}  IoU %  Acc %' + ''.join(f'  {name} %' for name in further)]
+    for name in result['seen']:
+        cells = [percent(result['IoU'][name]), percent(result['accuracy'][name])]
+        cells += [percent(result[key][name], key) for key in further]
+        rows.append('  '.join([f'{name:{width}}', *cells]))
     return '\n'.join(rows)

@@ -17,6 +17,7 @@ from mmseg_cil.evaluation.continual import (
     forgetting,
     intransigence,
 )
+from mmseg_cil.evaluation.further_scores import FURTHER_NAMES
 from mmseg_cil.evaluation.step_scores import none_if_nan
 from mmseg_cil.utils.atomic import write_csv, write_json
 
@@ -152,7 +153,8 @@ def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
 
     Returns:
         Step, images, the five mIoU, the same with and without background, the
-        groups, the IoU of every class; fractions, empty where undefined.
+        groups, the IoU of every class, and the means of further scores where a step has them;
+        fractions, empty where undefined.
     """
     entries = metrics['steps']
     names = list(dict.fromkeys(name for entry in entries for name in entry['seen']))
@@ -160,12 +162,15 @@ def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
     kinds = ('mIoU', 'mIoU_with_background', 'mIoU_without_background')
     header = ['step', 'images', *(f'{kind}_{part}' for kind in kinds for part in PARTS)]
     header += [f'mIoU_of_step_{j}' for j in range(groups)] + [f'IoU {name}' for name in names]
+    further = [name for name in FURTHER_NAMES if any(name in entry for entry in entries)]
+    header += [f'm{kind}_{part}' for kind in further for part in PARTS]
     rows: list[list[Any]] = [header]
     for entry in entries:
         row = [entry['step'], entry['images']]
         row += [entry[kind][part] for kind in kinds for part in PARTS]
         row += entry['groups'] + [None] * (groups - len(entry['groups']))
         row += [entry['IoU'].get(name) for name in names]
+        row += [entry.get(f'm{kind}', {}).get(part) for kind in further for part in PARTS]
         rows.append(['' if value is None else value for value in row])
     return rows
 

@@ -158,7 +158,7 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     main = tables.step_table(walk, what=tables.background_note(walk))
     other = tables.other_reading(walk)
     results: list[Table | Picture] = [main, tables.continual_table(walk), *curve]
-    results += [other] if other else []
+    results += [*([other] if other else []), *tables.further_tables(walk)]
     snapshots = tables.snapshot_table(walk)
     results += [snapshots] if snapshots else []
     steps: list[Table | Picture] = [*groups]

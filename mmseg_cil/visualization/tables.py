@@ -11,6 +11,8 @@ from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
 UNDEFINED = '–'
 #: A terminal or a log may know nothing beyond ASCII.
 _PLAIN = str.maketrans({'–': '-', '−': '-', '…': '..'})
+#: Means that an entry has where the config asks for them.
+_FURTHER = ('mDice', 'mFscore', 'mPrecision', 'mRecall')
 CONTINUAL = {'average_mIoU': 'average mIoU', 'forgetting': 'forgetting', 'BWT': 'BWT'}
 
 
@@ -73,7 +75,14 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
         ]
         for entry in walk.entries
     ]
-    return Table(f'mIoU (%) after each step{what}', header, rows, frozenset({1}))
+    name = key if key in _FURTHER else 'mIoU'
+    return Table(f'{name} (%) after each step{what}', header, rows, frozenset({1}))
+
+
+def further_tables(walk: WalkRecord) -> list[Table]:
+    """The tables of the means that the config asked for besides, such as mDice."""
+    return [step_table(walk, key, background_note(walk)) for key in _FURTHER
+            if any(key in entry for entry in walk.entries)]
 
 
 def background_note(walk: WalkRecord) -> str:

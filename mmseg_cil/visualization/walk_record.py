@@ -196,7 +196,8 @@ def _entry_problem(entry: Any) -> str:
     for key, kind in (('step', int), ('seen', list), ('IoU', dict), ('mIoU', dict)):
         if not isinstance(entry.get(key), kind):
             return f'"{key}" is missing or no {kind.__name__}'
-    for key in ('IoU', 'mIoU', 'accuracy', 'mIoU_with_background', 'mIoU_without_background'):
+    for key in ('IoU', 'mIoU', 'accuracy', 'mIoU_with_background', 'mIoU_without_background',
+                'mDice', 'mFscore', 'mPrecision', 'mRecall'):
         scores = entry.get(key, {})
         if not isinstance(scores, dict) or not all(map(_is_fraction, scores.values())):
             return f'"{key}" must hold fractions in 0..1 or null'
