@@ -41,7 +41,7 @@ _FORMAT = 3
 _CHUNK = 32
 # Images of this many bytes in all are decoded when they are first seen: of a larger dataset a
 # part, evenly spread, for to decode all of it would take as long as an epoch of training.
-_DECODED_BYTES = 64 * 2**20
+_DECODED_BYTES = 32 * 2**20
 _LISTED = 10
 
 

@@ -36,6 +36,9 @@ def first_look(view: IncrementalDataset) -> list[str]:
     """
     items, index = view.read(look_around=True)
     notes = list(items.notes)
+    left_out = view.protocol.taxonomy.left_out
+    if left_out:
+        notes.append(f'void_ids leaves out the classes {", ".join(left_out)}')
     masks = [mask for _, mask in items.paths]
     check_labelled(index, masks, view.protocol.taxonomy, view.split)
     notes += odd_masks(index, masks, view.protocol.taxonomy, view.split)

@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ..errors import InputError
-from ..protocols.taxonomy import read_void_ids
+from ..protocols.taxonomy import IGNORE, read_void_ids
 from ..registry import DATASETS
 from .class_index import ClassIndex, load_or_build_index
 from .lists import other_suffixes, read_infos, unused_files
@@ -176,6 +176,12 @@ def read_items(sources: Sequence[Source], look_around: bool = False) -> Items:
     seen: dict[tuple[str, str], int] = {}
     for source in sources:
         infos = _read(source.dataset, items.notes)
+        ignored = getattr(source.dataset, 'ignore_index', IGNORE)
+        if ignored not in (IGNORE, *source.void_ids):
+            items.notes.append(
+                f'{_name(source.dataset)} has ignore_index={ignored}, which MMSegmentation does '
+                f'not heed: if it is an id of the masks that belongs to no class, say '
+                f'void_ids=[{ignored}]')
         if look_around:
             items.notes += unused_files(source.dataset, infos)
         for info in infos:

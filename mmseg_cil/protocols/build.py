@@ -354,6 +354,8 @@ def _class_id(taxonomy: Taxonomy, value: Any, where: str) -> int:
     text = str(value).strip()
     if text in taxonomy.names:
         return taxonomy.names.index(text)
+    if text in taxonomy.left_out:
+        raise InputError(f'{where}: the class {text!r} is left out, for its id is among void_ids.')
     near = difflib.get_close_matches(text, taxonomy.names, 3)
     hint = f'; did you mean {" or ".join(near)}' if near else ''
     listed = ', '.join(taxonomy.names[:30]) + (', ...' if len(taxonomy.names) > 30 else '')

@@ -32,8 +32,9 @@ class Taxonomy:
         mask_ids: Mask id by class id. ``None`` is a background that no mask
             value denotes: it stands for the classes not (or no longer) known.
         has_background: Whether class id 0 is the background.
-        background_added: Whether that is none of the dataset's own classes.
         void_ids: Mask ids of pixels that belong to no class.
+        background_added: Whether that is none of the dataset's own classes.
+        left_out: Names of the dataset's classes whose ids are void.
 
     Raises:
         InputError: Names or mask ids occur twice, are out of range, or do not
@@ -46,6 +47,7 @@ class Taxonomy:
     has_background: bool
     void_ids: tuple[int, ...] = (IGNORE,)
     background_added: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f'classes of {self.dataset!r}'
@@ -123,6 +125,7 @@ class Taxonomy:
             names=tuple(name for name, _ in kept),
             mask_ids=tuple(mask_id for _, mask_id in kept),
             void_ids=(*self.void_ids, *sorted(void - set(self.void_ids))),
+            left_out=tuple(name for name in self.names if name not in dict(kept)),
         )
 
     def as_in_masks_of(

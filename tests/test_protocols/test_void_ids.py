@@ -32,9 +32,10 @@ def test_void_ids_are_ignored_in_training_and_at_test():
 def test_a_class_of_a_void_id_is_left_out():
     void = protocol(void_ids=[1], steps=[['background', 'green'], ['blue']])
     assert void.taxonomy.names == ('background', 'green', 'blue')
+    assert void.taxonomy.left_out == ('red',)
     assert labels(void.train_table(0)) == {0: 0, 2: 1, 3: 0}
     assert labels(void.test_table(1)) == {0: 0, 2: 1, 3: 2}
-    with pytest.raises(InputError, match="no class 'red'"):
+    with pytest.raises(InputError, match="'red' is left out, for its id is among void_ids"):
         protocol(void_ids=[1])
     sized = build_protocol(dict(name='tiny_1-1', dataset='tiny', void_ids=[2]), CLASSES)
     assert [sized.class_names(step.new) for step in sized.steps] == [
