@@ -17,7 +17,7 @@ from .orientation import check_orientation
 from .pipeline import seeded
 from .view import IncrementalDataset
 
-# Of all images, evenly spread, besides the first of every kind of mask.
+# Of all images, evenly spread, besides the first of every kind of mask and of unknown images.
 _SAMPLES = 6
 
 
@@ -57,10 +57,11 @@ def _loads_files(items: Items) -> bool:
 
 
 def _rows(index: ClassIndex) -> Sequence[int]:
-    """The first image of every kind of mask, and some evenly spread."""
+    """The first image of every kind of mask, those that Pillow cannot judge, and some others."""
     _, firsts = np.unique(index.headers[:, 5], return_index=True)
+    unknown = np.flatnonzero(index.headers[:, 0] == 0)[:_SAMPLES]
     spread = np.linspace(0, len(index.names) - 1, min(_SAMPLES, len(index.names))).round()
-    return sorted({*firsts.tolist(), *spread.astype(int).tolist()})
+    return sorted({*firsts.tolist(), *unknown.tolist(), *spread.astype(int).tolist()})
 
 
 def _until(view: IncrementalDataset, info: dict[str, Any], key: str) -> dict[str, Any]:

@@ -80,12 +80,18 @@ def read_infos(dataset: BaseDataset, name: str, notes: list[str]) -> list[Info]:
     """
     # MMEngine fails without a word on serialising an empty list.
     dataset.serialize_data = False
+    if getattr(dataset, 'ann_file', '') is None:
+        dataset.ann_file = ''
     folders = Folders()
     try:
         with _tidy_list(dataset, name, folders, notes):
             dataset.full_init()
-    except (AssertionError, OSError, UnicodeError) as error:
-        raise InputError(f'{name}: the list of images cannot be read: {error}') from error
+    except InputError:
+        raise
+    except Exception as error:
+        # Whatever it is, it is about files or settings of the user's, or a dataset class of theirs.
+        kind = '' if isinstance(error, (AssertionError, OSError)) else f'{type(error).__name__}: '
+        raise InputError(f'{name}: the list of images cannot be read: {kind}{error}') from error
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     if not getattr(dataset, 'backend_args', None):
         _settle_suffixes(dataset, infos, name, folders, notes)

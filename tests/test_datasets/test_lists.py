@@ -105,6 +105,16 @@ def test_a_list_that_is_none_is_refused(tree, ann_file, message):
         read(tree, ann_file=ann_file)
 
 
+@pytest.mark.parametrize('ann_file', [None, ''])
+def test_without_a_list_all_images_are_taken(tree, ann_file):
+    assert read(tree, ann_file=ann_file).names == NAMES
+
+
+def test_an_error_of_a_dataset_class_is_told_in_a_line(tree):
+    with pytest.raises(InputError, match='the list of images cannot be read: IndexError: '):
+        read(tree, indices=[99])
+
+
 def test_what_lies_beside_the_images_is_told(tree):
     save_image(tree / 'images/d.JPG')
     save_image(tree / 'images/.hidden.jpg')
