@@ -77,19 +77,14 @@ def as_scored(sample: Mapping[str, Any], seen: Sequence[int],
 
 def _loaded(view: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Image and mask as the transforms load them, and no transform more than that needs."""
-    results = view.get_data_info(index)
-    found: dict[str, np.ndarray] = {}
-    with seeded(0):
-        for transform in view.pipeline.transforms:
-            results = transform(results)
-            if not isinstance(results, Mapping):
-                break
-            for key in ('img', 'gt_seg_map'):
-                if key not in found and isinstance(results.get(key), np.ndarray):
-                    found[key] = results[key].copy()
-            if len(found) == 2:
-                return found['img'], found['gt_seg_map']
-    raise InputError('the test pipeline loads no single image and mask')
+    found = []
+    for key in ('img', 'gt_seg_map'):
+        with seeded(0):
+            sample = view.pipeline.until(view.get_data_info(index), key)
+        if not isinstance(sample, Mapping) or not isinstance(sample.get(key), np.ndarray):
+            raise InputError(f'the test pipeline loads no {key} that is a single array')
+        found.append(sample[key])
+    return found[0], found[1]
 
 
 def _picture_of_file(info: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarray | None:

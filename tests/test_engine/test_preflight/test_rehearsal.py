@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from processes import in_two_processes
 from rehearsed_walks import changed, short, walk_in_two
-from tiny import PALETTE, make_data, tiny_config, tiny_model, weights
+from tiny import make_data, tiny_config, tiny_model, weights
 from torch import nn
 from walks import assert_same_weights, logged
 
@@ -123,12 +123,6 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
     ({'method.distillers': [dict(type='DistillerOfTwo')]},
      ('step 2', 'the forward pass', 'TypeError', 'DistillerOfTwo.forward() takes 3',
       '(student, teacher, pixels)')),
-    ({'train_dataloader.dataset.pipeline': [LOAD[0], PACK]},
-     ('step 0', 'reading a training batch', 'LoadAnnotations')),
-    ({'test_dataloader.dataset.pipeline': [LOAD[0], PACK]},
-     ('step 0', 'reading a test batch', 'LoadAnnotations')),
-    ({'train_dataloader.dataset.pipeline': [LOAD[0], CROP, LOAD[1], PACK]},
-     ('step 0', 'reading a training batch', 'LoadAnnotations')),
     ({'test_dataloader.dataset.pipeline': [*LOAD, dict(PACK, meta_keys=('img_path',))]},
      ('step 0', 'predicting a test batch', "KeyError: ori_shape", 'meta_keys')),
     ({'train_dataloader.dataset.pipeline': [
@@ -167,21 +161,6 @@ def test_odd_sizes_are_found_though_the_first_images_are_even(tmp_path):
     refused(cfg, tmp_path / 'w', 'predicting a test batch', '(32, 47)', 'size_divisor=32')
     cfg.model.data_preprocessor.test_cfg = dict(size_divisor=16)
     TaskScheduler(cfg, tmp_path / 'w')
-
-
-def test_palette_masks_that_are_read_as_colours_are_refused(tmp_path):
-    data = make_data(tmp_path / 'data')
-    for path in (data / 'masks').iterdir():
-        mask = np.array(Image.open(path))
-        colours = Image.fromarray(np.where(mask == 255, 0, mask), 'P')
-        colours.putpalette(np.array(PALETTE, np.uint8).tobytes())
-        colours.save(path)
-    TaskScheduler(changed(data, {}), tmp_path / 'right')
-    as_colours = dict(type='LoadAnnotations', imdecode_backend='cv2')
-    for split, batch in (('train', 'a training batch'), ('test', 'a test batch')):
-        cfg = changed(data, {})
-        cfg[f'{split}_dataloader'].dataset.pipeline[1] = as_colours
-        refused(cfg, tmp_path / 'w', f'reading {batch}', "imdecode_backend='pillow'")
 
 
 def test_test_images_of_different_sizes_share_a_batch(tmp_path):
