@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmseg_cil.engine.distributed import decided_by_main
-from mmseg_cil.engine.fingerprint import changed, file_hash
+from mmseg_cil.engine.fingerprint import changed
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
+from mmseg_cil.engine.record.completeness import problem_of
 from mmseg_cil.engine.step_config import step_folder
 from mmseg_cil.errors import InputError
 
@@ -63,30 +64,21 @@ def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
 
 
 def check_checkpoint(journal: Journal, step: int) -> Path:
-    """Makes sure that a step's checkpoint is the one its journal records.
+    """Makes sure that a step's checkpoint, and what its hooks kept, are what its journal records.
 
     The main process reads it, for all.
 
     Returns:
-        Its path.
+        The path of the checkpoint.
 
     Raises:
-        InputError: It is missing, or was changed or damaged.
+        InputError: A file is missing, or was changed or damaged.
     """
     return decided_by_main(lambda: _checked(journal, step))
 
 
 def _checked(journal: Journal, step: int) -> Path:
-    path = step_folder(journal.path.parent, step) / CHECKPOINT_NAME
-    if not path.is_file():
-        raise InputError(f'{path} does not exist, though {journal.path} says that step {step} is '
-                         'trained: put it back, or take the step over from another run with '
-                         '--start-from in a new --work-dir')
-    expected = (journal.step(step) or {}).get('checkpoint_sha256')
-    found = file_hash(path)
-    if found != expected:
-        raise InputError(
-            f'{path} is not the file that {journal.path} records (SHA-256 expected: {expected}, '
-            f'found: {found}): it was changed or damaged; put the former file back, or walk anew '
-            'in another --work-dir')
-    return path
+    problem = problem_of(journal, step)
+    if problem:
+        raise InputError(problem)
+    return step_folder(journal.path.parent, step) / CHECKPOINT_NAME

@@ -24,6 +24,7 @@ from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.published import as_published, notes_on_published
+from mmseg_cil.engine.record.completeness import check_trained_steps
 from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
 from mmseg_cil.engine.record.config_copy import load_copy
 from mmseg_cil.engine.record.earlier import recognise_counts
@@ -124,6 +125,7 @@ def _test(args: argparse.Namespace, work_dir: Path) -> None:
     check_same_walk(journal, {**fingerprints, EVALUATION: evaluation_of(walk)},
                     ('protocol', 'model'))
     steps = _steps_to_test(walk, journal, args.step, args.dry_run)
+    decided_by_main(lambda: check_trained_steps(journal, steps))
     for step in steps:
         result = evaluate_step(walk, journal, step, args.launcher, keep=not args.dry_run)
         if get_rank() == 0:

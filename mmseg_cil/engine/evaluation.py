@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from mmseg_cil.engine import samples, step_runner
 from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main, main_process_first
-from mmseg_cil.engine.fingerprint import EVALUATION
+from mmseg_cil.engine.fingerprint import EVALUATION, file_hash
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.preflight.data import check_data
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
@@ -88,9 +88,11 @@ def _outdated(walk: Walk, journal: Journal) -> dict[int, str]:
         step = record['step']
         if record['status'] != 'done':
             continue
+        path = step_folder(walk.work_dir, step) / STEP_METRICS
         if read_step_metrics(walk.work_dir, step) is None:
-            path = step_folder(walk.work_dir, step) / STEP_METRICS
             result[step] = f'{path} is missing or damaged'
+        elif record.get('metrics_sha256') not in (None, file_hash(path)):
+            result[step] = f'{path} is not the file that {journal.path.name} records'
         elif record.get('evaluation') != evaluation_of(walk, step):
             result[step] = f'step {step} was evaluated with other settings or test images'
     return result
@@ -129,9 +131,11 @@ def evaluate_step(walk: Walk, journal: Journal, step: int, launcher: str,
 def record_scores(walk: Walk, journal: Journal, step: int, result: dict[str, Any],
                   seconds: float) -> None:
     """Writes a step's scores and records the step as done."""
+    path = step_folder(walk.work_dir, step) / STEP_METRICS
     if get_rank() == 0:
-        write_json(step_folder(walk.work_dir, step) / STEP_METRICS, result)
+        write_json(path, result)
     journal.update_step(step, status='done', evaluation=evaluation_of(walk, step),
+                        metrics_sha256=decided_by_main(lambda: file_hash(path)),
                         evaluate_seconds=round(seconds, 1))
     if get_world_size() > 1:
         barrier()
@@ -168,10 +172,12 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
     for record in journal.content['steps']:
         if record['status'] != 'done':
             continue
-        entry = read_step_metrics(walk.work_dir, record['step'])
-        if entry is None:
-            raise InputError(f'the scores of step {record["step"]} are missing: evaluate the steps '
-                             f'again with python tools/test.py {walk.work_dir}')
+        step = record['step']
+        entry = read_step_metrics(walk.work_dir, step)
+        path = step_folder(walk.work_dir, step) / STEP_METRICS
+        if entry is None or record.get('metrics_sha256') not in (None, file_hash(path)):
+            raise InputError(f'the scores of step {step} are missing or were changed: evaluate the '
+                             f'steps again with python tools/test.py {walk.work_dir}')
         summaries = {name: one['summary'] for name, one in (record.get('sub_steps') or {}).items()
                      if 'summary' in one}
         entries.append({**entry, 'sub_steps': summaries} if summaries else entry)

@@ -90,6 +90,10 @@ class Journal:
         self.content['steps'] = sorted([*others, record], key=lambda one: one['step'])
         self._write()
 
+    def drop_step(self, index: int) -> None:
+        """Forgets a step; the file follows with the next update."""
+        self.content['steps'] = [one for one in self.content['steps'] if one['step'] != index]
+
     def update_header(self, **fields: Any) -> None:
         """Changes the header and writes the file."""
         self.content.update(fields)

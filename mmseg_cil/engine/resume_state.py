@@ -10,6 +10,7 @@ from mmseg_cil.engine.fingerprint import changed
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
 from mmseg_cil.utils.finite import named, not_finite
+from mmseg_cil.utils.hashed_file import damage
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
@@ -77,4 +78,5 @@ def _problem(path: Path, identity: Mapping[str, Any],
             f'{key} {found.get(key)} instead of {identity.get(key)}'
             if key in ('step', 'classes') else key for key in differing)
         return f'it was saved by another walk or step, which differs in: {listed}'
-    return None
+    found_damage = damage(path)
+    return f'it was changed or damaged ({found_damage})' if found_damage else None

@@ -40,7 +40,18 @@ from mmseg_cil.engine.plain_export import (
 from mmseg_cil.engine.preflight.rehearsal import rehearse, wants_rehearsal
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.pretrained import check_pretrained
-from mmseg_cil.engine.record.differences import check_trained_classes, details
+from mmseg_cil.engine.record.completeness import (
+    check_trained_steps,
+    kept_hashes,
+    load_journal,
+    needed_steps,
+)
+from mmseg_cil.engine.record.computing import computing
+from mmseg_cil.engine.record.differences import (
+    check_trained_classes,
+    check_trained_network,
+    details,
+)
 from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.opening import open_journal
 from mmseg_cil.engine.resume_state import can_resume, step_identity
@@ -68,6 +79,7 @@ from mmseg_cil.engine.walk import Walk, prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.models.teachers import step_teacher_name
+from mmseg_cil.utils.hashed_file import remove_hashed
 
 
 class TaskScheduler:
@@ -103,7 +115,7 @@ class TaskScheduler:
         self.is_main = get_rank() == 0
         self.work_dir = Path(work_dir)
         # Refuse before the index of a large dataset is built.
-        journal = decided_by_main(lambda: Journal.load(self.work_dir))
+        journal = decided_by_main(lambda: load_journal(self.work_dir))
         if journal is not None and not resume:
             raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, or '
                              'give another --work-dir')
@@ -126,10 +138,16 @@ class TaskScheduler:
             if not accept_changes:
                 check_same_walk(journal, fingerprints, details=details(self.walk, journal))
             check_trained_classes(self.walk, journal)
+            if accept_changes:
+                check_trained_network(self.walk, journal, fingerprints)
         taken = plan_import(start_from, self.walk, fingerprints, journal,
                             accept_changes, asked) if start_from else None
         there = taken.steps if taken else ()
         check_order(self.steps, there, journal)
+        if journal is not None:
+            outdated = outdated_steps(self.walk, journal)
+            decided_by_main(lambda: check_trained_steps(
+                journal, needed_steps(self.walk, journal, self.steps, outdated)))
         if wants_rehearsal(cfg):
             rehearse(self.walk, self._to_train(journal, there))
         # All is checked: from here on the work directory is written.
@@ -226,7 +244,7 @@ class TaskScheduler:
 
     def _forget_state(self, step: int) -> None:
         if self.is_main:
-            (step_folder(self.work_dir, step) / RESUME_NAME).unlink(missing_ok=True)
+            remove_hashed(step_folder(self.work_dir, step) / RESUME_NAME)
 
     def _save_step(self, step: int, runner: Runner, seconds: float, replayed: int) -> None:
         walk = self.walk
@@ -236,7 +254,7 @@ class TaskScheduler:
         step_runner.require_finite_network(runner, f'step {step}')
         if walk.trains(step):
             step_runner.after_step(runner)
-        sha256 = decided_by_main(lambda: self._export(step, model, kept))
+        hashes = decided_by_main(lambda: self._export(step, model, kept))
         previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
         self.journal.update_step(
             step,
@@ -249,12 +267,14 @@ class TaskScheduler:
             iterations=walk.iterations[step],
             started_from=str(previous) if step else None,
             train_seconds=round(seconds, 1),
-            checkpoint_sha256=sha256)
+            computing=computing(),
+            **hashes)
         if get_world_size() > 1:
             barrier()
 
-    def _export(self, step: int, model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> str:
-        """Writes a step in MMSegmentation's form; returns the checkpoint's SHA-256."""
+    def _export(self, step: int, model: torch.nn.Module,
+                kept: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Writes a step in MMSegmentation's form; returns the hashes of its files."""
         walk, folder = self.walk, step_folder(self.work_dir, step)
         classes = walk.seen_names(step)
         palette = [walk.palette[name] for name in classes]
@@ -262,12 +282,13 @@ class TaskScheduler:
         own, _ = overridden_config(walk.cfg, walk.protocol, step, walk.train_images,
                                    global_batch_size(walk.cfg, get_world_size()))
         export_config(walk, step, own, folder)
-        return file_hash(export_checkpoint(model, folder, {
+        path = export_checkpoint(model, folder, {
             'dataset_meta': {'classes': classes, 'palette': palette},
             'protocol': walk.protocol.name,
             'step': step,
             'mmseg_cil': mmseg_cil.__version__,
-        }))
+        })
+        return dict(checkpoint_sha256=file_hash(path), kept_sha256=kept_hashes(folder))
 
     def _previous(self, step: int) -> dict[str, Any] | None:
         return None if step == 0 else self._snapshot(step - 1)

@@ -13,7 +13,7 @@ from mmengine.dist import get_rank
 from mmseg_cil.engine.agreement import check_checkpoint, check_same_version
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.record.differences import listed
+from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import has_same_beginning, recognise_counts
 from mmseg_cil.engine.step_config import step_folder
 from mmseg_cil.engine.sub_steps.run import sub_steps_of
@@ -66,9 +66,13 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
         return None
     if not asked:
         # A journal may come from somebody else, and is no reason to read other directories.
-        raise InputError(f'this walk takes its first steps over from {source}, and was stopped '
-                         f'before it had them: add --start-from {source} again')
+        raise InputError(f'this walk takes its first steps over from {source}, and '
+                         f'{listed(steps)} {"are" if len(steps) > 1 else "is"} not there: add '
+                         f'--start-from {source} again')
     other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
+    if other is None and journal is not None:
+        raise InputError(f'{listed(steps)}: to be taken over from {other_dir}, which holds no walk '
+                         '(any more): put it back, or name another run with --start-from')
     if other is None:
         raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')
     recognise_counts(walk, other)
@@ -161,5 +165,5 @@ def _copy_folder(folder: Path, target: Path) -> None:
     partial = target.with_name(f'.{target.name}.partial')
     for leftover in (partial, target):
         shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(folder, partial, ignore=shutil.ignore_patterns(RESUME_NAME, '*.tmp'))
+    shutil.copytree(folder, partial, ignore=shutil.ignore_patterns(f'{RESUME_NAME}*', '*.tmp'))
     partial.rename(target)

@@ -221,7 +221,20 @@ def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
     Raises:
         InputError: They are of another network.
     """
-    model: Any = bare_model(runner)
+    load_into(bare_model(runner), state, path)
+
+
+def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
+    """Load the weights of a plain network into a segmentor, which becomes one.
+
+    Args:
+        model: Of the step.
+        state: All weights, as an exported checkpoint has them.
+        path: Of the file they are from, for the error.
+
+    Raises:
+        InputError: They are of another network.
+    """
     model.make_plain()
     try:
         # Strict but for parts that only training needs, which no checkpoint holds.

@@ -12,6 +12,7 @@ from mmseg_cil.engine import step_runner
 from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.distributed import decided_by_main
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.completeness import kept_hashes
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config, step_folder
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import HOOKS
@@ -51,6 +52,8 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[key] = None
     path = check_checkpoint(journal, step)
+    # A kill while they are made must not leave hashes of others.
+    journal.update_step(step, kept_sha256={})
     if get_rank() == 0:
         print(f'note: step {step} was taken over from a walk that kept nothing for '
               f'{", ".join(missing)}, or kept it with other settings: making it now')
@@ -59,6 +62,8 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
         for hook in runner.hooks:
             if type(hook).__name__ in missing:
                 hook.after_step(runner)
+    hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
+    journal.update_step(step, kept_sha256=hashes)
 
 
 def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:

@@ -27,7 +27,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmseg_cil.registry import HOOKS
-from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.hashed_file import write_hashed
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 RESUME_NAME = 'resume.pth'
@@ -37,12 +37,11 @@ BUFFERS_KEY = 'rank_buffers'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's local files, but a file is replaced whole or not at all."""
+    """MMEngine's local files, but a file is replaced whole or not at all, with a hash beside it."""
 
     def put(self, obj: bytes | io.BytesIO, filepath: str | Path) -> None:
         """Writes bytes to a file atomically."""
-        content = obj.getvalue() if isinstance(obj, io.BytesIO) else obj
-        atomic_write(filepath, lambda file: file.write(content))
+        write_hashed(filepath, obj.getvalue() if isinstance(obj, io.BytesIO) else obj)
 
 
 register_backend('mmseg_cil_atomic', AtomicLocalBackend, force=True)

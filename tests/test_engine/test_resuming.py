@@ -105,6 +105,14 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def flip(path):
+    """Changes a bit of a weight, which PyTorch does not notice."""
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=False)['state_dict']['backbone.layer1.0.conv1.weight']
+    content[content.index(weight.numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+
+
 def rewritten(change):
     def rewrite(path):
         content = torch.load(path, weights_only=False)
@@ -116,6 +124,7 @@ def rewritten(change):
 
 BROKEN = {
     'cut off': (cut, 'cannot be read'),
+    'one bit': (flip, 'changed or damaged'),
     'empty': (lambda path: path.write_bytes(b''), 'cannot be read'),
     'a text': (lambda path: path.write_text('resume'), 'cannot be read'),
     'a list': (lambda path: torch.save([1, 2], path), 'no state'),

@@ -130,16 +130,22 @@ def test_a_state_of_another_sub_step_is_refused(data_root, unbroken, tmp_path, m
 
 
 @pytest.mark.parametrize('spoil', ['missing', 'changed'])
-def test_a_file_that_is_not_as_recorded_is_refused(
-        spoil, data_root, unbroken, tmp_path):
+def test_a_file_that_is_not_as_recorded_is_refused_with_the_way_out(
+        spoil, data_root, unbroken, tmp_path, monkeypatch):
     work_dir = shutil.copytree(unbroken, tmp_path / 'walk')
     path = work_dir / 'step_01/coda' / ARTEFACT
     if spoil == 'missing':
         path.unlink()
     else:
         path.write_bytes(b'other')
-    with pytest.raises(InputError, match='does not exist' if spoil == 'missing' else 'SHA-256'):
-        TaskScheduler(config(data_root), work_dir, resume=True).run()
+    problem = 'does not exist' if spoil == 'missing' else 'SHA-256'
+    with pytest.raises(InputError, match=f'{problem}.*delete {path.parent} and go on'):
+        TaskScheduler(config(data_root), work_dir, resume=True, steps='0-1').run()
+    shutil.rmtree(path.parent)
+    begun = trained(monkeypatch, work_dir)
+    TaskScheduler(config(data_root), work_dir, resume=True, steps='0-1').run()
+    assert begun == ['step_01/coda']
+    assert_same(unbroken, work_dir)
 
 
 def test_a_step_that_was_taken_over_gets_what_comes_after_it(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from mmseg_cil.engine.agreement import check_checkpoint
+from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
+from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.step_runner import load_into
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.registry import MODELS
 
 if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
@@ -30,6 +39,24 @@ def details(walk: Walk, journal: Journal) -> dict[str, str]:
         change = 'further ones come' if steps < walk.num_steps else 'later ones are missing'
         result['protocol'] = f'{listed(range(common))} the same, {change}'
     return result
+
+
+def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> None:
+    """Makes sure that the weights of the last trained step fit a network that was changed.
+
+    Raises:
+        InputError: They do not, which no acceptance of changes makes up for.
+    """
+    trained = [one['step'] for one in journal.content['steps'] if one['status'] != 'begun']
+    if not trained or journal.content['fingerprints'].get('model') == fingerprints['model']:
+        return
+    step = trained[-1]
+    path = check_checkpoint(journal, step)
+    config = derive_step_config(walk.cfg, walk.protocol, step,
+                                StepInputs(None, None, walk.train_images), walk.work_dir)
+    with part(f'the network of step {step}'):
+        network: nn.Module = MODELS.build(config.model)
+    load_into(network, load_plain_state(path, len(walk.seen_names(step))), str(path))
 
 
 def _differing(before: Sequence[object], now: Sequence[object]) -> list[int]:
@@ -60,8 +87,3 @@ def check_trained_classes(walk: Walk, journal: Journal) -> None:
                 f'step {step} in {journal.path.parent} is trained on the classes '
                 f'{", ".join(before)}, and this config gives it {", ".join(now)}: use the former '
                 'config, or another --work-dir')
-
-
-def listed(steps: Sequence[int]) -> str:
-    """'step 1', or 'steps 0, 1, 2'."""
-    return f'step{"s" if len(steps) > 1 else ""} {", ".join(map(str, steps))}'

@@ -17,11 +17,13 @@ from mmengine.dist import get_world_size
 import mmseg_cil
 from mmseg_cil.engine.fingerprint import changed
 from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.computing import computing, note_of_change
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
 from mmseg_cil.engine.start_from import Import, import_steps
 from mmseg_cil.engine.step_config import method_of, run_seed
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.utils.atomic import remove_leftovers
+from mmseg_cil.utils.hashed_file import remove_hashed
 
 if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
@@ -39,6 +41,10 @@ def open_journal(walk: Walk, journal: Journal | None, fingerprints: dict[str, st
         taken: Those steps.
     """
     remove_leftovers(walk.work_dir)
+    if journal and not all(journal.is_trained(step) for step in range(walk.num_steps)):
+        note = note_of_change(journal.content)
+        if note:
+            print(note)
     header = {**_header(walk, fingerprints), 'start_from': start_from}
     if journal is None:
         _forget_states(walk.work_dir)
@@ -60,6 +66,7 @@ def _header(walk: Walk, fingerprints: dict[str, str]) -> dict[str, Any]:
         'fingerprints': fingerprints,
         'seed': run_seed(walk.cfg),
         'world_size': get_world_size(),
+        'computing': computing(),
         'images': {'train': list(walk.train_images), 'test': list(walk.test_images)},
         'data': walk.prints.to_dict(),
         'iterations': list(walk.iterations),
@@ -97,4 +104,4 @@ def _forget_states(work_dir: Path) -> None:
     """Removes states in training that another walk, or another config, left here."""
     for pattern in (f'step_*/{RESUME_NAME}', f'step_*/*/{RESUME_NAME}'):
         for path in work_dir.glob(pattern):
-            path.unlink()
+            remove_hashed(path)

@@ -24,6 +24,7 @@ from mmseg_cil.engine.sub_steps.base import WHEN, SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.registry import SUB_STEPS
+from mmseg_cil.utils.hashed_file import remove_hashed
 from mmseg_cil.utils.inside import is_plain_name
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
             if former is None or 'summary' not in former or former.get('evaluation') == now:
                 continue
             folder = sub_step_folder(walk, record['step'], one.name)
+            if not decided_by_main(folder.is_dir):
+                # It is trained anew when the walk goes on.
+                continue
             decided_by_main(functools.partial(
                 _check_files, folder, journal, record['step'], one.name, former['files']))
             changes = one.rescore(walk, record['step'], folder, launcher)
@@ -176,6 +180,9 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
         print(f'note: the sub-step {name} of step {step} was finished with other settings '
               f'({", ".join(differing)}): training it anew')
         return False
+    if not folder.is_dir():
+        print(f'note: {folder} is gone: training the sub-step {name} of step {step} anew')
+        return False
     _check_files(folder, journal, step, name, record['files'])
     return True
 
@@ -193,7 +200,8 @@ def _check_files(folder: Path, journal: Journal, step: int, name: str,
                 f'has the SHA-256 {found}, not the recorded {expected}'
             raise InputError(
                 f'{path} {problem}, though {journal.path} says that the sub-step {name} of step '
-                f'{step} is finished: put the file back, or walk anew in another --work-dir')
+                f'{step} is finished: put the file back, or delete {folder} and go on with '
+                '--resume, which trains the sub-step again')
 
 
 def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubStepInputs,
@@ -221,7 +229,7 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
     journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})
-    decided_by_main(lambda: (folder / RESUME_NAME).unlink(missing_ok=True))
+    decided_by_main(lambda: remove_hashed(folder / RESUME_NAME))
 
 
 def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume: bool) -> None:

@@ -197,3 +197,14 @@ def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, 
     now = ExemplarMemory.load(path)
     assert now.names == names and now.is_of(longer.walk.protocol) and now.is_of(first.walk.protocol)
     assert now.protocol != longer.walk.protocol.training_fingerprint()
+
+
+def test_a_network_that_the_weights_do_not_fit_cannot_be_accepted(place):
+    before = (place / 'walk/journal.json').read_text()
+    other = config(place / 'data', **{'model.decode_head.channels': 4})
+    with pytest.raises(InputError, match=r'step_01/checkpoint\.pth does not fit the network'):
+        TaskScheduler(other, place / 'walk', resume=True, accept_changes=True)
+    assert (place / 'walk/journal.json').read_text() == before
+    similar = config(place / 'data', **{'model.decode_head.dropout_ratio': 0.2})
+    TaskScheduler(similar, place / 'walk', resume=True, accept_changes=True)
+    assert journal(place / 'walk')['accepted_changes'][0]['changed'] == ['model']
