@@ -34,10 +34,11 @@ def as_before(work_dir, walk):
         **training_fingerprints(walk.cfg, walk.protocol, walk.train_images, 1),
         'evaluation': evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)}
     content['fingerprints'] = counted
-    del content['data']
+    del content['data'], content['computing']
     for record in content['steps']:
         record['evaluation'] = counted['evaluation']
-        del record['training_images']
+        for key in ('training_images', 'metrics_sha256', 'kept_sha256', 'computing'):
+            del record[key]
         hashes = fingerprint([(0, record['checkpoint_sha256'])])
         record['sub_steps'] = {'coda': dict(
             files={}, evaluation=counted['evaluation'],
@@ -47,6 +48,7 @@ def as_before(work_dir, walk):
     state = torch.load(path, weights_only=False)
     state['meta'][IDENTITY_KEY] = step_identity(1, 4, counted)
     torch.save(state, path)
+    path.with_name(f'{RESUME_NAME}.sha256').unlink()
     return counted
 
 
