@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label:
     result: list[Any] = []
     found = packs = False
     for transform in copy.deepcopy(list(pipeline)):
-        kind = _kind(transform)
+        kind = kind_of(transform)
         if kind == 'LoadAnnotations':
             _read_raw(transform, reduce_zero_label)
         elif kind == 'TestTimeAug':
@@ -67,7 +67,8 @@ def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label:
     return result
 
 
-def _kind(transform: Any) -> str:
+def kind_of(transform: Any) -> str:
+    """Return the name of a transform's class, given as config or object."""
     kind = transform.get('type') if isinstance(transform, Mapping) else type(transform)
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rsplit('.', 1)[-1]
@@ -95,9 +96,9 @@ def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
     place = None
     for number, stage in enumerate(stages or []):
         for one in stage:
-            if _kind(one) == 'LoadAnnotations':
+            if kind_of(one) == 'LoadAnnotations':
                 _read_raw(one, declared)
-            elif _kind(one) == 'PackSegInputs' and place is None:
+            elif kind_of(one) == 'PackSegInputs' and place is None:
                 place = number
     if stages is None or place is None:
         return False
@@ -115,13 +116,20 @@ def crop_of(pipeline: Sequence[Any]) -> tuple[int, int] | None:
     for one in pipeline:
         if not isinstance(one, Mapping):
             continue
-        if _kind(one) == 'RandomCrop':
+        if kind_of(one) == 'RandomCrop':
             crop = one.get('crop_size', crop)
-        elif _kind(one) == 'RandomResizedCrop' and one.get('scale') is not None:
+        elif kind_of(one) == 'RandomResizedCrop' and one.get('scale') is not None:
             # Width goes before height, as in every scale of MMCV.
             scale = one['scale']
             crop = scale if isinstance(scale, int) else tuple(scale)[::-1]
     return (crop, crop) if isinstance(crop, int) else None if crop is None else tuple(crop)
+
+
+def first_way(transforms: Iterable[Any]) -> Iterator[Any]:
+    """Yield transforms one after the other, of a built ``TestTimeAug`` those of its first way."""
+    for transform in transforms:
+        ways = getattr(transform, 'subroutines', None)
+        yield from first_way(ways[0].transforms) if ways else [transform]
 
 
 def without_augmentation(dataset: Any) -> Any:

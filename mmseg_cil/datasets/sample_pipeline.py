@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import Compose
 
 from ..errors import InputError
+from .pipeline import first_way
 
 # A transform of these that comes before the mask is loaded moves the image alone.
 _MOVING = ('RandomCrop', 'CenterCrop', 'RandomRotate', 'RandomRotFlip', 'RandomAffine',
@@ -56,6 +57,8 @@ class SamplePipeline(Compose):
     def until(self, data: dict, key: str) -> dict | None:
         """Applies the transforms up to the first that makes a key.
 
+        Of what ``TestTimeAug`` makes of an image it is the first way, if it comes to that.
+
         Args:
             data: What the pipeline starts from.
             key: Such as 'img' or 'gt_seg_map'; no transform makes ''.
@@ -69,7 +72,7 @@ class SamplePipeline(Compose):
         paths = data.get('img_path', ''), data.get('seg_map_path', '')
         sample: Any = data
         compared = False
-        for transform in self.transforms:
+        for transform in first_way(self.transforms) if key else self.transforms:
             try:
                 sample = transform(sample)
             except (InputError, MemoryError):

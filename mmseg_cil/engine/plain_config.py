@@ -89,7 +89,8 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
     if taxonomy.has_background and not policy.background_in_means:
         notes.append('mIoU here counts the background, which metrics.json calls '
                      'mIoU_with_background: its mIoU leaves the background out.')
-    table = walk.protocol.test_table(step)
+    # In the order of the test dataset's own ids.
+    table = view.protocol.test_table(step)
     shown = {int(table[mask_id]) for mask_id in view.presence().any(axis=0).nonzero()[0]}
     absent = [name for label, name in enumerate(walk.seen_names(step)) if label not in shown]
     if absent:

@@ -225,10 +225,33 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     return train, test
 
 
-def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str,
-                    pools_splits: bool) -> dict[str, Any]:
-    """Config of the view of the data at a step, for 'train' or 'test'."""
+def validation_dataset(cfg: Config, pools_splits: bool) -> Mapping[str, Any] | None:
+    """Return the dataset that training is validated with; None where it is that of the tests.
+
+    A protocol that pools the splits chooses its test images itself, for both.
+    """
+    own = (cfg.get('val_dataloader') or {}).get('dataset')
+    test = (cfg.get('test_dataloader') or {}).get('dataset')
+    if pools_splits or own is None or test is None or own == test:
+        return None
+    return own
+
+
+def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str, pools_splits: bool,
+                    tested: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Config of the view of the data at a step, for 'train' or 'test'.
+
+    Args:
+        cfg: The user's config.
+        step: The step.
+        split: 'train' or 'test'.
+        work_dir: Of the walk.
+        pools_splits: Whether the protocol draws from both splits together.
+        tested: The dataset to test with, where it is not the test dataset.
+    """
     train, test = dataset_configs(cfg)
+    if tested is not None:
+        test = dict(tested)
     own = train if split == 'train' else test
     dataset: Any = [train, test] if pools_splits else own
     reference = None if pools_splits or split == 'train' else reference_of(train, test)
@@ -270,6 +293,7 @@ def _set_data(cfg: Config, step: int, batch: int, world_size: int, work_dir: str
               pools: bool) -> None:
     datasets = {split: dataset_of_step(cfg, step, split, work_dir, pools)
                 for split in ('train', 'test')}
+    own = validation_dataset(cfg, pools)
     loader = cfg.train_dataloader
     loader.update(batch_size=batch // world_size)
     loader['dataset'] = datasets['train']
@@ -284,6 +308,9 @@ def _set_data(cfg: Config, step: int, batch: int, world_size: int, work_dir: str
         loader = cfg.get(name) or copy.deepcopy(cfg.get('val_dataloader')) or {}
         loader = Config(dict(loader=loader)).loader
         loader['dataset'] = datasets['test']
+        if name == 'val_dataloader' and own is not None:
+            loader['dataset'] = {
+                **dataset_of_step(cfg, step, 'test', work_dir, pools, own), 'skip_empty': True}
         # Without padding every image counts once, however many processes there are.
         loader['sampler'] = dict(type='DefaultSampler', shuffle=False, round_up=False)
         if not loader.get('num_workers'):

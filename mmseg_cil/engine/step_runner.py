@@ -13,13 +13,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast, is_distributed, master_only
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from mmseg_cil.engine.deferred_hub import DeferredMessageHub
+from mmseg_cil.engine.merged_tests import merge_tests, merges_tests
 from mmseg_cil.engine.step_visualizer import (
     close_visualizer,
     forget_instances,
@@ -70,6 +71,17 @@ class StepRunner(Runner):
             visualizer = visualizer_of_step(visualizer, self.work_dir)
         built: Visualizer = super().build_visualizer(visualizer)
         return keep_open(built)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Builds the segmentor; it merges what ``TestTimeAug`` makes of an image."""
+        built: nn.Module = super().build_model(model)
+        if not torch.cuda.is_available() and any(
+                isinstance(module, nn.SyncBatchNorm) for module in built.modules()):
+            # Of parts whose own default it is; what a config says is changed before.
+            built = revert_sync_batchnorm(built)
+        if merges_tests(self.cfg):
+            merge_tests(built, self.cfg.get('tta_model'))
+        return built
 
     def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
         """Builds the logger and filters its console."""

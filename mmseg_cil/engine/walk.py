@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from mmseg_cil.engine.step_config import (
     memory_settings,
     method_of,
     step_iterations,
+    validation_dataset,
 )
 from mmseg_cil.engine.type_names import with_type_names
 from mmseg_cil.errors import InputError
@@ -144,6 +145,8 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     if all(length == 0 for length in iterations):
         raise InputError('no step of this walk has a single training iteration: give max_iters or '
                          'max_epochs above 0 in train_cfg or step_overrides')
+    if validates(cfg, iterations) and validation_dataset(cfg, protocol.pools_splits) is not None:
+        main_process_first(functools.partial(read_validation_data, cfg, str(work_dir)))
     walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
                 tuple(iterations), palette, prints, given)
     check_parts(walk)
@@ -172,7 +175,31 @@ def read_data(
     return protocol, images, views['test'].palette_by_name(), ImagePrints(**prints)
 
 
-def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> IncrementalDataset:
+def validates(cfg: Config, iterations: Sequence[int]) -> bool:
+    """Whether some step is long enough to be validated in training.
+
+    Args:
+        cfg: The user's config.
+        iterations: Of every step.
+    """
+    intervals = [cfg.train_cfg.get('val_interval')]
+    intervals += [changes.get('train_cfg.val_interval')
+                  for changes in (cfg.get('step_overrides') or {}).values()]
+    return any(isinstance(one, int) and one <= max(iterations) for one in intervals)
+
+
+def read_validation_data(cfg: Config, work_dir: str) -> None:
+    """Read and index the images that training is validated with, where they are not the test's.
+
+    Raises:
+        InputError: The dataset, its pipeline or its masks are wrong.
+    """
+    view = open_view(cfg, 'test', work_dir, False, validation_dataset(cfg, False))
+    view.images_of_step(0)
+
+
+def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool,
+              tested: Mapping[str, Any] | None = None) -> IncrementalDataset:
     """A view of all images of a split, for counting them.
 
     Args:
@@ -180,12 +207,14 @@ def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool) -> Inc
         split: 'train' or 'test'.
         work_dir: Of the walk.
         pools_splits: Whether the protocol draws from both splits together.
+        tested: The dataset to test with, where it is not the test dataset.
 
     Raises:
         InputError: The dataset, its pipeline or the protocol are wrong.
     """
-    config = dataset_of_step(cfg, 0, split, work_dir, pools_splits)
-    with part(f'the {split} dataset or its pipeline'):
+    config = dataset_of_step(cfg, 0, split, work_dir, pools_splits, tested)
+    name = split if tested is None else 'validation'
+    with part(f'the {name} dataset or its pipeline'):
         # Counting is not training: a step without images is refused (or not) by the caller.
         view: IncrementalDataset = DATASETS.build(dict(config, skip_empty=True))
     return view

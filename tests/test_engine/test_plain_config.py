@@ -136,6 +136,15 @@ def test_pooled_lists_and_paths_outside_the_root(data_root, tmp_path):
     assert walk.test_images == (18, 21, 24)
 
 
+def test_test_masks_of_another_order_or_other_void_ids(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'finetune')
+    cfg.test_dataloader.dataset.update(void_ids=[3], metainfo=dict(
+        classes=['background', 'green', 'red', 'blue', 'grey'], palette=PALETTE))
+    walk, _, plain = export(cfg, tmp_path, 2)
+    assert assert_same_samples(walk, 2, plain) == {0, 1, 2, 4, 255}
+    assert 'void_ids' not in plain.pretty_text
+
+
 OWN_PARTS = '''
 import mmengine
 import numpy as np
