@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,8 +72,7 @@ def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
     """Names of a head's weights that depend on the number of classes and do not grow.
 
     Args:
-        head: Config of a head that classifies. It is built twice, on PyTorch's device
-            ``meta`` (shapes alone) where its constructor allows that.
+        head: Config of a head that classifies. It is built twice.
 
     Raises:
         Exception: Whatever building it raises.
@@ -90,11 +88,6 @@ def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
 
 
 def _build(head: Mapping[str, Any], num_classes: int) -> nn.Module:
-    config = ConfigDict(with_classes(head, num_classes, dict(type='CrossEntropyLoss')))
-    try:
-        with torch.device('meta'):
-            built: nn.Module = MODELS.build(copy.deepcopy(config))
-    except Exception:
-        # Some transformers read values when they are built.
-        built = MODELS.build(config)
+    built: nn.Module = MODELS.build(ConfigDict(
+        with_classes(head, num_classes, dict(type='CrossEntropyLoss'))))
     return built

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from mmseg.models.decode_heads import PointHead
-from mmseg.models.decode_heads.point_head import calculate_uncertainty, point_sample
+from mmseg.models.decode_heads import PointHead, point_head
 from torch import Tensor
 
 from mmseg_cil.losses.pixel_logits import PixelLogits
@@ -37,9 +36,9 @@ def point_losses(head: PointHead, features: Any, coarse: Tensor, labels: Tensor,
     """
     maps = head._transform_inputs(features)
     with torch.no_grad():
-        points = head.get_points_train(coarse, calculate_uncertainty, cfg=train_cfg)
-        at_points = point_sample(labels.unsqueeze(1).float(), points, mode='nearest',
-                                 align_corners=head.align_corners)
+        points = head.get_points_train(coarse, point_head.calculate_uncertainty, cfg=train_cfg)
+        at_points = point_head.point_sample(labels.unsqueeze(1).float(), points, mode='nearest',
+                                            align_corners=head.align_corners)
     logits = head.forward(head._get_fine_grained_point_feats(maps, points),
                           head._get_coarse_point_feats(coarse, points))
     modules = loss_modules(head)
@@ -48,7 +47,8 @@ def point_losses(head: PointHead, features: Any, coarse: Tensor, labels: Tensor,
                          ignore_index=head.ignore_index)
     readers: list[Any] = [one for one in head.modules() if hasattr(one, 'read_teacher')]
     if teacher is not None and readers:
-        sampled = point_sample(teacher.logits.float(), points, align_corners=head.align_corners)
+        sampled = point_head.point_sample(teacher.logits.float(), points,
+                                          align_corners=head.align_corners)
         for reader in readers:
             reader.read_teacher(replace(teacher, logits=sampled.unsqueeze(-1)))
     losses = head_losses(head, pixels)

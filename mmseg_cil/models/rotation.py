@@ -142,5 +142,9 @@ class RotationSelfSupervision(nn.Module):
 
 def _turned(sample: Any, quarters: int) -> Any:
     turned = copy.copy(sample)
-    turned.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data.rot90(quarters, (-2, -1)))
+    # PIDNet learns the edges between classes, too.
+    for name in ('gt_sem_seg', 'gt_edge_map'):
+        if name in sample:
+            target = sample.get(name).data
+            setattr(turned, name, PixelData(data=target.rot90(quarters, (-2, -1))))
     return turned

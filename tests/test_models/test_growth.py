@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from mmseg.models.decode_heads import FCNHead
 from thin_networks import (
     NORM,
     UNKD,
@@ -297,3 +298,26 @@ def test_self_supervision_is_refused_where_logits_are_read_as_one_a_class():
     with pytest.raises(InputError, match=r'RotationSelfSupervision.*IterativeDecodeHead'):
         MODELS.build(dict(config, type='IncrementalEncoderDecoder', step=step,
                           self_supervision=dict(type='RotationSelfSupervision')))
+
+
+class Prototypes(FCNHead):
+    """A head with a parameter for each class that is no layer's."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.prototypes = torch.nn.Parameter(torch.zeros(self.num_classes, 4))
+
+
+def test_a_users_head_is_asked_what_grows():
+    head = dict(DEEP, type=Prototypes, num_convs=1)
+    assert what_cannot_grow(head) == ['prototypes']
+    config = with_head(dict(DEEP, type='FCNHead'))
+    config['auxiliary_head'] = [head]
+    with pytest.raises(InputError, match=r'model.auxiliary_head.0 \(Prototypes\).*prototypes.*'
+                                         r'own_target'):
+        check_growth(config)
+    Prototypes.own_target = True
+    try:
+        check_growth(config)
+    finally:
+        del Prototypes.own_target

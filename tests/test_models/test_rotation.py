@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.structures import PixelData
 from thin_networks import UNKD, base_step, batch, network, next_step, segmentor
 from torch.nn import functional
 
@@ -163,3 +164,14 @@ def test_what_cannot_be_turned_is_refused():
         RotationSelfSupervision('some')
     with pytest.raises(InputError, match='must be square'):
         RotationSelfSupervision().turn(torch.zeros(1, 3, 4, 6), [None])
+
+
+def test_edges_turn_with_the_image():
+    images, samples = batch(3, count=1)
+    for sample in samples:
+        sample.gt_edge_map = PixelData(data=(sample.gt_sem_seg.data == 1).to(torch.uint8))
+    module = RotationSelfSupervision()
+    _, turned = module.turn(images, samples)
+    for sample in turned:
+        assert torch.equal(sample.gt_edge_map.data, (sample.gt_sem_seg.data == 1).to(torch.uint8))
+    assert not torch.equal(turned[1].gt_edge_map.data, samples[0].gt_edge_map.data)

@@ -165,6 +165,8 @@ def _class_keys(model: dict[str, Any], network: nn.Module) -> set[str]:
     """The weights whose shape follows from the number of classes: those of the classifiers."""
     head = model['decode_head']
     last = head[-1] if isinstance(head, (list, tuple)) else head
+    # K-Net's head has its classes in its first part.
+    last = last.get('kernel_generate_head', last)
     other = MODELS.build(plain_model_config(model, last['num_classes'] + 1)).state_dict()
     return {key for key, value in network.state_dict().items()
             if key in other and other[key].shape != value.shape}

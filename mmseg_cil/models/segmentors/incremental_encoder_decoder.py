@@ -242,10 +242,13 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         MMSegmentation takes one output for binary segmentation and thresholds
         its sigmoid; at a step that has seen the background alone that is wrong.
         """
-        samples = super().postprocess_result(seg_logits, data_samples)
-        if seg_logits.shape[1] == 1:
-            for sample in samples:
-                sample.pred_sem_seg.data = torch.zeros_like(sample.pred_sem_seg.data).long()
+        if seg_logits.shape[1] > 1:
+            return super().postprocess_result(seg_logits, data_samples)
+        # A second output that is nowhere the greater one.
+        samples = super().postprocess_result(
+            torch.cat([seg_logits, seg_logits - 1], dim=1), data_samples)
+        for sample in samples:
+            sample.seg_logits.data = sample.seg_logits.data[:1].sigmoid()
         return samples
 
 

@@ -1,0 +1,1 @@
+"""MMSegmentation's own configs, made small enough to be walked in seconds."""
