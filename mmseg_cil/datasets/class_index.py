@@ -33,6 +33,7 @@ from .file_checks import (
     read_image,
     read_mask,
 )
+from .jpeg_damage import damaged_jpegs
 
 Item = tuple[str, str]
 
@@ -185,7 +186,7 @@ def _complete(
         def examine(chunk: Sequence[int]) -> list[_Found | str]:
             return [_examine(items[row], _digests(caches, row), row in sample) for row in chunk]
 
-        results = _in_chunks(pool, examine, todo)
+        results = _without_damaged(items, todo, _in_chunks(pool, examine, todo), sample)
         problems = []
         for row, found in zip(todo, results, strict=True):
             if isinstance(found, str):
@@ -208,6 +209,21 @@ def _to_decode(todo: Sequence[int], image_bytes: np.ndarray) -> frozenset[int]:
     """The rows whose images are decoded: all of them, or evenly spread ones of many."""
     every = -(-int(image_bytes[todo].clip(0).sum()) // _DECODED_BYTES)
     return frozenset(todo[:: max(1, every)])
+
+
+def _without_damaged(
+    items: Sequence[Item], todo: Sequence[int], results: Sequence[_Found | str],
+    sample: frozenset[int],
+) -> list[_Found | str]:
+    """What was found, but for decoded images whose pixels turn out to be damaged."""
+    sound = [items[row][0] for row, found in zip(todo, results, strict=True)
+             if row in sample and isinstance(found, _Found)]
+    damaged = set(damaged_jpegs(sound))
+    return [
+        f'truncated or corrupt image: {items[row][0]} (its pixels are damaged)'
+        if isinstance(found, _Found) and items[row][0] in damaged else found
+        for row, found in zip(todo, results, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

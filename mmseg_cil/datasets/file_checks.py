@@ -183,7 +183,7 @@ def read_mask(path: str, content: bytes, decode: bool) -> Mask:
     try:
         with Image.open(io.BytesIO(content)) as image:
             _check_mode(path, image.mode)
-            _check_lossless(path, image)
+            _check_lossless(path, image, content)
             return Mask(image.size, image.mode, _presence(image) if decode else None)
     except FileProblem:
         raise
@@ -210,13 +210,22 @@ def _check_mode(path: str, mode: str) -> None:
         )
 
 
-def _check_lossless(path: str, image: Image.Image) -> None:
-    lossy = image.format in _LOSSY_FORMATS or str(image.info.get('compression')).endswith('jpeg')
+def _check_lossless(path: str, image: Image.Image, content: bytes) -> None:
+    lossy = (image.format in _LOSSY_FORMATS
+             or str(image.info.get('compression')).endswith('jpeg')
+             or (image.format == 'JPEG2000' and _is_irreversible(content)))
     if lossy:
         raise FileProblem(
             f'mask is saved with loss: {path} ({image.format}); compression invents ids along the '
             'edges: write the masks anew, from what they were made of, as PNG'
         )
+
+
+def _is_irreversible(content: bytes) -> bool:
+    """Whether a JPEG 2000 is coded with the wavelet that does not give the pixels back."""
+    # Marker, length, style, three settings of the whole and four of a tile's parts go before it.
+    place = content.find(b'\xff\x52') + 13
+    return content[place:place + 1] == b'\0'
 
 
 def check_same_size(image_path: str, image: ImageHeader, mask_path: str, mask: Mask) -> None:

@@ -13,8 +13,10 @@ from ..errors import InputError
 from .pipeline import first_way
 
 # A transform of these that comes before the mask is loaded moves the image alone.
-_MOVING = ('RandomCrop', 'CenterCrop', 'RandomRotate', 'RandomRotFlip', 'RandomAffine',
-           'BioMedical3DRandomCrop', 'BioMedical3DRandomFlip')
+_MOVING = ('RandomRotate', 'RandomRotFlip', 'RandomAffine', 'BioMedical3DRandomFlip')
+# These too, unless the image is as large as the crop, as in a stock test pipeline. In training the
+# sizes of image and mask then differ; at test that of the image as loaded is what counts.
+_CROPPING = ('RandomCrop', 'CenterCrop', 'BioMedical3DRandomCrop')
 # At test the prediction is flipped back before it is compared.
 _MOVING_IN_TRAINING = (*_MOVING, 'RandomFlip')
 
@@ -37,8 +39,8 @@ class SamplePipeline(Compose):
     def __init__(self, transforms: Sequence[Any] | None, split: str) -> None:
         super().__init__(transforms)
         self.split = split
-        kinds = [type(one).__name__ for one in self.transforms]
-        _check_order(kinds, split)
+        self.kinds = [type(one).__name__ for one in self.transforms]
+        _check_order(self.kinds, split)
 
     def __call__(self, data: dict) -> dict | None:
         """Loads and changes one sample.
@@ -73,6 +75,7 @@ class SamplePipeline(Compose):
         sample: Any = data
         compared = False
         for transform in first_way(self.transforms) if key else self.transforms:
+            kind, before = type(transform).__name__, _image_size(sample)
             try:
                 sample = transform(sample)
             except (InputError, MemoryError):
@@ -84,6 +87,9 @@ class SamplePipeline(Compose):
             if not compared and _is_loaded(sample):
                 self._compare(sample, paths)
                 compared = True
+            if kind in _CROPPING and self.split == 'test' and not compared \
+                    and _image_size(sample) != before and 'LoadAnnotations' in self.kinds:
+                raise InputError(_early(kind, self.split))
             if isinstance(sample, Mapping) and key in sample:
                 break
         result: dict = sample
@@ -106,9 +112,8 @@ class SamplePipeline(Compose):
             image = tuple(data.get('ori_shape', mask)[:2])
         if image == mask or data['gt_seg_map'].ndim != 2:
             return
-        kinds = [type(one).__name__ for one in self.transforms]
-        loading = next((i for i, kind in enumerate(kinds) if 'Annotation' in kind), 0)
-        before = [kind for kind in kinds[:loading] if not kind.startswith('Load')]
+        loading = next((i for i, kind in enumerate(self.kinds) if 'Annotation' in kind), 0)
+        before = [kind for kind in self.kinds[:loading] if not kind.startswith('Load')]
         advice = 'make them of one size'
         if image == mask[::-1]:
             advice = ('an EXIF orientation seems to turn the image but not its mask; load it '
@@ -131,6 +136,14 @@ def _check_order(kinds: Sequence[str], split: str) -> None:
     moving = _MOVING_IN_TRAINING if split == 'train' else _MOVING
     early = [kind for kind in kinds[:loading] if kind in moving]
     if early:
-        raise InputError(
-            f'the pipeline of the {split} split has {early[0]} before LoadAnnotations, so that it '
-            f'moves the image and not its mask: put LoadAnnotations first')
+        raise InputError(_early(early[0], split))
+
+
+def _early(kind: str, split: str) -> str:
+    return (f'the pipeline of the {split} split has {kind} before LoadAnnotations, so that it '
+            'moves the image and not its mask: put LoadAnnotations first')
+
+
+def _image_size(sample: Any) -> tuple[int, ...] | None:
+    image = sample.get('img') if isinstance(sample, Mapping) else None
+    return image.shape[:2] if isinstance(image, np.ndarray) else None

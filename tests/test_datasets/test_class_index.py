@@ -11,7 +11,7 @@ import pytest
 from dataset_fakes import draw_mask, save_image, save_mask, voc_items, voc_tree
 from PIL import Image
 
-from mmseg_cil.datasets import class_index, file_checks
+from mmseg_cil.datasets import class_index, file_checks, jpeg_damage
 from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
 from mmseg_cil.datasets.mask_ids import check_mask_ids
 from mmseg_cil.errors import InputError
@@ -417,6 +417,17 @@ def test_mask_saved_with_loss_is_refused(tree, kind):
         build(tree)
 
 
+@pytest.mark.parametrize('lossy', [False, True])
+def test_jpeg_2000_with_loss_is_refused_and_without_is_read(tree, lossy):
+    with open(tree / 'SegmentationClass/b.png', 'wb') as file:
+        Image.fromarray(draw_mask([0, 5])).save(file, 'JPEG2000', irreversible=lossy)
+    if lossy:
+        with pytest.raises(InputError, match=r'saved with loss: .*b\.png \(JPEG2000\)'):
+            build(tree)
+    else:
+        assert np.flatnonzero(build(tree).presence[1]).tolist() == [0, 5, 255]
+
+
 @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'PA', 'F', 'I', 'CMYK'])
 def test_mask_of_another_mode_is_refused_by_name(tree, mode):
     path = tree / 'SegmentationClass/c.png'
@@ -425,6 +436,30 @@ def test_mask_of_another_mode_is_refused_by_name(tree, mode):
         Image.new(mode, (32, 24)).save(file, 'TIFF' if mode in ('F', 'I', 'CMYK', 'PA') else 'PNG')
     with pytest.raises(InputError, match=r'not single-channel 8-bit: .*c\.png \(Pillow mode '):
         build(tree)
+
+
+@pytest.mark.parametrize('harm', ['cut', 'more'])
+def test_jpeg_that_ends_too_early_behind_a_whole_trailer_is_refused(tree, harm, capfd):
+    save_image(tree / 'JPEGImages/c.jpg', seed=5)
+    image = tree / 'JPEGImages/c.jpg'
+    content = image.read_bytes()
+    # Bytes too many before the end are common, and harmless.
+    image.write_bytes({'cut': content[:-200] + b'\xff\xd9',
+                       'more': content[:-2] + b'abc' + content[-2:]}[harm])
+    os.write(2, b'before\n')
+    if harm == 'more':
+        build(tree)
+    else:
+        with pytest.raises(InputError, match=r'1 of 5 .*\n.*c\.jpg \(its pixels are damaged'):
+            build(tree)
+    os.write(2, b'after\n')
+    assert capfd.readouterr().err == 'before\nafter\n'
+
+
+def test_what_others_say_while_images_are_decoded_is_not_lost(tree, monkeypatch, capfd):
+    monkeypatch.setattr(jpeg_damage.cv2, 'imdecode', lambda *args: os.write(2, b'mind this\n'))
+    assert jpeg_damage.damaged_jpegs([str(tree / 'JPEGImages/a.jpg'), 'not/asked.png']) == []
+    assert capfd.readouterr().err == 'mind this\n'
 
 
 @pytest.mark.parametrize('harm', ['no image', 'empty', 'folder', 'inside', 'empty .npy'])

@@ -126,12 +126,23 @@ def test_a_resize_that_changes_nothing_may_come_before_the_mask(tmp_path):
 
 
 @pytest.mark.parametrize('early', [
-    dict(type='RandomFlip', prob=0.5), dict(type='RandomCrop', crop_size=(20, 20)),
-    dict(type='RandomRotate', prob=1.0, degree=10)])
+    dict(type='RandomFlip', prob=0.5), dict(type='RandomRotate', prob=1.0, degree=10)])
 def test_what_moves_the_image_must_not_come_before_the_mask(tmp_path, early):
     write(tmp_path)
     with pytest.raises(InputError, match=f'has {early["type"]} before LoadAnnotations'):
         view(tmp_path, pipeline=(LOAD, early, MASK, PACK))
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_crop_before_the_mask_is_refused_where_it_cuts_something_off(tmp_path, split):
+    write(tmp_path)
+    whole = dict(type='RandomCrop', crop_size=(24, 32))
+    assert first_look(view(tmp_path, split, (LOAD, whole, MASK, PACK))) == []
+    with pytest.raises(InputError, match=r'RandomCrop(?! in)') as error:
+        first_look(view(tmp_path, split, (LOAD, dict(whole, crop_size=(24, 30)), MASK, PACK)))
+    assert 'LoadAnnotations' in str(error.value)
+    # After it, at test too, is another matter.
+    first_look(view(tmp_path, split, (LOAD, MASK, dict(whole, crop_size=(24, 30)), PACK)))
 
 
 @pytest.mark.parametrize('mode', ['P', '1'])
