@@ -23,6 +23,7 @@ from mmseg_cil.engine.evaluation import (
 from mmseg_cil.engine.fingerprint import EVALUATION, training_fingerprints
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.preflight.names import with_names_allowed
 from mmseg_cil.engine.published import as_published, notes_on_published
 from mmseg_cil.engine.record.completeness import check_trained_steps
 from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
@@ -66,7 +67,7 @@ def train(args: argparse.Namespace) -> None:
                                   args.resume or bool(cfg.get('resume')), args.accept_changes,
                                   args.start_from or cfg.get('start_from'), args.steps)
         if get_rank() == 0:
-            write_text(work_dir / CONFIG_COPY, cfg.pretty_text)
+            write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
         scheduler.run()
         if get_rank() == 0 and not args.no_report:
             from mmseg_cil.visualization.report import render_report

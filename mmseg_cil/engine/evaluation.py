@@ -19,6 +19,7 @@ from mmseg_cil.engine.distributed import decided_by_main, main_process_first
 from mmseg_cil.engine.fingerprint import EVALUATION, file_hash
 from mmseg_cil.engine.journal import Journal
 from mmseg_cil.engine.preflight.data import check_data
+from mmseg_cil.engine.preflight.numbers import require_finite_settings
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.scoring import evaluation_of, scoring_runner
 from mmseg_cil.engine.step_config import dataset_configs, step_folder
@@ -43,6 +44,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
         InputError: The config is of no walk, the test data are missing or
             wrong, or the journal is of another number of steps.
     """
+    require_finite_settings(cfg)
     for key in ('protocol', 'model'):
         if not isinstance(cfg.get(key), Mapping):
             raise InputError(f'the config has no {key}: give the config that the walk was '

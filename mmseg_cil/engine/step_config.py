@@ -18,6 +18,7 @@ from mmseg_cil.engine.overrides import (
     drop_protocol_overrides,
     overrides_of_step,
 )
+from mmseg_cil.engine.preflight.names import near
 from mmseg_cil.engine.step_evaluation import set_evaluation
 from mmseg_cil.engine.step_hooks import set_hooks
 from mmseg_cil.engine.step_model import StepInputs, model_of_step, step_context_config
@@ -43,7 +44,9 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
                          "or method=dict(name='finetune')")
     unknown = sorted(set(method) - set(METHOD_KEYS))
     if unknown:
-        raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: a method '
+        meant = near(str(unknown[0]), METHOD_KEYS)
+        hint = f'did you mean {meant!r}? A' if meant else 'a'
+        raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: {hint} method '
                          f'consists of {list(METHOD_KEYS)}')
     for key in ('distillers', 'regularisers', 'custom_hooks', 'sub_steps'):
         if not isinstance(method.get(key) or [], (list, tuple)):

@@ -22,6 +22,8 @@ from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.engine.own_settings import settle_protocol_overrides
 from mmseg_cil.engine.preflight.data import check_data, check_same_classes
 from mmseg_cil.engine.preflight.model import tell_losses
+from mmseg_cil.engine.preflight.names import check_names
+from mmseg_cil.engine.preflight.numbers import require_finite_settings
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.step_config import (
     dataset_configs,
@@ -128,6 +130,8 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     Raises:
         InputError: Something the user gave is wrong.
     """
+    check_names(cfg)
+    require_finite_settings(cfg)
     for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
         if not isinstance(cfg.get(key), Mapping):
             raise InputError(f'the config has no {key}: a walk needs a plain MMSegmentation config '

@@ -18,7 +18,7 @@ from mmseg_cil.visualization.walk_record import WalkRecord
 CONFIG_COPY = 'walk_config.py'
 MEASURES = ('old', 'new', 'all', 'forgetting')
 #: What may differ between two runs without any effect on their numbers.
-_HARMLESS = {'work_dir', 'resume', 'start_from'}
+_HARMLESS = {'work_dir', 'resume', 'start_from', 'allow_unknown_keys'}
 _MISSING = object()
 
 

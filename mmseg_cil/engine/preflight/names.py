@@ -1,0 +1,235 @@
+"""Names of settings that nothing reads, and what they were meant to be."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import logging
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
+
+from mmseg_cil.engine.own_settings import files_of
+from mmseg_cil.errors import InputError
+
+ALLOW = 'allow_unknown_keys'
+#: What this package reads at the top level of a config.
+_OURS = ('protocol', 'method', 'step_overrides', 'global_batch_size', 'skip_empty_steps',
+         'start_from', 'as_published', ALLOW)
+#: What MMEngine's Runner reads.
+_RUNNER = ('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader',
+           'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper',
+           'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks',
+           'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor',
+           'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name',
+           'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
+           'activation_checkpointing', 'efficient_conv_bn_eval')
+MEANT = (*_OURS, *_RUNNER)
+#: Variables of MMSegmentation's own configs, of which other settings are made.
+_VARIABLES = (
+    'albu_train_transforms', 'backbone_embed_multi', 'backbone_norm_cfg', 'backbone_norm_multi',
+    'checkpoint', 'checkpoint_file', 'class_weight', 'classes', 'conv_kernel_size', 'crop_size',
+    'custom_keys', 'data_root', 'dataset_aug', 'dataset_train', 'dataset_type', 'depths',
+    'embed_multi', 'fp16', 'ham_norm_cfg', 'img_prefix', 'img_ratios', 'img_scale', 'iters',
+    'metainfo', 'models', 'norm_cfg', 'num_classes', 'num_stages', 'optimizer', 'palette',
+    'pretrained', 'runner', 'stable_diffusion_cfg', 'test_pipeline', 'total_iters', 'train_ann',
+    'train_pipeline', 'tta_model', 'tta_pipeline', 'used_labels', 'val_ann', 'val_pipeline',
+    'vis_backends')  # fmt: skip
+#: Settings of MMSegmentation 0.x, which nothing reads any more, and what took their place.
+_FORMER = {
+    'data': 'train_dataloader, test_dataloader', 'lr_config': 'param_scheduler',
+    'optimizer_config': 'optim_wrapper.clip_grad', 'checkpoint_config': 'default_hooks.checkpoint',
+    'log_config': 'default_hooks.logger', 'evaluation': 'train_cfg.val_interval',
+    'dist_params': 'env_cfg.dist_cfg', 'seed': 'randomness.seed', 'resume_from': 'resume',
+    'cudnn_benchmark': 'env_cfg.cudnn_benchmark', 'workflow': 'train_cfg', 'gpu_ids': '--launcher',
+}  # fmt: skip
+#: Keys of a step's overrides that are no dotted keys of the config.
+SHORT = ('lr', 'max_iters', 'max_epochs')
+#: What holds for the whole walk, and would be passed over in the overrides of a step.
+_OF_WALK = ('protocol', 'step_overrides', 'global_batch_size', 'skip_empty_steps', 'start_from',
+            'work_dir', 'resume', 'launcher', 'load_from', 'custom_imports', 'as_published', ALLOW)
+#: The hooks that MMEngine has by default.
+_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
+          'visualization')
+
+
+def check_names(cfg: Config) -> None:
+    """Refuse misspelt names at the top of a config and in the parts that nothing else checks.
+
+    At the top a config may have variables of its own. A name that its files read, or that
+    MMSegmentation's configs have, is one; another is refused where it is like the name of a
+    setting, and otherwise told. ``allow_unknown_keys=['NAME', ...]``, or True, lets it be.
+
+    Args:
+        cfg: The user's.
+
+    Raises:
+        InputError: A name is like another that it was probably meant to be.
+    """
+    allowed = cfg.get(ALLOW)
+    if allowed is True:
+        return
+    if allowed is not None and (isinstance(allowed, str) or not isinstance(
+            allowed, Collection) or not all(isinstance(one, str) for one in allowed)):
+        raise InputError(f'{ALLOW} is {allowed!r}; use True or a list of names')
+    allowed = frozenset(allowed or ())
+    _check_top(cfg, allowed)
+    for where, known in _parts(cfg):
+        part = _at(cfg, where)
+        for name in part if isinstance(part, Mapping) else ():
+            if name not in known and f'{where}.{name}' not in allowed:
+                _refuse(f'{where}.{name}', near(str(name), known), known)
+    hooks = cfg.get('default_hooks')
+    for name in hooks if isinstance(hooks, Mapping) else ():
+        meant = near(str(name), _HOOKS)
+        if name not in _HOOKS and meant and f'default_hooks.{name}' not in allowed:
+            _refuse(f'default_hooks.{name}', meant, _HOOKS)
+    _check_overrides(cfg, allowed)
+
+
+def _check_top(cfg: Config, allowed: Collection[str]) -> None:
+    unknown = [name for name in cfg if name not in (*MEANT, *_VARIABLES) and name not in allowed
+               and not str(name).startswith('_')]
+    if not unknown:
+        return
+    used = read_names(cfg.filename)
+    unknown = [name for name in unknown if name not in used]
+    for name in unknown:
+        meant = near(name, MEANT)
+        if meant:
+            raise InputError(
+                f'the config sets {name!r}, which nothing reads: did you mean {meant!r}? If it is '
+                f'a variable of your own, add {ALLOW}=[{name!r}] to the config')
+    if unknown:
+        told = [f'{name} ({_FORMER[name]} took its place)' if name in _FORMER else name
+                for name in unknown]
+        print_log(f'the config sets what nothing reads: {", ".join(told)} (add {ALLOW}={unknown!r} '
+                  'to keep this note away)', 'current', logging.WARNING)
+
+
+def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Parts of which unknown keys would be passed over, with the keys there are."""
+    yield 'randomness', _arguments(Runner.set_randomness)
+    yield 'env_cfg', ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
+    yield 'env_cfg.mp_cfg', _arguments(set_multi_processing)
+    yield 'auto_scale_lr', ('enable', 'base_batch_size')
+    hook = _at(cfg, 'default_hooks.checkpoint')
+    kind = hook.get('type') if isinstance(hook, Mapping) else None
+    if str(kind).rpartition('.')[2] == 'CheckpointHook':
+        yield 'default_hooks.checkpoint', (
+            'type', 'priority', 'max_minutes', *_arguments(CheckpointHook.__init__))
+
+
+def _arguments(function: Any) -> tuple[str, ...]:
+    return tuple(name for name, one in inspect.signature(function).parameters.items()
+                 if name not in ('self', 'distributed') and one.kind is not one.VAR_KEYWORD)
+
+
+def _check_overrides(cfg: Config, allowed: Collection[str]) -> None:
+    """Refuse keys of ``step_overrides`` that would change nothing."""
+    overrides = cfg.get('step_overrides')
+    for step, entry in overrides.items() if isinstance(overrides, Mapping) else ():
+        for key in entry if isinstance(entry, Mapping) else ():
+            if key not in SHORT and key not in allowed:
+                _check_override(cfg, f'step_overrides[{step!r}]', str(key))
+
+
+def _check_override(cfg: Config, where: str, key: str) -> None:
+    names, node = key.split('.'), cfg._cfg_dict
+    if names[0] in _OF_WALK:
+        raise InputError(f'{where} sets {key}, but {names[0]} holds for the whole walk: set it '
+                         'at the top level of the config')
+    if names[0] not in node and names[0] not in MEANT:
+        known = (*SHORT, *MEANT, *node)
+        _refuse(f'{where} sets {key}: {names[0]}', near(names[0], known), (*SHORT, *MEANT))
+    for place, name in enumerate(names):
+        if not isinstance(node, Mapping):
+            # Elements of lists have numbers, which are looked at when it is applied.
+            if not isinstance(node, (list, tuple)) or not name.isdecimal() \
+                    or int(name) >= len(node):
+                return
+            node = node[int(name)]
+            continue
+        if name not in node:
+            meant = near(name, [str(one) for one in node]) if place else None
+            if meant:
+                _refuse(f'{where} sets {key}: {".".join(names[:place + 1])}', meant, ())
+            return
+        node = node[name]
+
+
+def _refuse(name: str, meant: str | None, known: Iterable[str]) -> None:
+    hint = f'did you mean {meant!r}?' if meant else f'there are {", ".join(known)}'
+    raise InputError(f'{name} is not known: {hint} (a key of your own is named in {ALLOW})')
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Return the name that another was probably meant to be; None where none is like it.
+
+    One that only adds a part of its own (``model_2``, ``old_model``) is another name.
+    """
+    known = list(known)
+    plain = name.lower().replace('_', '')
+    for one in known:
+        other = one.lower().replace('_', '')
+        # Letters that changed places, too.
+        if plain == other or (len(plain) > 4 and sorted(plain) == sorted(other)):
+            return one
+    found = difflib.get_close_matches(name.lower(), known, 1, 0.84 if len(name) > 5 else 0.79)
+    if not found or re.fullmatch(f'({re.escape(found[0])}_?[0-9]+|{re.escape(found[0])}_.*'
+                                 f'|.*_{re.escape(found[0])})', name):
+        return None
+    return found[0]
+
+
+def with_names_allowed(cfg: Config) -> Config:
+    """Return a config that can be read again without the files that show what is a variable.
+
+    Args:
+        cfg: As :func:`check_names` has let it pass; it stays as it is.
+    """
+    allowed = cfg.get(ALLOW)
+    own = [name for name in cfg if name not in (*MEANT, *_VARIABLES) and not name.startswith('_')]
+    if allowed is True or not set(own) - set(allowed or ()):
+        return cfg
+    return Config({**cfg.to_dict(), ALLOW: [*(allowed or ()), *(
+        name for name in own if name not in (allowed or ()))]})
+
+
+def _at(node: Any, key: str) -> Any:
+    for name in key.split('.'):
+        node = node.get(name) if isinstance(node, Mapping | Config) else None
+    return node
+
+
+def read_names(path: str | None) -> set[str]:
+    """Return the names that a config file and its bases read, such as variables of their own."""
+    names: set[str] = set()
+    if path is None or not Path(path).is_file():
+        return names
+    for one in files_of(Path(path)):
+        if one.suffix != '.py' or not one.is_file():
+            continue
+        try:
+            tree = ast.parse(one.read_text(encoding='utf-8'))
+        except (SyntaxError, UnicodeError):
+            # MMEngine's own signs, as in {{$NAME:default}}, are replaced before it is Python.
+            names.update(re.findall(r'(?<![\w.])[a-z]\w*(?!\w*\s*=[^=])', one.read_text('utf-8')))
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                # As in _base_.norm_cfg.
+                names.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names.update(re.findall(r'{{\s*_base_\.(\w+)', node.value))
+    return names
