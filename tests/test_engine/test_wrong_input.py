@@ -78,7 +78,7 @@ def test_wrong_type_names_are_told_with_near_ones(data_root, tmp_path, key, kind
     ({'step_overrides': 3}, 'step_overrides is 3'),
     ({'step_overrides.7': dict(lr=0.1)}, 'step 7, but the walk has the steps 0..2'),
     ({'step_overrides.1': {'optim_wrapper.optimizer.type': 'SDG'}}, 'of step 1.*SDG'),
-    ({'step_overrides.1': {'model.backbone.dept': 3}}, 'network of step 1.*dept'),
+    ({'step_overrides.1': {'model.backbone.dept': 3}}, "model.backbone.dept .*mean 'depth'"),
     ({'visualizer': dict(type='SegVis')}, "no visualizer 'SegVis'"),
     ({'custom_hooks': [dict(type='EMAHok')]}, 'custom_hooks.0 of step 0.*EMAHook'),
 ])

@@ -78,7 +78,7 @@ def test_variables_of_a_config_are_its_own(tmp_path, said):
     check_names(load_config(copy))
     assert said == []
     path.write_text(path.read_text() + 'optim_wrappr = dict(lr=0.2)\n')
-    with pytest.raises(InputError, match="'optim_wrappr'.*did you mean 'optim_wrapper'"):
+    with pytest.raises(InputError, match=r"'optim_wrappr'.*did you mean 'optim_wrapper'"):
         check_names(load_config(path))
 
 
