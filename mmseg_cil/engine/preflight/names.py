@@ -23,7 +23,7 @@ from mmseg_cil.errors import InputError
 ALLOW = 'allow_unknown_keys'
 #: What this package reads at the top level of a config.
 _OURS = ('protocol', 'method', 'step_overrides', 'global_batch_size', 'skip_empty_steps',
-         'start_from', 'as_published', ALLOW)
+         'start_from', 'as_published', 'rehearsal', ALLOW)
 #: What MMEngine's Runner reads.
 _RUNNER = ('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader',
            'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper',
