@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.visualization import comparison_figures, figures, tables
+from mmseg_cil.visualization.comparability import check_comparable, notes_on_images
 from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid, save_grid
 from mmseg_cil.visualization.page import Picture, Section, html_page
 from mmseg_cil.visualization.samples import read_samples
@@ -115,7 +116,7 @@ def render_comparison(
         OSError: Writing failed.
     """
     walks = [read_walk(work_dir) for work_dir in work_dirs]
-    _check_comparable(walks, allow_mixed)
+    check_comparable(walks, allow_mixed)
     out = Path(out) if out is not None else walks[0].work_dir / FOLDER
     labels = _labels(walks)
     mixed = len({walk.protocol for walk in walks}) > 1
@@ -126,6 +127,8 @@ def render_comparison(
     if mixed:
         told = (f'{label}: {w.protocol}' for w, label in zip(walks, labels, strict=True))
         notes.append(f'The protocols differ, so the numbers do not compare: {"; ".join(told)}.')
+    else:
+        notes += notes_on_images(walks, labels)
     if len({len(walk.entries) for walk in walks}) > 1:
         notes.append('The walks have different numbers of steps; each is taken at its own last.')
     main = tables.comparison_table(walks, labels)
@@ -312,51 +315,6 @@ def _draw_grid(
 def _brief_notes(notes: Sequence[str], most: int = 4) -> list[str]:
     rest = len(notes) - most
     return [*notes[:most], *([f'... and {rest} more files like these.'] if rest > 0 else [])]
-
-
-def _check_comparable(walks: Sequence[WalkRecord], allow_mixed: bool) -> None:
-    if len(walks) < 2:
-        raise InputError('a comparison needs at least two work directories')
-    for work_dir, count in Counter(walk.work_dir.resolve() for walk in walks).items():
-        if count > 1:
-            raise InputError(f'{work_dir} is given twice; name each walk once')
-    for walk in walks:
-        if not walk.entries:
-            raise InputError(
-                f'{walk.work_dir / "metrics.json"} holds no step; wait for its first step, or '
-                f'leave it out'
-            )
-        differing = _differing(walks[0], walk)
-        if differing and not allow_mixed:
-            raise InputError(
-                f'{walks[0].work_dir} and {walk.work_dir} differ in {", ".join(differing)}: their '
-                f'numbers do not compare. Give walks over one protocol, or --allow-mixed if you '
-                f'mean it'
-            )
-
-
-def _differing(first: WalkRecord, other: WalkRecord) -> list[str]:
-    """What makes the numbers of two walks incomparable, in words."""
-    differing: list[str] = []
-    prints = [_fingerprint(walk.journal) for walk in (first, other)]
-    if all(prints):
-        # One protocol can have two names (voc_11-5 is voc_10-5); the fingerprint knows.
-        if prints[0] != prints[1]:
-            differing.append(f'protocol ({first.protocol}, {other.protocol})')
-            if first.protocol == other.protocol:
-                differing = ['protocol (one name, but other classes, images or label rules)']
-    elif first.protocol != other.protocol:
-        differing.append(f'protocol ({first.protocol}, {other.protocol})')
-    for key in ('old', 'background_in_means', 'absent', 'eps'):
-        values = [walk.entries[0].get('settings', {}).get(key) for walk in (first, other)]
-        if values[0] != values[1]:
-            differing.append(f'{key} ({values[0]}, {values[1]})')
-    return differing
-
-
-def _fingerprint(journal: Mapping[str, Any]) -> str | None:
-    protocol = journal.get('protocol')
-    return protocol.get('fingerprint') if isinstance(protocol, Mapping) else None
 
 
 def _labels(walks: Sequence[WalkRecord]) -> list[str]:

@@ -39,7 +39,7 @@ class WalkRecord:
         metrics: Content of ``metrics.json``, checked.
         journal: Content of ``journal.json``, or an empty dict.
         losses: Training losses of the steps that have any.
-        missing: Sentences that say what is not there.
+        missing: Sentences that say what is not there, or not of one making.
     """
 
     work_dir: Path
@@ -143,6 +143,11 @@ def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
     without = [k for k in steps if not losses[k].values]
     if without:
         missing.append(f'No training loss is logged for {_list_steps(without)}.')
+    missing += [
+        f'The walk went on with accepted changes of {", ".join(one["changed"])} after '
+        f'{_list_steps(one["trained_before"])}.'
+        for one in journal.get('accepted_changes') or () if one.get('trained_before')
+    ]
     return WalkRecord(
         work_dir, metrics, journal, tuple(loss for loss in losses if loss.values), tuple(missing)
     )

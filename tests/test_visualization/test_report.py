@@ -248,6 +248,35 @@ def test_two_names_of_one_protocol_compare_but_other_rules_do_not(tmp_path):
         render_comparison([first, third])
 
 
+def with_journal(folder, **content):
+    path = folder / 'journal.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **content}))
+
+
+def test_walks_over_other_images_do_not_compare_silently(tmp_path):
+    folders = [make_walk(tmp_path / name)[0] for name in 'abc']
+    with_journal(folders[0], data=dict(train=['1', '2', '3'], test=['4', '5', '6']))
+    with_journal(folders[1], data=dict(train=['1', '0', None], test=['4', '5', '6']))
+    page = Page(render_comparison(folders, tmp_path / 'o', echo=lambda _: None))
+    assert 'mib (b) was trained on other images or masks than mib (a) at step 1.' in page.notes
+    assert 'mib (c)' not in page.notes
+    with_journal(folders[2], data=dict(train=['1', '2', '3'], test=['7', '8']))
+    with pytest.raises(InputError, match='differ in the test images or masks of steps 0, 1'):
+        render_comparison(folders)
+    page = Page(render_comparison(folders, tmp_path / 'o', True, echo=lambda _: None))
+    assert 'mib (c) was tested on other images or masks than mib (a) at steps 0, 1' in page.notes
+
+
+def test_accepted_changes_are_told(tmp_path):
+    folder, _ = make_walk(tmp_path / 'a')
+    with_journal(folder, accepted_changes=[
+        dict(changed=['schedule', 'seed'], trained_before=[0, 1]),
+        dict(changed=['method'], trained_before=[])])
+    notes = Page(render_report(folder, echo=lambda _: None)).notes
+    assert 'went on with accepted changes of schedule, seed after steps 0, 1.' in notes
+    assert notes.count('accepted') == 1
+
+
 def test_a_comparison_needs_two_different_walks(tmp_path):
     folder, metrics = make_walk(tmp_path / 'a')
     with pytest.raises(InputError, match='at least two'):
