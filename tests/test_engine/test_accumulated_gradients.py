@@ -10,7 +10,7 @@ from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 
 
 @pytest.mark.parametrize(('method', 'kind', 'kill', 'saved'), [
-    ('finetune', 'OptimWrapper', 5, 3),
+    pytest.param('finetune', 'OptimWrapper', 5, 3, marks=pytest.mark.slow),
     # Its Adam is an optimizer beside the network's; the last update gathers one iteration only.
     ('vdfd', 'BFloat16OptimWrapper', 6, 6),
 ])

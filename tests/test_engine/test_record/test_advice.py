@@ -75,7 +75,9 @@ def same_metrics(one, other):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize('gone', [[2], [1, 2], [0, 1, 2]])
+@pytest.mark.parametrize('gone', [
+    pytest.param([2], marks=pytest.mark.slow), [1, 2],
+    pytest.param([0, 1, 2], marks=pytest.mark.slow)])
 def test_steps_whose_folders_were_deleted_are_trained_again(whole, walked, data_root, gone, capsys):
     for step in gone:
         shutil.rmtree(whole / f'step_{step:02d}')
@@ -104,7 +106,7 @@ def test_a_folder_that_later_steps_started_from_is_named_with_the_way_out(
         assert_same_weights(walked / 'whole', work_dir, 0, 1, 2)
 
 
-@pytest.mark.parametrize('how', ['missing', 'damaged'])
+@pytest.mark.parametrize('how', [pytest.param('missing', marks=pytest.mark.slow), 'damaged'])
 def test_weights_that_are_needed_are_refused_before_anything_is_done(
         part, walked, data_root, how):
     path = checkpoint(part, 1)

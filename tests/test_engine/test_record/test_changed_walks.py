@@ -18,6 +18,8 @@ from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_json
 
+SLOW = pytest.mark.slow
+
 
 def config(root, **changes):
     cfg = tiny_config(root, 'finetune', **changes)
@@ -78,7 +80,7 @@ def journal(work_dir):
 MESSAGE = r'training images \(of step.? 0, 1, 2: other images or masks, or in another order\)'
 
 
-@pytest.mark.parametrize('change', ['masks', 'order', 'times'])
+@pytest.mark.parametrize('change', ['masks', 'order', pytest.param('times', marks=SLOW)])
 def test_other_training_images_are_refused_and_can_be_accepted(place, change, capsys):
     cfg = config(place / 'data')
     if change == 'masks':
@@ -179,7 +181,8 @@ def test_a_run_of_other_steps_is_not_taken_over(place, changes):
                       start_from=str(place / 'walk'), accept_changes=True)
 
 
-@pytest.mark.parametrize('written', ['now', 'by an earlier version'])
+@pytest.mark.parametrize('written', [
+    pytest.param('now', marks=SLOW), 'by an earlier version'])
 def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, written):
     memory = {'method.memory': dict(budget=2, selection='random')}
     first = TaskScheduler(short(data_root, **memory), tmp_path, steps='0')
