@@ -9,9 +9,9 @@ Not run here in full.
 Deviations from the papers' settings (* --as-published takes them back,
 docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
 weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
-before the classifier; *random scale and padded crop; *evaluation on whole
-images; *preset 'default' for 'plop'; *new rows of deviation 0.01 and bias 0; *a
-last iteration of rate 0; *batches over the end of an epoch; single precision.
+before the classifier; *evaluation on whole images; *preset 'default' for
+'plop'; *new rows of deviation 0.01 and bias 0; *a last iteration of rate 0;
+*batches over the end of an epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/finetune/finetune_deeplabv3_r101-d16_voc-5-3.py 4

@@ -10,9 +10,9 @@ Deviations: an auxiliary head on stage 3.
 
 Deviations from the papers' settings: batch norm of torch for InPlace-ABN;
 torchvision's ImageNet weights; ReLU; last stage dilated [1, 2, 2]; ASPP fused
-by 3x3; dropout 0.1 before the classifier; random scale and padded crop;
-evaluation on whole images; preset 'default' for 'plop'; a last iteration of
-rate 0; batches over the end of an epoch; single precision.
+by 3x3; dropout 0.1 before the classifier; evaluation on whole images; preset
+'default' for 'plop'; a last iteration of rate 0; batches over the end of an
+epoch; single precision.
 
     bash tools/dist_train.sh \
         configs/m2kd/m2kd_pruned_deeplabv3_r101-d16_aux_voc-15-5.py 4

@@ -13,10 +13,10 @@ Not run here in full: the figure is the paper's, not ours.
 Deviations from the papers' settings (* --as-published takes them back,
 docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
 weights; *ReLU; *activated stem; *last stage dilated [1, 2, 2]; *ASPP fused by
-3x3; *dropout 0.1 before the classifier; *random scale and padded crop;
-*evaluation on whole images; *preset 'default' for 'plop'; *a last iteration of
-rate 0; *batches over the end of an epoch; single precision; *a merge without
-the eps of a second norm; statistics of the merged norms.
+3x3; *dropout 0.1 before the classifier; *evaluation on whole images; *preset
+'default' for 'plop'; *a last iteration of rate 0; *batches over the end of an
+epoch; single precision; *a merge without the eps of a second norm; statistics
+of the merged norms.
 
     bash tools/dist_train.sh \
         configs/rcil/rcil_deeplabv3_r101-d16_voc-15-5.py 4

@@ -1,8 +1,9 @@
 """ADE20K (ADEChallengeData2016): 20,210 training and 2,000 validation images, 150 classes.
 
-Zhou et al., CVPR 2017. Mask value 0 is "other objects", 1 to 150 are the classes. 512 crops
-and batch 24 as MiB, PLOP and RCIL; they crop a random area (RandomResizedCrop), here it is
-MMSegmentation's random scale with a plain crop.
+Zhou et al., CVPR 2017. Mask value 0 is "other objects", 1 to 150 are the classes. Batch 24 and
+the crop of MiB, PLOP and RCIL: a random area of 0.5 to 2.0 of the image, of an aspect from 3/4
+to 4/3, resized to 512 (docs/published.md tells why; ade20k_zoom.py has the random scale with a
+padded crop that was here before, and that MMSegmentation's own configs have).
 
 global_batch_size is the batch over all processes; the scheduler divides it by their number
 and sets batch_size. Labels are read as the mask files hold them: the view of a step maps
@@ -16,13 +17,12 @@ global_batch_size = 24
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='RandomResizedCrop', scale=512, crop_ratio_range=(0.5, 2.0)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 # The whole image, scored at its own size. MiB, PLOP and RCIL resize the short side to 512 and
-# score the centre 512 x 512, image and mask alike: numbers differ a little from theirs.
+# score the centre 512 x 512, image and mask alike, as ade20k_paper.py does.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),

@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 # The whole image, scored at its own size. MiB, PLOP and RCIL resize the short side to 512 and
-# score the centre 512 x 512, image and mask alike: numbers differ a little from theirs.
+# score the centre 512 x 512, image and mask alike, as cityscapes_paper.py does.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
