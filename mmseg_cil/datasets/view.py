@@ -121,7 +121,9 @@ class IncrementalDataset(Dataset):
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = SamplePipeline(transforms, split)
         self._loaded = False
+        # Images that are repeated are kept once: a row for each index, a place for each row.
         self._rows = np.zeros(0, np.int64)
+        self._places = np.zeros(0, np.int64)
         self._own, self._replay = 0, Replay()
         self._shared = np.zeros(0, bool)
         self._names: list[str] = []
@@ -162,11 +164,12 @@ class IncrementalDataset(Dataset):
         if self._exemplars is not None:
             chosen = self._with_exemplars(self._exemplars, items, chosen)
         self._rows = chosen
-        self._names = [items.names[row] for row in chosen]
+        distinct, self._places = np.unique(chosen, return_inverse=True)
+        self._names = [items.names[row] for row in distinct]
         self._domains = self.protocol.image_domains(self._names)
         # One array instead of many objects: workers share it and never copy it
         # by merely counting references.
-        infos = [pickle.dumps(items.infos[row]) for row in chosen]
+        infos = [pickle.dumps(items.infos[row]) for row in distinct]
         self._ends = np.cumsum([len(info) for info in infos], dtype=np.int64)
         self._bytes = np.frombuffer(b''.join(infos), np.uint8)
         self._loaded = True
@@ -188,16 +191,24 @@ class IncrementalDataset(Dataset):
         return self._own
 
     def step_indices(self) -> list[int]:
-        """Indices of the images of the step, also of those that come as exemplars."""
+        """Indices of the images of the step, also of those that come as exemplars.
+
+        They are for passes over the images. Where all are repeated alike
+        (``RepeatDataset``), each is there once.
+        """
         own = self.num_own
-        return [*range(own), *(own + np.flatnonzero(self._shared)).tolist()]
+        indices = np.concatenate([np.arange(own), own + np.flatnonzero(self._shared)])
+        _, first, counts = np.unique(self._rows[indices], return_index=True, return_counts=True)
+        if len(counts) and counts[0] > 1 and (counts == counts[0]).all():
+            indices = np.sort(indices[first])
+        result: list[int] = indices.tolist()
+        return result
 
     def first_images(self, count: int) -> IncrementalDataset:
         """Return a view of the first of the step's own images alone, without exemplars."""
         few = copy.copy(self)
         few._own = min(count, self.num_own)
-        few._rows, few._names = self._rows[: few._own], self._names[: few._own]
-        few._domains, few._ends = self._domains[: few._own], self._ends[: few._own]
+        few._rows, few._places = self._rows[: few._own], self._places[: few._own]
         few._replay, few._shared = Replay(), np.zeros(0, bool)
         return few
 
@@ -305,7 +316,7 @@ class IncrementalDataset(Dataset):
     def image_names(self) -> list[str]:
         """Names of this view's images, in the order of their indices."""
         self.full_init()
-        return list(self._names)
+        return [self._names[place] for place in self._places]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from: paths of image and mask, and ``sample_idx``.
@@ -320,8 +331,9 @@ class IncrementalDataset(Dataset):
         if not -count <= index < count:
             raise IndexError(f'image {index} of {count}')
         index %= count
-        start = int(self._ends[index - 1]) if index else 0
-        info = pickle.loads(self._bytes[start : int(self._ends[index])].tobytes())
+        place = int(self._places[index])
+        start = int(self._ends[place - 1]) if place else 0
+        info = pickle.loads(self._bytes[start : int(self._ends[place])].tobytes())
         info['sample_idx'] = index
         if index >= self._own:
             info['label_table'] = self._replay.tables[index - self._own]
@@ -329,7 +341,7 @@ class IncrementalDataset(Dataset):
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self._ends)
+        return len(self._rows)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """Loads and augments an image.
@@ -368,7 +380,7 @@ class IncrementalDataset(Dataset):
         )
 
     def _metainfo(self, index: int) -> dict[str, Any]:
-        info: dict[str, Any] = dict(cil_domain=int(self._domains[index]))
+        info: dict[str, Any] = dict(cil_domain=int(self._domains[self._places[index]]))
         if index >= self._own:
             info['cil_hidden'] = self._replay.hidden[index - self._own]
         return info

@@ -159,6 +159,31 @@ def test_wrappers_and_lists_pool_and_weigh(tmp_path):
     assert info['img_path'].endswith('b/JPEGImages/z.jpg') and info['sample_idx'] == 3
 
 
+def test_many_repeats_cost_next_to_nothing_and_are_passed_over_once(voc):
+    repeated = view(dict(type='RepeatDataset', dataset=voc, times=40_000), 1)
+    once = view(voc, 1)
+    assert len(repeated) == 40_000 * len(once) == 120_000
+    assert len(pickle.dumps(repeated)) < 3_000_000
+    for index in (0, 39_999, 40_000, -1):
+        info, expected = repeated.get_data_info(index), once.get_data_info(index // 40_000 % 3)
+        assert info.pop('sample_idx') == index % 120_000
+        expected.pop('sample_idx')
+        assert info == expected
+    assert repeated.step_indices() == [0, 40_000, 80_000]
+    assert repeated.image_names[39_998:40_002] == ['both', 'both', 'new', 'new']
+    assert np.array_equal(repeated.presence()[[0, -1]], once.presence()[[0, -1]])
+    few = repeated.first_images(2)
+    assert few.image_names == ['both', 'both'] and len(few) == 2
+
+
+def test_a_pass_keeps_what_weighs_more(tmp_path):
+    first, second = (voc_tree(tmp_path / name, {name: [0, 1]}) for name in 'ab')
+    concat = dict(type='ConcatDataset', datasets=[
+        dict(type='RepeatDataset', dataset=first, times=2), second])
+    assert view(concat).step_indices() == [0, 1, 2]
+    assert view(first).step_indices() == [0]
+
+
 def test_datasets_of_different_classes_cannot_be_pooled(tmp_path):
     voc = voc_tree(tmp_path / 'a', {'x': [0, 1]})
     city = cityscapes_tree(tmp_path / 'c', 'train', {'ulm/ulm_000000_000001': [0]})
