@@ -1,7 +1,10 @@
 """Walks whose updates gather the gradients of several iterations, killed in between."""
 
+import functools
+
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper as amp
 from tiny import tiny_config
 from walks import assert_same_weights, at, killed
 
@@ -11,11 +14,15 @@ from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 
 @pytest.mark.parametrize(('method', 'kind', 'kill', 'saved'), [
     pytest.param('finetune', 'OptimWrapper', 5, 3, marks=pytest.mark.slow),
+    pytest.param('finetune', 'AmpOptimWrapper', 4, 3, marks=pytest.mark.slow),
     # Its Adam is an optimizer beside the network's; the last update gathers one iteration only.
     ('vdfd', 'BFloat16OptimWrapper', 6, 6),
 ])
 def test_a_walk_killed_between_two_updates_resumes_to_the_same_weights(
-        data_root, tmp_path, method, kind, kill, saved):
+        data_root, tmp_path, monkeypatch, method, kind, kill, saved):
+    # Here it scales on the CPU.
+    monkeypatch.setattr(amp, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(amp, 'GradScaler', functools.partial(torch.amp.GradScaler, 'cpu'))
     cfg = tiny_config(data_root, method, **{'default_hooks.checkpoint.interval': 1})
     cfg.step_overrides[0] = dict(max_iters=7)
     cfg.optim_wrapper.update(type=kind, accumulative_counts=3)
