@@ -71,7 +71,8 @@ def read_replay(
         raise InputError(
             f'{len(gone)} of the {len(memory.names)} exemplars in {path} are not among the '
             f'training images, such as {gone[0]!r}: restore them and their names in the list of '
-            'images, or delete the file, and the walk chooses exemplars anew'
+            'images, or delete this file in the folders of all steps, and the walk chooses '
+            'exemplars anew'
         )
     own_rows, seen = set(own.tolist()), protocol.steps[step].seen
     result = Replay(np.array([row_of[name] for name in memory.names], np.int64))

@@ -104,7 +104,8 @@ def test(args: argparse.Namespace) -> None:
         _journal(work_dir)
         # What only reads and prints may do so beside a walk.
         with contextlib.nullcontext() if args.dry_run else work_dir_lock(
-                work_dir, getattr(args, 'break_lock', False)):
+                work_dir, getattr(args, 'break_lock', False),
+                'add --dry-run to print the scores only'):
             _test(args, work_dir)
 
 

@@ -78,7 +78,8 @@ class Holder:
 
 
 @contextlib.contextmanager
-def work_dir_lock(work_dir: str | Path, take_over: bool = False) -> Iterator[None]:
+def work_dir_lock(work_dir: str | Path, take_over: bool = False,
+                  otherwise: str = 'give another --work-dir') -> Iterator[None]:
     """Holds a work directory for the length of a block; every process of a job calls this.
 
     The main process holds it, for all. The folder is made where it is missing,
@@ -87,6 +88,7 @@ def work_dir_lock(work_dir: str | Path, take_over: bool = False) -> Iterator[Non
     Args:
         work_dir: Of the walk.
         take_over: Take it also from a process that may be alive on another machine.
+        otherwise: What else to do where it cannot be had, for the error.
 
     Raises:
         InputError: Another process holds it, or the folder cannot be written.
@@ -95,10 +97,10 @@ def work_dir_lock(work_dir: str | Path, take_over: bool = False) -> Iterator[Non
     made: list[bool] = []
 
     def acquire() -> None:
-        with _refusing_unwritable(folder):
+        with _refusing_unwritable(folder, otherwise):
             made.append(not folder.exists())
             folder.mkdir(parents=True, exist_ok=True)
-            _held[folder.resolve()] = _acquire(folder / NAME, take_over)
+            _held[folder.resolve()] = _acquire(folder / NAME, take_over, otherwise)
 
     decided_by_main(acquire)
     try:
@@ -134,7 +136,7 @@ def _release(folder: Path) -> None:
         (folder / NAME).unlink(missing_ok=True)
 
 
-def _acquire(path: Path, take_over: bool) -> str:
+def _acquire(path: Path, take_over: bool, otherwise: str) -> str:
     """Makes the lock, or takes it over; returns its token."""
     own = Holder.this_process()
     # Two tries, since the process that has it may be ending at this moment.
@@ -148,8 +150,8 @@ def _acquire(path: Path, take_over: bool) -> str:
     where = f'{path.parent} is in use by another process'
     if holder is not None and dead is False:
         raise InputError(
-            f'{where} ({holder}), which is running: wait until it ends, or give another '
-            f'--work-dir (in a copy of that folder delete {NAME})')
+            f'{where} ({holder}), which is running: wait until it ends, or {otherwise} '
+            f'(in a copy of that folder delete {NAME})')
     if not dead and not take_over:
         who = f'{holder}, which cannot be seen from here' if holder else f'{path} is damaged'
         raise InputError(f'{where} ({who}): if it has ended, add --break-lock')
@@ -224,14 +226,14 @@ def _read(path: Path) -> Holder | None:
 
 
 @contextlib.contextmanager
-def _refusing_unwritable(folder: Path) -> Iterator[None]:
+def _refusing_unwritable(folder: Path, otherwise: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise InputError(f'the work directory {folder} cannot be written ({error.strerror}): give '
-                         'another --work-dir') from error
+        raise InputError(f'the work directory {folder} cannot be written ({error.strerror}): '
+                         f'{otherwise}') from error
 
 
 def _has_ended(pid: int, started: int | None) -> bool:

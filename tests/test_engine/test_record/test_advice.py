@@ -11,6 +11,7 @@ from walks import assert_same_weights
 
 from mmseg_cil.engine import command
 from mmseg_cil.engine.agreement import check_checkpoint
+from mmseg_cil.engine.exemplars import exemplars_before
 from mmseg_cil.engine.record import computing
 from mmseg_cil.engine.record.completeness import load_journal
 from mmseg_cil.engine.scheduler import TaskScheduler
@@ -216,3 +217,41 @@ def test_another_way_of_computing_is_said_while_something_is_to_train(
         for line in said:
             assert 'processes 1 before, 2 now' in line and '96 now' in line
             assert 'device' not in line and 'PyTorch' not in line
+
+
+RANDOM = {'method.memory': dict(budget=4, selection='random')}
+
+
+@pytest.mark.parametrize('content', ['{"format": 1', None])
+def test_a_list_of_exemplars_that_is_deleted_is_made_again(data_root, tmp_path, content):
+    cfg = config(data_root, **RANDOM)
+    TaskScheduler(cfg, tmp_path, steps='0').run()
+    path = tmp_path / 'step_00/exemplars.json'
+    before = path.read_text()
+    path.write_text(before.replace('train', 'train_') if content is None else content)
+    scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+    with pytest.raises(InputError, match=r'step_00/exemplars\.json .*or delete it, and the walk'):
+        exemplars_before(scheduler.walk, scheduler.journal, 1)
+    path.unlink()
+    scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+    assert exemplars_before(scheduler.walk, scheduler.journal, 1) == str(path)
+    assert path.read_text() == before
+
+
+@pytest.mark.slow
+def test_exemplars_that_are_gone_are_replaced_when_all_lists_are_deleted(data_root, tmp_path):
+    data = Path(shutil.copytree(data_root, tmp_path / 'data'))
+    cfg, walk = config(data, **RANDOM), tmp_path / 'walk'
+    TaskScheduler(cfg, walk, steps='0-1').run()
+    kept = [{one['name'] for one in json.loads(path.read_text())['images']}
+            for path in sorted(walk.glob('step_*/exemplars.json'))]
+    gone = sorted(set.intersection(*kept))[0]
+    path = data / 'lists/train.txt'
+    path.write_text('\n'.join(name for name in path.read_text().split() if name != gone))
+    options = dict(resume=True, accept_changes=True)
+    with pytest.raises(InputError, match='delete this file in the folders of all steps'):
+        TaskScheduler(cfg, walk, **options).run()
+    for path in walk.glob('step_*/exemplars.json'):
+        path.unlink()
+    TaskScheduler(cfg, walk, resume=True).run()
+    assert gone not in (walk / 'step_01/exemplars.json').read_text()

@@ -120,7 +120,7 @@ def test_a_lock_that_was_taken_meanwhile_stays(tmp_path, other, monkeypatch):
     looks = iter([left, winner])
     monkeypatch.setattr(lock, '_read', lambda path: next(looks))
     with pytest.raises(InputError, match='just taken'):
-        lock._acquire(tmp_path / NAME, take_over=True)
+        lock._acquire(tmp_path / NAME, take_over=True, otherwise='')
     assert json.loads((tmp_path / NAME).read_text())['token'] == 'winner'
 
 
@@ -188,7 +188,7 @@ def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
     Journal.create(tmp_path, HEADER)
     lock_of(tmp_path, other)
     monkeypatch.setattr(command, '_test', lambda args, work_dir: None)
-    with pytest.raises(InputError, match='in use'):
+    with pytest.raises(InputError, match=r'in use .*add --dry-run'):
         command.test(Namespace(**options))
     command.test(Namespace(**dict(options, dry_run=True)))
     (tmp_path / 'config.py').write_text('')
