@@ -171,7 +171,7 @@ def test_branches_begin_with_the_weights_of_the_plain_network(data_root, tmp_pat
     assert torch.cosine_similarity(merged, first).min() > 0.9999
 
 
-def test_other_code_than_mmengines_may_take_half(data_root, tmp_path, capsys):
+def test_backbones_that_read_their_weights_themselves_are_looked_at(data_root, tmp_path, capsys):
     """Transformers rename and resize what they read, and bring parts that no file has."""
     swin = dict(type='SwinTransformer', embed_dims=8, depths=(2, 2), num_heads=(1, 1),
                 strides=(4, 2), out_indices=(0, 1), patch_norm=True, window_size=4)

@@ -153,3 +153,25 @@ def test_another_number_of_processes_goes_on_with_the_first_ones_and_says_so():
     for meta in ({BUFFERS_KEY: [{}, {}]}, {}, None):
         StepCheckpointHook().after_load_checkpoint(runner, dict(meta=meta, state_dict={}))
     assert len(said) == 1
+
+
+def test_functions_in_the_state_of_a_schedule_are_left_out():
+    checkpoint = {'param_schedulers': [{'last_step': 3, 'anneal_func': print}, {'by_epoch': False}]}
+    StepCheckpointHook().before_save_checkpoint(None, checkpoint)
+    assert checkpoint == {'param_schedulers': [{'last_step': 3}, {'by_epoch': False}]}
+    several = {'param_schedulers': {'a': [{'f': len, 'x': 1}]}}
+    StepCheckpointHook().before_save_checkpoint(None, several)
+    assert several == {'param_schedulers': {'a': [{'x': 1}]}}
+    StepCheckpointHook().before_save_checkpoint(None, {})
+
+
+def test_a_state_that_could_not_be_read_is_told_when_it_is_saved(monkeypatch, tmp_path):
+    run, told = Run(monkeypatch), []
+    run.work_dir, run.logger = str(tmp_path), SimpleNamespace(warning=told.append)
+    content = {'mine': Run}
+    run.save_checkpoint = lambda *args, **options: torch.save(content, tmp_path / 'resume.pth')
+    run.train(StepCheckpointHook(interval=2), [1] * 9)
+    assert len(told) == 1 and 'holds the type or function' in told[0] and '.Run' in told[0]
+    content['mine'] = [1.0, 'text']
+    run.train(StepCheckpointHook(interval=2), [1] * 9)
+    assert len(told) == 1

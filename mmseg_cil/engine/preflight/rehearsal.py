@@ -41,6 +41,7 @@ from mmseg_cil.engine.walk import Walk
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.main_process import decided_by_main
+from mmseg_cil.utils.weights_files import weights_as_data
 
 #: What networks raise at images of a size that they cannot take.
 _OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError)
@@ -74,7 +75,8 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
 
 
 def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> None:
-    with clean_state(), tempfile.TemporaryDirectory(prefix='mmseg_cil_') as folder:
+    with clean_state(), weights_as_data(alone=True), \
+            tempfile.TemporaryDirectory(prefix='mmseg_cil_') as folder:
         trial = _Trial(walk, replace(walk, work_dir=Path(folder, 'walk')), world_size)
         state: State | None = None
         for step in sorted({steps[0], steps[-1]}):
