@@ -77,7 +77,7 @@ def check_values(cfg: Config) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
-    for key in ('skip_empty_steps', 'rehearsal'):
+    for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights'):
         if not isinstance(cfg.get(key, False), bool):
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')
     level = cfg.get('log_level', 'INFO')

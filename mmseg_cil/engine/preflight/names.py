@@ -23,7 +23,7 @@ from mmseg_cil.errors import InputError
 ALLOW = 'allow_unknown_keys'
 #: What this package reads at the top level of a config.
 _OURS = ('protocol', 'method', 'step_overrides', 'global_batch_size', 'skip_empty_steps',
-         'start_from', 'as_published', 'rehearsal', ALLOW)
+         'start_from', 'as_published', 'rehearsal', 'allow_partial_weights', ALLOW)
 #: What MMEngine's Runner reads.
 _RUNNER = ('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader',
            'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper',
@@ -55,7 +55,8 @@ _FORMER = {
 SHORT = ('lr', 'max_iters', 'max_epochs')
 #: What holds for the whole walk, and would be passed over in the overrides of a step.
 _OF_WALK = ('protocol', 'step_overrides', 'global_batch_size', 'skip_empty_steps', 'start_from',
-            'work_dir', 'resume', 'launcher', 'load_from', 'custom_imports', 'as_published', ALLOW)
+            'work_dir', 'resume', 'launcher', 'load_from', 'custom_imports', 'as_published',
+            'allow_partial_weights', ALLOW)
 #: The hooks that MMEngine has by default.
 _HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
           'visualization')

@@ -63,9 +63,6 @@ def check_weights_fit(walk: Walk) -> None:
     Raises:
         InputError: Weights do not fit, and ``allow_partial_weights`` is not set.
     """
-    allowed = walk.cfg.get(ALLOW, False)
-    if not isinstance(allowed, bool):
-        raise InputError(f'{ALLOW} is {allowed!r}; use True or False')
     options = pretrained_weights(walk.cfg)
     if not options:
         return
@@ -73,7 +70,7 @@ def check_weights_fit(walk: Walk) -> None:
                              StepInputs(None, None, walk.train_images), walk.work_dir)
     with _quiet(), torch.random.fork_rng(), weights_as_data(alone=True):
         problems, notes = _compare(cfg, options, walk.seen_names(0))
-    if problems and not allowed:
+    if problems and not walk.cfg.get(ALLOW, False):
         raise InputError(f'{" ".join(problems)} Give the weights of this network, or, where a '
                          f'part of them is meant, add --cfg-options {ALLOW}=True')
     for note in [*problems, *notes]:
