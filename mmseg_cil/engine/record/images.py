@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from mmseg_cil.datasets import IncrementalDataset
@@ -41,12 +43,17 @@ def prints_of(view: IncrementalDataset) -> tuple[str, ...]:
     entries = [b'\0'.join([os.fsencode(name), mask.tobytes(), image.tobytes()])
                for name, mask, image in zip(index.names, index.mask_digests, index.image_digests,
                                             strict=True)]
-    return tuple(_digest((entries[row] for row in view.index_of_step(step)[1]), view.split)
+    return tuple(_digest(entries, view.index_of_step(step)[1], view.split)
                  for step in range(len(view.protocol.steps)))
 
 
-def _digest(entries: Iterable[bytes], split: str) -> str:
+def _digest(entries: Sequence[bytes], rows: np.ndarray, split: str) -> str:
+    # An image that is repeated, perhaps thousands of times, is there once with their number.
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    counts = np.diff(starts, append=len(rows))
+    listed = [(entries[row], count)
+              for row, count in zip(rows[starts].tolist(), counts.tolist(), strict=True)]
     digest = hashlib.sha256()
-    for entry in entries if split == 'train' else sorted(entries):
-        digest.update(len(entry).to_bytes(8, 'little') + entry)
+    for entry, count in listed if split == 'train' else sorted(listed):
+        digest.update(b'%d %d ' % (count, len(entry)) + entry)
     return digest.hexdigest()
