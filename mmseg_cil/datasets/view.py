@@ -231,6 +231,9 @@ class IncrementalDataset(Dataset):
         index = index_items(sources, items, self._cache_dirs)
         masks = [mask for _, mask in items.paths]
         check_mask_ids(index, masks, self.protocol.known_mask_ids(), self.protocol.name)
+        if look_around:
+            # Who looks around is about to count the images of all steps.
+            self._all = index, items.times
         return items, index
 
     def _select(self, index: ClassIndex, times: np.ndarray, step: int) -> np.ndarray:
