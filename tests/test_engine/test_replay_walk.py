@@ -266,7 +266,11 @@ def test_an_exemplar_whose_image_vanished_is_named(icarl_dir, data_root, tmp_pat
     gone = names_of(icarl_dir, 1)[0]
     listed = data / 'lists/train.txt'
     listed.write_text(listed.read_text().replace(f'{gone}\n', ''))
-    scheduler = taken(icarl(data), tmp_path / 'walk', icarl_dir, 1)
+    with pytest.raises(InputError, match='of that run had other training images'):
+        taken(icarl(data), tmp_path / 'walk', icarl_dir, 1)
+    # Who accepts other images is told which exemplar is not among them.
+    scheduler = TaskScheduler(icarl(data), tmp_path / 'walk', start_from=f'{icarl_dir}:1',
+                              accept_changes=True)
     with pytest.raises(InputError, match=f"not among the training images, such as '{gone}'"):
         scheduler.run()
     assert not (tmp_path / 'walk/step_02/checkpoint.pth').exists()

@@ -287,12 +287,17 @@ def test_sgd_on_a_steep_penalty_without_damping_is_warned_of_once(told_before_a_
 
 
 def test_damped_penalties_and_other_optimizers_need_no_warning(told_before_a_step):
-    told = told_before_a_step()
+    told = told_before_a_step(loss_weight=1.0)
     assert not told['WARNING'] and told['INFO'][0].endswith('it is damped for steps of 2')
     assert not told_before_a_step(torch.optim.Adam, damping=0.0)['WARNING']
     assert not told_before_a_step(damping=0.0, loss_weight=1e-9)['WARNING']
     # Damping for steps that are much smaller than those of the optimizer prevents little.
     assert told_before_a_step(damping=1e-6)['WARNING']
+
+
+def test_a_penalty_far_steeper_than_its_damping_is_warned_of(told_before_a_step):
+    warning, = told_before_a_step(loss_weight=100.0)['WARNING']
+    assert 'far above the other losses' in warning and 'lower its loss_weight' in warning
 
 
 def test_nothing_holds_what_is_not_chosen(tmp_path):
