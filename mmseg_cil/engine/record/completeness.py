@@ -72,6 +72,8 @@ def needed_steps(walk: Walk, journal: Journal, steps: Sequence[int],
         steps: To walk, in order.
         outdated: Steps that are evaluated again.
     """
+    # Sub-steps, too, need the records of steps.
+    from mmseg_cil.engine.sub_steps.run import replaced_teachers, sub_steps_of
     trained = {step for step in range(walk.num_steps) if journal.is_trained(step)}
     taught = [step for step in sorted(trained) if (journal.step(step) or {}).get('trained')]
     needed = {*outdated, *(step for step in trained if not journal.is_done(step))}
@@ -81,7 +83,11 @@ def needed_steps(walk: Walk, journal: Journal, steps: Sequence[int],
         before = [one for one in taught if one < step]
         needed |= {step - 1, *before[-1:]}
         if reads_all_teachers(method_of(walk.cfg, walk.protocol.name)):
-            needed |= {*before}
+            needed |= {*before} - {*replaced_teachers(walk, before)}
+    for step in trained & set(range(max(steps, default=-1) + 1)):
+        kept = (journal.step(step) or {}).get('sub_steps') or {}
+        if any(one.name not in kept for one in sub_steps_of(walk, step, 'after')):
+            needed.add(step)
     return needed & trained
 
 

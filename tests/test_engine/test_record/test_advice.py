@@ -13,8 +13,9 @@ from mmseg_cil.engine import command
 from mmseg_cil.engine.agreement import check_checkpoint
 from mmseg_cil.engine.exemplars import exemplars_before
 from mmseg_cil.engine.record import computing
-from mmseg_cil.engine.record.completeness import load_journal
+from mmseg_cil.engine.record.completeness import load_journal, needed_steps
 from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk import prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 
@@ -138,14 +139,18 @@ def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
     assert f'warning: {checkpoint(whole, 0)}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('method', 'steps'), [('finetune', {1}), ('m2kd', {0, 1})])
+@pytest.mark.parametrize(('method', 'steps'), [
+    ('finetune', {1}), ('m2kd', {0, 1}), ('m2kd_pruned', {0, 1})])
 def test_which_weights_are_needed_is_known_before(part, data_root, method, steps):
     damage(checkpoint(part, 0))
     scheduler = TaskScheduler(config(data_root), part, resume=True)
     cfg = config(data_root, method)
-    from mmseg_cil.engine.record.completeness import needed_steps
-    from mmseg_cil.engine.walk import prepare_walk
-    assert needed_steps(prepare_walk(cfg, part), scheduler.journal, [0, 1, 2], ()) == steps
+    walk = prepare_walk(cfg, part)
+    assert needed_steps(walk, scheduler.journal, [0, 1, 2], ()) == steps
+    for step in (0, 1) if method == 'm2kd_pruned' else ():
+        # Pruned snapshots are read in the place of checkpoints.
+        scheduler.journal.update_step(step, sub_steps=dict(prune={}))
+        assert needed_steps(walk, scheduler.journal, [0, 1, 2], ()) == {1}
     assert needed_steps(scheduler.walk, scheduler.journal, [0, 1], ()) == set()
     assert needed_steps(scheduler.walk, scheduler.journal, [0, 1], [0]) == {0}
 
