@@ -87,7 +87,8 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         head.pop('out_channels', None)
         if method.get('loss_decode'):
             head = with_method_losses(head, method['loss_decode'], main)
-        fitted: dict = head if classes is None else for_step(head, classes, type_name(head['type']))
+        fitted: dict = head if classes is None else for_step(
+            head, classes, type_name(head.get('type')))
         return fitted
 
     result = map_heads(model, at_step)

@@ -43,9 +43,11 @@ PID = dict(
         dict(type='BoundaryLoss', loss_weight=20.0),
         dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0)])
 DDRNET = dict(type='DDRNet', in_channels=3, channels=8, ppm_channels=8, norm_cfg=NORM)
-DDR = dict(type='DDRHead', in_channels=32, channels=8, num_classes=2, norm_cfg=NORM,
-           act_cfg=dict(type='ReLU', inplace=True),
-           loss_decode=[CROSS, dict(CROSS, loss_weight=0.4)])
+DDR = dict(
+    type='DDRHead', in_channels=32, channels=8, num_classes=2, norm_cfg=NORM,
+    act_cfg=dict(type='ReLU', inplace=True), loss_decode=[
+        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0),
+        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=0.4)])
 
 
 def heads(decode, auxiliary=None, **model):

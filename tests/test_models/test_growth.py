@@ -321,3 +321,14 @@ def test_a_users_head_is_asked_what_grows():
         check_growth(config)
     finally:
         del Prototypes.own_target
+
+
+@pytest.mark.parametrize(('losses', 'message'), [
+    ('CrossEntropyLoss', "loss_decode is 'CrossEntropyLoss'; it must be a dict"),
+    ([dict(type='CrossEntropyLoss'), dict(loss_weight=1.0)], 'loss_decode.1 is'),
+    (dict(loss_weight=1.0), 'loss_decode is .*must be a dict with the type'),
+    ([None], 'loss_decode.0 is None'),
+])
+def test_what_is_no_loss_is_named(losses, message):
+    with pytest.raises(InputError, match=f'model.decode_head.{message}'):
+        check_model(network(loss_decode=losses))

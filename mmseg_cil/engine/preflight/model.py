@@ -48,8 +48,8 @@ def check_model(model: Mapping[str, Any]) -> None:
         model: ``model`` of the user's config, or the form it has at a step.
 
     Raises:
-        InputError: Its segmentor or a head cannot grow, or a head or loss ignores a
-            label other than 255.
+        InputError: Its segmentor or a head cannot grow, a loss is no config of one, or
+            a head or loss ignores a label other than 255.
     """
     kind = type_name(model.get('type'))
     if kind not in (*SEGMENTORS, *SEGMENTORS.values()):
@@ -65,7 +65,17 @@ def check_model(model: Mapping[str, Any]) -> None:
                 f'{where}: {name} cannot grow by the classes of a step, for {_UNFIT_HEADS[name]}: '
                 f'use a head that classifies every pixel by a convolution {GROWING} on the same '
                 'backbone')
+        _check_losses(f'{where}.loss_decode', head.get('loss_decode'))
         _check_ignored(where, head)
+
+
+def _check_losses(where: str, losses: Any) -> None:
+    listed = isinstance(losses, (list, tuple))
+    for i, loss in enumerate(losses if listed else [losses]):
+        if losses is not None and not (isinstance(loss, Mapping) and loss.get('type')):
+            raise InputError(
+                f'{where}{f".{i}" if listed else ""} is {loss!r}; it must be a dict with the type '
+                "of a loss, such as dict(type='CrossEntropyLoss')")
 
 
 def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
@@ -138,8 +148,10 @@ def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any],
         classes: Of any step.
 
     Raises:
-        InputError: Weights of classes are wrong.
+        InputError: Weights of classes are wrong, or a loss of the method is no config of one.
     """
+    if method.get('loss_decode'):
+        _check_losses('method.loss_decode', method['loss_decode'])
     said: dict[str, list[str]] = {}
     for where, head in named_heads(model):
         for text in _notes(where, head, method, classes):
