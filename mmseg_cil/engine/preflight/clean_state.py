@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import random
 import warnings
@@ -28,15 +29,16 @@ def clean_state() -> Iterator[None]:
 
     These are random states, flags of cuDNN, of determinism and of worker processes,
     environment variables, and the instances that MMEngine keeps by name (loggers, message
-    hubs, visualizers, scopes). Warnings in the block are not shown, and are shown when they
-    are given again. Memory of GPUs is given back. What a user's own modules keep in
-    themselves nobody can know.
+    hubs, visualizers, scopes). Output and warnings in the block are not shown, and the
+    latter are shown when they are given again. Memory of GPUs is given back. What a user's
+    own modules keep in themselves nobody can know.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(_free_memory)
         for kept in (_random_states, _flags, _environment, _instances, warnings.catch_warnings):
             stack.enter_context(kept())
         warnings.simplefilter('ignore')
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         yield
 
 

@@ -66,8 +66,21 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+#: What networks raise at images of a size that they cannot take.
+_OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError)
+
+
 class RehearsalError(InputError):
-    """Something failed in the rehearsal; the message says where."""
+    """Something failed in the rehearsal.
+
+    Args:
+        message: Says what and where.
+        of_size: It may be due to images that were cut for the trial.
+    """
+
+    def __init__(self, message: str, of_size: bool = False) -> None:
+        super().__init__(message)
+        self.of_size = of_size
 
 
 @contextlib.contextmanager
@@ -87,7 +100,8 @@ def phase(where: str, name: str) -> Iterator[None]:
     except RehearsalError:
         raise
     except Exception as error:
-        raise RehearsalError(describe(where, name, error)) from error
+        raise RehearsalError(describe(where, name, error),
+                             isinstance(error, _OF_SIZES)) from error
 
 
 def describe(where: str, name: str, error: Exception) -> str:

@@ -6,19 +6,23 @@ in a temporary folder and puts the state of the process back.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine import samples
+from mmseg_cil.engine.plain_export import export_checkpoint
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
 from mmseg_cil.engine.preflight.failures import RehearsalError, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
@@ -28,12 +32,13 @@ from mmseg_cil.engine.preflight.stand_ins import (
     learnt_steps,
     leave_exemplars,
     leave_networks,
+    snapshot_of,
     stand_in_inputs,
     weights_at_hand,
 )
 from mmseg_cil.engine.preflight.trial import make_trial, on_cpu, trained_once
 from mmseg_cil.engine.preflight.trial_test import test_few
-from mmseg_cil.engine.step_config import derive_step_config
+from mmseg_cil.engine.step_config import derive_step_config, step_folder
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, place, sub_step_folder, sub_steps_of
@@ -43,8 +48,8 @@ from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.main_process import decided_by_main
 from mmseg_cil.utils.weights_files import weights_as_data
 
-#: What networks raise at images of a size that they cannot take.
-_OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError)
+#: Bytes of free space below which a failure is put down to it.
+_LEAST_SPACE = 2**20
 
 
 def wants_rehearsal(cfg: Config) -> bool:
@@ -67,20 +72,67 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
     if not steps:
         return
     start = time.monotonic()
-    decided_by_main(lambda: _rehearse(walk, steps, get_world_size()))
-    tried = sorted({steps[0], steps[-1]})
-    decided_by_main(lambda: print(
-        f'rehearsal: a batch of {" and of ".join(f"step {one}" for one in tried)} trained and '
-        f'tested in {time.monotonic() - start:.1f} s'))
+    found = decided_by_main(lambda: _rehearse(walk, steps, get_world_size()))
+    notes = [*found.notes, *(f'the report will go without {one}' for one in found.undrawn)]
+    if found.unused and get_world_size() > 1 and not walk.cfg.get('model_wrapper_cfg') \
+            and not walk.cfg.get('find_unused_parameters'):
+        # On all processes: who waits for gradients that nobody computes, fails.
+        walk.cfg.find_unused_parameters = True
+        notes.append(f'the losses do not depend on {found.unused[0]} (of {len(found.unused)} such '
+                     'parameters), so find_unused_parameters=True is set for this job')
+    tried = ' and of '.join(f'step {one}' for one in sorted({steps[0], steps[-1]}))
+    if get_rank() == 0:
+        for note in notes:
+            print(f'note: {note}')
+        print(f'rehearsal: a batch of {tried} trained and tested in '
+              f'{time.monotonic() - start:.1f} s')
 
 
-def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> None:
-    with clean_state(), weights_as_data(alone=True), \
-            tempfile.TemporaryDirectory(prefix='mmseg_cil_') as folder:
-        trial = _Trial(walk, replace(walk, work_dir=Path(folder, 'walk')), world_size)
+@dataclass
+class Findings:
+    """What a rehearsal has found that ends no walk.
+
+    Attributes:
+        undrawn: Sample pictures that cannot be drawn, with the reasons.
+        unused: Parameters that train and that no loss depends on.
+        notes: Steps that could not be rehearsed, with the reasons.
+    """
+
+    undrawn: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> Findings:
+    found = Findings()
+    with clean_state(), weights_as_data(alone=True), contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='mmseg_cil_'))
+        except OSError as error:
+            found.notes.append(f'there is no rehearsal, for it needs a temporary folder: {error}; '
+                               'TMPDIR can name another one')
+            return found
+        trial = _Trial(walk, replace(walk, work_dir=Path(folder, 'walk')), world_size, found)
         state: State | None = None
         for step in sorted({steps[0], steps[-1]}):
-            state = trial.of_step(step, state)
+            try:
+                state = trial.of_step(step, state)
+            except RehearsalError as error:
+                if not _lacks_space(error, folder):
+                    raise
+                found.notes.append(f'step {step} is not rehearsed, for it would need more space '
+                                   f'in {folder}: TMPDIR can name another folder')
+    return found
+
+
+def _lacks_space(error: BaseException, folder: str) -> bool:
+    """Whether an error is the lack of space for stand-ins, which training does not need."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+            return folder in str(found.filename or folder)
+        found = found.__cause__ or found.__context__
+    return shutil.disk_usage(folder).free < _LEAST_SPACE
 
 
 @dataclass(frozen=True)
@@ -91,11 +143,13 @@ class _Trial:
         real: The walk.
         walk: The same in a temporary folder.
         world_size: Processes that will train.
+        found: What a person should know.
     """
 
     real: Walk
     walk: Walk
     world_size: int
+    found: Findings
 
     def of_step(self, step: int, state: State | None) -> State:
         """Try a step, on a CPU with images that are cut, and if they cannot be, as they are.
@@ -111,61 +165,71 @@ class _Trial:
             try:
                 return self._try(step, state, cut=True)
             except RehearsalError as error:
-                # Some networks take images of one size only.
-                if not isinstance(error.__cause__, _OF_SIZES):
+                if not error.of_size:
                     raise
         return self._try(step, state, cut=False)
 
     def _try(self, step: int, state: State | None, cut: bool) -> State:
         where = f'step {step}'
-        cfg = self._config(step)
+        cfg, whole = self._config(step)
         if step > 0:
-            if state is None:
-                state = weights_at_hand(self.real, cfg, step)
             with phase(where, 'reading a training batch'):
-                batch = self._one_image(cfg)
+                batch = _two_images(cfg)
             with alone(), phase(where, 'making what earlier steps leave'):
+                if state is None:
+                    state = weights_at_hand(self.real, cfg, step, batch, cut)
                 leave_networks(self.walk, step, state, batch, cut, self.world_size)
-            self._sub_steps(step, cut)
-        with alone(), trained_once(cfg, where, exact=step == 0, cut=cut,
-                                   settle=step == 0) as runner:
+            self._sub_steps(step, 'before', cut)
+        base = step == 0
+        with alone(), trained_once(cfg, where, base and whole, cut, base) as runner:
             model: Any = bare_model(runner)
+            self.found.unused.extend(runner.train_loop.unused)
             with phase(where, 'taking back what the method changed in the network'):
                 model.make_plain()
             test_few(runner, where)
-            with phase(where, 'the sample pictures'):
-                samples.predict_samples(model, self.walk, step, is_main=True,
-                                        caches=self.real.work_dir, most=1)
-            return {key: value.detach().cpu().clone()
-                    for key, value in plain_state_dict(model.state_dict()).items()}
+            self.found.undrawn[:] = samples.predict_samples(
+                model, self.walk, step, is_main=True, caches=self.real.work_dir, most=1)
+            export_checkpoint(model, step_folder(self.walk.work_dir, step), {})
+            state = {key: value.detach().cpu().clone()
+                     for key, value in plain_state_dict(model.state_dict()).items()}
+        if base:
+            # Those of later steps need what those of earlier ones leave.
+            self._sub_steps(step, 'after', cut)
+        return state
 
-    def _config(self, step: int) -> Config:
-        """The config of a step that starts from stand-ins."""
+    def _config(self, step: int) -> tuple[Config, bool]:
+        """The config of a step that starts from stand-ins, and whether it trains whole batches."""
         leave_exemplars(self.walk, step, str(self.real.work_dir))
         inputs = stand_in_inputs(self.walk, step)
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs,
                                  self.walk.work_dir, self.world_size)
         fit_step(cfg, self.walk, step)
         forget_steps(cfg, learnt_steps(self.walk, step))
-        make_trial(cfg, self.real.work_dir / 'class_index')
-        return cfg
+        return cfg, make_trial(cfg, self.real.work_dir / 'class_index')
 
-    def _sub_steps(self, step: int, cut: bool) -> None:
-        """One iteration of what is trained before a step, which leaves stand-ins of its files."""
+    def _sub_steps(self, step: int, when: str, cut: bool) -> None:
+        """One iteration of what is trained before, or after, a step.
+
+        That before it leaves stand-ins of its files.
+        """
         inputs = stand_in_inputs(self.walk, step)
-        for one in sub_steps_of(self.walk, step, 'before'):
+        snapshot = snapshot_of(self.walk, step) if when == 'after' else None
+        for one in sub_steps_of(self.walk, step, when):
             where = f'the sub-step {one.name} of step {step}'
             folder = sub_step_folder(self.walk, step, one.name)
-            cfg = one.derive_config(self.walk, step, SubStepInputs(inputs, None, folder))
-            place(cfg, one, self.walk, step, folder, resume=False)
+            with phase(where, 'building it'):
+                cfg = one.derive_config(self.walk, step, SubStepInputs(inputs, snapshot, folder))
+                place(cfg, one, self.walk, step, folder, resume=False)
             make_trial(cfg, self.real.work_dir / 'class_index')
-            with alone(), trained_once(cfg, where, cut=cut) as runner, \
-                    phase(where, 'what it leaves'):
-                one.stand_in(runner, folder)
+            with alone(), trained_once(cfg, where, cut=cut) as runner:
+                if when == 'before':
+                    with phase(where, 'what it leaves'):
+                        one.stand_in(runner, folder)
 
-    @staticmethod
-    def _one_image(cfg: Config) -> Any:
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        batch = pseudo_collate([dataset[SampleKey(0, 0)]])
-        check_training_batch(batch)
-        return batch
+
+def _two_images(cfg: Config) -> Any:
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    batch = pseudo_collate([dataset[SampleKey(index, index)]
+                            for index in range(min(2, len(dataset)))])
+    check_training_batch(batch)
+    return batch

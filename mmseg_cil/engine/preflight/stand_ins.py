@@ -8,10 +8,11 @@ first step after the base step is trained. Of many earlier steps two stand for a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from mmseg_cil.datasets.exemplar_memory import FILE_NAME, ExemplarMemory
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint
 from mmseg_cil.engine.preflight.cut_images import cut_images
+from mmseg_cil.engine.preflight.settled_norms import settled_norms
 from mmseg_cil.engine.step_config import (
     StepInputs,
     derive_step_config,
@@ -29,6 +31,7 @@ from mmseg_cil.engine.step_config import (
     step_folder,
 )
 from mmseg_cil.engine.walk import Walk, open_view
+from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.models.teachers import step_teacher_name
@@ -59,15 +62,16 @@ def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
     exemplars = step_folder(walk.work_dir, learnt[-1]) / FILE_NAME \
         if learnt and settings is not None else None
     return StepInputs(
-        _snapshot(walk, step - 1),
-        _snapshot(walk, learnt[-1]) if learnt else None,
+        snapshot_of(walk, step - 1),
+        snapshot_of(walk, learnt[-1]) if learnt else None,
         walk.train_images,
         exemplars=None if exemplars is None else str(exemplars),
-        teachers={step_teacher_name(one): _snapshot(walk, one) for one in learnt}
+        teachers={step_teacher_name(one): snapshot_of(walk, one) for one in learnt}
         if all_of_them else {})
 
 
-def _snapshot(walk: Walk, step: int) -> dict[str, Any]:
+def snapshot_of(walk: Walk, step: int) -> dict[str, Any]:
+    """Return a step's checkpoint and number of classes, as what learns from it is given them."""
     return dict(checkpoint=str(step_folder(walk.work_dir, step) / CHECKPOINT_NAME),
                 num_classes=len(walk.protocol.steps[step].seen))
 
@@ -105,10 +109,14 @@ def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
         world_size: Processes.
     """
     learnt = learnt_steps(walk, step)
+    all_of_them = reads_all_teachers(method_of(walk.cfg, walk.protocol.name))
     for earlier in sorted({*learnt, step - 1}):
         inputs = StepInputs(None, None, walk.train_images)
         cfg = derive_step_config(walk.cfg, walk.protocol, earlier, inputs, walk.work_dir,
                                  world_size)
+        hooks = [one for one in cfg.custom_hooks if hasattr(_class_of(one), 'stand_in')]
+        if earlier in learnt[:-1] and earlier != step - 1 and not hooks and not all_of_them:
+            continue  # nothing reads it
         cfg.model.update(network_change=None, self_supervision=None)
         forget_steps(cfg, learnt)
         model: Any = MODELS.build(cfg.model)
@@ -117,20 +125,18 @@ def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
                                          if key in own and own[key].shape == value.shape}})
         folder = step_folder(walk.work_dir, earlier)
         export_checkpoint(model, folder, {})
-        if earlier in learnt:
-            _leave_files_of_hooks(cfg, model, [batch], cut)
+        if earlier in learnt and hooks:
+            if cut:
+                model.data_preprocessor.register_forward_hook(cut_images)
+            model.to(get_device())
+            for config in hooks:
+                own = {key: value for key, value in config.items() if key != 'priority'}
+                HOOKS.build(own).stand_in(model, [batch], folder)
 
 
-def _leave_files_of_hooks(cfg: Config, model: Any, batches: Sequence[Any], cut: bool) -> None:
-    if cut:
-        model.data_preprocessor.register_forward_hook(cut_images)
-    model.to(get_device())
-    for config in cfg.custom_hooks:
-        kind = config.get('type')
-        kind = HOOKS.get(kind) if isinstance(kind, str) else kind
-        if hasattr(kind, 'stand_in'):
-            hook = HOOKS.build({key: value for key, value in config.items() if key != 'priority'})
-            hook.stand_in(model, batches, Path(cfg.work_dir))
+def _class_of(hook: Mapping[str, Any]) -> Any:
+    kind = hook.get('type')
+    return HOOKS.get(kind) if isinstance(kind, str) else kind
 
 
 def forget_steps(cfg: Config, kept: Sequence[int]) -> None:
@@ -139,7 +145,7 @@ def forget_steps(cfg: Config, kept: Sequence[int]) -> None:
     context['trained'] = [one for one in context['trained'] if one in kept]
 
 
-def weights_at_hand(walk: Walk, cfg: Config, first: int) -> State:
+def weights_at_hand(walk: Walk, cfg: Config, step: int, batch: Any, cut: bool) -> State:
     """Return weights for stand-ins where the base step is not rehearsed.
 
     Those of the last step before that is there, else new ones.
@@ -147,13 +153,21 @@ def weights_at_hand(walk: Walk, cfg: Config, first: int) -> State:
     Args:
         walk: The walk, in its own folder.
         cfg: Of a step.
-        first: The step that is to be trained.
+        step: The step that is to be trained.
+        batch: Of training images.
+        cut: Whether large images are cut.
     """
-    for step in reversed(range(first)):
-        path = step_folder(walk.work_dir, step) / CHECKPOINT_NAME
-        if path.is_file():
-            return load_plain_state(path, len(walk.protocol.steps[step].seen))
+    for earlier in reversed(range(step)):
+        path = step_folder(walk.work_dir, earlier) / CHECKPOINT_NAME
+        # One that cannot be read is refused when it is its turn.
+        with contextlib.suppress(InputError):
+            return load_plain_state(path, len(walk.protocol.steps[earlier].seen))
     model: Any = MODELS.build(plain_model_config(cfg.model.to_dict(), 2))
     model.init_weights()
-    state: State = model.state_dict()
-    return state
+    if cut:
+        model.data_preprocessor.register_forward_hook(cut_images)
+    # A network that cannot be run so is as it is.
+    with contextlib.suppress(Exception), settled_norms(model), torch.no_grad():
+        model.to(get_device()).train()
+        model._run_forward(model.data_preprocessor(batch, True), mode='tensor')
+    return {key: value.cpu() for key, value in model.state_dict().items()}

@@ -13,12 +13,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
+from mmseg_cil.engine.preflight.settled_norms import settled_norms
 from mmseg_cil.engine.step_hooks import DISPENSABLE
 from mmseg_cil.engine.step_runner import StepRunner, bare_model, step_runner
 from mmseg_cil.errors import InputError
@@ -51,14 +51,18 @@ class TrialLoop(IterBasedTrainLoop):
         where: What is tried, for messages.
         exact: The batch and the weights are those that training begins with. Else a loss
             that is not finite has a second chance with the next batch.
+        base: The weights are, so that an update of them must leave the loss finite.
     """
 
-    def __init__(self, runner: Runner, dataloader: Any, where: str, exact: bool) -> None:
+    def __init__(self, runner: Runner, dataloader: Any, where: str, exact: bool,
+                 base: bool) -> None:
         self.dataloader: Any
         super().__init__(runner, dataloader, max_iters=runner.cfg.train_cfg.max_iters)
-        self.where, self.exact = where, exact
+        self.where, self.exact, self.base = where, exact, base
         #: The batch that was trained on.
         self.batch: Any = None
+        #: Names of parameters that train and that the loss does not depend on.
+        self.unused: list[str] = []
 
     def run(self) -> nn.Module:
         """Train on one batch."""
@@ -74,14 +78,16 @@ class TrialLoop(IterBasedTrainLoop):
         if bad:
             raise RehearsalError(describe(self.where, 'the forward pass', InputError(
                 f'losses that are not finite in the first batch: {", ".join(bad)}; look at the '
-                'masks, ignore_index, loss weights and the numbers in the images')))
+                'masks, ignore_index, loss weights and the numbers in the images')), of_size=True)
         wrapper = runner.optim_wrapper
         with phase(self.where, 'the backward pass'):
             wrapper.backward(wrapper.scale_loss(loss))
+        self.unused = [name for name, one in bare_model(runner).named_parameters()
+                       if one.requires_grad and one.grad is None]
         with phase(self.where, 'the optimizer step'):
             wrapper.step()
             wrapper.zero_grad()
-            if self.exact:
+            if self.base:
                 self._check_update()
         return bare_model(runner)
 
@@ -130,7 +136,7 @@ def on_cpu() -> bool:
     return str(get_device()) == 'cpu'
 
 
-def make_trial(cfg: Config, caches: Path) -> None:
+def make_trial(cfg: Config, caches: Path) -> bool:
     """Change a step's config, in place, so that it leaves nothing and waits for nothing.
 
     Hooks take part that say so by an attribute ``rehearsed``: those of this package that
@@ -139,7 +145,11 @@ def make_trial(cfg: Config, caches: Path) -> None:
     Args:
         cfg: Of a step or a sub-step, with its folder in a temporary place.
         caches: Where the class index may lie, of the walk itself.
+
+    Returns:
+        Whether a batch has as many images as in training.
     """
+    batch = cfg.train_dataloader.batch_size
     cfg.update(visualizer=None, log_level='ERROR', resume=False)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
@@ -156,6 +166,8 @@ def make_trial(cfg: Config, caches: Path) -> None:
             loader.batch_size = min(loader.batch_size, MOST_ON_CPU)
         if 'cache_dirs' in loader.dataset:
             loader.dataset.cache_dirs = [str(caches)]
+    whole: bool = cfg.train_dataloader.batch_size == batch
+    return whole
 
 
 def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
@@ -165,7 +177,7 @@ def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False,
-                 settle: bool = False) -> Iterator[Runner]:
+                 base: bool = False) -> Iterator[Any]:
     """Train on one batch, and yield the Runner afterwards.
 
     Args:
@@ -173,8 +185,7 @@ def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False
         where: What is tried, for messages.
         exact: See :class:`TrialLoop`.
         cut: Cut large images, for speed.
-        settle: Let running statistics of batch norms be those of the batch, so that the
-            network is of use in evaluation.
+        base: See :class:`TrialLoop`. The network is made fit for evaluation, too.
 
     Raises:
         RehearsalError: Something failed.
@@ -186,15 +197,8 @@ def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False
             if cut:
                 model.data_preprocessor.register_forward_hook(cut_images)
         with phase(where, 'reading a training batch'):
-            runner._train_loop = TrialLoop(runner, runner._train_dataloader, where, exact)
-        norms = [one for one in model.modules() if settle and isinstance(one, _BatchNorm)
-                 and one.running_var is not None]
-        for one in norms:
-            one.momentum = 1.0
-        with phase(where, 'preparing the training'):
+            runner._train_loop = TrialLoop(runner, runner._train_dataloader, where, exact, base)
+        with phase(where, 'preparing the training'), \
+                settled_norms(model) if base else contextlib.nullcontext():
             runner.train()
-        for one in norms:
-            # Few values vary little by chance, and what is divided by that explodes.
-            variance: Any = one.running_var
-            variance.clamp_(min=float(variance.mean()) / 100)
         yield runner

@@ -1,5 +1,6 @@
 """The rehearsal before training: what it finds, and that nothing of it stays."""
 
+import errno
 import json
 import os
 import random
@@ -18,10 +19,11 @@ from tiny import make_data, tiny_config, tiny_model, weights
 from torch import nn
 from walks import assert_same_weights, logged
 
-from mmseg_cil.engine.preflight import rehearsal
+from mmseg_cil.engine.preflight import cut_images, rehearsal
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import MODELS
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
@@ -245,3 +247,56 @@ def test_two_processes_rehearse_without_waiting_for_each_other(data_root, tmp_pa
         in_two_processes(walk_in_two, data_root, tmp_path / kind, kind, log=tmp_path / kind)
     assert_same_weights(tmp_path / 'with', tmp_path / 'without', 0, 1, 2)
     assert len(weights(tmp_path / 'with', 2)) > 0
+
+
+def test_without_space_there_is_a_note_and_no_refusal(data_root, tmp_path, monkeypatch, capsys):
+    def full(model, folder, meta):
+        raise OSError(errno.ENOSPC, 'No space left on device', str(folder))
+
+    walk = TaskScheduler(tiny_config(data_root), tmp_path / 'w').walk
+    capsys.readouterr()
+    monkeypatch.setattr('mmseg_cil.engine.preflight.stand_ins.export_checkpoint', full)
+    rehearsal.rehearse(walk, [0, 1, 2])
+    assert 'note: step 2 is not rehearsed, for it would need more space in' in \
+        capsys.readouterr().out
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'none'))
+    rehearsal.rehearse(walk, [0, 1, 2])
+    assert 'note: there is no rehearsal, for it needs a temporary folder' in \
+        capsys.readouterr().out
+
+
+def test_parameters_that_nothing_depends_on_are_no_trouble_to_several_processes(
+        data_root, tmp_path, monkeypatch, capsys):
+    network = tiny_model()
+    # A stage that no head reads.
+    network['decode_head'].update(in_index=2, in_channels=16)
+    network['auxiliary_head'].update(in_index=1, in_channels=8)
+    cfg = changed(data_root, {'model': network}, 'finetune')
+    cfg.rehearsal = False
+    walk = TaskScheduler(cfg, tmp_path / 'w').walk
+    for processes, expected in ((1, None), (2, True)):
+        monkeypatch.setattr(rehearsal, 'get_world_size', lambda n=processes: n)
+        rehearsal.rehearse(walk, [0])
+        assert walk.cfg.get('find_unused_parameters') is expected
+    assert 'do not depend on backbone.layer4.0.conv1.weight' in capsys.readouterr().out
+    walk = TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'other').walk
+    rehearsal.rehearse(walk, [0])
+    assert walk.cfg.get('find_unused_parameters') is None
+
+
+def test_what_is_too_small_when_cut_is_tried_whole(data_root, tmp_path, monkeypatch):
+    widths = []
+    monkeypatch.setattr(cut_images, 'LONGEST', 8)
+    monkeypatch.setattr(cut_images, 'GRID', 8)
+    forward = IncrementalEncoderDecoder.extract_feat
+
+    def fussy(self, inputs):
+        widths.append(inputs.shape[-1])
+        if inputs.shape[-1] < 24:
+            raise RuntimeError('too small')
+        return forward(self, inputs)
+
+    monkeypatch.setattr(IncrementalEncoderDecoder, 'extract_feat', fussy)
+    walk = TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'w').walk
+    rehearsal.rehearse(walk, [0])
+    assert widths[:2] == [8, 24] and min(widths[1:]) == 24

@@ -1,0 +1,32 @@
+"""Running statistics of norms for a network that has not been trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextlib.contextmanager
+def settled_norms(network: nn.Module) -> Iterator[None]:
+    """Let batch norms take the statistics of a batch, run in training mode within a block, whole.
+
+    With those that they are made with, the numbers in a deep network that is evaluated grow
+    from block to block, beyond what half precision holds.
+
+    Args:
+        network: With the norms.
+    """
+    norms = [one for one in network.modules()
+             if isinstance(one, _BatchNorm) and one.running_var is not None]
+    former = [one.momentum for one in norms]
+    for one in norms:
+        one.momentum = 1.0
+    yield
+    for one, momentum in zip(norms, former, strict=True):
+        one.momentum = momentum
+        if one.running_var is not None:
+            # Few values vary little by chance, and what is divided by that explodes.
+            one.running_var.clamp_(min=float(one.running_var.mean()) / 100)
