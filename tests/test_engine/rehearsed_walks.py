@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny import tiny_config
+from tiny import tiny_config, tiny_model
 
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.errors import InputError
@@ -30,6 +30,10 @@ def short(cfg):
 def walk_in_two(data_root, work_dir, kind):
     """Walks as one of two processes; the rehearsal is refused, on both, where it should be."""
     changes = {'model.test_cfg': dict(mode='slide')} if kind == 'refused' else {}
+    if kind == 'unused':
+        network = tiny_model()
+        network['decode_head'].update(in_index=2, in_channels=16)
+        changes = {'model': network}
     cfg = short(changed(Path(data_root), changes))
     cfg.rehearsal = kind != 'without'
     if kind == 'refused':

@@ -43,11 +43,20 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
     (r'The size of tensor a \(\d+\) must match the size of tensor b', '',
      'mean and std of model.data_preprocessor, labels and images must have shapes that fit each '
      'other'),
+    (r'size and size_divisor should be valid', '',
+     'training images of different sizes must be padded to one: set '
+     'model.data_preprocessor.size=(H, W) to the crop of the pipeline'),
+    (r'weights in .* do not fit the network|size mismatch for', '',
+     'the network of this step was given the weights of the one before: a head that has '
+     'further parts of as many channels as classes, besides conv_seg, cannot grow'),
     (r'stack expects each tensor to be equal size|image size in a batch should be the same', '',
      'images of one batch must have one size: crop or pad them, or set batch_size=1 for the test'),
     (r'weight tensor should be defined (either )?for all', '',
      'class_weight of the loss must have one number for each class that the network knows at '
      'this step, which grows from step to step: leave class_weight out'),
+    (r'is not in list', 'forward pass',
+     'the decode head gives another number of scores than the classes of this step: it must be '
+     'its num_classes, which grows from step to step'),
     (r'Target -?\d+ is out of bounds|index .* out of bounds|is_in_bounds|device-side assert', '',
      'labels lie outside of the classes of this step: look at the masks, ignore_index and the '
      'number of outputs of the head'),

@@ -24,7 +24,7 @@ from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine import samples
 from mmseg_cil.engine.plain_export import export_checkpoint
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
-from mmseg_cil.engine.preflight.failures import RehearsalError, phase
+from mmseg_cil.engine.preflight.failures import RehearsalError, is_out_of_memory, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
 from mmseg_cil.engine.preflight.stand_ins import (
     State,
@@ -36,9 +36,9 @@ from mmseg_cil.engine.preflight.stand_ins import (
     stand_in_inputs,
     weights_at_hand,
 )
-from mmseg_cil.engine.preflight.trial import make_trial, on_cpu, trained_once
+from mmseg_cil.engine.preflight.trial import is_enlarged, make_trial, on_cpu, trained_once
 from mmseg_cil.engine.preflight.trial_test import test_few
-from mmseg_cil.engine.step_config import derive_step_config, step_folder
+from mmseg_cil.engine.step_config import derive_step_config, global_batch_size, step_folder
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, place, sub_step_folder, sub_steps_of
@@ -113,20 +113,36 @@ def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> Findings:
                                'TMPDIR can name another one')
             return found
         trial = _Trial(walk, replace(walk, work_dir=Path(folder, 'walk')), world_size, found)
+        batch = global_batch_size(walk.cfg, world_size) // world_size
+        enlarged = is_enlarged(batch, world_size)
         state: State | None = None
         for step in sorted({steps[0], steps[-1]}):
             try:
                 state = trial.of_step(step, state)
             except RehearsalError as error:
-                if not _lacks_space(error, folder):
-                    raise
-                found.notes.append(f'step {step} is not rehearsed, for it would need more space '
-                                   f'in {folder}: TMPDIR can name another folder')
+                found.notes.append(_excuse(error, step, folder, enlarged))
     return found
 
 
+def _excuse(error: RehearsalError, step: int, folder: str, enlarged: bool) -> str:
+    """Why a step is not rehearsed, where that is the rehearsal's fault; else the error is raised.
+
+    Args:
+        error: What the rehearsal of the step came to.
+        step: The step.
+        folder: For stand-ins, which training does not need.
+        enlarged: The batch was larger than in training.
+    """
+    if enlarged and is_out_of_memory(error):
+        return (f'step {step} is not rehearsed to its end, for that takes two images at a time, '
+                'and there is memory for one')
+    if _lacks_space(error, folder):
+        return (f'step {step} is not rehearsed, for it would need more space in {folder}: TMPDIR '
+                'can name another folder')
+    raise error
+
+
 def _lacks_space(error: BaseException, folder: str) -> bool:
-    """Whether an error is the lack of space for stand-ins, which training does not need."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -172,16 +188,19 @@ class _Trial:
     def _try(self, step: int, state: State | None, cut: bool) -> State:
         where = f'step {step}'
         cfg, whole = self._config(step)
+        dataset = None
         if step > 0:
             with phase(where, 'reading a training batch'):
-                batch = _two_images(cfg)
+                dataset = DATASETS.build(cfg.train_dataloader.dataset)
+                batch = _two_images(dataset)
             with alone(), phase(where, 'making what earlier steps leave'):
                 if state is None:
                     state = weights_at_hand(self.real, cfg, step, batch, cut)
                 leave_networks(self.walk, step, state, batch, cut, self.world_size)
             self._sub_steps(step, 'before', cut)
         base = step == 0
-        with alone(), trained_once(cfg, where, base and whole, cut, base) as runner:
+        with alone(), trained_once(
+                cfg, where, base and whole, cut, base, dataset) as runner:
             model: Any = bare_model(runner)
             self.found.unused.extend(runner.train_loop.unused)
             with phase(where, 'taking back what the method changed in the network'):
@@ -198,14 +217,17 @@ class _Trial:
         return state
 
     def _config(self, step: int) -> tuple[Config, bool]:
-        """The config of a step that starts from stand-ins, and whether it trains whole batches."""
+        """The config of a step that starts from stand-ins, and whether its batches are whole."""
         leave_exemplars(self.walk, step, str(self.real.work_dir))
         inputs = stand_in_inputs(self.walk, step)
         cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs,
                                  self.walk.work_dir, self.world_size)
         fit_step(cfg, self.walk, step)
         forget_steps(cfg, learnt_steps(self.walk, step))
-        return cfg, make_trial(cfg, self.real.work_dir / 'class_index')
+        return cfg, self._make_trial(cfg)
+
+    def _make_trial(self, cfg: Config) -> bool:
+        return make_trial(cfg, self.real.work_dir / 'class_index', self.world_size)
 
     def _sub_steps(self, step: int, when: str, cut: bool) -> None:
         """One iteration of what is trained before, or after, a step.
@@ -220,15 +242,14 @@ class _Trial:
             with phase(where, 'building it'):
                 cfg = one.derive_config(self.walk, step, SubStepInputs(inputs, snapshot, folder))
                 place(cfg, one, self.walk, step, folder, resume=False)
-            make_trial(cfg, self.real.work_dir / 'class_index')
+            self._make_trial(cfg)
             with alone(), trained_once(cfg, where, cut=cut) as runner:
                 if when == 'before':
                     with phase(where, 'what it leaves'):
                         one.stand_in(runner, folder)
 
 
-def _two_images(cfg: Config) -> Any:
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+def _two_images(dataset: Any) -> Any:
     batch = pseudo_collate([dataset[SampleKey(index, index)]
                             for index in range(min(2, len(dataset)))])
     check_training_batch(batch)

@@ -136,7 +136,19 @@ def on_cpu() -> bool:
     return str(get_device()) == 'cpu'
 
 
-def make_trial(cfg: Config, caches: Path) -> bool:
+def is_enlarged(batch: int, world_size: int) -> bool:
+    """Whether a trial has a larger batch than each process.
+
+    Norms that see the images of all processes need more than one, and a trial is alone.
+
+    Args:
+        batch: Images of a process.
+        world_size: Processes.
+    """
+    return batch == 1 and world_size > 1 and not on_cpu()
+
+
+def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
     """Change a step's config, in place, so that it leaves nothing and waits for nothing.
 
     Hooks take part that say so by an attribute ``rehearsed``: those of this package that
@@ -145,9 +157,10 @@ def make_trial(cfg: Config, caches: Path) -> bool:
     Args:
         cfg: Of a step or a sub-step, with its folder in a temporary place.
         caches: Where the class index may lie, of the walk itself.
+        world_size: Processes that will train.
 
     Returns:
-        Whether a batch has as many images as in training.
+        Whether a batch has as many images as each process's in training.
     """
     batch = cfg.train_dataloader.batch_size
     cfg.update(visualizer=None, log_level='ERROR', resume=False)
@@ -162,10 +175,12 @@ def make_trial(cfg: Config, caches: Path) -> bool:
         for key in _LOADER_OPTIONS:
             loader.pop(key, None)
         loader.update(num_workers=0, persistent_workers=False)
-        if on_cpu() and name == 'train_dataloader':
-            loader.batch_size = min(loader.batch_size, MOST_ON_CPU)
         if 'cache_dirs' in loader.dataset:
             loader.dataset.cache_dirs = [str(caches)]
+    if on_cpu():
+        cfg.train_dataloader.batch_size = min(batch, MOST_ON_CPU)
+    elif is_enlarged(batch, world_size):
+        cfg.train_dataloader.batch_size = 2
     whole: bool = cfg.train_dataloader.batch_size == batch
     return whole
 
@@ -177,7 +192,7 @@ def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False,
-                 base: bool = False) -> Iterator[Any]:
+                 base: bool = False, dataset: Any = None) -> Iterator[Any]:
     """Train on one batch, and yield the Runner afterwards.
 
     Args:
@@ -186,6 +201,7 @@ def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False
         exact: See :class:`TrialLoop`.
         cut: Cut large images, for speed.
         base: See :class:`TrialLoop`. The network is made fit for evaluation, too.
+        dataset: That of training, where it is built.
 
     Raises:
         RehearsalError: Something failed.
@@ -197,6 +213,8 @@ def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False
             if cut:
                 model.data_preprocessor.register_forward_hook(cut_images)
         with phase(where, 'reading a training batch'):
+            if dataset is not None:
+                runner._train_dataloader['dataset'] = dataset
             runner._train_loop = TrialLoop(runner, runner._train_dataloader, where, exact, base)
         with phase(where, 'preparing the training'), \
                 settled_norms(model) if base else contextlib.nullcontext():

@@ -13,6 +13,7 @@ from PIL import Image
 from mmseg_cil.engine.preflight.failures import phase
 from mmseg_cil.engine.preflight.look_at_batch import check_test_batch
 from mmseg_cil.engine.step_runner import bare_model
+from mmseg_cil.errors import InputError
 
 #: Seconds to look at the sizes of test images.
 PATIENCE = 1.0
@@ -47,11 +48,22 @@ def test_few(runner: Any, where: str) -> None:
         with phase(where, 'predicting a test batch'), torch.no_grad(), \
                 autocast(enabled=loop.fp16):
             outputs = model.test_step(batch)
+            _check_scores(outputs, model.step.num_seen)
         with phase(where, 'the metric of a test batch'):
             loop.evaluator.process(data_samples=outputs, data_batch=batch)
             tested += len(outputs)
     with phase(where, 'the metric'):
         loop.evaluator.evaluate(tested)
+
+
+def _check_scores(samples: Any, classes: int) -> None:
+    """Makes sure that the network has grown: a score for each class."""
+    for sample in samples:
+        scores = getattr(sample, 'seg_logits', None)
+        if scores is not None and len(scores.data) not in (1, classes):
+            raise InputError(f'the network gives {len(scores.data)} scores a pixel, and this step '
+                             f'has {classes} classes: the number that its decode head gives must '
+                             'be its num_classes, which grows from step to step')
 
 
 def _batches(dataset: Any, batch_size: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as torch_dist
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmseg.models.decode_heads import FCNHead
 from PIL import Image
 from processes import in_two_processes
 from rehearsed_walks import changed, short, walk_in_two
@@ -37,6 +38,14 @@ class DistillerOfTwo(nn.Module):
 
     def forward(self, student, teacher):
         return {}
+
+
+@MODELS.register_module()
+class FixedHead(FCNHead):
+    """Gives three scores, however many classes there are."""
+
+    def forward(self, inputs):
+        return super().forward(inputs)[:, :3]
 
 
 @MODELS.register_module()
@@ -132,6 +141,10 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
      ('reading a test batch', '3 bands', 'images of 1')),
     ({'model.backbone.in_channels': 4},
      ('step 0', 'the forward pass', 'to have 4 channels', 'in_channels')),
+    ({'model.decode_head.type': 'FixedHead'},
+     ('step 2', 'the forward pass', 'another number of scores than the classes')),
+    ({'train_dataloader.dataset.pipeline': [*LOAD, PACK], 'model.data_preprocessor.size': None},
+     ('step 0', 'the forward pass', 'data_preprocessor.size=(H, W)')),
     ({'model.test_cfg': dict(mode='slide')},
      ('step 0', 'predicting a test batch', 'stride', 'crop_size=(H, W)')),
     ({'model.test_cfg': dict(mode='slde')}, ('predicting a test batch', "mode='slide'")),
@@ -243,7 +256,7 @@ def test_a_process_alone_is_in_no_group(monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_rehearse_without_waiting_for_each_other(data_root, tmp_path):
-    for kind in ('refused', 'with', 'without'):
+    for kind in ('refused', 'with', 'without', 'unused'):
         in_two_processes(walk_in_two, data_root, tmp_path / kind, kind, log=tmp_path / kind)
     assert_same_weights(tmp_path / 'with', tmp_path / 'without', 0, 1, 2)
     assert len(weights(tmp_path / 'with', 2)) > 0

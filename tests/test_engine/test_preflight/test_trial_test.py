@@ -1,10 +1,15 @@
 """Which test images a trial predicts."""
 
 import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmseg_cil.engine.preflight import trial_test
 from mmseg_cil.engine.preflight.trial_test import different_sizes, sizes_of
+from mmseg_cil.errors import InputError
 
 
 def test_sizes_that_a_network_may_not_like_are_chosen():
@@ -34,3 +39,10 @@ def test_heads_of_files_are_read_as_long_as_there_is_time(tmp_path, monkeypatch)
     assert sizes_of(view) == {0: (4, 3), 3: (4, 3)}
     monkeypatch.setattr(trial_test, 'PATIENCE', -1.0)
     assert sizes_of(view) == {}
+
+
+def test_a_network_that_has_not_grown_is_refused():
+    samples = [SegDataSample(seg_logits=PixelData(data=torch.zeros(3, 2, 2)))]
+    trial_test._check_scores(samples, 3)
+    with pytest.raises(InputError, match='gives 3 scores a pixel, and this step has 5 classes'):
+        trial_test._check_scores(samples, 5)
