@@ -52,10 +52,10 @@ def _names() -> dict[int, str]:
     # What MMCV registers is derived from it, for another back end.
     result: dict[int, str] = {id(torch.nn.SyncBatchNorm): 'SyncBN'}
     for node in [one for one in vars(registry).values() if isinstance(one, Registry)]:
-        # Its parts are imported at the first look.
-        node.import_from_location()
         level: Registry | None = node
         while level is not None:
+            # Its parts are imported at the first look.
+            level.import_from_location()
             for name, kind in list(level.module_dict.items()):
                 # One that is shadowed in a child means another class there.
                 if node.get(name) is kind:
