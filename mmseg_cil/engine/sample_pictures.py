@@ -103,8 +103,8 @@ def _picture_of_file(info: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarr
 def as_picture(image: np.ndarray, bgr: bool) -> np.ndarray:
     """Return an array of any bands and numbers as uint8 ``(H, W, 3)``.
 
-    Of more than three bands the first three are shown, of two the first. Numbers that are
-    not those of a picture are stretched from the least to the greatest.
+    The first three of more bands are shown, and the first of two. Numbers that are not
+    those of a picture are stretched from the least to the greatest.
 
     Args:
         image: ``(H, W)`` or ``(H, W, bands)``.

@@ -15,8 +15,8 @@ def changed(data_root, changes, method='mib', **more):
     for key, value in changes.items():
         *path, last = key.split('.')
         node = cfg
-        for one in path:
-            node = node[one]
+        for part in path:
+            node = node[part]
         node[last] = value
     return cfg
 

@@ -62,7 +62,7 @@ def test_names_become_names_of_files():
     assert files[:2] == ['val_000', 'aachen_a-1.0'] and files[4] == '街景'
     assert len(set(files)) == len(files) and max(map(len, files)) < 120
     assert sample_names(names) == files
-    assert all('/' not in one and ' ' not in one and not one.startswith('.') for one in files)
+    assert not any('/' in file or ' ' in file or file.startswith('.') for file in files)
 
 
 def test_images_of_any_name_are_drawn(tmp_path):
@@ -71,9 +71,9 @@ def test_images_of_any_name_are_drawn(tmp_path):
     rename(data, 'val', names)
     found, notes = drawn(data, tmp_path / 'w')
     assert len(found) == 6 and not notes
-    for one in found:
-        prediction = read_mask(tmp_path / 'w/step_02/predictions' / f'{one.name}.png')
-        truth = read_mask(one.truth)
+    for sample in found:
+        prediction = read_mask(tmp_path / 'w/step_02/predictions' / f'{sample.name}.png')
+        truth = read_mask(sample.truth)
         assert np.array_equal(np.where(truth == 255, 0, truth), prediction)
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monke
     failed = []
     monkeypatch.setattr(samples, 'write_sample', fail_once)
     found, notes = drawn(data_root, tmp_path / 'w')
-    assert found and failed[0] not in [one.name for one in found]
+    assert found and failed[0] not in [sample.name for sample in found]
     assert notes == [f'the picture of {failed[0]}: OSError: no space left']
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_index_of_samples_ends_no_walk(data_root, tmp_path):
     (tmp_path / 'w/report/samples.json').write_text('{')
     walk = prepare_walk(tiny_config(data_root), tmp_path / 'w')
     notes = samples.predict_samples(Oracle(), walk, 2, is_main=True)
-    assert len(notes) == 6 and all('samples.json is damaged' in one for one in notes)
+    assert len(notes) == 6 and all('samples.json is damaged' in note for note in notes)
     assert samples.predict_samples(Oracle(), walk, 2, is_main=False) == []
 
 
@@ -176,4 +176,4 @@ def test_an_array_that_is_no_image_is_refused():
 def test_the_index_lists_what_was_drawn(data_root, tmp_path):
     found, _ = drawn(data_root, tmp_path / 'w')
     listed = json.loads((tmp_path / 'w/report/samples.json').read_text())
-    assert [one['name'] for one in listed] == [one.name for one in found]
+    assert [entry['name'] for entry in listed] == [sample.name for sample in found]

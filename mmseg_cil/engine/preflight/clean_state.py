@@ -46,8 +46,8 @@ def clean_state() -> Iterator[None]:
 def alone() -> Iterator[None]:
     """Let a block run as if there were no other processes, though there is a process group.
 
-    What it calls waits for nobody: neither MMEngine's functions nor PyTorch's norms
-    over all processes. The others may wait meanwhile.
+    Nothing in it waits for the others: neither MMEngine's functions nor PyTorch's norms
+    over all processes. They may wait for this process meanwhile.
     """
     former = torch_dist.is_initialized
     torch_dist.is_initialized = lambda: False
@@ -106,18 +106,18 @@ def _environment() -> Iterator[None]:
 def _instances() -> Iterator[None]:
     # Each class has a dictionary, some share that of another, and MMEngine replaces some.
     former = {kind: (kind._instance_dict, dict(kind._instance_dict)) for kind in _managers()}
-    for one, _ in former.values():
-        one.clear()
+    for instances, _ in former.values():
+        instances.clear()
     init_default_scope('mmseg_cil')
     try:
         yield
     finally:
         for kind in _managers():
             kind._instance_dict.clear()
-        for kind, (one, content) in former.items():
-            kind._instance_dict = one
-            one.clear()
-            one.update(content)
+        for kind, (instances, content) in former.items():
+            kind._instance_dict = instances
+            instances.clear()
+            instances.update(content)
 
 
 def _managers() -> Iterator[Any]:

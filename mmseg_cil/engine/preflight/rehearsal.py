@@ -1,7 +1,7 @@
 """The rehearsal before training: a batch each of the first and the last step, trained and tested.
 
-What would be found out hours later is so found out in seconds. Nothing of it stays: it works
-in a temporary folder and puts the state of the process back.
+So seconds tell what hours would have told. Nothing of it stays: it works in a temporary folder
+and puts the state of the process back.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
         return
     start = time.monotonic()
     found = decided_by_main(lambda: _rehearse(walk, steps, get_world_size()))
-    notes = [*found.notes, *(f'the report will go without {one}' for one in found.undrawn)]
+    notes = [*found.notes, *(f'the report will go without {name}' for name in found.undrawn)]
     if found.unused and get_world_size() > 1 and not walk.cfg.get('model_wrapper_cfg') \
             and not walk.cfg.get('find_unused_parameters'):
         # On all processes: who waits for gradients that nobody computes, fails.
         walk.cfg.find_unused_parameters = True
         notes.append(f'the losses do not depend on {found.unused[0]} (of {len(found.unused)} such '
                      'parameters), so find_unused_parameters=True is set for this job')
-    tried = ' and of '.join(f'step {one}' for one in sorted({steps[0], steps[-1]}))
+    tried = ' and of '.join(f'step {step}' for step in sorted({steps[0], steps[-1]}))
     if get_rank() == 0:
         for note in notes:
             print(f'note: {note}')
@@ -236,17 +236,18 @@ class _Trial:
         """
         inputs = stand_in_inputs(self.walk, step)
         snapshot = snapshot_of(self.walk, step) if when == 'after' else None
-        for one in sub_steps_of(self.walk, step, when):
-            where = f'the sub-step {one.name} of step {step}'
-            folder = sub_step_folder(self.walk, step, one.name)
+        for sub_step in sub_steps_of(self.walk, step, when):
+            where = f'the sub-step {sub_step.name} of step {step}'
+            folder = sub_step_folder(self.walk, step, sub_step.name)
             with phase(where, 'building it'):
-                cfg = one.derive_config(self.walk, step, SubStepInputs(inputs, snapshot, folder))
-                place(cfg, one, self.walk, step, folder, resume=False)
+                cfg = sub_step.derive_config(
+                    self.walk, step, SubStepInputs(inputs, snapshot, folder))
+                place(cfg, sub_step, self.walk, step, folder, resume=False)
             self._make_trial(cfg)
             with alone(), trained_once(cfg, where, cut=cut) as runner:
                 if when == 'before':
                     with phase(where, 'what it leaves'):
-                        one.stand_in(runner, folder)
+                        sub_step.stand_in(runner, folder)
 
 
 def _two_images(dataset: Any) -> Any:

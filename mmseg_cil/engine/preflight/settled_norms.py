@@ -19,14 +19,14 @@ def settled_norms(network: nn.Module) -> Iterator[None]:
     Args:
         network: With the norms.
     """
-    norms = [one for one in network.modules()
-             if isinstance(one, _BatchNorm) and one.running_var is not None]
-    former = [one.momentum for one in norms]
-    for one in norms:
-        one.momentum = 1.0
+    norms = [norm for norm in network.modules()
+             if isinstance(norm, _BatchNorm) and norm.running_var is not None]
+    former = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
     yield
-    for one, momentum in zip(norms, former, strict=True):
-        one.momentum = momentum
-        if one.running_var is not None:
+    for norm, momentum in zip(norms, former, strict=True):
+        norm.momentum = momentum
+        if norm.running_var is not None:
             # Few values vary little by chance, and what is divided by that explodes.
-            one.running_var.clamp_(min=float(one.running_var.mean()) / 100)
+            norm.running_var.clamp_(min=float(norm.running_var.mean()) / 100)

@@ -43,7 +43,7 @@ State = Mapping[str, Tensor]
 
 def learnt_steps(walk: Walk, step: int) -> list[int]:
     """Return the earlier steps that stand for all that trained: the first and the last."""
-    earlier = [one for one in range(step) if walk.trains(one)]
+    earlier = [before for before in range(step) if walk.trains(before)]
     return sorted({*earlier[:1], *earlier[-1:]})
 
 
@@ -66,7 +66,7 @@ def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
         snapshot_of(walk, learnt[-1]) if learnt else None,
         walk.train_images,
         exemplars=None if exemplars is None else str(exemplars),
-        teachers={step_teacher_name(one): snapshot_of(walk, one) for one in learnt}
+        teachers={step_teacher_name(before): snapshot_of(walk, before) for before in learnt}
         if all_of_them else {})
 
 
@@ -114,7 +114,7 @@ def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
         inputs = StepInputs(None, None, walk.train_images)
         cfg = derive_step_config(walk.cfg, walk.protocol, earlier, inputs, walk.work_dir,
                                  world_size)
-        hooks = [one for one in cfg.custom_hooks if hasattr(_class_of(one), 'stand_in')]
+        hooks = [hook for hook in cfg.custom_hooks if hasattr(_class_of(hook), 'stand_in')]
         if earlier in learnt[:-1] and earlier != step - 1 and not hooks and not all_of_them:
             continue  # nothing reads it
         cfg.model.update(network_change=None, self_supervision=None)
@@ -142,7 +142,7 @@ def _class_of(hook: Mapping[str, Any]) -> Any:
 def forget_steps(cfg: Config, kept: Sequence[int]) -> None:
     """Let a step's network know, of the earlier steps that trained, only some."""
     context = cfg.model['step']
-    context['trained'] = [one for one in context['trained'] if one in kept]
+    context['trained'] = [before for before in context['trained'] if before in kept]
 
 
 def weights_at_hand(walk: Walk, cfg: Config, step: int, batch: Any, cut: bool) -> State:

@@ -82,8 +82,8 @@ class TrialLoop(IterBasedTrainLoop):
         wrapper = runner.optim_wrapper
         with phase(self.where, 'the backward pass'):
             wrapper.backward(wrapper.scale_loss(loss))
-        self.unused = [name for name, one in bare_model(runner).named_parameters()
-                       if one.requires_grad and one.grad is None]
+        self.unused = [name for name, value in bare_model(runner).named_parameters()
+                       if value.requires_grad and value.grad is None]
         with phase(self.where, 'the optimizer step'):
             wrapper.step()
             wrapper.zero_grad()
@@ -117,7 +117,8 @@ class TrialLoop(IterBasedTrainLoop):
                 losses = model._run_forward(data, mode='loss')
             loss, parts = model.parse_losses(losses)
         # Accuracies and the like may be undefined.
-        parts = {**{name: one for name, one in parts.items() if 'loss' in name}, 'their sum': loss}
+        parts = {name: value for name, value in parts.items() if 'loss' in name}
+        parts['their sum'] = loss
         return loss, [f'{name} = {float(value)}' for name, value in parts.items()
                       if not torch.isfinite(torch.as_tensor(value)).all()]
 
@@ -167,7 +168,7 @@ def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None
     cfg.default_hooks = dict.fromkeys((*DISPENSABLE, 'checkpoint'))
-    cfg.custom_hooks = [one for one in cfg.custom_hooks if _is_rehearsed(one)]
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if _is_rehearsed(hook)]
     for name in ('train_dataloader', 'test_dataloader'):
         loader = cfg.get(name)
         if not loader:

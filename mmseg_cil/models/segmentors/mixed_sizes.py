@@ -11,7 +11,7 @@ class MixedSizes:
     """A mixin for segmentors of MMEngine: images of another size are predicted by themselves.
 
     MMSegmentation refuses a test batch of images of several sizes, and ends in the middle of
-    a test. Here each size of a batch is a batch of its own; one of one size stays as it is.
+    a test. Here the images of each size in it are a batch; a batch of one size stays whole.
     """
 
     def val_step(self, data: Any) -> list:
@@ -38,7 +38,7 @@ def _in_order(predict: Any, data: Any) -> list:
 
 def _same_sizes(data: Any) -> list[list[int]]:
     """Places of the images of each size; none where a batch is not a dict of lists."""
-    if not isinstance(data, dict) or not all(isinstance(one, list) for one in data.values()):
+    if not isinstance(data, dict) or not all(isinstance(values, list) for values in data.values()):
         return []
     groups: dict[tuple, list[int]] = {}
     for place, image in enumerate(data.get('inputs', [])):

@@ -107,7 +107,7 @@ def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
 
 
 @pytest.mark.parametrize('method', [
-    'mib', 'vdfd', *(pytest.param(one, marks=pytest.mark.slow) for one in (
+    'mib', 'vdfd', *(pytest.param(name, marks=pytest.mark.slow) for name in (
         'finetune', 'plop', 'rcil', 'm2kd', 'm2kd_pruned', 'dfgr', 'dfgr_dtid', 'icarl'))])
 def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
     for name, on in (('with', True), ('without', False)):
@@ -116,18 +116,19 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
         scheduler = TaskScheduler(cfg, tmp_path / name)
         assert torch.initial_seed() == 5
         scheduler.run()
-    one, other = tmp_path / 'with', tmp_path / 'without'
-    assert_same_weights(one, other, 0, 1, 2)
-    assert json.loads((one / 'metrics.json').read_text()) == \
-        json.loads((other / 'metrics.json').read_text())
+    rehearsed, plain = tmp_path / 'with', tmp_path / 'without'
+    assert_same_weights(rehearsed, plain, 0, 1, 2)
+    assert json.loads((rehearsed / 'metrics.json').read_text()) == \
+        json.loads((plain / 'metrics.json').read_text())
 
     def losses(folder, step):
         return [{key: value for key, value in line.items() if 'time' not in key}
                 for line in logged(folder, step)]
 
-    assert [losses(one, step) for step in range(3)] == [losses(other, step) for step in range(3)]
-    assert sorted(path.name for path in one.iterdir()) == \
-        sorted(path.name for path in other.iterdir())
+    assert [losses(rehearsed, step) for step in range(3)] == \
+        [losses(plain, step) for step in range(3)]
+    assert sorted(path.name for path in rehearsed.iterdir()) == \
+        sorted(path.name for path in plain.iterdir())
 
 
 @pytest.mark.parametrize(('changes', 'texts'), [
@@ -217,8 +218,8 @@ def test_with_nothing_to_train_there_is_none(data_root, tmp_path, capsys):
     assert 'rehearsal' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('method', ['vdfd', *(pytest.param(one, marks=pytest.mark.slow)
-                                              for one in ('plop', 'm2kd', 'icarl', 'rcil'))])
+@pytest.mark.parametrize('method', ['vdfd', *(pytest.param(name, marks=pytest.mark.slow)
+                                              for name in ('plop', 'm2kd', 'icarl', 'rcil'))])
 def test_later_steps_alone_are_rehearsed_from_the_weights_at_hand(data_root, tmp_path, method):
     walk = TaskScheduler(tiny_config(data_root, method), tmp_path / 'w').walk
     rehearsal.rehearse(walk, [1, 2])
