@@ -10,7 +10,6 @@ demo goes on where it stood. Exit status: 0 done, 2 wrong usage or input,
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
 def walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
@@ -36,14 +35,22 @@ def walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
     if start_from is not None:
         command += ['--start-from', str(start_from)]
     print(f'\n=== {method}: {" ".join(command[1:5])} ...', flush=True)
-    status = subprocess.run(command, env={**os.environ, 'PYTHONUNBUFFERED': '1'}).returncode
+    process = subprocess.Popen(command, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # It saves what it has; Ctrl-C has reached it too.
+        process.terminate()
+        process.wait()
+        raise
     if status:
+        # It has said why.
         raise SystemExit(status)
 
 
 def main() -> int:
     """The demo."""
-    parser = argparse.ArgumentParser(description='Fine-tuning against MiB on embedded data.')
+    parser = ToolParser(description='Fine-tuning against MiB on embedded data.')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/demo')
     parser.add_argument('--fresh', action='store_true', help='begin anew')
     args = parser.parse_args()
@@ -67,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, goes_on='start the demo again to go on')

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, PRESETS, SETTINGS, Protocol, build_protocol
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 #: The datasets whose shipped config --data-root applies to.
 COUNTED = ('voc', 'ade20k', 'cityscapes')
@@ -29,7 +29,7 @@ COUNTED = ('voc', 'ade20k', 'cityscapes')
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description='Print the steps of a protocol.', epilog=f'In common use: {", ".join(NAMED)}')
     parser.add_argument('name', nargs='?', help='such as voc_15-1')
     parser.add_argument('--setting', choices=SETTINGS)
@@ -52,7 +52,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
             cfg[key] = getattr(args, key)
     if args.class_order:
         order = args.class_order
-        cfg['class_order'] = dict(seed=int(order)) if order.isdigit() else order.split(',')
+        cfg['class_order'] = dict(seed=int(order)) if order.isdecimal() else order.split(',')
     return cfg
 
 

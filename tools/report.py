@@ -14,12 +14,12 @@ from pathlib import Path
 # A checkout works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.utils.cli import run_tool
+from mmseg_cil.utils.cli import ToolParser, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         description='Tables and plots of a walk; with several work directories, a comparison.'
     )
     parser.add_argument(

@@ -16,13 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg_cil.utils.cli import ToolParser, run_tool
+from mmseg_cil.utils.cli import ToolParser, add_config_options, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    from mmengine.config import DictAction
-
     parser = ToolParser(description='Re-evaluate the steps of a walk.')
     parser.add_argument('work_dir', help='work directory of the walk')
     parser.add_argument('--step', type=int, help='only this step [all that are done]')
@@ -32,8 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--break-lock', action='store_true',
                         help='take the work directory from a process of another machine that '
                         'has died')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        help='override settings of the config, key=value')
+    add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
 """Walks all steps of a protocol: trains, evaluates and reports each.
 
-    python tools/train.py CONFIG [--work-dir DIR] [--resume] [--steps 0-2]
+    python tools/train.py CONFIG [--work-dir DIR] [--resume | --overwrite] [--steps 0-2]
                           [--start-from WORK_DIR[:K]] [--amp] [--as-published]
                           [--cfg-options key=value ...]
     python tools/train.py --method plop --protocol voc_15-1 [--dataset voc12aug]
@@ -14,7 +14,8 @@ and does nothing else.
 
 Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
 ``tools/slurm_train.sh``; CONFIG may be - where a config is composed.
-Exit status: 0 done, 2 wrong usage or input, 1 failure.
+Exit status: 0 done, 2 wrong usage or input, 130 after Ctrl-C and 143 after SIGTERM or SIGUSR1
+(which save the state and go on with --resume), 1 failure.
 """
 
 from __future__ import annotations
@@ -26,13 +27,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmseg_cil.utils.cli import ToolParser, run_tool
+from mmseg_cil.utils.cli import ToolParser, add_config_options, run_tool
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    from mmengine.config import DictAction
-
     parser = ToolParser(
         description='Walk all steps of an incremental schedule.',
         epilog='For example: --method mib --protocol voc_15-1 --work-dir work_dirs/mib. '
@@ -51,6 +50,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument('--resume', action='store_true',
                         help='go on with the walk in the work directory, mid-step')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='begin anew where the work directory holds a walk, which is removed')
     parser.add_argument('--accept-changes', action='store_true',
                         help='resume although protocol, method or schedule were changed')
     parser.add_argument('--break-lock', action='store_true',
@@ -59,8 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
     parser.add_argument('--start-from', metavar='WORK_DIR[:K]',
                         help='take steps 0..K (0 by default) over from another run')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
-                        help='override settings of the config, key=value')
+    add_config_options(parser)
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision (on CPUs in bfloat16)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, goes_on='go on with --resume')

@@ -65,7 +65,8 @@ def train(args: argparse.Namespace) -> None:
                 print(line, flush=True)
         scheduler = TaskScheduler(cfg, work_dir, args.launcher,
                                   args.resume or bool(cfg.get('resume')), args.accept_changes,
-                                  args.start_from or cfg.get('start_from'), args.steps)
+                                  args.start_from or cfg.get('start_from'), args.steps,
+                                  getattr(args, 'overwrite', False))
         if get_rank() == 0:
             write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
         scheduler.run()

@@ -13,6 +13,9 @@ from mmengine.utils import get_installed_path, is_installed
 
 from mmseg_cil.errors import InputError
 
+#: What MMEngine reads.
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+
 #: The maintained fork of MMSegmentation, and the original, as pip knows them.
 DISTRIBUTIONS = ('onedl-mmsegmentation', 'mmsegmentation')
 
@@ -39,8 +42,13 @@ def find_config(name: str | Path) -> Path:
     scope, colons, inner = str(name).partition('::')
     if not colons:
         path = Path(name)
+        if path.is_dir():
+            raise InputError(f'the config {name} is a folder: give a file')
         if not path.is_file():
             raise InputError(f'there is no config file {name}')
+        if path.suffix not in SUFFIXES:
+            raise InputError(f'the config {name} is no file of settings: its name must end with '
+                             f'{", ".join(SUFFIXES)}')
         return path
     know_installed_mmsegmentation()
     package = config_utils.MODULE2PACKAGE.get(scope, scope)

@@ -88,12 +88,17 @@ def setup_process_group(launcher: str, backend: str | None = None, timeout_s: in
     if needed not in os.environ:
         raise InputError(f'--launcher {launcher} needs the environment variable {needed}, which is '
                          'not set: start through tools/dist_train.sh (torchrun) or srun')
-    if not torch.cuda.is_available() and launcher == 'pytorch':
-        torch_dist.init_process_group(
-            backend or 'gloo', timeout=datetime.timedelta(seconds=timeout_s))
-    else:
-        init_dist(launcher, backend or ('nccl' if torch.cuda.is_available() else 'gloo'),
-                  timeout=timeout_s)
+    try:
+        if not torch.cuda.is_available() and launcher == 'pytorch':
+            torch_dist.init_process_group(
+                backend or 'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+        else:
+            init_dist(launcher, backend or ('nccl' if torch.cuda.is_available() else 'gloo'),
+                      timeout=timeout_s)
+    except (ValueError, KeyError, AssertionError) as error:
+        # Variables that are missing or no numbers, or an address that is none.
+        raise InputError(f'--launcher {launcher}: {error}; start through tools/dist_train.sh '
+                         '(torchrun) or srun') from error
 
 
 def batch_per_process(global_batch: int, world_size: int) -> int:

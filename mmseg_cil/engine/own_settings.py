@@ -15,6 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmseg_cil.engine.overrides import drop_protocol_overrides
+from mmseg_cil.errors import InputError
 
 OVERRIDES = 'protocol_overrides'
 
@@ -41,16 +42,30 @@ def settle_protocol_overrides(cfg: Config, path: str | Path) -> None:
                             replaced=[f'method.{key}' for key in lists])
 
 
-def files_of(path: Path) -> list[Path]:
-    """A config file and its bases in the order in which they are merged: bases first."""
+def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """A config file and its bases in the order in which they are merged: bases first.
+
+    Args:
+        path: The file.
+        above: Files that it is a base of, as they name each other.
+
+    Raises:
+        InputError: A base does not exist, or has the file itself as a base.
+    """
+    if path.resolve() in (one.resolve() for one in above):
+        raise InputError('the bases of the config go in a circle: '
+                         f'{" -> ".join(str(one) for one in (*above, path))}')
+    if above and not path.is_file():
+        raise InputError(f'the config {above[-1]} names the base {path}, which does not exist')
     bases = _assigned(path, '_base_')
     try:
         names = [] if bases is None else ast.literal_eval(bases)
     except ValueError:
         names = []
     names = [names] if isinstance(names, str) else names
-    inner = (path.parent / name for name in names if '::' not in name)
-    return [one for base in inner for one in files_of(base)] + [path]
+    # Those of installed packages MMEngine finds, and so it does names with variables in them.
+    inner = (path.parent / name for name in names if '::' not in name and '{{' not in name)
+    return [one for base in inner for one in files_of(base, (*above, path))] + [path]
 
 
 def method_keys(path: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -54,6 +55,11 @@ from mmseg_cil.engine.record.differences import (
 )
 from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.opening import open_journal
+from mmseg_cil.engine.record.overwriting import (
+    check_no_other_run,
+    check_overwritten,
+    remove_walk,
+)
 from mmseg_cil.engine.resume_state import can_resume, step_identity
 from mmseg_cil.engine.scoring import evaluation_of
 from mmseg_cil.engine.start_from import plan_import
@@ -80,6 +86,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.utils.hashed_file import remove_hashed
+from mmseg_cil.utils.stopping import follow_signal
 
 
 class TaskScheduler:
@@ -98,6 +105,7 @@ class TaskScheduler:
         start_from: ``WORK_DIR`` or ``WORK_DIR:K`` of another run, whose steps
             0..K (0 by default) are taken over instead of trained.
         steps: The steps to walk, as :func:`parse_steps` reads them. All by default.
+        overwrite: Begin anew where the work directory holds a walk, which goes.
 
     Raises:
         InputError: Something the user gave is wrong; nothing has been trained.
@@ -110,15 +118,22 @@ class TaskScheduler:
                  resume: bool = False,
                  accept_changes: bool = False,
                  start_from: str | None = None,
-                 steps: str | None = None) -> None:
+                 steps: str | None = None,
+                 overwrite: bool = False) -> None:
         self.launcher = launcher
         self.is_main = get_rank() == 0
         self.work_dir = Path(work_dir)
         # Refuse before the index of a large dataset is built.
-        journal = decided_by_main(lambda: load_journal(self.work_dir))
+        if steps is not None:
+            read_ranges(steps)
+        if overwrite:
+            decided_by_main(lambda: check_overwritten(self.work_dir, resume, start_from))
+        journal = None if overwrite else decided_by_main(lambda: load_journal(self.work_dir))
         if journal is not None and not resume:
-            raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, or '
-                             'give another --work-dir')
+            raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, '
+                             '--overwrite to begin anew in its place, or give another --work-dir')
+        if journal is None and resume:
+            decided_by_main(lambda: check_no_other_run(self.work_dir))
         if journal is None and resume and self.is_main:
             print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
@@ -151,6 +166,8 @@ class TaskScheduler:
         if wants_rehearsal(cfg):
             rehearse(self.walk, self._to_train(journal, there))
         # All is checked: from here on the work directory is written.
+        if overwrite:
+            decided_by_main(lambda: remove_walk(self.work_dir))
         self.journal = decided_by_main(
             lambda: open_journal(self.walk, journal, fingerprints, start_from, taken))
         self.journal.writable = self.is_main
@@ -181,6 +198,7 @@ class TaskScheduler:
             write_metrics(self.walk, self.journal)
         complete_taken_steps(self.walk, self.journal, self.launcher)
         for step in self.steps:
+            follow_signal()
             if not self.journal.is_trained(step):
                 self._train_step(step)
             if not self.journal.is_done(step):
@@ -327,15 +345,28 @@ def parse_steps(text: str | None, num_steps: int) -> list[int]:
     """
     if text is None:
         return list(range(num_steps))
-    steps: set[int] = set()
-    for part in str(text).split(','):
-        first, _, last = part.strip().partition('-')
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
-        steps.update(range(int(first), int(last or first) + 1))
-    if not steps or max(steps) >= num_steps:
+    ranges = read_ranges(text)
+    if max(last for _, last in ranges) >= num_steps:
         raise InputError(f'--steps {text}: this walk has the steps 0..{num_steps - 1}')
-    return sorted(steps)
+    return sorted({step for first, last in ranges for step in range(first, last + 1)})
+
+
+def read_ranges(text: str) -> list[tuple[int, int]]:
+    """Reads the form of ``--steps``: the first and the last step of each of its parts.
+
+    Raises:
+        InputError: It is another form.
+    """
+    ranges = []
+    for part in str(text).split(','):
+        found = re.fullmatch(r'([0-9]{1,9})(?:-([0-9]{1,9}))?', part.strip())
+        if not found:
+            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise InputError(f'--steps {text}: {part.strip()} goes backwards; write {last}-{first}')
+        ranges.append((first, last))
+    return ranges
 
 
 def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | None) -> None:

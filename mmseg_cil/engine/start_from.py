@@ -59,6 +59,9 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
             steps have other classes or images, another network or changed files.
     """
     other_dir, last = _parse(source)
+    if other_dir.resolve() == walk.work_dir.resolve():
+        raise InputError(f'--start-from {source}: that is the work directory of this walk itself; '
+                         'leave --start-from away, or give another --work-dir')
     if last >= walk.num_steps:
         raise InputError(f'--start-from {source}: this walk has steps 0..{walk.num_steps - 1} only')
     steps = [step for step in range(last + 1) if journal is None or not journal.is_done(step)]
@@ -117,7 +120,7 @@ def _check_weights(path: Path, num_classes: int) -> None:
 
 def _parse(source: str) -> tuple[Path, int]:
     head, _, tail = source.rpartition(':')
-    if head and tail.isdigit():
+    if head and tail.isascii() and tail.isdigit():
         return Path(head), int(tail)
     return Path(source), 0
 

@@ -12,6 +12,9 @@ from mmseg_cil.errors import InputError
 #: Default hooks of MMEngine that a config may take away by None. A walk cannot do without the
 #: other two (runtime_info, checkpoint), and None for a name that is no default of its means none.
 DISPENSABLE = ('timer', 'sampler_seed', 'logger', 'param_scheduler')
+#: Hooks of ours that whatever is trained has, sub-steps too.
+OF_ALL = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'StopHook',
+          'SyncBuffersHook')
 
 
 def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Sequence[int],
@@ -39,6 +42,7 @@ def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Seq
         dict(type='IterationSeedHook', seed=seed, step=step),
         dict(type='WalkProgressHook', step=step, iterations=list(iterations), interval=every),
         dict(type='FiniteLossHook', step=step, interval=min(every, 50)),
+        dict(type='StopHook', step=step),
     ]
     if method.get('regularisers') and step > 0:
         ours.append(dict(type='PenaltyScaleHook', interval=every))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mmseg_cil.engine.deferred_hub import DeferredMessageHub
 from mmseg_cil.engine.merged_tests import merge_tests, merges_tests
@@ -33,6 +35,7 @@ from mmseg_cil.models.network_change import plain_weights
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
+from mmseg_cil.utils.stopping import end_waiting, start_loader
 from mmseg_cil.utils.weights_files import weights_as_data
 
 
@@ -71,6 +74,15 @@ class StepRunner(Runner):
             visualizer = visualizer_of_step(visualizer, self.work_dir)
         built: Visualizer = super().build_visualizer(visualizer)
         return keep_open(built)
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
+                         diff_rank_seed: bool = False) -> DataLoader:
+        """Builds a loader whose processes leave signals to this one."""
+        loader: DataLoader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if loader.num_workers:
+            loader.worker_init_fn = functools.partial(start_loader, loader.worker_init_fn)
+        return loader
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Builds the segmentor; it merges what ``TestTimeAug`` makes of an image."""
@@ -153,6 +165,7 @@ def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runn
     try:
         yield runner
     finally:
+        end_waiting()
         # Worker processes live as long as their loader's iterator.
         loop = runner._train_loop
         if loop is not None and hasattr(loop, 'dataloader_iterator'):

@@ -19,7 +19,7 @@ from mmseg_cil.engine.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.explain import part
 from mmseg_cil.engine.model_losses import StepClasses
 from mmseg_cil.engine.overrides import drop_protocol_overrides
-from mmseg_cil.engine.own_settings import settle_protocol_overrides
+from mmseg_cil.engine.own_settings import files_of, settle_protocol_overrides
 from mmseg_cil.engine.preflight.data import check_data, check_same_classes
 from mmseg_cil.engine.preflight.model import tell_losses
 from mmseg_cil.engine.preflight.names import check_names
@@ -97,9 +97,16 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """
     path = find_config(path)
     try:
+        files_of(path)
         cfg = read_config(path)
         settle_protocol_overrides(cfg, path)
-    except Exception as error:
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f'the config {path}, or a base of it, is no text in UTF-8 ({error}): save '
+                         'it as such') from error
+    except (Exception, SystemExit) as error:
+        # A config is code, and may end the program.
         raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
                          ) from error
     return with_options(cfg, options)

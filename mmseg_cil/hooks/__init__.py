@@ -8,11 +8,12 @@ from mmseg_cil.hooks.penalty_scale_hook import PenaltyScaleHook
 from mmseg_cil.hooks.pruning_mask_hook import PruningMaskHook
 from mmseg_cil.hooks.pseudo_label_thresholds_hook import PseudoLabelThresholdsHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
+from mmseg_cil.hooks.stop_hook import StopHook
 from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
     'FiniteLossHook', 'ImprintClassifierHook', 'IterationSeedHook', 'PenaltyScaleHook',
-    'PruningMaskHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook', 'VDFDHook',
+    'PruningMaskHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook', 'StopHook', 'VDFDHook',
     'WalkProgressHook'
 ]

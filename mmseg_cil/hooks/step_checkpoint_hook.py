@@ -105,7 +105,7 @@ class StepCheckpointHook(Hook):
             return
         self._is_due = self._is_due or done % self.interval == 0 or self._time_is_up(done)
         if self._is_due and done % self._per_update == 0:
-            self._save(runner)
+            self.save(runner)
             self._last_save = (time.monotonic(), done)
             self._next_look = done + 1
             self._is_due = False
@@ -146,7 +146,8 @@ class StepCheckpointHook(Hook):
         self._next_look = done + int(wait)
         return int(wait) == 0
 
-    def _save(self, runner: Runner) -> None:
+    def save(self, runner: Runner) -> None:
+        """Saves the state after this iteration; every process must call."""
         for hook in runner.hooks:
             # Nothing takes the place of a good state before it has been looked at.
             if hasattr(hook, 'check_state'):

@@ -77,7 +77,8 @@ def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
 
 @pytest.mark.parametrize(('iteration', 'saved'), [
     # Seen when the state is to be saved, in the next loss, and when the step is exported.
-    (2, None), pytest.param(3, 2, marks=pytest.mark.slow), (4, 2)])
+    pytest.param(2, None, marks=pytest.mark.slow), pytest.param(3, 2, marks=pytest.mark.slow),
+    (4, 2)])
 def test_weights_that_are_not_finite_are_not_kept(data_root, unbroken, tmp_path, monkeypatch,
                                                   iteration, saved):
     spoil(monkeypatch, 1, iteration, spoil_gradients)
@@ -91,6 +92,7 @@ def test_weights_that_are_not_finite_are_not_kept(data_root, unbroken, tmp_path,
         assert state['meta']['iter'] == saved and not not_finite(state['state_dict'])
 
 
+@pytest.mark.slow
 def test_a_sub_step_ends_likewise(data_root, unbroken, tmp_path, monkeypatch):
     cfg = tiny_config(data_root)
     cfg.method.sub_steps = [dict(type='NewDataSubStep', max_iters=3)]
@@ -116,7 +118,8 @@ def with_bad_weights(source, target, step, key, value):
 
 
 @pytest.mark.parametrize(('key', 'value'), [
-    ('backbone.conv1.weight', NAN), ('decode_head.convs.0.bn.running_var', float('inf'))])
+    ('backbone.conv1.weight', NAN),
+    pytest.param('decode_head.convs.0.bn.running_var', float('inf'), marks=pytest.mark.slow)])
 def test_nothing_is_made_of_a_checkpoint_that_is_not_finite(data_root, unbroken, tmp_path, key,
                                                             value):
     bad = with_bad_weights(unbroken, tmp_path / 'bad', 1, key, value)
@@ -133,6 +136,7 @@ def test_nothing_is_made_of_a_checkpoint_that_is_not_finite(data_root, unbroken,
     TaskScheduler(tiny_config(data_root), tmp_path / 'new', start_from=f'{bad}:0')
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_finite_is_not_resumed(data_root, unbroken, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(InputError):
         spoil(patch, 1, 4, to_nan)

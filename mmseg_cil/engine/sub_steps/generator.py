@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmseg_cil.engine.distributed import batch_per_process, decided_by_main
 from mmseg_cil.engine.step_config import run_seed
+from mmseg_cil.engine.step_hooks import OF_ALL
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 WEIGHTS_NAME, GRID_NAME, SUMMARY_NAME = 'generator.pth', 'samples.png', 'summary.json'
 #: Images are of the size of the crop, but no side is longer than this.
 LONGEST = 256
-#: What the step has of its own and a generator has no use for.
-_ENGINE_HOOKS = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'SyncBuffersHook')
 
 
 @SUB_STEPS.register_module()
@@ -136,7 +135,7 @@ class GeneratorSubStep(SubStep):
             type='LinearLR', start_factor=1.0, end_factor=1e-3, begin=half, end=length,
             by_epoch=False)] if half > 1 else None
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length)
-        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in _ENGINE_HOOKS]
+        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in OF_ALL]
         return cfg
 
     def generator_config(self, preprocessor: Mapping[str, Any] | None,

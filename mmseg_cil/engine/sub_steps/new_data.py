@@ -17,6 +17,7 @@ from mmseg_cil.engine.overrides import overrides_of_step
 from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint
 from mmseg_cil.engine.schedules import schedule_groups, stretch_schedules, without_short
 from mmseg_cil.engine.step_config import first_trained
+from mmseg_cil.engine.step_hooks import OF_ALL
 from mmseg_cil.engine.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.errors import InputError
@@ -92,8 +93,7 @@ class NewDataSubStep(SubStep):
         if lr is not None and 'optimizer' in cfg.optim_wrapper:
             cfg.optim_wrapper.optimizer.lr = lr
         own = copy.deepcopy(list(walk.cfg.get('custom_hooks') or []))
-        ours = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'SyncBuffersHook')
-        cfg.custom_hooks = [*own, *(one for one in cfg.custom_hooks if one.type in ours
+        cfg.custom_hooks = [*own, *(one for one in cfg.custom_hooks if one.type in OF_ALL
                                     and one not in own)]
         return cfg
 

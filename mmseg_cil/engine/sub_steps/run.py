@@ -257,10 +257,11 @@ def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume
     _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), one.name))
     _hook(cfg, 'WalkProgressHook').update(
         iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name)
-    if not any(hook.type == 'FiniteLossHook' for hook in cfg.custom_hooks):
-        # A sub-step of the user's own may choose its hooks by their names.
-        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='FiniteLossHook', step=step)]
-    _hook(cfg, 'FiniteLossHook').update(name=one.name)
+    for kind in ('FiniteLossHook', 'StopHook'):
+        if not any(hook.type == kind for hook in cfg.custom_hooks):
+            # A sub-step of the user's own may choose its hooks by their names.
+            cfg.custom_hooks = [*cfg.custom_hooks, dict(type=kind, step=step)]
+        _hook(cfg, kind).update(name=one.name)
 
 
 def sub_step_seed(seed: int, name: str) -> int:
