@@ -71,9 +71,18 @@ def train(args: argparse.Namespace) -> None:
             write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
         scheduler.run()
         if get_rank() == 0 and not args.no_report:
-            from mmseg_cil.visualization.report import render_report
+            _render(work_dir)
 
-            print(f'report: {render_report(work_dir)}')
+
+def _render(work_dir: Path) -> None:
+    """Renders the report of a walk, which has succeeded whatever becomes of its pictures."""
+    from mmseg_cil.visualization.report import render_report
+
+    try:
+        print(f'report: {render_report(work_dir)}')
+    except Exception as error:
+        print(f'note: the report cannot be rendered ({type(error).__name__}: {error}); the walk is '
+              f'done, and python tools/report.py {work_dir} renders it again')
 
 
 def walk_config(args: argparse.Namespace) -> Config:

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import make_data, tiny_config
 from torch import nn
 
-from mmseg_cil.engine import samples
+from mmseg_cil.engine import command, samples
 from mmseg_cil.engine.sample_pictures import as_picture, sample_names
 from mmseg_cil.engine.walk import prepare_walk
 from mmseg_cil.errors import InputError
@@ -177,3 +177,14 @@ def test_the_index_lists_what_was_drawn(data_root, tmp_path):
     found, _ = drawn(data_root, tmp_path / 'w')
     listed = json.loads((tmp_path / 'w/report/samples.json').read_text())
     assert [entry['name'] for entry in listed] == [sample.name for sample in found]
+
+
+def test_a_report_that_cannot_be_rendered_ends_no_walk(tmp_path, monkeypatch, capsys):
+    def fail(work_dir):
+        raise ValueError('no such font')
+
+    monkeypatch.setattr('mmseg_cil.visualization.report.render_report', fail)
+    command._render(tmp_path)
+    assert capsys.readouterr().out == (
+        'note: the report cannot be rendered (ValueError: no such font); the walk is done, and '
+        f'python tools/report.py {tmp_path} renders it again\n')
