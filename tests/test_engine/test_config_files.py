@@ -202,7 +202,8 @@ def test_a_pure_python_config_is_walked_to_the_same_weights(pure, data_root, tmp
 def test_a_piece_replaces_a_part_of_a_pure_python_config(pure):
     cfg = with_type_names(compose(dict(method='plop'), load_config(pure)))
     assert cfg.method.name == 'plop' and cfg.model.type == 'EncoderDecoder'
-    assert cfg.visualizer.type == 'SegLocalVisualizer'
+    # MMEngine resolves the dotted name to the same class.
+    assert cfg.visualizer.type.rpartition('.')[2] == 'SegLocalVisualizer'
 
 
 def test_types_have_their_registered_names_however_they_are_given():
