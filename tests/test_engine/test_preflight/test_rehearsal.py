@@ -107,8 +107,8 @@ def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
 
 
 @pytest.mark.parametrize('method', [
-    'mib', 'vdfd', *(pytest.param(name, marks=pytest.mark.slow) for name in (
-        'finetune', 'plop', 'rcil', 'm2kd', 'm2kd_pruned', 'dfgr', 'dfgr_dtid', 'icarl'))])
+    'mib', *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        'finetune', 'vdfd', 'plop', 'rcil', 'm2kd', 'm2kd_pruned', 'dfgr', 'dfgr_dtid', 'icarl'))])
 def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
     for name, on in (('with', True), ('without', False)):
         cfg = short(tiny_config(data_root, method, rehearsal=on))
@@ -188,7 +188,7 @@ def test_test_images_of_different_sizes_share_a_batch(tmp_path):
     scores = []
     for batch in (1, 3):
         cfg = short(changed(data, {'test_dataloader.batch_size': batch}))
-        TaskScheduler(cfg, tmp_path / f'{batch}').run()
+        TaskScheduler(cfg, tmp_path / f'{batch}', steps='0').run()
         scores.append(json.loads((tmp_path / f'{batch}/metrics.json').read_text()))
     assert scores[0] == scores[1]
 
@@ -293,9 +293,6 @@ def test_parameters_that_nothing_depends_on_are_no_trouble_to_several_processes(
         rehearsal.rehearse(walk, [0])
         assert walk.cfg.get('find_unused_parameters') is expected
     assert 'do not depend on backbone.layer4.0.conv1.weight' in capsys.readouterr().out
-    walk = TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'other').walk
-    rehearsal.rehearse(walk, [0])
-    assert walk.cfg.get('find_unused_parameters') is None
 
 
 def test_what_is_too_small_when_cut_is_tried_whole(data_root, tmp_path, monkeypatch):
