@@ -91,7 +91,7 @@ def open_sources(config: DatasetConfig | Sequence[DatasetConfig]) -> list[Source
 
     Raises:
         InputError: A config cannot be built, wraps datasets in another way, or
-            the classes of the leaves differ or are narrowed by ``metainfo``.
+            the classes of the leaves differ or are reordered by ``metainfo``.
     """
     configs = [config] if isinstance(config, Mapping) else list(config)
     sources = [source for each in configs for source in _leaves(each)]
@@ -139,6 +139,12 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
     own['lazy_init'] = True
     try:
         dataset = DATASETS.build(own)
+        left_out = _left_out(dataset, kind)
+        if left_out:
+            # The masks have the ids of all classes of the dataset's own list.
+            own['metainfo'] = {key: value for key, value in own['metainfo'].items()
+                               if key not in ('classes', 'palette')}
+            dataset = DATASETS.build(own)
     except (AssertionError, FileNotFoundError) as error:
         # PascalVOCDataset asserts, without a word, that its files are there.
         where = {key: own[key] for key in ('data_root', 'ann_file') if key in own}
@@ -147,12 +153,26 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
             f'{str(error) or "a file or folder is missing"}. '
             'Check that data_root, data_prefix and ann_file exist.'
         ) from error
-    if getattr(dataset, 'label_map', None) is not None:
+    return Source(dataset, pipeline, times, tuple(dict.fromkeys((*void_ids, *left_out))))
+
+
+def _left_out(dataset: BaseDataset, kind: str) -> tuple[int, ...]:
+    """Mask ids of the classes that ``metainfo.classes`` leaves out: they are void.
+
+    Raises:
+        InputError: It also brings the classes into another order.
+    """
+    if getattr(dataset, 'label_map', None) is None:
+        return ()
+    every = [str(name) for name in type(dataset).METAINFO['classes']]
+    kept = [str(name) for name in dataset.metainfo['classes']]
+    if [name for name in every if name in kept] != kept:
         raise InputError(
-            f'{kind}: metainfo.classes reorders or narrows the classes of the dataset. Leave it '
+            f'{kind}: metainfo.classes reorders the classes of the dataset. Leave it '
             'out and say in the protocol (class_order or steps) which classes come when.'
         )
-    return Source(dataset, pipeline, times, void_ids)
+    first = int(bool(getattr(dataset, 'reduce_zero_label', False)))
+    return tuple(index + first for index, name in enumerate(every) if name not in kept)
 
 
 def read_items(sources: Sequence[Source], look_around: bool = False) -> Items:

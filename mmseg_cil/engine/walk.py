@@ -200,13 +200,15 @@ def validates(cfg: Config, iterations: Sequence[int]) -> bool:
 
 
 def read_validation_data(cfg: Config, work_dir: str) -> None:
-    """Read and index the images that training is validated with, where they are not the test's.
+    """Read the images that training is validated with, where they are not the test's, and load one.
 
     Raises:
         InputError: The dataset, its pipeline or its masks are wrong.
     """
     view = open_view(cfg, 'test', work_dir, False, validation_dataset(cfg, False))
-    view.images_of_step(0)
+    with part('the validation dataset or its pipeline'):
+        if len(view):
+            view[0]
 
 
 def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool,

@@ -176,6 +176,22 @@ def test_many_repeats_cost_next_to_nothing_and_are_passed_over_once(voc):
     assert few.image_names == ['both', 'both'] and len(few) == 2
 
 
+def test_classes_that_metainfo_leaves_out_are_void(voc):
+    """As MMSegmentation has it, and its stock config of Mapillary with 65 of 66 classes needs."""
+    names = list(DATASETS.get('PascalVOCDataset').METAINFO['classes'])
+    kept = [name for name in names if name not in ('person', 'tvmonitor')]
+    narrowed = dict(voc, metainfo=dict(classes=kept, palette=[[1, 2, 3]] * 19))
+    steps = [[names[0], *names[1:15]], [names[16]]]
+    dataset = view(narrowed, 1, name='mine', protocol=dict(dataset='mine', steps=steps))
+    # Of person (15) and tvmonitor (20) nothing is learnt, and no image is chosen for them.
+    assert dataset.image_names == ['both', 'new', 'later']
+    assert dataset.protocol.known_mask_ids() == {*range(21), 255}
+    assert (dataset.protocol.train_table(1)[[15, 16, 20]] == [255, 15, 255]).all()
+    assert dataset.metainfo['palette'][15] == [0, 64, 0]
+    with pytest.raises(InputError, match='reorders'):
+        view(dict(voc, metainfo=dict(classes=kept[::-1])), 1)
+
+
 def test_a_pass_keeps_what_weighs_more(tmp_path):
     first, second = (voc_tree(tmp_path / name, {name: [0, 1]}) for name in 'ab')
     concat = dict(type='ConcatDataset', datasets=[
@@ -296,7 +312,7 @@ def test_wrong_arguments_are_refused(voc):
     with pytest.raises(InputError, match='MultiImageMixDataset'):
         view(dict(type='MultiImageMixDataset', dataset=voc, pipeline=[]))
     with pytest.raises(InputError, match=r'metainfo\.classes'):
-        view(dict(voc, metainfo=dict(classes=('background', 'cat'))))
+        view(dict(voc, metainfo=dict(classes=('cat', 'background'))))
 
 
 def test_wrong_data_is_refused(voc, tmp_path):

@@ -38,6 +38,10 @@ def test_validation_has_its_own_images(tmp_path, lists, images):
 
 def test_wrong_validation_images_are_refused_before_training_where_they_are_read(tmp_path):
     root = make_data(tmp_path / 'data')
+    cfg = config(root, 'train')
+    cfg.val_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale='large'))
+    with pytest.raises(InputError, match=r'Resize in the pipeline of the test split fails'):
+        TaskScheduler(cfg, tmp_path / 'walk')
     (root / 'lists/wrong.txt').write_text('nothing')
     with pytest.raises(InputError, match='nothing'):
         TaskScheduler(config(root, 'wrong'), tmp_path / 'walk')
