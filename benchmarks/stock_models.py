@@ -67,10 +67,10 @@ def run_all(groups: dict[str, list[str]], methods: list[str], results: Results, 
         methods: Names of methods.
         results: By kind and method, or by file; those of this run are added.
         path: File of results.
-        each_file: Check the other files of each group too.
+        each_file: Check every file of a group too.
         timeout: Seconds for one walk.
     """
-    from stock.walks import check, forked, walk
+    from stock.walks import check_all, forked, walk
 
     # Rare kinds first: they tell most.
     for kind, files in reversed(groups.items()):
@@ -78,11 +78,12 @@ def run_all(groups: dict[str, list[str]], methods: list[str], results: Results, 
             (f'{kind} | {method}', walk, (files[0], method, method == methods[0]))
             for method in methods]
         if each_file:
-            jobs += [(f'file {file}', check, (file, methods[0])) for file in files[1:]]
+            jobs.append((f'{kind} | files', check_all, (files, methods[0])))
         for key, run, arguments in jobs:
             if key in results:
                 continue
-            results[key] = {**forked(run, *arguments, timeout=timeout), 'file': arguments[0]}
+            limit = timeout * (len(files) if run is check_all else 1)
+            results[key] = {**forked(run, *arguments, timeout=limit), 'of': arguments[0]}
             save(path, results)
             done = results[key]
             print(f'{done["outcome"]:8} {done["seconds"]:6.1f} s  {key}'
@@ -115,8 +116,8 @@ def table(groups: dict[str, list[str]], methods: list[str], results: Results) ->
         of_kind = [results[f'{kind} | {method}']['outcome'] for method in methods]
         lines.append(f'{len(files):5}  {"  ".join(f"{one:8}" for one in of_kind)}  {kind}')
         for file in files:
-            own = results.get(f'file {file}', {}).get('outcome')
-            counts[worst([*of_kind, *([own] if own else [])])] += 1
+            own = results.get(f'{kind} | files', {}).get('files', {}).get(file)
+            counts[worst([*of_kind, *([own['outcome']] if own else [])])] += 1
     total = sum(counts.values())
     lines += [f'{counts[one]:5} of {total} ({100 * counts[one] / max(1, total):.1f} %): {one}'
               for one in OUTCOMES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -17,7 +18,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch import nn
 
+from mmseg_cil.engine import checks
+from mmseg_cil.engine.preflight.model import check_model
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.walk import prepare_walk
 from mmseg_cil.errors import InputError
@@ -55,6 +59,33 @@ def walk(file: str, method: str, rehearse: bool, folder: Path) -> dict[str, Any]
     except Exception as error:
         return _result(FAILS, _one_line(error), traceback.format_exc())
     return _result(WORKS)
+
+
+def check_all(files: list[str], method: str, folder: Path) -> dict[str, Any]:
+    """Check configs of one kind as a walk does before training; return the result of each.
+
+    The network, which is what they share, is built for the first one alone.
+
+    Args:
+        files: Below MMSegmentation's configs.
+        method: Name of a file in ``configs/_base_/methods``.
+        folder: For data and work directories.
+    """
+    build = checks._network
+    networks: dict[int, nn.Module] = {}
+
+    def build_once(cfg: Config, step: int) -> nn.Module:
+        check_model(cfg.model)
+        if step not in networks:
+            networks[step] = build(cfg, step)
+        return networks[step]
+
+    checks._network = build_once
+    found = {file: check(file, method, folder / str(i)) for i, file in enumerate(files)}
+    outcomes = collections.Counter(one['outcome'] for one in found.values())
+    reasons = sorted({one['reason'] for one in found.values() if one['reason']})
+    return dict(outcome=' '.join(f'{count} {name}' for name, count in outcomes.items()),
+                reason=' | '.join(reasons), trace='', files=found)
 
 
 def check(file: str, method: str, folder: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_files_count_by_the_worst_of_their_kind_and_their_own(module):
     groups = {'A': ['a', 'b', 'c'], 'B': ['d']}
     results = {'A | x': dict(outcome='works'), 'A | y': dict(outcome='works'),
                'B | x': dict(outcome='works'), 'B | y': dict(outcome='refused'),
-               'file b': dict(outcome='fails'), 'file c': dict(outcome='works')}
+               'A | files': dict(files=dict(b=dict(outcome='fails'), c=dict(outcome='works')))}
     text, failed = module.table(groups, ['x', 'y'], results)
     assert failed == 1
     assert '2 of 4 (50.0 %): works' in text
