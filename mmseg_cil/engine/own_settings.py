@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config_files import find_config
 from mmseg_cil.engine.overrides import drop_protocol_overrides
 from mmseg_cil.errors import InputError
 
@@ -45,6 +46,9 @@ def settle_protocol_overrides(cfg: Config, path: str | Path) -> None:
 def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """A config file and its bases in the order in which they are merged: bases first.
 
+    Bases are those of ``_base_``, also of MMSegmentation (``mmseg::``), and those that a pure
+    Python config imports within ``read_base()``.
+
     Args:
         path: The file.
         above: Files that it is a base of, as they name each other.
@@ -63,9 +67,25 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     except ValueError:
         names = []
     names = [names] if isinstance(names, str) else names
-    # Those of installed packages MMEngine finds, and so it does names with variables in them.
-    inner = (path.parent / name for name in names if '::' not in name and '{{' not in name)
+    # Names with variables in them MMEngine finds.
+    inner = [find_config(name) if '::' in name else path.parent / name
+             for name in names if '{{' not in name]
+    inner += _read_bases(path)
     return [one for base in inner for one in files_of(base, (*above, path))] + [path]
+
+
+def _read_bases(path: Path) -> Iterator[Path]:
+    """The files that a pure Python config imports within ``with read_base():``, by their place."""
+    if path.suffix != '.py' or not path.is_file():
+        return
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        calls = [one.context_expr for one in node.items] if isinstance(node, ast.With) else []
+        if any(isinstance(one, ast.Call) and getattr(one.func, 'id', '') == 'read_base'
+               for one in calls):
+            for one in getattr(node, 'body', ()):
+                if isinstance(one, ast.ImportFrom) and one.module and one.level:
+                    folder = path.parents[one.level - 1]
+                    yield folder.joinpath(*one.module.split('.')).with_suffix('.py')
 
 
 def method_keys(path: Path) -> Iterator[str]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from mmseg_cil.engine.composition import compose
+from mmseg_cil.engine.own_settings import files_of
+from mmseg_cil.engine.preflight.names import read_names
 from mmseg_cil.engine.step_config import StepInputs, derive_step_config, memory_settings, method_of
 from mmseg_cil.engine.walk import load_config, with_options
 from mmseg_cil.errors import InputError
@@ -80,6 +82,20 @@ def test_overrides_beside_a_value_are_for_their_protocol(tmp_path):
     cfg = load_config(child(tmp_path, text, METHODS / 'icarl.py'))
     assert memory_settings(cfg, 'ade20k_100-10').budget == 70
     assert memory_settings(cfg, 'voc_15-1').budget == 50
+
+
+def test_files_of_mmsegmentation_and_of_pure_python_configs(tmp_path):
+    (tmp_path / 'bases').mkdir()
+    (tmp_path / 'bases/own.py').write_text("own = 'value'\nused = own\n")
+    (tmp_path / 'pure.py').write_text(
+        'from mmengine.config import read_base\nwith read_base():\n    from .bases.own import *\n')
+    stock = 'mmseg::unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py'
+    (tmp_path / 'c.py').write_text(f'_base_ = [{stock!r}]\n')
+    assert [one.name for one in files_of(tmp_path / 'pure.py')] == ['own.py', 'pure.py']
+    assert read_names(str(tmp_path / 'pure.py')) >= {'own'}
+    assert [one.name for one in files_of(tmp_path / 'c.py')] == [
+        'fcn_unet_s5-d16.py', 'drive.py', 'default_runtime.py', 'schedule_40k.py',
+        'unet-s5-d16_fcn_4xb4-40k_drive-64x64.py', 'c.py']
 
 
 def test_the_last_file_counts(tmp_path):
