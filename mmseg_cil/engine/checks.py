@@ -80,6 +80,10 @@ def check_values(cfg: Config) -> None:
     for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights'):
         if not isinstance(cfg.get(key, False), bool):
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')
+    hooks = cfg.get('custom_hooks') or []
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(one, Mapping) for one in hooks):
+        raise InputError(f'custom_hooks is {hooks!r}; it must be a list of hooks, such as '
+                         "[dict(type='EMAHook')]")
     level = cfg.get('log_level', 'INFO')
     if not isinstance(level, int) and not isinstance(logging.getLevelName(str(level)), int):
         raise InputError(f'log_level is {level!r}; use DEBUG, INFO, WARNING or ERROR')

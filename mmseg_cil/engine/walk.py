@@ -107,8 +107,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
                          'it as such') from error
     except (Exception, SystemExit) as error:
         # A config is code, and may end the program.
-        raise InputError(f'the config {path} cannot be read: {type(error).__name__}: {error}'
-                         ) from error
+        raise InputError(f'the config {path} cannot be read: {type(error).__name__}: '
+                         f'{" ".join(str(error).split())}') from error
     return with_options(cfg, options)
 
 
