@@ -11,6 +11,7 @@ from mmseg_cil.engine.record.lock import check_still_held
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_json
 from mmseg_cil.utils.inside import check_links
+from mmseg_cil.utils.journal_form import form_problem
 
 FORMAT = 1
 NAME = 'journal.json'
@@ -115,8 +116,13 @@ def _problem(content: Any) -> str | None:
                       ('steps', list)):
         if not isinstance(content.get(key), kind):
             return f'{key!r} is missing'
+    if not isinstance(content['method'].get('name'), str):
+        return "'method' has no name"
+    problem = form_problem(content)
+    if problem:
+        return problem
     for record in content['steps']:
-        if not isinstance(record, dict) or not isinstance(record.get('step'), int) \
-                or record.get('status') not in STATUSES:
+        if record.get('status') not in STATUSES:
             return f'the step record {record!r} is not valid'
-    return None
+    indices = [record['step'] for record in content['steps']]
+    return None if len(set(indices)) == len(indices) else f'a step is there twice: {indices}'

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.inside import check_links
+from mmseg_cil.utils.journal_form import form_problem
 
 PARTS = ('all', 'old', 'new', 'base', 'later')
 
@@ -235,9 +236,10 @@ def _read_journal(path: Path, missing: list[str]) -> dict[str, Any]:
     """The journal only adds to a report, so a damaged one is told, not refused."""
     try:
         journal = json.loads(path.read_text(encoding='utf-8'))
-        if isinstance(journal, dict):
-            return journal
-        missing.append('journal.json is damaged.')
+        problem = form_problem(journal) if isinstance(journal, dict) else 'it is no object'
+        if problem is None:
+            return dict(journal)
+        missing.append(f'journal.json is damaged ({problem}).')
     except FileNotFoundError:
         missing.append('journal.json is missing, so the number of planned steps is unknown.')
     except (ValueError, OSError) as error:

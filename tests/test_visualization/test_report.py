@@ -354,4 +354,6 @@ def test_a_report_shows_no_sub_step_from_elsewhere(tmp_path):
     (folder / 'journal.json').write_text(json.dumps(journal))
     (tmp_path / 'secret').mkdir()
     Image.new('RGB', (300, 300)).save(tmp_path / 'secret/samples.png')
-    assert 'secret' not in Page(render_report(folder, echo=len)).text
+    page = Page(render_report(folder, echo=len))
+    assert 'journal.json is damaged' in page.notes
+    assert 'What was trained beside the steps' not in page.tables

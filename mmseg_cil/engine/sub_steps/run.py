@@ -25,7 +25,6 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.hashed_file import remove_hashed
-from mmseg_cil.utils.inside import is_plain_name
 
 if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
@@ -190,9 +189,6 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
 def _check_files(folder: Path, journal: Journal, step: int, name: str,
                  files: Mapping[str, str]) -> None:
     for file, expected in files.items():
-        if not is_plain_name(file):
-            raise InputError(f'{journal.path} is damaged: the sub-step {name} of step {step} left '
-                             f'no file {file!r}')
         path = folder / file
         found = file_hash(path) if path.is_file() else None
         if found != expected:

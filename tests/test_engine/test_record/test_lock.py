@@ -16,7 +16,7 @@ from mmseg_cil.engine.record import lock
 from mmseg_cil.engine.record.lock import NAME, Holder, work_dir_lock
 from mmseg_cil.errors import InputError
 
-HEADER = dict(protocol={}, method={}, fingerprints={})
+HEADER = dict(protocol={}, method=dict(name='m'), fingerprints={})
 
 
 @pytest.fixture
