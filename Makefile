@@ -15,13 +15,14 @@ export PYTHON PIP_ARGS
 # Relative, so that a checkout may lie on a path with spaces: make runs in its own folder.
 BIN := .venv/bin
 
-.PHONY: help venv test test-slow demo lint clean
+.PHONY: help venv test test-slow demo lint format clean
 
 help:
 	@echo 'make demo       set-up, then a short incremental walk with its comparison and report'
 	@echo 'make test       set-up, then ruff, mypy and the tests without the slow ones'
 	@echo 'make test-slow  set-up, then the slow tests'
 	@echo 'make lint       set-up, then ruff and mypy'
+	@echo 'make format     set-up, then ruff mends and formats every file'
 	@echo 'make venv       set-up only: .venv, reused while requirements.lock is unchanged'
 	@echo 'make clean      remove caches and build folders (.venv stays)'
 	@echo "options         PYTHON=python3.12  PIP_ARGS='--extra-index-url URL'  PYTEST_ARGS='-k NAME'"
@@ -31,6 +32,7 @@ venv:
 
 lint: venv
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
 # One thread each: torch's own would only be in each other's way.
@@ -43,6 +45,10 @@ test-slow: venv
 
 demo: venv
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+format: venv
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -61,8 +61,9 @@ def load() -> tuple[Digits, Digits]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        print('error: the digits are those of scikit-learn: pip install scikit-learn',
-              file=sys.stderr)
+        print(
+            'error: the digits are those of scikit-learn: pip install scikit-learn', file=sys.stderr
+        )
         sys.exit(2)
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16 - 0.3
@@ -73,15 +74,25 @@ def split(data: Digits) -> tuple[Digits, Digits]:
     """Four fifths and one, drawn."""
     order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))
     first, second = order.tensor_split([len(order) * 4 // 5])
-    return (Digits(data.images[first], data.labels[first]),
-            Digits(data.images[second], data.labels[second]))
+    return (
+        Digits(data.images[first], data.labels[first]),
+        Digits(data.images[second], data.labels[second]),
+    )
 
 
 def build() -> nn.Module:
     """Two convolutions, a linear layer of 64 features, and the head."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
-        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10))
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(512, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
 
 
 def body(network: nn.Module) -> dict[str, Tensor]:
@@ -97,12 +108,18 @@ def keep(network: nn.Module, data: Digits, pair: tuple[int, int]) -> OutputGradi
 
     def outputs(images: Tensor) -> tuple[Tensor, Tensor]:
         sums = network(images)[:, list(pair)].sum(dim=0)
-        return sums, torch.full((2, ), float(len(images)))
+        return sums, torch.full((2,), float(len(images)))
 
-    gradients = mean_gradients(*gradient_sums(
-        outputs, data.images.split(64), list(tensors.values()), 2))
-    kept = OutputGradients(tuple(tensors), rows, *compress(gradients, rows),
-                           torch.zeros(2), tuple((digit, ) for digit in pair))
+    gradients = mean_gradients(
+        *gradient_sums(outputs, data.images.split(64), list(tensors.values()), 2)
+    )
+    kept = OutputGradients(
+        tuple(tensors),
+        rows,
+        *compress(gradients, rows),
+        torch.zeros(2),
+        tuple((digit,) for digit in pair),
+    )
     return OutputGradients(**{**vars(kept), 'projection': kept.project(tensors)})
 
 
@@ -129,10 +146,12 @@ class DFDPenalty:
         """The loss."""
         changes = project(self.left, self.core, self.heights, row_sums(self.tensors) - self.anchor)
         factors = self.factors()
-        log_dets = torch.zeros(len(changes)) if factors is None \
-            else log_det_covariance(factors, EPS)
-        return accumulate(quadratic_form((changes + self.offset.float()).unsqueeze(-1), factors,
-                                         EPS), log_dets)
+        log_dets = (
+            torch.zeros(len(changes)) if factors is None else log_det_covariance(factors, EPS)
+        )
+        return accumulate(
+            quadratic_form((changes + self.offset.float()).unsqueeze(-1), factors, EPS), log_dets
+        )
 
 
 class VDFDPenalty(DFDPenalty):
@@ -155,11 +174,20 @@ class VDFDPenalty(DFDPenalty):
 
 #: Penalty of each method.
 PENALTIES: dict[str, type[DFDPenalty] | None] = {
-    'finetune': None, 'dfd': DFDPenalty, 'vdfd': VDFDPenalty}
+    'finetune': None,
+    'dfd': DFDPenalty,
+    'vdfd': VDFDPenalty,
+}
 
 
-def train(network: nn.Module, data: Digits, pair: tuple[int, int], penalty: DFDPenalty | None,
-          weight: float, epochs: int) -> None:
+def train(
+    network: nn.Module,
+    data: Digits,
+    pair: tuple[int, int],
+    penalty: DFDPenalty | None,
+    weight: float,
+    epochs: int,
+) -> None:
     """One step."""
     groups = [dict(params=list(network.parameters()), lr=1e-3)]
     if penalty is not None and penalty.parameters():
@@ -186,8 +214,9 @@ def accuracy(network: nn.Module, test: Digits, pair: tuple[int, int], seen: int)
     return torch.stack([among_all.float().mean(), among_two.float().mean()])
 
 
-def walk(method: str, weight: float, seed: int, epochs: int, train_set: Digits,
-         test_set: Digits) -> Tensor:
+def walk(
+    method: str, weight: float, seed: int, epochs: int, train_set: Digits, test_set: Digits
+) -> Tensor:
     """ACC and BWT, class- and then task-incremental: ``(4,)``, in per cent."""
     torch.manual_seed(seed)
     network = build()
@@ -207,11 +236,13 @@ def walk(method: str, weight: float, seed: int, epochs: int, train_set: Digits,
     return 100 * torch.stack([last.mean(dim=0), forgotten], dim=1).flatten()
 
 
-def mean_of_seeds(method: str, weight: float, args: argparse.Namespace, train_set: Digits,
-                  test_set: Digits) -> Tensor:
+def mean_of_seeds(
+    method: str, weight: float, args: argparse.Namespace, train_set: Digits, test_set: Digits
+) -> Tensor:
     """What :func:`walk` gives, as a mean over the seeds; printed, too."""
-    mean = torch.stack([walk(method, weight, seed, args.epochs, train_set, test_set)
-                        for seed in args.seeds]).mean(dim=0)
+    mean = torch.stack(
+        [walk(method, weight, seed, args.epochs, train_set, test_set) for seed in args.seeds]
+    ).mean(dim=0)
     print(f'{method:<10}{weight:>8g}' + ''.join(f'{value:>10.1f}' for value in mean), flush=True)
     return mean
 
@@ -223,8 +254,10 @@ def choose_weights(train_set: Digits, args: argparse.Namespace) -> dict[str, flo
     mean_of_seeds('finetune', 0.0, args, learnt, held_out)
     chosen = {}
     for method in ('dfd', 'vdfd'):
-        found = {weight: float(mean_of_seeds(method, weight, args, learnt, held_out)[2])
-                 for weight in args.weights}
+        found = {
+            weight: float(mean_of_seeds(method, weight, args, learnt, held_out)[2])
+            for weight in args.weights
+        }
         chosen[method] = max(found, key=lambda weight: found[weight])
     return chosen
 
@@ -242,8 +275,10 @@ def main() -> int:
     chosen = choose_weights(train_set, args)
     print(f'{len(test_set.labels)} test digits')
     base = mean_of_seeds('finetune', 0.0, args, train_set, test_set)[2]
-    found = [mean_of_seeds(method, weight, args, train_set, test_set)[2]
-             for method, weight in chosen.items()]
+    found = [
+        mean_of_seeds(method, weight, args, train_set, test_set)[2]
+        for method, weight in chosen.items()
+    ]
     return 0 if min(found) > base else 1
 
 

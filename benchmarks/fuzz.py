@@ -33,8 +33,13 @@ from fuzzing.world import prepare_data, small_config
 #: Verdicts; the first two are right.
 CLEAR, ACCEPTED = 'clear refusal', 'rightly accepted'
 WRONGLY, LATE, BARE, HANG, OTHER, HARM = (
-    'wrongly accepted', 'refused after training began', 'bare traceback', 'hang',
-    'refused for another reason', 'harm')
+    'wrongly accepted',
+    'refused after training began',
+    'bare traceback',
+    'hang',
+    'refused for another reason',
+    'harm',
+)
 
 
 def judge(case: Case, outcome: Outcome, folder: Path) -> tuple[str, str]:
@@ -51,8 +56,11 @@ def judge(case: Case, outcome: Outcome, folder: Path) -> tuple[str, str]:
         return HANG, 'no end within the time'
     if 'Traceback (most recent call last)' in text:
         return BARE, text.strip().splitlines()[-1][:200]
-    problem = case.check(folder) if case.check and (
-        outcome.status == 0 or case.check.__name__ != '_all_images') else None
+    problem = (
+        case.check(folder)
+        if case.check and (outcome.status == 0 or case.check.__name__ != '_all_images')
+        else None
+    )
     if problem:
         return HARM, problem
     if outcome.status == 0:
@@ -61,11 +69,12 @@ def judge(case: Case, outcome: Outcome, folder: Path) -> tuple[str, str]:
         if case.expected == 'told' and not any(word.lower() in lower for word in case.told):
             return WRONGLY, f'nothing is said of {case.told}'
         return ACCEPTED, ''
-    message = text[text.find('error:'):] if 'error:' in text else ''
+    message = text[text.find('error:') :] if 'error:' in text else ''
     if outcome.status != 2:
         stopped = 'not finite' in lower and case.expected == 'any'
-        return (CLEAR, message[:200]) if stopped else (
-            BARE, f'exit {outcome.status}: {text[-200:]}')
+        return (
+            (CLEAR, message[:200]) if stopped else (BARE, f'exit {outcome.status}: {text[-200:]}')
+        )
     if 'Iter(train)' in text:
         return LATE, message[:200]
     if case.expected == 'works':
@@ -91,8 +100,9 @@ def prepared_walks(folder: Path) -> tuple[Path, Path]:
     return folder / 'finished', folder / 'begun'
 
 
-def run_case(number: int, names: list[str], options: argparse.Namespace,
-             walks: tuple[Path, Path], data: Path) -> dict[str, str | int]:
+def run_case(
+    number: int, names: list[str], options: argparse.Namespace, walks: tuple[Path, Path], data: Path
+) -> dict[str, str | int]:
     """Run one case and return its row."""
     rng = random.Random(f'{options.seed}:{number}')
     name = names[number % len(names)]
@@ -113,8 +123,7 @@ def run_case(number: int, names: list[str], options: argparse.Namespace,
             (target / 'output.txt').write_text(' '.join(world.argv) + '\n' + outcome.text)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return dict(case=number, mutation=name, expected=case.expected, verdict=verdict,
-                remark=remark)
+    return dict(case=number, mutation=name, expected=case.expected, verdict=verdict, remark=remark)
 
 
 def main() -> None:
@@ -138,8 +147,10 @@ def main() -> None:
             rows.append(run_case(number, names, options, walks, base / 'data'))
             row = rows[-1]
             if row['verdict'] not in (CLEAR, ACCEPTED):
-                print(f'{row["case"]:5d} {row["mutation"]}: {row["verdict"]}: {row["remark"]}',
-                      flush=True)
+                print(
+                    f'{row["case"]:5d} {row["mutation"]}: {row["verdict"]}: {row["remark"]}',
+                    flush=True,
+                )
     finally:
         shutil.rmtree(base, ignore_errors=True)
     counts = collections.Counter(row['verdict'] for row in rows)

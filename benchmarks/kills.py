@@ -41,7 +41,8 @@ def prepare(folder: Path, method: str) -> None:
     world.cfg['default_hooks']['checkpoint']['interval'] = 2
     world.cfg['method']['sub_steps'] = [
         {**step, 'max_iters': 6} if 'max_iters' in step else step
-        for step in world.cfg['method'].get('sub_steps') or []]
+        for step in world.cfg['method'].get('sub_steps') or []
+    ]
     world.write_config()
 
 
@@ -58,13 +59,19 @@ def differences(folder: Path) -> list[str]:
     """List what differs between the unbroken walk and the one that was killed."""
     found = []
     for path in sorted((folder / 'unbroken').glob('step_*/checkpoint.pth')):
-        states = [torch.load(folder / name / path.parent.name / path.name,
-                             weights_only=True)['state_dict'] for name in ('unbroken', 'killed')]
+        states = [
+            torch.load(folder / name / path.parent.name / path.name, weights_only=True)[
+                'state_dict'
+            ]
+            for name in ('unbroken', 'killed')
+        ]
         if states[0].keys() != states[1].keys() or not all(
-                torch.equal(states[0][key], states[1][key]) for key in states[0]):
+            torch.equal(states[0][key], states[1][key]) for key in states[0]
+        ):
             found.append(f'weights of {path.parent.name}')
-    scores = [json.loads((folder / name / 'metrics.json').read_text())
-              for name in ('unbroken', 'killed')]
+    scores = [
+        json.loads((folder / name / 'metrics.json').read_text()) for name in ('unbroken', 'killed')
+    ]
     return found + ['scores'] * (scores[0] != scores[1])
 
 
@@ -79,8 +86,11 @@ def kill_method(method: str, kills: int, rng: random.Random) -> tuple[int, int, 
         walk(folder, 'unbroken', 600)
         whole = time.monotonic() - start
         while done < kills:
-            while done < kills and walk(folder, 'killed', rng.uniform(0.02, 0.9) * whole,
-                                        rng.choice(SIGNALS)) is None:
+            while (
+                done < kills
+                and walk(folder, 'killed', rng.uniform(0.02, 0.9) * whole, rng.choice(SIGNALS))
+                is None
+            ):
                 done += 1
                 midway += any((folder / 'killed').glob('step_*/**/resume.pth'))
             walk(folder, 'killed', 1200)
@@ -105,8 +115,11 @@ def main() -> None:
         done, midway, wrong = kill_method(method, each, random.Random(f'{options.seed}:{method}'))
         total += done
         failed = failed or bool(wrong)
-        print(f'{method}: {done} kills, {midway} of them with a state to go on from: '
-              f'{", ".join(wrong) or "bit-equal"}', flush=True)
+        print(
+            f'{method}: {done} kills, {midway} of them with a state to go on from: '
+            f'{", ".join(wrong) or "bit-equal"}',
+            flush=True,
+        )
     print(f'{total} kills over {len(methods)} methods')
     sys.exit(1 if failed else 0)
 

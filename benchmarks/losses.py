@@ -107,23 +107,27 @@ def plain_mib(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """Both losses, each from enlarged logits of its own, as separate modules have them."""
     cross_entropy = unbiased_cross_entropy(enlarged(student, labels), labels, teacher.shape[1])
     distillation = unbiased_knowledge_distillation(
-        enlarged(student, labels), enlarged(teacher, labels))
+        enlarged(student, labels), enlarged(teacher, labels)
+    )
     return torch.stack([cross_entropy.mean(), 10 * distillation.mean()])
 
 
 def fast_mib(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """Both losses from one pass that is shared."""
     pixels = PixelLogits(student, labels, cuts=(1, teacher.shape[1]))
-    return torch.stack([
-        shared_unbiased_cross_entropy(pixels, teacher.shape[1]).mean(),
-        10 * shared_unbiased_knowledge_distillation(pixels, teacher).mean()
-    ])
+    return torch.stack(
+        [
+            shared_unbiased_cross_entropy(pixels, teacher.shape[1]).mean(),
+            10 * shared_unbiased_knowledge_distillation(pixels, teacher).mean(),
+        ]
+    )
 
 
 def plain_lwf(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """PyTorch's cross-entropy and distillation, each from enlarged logits of its own."""
     cross_entropy = functional.cross_entropy(
-        enlarged(student, labels), labels, ignore_index=255, reduction='none')
+        enlarged(student, labels), labels, ignore_index=255, reduction='none'
+    )
     distillation = knowledge_distillation(enlarged(student, labels), enlarged(teacher, labels))
     return torch.stack([cross_entropy.mean(), 100 * distillation.mean()])
 
@@ -131,10 +135,12 @@ def plain_lwf(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 def fast_lwf(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """Both losses from one pass that is shared."""
     pixels = PixelLogits(student, labels, cuts=(1, teacher.shape[1]))
-    return torch.stack([
-        shared_unbiased_cross_entropy(pixels, 0).mean(),
-        100 * shared_knowledge_distillation(pixels, teacher).mean()
-    ])
+    return torch.stack(
+        [
+            shared_unbiased_cross_entropy(pixels, 0).mean(),
+            100 * shared_knowledge_distillation(pixels, teacher).mean(),
+        ]
+    )
 
 
 def certain_classes(count: int, device: torch.device) -> Tensor:
@@ -151,7 +157,8 @@ def plain_plop(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     completed = torch.where(known, predicted.masked_fill(~sure, 255), labels)
     factors = (known & sure).sum(dim=(1, 2)) / (known.sum(dim=(1, 2)) + 1e-6)
     loss = functional.cross_entropy(
-        enlarged(student, labels), completed, ignore_index=255, reduction='none')
+        enlarged(student, labels), completed, ignore_index=255, reduction='none'
+    )
     return (loss * factors[:, None, None]).mean()
 
 
@@ -171,8 +178,8 @@ def draw_logits(old: int, new: int, crop: int) -> Callable[[str, int], tuple[Ten
         teacher = 3 * torch.randn(batch, old, side, side, device=device)
         student = 3 * torch.randn(batch, old + new, side, side, device=device)
         labels = torch.randint(old, old + new, (batch, crop, crop), device=device)
-        labels[:, :crop // 2] = 0
-        labels[:, :crop // 64] = 255
+        labels[:, : crop // 2] = 0
+        labels[:, : crop // 64] = 255
         return student, teacher, labels
 
     return draw
@@ -184,8 +191,13 @@ def pixel_cases(name: str, plain: Form, fast: Form) -> Callable[[bool], list[Cas
     def cases(quick: bool) -> list[Case]:
         crop = 64 if quick else 512
         return [
-            Case(f'{name}, {old} + {new}', f'{old + new}x{crop}x{crop}',
-                 draw_logits(old, new, crop), plain, fast)
+            Case(
+                f'{name}, {old} + {new}',
+                f'{old + new}x{crop}x{crop}',
+                draw_logits(old, new, crop),
+                plain,
+                fast,
+            )
             for old, new in ((101, 50), (16, 5))
         ]
 
@@ -202,24 +214,29 @@ def dkd_forms(counts: tuple[int, ...]) -> tuple[Form, Form]:
         counts: New classes of every step, the present one the last.
     """
     *old, _ = counts
-    ends = [sum(old[:task + 1]) for task in range(len(old))]
-    groups = [[one for task in group for one in range(ends[task] - old[task], ends[task])]
-              for group in groups_of_pool('all_subsets', old)]
+    ends = [sum(old[: task + 1]) for task in range(len(old))]
+    groups = [
+        [one for task in group for one in range(ends[task] - old[task], ends[task])]
+        for group in groups_of_pool('all_subsets', old)
+    ]
     loss = DenseKnowledgeDistillationLoss(weighting='constant')
     loss.set_step(StepContext.of_class_counts(counts))
 
     def plain(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         cross_entropy = unbiased_cross_entropy(enlarged(student, labels), labels, teacher.shape[1])
         each = dense_knowledge_distillation(
-            enlarged(student, labels), enlarged(teacher, labels), groups)
+            enlarged(student, labels), enlarged(teacher, labels), groups
+        )
         return torch.stack([cross_entropy.mean(), each[labels != 255].mean()])
 
     def fast(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         pixels = PixelLogits(student, labels, cuts=(*loss.cuts(), 1))
-        return torch.stack([
-            shared_unbiased_cross_entropy(pixels, teacher.shape[1]).mean(),
-            loss.of_pixels(pixels, teacher)
-        ])
+        return torch.stack(
+            [
+                shared_unbiased_cross_entropy(pixels, teacher.shape[1]).mean(),
+                loss.of_pixels(pixels, teacher),
+            ]
+        )
 
     return plain, fast
 
@@ -227,11 +244,18 @@ def dkd_forms(counts: tuple[int, ...]) -> tuple[Form, Form]:
 def dkd_cases(quick: bool) -> list[Case]:
     """VOC 15-1 at steps 3 and 5, of 7 and 31 subsets, and ADE20K 100-10 at step 2, of 3."""
     crop = 64 if quick else 512
-    walks = (('15-1, 3 tasks', (16, 1, 1, 1)), ('15-1, 5 tasks', (16, 1, 1, 1, 1, 1)),
-             ('100-10, 2 tasks', (101, 10, 10)))
+    walks = (
+        ('15-1, 3 tasks', (16, 1, 1, 1)),
+        ('15-1, 5 tasks', (16, 1, 1, 1, 1, 1)),
+        ('100-10, 2 tasks', (101, 10, 10)),
+    )
     return [
-        Case(f'DKD {name}', f'{sum(counts)}x{crop}x{crop}',
-             draw_logits(sum(counts[:-1]), counts[-1], crop), *dkd_forms(counts))
+        Case(
+            f'DKD {name}',
+            f'{sum(counts)}x{crop}x{crop}',
+            draw_logits(sum(counts[:-1]), counts[-1], crop),
+            *dkd_forms(counts),
+        )
         for name, counts in walks
     ]
 
@@ -239,8 +263,14 @@ def dkd_cases(quick: bool) -> list[Case]:
 # Local POD.
 
 #: Name, channels and side of every map that POD and the pooled cube compare.
-POD_MAPS = (('stage 1', 256, 128), ('stage 2', 512, 64), ('stage 3', 1024, 32),
-            ('stage 4', 2048, 32), ('embedding', 256, 32), ('logits', 16, 32))
+POD_MAPS = (
+    ('stage 1', 256, 128),
+    ('stage 2', 512, 64),
+    ('stage 3', 1024, 32),
+    ('stage 4', 2048, 32),
+    ('embedding', 256, 32),
+    ('logits', 16, 32),
+)
 
 
 def plain_pod(student: Tensor, teacher: Tensor) -> Tensor:
@@ -273,25 +303,40 @@ def map_cases(name: str, plain: Form, fast: Form) -> Callable[[bool], list[Case]
     """A distance of feature maps, for every map."""
 
     def cases(quick: bool) -> list[Case]:
-        sizes = [(where, channels // 16 if quick else channels, side // 4 if quick else side)
-                 for where, channels, side in POD_MAPS]
+        sizes = [
+            (where, channels // 16 if quick else channels, side // 4 if quick else side)
+            for where, channels, side in POD_MAPS
+        ]
         return [
-            Case(f'{name}, {where}', f'{channels}x{side}x{side}', draw_maps(channels, side),
-                 plain, fast) for where, channels, side in sizes
+            Case(
+                f'{name}, {where}',
+                f'{channels}x{side}x{side}',
+                draw_maps(channels, side),
+                plain,
+                fast,
+            )
+            for where, channels, side in sizes
         ]
 
     return cases
 
 
 GROUPS = {
-    'mib': Group('unbiased cross-entropy and distillation', pixel_cases('MiB', plain_mib, fast_mib),
-                 faster=2.0, memory=0.6),
-    'lwf': Group('cross-entropy and distillation', pixel_cases('LwF', plain_lwf, fast_lwf),
-                 faster=1.0),
-    'dkd': Group('unbiased cross-entropy and DKD over all subsets', dkd_cases, faster=2.0,
-                 memory=0.6),
-    'plop': Group('cross-entropy with pseudo-labels', pixel_cases('PLOP', plain_plop, fast_plop),
-                  faster=1.0),
+    'mib': Group(
+        'unbiased cross-entropy and distillation',
+        pixel_cases('MiB', plain_mib, fast_mib),
+        faster=2.0,
+        memory=0.6,
+    ),
+    'lwf': Group(
+        'cross-entropy and distillation', pixel_cases('LwF', plain_lwf, fast_lwf), faster=1.0
+    ),
+    'dkd': Group(
+        'unbiased cross-entropy and DKD over all subsets', dkd_cases, faster=2.0, memory=0.6
+    ),
+    'plop': Group(
+        'cross-entropy with pseudo-labels', pixel_cases('PLOP', plain_plop, fast_plop), faster=1.0
+    ),
     'pod': Group('local POD', map_cases('POD', plain_pod, local_pod_distance), faster=4.0),
     'cube': Group('pooled cube', map_cases('cube', plain_cube, pooled_cube_distance), faster=5.0),
 }
@@ -304,7 +349,7 @@ def run(form: Form, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Value and the student's gradient."""
     student = inputs[0].detach().requires_grad_()
     value = form(student, *inputs[1:])
-    gradient, = torch.autograd.grad(value.sum(), student)
+    (gradient,) = torch.autograd.grad(value.sum(), student)
     return value.detach(), gradient
 
 
@@ -382,26 +427,35 @@ def line(name: str, shape: str, row: Row) -> str:
     """One line of the table."""
     (plain, fast), (plain_memory, fast_memory) = row.times, row.memory
     share = f'{fast_memory / plain_memory:8.0%}' if plain_memory else ' ' * 8
-    return (f'{name:<18}{shape:>14}{plain:>10.1f}{fast:>9.1f}{plain / fast:>7.1f}'
-            f'{plain_memory:>11.1f}{fast_memory:>10.1f}{share}'
-            + ''.join(f'{value:>10.1e}' for value in row.deviations))
+    return (
+        f'{name:<18}{shape:>14}{plain:>10.1f}{fast:>9.1f}{plain / fast:>7.1f}'
+        f'{plain_memory:>11.1f}{fast_memory:>10.1f}{share}'
+        + ''.join(f'{value:>10.1e}' for value in row.deviations)
+    )
 
 
 def report(group: Group, device: str, arguments: argparse.Namespace) -> Iterator[bool]:
     """Prints a group's rows and their sum; yields for every row whether its forms agree."""
     what = 'peak' if device.startswith('cuda') else 'saved'
     print(f'\n{group.title}, forward + backward')
-    print(f'{"":<18}{"shape":>14}{"plain ms":>10}{"fast ms":>9}{"ratio":>7}'
-          f'{f"{what} MiB":>11}{"fast MiB":>10}{"share":>8}{"value":>10}{"gradient":>10}')
+    print(
+        f'{"":<18}{"shape":>14}{"plain ms":>10}{"fast ms":>9}{"ratio":>7}'
+        f'{f"{what} MiB":>11}{"fast MiB":>10}{"share":>8}{"value":>10}{"gradient":>10}'
+    )
     rows = []
     for case in group.cases(arguments.quick):
         rows.append(measure(case, device, arguments.batch, arguments.repeats))
         print(line(case.name, case.shape, rows[-1]), flush=True)
         yield max(rows[-1].deviations) <= TOLERANCE
-    times, memory = ([sum(one[i] for one in column) for i in range(2)]
-                     for column in ([row.times for row in rows], [row.memory for row in rows]))
-    total = Row((times[0], times[1]), (memory[0], memory[1]),
-                (max(row.deviations[0] for row in rows), max(row.deviations[1] for row in rows)))
+    times, memory = (
+        [sum(one[i] for one in column) for i in range(2)]
+        for column in ([row.times for row in rows], [row.memory for row in rows])
+    )
+    total = Row(
+        (times[0], times[1]),
+        (memory[0], memory[1]),
+        (max(row.deviations[0] for row in rows), max(row.deviations[1] for row in rows)),
+    )
     print(line('all', '', total))
     met = times[0] / times[1] >= group.faster
     target = f'at least {group.faster:g} times faster'
@@ -421,10 +475,13 @@ def main() -> int:
     parser.add_argument('--only', choices=list(GROUPS), nargs='+', default=list(GROUPS))
     parser.add_argument('--quick', action='store_true', help='small sizes: only that it runs')
     arguments = parser.parse_args()
-    print(f'{arguments.device}, batch {arguments.batch}, {torch.get_num_threads()} threads; '
-          'value and gradient: largest difference over the largest number')
-    agree = [one for name in arguments.only
-             for one in report(GROUPS[name], arguments.device, arguments)]
+    print(
+        f'{arguments.device}, batch {arguments.batch}, {torch.get_num_threads()} threads; '
+        'value and gradient: largest difference over the largest number'
+    )
+    agree = [
+        one for name in arguments.only for one in report(GROUPS[name], arguments.device, arguments)
+    ]
     if not all(agree):
         print('forms differ', file=sys.stderr)
     return 0 if all(agree) else 1

@@ -34,9 +34,18 @@ IMPORTS = 'import mmseg_cil.engine.command, mmseg_cil.models, mmseg_cil.hooks, m
 
 def first_iteration(config: Path, options: list[str], work_dir: Path) -> float:
     """Seconds from the command until the first iteration is logged."""
-    command = [sys.executable, '-u', str(ROOT / 'tools/train.py'), str(config), '--work-dir',
-               str(work_dir), '--no-report', '--cfg-options', 'default_hooks.logger.interval=1',
-               *options]
+    command = [
+        sys.executable,
+        '-u',
+        str(ROOT / 'tools/train.py'),
+        str(config),
+        '--work-dir',
+        str(work_dir),
+        '--no-report',
+        '--cfg-options',
+        'default_hooks.logger.interval=1',
+        *options,
+    ]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -71,8 +80,9 @@ def index_seconds(config: Path, options: dict) -> list[tuple[str, int, float, fl
 
     init_default_scope('mmseg_cil')
     rows = []
-    for split, dataset in zip(('train', 'test'), dataset_configs(load_config(config, options)),
-                              strict=True):
+    for split, dataset in zip(
+        ('train', 'test'), dataset_configs(load_config(config, options)), strict=True
+    ):
         items = read_items(open_sources(dataset))
         seconds, found = [], []
         with tempfile.TemporaryDirectory() as cache:
@@ -91,21 +101,26 @@ def main() -> None:
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description='Start-up and class index.')
-    parser.add_argument('config', nargs='?', type=Path,
-                        default=ROOT / 'configs/mib/mib_demo_11-5.py')
+    parser.add_argument(
+        'config', nargs='?', type=Path, default=ROOT / 'configs/mib/mib_demo_11-5.py'
+    )
     parser.add_argument('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
     action = argparse.ArgumentParser()
     action.add_argument('--o', nargs='+', action=DictAction, default={})
     options = action.parse_args(['--o', *args.cfg_options] if args.cfg_options else []).o
     for split, images, cold, cached in index_seconds(args.config, options):
-        print(f'index of {images} {split} masks: {cold:.2f} s, cached {cached:.3f} s '
-              f'({cold / cached:.0f}x)')
+        print(
+            f'index of {images} {split} masks: {cold:.2f} s, cached {cached:.3f} s '
+            f'({cold / cached:.0f}x)'
+        )
     imports = import_seconds()
     with tempfile.TemporaryDirectory() as folder:
         total = first_iteration(args.config, args.cfg_options, Path(folder) / 'walk')
-    print(f'command to first iteration: {total:.1f} s, of which imports {imports:.1f} s '
-          f'({100 * imports / total:.0f} %); {os.cpu_count()} cores')
+    print(
+        f'command to first iteration: {total:.1f} s, of which imports {imports:.1f} s '
+        f'({100 * imports / total:.0f} %); {os.cpu_count()} cores'
+    )
 
 
 if __name__ == '__main__':

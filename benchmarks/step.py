@@ -102,8 +102,9 @@ def quietly() -> Iterator[None]:
 
 def optimizer_of(network: nn.Module, amp: bool) -> OptimWrapper:
     """SGD as the official scripts have it."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True,
-                                weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
     return AmpOptimWrapper(optimizer=optimizer) if amp else OptimWrapper(optimizer)
 
 
@@ -112,8 +113,13 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
     network.train()
     optimizer = optimizer_of(network, amp)
     teachers, replay = (getattr(network, one, None) for one in ('teachers', '_replay'))
-    parts = [network, *(one.network for one in (*(teachers.networks if teachers else ()),
-                                                *([replay] if replay else [])))]
+    parts = [
+        network,
+        *(
+            one.network
+            for one in (*(teachers.networks if teachers else ()), *([replay] if replay else []))
+        ),
+    ]
     drawing = [one for one in network.modules() if hasattr(one, 'set_iteration_seed')]
     seeds = itertools.count()
 
@@ -129,8 +135,9 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
 
 def lacks_auxiliary(network: nn.Module) -> bool:
     """Whether its method distils auxiliary heads, of which the model has none."""
-    reads = any(getattr(one, 'reads_auxiliary', False)
-                for one in getattr(network, 'distillers', ()))
+    reads = any(
+        getattr(one, 'reads_auxiliary', False) for one in getattr(network, 'distillers', ())
+    )
     return reads and not network.with_auxiliary_head
 
 
@@ -172,8 +179,9 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     model = network_config(arguments.model, arguments.crop)
     previous = trained_before(model, classes[0], folder / 'step.pth')
     ours = segmentor_of(dict(name='none'), model, classes, previous, data, device)
-    plain, again = (MODELS.build(plain_model_config(model, sum(classes))).to(device)
-                    for _ in range(2))
+    plain, again = (
+        MODELS.build(plain_model_config(model, sum(classes))).to(device) for _ in range(2)
+    )
     for network in (plain, again):
         network.load_state_dict(ours.state_dict())
     assert is_fine_tuning(ours, plain, data), 'our segmentor without a method is not fine-tuning'
@@ -182,10 +190,11 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     for name, method in methods_of(arguments.methods).items():
         counts = arguments.snapshots if reads_all_teachers(method) else [arguments.tasks]
         for count in counts or [arguments.tasks]:
-            earlier = [trained_before(model, classes[0] - left, folder / f'{left}_before.pth')
-                       for left in range(count - 1, 0, -1)]
-            segmentor = segmentor_of(
-                method, model, classes, previous, data, device, count, earlier)
+            earlier = [
+                trained_before(model, classes[0] - left, folder / f'{left}_before.pth')
+                for left in range(count - 1, 0, -1)
+            ]
+            segmentor = segmentor_of(method, model, classes, previous, data, device, count, earlier)
             label = f'{name}, {count}' if len(counts or ()) > 1 else name
             found.append(training(label, segmentor, amp))
     return found
@@ -224,8 +233,11 @@ def mebibytes(contestant: Contestant, data: dict, device: str) -> float:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     contestant.step(data)
-    weights = sum(one.nbytes * (2 if one.requires_grad else 1)  # and its momentum
-                  for part in contestant.parts for one in part.parameters())
+    weights = sum(
+        one.nbytes * (2 if one.requires_grad else 1)  # and its momentum
+        for part in contestant.parts
+        for one in part.parameters()
+    )
     return (torch.cuda.max_memory_allocated() - before + weights) / 2**20
 
 
@@ -248,15 +260,19 @@ def report(rows: list[Contestant], data: dict, arguments: argparse.Namespace) ->
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     memory = {row.name: mebibytes(row, data, device) for row in rows}
     on_gpu = device.startswith('cuda')
-    print(f'{"":<16}{"ms":>10}{"ratio":>8}{"to limit":>10}'
-          f'{"peak MiB" if on_gpu else "saved MiB":>11}{"ratio":>8}  target')
+    print(
+        f'{"":<16}{"ms":>10}{"ratio":>8}{"to limit":>10}'
+        f'{"peak MiB" if on_gpu else "saved MiB":>11}{"ratio":>8}  target'
+    )
     for row in rows:
         name = row.name
         ratio = medians[name] / medians['fine-tuning']
-        print(f'{name:<16}{1000 * medians[name]:>10.1f}{ratio:>8.2f}'
-              f'{medians[name] / medians["limit"]:>10.2f}{memory[name]:>11.0f}'
-              f'{memory[name] / memory["fine-tuning"]:>8.2f}  '
-              + f'{verdict(name, ratio) if on_gpu else ""} {row.note}'.strip())
+        print(
+            f'{name:<16}{1000 * medians[name]:>10.1f}{ratio:>8.2f}'
+            f'{medians[name] / medians["limit"]:>10.2f}{memory[name]:>11.0f}'
+            f'{memory[name] / memory["fine-tuning"]:>8.2f}  '
+            + f'{verdict(name, ratio) if on_gpu else ""} {row.note}'.strip()
+        )
 
 
 def main() -> int:
@@ -267,10 +283,19 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=6)
     parser.add_argument('--crop', type=int, default=512)
     parser.add_argument('--classes', type=int, nargs=2, default=(16, 5), metavar=('OLD', 'NEW'))
-    parser.add_argument('--tasks', type=int, default=1,
-                        help='earlier steps; all but the first brought one class each')
-    parser.add_argument('--snapshots', type=int, nargs='+', metavar='N',
-                        help='for methods that learn from all earlier steps; default: --tasks')
+    parser.add_argument(
+        '--tasks',
+        type=int,
+        default=1,
+        help='earlier steps; all but the first brought one class each',
+    )
+    parser.add_argument(
+        '--snapshots',
+        type=int,
+        nargs='+',
+        metavar='N',
+        help='for methods that learn from all earlier steps; default: --tasks',
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--repeats', type=int, default=10)
@@ -280,16 +305,19 @@ def main() -> int:
     if arguments.quick:
         arguments.batch, arguments.crop, arguments.repeats, arguments.warm_up = 2, 32, 1, 0
     arguments.model = arguments.model or ROOT / 'configs/_base_/models' / (
-        'fcn_r18-thin.py' if arguments.quick else 'deeplabv3_r101-d16.py')
+        'fcn_r18-thin.py' if arguments.quick else 'deeplabv3_r101-d16.py'
+    )
     for count in (arguments.tasks, *(arguments.snapshots or ())):
         if not 1 <= count <= arguments.classes[0]:
             parser.error('--tasks and --snapshots must be between 1 and the number of old classes')
     if arguments.batch < 2:
         parser.error('--batch must be at least 2: batch norm over pooled images needs two')
     init_default_scope('mmseg_cil')
-    print(f'{arguments.device}, {arguments.model.stem}, batch {arguments.batch}, '
-          f'crop {arguments.crop}, {arguments.classes[0]} + {arguments.classes[1]} classes'
-          f'{", mixed precision" if arguments.amp else ""}, {torch.get_num_threads()} threads')
+    print(
+        f'{arguments.device}, {arguments.model.stem}, batch {arguments.batch}, '
+        f'crop {arguments.crop}, {arguments.classes[0]} + {arguments.classes[1]} classes'
+        f'{", mixed precision" if arguments.amp else ""}, {torch.get_num_threads()} threads'
+    )
     data = random_batch(arguments.batch, arguments.crop, tuple(arguments.classes))
     with tempfile.TemporaryDirectory() as folder, quietly():
         rows = contestants(arguments, Path(folder), data)

@@ -34,8 +34,8 @@ def random_batch(batch: int, crop: int, classes: tuple[int, int]) -> dict[str, A
     for _ in range(batch):
         images.append(torch.randint(0, 256, (3, crop, crop), generator=generator).byte())
         labels = torch.randint(old, old + new, (1, crop, crop), generator=generator)
-        labels[:, :crop // 2] = 0
-        labels[:, :crop // 32] = 255
+        labels[:, : crop // 2] = 0
+        labels[:, : crop // 32] = 255
         sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
         sample.set_metainfo(dict(img_shape=(crop, crop), ori_shape=(crop, crop)))
         samples.append(sample)
@@ -65,12 +65,21 @@ def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[
 def step_context(classes: tuple[int, int], tasks: int = 1) -> dict[str, Any]:
     """Plain form of the step after ``tasks`` others, all but the first of one class each."""
     old = [0] * (classes[0] - tasks + 1) + list(range(1, tasks))
-    return dict(index=tasks, class_steps=old + [tasks] * classes[1], has_background=True,
-                old_labels_hidden=True)
+    return dict(
+        index=tasks,
+        class_steps=old + [tasks] * classes[1],
+        has_background=True,
+        old_labels_hidden=True,
+    )
 
 
-def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[str, Any],
-                    classes: tuple[int, int], folder: Path) -> None:
+def leave_sub_steps(
+    config: dict[str, Any],
+    method: dict[str, Any],
+    model: dict[str, Any],
+    classes: tuple[int, int],
+    folder: Path,
+) -> None:
     """Puts what a method's sub-steps would leave into a segmentor's config: untrained networks."""
     for one in method.get('sub_steps') or ():
         sub_step = SUB_STEPS.build(dict(one))
@@ -81,25 +90,41 @@ def leave_sub_steps(config: dict[str, Any], method: dict[str, Any], model: dict[
             generator = sub_step.generator_config(model['data_preprocessor'], classes[0])
             state = MODELS.build(generator).state_dict()
             torch.save(dict(state_dict=state), folder / 'generator.pth')
-            config['replay'] = dict(type='GeneratedReplay', has_background=True,
-                                    checkpoint=str(folder / 'generator.pth'),
-                                    generator=generator, **sub_step.replay)
+            config['replay'] = dict(
+                type='GeneratedReplay',
+                has_background=True,
+                checkpoint=str(folder / 'generator.pth'),
+                generator=generator,
+                **sub_step.replay,
+            )
 
 
-def network_before(model: dict[str, Any], num_classes: int, previous: dict[str, Any],
-                   device: str) -> Any:
+def network_before(
+    model: dict[str, Any], num_classes: int, previous: dict[str, Any], device: str
+) -> Any:
     """The segmentor as the step before left it."""
-    context = dict(index=0, class_steps=[0] * num_classes, has_background=True,
-                   old_labels_hidden=True)
-    network = MODELS.build(model_of_step(
-        copy.deepcopy(model), dict(name='none'), context, StepInputs(previous, None, [1])))
+    context = dict(
+        index=0, class_steps=[0] * num_classes, has_background=True, old_labels_hidden=True
+    )
+    network = MODELS.build(
+        model_of_step(
+            copy.deepcopy(model), dict(name='none'), context, StepInputs(previous, None, [1])
+        )
+    )
     network.init_weights()
     return network.to(device)
 
 
-def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[int, int],
-                 previous: dict[str, Any], data: dict, device: str = 'cpu', tasks: int = 1,
-                 earlier: Sequence[dict[str, Any]] = ()) -> Any:
+def segmentor_of(
+    method: dict[str, Any],
+    model: dict[str, Any],
+    classes: tuple[int, int],
+    previous: dict[str, Any],
+    data: dict,
+    device: str = 'cpu',
+    tasks: int = 1,
+    earlier: Sequence[dict[str, Any]] = (),
+) -> Any:
     """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
 
     What the method's hooks would find out before training is put in: thresholds
@@ -109,8 +134,10 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     context = step_context(classes, tasks)
     torch.manual_seed(1)
     snapshots = [*earlier, previous][-tasks:] if reads_all_teachers(method) else []
-    teachers = {step_teacher_name(tasks - len(snapshots) + place): one
-                for place, one in enumerate(snapshots)}
+    teachers = {
+        step_teacher_name(tasks - len(snapshots) + place): one
+        for place, one in enumerate(snapshots)
+    }
     inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
     config = model_of_step(copy.deepcopy(model), method, context, inputs)
     leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
@@ -120,27 +147,29 @@ def segmentor_of(method: dict[str, Any], model: dict[str, Any], classes: tuple[i
     for one in segmentor.modules():
         if hasattr(one, 'set_thresholds'):
             # Half of the greatest uncertainty.
-            one.set_thresholds(torch.full((sum(classes), ), 0.5, device=device))
-    takers = [one for one in segmentor.regularisers
-              if hasattr(one, 'set_earlier_steps')]
+            one.set_thresholds(torch.full((sum(classes),), 0.5, device=device))
+    takers = [one for one in segmentor.regularisers if hasattr(one, 'set_earlier_steps')]
     hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
     before_it = network_before(model, classes[0], previous, device) if takers else None
     for hook in (one for one in hooks if takers and hasattr(one, 'keep')):
-        nodes = tuple((index, ) for index in range(classes[0]))
+        nodes = tuple((index,) for index in range(classes[0]))
         gradients = hook.keep(before_it, [data], nodes)
         for one in takers:
             # As the hook does for the SGD of step.py: the penalty is damped.
-            one.set_earlier_steps([gradients], segmentor, segmentor.previous_state(),
-                                  step_size=2e-4)
+            one.set_earlier_steps(
+                [gradients], segmentor, segmentor.previous_state(), step_size=2e-4
+            )
     return segmentor
 
 
 def parts_of(method: dict[str, Any]) -> dict[str, Any]:
     """What of a method a training step has; pruning comes after the step."""
-    parts = {key: value for key, value in method.items()
-             if key not in ('name', 'protocol_overrides')}
-    parts['sub_steps'] = [one for one in method.get('sub_steps') or ()
-                          if one['type'] != 'PruneSnapshot']
+    parts = {
+        key: value for key, value in method.items() if key not in ('name', 'protocol_overrides')
+    }
+    parts['sub_steps'] = [
+        one for one in method.get('sub_steps') or () if one['type'] != 'PruneSnapshot'
+    ]
     return parts
 
 

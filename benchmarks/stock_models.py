@@ -55,8 +55,14 @@ def groups_of(files: list[str], known: dict[str, str]) -> dict[str, list[str]]:
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def run_all(groups: dict[str, list[str]], methods: list[str], results: Results, path: Path,
-            each_file: bool, timeout: float) -> None:
+def run_all(
+    groups: dict[str, list[str]],
+    methods: list[str],
+    results: Results,
+    path: Path,
+    each_file: bool,
+    timeout: float,
+) -> None:
     """Run what the results lack.
 
     The walk with the first method tries a batch before training, as walks do by default;
@@ -76,7 +82,8 @@ def run_all(groups: dict[str, list[str]], methods: list[str], results: Results, 
     for kind, files in reversed(groups.items()):
         jobs: list[tuple[str, Any, tuple[Any, ...]]] = [
             (f'{kind} | {method}', walk, (files[0], method, method == methods[0]))
-            for method in methods]
+            for method in methods
+        ]
         if each_file:
             jobs.append((f'{kind} | files', check_all, (files, methods[0])))
         for key, run, arguments in jobs:
@@ -86,8 +93,11 @@ def run_all(groups: dict[str, list[str]], methods: list[str], results: Results, 
             results[key] = {**forked(run, *arguments, timeout=limit), 'of': arguments[0]}
             save(path, results)
             done = results[key]
-            print(f'{done["outcome"]:8} {done["seconds"]:6.1f} s  {key}'
-                  + (f': {done["reason"]}' if done['reason'] else ''), flush=True)
+            print(
+                f'{done["outcome"]:8} {done["seconds"]:6.1f} s  {key}'
+                + (f': {done["reason"]}' if done['reason'] else ''),
+                flush=True,
+            )
 
 
 def save(path: Path, content: Any) -> None:
@@ -119,8 +129,10 @@ def table(groups: dict[str, list[str]], methods: list[str], results: Results) ->
             own = results.get(f'{kind} | files', {}).get('files', {}).get(file)
             counts[worst([*of_kind, *([own['outcome']] if own else [])])] += 1
     total = sum(counts.values())
-    lines += [f'{counts[one]:5} of {total} ({100 * counts[one] / max(1, total):.1f} %): {one}'
-              for one in OUTCOMES]
+    lines += [
+        f'{counts[one]:5} of {total} ({100 * counts[one] / max(1, total):.1f} %): {one}'
+        for one in OUTCOMES
+    ]
     return '\n'.join(lines), counts['fails']
 
 

@@ -51,8 +51,11 @@ def build_network(depth: int, classes: int, device: str) -> nn.Module:
 
 def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
     """Rank-1 gradients as the hook would keep them, with drawn numbers."""
-    tensors = {name: one for name, one in network.named_parameters()
-               if name.startswith(('backbone.', 'decode_head.'))}
+    tensors = {
+        name: one
+        for name, one in network.named_parameters()
+        if name.startswith(('backbone.', 'decode_head.'))
+    }
     classifier = classifier_prefix(network)
     apart = tuple(name for name in tensors if name.startswith(classifier))
     names = order_by_rows(tensors, apart=apart)
@@ -60,11 +63,15 @@ def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
     blocks = len(block_heights(names, rows, apart))
     draw = torch.Generator().manual_seed(seed)
     drawn = OutputGradients(
-        tuple(names), rows, torch.randn(sum(rows), 1, generator=draw) / sum(rows),
+        tuple(names),
+        rows,
+        torch.randn(sum(rows), 1, generator=draw) / sum(rows),
         torch.rand(blocks, 1, generator=draw),
         torch.randn(blocks, 1, classes, generator=draw),
-        torch.zeros(classes, dtype=torch.float64), tuple((i,) for i in range(classes)),
-        apart=apart)
+        torch.zeros(classes, dtype=torch.float64),
+        tuple((i,) for i in range(classes)),
+        apart=apart,
+    )
     return replace(drawn, projection=drawn.project(tensors))
 
 
@@ -74,8 +81,11 @@ def regulariser_of(network: nn.Module, steps: int, classes: int, device: str) ->
     regulariser.attach(network)
     state = {name: one.detach().cpu() for name, one in network.state_dict().items()}
     regulariser.to(device).set_earlier_steps(
-        [drawn_step(network, classes, seed) for seed in range(steps)], network, state,
-        step_size=STEP_SIZE)
+        [drawn_step(network, classes, seed) for seed in range(steps)],
+        network,
+        state,
+        step_size=STEP_SIZE,
+    )
     return regulariser
 
 
@@ -95,8 +105,7 @@ def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGra
 def check(network: nn.Module, classes: int, device: str) -> tuple[float, float]:
     """Largest relative deviations of changes and gradients from the plain statement."""
     before = {name: one.detach().clone() for name, one in network.named_parameters()}
-    step, regulariser = drawn_step(network, classes, 0), regulariser_of(
-        network, 1, classes, device)
+    step, regulariser = drawn_step(network, classes, 0), regulariser_of(network, 1, classes, device)
     with torch.no_grad():
         for one in network.parameters():
             one.add_(0.01 * torch.randn_like(one))
@@ -104,14 +113,18 @@ def check(network: nn.Module, classes: int, device: str) -> tuple[float, float]:
     fast = regulariser._earlier.changes()[0, :, 0]
     plain = plain_changes(network, before, step)
     parameters = list(regulariser._earlier.tensors)
-    gradients = [torch.cat([one.flatten() for one in torch.autograd.grad(
-        value.square().sum(), parameters)]) for value in (fast, plain)]
+    gradients = [
+        torch.cat([one.flatten() for one in torch.autograd.grad(value.square().sum(), parameters)])
+        for value in (fast, plain)
+    ]
     with torch.no_grad():
         for name, one in network.named_parameters():
             one.copy_(before[name])
     fast, plain = fast.detach(), plain.detach()
-    return (float((fast - plain).abs().max() / plain.abs().max()),
-            float((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max()))
+    return (
+        float((fast - plain).abs().max() / plain.abs().max()),
+        float((gradients[0] - gradients[1]).abs().max() / gradients[1].abs().max()),
+    )
 
 
 def seconds(run: Callable[[], Any], device: str) -> float:
@@ -143,14 +156,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     network = build_network(args.depth, args.classes, args.device)
-    kept, floats = drawn_step(network, args.classes, 0), sum(
-        one.numel() for one in network.parameters())
-    print(f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes: a step keeps '
-          f'{kept.num_floats} floats ({kept.num_floats * 4 / 1e6:.2f} MB) for the network\'s '
-          f'{floats} ({floats * 4 / 1e6:.0f} MB), 1 in {floats / kept.num_floats:.0f}')
+    kept, floats = (
+        drawn_step(network, args.classes, 0),
+        sum(one.numel() for one in network.parameters()),
+    )
+    print(
+        f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes: a step keeps '
+        f"{kept.num_floats} floats ({kept.num_floats * 4 / 1e6:.2f} MB) for the network's "
+        f'{floats} ({floats * 4 / 1e6:.0f} MB), 1 in {floats / kept.num_floats:.0f}'
+    )
     deviations = check(network, args.classes, args.device)
-    print(f'deviation from the plain statement: changes {deviations[0]:.1e}, '
-          f'gradients {deviations[1]:.1e}')
+    print(
+        f'deviation from the plain statement: changes {deviations[0]:.1e}, '
+        f'gradients {deviations[1]:.1e}'
+    )
     assert max(deviations) < 1e-4, deviations
     measure(network, args)
 
@@ -160,16 +179,17 @@ def measure(network: Any, args: argparse.Namespace) -> None:
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     labels = torch.randint(args.classes, (args.batch, args.size, args.size), device=args.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)
-    print(f'{args.device}, {args.batch} x {args.size} x {args.size}, '
-          f'{torch.get_num_threads()} threads; ms')
+    print(
+        f'{args.device}, {args.batch} x {args.size} x {args.size}, '
+        f'{torch.get_num_threads()} threads; ms'
+    )
     print(f'{"earlier":>8}{"step":>10}{"with":>10}{"alone":>9}{"alone/step":>12}{"MB held":>9}')
     for steps in args.steps:
         regulariser = regulariser_of(network, steps, args.classes, args.device)
 
         def train(extra: VDFDRegulariser | None) -> None:
             optimizer.zero_grad()
-            logits = network.encode_decode(
-                images, [dict(img_shape=images.shape[2:])] * args.batch)
+            logits = network.encode_decode(images, [dict(img_shape=images.shape[2:])] * args.batch)
             loss = nn.functional.cross_entropy(logits, labels)
             if extra is not None:
                 loss = loss + penalty_of(extra(network))
@@ -179,7 +199,7 @@ def measure(network: Any, args: argparse.Namespace) -> None:
         runs: list[Callable[[], Any]] = [
             lambda: train(None),
             lambda extra=regulariser: train(extra),  # type: ignore[misc]
-            lambda extra=regulariser: penalty_of(extra(network)).backward()  # type: ignore[misc]
+            lambda extra=regulariser: penalty_of(extra(network)).backward(),  # type: ignore[misc]
         ]
         taken: list[list[float]] = [[] for _ in runs]
         for repeat in range(args.repeats + 1):
@@ -191,8 +211,10 @@ def measure(network: Any, args: argparse.Namespace) -> None:
         earlier = regulariser._earlier
         assert earlier is not None
         held = sum(one.numel() for one in (earlier.left, earlier.core, earlier.anchor)) * 4 / 1e6
-        print(f'{steps:>8}{plain:>10.1f}{together:>10.1f}{alone:>9.1f}{alone / plain:>12.1%}'
-              f'{held:>9.1f}')
+        print(
+            f'{steps:>8}{plain:>10.1f}{together:>10.1f}{alone:>9.1f}{alone / plain:>12.1%}'
+            f'{held:>9.1f}'
+        )
 
 
 if __name__ == '__main__':

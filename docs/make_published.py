@@ -75,11 +75,15 @@ def papers_configs() -> Iterator[Path]:
 def paragraph(cfg: Config) -> str:
     """The deviations of a config, as its docstring has them."""
     offered = not any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ())
-    listed = '; '.join(f'{"*" if one.offered and offered else ""}{text}'
-                       for one, text in deviations_of(cfg) if one.name != 'method')
+    listed = '; '.join(
+        f'{"*" if one.offered and offered else ""}{text}'
+        for one, text in deviations_of(cfg)
+        if one.name != 'method'
+    )
     legend = ' (* --as-published takes them back, docs/published.md)' if offered else ''
-    return textwrap.fill(f'{BEGINS}{legend}: {listed}.', 80, break_on_hyphens=False,
-                         break_long_words=False)
+    return textwrap.fill(
+        f'{BEGINS}{legend}: {listed}.', 80, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def with_deviations(text: str, cfg: Config) -> str:
@@ -95,10 +99,13 @@ def escaped(text: str) -> str:
 
 def deviation_rows() -> Iterator[str]:
     """One row a setting: the papers', that of the configs, and that with the preset."""
-    plain = [compose(dict(method=method, protocol=protocol)) for method in FRAMES
-             if method != 'plop_paper' for protocol in ('voc_joint' if method == 'joint' else
-                                                        'voc_15-1', 'cityscapes_domain_11-5')
-             if not (method == 'joint' and protocol != 'voc_joint')]
+    plain = [
+        compose(dict(method=method, protocol=protocol))
+        for method in FRAMES
+        if method != 'plop_paper'
+        for protocol in ('voc_joint' if method == 'joint' else 'voc_15-1', 'cityscapes_domain_11-5')
+        if not (method == 'joint' and protocol != 'voc_joint')
+    ]
     ours: dict[str, dict[str, set[str]]] = {}
     left: dict[str, dict[str, set[str]]] = {}
     for cfg in plain:
@@ -108,15 +115,23 @@ def deviation_rows() -> Iterator[str]:
                 found.setdefault(one.name, {}).setdefault(text, set()).add(over)
     for one in DEVIATIONS:
         if one.name in ours or one.name in left:
-            cells = (one.name, one.theirs, named(ours.get(one.name)), named(left.get(one.name)),
-                     one.option or '-', one.source)
+            cells = (
+                one.name,
+                one.theirs,
+                named(ours.get(one.name)),
+                named(left.get(one.name)),
+                one.option or '-',
+                one.source,
+            )
             yield f'| {" | ".join(map(escaped, cells))} |'
 
 
 def named(found: dict[str, set[str]] | None) -> str:
     """What configs have in place of a setting, with the dataset where it is Cityscapes alone."""
-    texts = [f'{text} (Cityscapes)' if over == {'cityscapes'} else text
-             for text, over in (found or {}).items()]
+    texts = [
+        f'{text} (Cityscapes)' if over == {'cityscapes'} else text
+        for text, over in (found or {}).items()
+    ]
     return ', '.join(texts) or 'the same'
 
 
@@ -141,14 +156,21 @@ def page() -> str:
     """The whole of docs/published.md."""
     lines = [
         INTRODUCTION,
-        '## What differs', '',
+        '## What differs',
+        '',
         '| setting | the papers | these configs | with `--as-published` | by itself | their file |',
-        '|---|---|---|---|---|---|', *deviation_rows(), '',
+        '|---|---|---|---|---|---|',
+        *deviation_rows(),
+        '',
         TRAINING_CROP,
-        '## Published figures', '',
+        '## Published figures',
+        '',
         'Of the papers, not ours: mIoU over all classes after the last step, in per cent. The '
-        'docstring of each config names what it deviates in.', '',
-        '| method | protocol | figures |', '|---|---|---|', *figure_rows()
+        'docstring of each config names what it deviates in.',
+        '',
+        '| method | protocol | figures |',
+        '|---|---|---|',
+        *figure_rows(),
     ]
     return '\n'.join(lines) + '\n'
 
@@ -165,8 +187,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Write what the configs deviate in.')
     parser.add_argument('--check', action='store_true', help='write nothing')
     check = parser.parse_args().check
-    old = [(path, text) for path, text in contents()
-           if not path.is_file() or path.read_text(encoding='utf-8') != text]
+    old = [
+        (path, text)
+        for path, text in contents()
+        if not path.is_file() or path.read_text(encoding='utf-8') != text
+    ]
     for path, text in old:
         print(f'{"not current" if check else "written"}: {path.relative_to(ROOT)}')
         if not check:

@@ -31,8 +31,13 @@ def _child(name: str, *locations: str) -> Registry:
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmseg_cil.models', 'mmseg_cil.losses', 'mmseg_cil.distillers',
-                'mmseg_cil.regularisers')
+MODELS = _child(
+    'MODELS',
+    'mmseg_cil.models',
+    'mmseg_cil.losses',
+    'mmseg_cil.distillers',
+    'mmseg_cil.regularisers',
+)
 DATASETS = _child('DATASETS', 'mmseg_cil.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets')

@@ -46,12 +46,13 @@ def poison(tmp_path):
 
     class Poison:
         def __reduce__(self):
-            return os.mkdir, (str(marker), )
+            return os.mkdir, (str(marker),)
 
     def write(path, *, legacy=False, **content):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        torch.save({**content, 'extra': [Poison()]}, path,
-                   _use_new_zipfile_serialization=not legacy)
+        torch.save(
+            {**content, 'extra': [Poison()]}, path, _use_new_zipfile_serialization=not legacy
+        )
         return str(path)
 
     yield write

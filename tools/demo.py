@@ -25,11 +25,17 @@ from mmseg_cil.utils.cli import ToolParser, run_tool
 
 def walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
     """Runs ``tools/train.py`` for one method, resuming what is there."""
-    command = [sys.executable, str(ROOT / 'tools/train.py'),
-               str(ROOT / f'configs/{method}/{method}_demo_11-5.py'),
-               '--work-dir', str(work_dir), '--no-report', '--cfg-options',
-               f'train_dataloader.dataset.data_root={work_dir.parent / "shapes"}',
-               f'test_dataloader.dataset.data_root={work_dir.parent / "shapes"}']
+    command = [
+        sys.executable,
+        str(ROOT / 'tools/train.py'),
+        str(ROOT / f'configs/{method}/{method}_demo_11-5.py'),
+        '--work-dir',
+        str(work_dir),
+        '--no-report',
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={work_dir.parent / "shapes"}',
+        f'test_dataloader.dataset.data_root={work_dir.parent / "shapes"}',
+    ]
     if (work_dir / 'journal.json').exists():
         command.append('--resume')
     if start_from is not None:
@@ -67,8 +73,10 @@ def main() -> int:
     old = {name: load_walk(folder)['steps'][-1]['mIoU']['old'] for name, folder in folders.items()}
     if any(value is None for value in old.values()):
         raise InputError(f'{args.work_dir} holds no finished walks: run with --fresh')
-    print(f'\nold classes after the last step: fine-tuning {100 * old["finetune"]:.1f} %, '
-          f'MiB {100 * old["mib"]:.1f} % mIoU')
+    print(
+        f'\nold classes after the last step: fine-tuning {100 * old["finetune"]:.1f} %, '
+        f'MiB {100 * old["mib"]:.1f} % mIoU'
+    )
     print(f'report: {page}')
     return 0 if old['mib'] > old['finetune'] else 1
 

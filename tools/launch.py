@@ -30,8 +30,11 @@ class WithoutWhatIsTold(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is shown."""
         text = record.getMessage()
-        return not any(f'(exitcode: {status})' in text for status in TOLD) \
-            and 'closing signal SIG' not in text and 'death signal' not in text
+        return (
+            not any(f'(exitcode: {status})' in text for status in TOLD)
+            and 'closing signal SIG' not in text
+            and 'death signal' not in text
+        )
 
 
 def main() -> int:

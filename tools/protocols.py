@@ -30,7 +30,8 @@ COUNTED = ('voc', 'ade20k', 'cityscapes')
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = ToolParser(
-        description='Print the steps of a protocol.', epilog=f'In common use: {", ".join(NAMED)}')
+        description='Print the steps of a protocol.', epilog=f'In common use: {", ".join(NAMED)}'
+    )
     parser.add_argument('name', nargs='?', help='such as voc_15-1')
     parser.add_argument('--setting', choices=SETTINGS)
     parser.add_argument('--preset', choices=list(PRESETS))
@@ -84,8 +85,10 @@ def config_of(args: argparse.Namespace) -> Any:
         protocol = build_protocol(request(args))
         dataset = protocol.taxonomy.dataset
         if dataset not in COUNTED:
-            raise InputError(f'--data-root knows the layouts of {", ".join(COUNTED)}, not of '
-                             f'{dataset!r}: use --config')
+            raise InputError(
+                f'--data-root knows the layouts of {", ".join(COUNTED)}, not of '
+                f'{dataset!r}: use --config'
+            )
         cfg = load_config(BASES / 'datasets' / f'{DATASET_OF[dataset]}.py')
         cfg.protocol = request(args)
     if args.data_root is not None:
@@ -109,19 +112,27 @@ def _prefer_what_is_there(dataset: Any, root: Path) -> None:
 def lines(protocol: Protocol, images: dict[str, tuple[int, ...]] | None) -> list[str]:
     """What is printed."""
     spelled = protocol.spellings()
-    result = [f'{protocol.name}: {len(protocol.steps)} steps, {protocol.kind}-incremental, '
-              f'{protocol.setting}']
+    result = [
+        f'{protocol.name}: {len(protocol.steps)} steps, {protocol.kind}-incremental, '
+        f'{protocol.setting}'
+    ]
     if spelled:
-        result.append('background counted: {}; foreground only (customary): {}'.format(
-            spelled.get('counted', '-'), spelled.get('foreground', '-')))
+        result.append(
+            'background counted: {}; foreground only (customary): {}'.format(
+                spelled.get('counted', '-'), spelled.get('foreground', '-')
+            )
+        )
     if getattr(protocol, 'split', None):
         result.append(f'split: {protocol.split}')  # type: ignore[attr-defined]
-    result += ['', f'{"step":>4} {"outputs":>7} ' +
-               (f'{"train":>7} {"test":>6}  ' if images else ' ') + 'new']
+    result += [
+        '',
+        f'{"step":>4} {"outputs":>7} ' + (f'{"train":>7} {"test":>6}  ' if images else ' ') + 'new',
+    ]
     for step in protocol.steps:
         new = list(step.domains) or protocol.class_names(step.new)
-        counts = f'{images["train"][step.index]:>7} {images["test"][step.index]:>6}  ' \
-            if images else ' '
+        counts = (
+            f'{images["train"][step.index]:>7} {images["test"][step.index]:>6}  ' if images else ' '
+        )
         note = '' if protocol.trains(step.index) else '  (not trained: nothing to tell apart)'
         result.append(f'{step.index:>4} {len(step.seen):>7} {counts}{", ".join(new)}{note}')
     return result

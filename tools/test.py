@@ -24,16 +24,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(description='Re-evaluate the steps of a walk.')
     parser.add_argument('work_dir', help='work directory of the walk')
     parser.add_argument('--step', type=int, help='only this step [all that are done]')
-    parser.add_argument('--config',
-                        help="config file, which is code [the walk's own copy, read as data]")
+    parser.add_argument(
+        '--config', help="config file, which is code [the walk's own copy, read as data]"
+    )
     parser.add_argument('--dry-run', action='store_true', help='print, but write nothing')
-    parser.add_argument('--break-lock', action='store_true',
-                        help='take the work directory from a process of another machine that '
-                        'has died')
+    parser.add_argument(
+        '--break-lock',
+        action='store_true',
+        help='take the work directory from a process of another machine that has died',
+    )
     add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 

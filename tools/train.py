@@ -35,7 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ToolParser(
         description='Walk all steps of an incremental schedule.',
         epilog='For example: --method mib --protocol voc_15-1 --work-dir work_dirs/mib. '
-        'The methods are the files in configs/_base_/methods.')
+        'The methods are the files in configs/_base_/methods.',
+    )
     parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
     parts = parser.add_argument_group('parts of the config, by name in configs/_base_')
     parts.add_argument('--method', help='such as plop')
@@ -43,34 +44,54 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parts.add_argument('--dataset', help="such as voc12aug [the protocol's]")
     parts.add_argument('--model', help='such as deeplabv3_r101-d16 [the one of the papers]')
     parts.add_argument('--schedule', help="such as voc [the dataset's, or the method's for it]")
-    parser.add_argument('--as-published', action='store_true',
-                        help="the papers' network, crops, test geometry, schedule and rules for "
-                        'method and protocol; the log names what still differs')
+    parser.add_argument(
+        '--as-published',
+        action='store_true',
+        help="the papers' network, crops, test geometry, schedule and rules for "
+        'method and protocol; the log names what still differs',
+    )
     parser.add_argument('--print-config', action='store_true', help='print the config and end')
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
-    parser.add_argument('--resume', action='store_true',
-                        help='go on with the walk in the work directory, mid-step')
-    parser.add_argument('--overwrite', action='store_true',
-                        help='begin anew where the work directory holds a walk, which is removed')
-    parser.add_argument('--accept-changes', action='store_true',
-                        help='resume although protocol, method or schedule were changed')
-    parser.add_argument('--break-lock', action='store_true',
-                        help='take the work directory from a process of another machine that '
-                        'has died')
+    parser.add_argument(
+        '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='begin anew where the work directory holds a walk, which is removed',
+    )
+    parser.add_argument(
+        '--accept-changes',
+        action='store_true',
+        help='resume although protocol, method or schedule were changed',
+    )
+    parser.add_argument(
+        '--break-lock',
+        action='store_true',
+        help='take the work directory from a process of another machine that has died',
+    )
     parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
-    parser.add_argument('--start-from', metavar='WORK_DIR[:K]',
-                        help='take steps 0..K (0 by default) over from another run')
+    parser.add_argument(
+        '--start-from',
+        metavar='WORK_DIR[:K]',
+        help='take steps 0..K (0 by default) over from another run',
+    )
     add_config_options(parser)
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision (on CPUs in bfloat16)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='what started the processes; dist_train.sh, slurm_train.sh set it')
-    parser.add_argument('--no-rehearsal', action='store_true',
-                        help='do not try a batch of the first and the last step before training')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (on CPUs in bfloat16)')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes; dist_train.sh, slurm_train.sh set it',
+    )
+    parser.add_argument(
+        '--no-rehearsal',
+        action='store_true',
+        help='do not try a batch of the first and the last step before training',
+    )
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
     # torchrun of older versions passes it; newer ones set the variable.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 

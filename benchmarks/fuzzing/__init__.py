@@ -5,6 +5,6 @@ from __future__ import annotations
 from fuzzing.world import Case, World, mutations
 
 # Importing a module registers its mutations.
-from . import commands, configs, files, images, lists, masks  # noqa: F401  isort: skip
+from fuzzing import commands, configs, files, images, lists, masks  # noqa: F401  isort: skip
 
 __all__ = ['Case', 'World', 'mutations']

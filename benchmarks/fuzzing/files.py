@@ -24,7 +24,7 @@ class _Poison:
         self.marker = marker
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f'touch {self.marker}', )
+        return os.system, (f'touch {self.marker}',)
 
 
 def _not_executed(folder: Path) -> str | None:
@@ -44,11 +44,20 @@ def poisoned_weights_to_begin_with(world: World) -> Case:
     """Name a poisoned file as load_from or as pre-trained weights."""
     path = world.folder / 'weights.pth'
     _poison(world, path, {'state_dict': {}})
-    name = world.rng.choice(['load_from', 'model.backbone.init_cfg', 'model.init_cfg',
-                             'model.pretrained', 'model.backbone.pretrained'])
-    world.set(name, {'type': 'Pretrained', 'checkpoint': str(path)} if name.endswith('init_cfg')
-              else str(path))
-    return Case(REFUSED, ('weights.pth', ), check=_not_executed)
+    name = world.rng.choice(
+        [
+            'load_from',
+            'model.backbone.init_cfg',
+            'model.init_cfg',
+            'model.pretrained',
+            'model.backbone.pretrained',
+        ]
+    )
+    world.set(
+        name,
+        {'type': 'Pretrained', 'checkpoint': str(path)} if name.endswith('init_cfg') else str(path),
+    )
+    return Case(REFUSED, ('weights.pth',), check=_not_executed)
 
 
 @mutation
@@ -59,7 +68,8 @@ def poisoned_walk(world: World) -> Case:
     begun = world.rng.random() < 0.5
     work_dir = world.take_walk('begun' if begun else 'finished')
     names = ['step_00/checkpoint.pth', 'step_00/vdfd.pth'] + (
-        ['step_01/resume.pth'] if begun else ['step_01/checkpoint.pth'])
+        ['step_01/resume.pth'] if begun else ['step_01/checkpoint.pth']
+    )
     path = work_dir / world.rng.choice(names)
     content = torch.load(path, weights_only=False)
     before = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -71,7 +81,7 @@ def poisoned_walk(world: World) -> Case:
         world.argv = ['test', 'w']
     # A finished walk reads vdfd.pth no more.
     expected = ANY if path.name == 'vdfd.pth' else REFUSED
-    return Case(expected, (path.name, ), check=_not_executed)
+    return Case(expected, (path.name,), check=_not_executed)
 
 
 @mutation
@@ -79,11 +89,17 @@ def poisoned_config_copy(world: World) -> Case:
     """Put code into the config that a work directory holds, and test or compare it."""
     work_dir = world.take_walk('finished')
     for path in work_dir.glob('*.py'):
-        path.write_text(f'import os\nos.system("touch {world.folder / MARKER}")\n'
-                        + path.read_text())
-    world.argv = world.rng.choice([
-        ['test', 'w'], ['report', 'w'], ['report', 'w', '--vary', 'method.name'],
-        ['train', 'config.py', '--work-dir', 'v', '--start-from', 'w', '--no-report']])
+        path.write_text(
+            f'import os\nos.system("touch {world.folder / MARKER}")\n' + path.read_text()
+        )
+    world.argv = world.rng.choice(
+        [
+            ['test', 'w'],
+            ['report', 'w'],
+            ['report', 'w', '--vary', 'method.name'],
+            ['train', 'config.py', '--work-dir', 'v', '--start-from', 'w', '--no-report'],
+        ]
+    )
     return Case(ANY, check=_not_executed)
 
 
@@ -98,14 +114,20 @@ def cut_off(world: World) -> Case:
     content = path.read_bytes()
     kind = world.rng.choice(['cut', 'empty', 'bit', 'garbage'])
     middle = len(content) // 2
-    path.write_bytes({
-        'cut': content[:middle], 'empty': b'', 'garbage': b'garbage' * 50,
-        'bit': content[:middle] + bytes([content[middle] ^ 64]) + content[middle + 1:]}[kind])
+    path.write_bytes(
+        {
+            'cut': content[:middle],
+            'empty': b'',
+            'garbage': b'garbage' * 50,
+            'bit': content[:middle] + bytes([content[middle] ^ 64]) + content[middle + 1 :],
+        }[kind]
+    )
     # A flipped bit of the journal may stand in a text that nobody compares, and a finished walk
     # does not read vdfd.pth.
     lenient = (path.name == 'journal.json' and kind == 'bit') or (
-        path.name == 'vdfd.pth' and which == 'finished')
-    return Case(ANY if lenient else REFUSED, (path.name, ))
+        path.name == 'vdfd.pth' and which == 'finished'
+    )
+    return Case(ANY if lenient else REFUSED, (path.name,))
 
 
 @mutation
@@ -134,22 +156,30 @@ def exchanged_steps(world: World) -> Case:
     path = work_dir / 'step_00/checkpoint.pth'
     assert world.finished is not None
     shutil.copy(world.finished / 'step_01/checkpoint.pth', path)
-    return Case(REFUSED, ('checkpoint.pth', ))
+    return Case(REFUSED, ('checkpoint.pth',))
 
 
 @mutation
 def deleted(world: World) -> Case:
     """Delete a file or a folder of a walk that goes on."""
     work_dir = world.take_walk(world.rng.choice(['begun', 'finished']))
-    name = world.rng.choice([
-        'step_00', 'step_00/checkpoint.pth', 'step_00/vdfd.pth', 'metrics.json', 'metrics.csv',
-        'step_00/config.py', 'step_00/metrics.json'])
+    name = world.rng.choice(
+        [
+            'step_00',
+            'step_00/checkpoint.pth',
+            'step_00/vdfd.pth',
+            'metrics.json',
+            'metrics.csv',
+            'step_00/config.py',
+            'step_00/metrics.json',
+        ]
+    )
     path = work_dir / name
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    needed = name in ('step_00/checkpoint.pth', )
+    needed = name in ('step_00/checkpoint.pth',)
     return Case(REFUSED if needed else ANY, (name.rpartition('/')[2], 'step 0'))
 
 
@@ -171,17 +201,21 @@ def of_another_network(world: World) -> Case:
     kind = world.rng.choice(['prefix', 'shape', 'empty', 'list'])
     content: Any = {
         'prefix': {f'net.{key}': value for key, value in state.items()},
-        'shape': {key: torch.cat([value, value]) if value.dim() else value
-                  for key, value in state.items()},
-        'empty': {}, 'list': [1, 2]}[kind]
-    torch.save(content if kind == 'list' else {'state_dict': content},
-               world.folder / 'weights.pth')
+        'shape': {
+            key: torch.cat([value, value]) if value.dim() else value for key, value in state.items()
+        },
+        'empty': {},
+        'list': [1, 2],
+    }[kind]
+    torch.save(content if kind == 'list' else {'state_dict': content}, world.folder / 'weights.pth')
     if kind == 'list' or world.rng.random() < 0.6:
         world.cfg['load_from'] = str(world.folder / 'weights.pth')
     else:
-        world.set('model.backbone.init_cfg', {
-            'type': 'Pretrained', 'checkpoint': str(world.folder / 'weights.pth')})
-    return Case(REFUSED, ('weights.pth', ))
+        world.set(
+            'model.backbone.init_cfg',
+            {'type': 'Pretrained', 'checkpoint': str(world.folder / 'weights.pth')},
+        )
+    return Case(REFUSED, ('weights.pth',))
 
 
 @mutation
@@ -202,7 +236,7 @@ def other_images(world: World) -> Case:
     else:
         path.write_text('\n'.join(reversed(names)) + '\n')
     if kind == 'order':
-        return Case(TOLD, ('images', ), ('order', 'images', 'note'))
+        return Case(TOLD, ('images',), ('order', 'images', 'note'))
     return Case(REFUSED, ('images', 'mask'))
 
 
@@ -214,7 +248,7 @@ def other_test_images(world: World) -> Case:
     content = [path.read_bytes() for path in paths]
     for path, other in zip(paths, content[1:] + content[:1], strict=True):
         path.write_bytes(other)
-    return Case(TOLD, ('test', ), ('again', ))
+    return Case(TOLD, ('test',), ('again',))
 
 
 @mutation
@@ -224,10 +258,13 @@ def links_out_of_it(world: World) -> Case:
     path = work_dir / 'step_00/checkpoint.pth'
     path.rename(world.folder / 'elsewhere.pth')
     path.symlink_to(world.folder / 'elsewhere.pth')
-    world.argv = world.rng.choice([
-        ['test', 'w'],
-        ['train', 'config.py', '--work-dir', 'v', '--start-from', 'w', '--no-report']])
-    return Case(REFUSED, ('link', ))
+    world.argv = world.rng.choice(
+        [
+            ['test', 'w'],
+            ['train', 'config.py', '--work-dir', 'v', '--start-from', 'w', '--no-report'],
+        ]
+    )
+    return Case(REFUSED, ('link',))
 
 
 @mutation

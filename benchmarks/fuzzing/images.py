@@ -26,19 +26,19 @@ def damaged(world: World) -> Case:
     if kind == 'empty':
         path.write_bytes(b'')
     elif kind == 'cut':
-        path.write_bytes(content[:world.rng.randrange(10, len(content) // 2)])
+        path.write_bytes(content[: world.rng.randrange(10, len(content) // 2)])
     elif kind == 'text':
         path.write_text('this is no image')
     elif kind == 'inside':
         middle = len(content) // 2
-        path.write_bytes(content[:middle] + bytes(40) + content[middle + 40:])
+        path.write_bytes(content[:middle] + bytes(40) + content[middle + 40 :])
     elif kind == 'zeros':
         path.write_bytes(bytes(len(content)))
     else:
         path.unlink()
         path.mkdir()
     # libpng reads over some damage, and the pixels that it gives are the ones trained on.
-    return Case(ANY if kind == 'inside' else REFUSED, (path.stem, ))
+    return Case(ANY if kind == 'inside' else REFUSED, (path.stem,))
 
 
 @mutation
@@ -51,10 +51,10 @@ def damaged_jpeg(world: World) -> Case:
     path = world.a_picture('images')
     content = path.read_bytes()
     if world.rng.random() < 0.5:
-        path.write_bytes(content[:world.rng.randrange(30, 200)])
-        return Case(REFUSED, (path.stem, ))
+        path.write_bytes(content[: world.rng.randrange(30, 200)])
+        return Case(REFUSED, (path.stem,))
     path.write_bytes(content[:2] + bytes(len(content) - 4) + content[-2:])
-    return Case(REFUSED, (path.stem, ))
+    return Case(REFUSED, (path.stem,))
 
 
 @mutation
@@ -62,7 +62,7 @@ def missing(world: World) -> Case:
     """Delete one image of a list."""
     path = world.a_picture('images')
     path.unlink()
-    return Case(REFUSED, (path.stem, ))
+    return Case(REFUSED, (path.stem,))
 
 
 @mutation
@@ -78,7 +78,8 @@ def turned_by_exif(world: World) -> Case:
     rename_suffix(world, '.jpg')
     if world.rng.random() < 0.5:
         world.get('train_dataloader.dataset.pipeline').insert(
-            2, {'type': 'Resize', 'scale': (48, 40), 'keep_ratio': False})
+            2, {'type': 'Resize', 'scale': (48, 40), 'keep_ratio': False}
+        )
     return Case(REFUSED, ('exif', 'size', 'turn'))
 
 
@@ -119,7 +120,7 @@ def of_many_sizes(world: World) -> Case:
 @mutation
 def smaller_than_the_crop(world: World) -> Case:
     """Write some training images that are smaller than the crop."""
-    for path in world.pictures('images', 'train')[:world.rng.randrange(1, 16)]:
+    for path in world.pictures('images', 'train')[: world.rng.randrange(1, 16)]:
         size = (world.rng.randrange(3, 20), world.rng.randrange(3, 20))
         mask = world.data / 'masks' / path.name
         Image.open(path).resize(size).save(path)
@@ -130,9 +131,34 @@ def smaller_than_the_crop(world: World) -> Case:
 @mutation
 def named_oddly(world: World) -> Case:
     """Give images names with blanks, signs and letters of other alphabets."""
-    odd = world.rng.choice(['a b', 'ü.v1', 'x,y', '街景(1)', 'p[0]', '100%', '#5', '1+2', '%d',
-                            "it's", '{0}', '$HOME', 'a;b', '~x', '!', '&', '@2x', 'é' * 60,
-                            '..x', 'a__b', '.hidden', '-dash', 'x\u00a0y', 'ends.'])
+    odd = world.rng.choice(
+        [
+            'a b',
+            'ü.v1',
+            'x,y',
+            '街景(1)',
+            'p[0]',
+            '100%',
+            '#5',
+            '1+2',
+            '%d',
+            "it's",
+            '{0}',
+            '$HOME',
+            'a;b',
+            '~x',
+            '!',
+            '&',
+            '@2x',
+            'é' * 60,
+            '..x',
+            'a__b',
+            '.hidden',
+            '-dash',
+            'x\u00a0y',
+            'ends.',
+        ]
+    )
     for split in ('train', 'val'):
         names = []
         for i, path in enumerate(world.pictures('images', split)):
@@ -148,8 +174,9 @@ def named_oddly(world: World) -> Case:
 @mutation
 def in_a_folder_named_oddly(world: World) -> Case:
     """Move the data into a folder whose name has signs that patterns give a meaning."""
-    name = world.rng.choice(['my data', 'data[1]', 'da*ta', 'data?', 'daten_ü', '100%', 'a,b',
-                             "it's", 'x{y}', '数据'])
+    name = world.rng.choice(
+        ['my data', 'data[1]', 'da*ta', 'data?', 'daten_ü', '100%', 'a,b', "it's", 'x{y}', '数据']
+    )
     target = world.folder / name
     shutil.move(world.data, target)
     for split in ('train', 'test'):
@@ -178,7 +205,7 @@ def with_another_suffix(world: World) -> Case:
     """Let the config name a suffix that the files do not have, or have in other letters."""
     suffix = world.rng.choice(['.jpg', '.PNG', '.tif', 'png', '.jpeg', ''])
     rename_suffix(world, suffix)
-    return Case(ANY if suffix in ('.PNG', 'png', '') else REFUSED, (suffix, ))
+    return Case(ANY if suffix in ('.PNG', 'png', '') else REFUSED, (suffix,))
 
 
 @mutation
@@ -198,7 +225,8 @@ def of_five_bands(world: World) -> Case:
         '    def transform(self, results):\n'
         '        img = np.load(results["img_path"])\n'
         '        results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])\n'
-        '        return results\n')
+        '        return results\n'
+    )
     rename_suffix(world, '.npy')
     for split in ('train', 'test'):
         world.get(f'{split}_dataloader.dataset.pipeline')[0] = {'type': 'LoadNpy'}

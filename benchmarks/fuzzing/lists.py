@@ -12,11 +12,12 @@ def _names(world: World, split: str) -> list[str]:
 @mutation
 def of_another_encoding(world: World) -> Case:
     """Write a list as Windows editors do: byte order mark, CRLF, UTF-16."""
-    for split in world.rng.choice([('train', ), ('val', ), ('train', 'val')]):
+    for split in world.rng.choice([('train',), ('val',), ('train', 'val')]):
         encoding = world.rng.choice(['utf-8-sig', 'utf-16', 'utf-8', 'latin-1'])
         end = world.rng.choice(['\r\n', '\n', '\r\n\r\n', ' \n', '\t\n'])
         (world.data / f'lists/{split}.txt').write_bytes(
-            (end.join(_names(world, split)) + end).encode(encoding))
+            (end.join(_names(world, split)) + end).encode(encoding)
+        )
     return Case(WORKS, check=_all_images)
 
 
@@ -63,7 +64,7 @@ def that_share_images(world: World) -> Case:
     names = _names(world, 'train')
     shared = world.rng.sample(_names(world, 'val'), world.rng.randrange(1, 8))
     (world.data / 'lists/train.txt').write_text('\n'.join([*names, *shared]) + '\n')
-    return Case(TOLD, ('test', ), ('both', 'shared', 'test image', 'share'))
+    return Case(TOLD, ('test',), ('both', 'shared', 'test image', 'share'))
 
 
 @mutation
@@ -73,7 +74,7 @@ def with_names_twice(world: World) -> Case:
     names = _names(world, split)
     names += world.rng.sample(names, world.rng.randrange(1, 5))
     (world.data / f'lists/{split}.txt').write_text('\n'.join(names) + '\n')
-    return Case(TOLD, ('twice', ), ('twice', 'more than once', 'repeat'))
+    return Case(TOLD, ('twice',), ('twice', 'more than once', 'repeat'))
 
 
 @mutation
@@ -117,9 +118,14 @@ def of_a_domain(world: World) -> Case:
     end = world.rng.choice(['\r\n', '\n'])
     for number, group in enumerate((first, second)):
         (world.folder / f'd{number}.txt').write_bytes(end.join(group).encode(encoding))
-    world.cfg['protocol'] = {'name': 'domains', 'dataset': 'tiny', 'domains': [
-        {'name': 'a', 'list_file': str(world.folder / 'd0.txt')},
-        {'name': 'b', 'list_file': str(world.folder / 'd1.txt')}]}
+    world.cfg['protocol'] = {
+        'name': 'domains',
+        'dataset': 'tiny',
+        'domains': [
+            {'name': 'a', 'list_file': str(world.folder / 'd0.txt')},
+            {'name': 'b', 'list_file': str(world.folder / 'd1.txt')},
+        ],
+    }
     world.set('method', {'name': 'finetune'})
     return Case(WORKS, check=_all_images)
 

@@ -17,7 +17,7 @@ def of_another_size(world: World) -> Case:
     size = world.rng.choice([(32, 40), (20, 16), (80, 64), (41, 32), (39, 32)])
     for path in paths:
         Image.open(path).resize(size, Image.Resampling.NEAREST).save(path)
-    return Case(REFUSED, ('size', ))
+    return Case(REFUSED, ('size',))
 
 
 @mutation
@@ -29,14 +29,14 @@ def damaged(world: World) -> Case:
     if kind == 'empty':
         path.write_bytes(b'')
     elif kind == 'cut':
-        path.write_bytes(content[:len(content) // 2])
+        path.write_bytes(content[: len(content) // 2])
     elif kind == 'text':
         path.write_text('no mask')
     else:
         path.unlink()
         if kind == 'folder':
             path.mkdir()
-    return Case(REFUSED, (path.stem, ))
+    return Case(REFUSED, (path.stem,))
 
 
 @mutation
@@ -47,7 +47,7 @@ def with_unknown_ids(world: World) -> Case:
     value = world.rng.choice([5, 6, 7, 77, 128, 200, 254])
     mask[3:5, 3:5] = value
     Image.fromarray(mask).save(path)
-    return Case(REFUSED, (str(value), ))
+    return Case(REFUSED, (str(value),))
 
 
 @mutation
@@ -76,8 +76,10 @@ def lossy(world: World) -> Case:
 @mutation
 def in_colours(world: World) -> Case:
     """Write the masks in the colours of the classes instead of their ids."""
-    palette = np.array([[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128] * 3,
-                        *[[255] * 3] * 251], np.uint8)
+    palette = np.array(
+        [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128] * 3, *[[255] * 3] * 251],
+        np.uint8,
+    )
     paths = world.pictures('masks')
     if world.rng.random() < 0.3:
         paths = [world.rng.choice(paths)]
@@ -102,7 +104,7 @@ def with_a_palette(world: World) -> Case:
 def with_a_palette_read_by_cv2(world: World) -> Case:
     """Read masks with a palette by cv2, which makes colours of them."""
     with_a_palette(world)
-    for split in world.rng.choice([('train', ), ('test', ), ('train', 'test')]):
+    for split in world.rng.choice([('train',), ('test',), ('train', 'test')]):
         world.get(f'{split}_dataloader.dataset.pipeline')[1]['imdecode_backend'] = 'cv2'
     return Case(REFUSED)
 
@@ -123,7 +125,7 @@ def of_zero_and_255(world: World) -> Case:
     for path in world.pictures('masks'):
         mask = np.array(Image.open(path))
         Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8)).save(path)
-    return Case(REFUSED, ('255', ))
+    return Case(REFUSED, ('255',))
 
 
 @mutation
@@ -181,9 +183,11 @@ def in_another_order_of_classes(world: World) -> Case:
 @mutation
 def of_other_classes(world: World) -> Case:
     """Declare other test classes than training classes."""
-    world.set('test_dataloader.dataset.metainfo', {
-        'classes': ['background', 'red', 'green', 'blue', world.rng.choice(['gray', 'x', ''])]})
-    return Case(REFUSED, ('class', ))
+    world.set(
+        'test_dataloader.dataset.metainfo',
+        {'classes': ['background', 'red', 'green', 'blue', world.rng.choice(['gray', 'x', ''])]},
+    )
+    return Case(REFUSED, ('class',))
 
 
 @mutation
@@ -191,4 +195,4 @@ def mapped_by_a_wrong_void(world: World) -> Case:
     """Declare void ids that are none, or that are ids of classes."""
     value = world.rng.choice([[1], ['red'], 300, [256], [-1], 'all', [1.5], [True]])
     world.set('protocol.void_ids', value)
-    return Case(TOLD, ('void', ), ('void', ))
+    return Case(TOLD, ('void',), ('void',))

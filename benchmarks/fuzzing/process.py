@@ -30,9 +30,14 @@ class Outcome:
     text: str
 
 
-def run_forked(argv: list[str], folder: Path, env: Mapping[str, str], timeout: float,
-               killed_at: tuple[int, int] | None = None,
-               ended_by: int = signal.SIGKILL) -> Outcome:
+def run_forked(
+    argv: list[str],
+    folder: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    killed_at: tuple[int, int] | None = None,
+    ended_by: int = signal.SIGKILL,
+) -> Outcome:
     """Run ``tools/<argv[0]>.py`` in a folder.
 
     Args:
@@ -80,8 +85,13 @@ def _preload() -> None:
     import mmseg_cil.visualization.report  # noqa: F401
 
 
-def _child(argv: list[str], folder: Path, env: Mapping[str, str], output: Path,
-           killed_at: tuple[int, int] | None) -> None:
+def _child(
+    argv: list[str],
+    folder: Path,
+    env: Mapping[str, str],
+    output: Path,
+    killed_at: tuple[int, int] | None,
+) -> None:
     """Run the tool; never return."""
     status = 1
     try:

@@ -18,8 +18,11 @@ ROOT = Path(mmseg.__file__).parent / '.mim' / 'configs'
 
 def stock_files() -> list[str]:
     """Return the paths of all stock configs below the folder of MMSegmentation's configs."""
-    return sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py')
-                  if '_base_' not in path.relative_to(ROOT).parts)
+    return sorted(
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob('*.py')
+        if '_base_' not in path.relative_to(ROOT).parts
+    )
 
 
 def read(file: str) -> Config:
@@ -33,8 +36,9 @@ def read(file: str) -> Config:
 
 def kind_of(model: Mapping[str, Any]) -> str:
     """Return what a network consists of: segmentor, backbone, neck, decode and auxiliary heads."""
-    parts = [_types(model.get(key)) for key in (
-        'backbone', 'neck', 'decode_head', 'auxiliary_head')]
+    parts = [
+        _types(model.get(key)) for key in ('backbone', 'neck', 'decode_head', 'auxiliary_head')
+    ]
     return ' | '.join([type_name(model.get('type')), *parts])
 
 

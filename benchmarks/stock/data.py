@@ -37,7 +37,7 @@ def write_data(folder: Path, size: int) -> Path:
             mask = np.zeros((height, width), np.uint8)
             for i, label in enumerate(rng.permutation([1, 2, 3, 4])):
                 top, left = (i // 2) * height // 2, (i % 2) * width // 2
-                mask[top + 2:top + height // 2 - 2, left + 2:left + width // 2 - 2] = label
+                mask[top + 2 : top + height // 2 - 2, left + 2 : left + width // 2 - 2] = label
             mask[:2] = 255
             colours = np.array([*PALETTE, *[[90, 90, 90]] * 251], np.float64)[mask]
             image = np.clip(colours + rng.normal(0, 20, colours.shape), 0, 255).astype(np.uint8)
@@ -48,8 +48,9 @@ def write_data(folder: Path, size: int) -> Path:
     return folder
 
 
-def on_tiny_data(stock: Config, data: Path, model: Mapping[str, Any], method: str,
-                 size: int) -> Config:
+def on_tiny_data(
+    stock: Config, data: Path, model: Mapping[str, Any], method: str, size: int
+) -> Config:
     """Return a stock config with a tiny data set, a small network, a walk and a method.
 
     Pipelines keep their transforms, with small sizes; loaders, schedules, optimizers,
@@ -65,12 +66,15 @@ def on_tiny_data(stock: Config, data: Path, model: Mapping[str, Any], method: st
     content = copy.deepcopy(stock.to_dict())
     content['model'] = _fit_classes(copy.deepcopy(dict(model)))
     test = content.get('val_dataloader') or content['test_dataloader']
-    loaders = {name: content.get(name) or copy.deepcopy(test)
-               for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')}
+    loaders = {
+        name: content.get(name) or copy.deepcopy(test)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    }
     for name, loader in loaders.items():
         split = 'train' if name == 'train_dataloader' else 'val'
-        loader.update(num_workers=0, batch_size=2 if split == 'train' else 1,
-                      persistent_workers=False)
+        loader.update(
+            num_workers=0, batch_size=2 if split == 'train' else 1, persistent_workers=False
+        )
         loader['dataset'] = _dataset(data, split, _pipeline(loader['dataset'], size))
     content.update(loaders)
     if str(content['optim_wrapper'].get('type')).endswith('AmpOptimWrapper'):
@@ -82,18 +86,28 @@ def on_tiny_data(stock: Config, data: Path, model: Mapping[str, Any], method: st
         if hook['type'] == 'VDFDHook':
             hook['max_images'] = 2
     content.update(
-        load_from=None, resume=False, log_level='WARNING', global_batch_size=2,
+        load_from=None,
+        resume=False,
+        log_level='WARNING',
+        global_batch_size=2,
         protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
         method=method_config,
-        step_overrides={0: dict(max_iters=ITERATIONS), 'later': dict(max_iters=ITERATIONS)})
+        step_overrides={0: dict(max_iters=ITERATIONS), 'later': dict(max_iters=ITERATIONS)},
+    )
     return Config(content)
 
 
 def _dataset(data: Path, split: str, pipeline: list[Any]) -> dict[str, Any]:
     return dict(
-        type='BaseSegDataset', data_root=str(data), img_suffix='.png', seg_map_suffix='.png',
-        metainfo=dict(classes=CLASSES, palette=PALETTE), ann_file=f'{split}.txt',
-        data_prefix=dict(img_path='images', seg_map_path='masks'), pipeline=pipeline)
+        type='BaseSegDataset',
+        data_root=str(data),
+        img_suffix='.png',
+        seg_map_suffix='.png',
+        metainfo=dict(classes=CLASSES, palette=PALETTE),
+        ann_file=f'{split}.txt',
+        data_prefix=dict(img_path='images', seg_map_path='masks'),
+        pipeline=pipeline,
+    )
 
 
 def _pipeline(dataset: Mapping[str, Any], size: int) -> list[Any]:
@@ -129,8 +143,12 @@ def _small_transform(transform: Mapping[str, Any], size: int) -> dict[str, Any]:
 def _fit_classes(node: Any) -> Any:
     """Weights of classes for the classes of the tiny data set."""
     if isinstance(node, dict):
-        return {key: list(value)[:len(CLASSES)] if key == 'class_weight' and isinstance(
-            value, (list, tuple)) else _fit_classes(value) for key, value in node.items()}
+        return {
+            key: list(value)[: len(CLASSES)]
+            if key == 'class_weight' and isinstance(value, (list, tuple))
+            else _fit_classes(value)
+            for key, value in node.items()
+        }
     if isinstance(node, (list, tuple)):
         return type(node)(_fit_classes(one) for one in node)
     return node

@@ -62,8 +62,16 @@ class _Operators(ModuleType):
             result[:, mask, y, x] = gradient[:, channel, row, column]
 
 
-def _neighbours(psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int,
-                w_mask: int, half_h_mask: int, half_w_mask: int) -> Iterator[_Places]:
+def _neighbours(
+    psa_type: int,
+    num_: int,
+    h_feature: int,
+    w_feature: int,
+    h_mask: int,
+    w_mask: int,
+    half_h_mask: int,
+    half_w_mask: int,
+) -> Iterator[_Places]:
     """Yield for each entry of the mask its number, the positions, and where they are written.
 
     Of type 0, 'collect', the channel is the neighbour's place and the map that of

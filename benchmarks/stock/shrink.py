@@ -13,17 +13,52 @@ CROP = 64
 #: LRASPPHead pools squares of 49 x 49 of an eighth of the image.
 LARGE_CROP = 416
 #: Numbers that are widths of layers, by their key. All of a network are divided alike.
-_WIDTHS = ('base_channels', 'c1_channels', 'c1_in_channels', 'channels', 'context_channels',
-           'ema_channels', 'embed_dim', 'embed_dims', 'feat_channels', 'feedforward_channels',
-           'ham_channels', 'in_channels', 'last_in_channels', 'layer_channels',
-           'light_branch_middle_channels', 'mid_channels', 'mla_channels', 'num_channels',
-           'ocr_channels', 'out_channels', 'pam_channels', 'post_process_channels',
-           'project_channels', 'psp_out_channels', 'spatial_channels', 'stem_channels')
+_WIDTHS = (
+    'base_channels',
+    'c1_channels',
+    'c1_in_channels',
+    'channels',
+    'context_channels',
+    'ema_channels',
+    'embed_dim',
+    'embed_dims',
+    'feat_channels',
+    'feedforward_channels',
+    'ham_channels',
+    'in_channels',
+    'last_in_channels',
+    'layer_channels',
+    'light_branch_middle_channels',
+    'mid_channels',
+    'mla_channels',
+    'num_channels',
+    'ocr_channels',
+    'out_channels',
+    'pam_channels',
+    'post_process_channels',
+    'project_channels',
+    'psp_out_channels',
+    'spatial_channels',
+    'stem_channels',
+)
 #: By how much the widths of a backbone's network are divided. Others are small as they are.
 _FACTORS = {
-    'BEiT': 8, 'BiSeNetV1': 8, 'HRNet': 2, 'ICNet': 8, 'MAE': 8, 'MSCAN': 8,
-    'MixVisionTransformer': 8, 'PCPVT': 8, 'ResNeSt': 8, 'ResNet': 8, 'ResNetV1c': 8,
-    'ResNetV1d': 8, 'SVT': 8, 'SwinTransformer': 8, 'UNet': 8, 'VisionTransformer': 8,
+    'BEiT': 8,
+    'BiSeNetV1': 8,
+    'HRNet': 2,
+    'ICNet': 8,
+    'MAE': 8,
+    'MSCAN': 8,
+    'MixVisionTransformer': 8,
+    'PCPVT': 8,
+    'ResNeSt': 8,
+    'ResNet': 8,
+    'ResNetV1c': 8,
+    'ResNetV1d': 8,
+    'SVT': 8,
+    'SwinTransformer': 8,
+    'UNet': 8,
+    'VisionTransformer': 8,
 }
 #: Widths that are defaults of a backbone and stand in no config.
 _DEFAULT_WIDTHS = {
@@ -60,8 +95,9 @@ def crop_for(model: Mapping[str, Any]) -> int:
 def _without_weights(node: Any) -> Any:
     """Copies a config without the weights that it would load."""
     if isinstance(node, Mapping):
-        result = {key: _without_weights(value) for key, value in node.items()
-                  if key != 'pretrained'}
+        result = {
+            key: _without_weights(value) for key, value in node.items() if key != 'pretrained'
+        }
         initial = result.get('init_cfg')
         if isinstance(initial, Mapping) and initial.get('type') == 'Pretrained':
             result['init_cfg'] = None
@@ -74,8 +110,10 @@ def _without_weights(node: Any) -> Any:
 def _divided(node: Any, factor: int) -> Any:
     if isinstance(node, Mapping):
         node = {**_DEFAULT_WIDTHS.get(type_name(node.get('type')), {}), **node}
-        result = {key: _smaller(value, factor) if key in _WIDTHS else _divided(value, factor)
-                  for key, value in node.items()}
+        result = {
+            key: _smaller(value, factor) if key in _WIDTHS else _divided(value, factor)
+            for key, value in node.items()
+        }
         return _shallow(result) if 'num_modules' in result else result
     if isinstance(node, (list, tuple)):
         return type(node)(_divided(one, factor) for one in node)
@@ -84,7 +122,7 @@ def _divided(node: Any, factor: int) -> Any:
 
 def _shallow(stage: dict[str, Any]) -> dict[str, Any]:
     """One module of one block in each branch of a stage of HRNet."""
-    return {**stage, 'num_modules': 1, 'num_blocks': (1, ) * len(stage['num_blocks'])}
+    return {**stage, 'num_modules': 1, 'num_blocks': (1,) * len(stage['num_blocks'])}
 
 
 def _smaller(width: Any, factor: int) -> Any:

@@ -84,8 +84,12 @@ def check_all(files: list[str], method: str, folder: Path) -> dict[str, Any]:
     found = {file: check(file, method, folder / str(i)) for i, file in enumerate(files)}
     outcomes = collections.Counter(one['outcome'] for one in found.values())
     reasons = sorted({one['reason'] for one in found.values() if one['reason']})
-    return dict(outcome=' '.join(f'{count} {name}' for name, count in outcomes.items()),
-                reason=' | '.join(reasons), trace='', files=found)
+    return dict(
+        outcome=' '.join(f'{count} {name}' for name, count in outcomes.items()),
+        reason=' | '.join(reasons),
+        trace='',
+        files=found,
+    )
 
 
 def check(file: str, method: str, folder: Path) -> dict[str, Any]:
@@ -116,8 +120,12 @@ def forked(run: Callable[..., dict[str, Any]], *args: Any, timeout: float) -> di
         ended = _wait(child, timeout)
         output = folder / 'result.json'
         result: dict[str, Any] = (
-            json.loads(output.read_text()) if output.is_file() else
-            _result(FAILS, f'no end within {timeout:.0f} s' if not ended else 'the process died'))
+            json.loads(output.read_text())
+            if output.is_file()
+            else _result(
+                FAILS, f'no end within {timeout:.0f} s' if not ended else 'the process died'
+            )
+        )
     return {**result, 'seconds': round(time.monotonic() - start, 1)}
 
 
@@ -173,8 +181,11 @@ def _check_finite(work_dir: Path) -> None:
     for path in work_dir.glob('step_*/*/vis_data/scalars.json'):
         for line in path.read_text().splitlines():
             values = json.loads(line)
-            bad = [key for key, value in values.items()
-                   if isinstance(value, float) and value != value and 'loss' in key]
+            bad = [
+                key
+                for key, value in values.items()
+                if isinstance(value, float) and value != value and 'loss' in key
+            ]
             assert not bad, f'losses that are not numbers: {bad}'
 
 

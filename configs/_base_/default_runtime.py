@@ -1,10 +1,12 @@
 """What every run shares: scope, processes, hooks, log and seed."""
+
 default_scope = 'mmseg_cil'
 # nccl needs a GPU a process; without one the tools start gloo.
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl'),
+)
 # Of the checkpoint hook a walk reads the interval (and max_minutes, 10 by default): so often it
 # saves the state of a step in training, as one file that is replaced whole and goes with the step.
 default_hooks = dict(
@@ -12,7 +14,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=42)
 log_level = 'INFO'

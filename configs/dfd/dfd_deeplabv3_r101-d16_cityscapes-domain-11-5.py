@@ -22,6 +22,7 @@ iteration of rate 0; *batches over the end of an epoch; single precision.
     bash tools/dist_train.sh \
         configs/dfd/dfd_deeplabv3_r101-d16_cityscapes-domain-11-5.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/cityscapes.py',

@@ -19,6 +19,7 @@ precision.
     bash tools/dist_train.sh \
         configs/dfgr_dtid/dfgr_dtid_deeplabv3_r101-d16_voc-11-5.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

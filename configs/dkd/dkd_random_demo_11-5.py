@@ -6,6 +6,7 @@ ResNet-18 from random weights, AdamW.
 
     python tools/train.py configs/dkd/dkd_random_demo_11-5.py
 """
+
 _base_ = [
     '../_base_/models/fcn_r18-thin.py',
     '../_base_/datasets/embedded_shapes.py',

@@ -13,6 +13,7 @@ mean of exemplars. The memory keeps 100 images.
     python tools/train.py configs/icarl/icarl_deeplabv3_r50-caffe_voc-real-years.py \
         --cfg-options model.backbone.init_cfg.checkpoint=PATH/resnet50_caffe_imagenet_fp16.pth
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r50-caffe.py',
     '../_base_/datasets/voc_real_160.py',

@@ -6,6 +6,7 @@ the classifier in place of the nearest mean of exemplars.
 
     python tools/train.py configs/icarl/icarl_demo_11-5.py
 """
+
 _base_ = [
     '../_base_/models/fcn_r18-thin.py',
     '../_base_/datasets/embedded_shapes.py',

@@ -16,6 +16,7 @@ before the classifier; *evaluation on whole images; *preset 'default' for
     bash tools/dist_train.sh \
         configs/ilt/ilt_deeplabv3_r101-d16_voc-10-5.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -13,6 +13,7 @@ sizes and schedule as above, no InPlace-ABN.
     python tools/train.py configs/ilt/ilt_deeplabv3_r50-caffe_voc-real-animals.py \
         --cfg-options model.backbone.init_cfg.checkpoint=PATH/resnet50_caffe_imagenet_fp16.pth
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r50-caffe.py',
     '../_base_/datasets/voc_real_160.py',

@@ -16,6 +16,7 @@ over the end of an epoch.
     bash tools/dist_train.sh \
         configs/lwf/lwf_deeplabv3_r101-d16_voc-19-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -5,6 +5,7 @@ package. Deviations: a thin ResNet-18 from random weights, AdamW.
 
     python tools/train.py configs/lwf/lwf_demo_11-5.py
 """
+
 _base_ = [
     '../_base_/models/fcn_r18-thin.py',
     '../_base_/datasets/embedded_shapes.py',

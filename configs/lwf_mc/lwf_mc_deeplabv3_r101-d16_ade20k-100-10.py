@@ -16,6 +16,7 @@ over the end of an epoch.
     bash tools/dist_train.sh \
         configs/lwf_mc/lwf_mc_deeplabv3_r101-d16_ade20k-100-10.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/ade20k.py',

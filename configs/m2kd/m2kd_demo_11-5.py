@@ -6,6 +6,7 @@ from random weights, AdamW.
 
     python tools/train.py configs/m2kd/m2kd_demo_11-5.py
 """
+
 _base_ = [
     '../_base_/models/fcn_r18-thin_aux.py',
     '../_base_/datasets/embedded_shapes.py',

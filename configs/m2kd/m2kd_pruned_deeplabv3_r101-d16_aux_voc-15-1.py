@@ -17,6 +17,7 @@ epoch; single precision.
     bash tools/dist_train.sh \
         configs/m2kd/m2kd_pruned_deeplabv3_r101-d16_aux_voc-15-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16_aux.py',
     '../_base_/datasets/voc12aug.py',

@@ -12,6 +12,7 @@ norm statistics, AdamW, sizes and schedule as above, no InPlace-ABN.
     python tools/train.py configs/m2kd/m2kd_pruned_deeplabv3_r50-caffe_aux_voc-real-11-5.py \
         --cfg-options model.backbone.init_cfg.checkpoint=PATH/resnet50_caffe_imagenet_fp16.pth
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r50-caffe_aux.py',
     '../_base_/datasets/voc_real_160.py',

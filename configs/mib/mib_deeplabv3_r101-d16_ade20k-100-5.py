@@ -16,6 +16,7 @@ precision.
     bash tools/dist_train.sh \
         configs/mib/mib_deeplabv3_r101-d16_ade20k-100-5.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/ade20k.py',

@@ -15,6 +15,7 @@ before the classifier; *evaluation on whole images; *preset 'default' for 'mib';
     bash tools/dist_train.sh \
         configs/mib/mib_deeplabv3_r101-d16_ade20k-50-50.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/ade20k.py',

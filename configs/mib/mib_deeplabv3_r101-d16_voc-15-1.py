@@ -16,6 +16,7 @@ before the classifier; *evaluation on whole images; *preset 'default' for 'mib';
     bash tools/dist_train.sh \
         configs/mib/mib_deeplabv3_r101-d16_voc-15-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -15,6 +15,7 @@ precision.
     bash tools/dist_train.sh \
         configs/mib/mib_deeplabv3_r101-d16_voc-2-2.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -18,6 +18,7 @@ background; thresholds shared by all processes.
     bash tools/dist_train.sh \
         configs/plop/plop_deeplabv3_r101-d16_ade20k-100-10.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/ade20k.py',

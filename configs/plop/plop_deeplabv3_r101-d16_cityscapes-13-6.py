@@ -20,6 +20,7 @@ thresholds, full weight without background; thresholds shared by all processes.
     bash tools/dist_train.sh \
         configs/plop/plop_deeplabv3_r101-d16_cityscapes-13-6.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/cityscapes.py',

@@ -18,6 +18,7 @@ background; thresholds shared by all processes.
     bash tools/dist_train.sh \
         configs/plop/plop_deeplabv3_r101-d16_voc-11-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -19,6 +19,7 @@ background; thresholds shared by all processes.
     bash tools/dist_train.sh \
         configs/plop/plop_deeplabv3_r101-d16_voc-15-5.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

@@ -22,6 +22,7 @@ the eps of a second norm; statistics of the merged norms.
     bash tools/dist_train.sh \
         configs/rcil/rcil_deeplabv3_r101-d16_cityscapes-10-9.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/cityscapes.py',

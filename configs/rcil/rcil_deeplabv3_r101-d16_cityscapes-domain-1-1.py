@@ -19,6 +19,7 @@ norms.
     bash tools/dist_train.sh \
         configs/rcil/rcil_deeplabv3_r101-d16_cityscapes-domain-1-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/cityscapes.py',

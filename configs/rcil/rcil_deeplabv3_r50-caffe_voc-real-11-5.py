@@ -12,6 +12,7 @@ sizes and schedule as above, no InPlace-ABN.
     python tools/train.py configs/rcil/rcil_deeplabv3_r50-caffe_voc-real-11-5.py \
         --cfg-options model.backbone.init_cfg.checkpoint=PATH/resnet50_caffe_imagenet_fp16.pth
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r50-caffe.py',
     '../_base_/datasets/voc_real_160.py',

@@ -22,6 +22,7 @@ precision.
     bash tools/dist_train.sh \
         configs/vdfd/vdfd_unce_deeplabv3_r101-d16_voc-15-1.py 4
 """
+
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',

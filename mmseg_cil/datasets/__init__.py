@@ -1,16 +1,16 @@
 """Data at a step: class index, dataset view, sampler, label map, embedded dataset."""
 
-from .. import registry  # noqa: F401  (imports MMSegmentation, first of all)
-from .class_index import ClassIndex, load_or_build_index
-from .embedded import EmbeddedShapesDataset
-from .exemplar_memory import ExemplarMemory, MemorySettings
-from .layouts import LayoutDataset
-from .mask_ids import check_mask_ids
-from .replay_sampler import ReplaySampler
-from .resized_crops import RandomResizedCrop, ResizedCenterCrop
-from .sampler import GlobalPositionSampler, SampleKey
-from .transforms import MapLabels, map_labels
-from .view import IncrementalDataset
+from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
+from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
+from mmseg_cil.datasets.embedded import EmbeddedShapesDataset
+from mmseg_cil.datasets.exemplar_memory import ExemplarMemory, MemorySettings
+from mmseg_cil.datasets.layouts import LayoutDataset
+from mmseg_cil.datasets.mask_ids import check_mask_ids
+from mmseg_cil.datasets.replay_sampler import ReplaySampler
+from mmseg_cil.datasets.resized_crops import RandomResizedCrop, ResizedCenterCrop
+from mmseg_cil.datasets.sampler import GlobalPositionSampler, SampleKey
+from mmseg_cil.datasets.transforms import MapLabels, map_labels
+from mmseg_cil.datasets.view import IncrementalDataset
 
 __all__ = [
     'ClassIndex',

@@ -22,9 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from mmengine.logging import print_log
 
-from ..errors import InputError
-from ..utils.atomic import atomic_write
-from .file_checks import (
+from mmseg_cil.datasets.file_checks import (
     DIGEST_BYTES,
     MASK_MODES,
     FileProblem,
@@ -33,7 +31,9 @@ from .file_checks import (
     read_image,
     read_mask,
 )
-from .jpeg_damage import damaged_jpegs
+from mmseg_cil.datasets.jpeg_damage import damaged_jpegs
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import atomic_write
 
 Item = tuple[str, str]
 
@@ -212,16 +212,22 @@ def _to_decode(todo: Sequence[int], image_bytes: np.ndarray) -> frozenset[int]:
 
 
 def _without_damaged(
-    items: Sequence[Item], todo: Sequence[int], results: Sequence[_Found | str],
+    items: Sequence[Item],
+    todo: Sequence[int],
+    results: Sequence[_Found | str],
     sample: frozenset[int],
 ) -> list[_Found | str]:
     """What was found, but for decoded images whose pixels turn out to be damaged."""
-    sound = [items[row][0] for row, found in zip(todo, results, strict=True)
-             if row in sample and isinstance(found, _Found)]
+    sound = [
+        items[row][0]
+        for row, found in zip(todo, results, strict=True)
+        if row in sample and isinstance(found, _Found)
+    ]
     damaged = set(damaged_jpegs(sound))
     return [
         f'truncated or corrupt image: {items[row][0]} (its pixels are damaged)'
-        if isinstance(found, _Found) and items[row][0] in damaged else found
+        if isinstance(found, _Found) and items[row][0] in damaged
+        else found
         for row, found in zip(todo, results, strict=True)
     ]
 
@@ -250,8 +256,12 @@ def _examine(item: Item, known: dict[bytes, np.ndarray], decode_image: bool) -> 
         mask = read_mask(mask_path, content, decode=digest not in known)
         image = read_image(image_path, decode_image)
         check_same_size(image_path, image, mask_path, mask)
-        header = (*(image.size or (0, 0)), image.orientation,
-                  *mask.size, MASK_MODES.index(mask.mode))
+        header = (
+            *(image.size or (0, 0)),
+            image.orientation,
+            *mask.size,
+            MASK_MODES.index(mask.mode),
+        )
         image_digest = partial_digest(image_path)
         if mask.presence is None:
             return _Found(digest, image_digest, known[digest], header, False)

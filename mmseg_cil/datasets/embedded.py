@@ -17,9 +17,9 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from ..errors import InputError
-from ..registry import DATASETS
-from .shapes import CLASSES, NUM_CLASSES, draw_sample, palette
+from mmseg_cil.datasets.shapes import CLASSES, NUM_CLASSES, draw_sample, palette
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import DATASETS
 
 # Changes whenever a seed gives other pictures than before.
 VERSION = 1

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..protocols import Protocol
-from ..utils.atomic import write_json
-from .exemplar_selection import Lists
+from mmseg_cil.datasets.exemplar_selection import Lists
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.utils.atomic import write_json
 
 FILE_NAME = 'exemplars.json'
 FORMAT = 1
@@ -56,16 +56,22 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.budget, int) or isinstance(self.budget, bool) or self.budget < 1:
-            raise InputError(f'memory: the budget is a number of images, at least 1, not '
-                             f'{self.budget!r}; to replay nothing, leave memory out')
+            raise InputError(
+                f'memory: the budget is a number of images, at least 1, not '
+                f'{self.budget!r}; to replay nothing, leave memory out'
+            )
         for key, allowed in (('per', PER), ('selection', SELECTIONS), ('labels', LABELS)):
             if getattr(self, key) not in allowed:
-                raise InputError(f'memory: {key} must be one of {allowed}, not '
-                                 f'{getattr(self, key)!r}')
+                raise InputError(
+                    f'memory: {key} must be one of {allowed}, not {getattr(self, key)!r}'
+                )
         if self.ratio is not None and not (
-                isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1):
-            raise InputError('memory: ratio is the share of exemplars among the training samples, '
-                             f'between 0 and 1, or None, not {self.ratio!r}')
+            isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1
+        ):
+            raise InputError(
+                'memory: ratio is the share of exemplars among the training samples, '
+                f'between 0 and 1, or None, not {self.ratio!r}'
+            )
         if self.seed is not None and not isinstance(self.seed, int):
             raise InputError(f'memory: the seed must be an integer or None, not {self.seed!r}')
 
@@ -80,8 +86,10 @@ class MemorySettings:
             return None
         known = [one.name for one in fields(cls)]
         if not isinstance(config, Mapping) or 'budget' not in config or set(config) - set(known):
-            raise InputError(f'memory must be None or a dict with a budget and perhaps others of '
-                             f'{known}, such as dict(budget=100), not {config!r}')
+            raise InputError(
+                f'memory must be None or a dict with a budget and perhaps others of '
+                f'{known}, such as dict(budget=100), not {config!r}'
+            )
         return cls(**config)
 
     @property
@@ -91,8 +99,7 @@ class MemorySettings:
 
     def choice(self, run_seed: int) -> dict[str, Any]:
         """What the chosen images depend on, besides the data and the network."""
-        chosen: dict[str, Any] = dict(
-            budget=self.budget, per=self.per, selection=self.selection)
+        chosen: dict[str, Any] = dict(budget=self.budget, per=self.per, selection=self.selection)
         if self.selection != 'herding':
             chosen['seed'] = run_seed if self.seed is None else self.seed
         return chosen
@@ -128,8 +135,10 @@ class ExemplarMemory:
         """Whether it was chosen in a walk over this protocol, as far as it had come."""
         if not self.step < len(protocol.steps):
             return False
-        return self.protocol in (protocol.beginning_fingerprint(self.step),
-                                 protocol.training_fingerprint())
+        return self.protocol in (
+            protocol.beginning_fingerprint(self.step),
+            protocol.training_fingerprint(),
+        )
 
     def save(self, path: Path) -> None:
         """Writes ``exemplars.json`` atomically: names, never pixels.
@@ -141,15 +150,20 @@ class ExemplarMemory:
         for group, names in self.lists.items():
             for rank, name in enumerate(names):
                 kept_for[name][group] = rank
-        write_json(path, {
-            'format': FORMAT,
-            'step': self.step,
-            'protocol': self.protocol,
-            'choice': self.choice,
-            'groups': {group: len(names) for group, names in self.lists.items()},
-            'images': [{'name': name, 'step': self.stored[name], 'kept_for': groups}
-                       for name, groups in kept_for.items()],
-        })
+        write_json(
+            path,
+            {
+                'format': FORMAT,
+                'step': self.step,
+                'protocol': self.protocol,
+                'choice': self.choice,
+                'groups': {group: len(names) for group, names in self.lists.items()},
+                'images': [
+                    {'name': name, 'step': self.stored[name], 'kept_for': groups}
+                    for name, groups in kept_for.items()
+                ],
+            },
+        )
 
     @classmethod
     def load(cls, path: Path) -> ExemplarMemory:
@@ -163,24 +177,32 @@ class ExemplarMemory:
             if content['format'] != FORMAT:
                 raise ValueError(f'its format is {content["format"]!r}, not {FORMAT}')
             images = content['images']
-            lists = {group: _in_order(images, group, int(count))
-                     for group, count in content['groups'].items()}
+            lists = {
+                group: _in_order(images, group, int(count))
+                for group, count in content['groups'].items()
+            }
             stored = {str(one['name']): int(one['step']) for one in images}
-            memory = cls(str(content['protocol']), dict(content['choice']), int(content['step']),
-                         lists, stored)
+            memory = cls(
+                str(content['protocol']),
+                dict(content['choice']),
+                int(content['step']),
+                lists,
+                stored,
+            )
             if set(memory.names) != set(stored) or len(stored) != len(images):
                 raise ValueError('an image is kept for nothing or listed twice')
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f'the list of exemplars {path} is missing or damaged ({error!r:.200}): restore it, '
-                'or delete it, and the walk chooses exemplars anew from that step\'s checkpoint'
+                "or delete it, and the walk chooses exemplars anew from that step's checkpoint"
             ) from error
         return memory
 
 
 def _in_order(images: list[dict[str, Any]], group: str, count: int) -> tuple[str, ...]:
-    ranked = {int(one['kept_for'][group]): str(one['name']) for one in images
-              if group in one['kept_for']}
+    ranked = {
+        int(one['kept_for'][group]): str(one['name']) for one in images if group in one['kept_for']
+    }
     if sorted(ranked) != list(range(count)):
         raise ValueError(f'the ranks of the images of {group!r} are not 0 to {count - 1}')
     return tuple(ranked[rank] for rank in range(count))

@@ -88,13 +88,16 @@ def random_order(names: Sequence[str], seed: int, group: str) -> list[int]:
     Returns:
         The N indices.
     """
-    keys = [hashlib.blake2b(f'{seed}\n{group}\n{name}'.encode(), digest_size=16).digest()
-            for name in names]
+    keys = [
+        hashlib.blake2b(f'{seed}\n{group}\n{name}'.encode(), digest_size=16).digest()
+        for name in names
+    ]
     return sorted(range(len(names)), key=lambda index: (keys[index], names[index]))
 
 
-def keep_per_group(lists: Mapping[str, Sequence[str]], budget: int,
-                   shares: Mapping[str, int]) -> Lists:
+def keep_per_group(
+    lists: Mapping[str, Sequence[str]], budget: int, shares: Mapping[str, int]
+) -> Lists:
     """Keeps the first images of every group, ``budget`` times its share.
 
     Args:
@@ -102,11 +105,12 @@ def keep_per_group(lists: Mapping[str, Sequence[str]], budget: int,
         budget: Images of a group of share 1; an image in two lists counts in both.
         shares: Weight of each group.
     """
-    return {group: tuple(names[:budget * shares[group]]) for group, names in lists.items()}
+    return {group: tuple(names[: budget * shares[group]]) for group, names in lists.items()}
 
 
-def keep_in_turns(lists: Mapping[str, Sequence[str]], budget: int,
-                  shares: Mapping[str, int]) -> Lists:
+def keep_in_turns(
+    lists: Mapping[str, Sequence[str]], budget: int, shares: Mapping[str, int]
+) -> Lists:
     """Keeps as many different images as the budget has, groups taking turns.
 
     In every turn a group keeps the next image of its list (as many as its
@@ -138,7 +142,7 @@ def keep_in_turns(lists: Mapping[str, Sequence[str]], budget: int,
                     break
                 kept.add(name)
                 done[group] += 1
-    return {group: tuple(names[:done[group]]) for group, names in lists.items()}
+    return {group: tuple(names[: done[group]]) for group, names in lists.items()}
 
 
 def regions(labels: Tensor, wanted: Sequence[int | None]) -> Tensor:

@@ -24,9 +24,12 @@ _TAIL_BYTES = 64
 #: a pixel, which reads as the ids 0 and 1.
 MASK_MODES = ('L', 'P', '1')
 _OTHER_MODES = {
-    'RGB': 'three colours a pixel', 'RGBA': 'three colours and transparency',
-    'LA': 'grey and transparency', 'PA': 'a palette and transparency',
-    'CMYK': 'four colours', 'F': 'fractions',
+    'RGB': 'three colours a pixel',
+    'RGBA': 'three colours and transparency',
+    'LA': 'grey and transparency',
+    'PA': 'a palette and transparency',
+    'CMYK': 'four colours',
+    'F': 'fractions',
 }
 #: Bytes of the digests of masks and images.
 DIGEST_BYTES = 16
@@ -211,9 +214,11 @@ def _check_mode(path: str, mode: str) -> None:
 
 
 def _check_lossless(path: str, image: Image.Image, content: bytes) -> None:
-    lossy = (image.format in _LOSSY_FORMATS
-             or str(image.info.get('compression')).endswith('jpeg')
-             or (image.format == 'JPEG2000' and _is_irreversible(content)))
+    lossy = (
+        image.format in _LOSSY_FORMATS
+        or str(image.info.get('compression')).endswith('jpeg')
+        or (image.format == 'JPEG2000' and _is_irreversible(content))
+    )
     if lossy:
         raise FileProblem(
             f'mask is saved with loss: {path} ({image.format}); compression invents ids along the '
@@ -225,7 +230,7 @@ def _is_irreversible(content: bytes) -> bool:
     """Whether a JPEG 2000 is coded with the wavelet that does not give the pixels back."""
     # Marker, length, style, three settings of the whole and four of a tile's parts go before it.
     place = content.find(b'\xff\x52') + 13
-    return content[place:place + 1] == b'\0'
+    return content[place : place + 1] == b'\0'
 
 
 def check_same_size(image_path: str, image: ImageHeader, mask_path: str, mask: Mask) -> None:

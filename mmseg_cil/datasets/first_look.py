@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from .class_index import ClassIndex
-from .file_checks import MASK_MODES
-from .items import Items
-from .mask_ids import check_labelled, odd_masks
-from .orientation import check_orientation
-from .pipeline import seeded
-from .view import IncrementalDataset
+from mmseg_cil.datasets.class_index import ClassIndex
+from mmseg_cil.datasets.file_checks import MASK_MODES
+from mmseg_cil.datasets.items import Items
+from mmseg_cil.datasets.mask_ids import check_labelled, odd_masks
+from mmseg_cil.datasets.orientation import check_orientation
+from mmseg_cil.datasets.pipeline import seeded
+from mmseg_cil.datasets.view import IncrementalDataset
+from mmseg_cil.errors import InputError
 
 # Of all images, evenly spread, besides the first of every kind of mask and of unknown images.
 _SAMPLES = 6
@@ -45,8 +45,8 @@ def first_look(view: IncrementalDataset) -> list[str]:
     if not _loads_files(items):
         return notes
     notes += check_orientation(
-        index, items.paths, lambda row: _until(view, items.infos[row], 'img').get('img'),
-        view.split)
+        index, items.paths, lambda row: _until(view, items.infos[row], 'img').get('img'), view.split
+    )
     for row in _rows(index):
         _check_mask(view, items.infos[row], index.presence[row], int(index.headers[row, 5]))
     return notes
@@ -70,8 +70,9 @@ def _until(view: IncrementalDataset, info: dict[str, Any], key: str) -> dict[str
         return view.pipeline.until(copy.deepcopy(info), key) or {}
 
 
-def _check_mask(view: IncrementalDataset, info: dict[str, Any], presence: np.ndarray,
-                mode: int) -> None:
+def _check_mask(
+    view: IncrementalDataset, info: dict[str, Any], presence: np.ndarray, mode: int
+) -> None:
     """Compares the ids that the pipeline loads with those that the class index found."""
     data = _until(view, info, 'gt_seg_map')
     mask = data.get('gt_seg_map')
@@ -81,14 +82,17 @@ def _check_mask(view: IncrementalDataset, info: dict[str, Any], presence: np.nda
     if mask.ndim != 2:
         raise InputError(
             f'{path} (Pillow mode {MASK_MODES[mode]}) is loaded with the shape {mask.shape}, not '
-            "(H, W): as colours and not as ids. Use LoadAnnotations with imdecode_backend="
-            "'pillow', its default")
+            '(H, W): as colours and not as ids. Use LoadAnnotations with imdecode_backend='
+            "'pillow', its default"
+        )
     found = np.unique(mask).tolist()
     # What a loader of the user's own leaves out is void.
-    if set(found) - {255} - set(known) or (255 in found and 255 not in known and
-                                          MASK_MODES[mode] == '1'):
+    if set(found) - {255} - set(known) or (
+        255 in found and 255 not in known and MASK_MODES[mode] == '1'
+    ):
         raise InputError(
             f'{path} (Pillow mode {MASK_MODES[mode]}) holds the ids {known}, but LoadAnnotations '
             f'in the pipeline of the {view.split} split reads {found}: masks are to be read as '
             "they are (imdecode_backend='pillow', the default), and the protocol says which id is "
-            'which class')
+            'which class'
+        )

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from ..errors import InputError
-from ..protocols.taxonomy import IGNORE, read_void_ids
-from ..registry import DATASETS
-from .class_index import ClassIndex, load_or_build_index
-from .lists import other_suffixes, read_infos, unused_files
+from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
+from mmseg_cil.datasets.lists import other_suffixes, read_infos, unused_files
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.taxonomy import IGNORE, read_void_ids
+from mmseg_cil.registry import DATASETS
 
 DatasetConfig = Mapping[str, Any]
 
@@ -142,8 +142,11 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
         left_out = _left_out(dataset, kind)
         if left_out:
             # The masks have the ids of all classes of the dataset's own list.
-            own['metainfo'] = {key: value for key, value in own['metainfo'].items()
-                               if key not in ('classes', 'palette')}
+            own['metainfo'] = {
+                key: value
+                for key, value in own['metainfo'].items()
+                if key not in ('classes', 'palette')
+            }
             dataset = DATASETS.build(own)
     except (AssertionError, FileNotFoundError) as error:
         # PascalVOCDataset asserts, without a word, that its files are there.
@@ -201,7 +204,8 @@ def read_items(sources: Sequence[Source], look_around: bool = False) -> Items:
             items.notes.append(
                 f'{_name(source.dataset)} has ignore_index={ignored}, which MMSegmentation does '
                 f'not heed: if it is an id of the masks that belongs to no class, say '
-                f'void_ids=[{ignored}]')
+                f'void_ids=[{ignored}]'
+            )
         if look_around:
             items.notes += unused_files(source.dataset, infos)
         for info in infos:

@@ -16,8 +16,7 @@ import numpy as np
 
 _SUFFIXES = ('.jpg', '.jpeg')
 # Other remarks of the library, such as of bytes too many, are of images that come out whole.
-_SIGNS = (b'premature end of data', b'bad Huffman code', b'bad arithmetic code',
-          b'instead of RST')
+_SIGNS = (b'premature end of data', b'bad Huffman code', b'bad arithmetic code', b'instead of RST')
 _REMARKS = (b'Corrupt JPEG data', b'Premature end of JPEG')
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _ERROR_OUTPUT = 2

@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..registry import DATASETS
-from .sampler import SampleKey
+from mmseg_cil.datasets.sampler import SampleKey
+from mmseg_cil.registry import DATASETS
 
 
-def random_layout(classes: Sequence[int], background: int | None, size: tuple[int, int],
-                  rng: np.random.Generator, most_classes: int = 3,
-                  sites: tuple[int, int] = (4, 9)) -> np.ndarray:
+def random_layout(
+    classes: Sequence[int],
+    background: int | None,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    most_classes: int = 3,
+    sites: tuple[int, int] = (4, 9),
+) -> np.ndarray:
     """A Voronoi diagram of a few random sites, each with a class.
 
     One to ``most_classes`` classes are drawn uniformly, and every site gets one
@@ -35,8 +40,11 @@ def random_layout(classes: Sequence[int], background: int | None, size: tuple[in
         uint8 ``(H, W)`` model ids.
     """
     count = int(rng.integers(1, min(most_classes, max(1, len(classes))) + 1))
-    drawn = rng.choice(np.asarray(classes, np.int64), count, replace=False) if len(classes) else \
-        np.zeros(0, np.int64)
+    drawn = (
+        rng.choice(np.asarray(classes, np.int64), count, replace=False)
+        if len(classes)
+        else np.zeros(0, np.int64)
+    )
     palette = drawn if background is None else np.append(drawn, background)
     number = max(int(rng.integers(sites[0], sites[1] + 1)), len(palette))
     labels = np.concatenate([palette, rng.choice(palette, number - len(palette))])
@@ -47,8 +55,13 @@ def random_layout(classes: Sequence[int], background: int | None, size: tuple[in
     return labels[nearest].astype(np.uint8)
 
 
-def draw(seed: Sequence[int], num_classes: int, has_background: bool, size: tuple[int, int],
-         noise_size: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    seed: Sequence[int],
+    num_classes: int,
+    has_background: bool,
+    size: tuple[int, int],
+    noise_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """The noise and the layout of one image, from a seed alone.
 
     Args:
@@ -82,8 +95,16 @@ class LayoutDataset(Dataset):
         length: What it says of its length; positions go beyond.
     """
 
-    def __init__(self, num_classes: int, has_background: bool, size: Sequence[int],
-                 noise_size: int, seed: int = 0, step: int = 0, length: int = 1000) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        has_background: bool,
+        size: Sequence[int],
+        noise_size: int,
+        seed: int = 0,
+        step: int = 0,
+        length: int = 1000,
+    ) -> None:
         self._arguments = (num_classes, has_background, (int(size[0]), int(size[1])), noise_size)
         self._seed, self._length = (seed, step), length
 

@@ -18,8 +18,8 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmseg.datasets import BaseSegDataset
 
-from ..errors import InputError
-from ..utils.text import read_lines
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.text import read_lines
 
 Info = dict[str, Any]
 
@@ -59,7 +59,7 @@ class Folders:
             for own in self.names(folder) or ():
                 folded.setdefault(own.lower(), []).append(own)
             self._folded[folder] = folded
-        stem = name[:len(name) - len(suffix)]
+        stem = name[: len(name) - len(suffix)]
         alike = [own for own in self._folded[folder].get(name.lower(), ()) if own.startswith(stem)]
         return os.path.join(folder, alike[0]) if len(alike) == 1 else None
 
@@ -99,8 +99,9 @@ def read_infos(dataset: BaseDataset, name: str, notes: list[str]) -> list[Info]:
 
 
 @contextlib.contextmanager
-def _tidy_list(dataset: BaseDataset, name: str, folders: Folders,
-               notes: list[str]) -> Iterator[None]:
+def _tidy_list(
+    dataset: BaseDataset, name: str, folders: Folders, notes: list[str]
+) -> Iterator[None]:
     """Lets MMSegmentation read a tidied copy of a list within the block, where it is to be."""
     path = getattr(dataset, 'ann_file', '')
     # A class with a reader of its own knows what it reads, and remote files are not ours to open.
@@ -111,7 +112,8 @@ def _tidy_list(dataset: BaseDataset, name: str, folders: Folders,
     if os.path.isdir(path):
         raise InputError(
             f'{name}: ann_file {path} is a folder, for which MMSegmentation takes all images of '
-            f'data_prefix: name the text file that lists the images, or leave ann_file out')
+            f'data_prefix: name the text file that lists the images, or leave ann_file out'
+        )
     if not os.path.isfile(path):
         raise InputError(f'{name}: there is no ann_file {path}{_near(path)}')
     lines, encoding = read_lines(path)
@@ -132,8 +134,11 @@ def _tidy_list(dataset: BaseDataset, name: str, folders: Folders,
 
 def _near(path: str) -> str:
     folder, name = os.path.split(path)
-    found = sorted(own for own in Folders().names(folder) or ()
-                   if own.lower().split('.')[0] == name.lower().split('.')[0])
+    found = sorted(
+        own
+        for own in Folders().names(folder) or ()
+        if own.lower().split('.')[0] == name.lower().split('.')[0]
+    )
     return f'; did you mean {os.path.join(folder, found[0])}?' if found else ''
 
 
@@ -142,8 +147,10 @@ def _note_list(path: str, names: Sequence[str], encoding: str, notes: list[str])
         notes.append(f'{path} is not in UTF-8 and was read as {encoding}: save it in UTF-8')
     twice = [one for one, count in Counter(names).items() if count > 1]
     if twice:
-        notes.append(f'{path} names {_count(len(twice), "image")} more than once (first: '
-                     f'{twice[0]}): in training each counts as often as it is named')
+        notes.append(
+            f'{path} names {_count(len(twice), "image")} more than once (first: '
+            f'{twice[0]}): in training each counts as often as it is named'
+        )
 
 
 def _settle_name(dataset: BaseSegDataset, line: str, folders: Folders) -> str:
@@ -160,9 +167,11 @@ def _readings(line: str, image_folder: str, root: str, suffix: str) -> Iterator[
     while plain.startswith('./'):
         plain = plain[2:]
     # A whole path, or one from the root of the data, to a file in the folder of images.
-    below = [os.path.relpath(whole, image_folder)
-             for whole in (plain, os.path.join(root, plain), os.path.join(root, plain.lstrip('/')))
-             if image_folder and whole.startswith(os.path.join(image_folder, ''))]
+    below = [
+        os.path.relpath(whole, image_folder)
+        for whole in (plain, os.path.join(root, plain), os.path.join(root, plain.lstrip('/')))
+        if image_folder and whole.startswith(os.path.join(image_folder, ''))
+    ]
     places = [*below, plain] if plain.startswith('/') else [plain, *below]
     if line[:1] not in './':
         yield line
@@ -170,14 +179,17 @@ def _readings(line: str, image_folder: str, root: str, suffix: str) -> Iterator[
         yield place
         for ending in (suffix, os.path.splitext(suffix)[1]):
             if ending and place.lower().endswith(ending.lower()):
-                yield place[:-len(ending)]
+                yield place[: -len(ending)]
 
 
-def _settle_suffixes(dataset: BaseDataset, infos: Sequence[Info], name: str, folders: Folders,
-                     notes: list[str]) -> None:
+def _settle_suffixes(
+    dataset: BaseDataset, infos: Sequence[Info], name: str, folders: Folders, notes: list[str]
+) -> None:
     """Takes files whose suffix is written in another case, and says so."""
-    for key, suffix in (('img_path', getattr(dataset, 'img_suffix', '')),
-                        ('seg_map_path', getattr(dataset, 'seg_map_suffix', ''))):
+    for key, suffix in (
+        ('img_path', getattr(dataset, 'img_suffix', '')),
+        ('seg_map_path', getattr(dataset, 'seg_map_suffix', '')),
+    ):
         changed = []
         for info in infos:
             path = info.get(key)
@@ -189,8 +201,10 @@ def _settle_suffixes(dataset: BaseDataset, infos: Sequence[Info], name: str, fol
                 changed.append(found)
         if changed:
             kind = 'image' if key == 'img_path' else 'mask'
-            notes.append(f'{name}: {_count(len(changed), kind)} with the suffix {suffix!r} in '
-                         f'another case, such as {changed[0]}: taken')
+            notes.append(
+                f'{name}: {_count(len(changed), kind)} with the suffix {suffix!r} in '
+                f'another case, such as {changed[0]}: taken'
+            )
 
 
 def unused_files(dataset: BaseDataset, infos: Sequence[Info]) -> list[str]:
@@ -206,23 +220,36 @@ def unused_files(dataset: BaseDataset, infos: Sequence[Info]) -> list[str]:
     Returns:
         A sentence for each.
     """
-    if not isinstance(dataset, BaseSegDataset) or dataset.ann_file or dataset.backend_args \
-            or dataset._indices is not None or not infos:
+    if (
+        not isinstance(dataset, BaseSegDataset)
+        or dataset.ann_file
+        or dataset.backend_args
+        or dataset._indices is not None
+        or not infos
+    ):
         return []
-    taken = {os.path.normpath(info[key]) for info in infos for key in ('img_path', 'seg_map_path')
-             if info.get(key)}
+    taken = {
+        os.path.normpath(info[key])
+        for info in infos
+        for key in ('img_path', 'seg_map_path')
+        if info.get(key)
+    }
     notes = []
     images = dataset.data_prefix.get('img_path') or ''
     others = [path for path in _files_below(images, dataset.img_suffix) if path not in taken]
     if others:
-        notes.append(f'{_count(len(others), "image")} below {images} end in '
-                     f'{dataset.img_suffix!r} in another case and are left out, such as '
-                     f'{others[0]}: rename them')
+        notes.append(
+            f'{_count(len(others), "image")} below {images} end in '
+            f'{dataset.img_suffix!r} in another case and are left out, such as '
+            f'{others[0]}: rename them'
+        )
     masks = dataset.data_prefix.get('seg_map_path') or ''
     others = [path for path in _files_below(masks, dataset.seg_map_suffix) if path not in taken]
     if others and masks != images:
-        notes.append(f'{_count(len(others), "mask")} below {masks} without an image below '
-                     f'{images}, such as {others[0]}: left out')
+        notes.append(
+            f'{_count(len(others), "mask")} below {masks} without an image below '
+            f'{images}, such as {others[0]}: left out'
+        )
     return notes
 
 
@@ -231,8 +258,11 @@ def _files_below(folder: str, suffix: str) -> list[str]:
     found = []
     for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = [one for one in inner if not one.startswith('.')]
-        found += [os.path.normpath(os.path.join(place, one)) for one in names
-                  if one.lower().endswith(suffix.lower()) and not one.startswith('.')]
+        found += [
+            os.path.normpath(os.path.join(place, one))
+            for one in names
+            if one.lower().endswith(suffix.lower()) and not one.startswith('.')
+        ]
     return sorted(found)
 
 
@@ -241,8 +271,9 @@ def other_suffixes(folder: str, suffix: str) -> str:
     counts: Counter[str] = Counter()
     for _, _, names in os.walk(folder):
         counts.update(os.path.splitext(one)[1] for one in names if not one.startswith('.'))
-    listed = ', '.join(f'{count} {ending or "without a suffix"}'
-                       for ending, count in counts.most_common(3))
+    listed = ', '.join(
+        f'{count} {ending or "without a suffix"}' for ending, count in counts.most_common(3)
+    )
     return f' (suffix {suffix!r}; the files there: {listed or "none"})'
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..errors import InputError
-from ..protocols.taxonomy import IGNORE, Taxonomy
-from .class_index import ClassIndex
-from .file_checks import MASK_MODES
+from mmseg_cil.datasets.class_index import ClassIndex
+from mmseg_cil.datasets.file_checks import MASK_MODES
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy
 
 _LISTED = 10
 # The share of masks of 0 and 255 alone from which on they are worth a word.
@@ -108,13 +108,15 @@ def odd_masks(
         notes.append(
             f'{int(binary.sum())} of {len(mask_paths)} masks of the {split} split hold 0 and 255 '
             f'alone, such as {first}: 255 is void, so if objects are meant by it, they have no '
-            'label')
+            'label'
+        )
     one_bit = index.headers[:, 5] == MASK_MODES.index('1')
     if 0 < one_bit.sum() < len(one_bit):
         first = mask_paths[int(one_bit.argmax())]
         notes.append(
             f'{int(one_bit.sum())} of {len(mask_paths)} masks of the {split} split have one bit a '
-            f'pixel, such as {first}, and the others eight: their white is read as id 1, not 255')
+            f'pixel, such as {first}, and the others eight: their white is read as id 1, not 255'
+        )
     return notes
 
 

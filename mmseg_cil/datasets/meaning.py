@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..protocols import Protocol, build_protocol
-from .items import Source
+from mmseg_cil.datasets.items import Source
+from mmseg_cil.protocols import Protocol, build_protocol
 
 
 def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,9 +22,10 @@ def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
         return mask_meaning(inner[0])
     classes = (dataset.get('metainfo') or {}).get('classes')
     void_ids = dataset.get('void_ids')
-    return dict(classes=None if classes is None else list(classes),
-                void_ids=void_ids if void_ids is None or isinstance(void_ids, int)
-                else list(void_ids))
+    return dict(
+        classes=None if classes is None else list(classes),
+        void_ids=void_ids if void_ids is None or isinstance(void_ids, int) else list(void_ids),
+    )
 
 
 def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -35,8 +36,12 @@ def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str,
         test: Config of the test dataset.
     """
     reference, own = mask_meaning(train), mask_meaning(test)
-    reordered = own['classes'] and reference['classes'] and own['classes'] != reference['classes'] \
+    reordered = (
+        own['classes']
+        and reference['classes']
+        and own['classes'] != reference['classes']
         and sorted(own['classes']) == sorted(reference['classes'])
+    )
     return reference if reordered or own['void_ids'] != reference['void_ids'] else None
 
 
@@ -57,13 +62,18 @@ def protocols_of(
     if reference is None:
         void_ids = dict(void_ids=sorted(own)) if own else {}
         protocol = build_protocol(
-            {**config, **void_ids}, source.classes or None, source.reduce_zero_label)
+            {**config, **void_ids}, source.classes or None, source.reduce_zero_label
+        )
         return protocol, protocol
     void = {*(config.get('void_ids') or ()), *(reference.get('void_ids') or ())}
-    trained = build_protocol({**config, 'void_ids': sorted(void)},
-                             reference.get('classes') or source.classes, source.reduce_zero_label)
+    trained = build_protocol(
+        {**config, 'void_ids': sorted(void)},
+        reference.get('classes') or source.classes,
+        source.reduce_zero_label,
+    )
     taxonomy = trained.taxonomy.as_in_masks_of(
-        source.classes, source.reduce_zero_label, sorted(own))
+        source.classes, source.reduce_zero_label, sorted(own)
+    )
     return trained, replace(trained, taxonomy=taxonomy)
 
 

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import InputError
-from .class_index import ClassIndex
-from .file_checks import QUARTER_TURNS
+from mmseg_cil.datasets.class_index import ClassIndex
+from mmseg_cil.datasets.file_checks import QUARTER_TURNS
+from mmseg_cil.errors import InputError
 
 #: Loads an image by its row, as the pipeline does.
 Loader = Callable[[int], np.ndarray | None]
@@ -28,7 +28,7 @@ Loader = Callable[[int], np.ndarray | None]
 _LOOKED_AT, _LEAST, _SURE = 32, 4, 5.0
 _SIDE = 512
 _ADVICE = (
-    "Load the images as they are stored, with LoadImageFromFile(color_type="
+    'Load the images as they are stored, with LoadImageFromFile(color_type='
     "'color_ignore_orientation'), or drop the tag from the files"
 )
 
@@ -74,7 +74,8 @@ def check_orientation(
     if sureness <= -_SURE:
         raise InputError(
             f'{_refusal(index, paths, unsure, split)}. (Sizes agree either way, but the borders '
-            'of the masks lie on edges of the images as they are not loaded.)')
+            'of the masks lie on edges of the images as they are not loaded.)'
+        )
     if sureness >= _SURE:
         return []
     turns = 'which turns them' if unsure[0].on_loading else 'which their loader ignores'
@@ -102,11 +103,14 @@ def _is_turned(path: str, loaded: np.ndarray | None) -> bool:
     if loaded is None:
         return False
     with Image.open(path) as image:
-        stored, turned = (np.asarray(one.convert('L'), np.float64)
-                          for one in (image, ImageOps.exif_transpose(image)))
+        stored, turned = (
+            np.asarray(one.convert('L'), np.float64)
+            for one in (image, ImageOps.exif_transpose(image))
+        )
     grey = loaded.mean(2) if loaded.ndim == 3 else loaded
-    distances = [np.abs(one - grey).mean() if one.shape == grey.shape else np.inf
-                 for one in (stored, turned)]
+    distances = [
+        np.abs(one - grey).mean() if one.shape == grey.shape else np.inf for one in (stored, turned)
+    ]
     return bool(distances[1] < distances[0])
 
 
@@ -120,23 +124,28 @@ def _orientation(index: ClassIndex, one: _Turned) -> str:
     return f'orientation {index.headers[one.row, 2]}'
 
 
-def _refusal(index: ClassIndex, paths: Sequence[tuple[str, str]], wrong: Sequence[_Turned],
-             split: str) -> str:
+def _refusal(
+    index: ClassIndex, paths: Sequence[tuple[str, str]], wrong: Sequence[_Turned], split: str
+) -> str:
     image, mask = paths[wrong[0].row]
     if wrong[0].on_loading:
-        what, advice = 'are turned on loading by their EXIF orientation, their masks are not', \
-            _ADVICE
+        what, advice = (
+            'are turned on loading by their EXIF orientation, their masks are not',
+            _ADVICE,
+        )
     else:
         what = 'have an EXIF orientation that their loader ignores, and masks of the turned image'
         advice = "Load them turned, with LoadImageFromFile(color_type='color')"
-    return (f'{len(wrong)} of {len(paths)} images of the {split} split {what}, so that they do '
-            f'not lie on each other, such as {image} ({_orientation(index, wrong[0])}) and {mask}. '
-            f'{advice}')
+    return (
+        f'{len(wrong)} of {len(paths)} images of the {split} split {what}, so that they do '
+        f'not lie on each other, such as {image} ({_orientation(index, wrong[0])}) and {mask}. '
+        f'{advice}'
+    )
 
 
 def _evidence(paths: Sequence[tuple[str, str]], unsure: Sequence[_Turned]) -> float:
     """How many standard errors the masks fit better on the images as loaded; 0: nothing known."""
-    chosen = unsure[::-(-len(unsure) // _LOOKED_AT)]
+    chosen = unsure[:: -(-len(unsure) // _LOOKED_AT)]
     gains = [gain for one in chosen if (gain := _gain(*paths[one.row], one.on_loading)) is not None]
     if len(gains) < _LEAST:
         return 0.0

@@ -12,11 +12,17 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 
-from ..errors import InputError
+from mmseg_cil.errors import InputError
 
 # The transforms of a training pipeline that draw no random numbers.
-_FIXED = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadAnnotations', 'Resize', 'MapLabels',
-          'PackSegInputs')
+_FIXED = (
+    'LoadImageFromFile',
+    'LoadImageFromNDArray',
+    'LoadAnnotations',
+    'Resize',
+    'MapLabels',
+    'PackSegInputs',
+)
 
 
 def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
@@ -140,7 +146,8 @@ def without_augmentation(dataset: Any) -> Any:
     """
     plain = copy.copy(dataset)
     plain.pipeline = Compose(
-        [one for one in dataset.pipeline.transforms if type(one).__name__ in _FIXED])
+        [one for one in dataset.pipeline.transforms if type(one).__name__ in _FIXED]
+    )
     return plain
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-from ..protocols import Protocol
-from .exemplar_memory import ExemplarMemory
+from mmseg_cil.datasets.exemplar_memory import ExemplarMemory
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import Protocol
 
 Rows = npt.NDArray[np.int64]
 
@@ -36,8 +36,9 @@ class Replay:
     def repeated(self, times: npt.NDArray[np.int64]) -> Replay:
         """The same with each exemplar as often as it counts."""
         order = np.repeat(np.arange(len(times)), times)
-        return Replay(self.rows[order], [self.tables[i] for i in order],
-                      [self.hidden[i] for i in order])
+        return Replay(
+            self.rows[order], [self.tables[i] for i in order], [self.hidden[i] for i in order]
+        )
 
 
 def read_replay(
@@ -63,8 +64,10 @@ def read_replay(
     path = Path(config['file'])
     memory = ExemplarMemory.load(path)
     if not memory.is_of(protocol):
-        raise InputError(f'the exemplars in {path} were chosen in a walk of another protocol '
-                         f'than {protocol.name}: give a --work-dir of its own, or delete the file')
+        raise InputError(
+            f'the exemplars in {path} were chosen in a walk of another protocol '
+            f'than {protocol.name}: give a --work-dir of its own, or delete the file'
+        )
     row_of = rows_by_name(names)
     gone = [name for name in memory.names if name not in row_of]
     if gone:
@@ -77,8 +80,9 @@ def read_replay(
     own_rows, seen = set(own.tolist()), protocol.steps[step].seen
     result = Replay(np.array([row_of[name] for name in memory.names], np.int64))
     for name, row in zip(memory.names, result.rows.tolist(), strict=True):
-        shown = shown_classes(protocol, step, memory.stored[name], config['labels'],
-                              row in own_rows)
+        shown = shown_classes(
+            protocol, step, memory.stored[name], config['labels'], row in own_rows
+        )
         result.tables.append(protocol.exemplar_table(step, shown))
         hidden = tuple(i for i, one in enumerate(seen) if i and one not in shown)
         result.hidden.append(hidden if protocol.taxonomy.has_background else ())
@@ -112,6 +116,8 @@ def rows_by_name(names: Sequence[str]) -> dict[str, int]:
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) < len(names):
         twice = next(name for row, name in enumerate(names) if rows[name] != row)
-        raise InputError(f'two images are called {twice!r} (in two of the pooled datasets), and a '
-                         'memory keeps images by name: rename one of them')
+        raise InputError(
+            f'two images are called {twice!r} (in two of the pooled datasets), and a '
+            'memory keeps images by name: rename one of them'
+        )
     return rows

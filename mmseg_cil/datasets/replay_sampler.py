@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..registry import DATA_SAMPLERS
-from .sampler import GlobalPositionSampler
+from mmseg_cil.datasets.sampler import GlobalPositionSampler
+from mmseg_cil.registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
@@ -49,6 +49,7 @@ class ReplaySampler(GlobalPositionSampler):
 
     def _passes(self, first: int, count: int, generator: torch.Generator) -> Iterator[int]:
         while True:
-            order = torch.randperm(count, generator=generator) if self.shuffle \
-                else torch.arange(count)
+            order = (
+                torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+            )
             yield from (order + first).tolist()

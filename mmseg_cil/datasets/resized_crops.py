@@ -10,15 +10,20 @@ import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ..errors import InputError
-from ..registry import TRANSFORMS
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import TRANSFORMS
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
 
 
-def draw_box(height: int, width: int, area_range: tuple[float, float],
-             aspect_range: tuple[float, float], attempts: int) -> Box:
+def draw_box(
+    height: int,
+    width: int,
+    area_range: tuple[float, float],
+    aspect_range: tuple[float, float],
+    attempts: int,
+) -> Box:
     """Draw the box of a random resized crop.
 
     Every attempt draws an area as a share of the image's, uniform, and an aspect (width by
@@ -62,10 +67,11 @@ def _cut(results: dict[str, Any], box: Box, size: tuple[int, int] | None, backen
     """Cut image and masks of a sample to a box and resize them: bilinear, masks nearest."""
     top, left, tall, wide = box
     for key in ('img', *results.get('seg_fields', ())):
-        part = np.ascontiguousarray(results[key][top:top + tall, left:left + wide])
+        part = np.ascontiguousarray(results[key][top : top + tall, left : left + wide])
         if size is not None:
-            part = mmcv.imresize(part, size, backend=backend,
-                                 interpolation='bilinear' if key == 'img' else 'nearest')
+            part = mmcv.imresize(
+                part, size, backend=backend, interpolation='bilinear' if key == 'img' else 'nearest'
+            )
         results[key] = part
     results['img_shape'] = results['img'].shape[:2]
 
@@ -90,10 +96,14 @@ class RandomResizedCrop(BaseTransform):
             its nearest pixel is that of the centre), or ``cv2``.
     """
 
-    def __init__(self, scale: int | Sequence[int],
-                 crop_ratio_range: Sequence[float] = (0.5, 2.0),
-                 aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
-                 max_attempts: int = 10, backend: str = 'pillow') -> None:
+    def __init__(
+        self,
+        scale: int | Sequence[int],
+        crop_ratio_range: Sequence[float] = (0.5, 2.0),
+        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+        max_attempts: int = 10,
+        backend: str = 'pillow',
+    ) -> None:
         self.scale = _pair(scale, 'RandomResizedCrop: scale')
         self.crop_ratio_range = _ordered(crop_ratio_range, 'crop_ratio_range')
         self.aspect_ratio_range = _ordered(aspect_ratio_range, 'aspect_ratio_range')
@@ -112,16 +122,19 @@ class RandomResizedCrop(BaseTransform):
             The same dictionary with image and masks of the size ``scale``.
         """
         height, width = results['img'].shape[:2]
-        box = draw_box(height, width, self.crop_ratio_range, self.aspect_ratio_range,
-                       self.max_attempts)
+        box = draw_box(
+            height, width, self.crop_ratio_range, self.aspect_ratio_range, self.max_attempts
+        )
         _cut(results, box, self.scale, self.backend)
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(scale={self.scale}, '
-                f'crop_ratio_range={self.crop_ratio_range}, '
-                f'aspect_ratio_range={self.aspect_ratio_range}, '
-                f'max_attempts={self.max_attempts}, backend={self.backend!r})')
+        return (
+            f'{type(self).__name__}(scale={self.scale}, '
+            f'crop_ratio_range={self.crop_ratio_range}, '
+            f'aspect_ratio_range={self.aspect_ratio_range}, '
+            f'max_attempts={self.max_attempts}, backend={self.backend!r})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -143,8 +156,10 @@ class ResizedCenterCrop(BaseTransform):
 
     def __init__(self, scale: int, backend: str = 'pillow') -> None:
         if not isinstance(scale, int) or isinstance(scale, bool) or scale <= 0:
-            raise InputError('ResizedCenterCrop: scale must be a number of pixels, not '
-                             f'{scale!r}: the result is square')
+            raise InputError(
+                'ResizedCenterCrop: scale must be a number of pixels, not '
+                f'{scale!r}: the result is square'
+            )
         self.scale = scale
         self.backend = _known_backend(backend)
 
@@ -174,8 +189,9 @@ class ResizedCenterCrop(BaseTransform):
 
 def _ordered(values: Sequence[float], name: str) -> tuple[float, float]:
     if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
-        raise InputError(f'RandomResizedCrop: {name} must be (least, greatest), both positive, '
-                         f'not {values!r}')
+        raise InputError(
+            f'RandomResizedCrop: {name} must be (least, greatest), both positive, not {values!r}'
+        )
     return float(values[0]), float(values[1])
 
 

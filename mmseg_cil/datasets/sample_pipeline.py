@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import Compose
 
-from ..errors import InputError
-from .pipeline import first_way
+from mmseg_cil.datasets.pipeline import first_way
+from mmseg_cil.errors import InputError
 
 # A transform of these that comes before the mask is loaded moves the image alone.
 _MOVING = ('RandomRotate', 'RandomRotFlip', 'RandomAffine', 'BioMedical3DRandomFlip')
@@ -87,8 +87,13 @@ class SamplePipeline(Compose):
             if not compared and _is_loaded(sample):
                 self._compare(sample, paths)
                 compared = True
-            if kind in _CROPPING and self.split == 'test' and not compared \
-                    and _image_size(sample) != before and 'LoadAnnotations' in self.kinds:
+            if (
+                kind in _CROPPING
+                and self.split == 'test'
+                and not compared
+                and _image_size(sample) != before
+                and 'LoadAnnotations' in self.kinds
+            ):
                 raise InputError(_early(kind, self.split))
             if isinstance(sample, Mapping) and key in sample:
                 break
@@ -100,11 +105,15 @@ class SamplePipeline(Compose):
         why = ' '.join(str(error).split())[:300]
         if kind.startswith('Load'):
             path = paths['Annotation' in kind]
-            return (f'{path} cannot be read by {kind} ({type(error).__name__}: {why}): restore '
-                    'the file, or take its name out of the list of images')
+            return (
+                f'{path} cannot be read by {kind} ({type(error).__name__}: {why}): restore '
+                'the file, or take its name out of the list of images'
+            )
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return (f'{kind} in the pipeline of the {self.split} split fails on {paths[0]}: '
-                f'{type(error).__name__}: {why} ({last.filename}:{last.lineno})')
+        return (
+            f'{kind} in the pipeline of the {self.split} split fails on {paths[0]}: '
+            f'{type(error).__name__}: {why} ({last.filename}:{last.lineno})'
+        )
 
     def _compare(self, data: Mapping[str, Any], paths: tuple[str, str]) -> None:
         image, mask = data['img'].shape[:2], data['gt_seg_map'].shape[:2]
@@ -116,19 +125,24 @@ class SamplePipeline(Compose):
         before = [kind for kind in self.kinds[:loading] if not kind.startswith('Load')]
         advice = 'make them of one size'
         if image == mask[::-1]:
-            advice = ('an EXIF orientation seems to turn the image but not its mask; load it '
-                      "with LoadImageFromFile(color_type='color_ignore_orientation')")
+            advice = (
+                'an EXIF orientation seems to turn the image but not its mask; load it '
+                "with LoadImageFromFile(color_type='color_ignore_orientation')"
+            )
         elif before and self.split == 'train':
             advice = f'LoadAnnotations must come before {" and ".join(before)}'
         raise InputError(
             f'image and mask differ in size once they are loaded: {paths[0]} is '
-            f'{image[1]}x{image[0]}, {paths[1]} is {mask[1]}x{mask[0]}: {advice}')
+            f'{image[1]}x{image[0]}, {paths[1]} is {mask[1]}x{mask[0]}: {advice}'
+        )
 
 
 def _is_loaded(data: Any) -> bool:
-    return isinstance(data, Mapping) and all(
-        isinstance(data.get(key), np.ndarray) for key in ('img', 'gt_seg_map')
-    ) and data['img'].ndim in (2, 3)
+    return (
+        isinstance(data, Mapping)
+        and all(isinstance(data.get(key), np.ndarray) for key in ('img', 'gt_seg_map'))
+        and data['img'].ndim in (2, 3)
+    )
 
 
 def _check_order(kinds: Sequence[str], split: str) -> None:
@@ -140,8 +154,10 @@ def _check_order(kinds: Sequence[str], split: str) -> None:
 
 
 def _early(kind: str, split: str) -> str:
-    return (f'the pipeline of the {split} split has {kind} before LoadAnnotations, so that it '
-            'moves the image and not its mask: put LoadAnnotations first')
+    return (
+        f'the pipeline of the {split} split has {kind} before LoadAnnotations, so that it '
+        'moves the image and not its mask: put LoadAnnotations first'
+    )
 
 
 def _image_size(sample: Any) -> tuple[int, ...] | None:

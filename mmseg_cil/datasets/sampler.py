@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mmengine.dataset import InfiniteSampler
 
-from ..errors import InputError
-from ..registry import DATA_SAMPLERS
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import DATA_SAMPLERS
 
 
 class SampleKey(NamedTuple):
@@ -46,8 +46,9 @@ class GlobalPositionSampler(InfiniteSampler):
         InputError: ``whole_batches`` is negative.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None,
-                 whole_batches: int = 0) -> None:
+    def __init__(
+        self, dataset: Sized, shuffle: bool = True, seed: int | None = None, whole_batches: int = 0
+    ) -> None:
         super().__init__(dataset, shuffle, seed)
         if whole_batches < 0:
             raise InputError(f'GlobalPositionSampler: whole_batches must not be {whole_batches}')

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ..errors import InputError
-from ..registry import TRANSFORMS
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import TRANSFORMS
 
 
 def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:

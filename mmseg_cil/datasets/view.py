@@ -12,17 +12,17 @@ import numpy as np
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
-from ..errors import InputError
-from ..protocols import Protocol
-from ..registry import DATASETS, SCOPE
-from .class_index import ClassIndex
-from .items import DatasetConfig, Items, index_items, open_sources, read_items
-from .mask_ids import check_mask_ids
-from .meaning import class_palette, protocols_of
-from .pipeline import seeded, step_pipeline
-from .replay import Replay, read_replay, rows_by_name
-from .sample_pipeline import SamplePipeline
-from .sampler import SampleKey
+from mmseg_cil.datasets.class_index import ClassIndex
+from mmseg_cil.datasets.items import DatasetConfig, Items, index_items, open_sources, read_items
+from mmseg_cil.datasets.mask_ids import check_mask_ids
+from mmseg_cil.datasets.meaning import class_palette, protocols_of
+from mmseg_cil.datasets.pipeline import seeded, step_pipeline
+from mmseg_cil.datasets.replay import Replay, read_replay, rows_by_name
+from mmseg_cil.datasets.sample_pipeline import SamplePipeline
+from mmseg_cil.datasets.sampler import SampleKey
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.registry import DATASETS, SCOPE
 
 _SPLITS = ('train', 'test')
 # How often a pipeline may give up on an image (a crop without labels, say).

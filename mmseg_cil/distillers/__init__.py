@@ -9,6 +9,10 @@ from mmseg_cil.distillers.m2kd_distiller import M2KDDistiller
 from mmseg_cil.distillers.pooled_cube_distiller import PooledCubeDistiller
 
 __all__ = [
-    'DualTeacherDistiller', 'FeatureDistiller', 'LocalPODDistiller', 'LogitDistiller',
-    'M2KDDistiller', 'PooledCubeDistiller'
+    'DualTeacherDistiller',
+    'FeatureDistiller',
+    'LocalPODDistiller',
+    'LogitDistiller',
+    'M2KDDistiller',
+    'PooledCubeDistiller',
 ]

@@ -24,9 +24,13 @@ def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
     """
     loss = MODELS.build(config)
     if isinstance(loss, DecodeLoss):
-        raise InputError(f'{type(owner).__name__}: {type(loss).__name__} compares logits with '
-                         'labels, not student with teacher: it belongs in loss_decode')
+        raise InputError(
+            f'{type(owner).__name__}: {type(loss).__name__} compares logits with '
+            'labels, not student with teacher: it belongs in loss_decode'
+        )
     if not isinstance(getattr(loss, 'loss_name', None), str):
-        raise InputError(f'{type(owner).__name__}: {type(loss).__name__} has no loss_name, under '
-                         'which a loss is logged: give the class one')
+        raise InputError(
+            f'{type(owner).__name__}: {type(loss).__name__} has no loss_name, under '
+            'which a loss is logged: give the class one'
+        )
     return loss

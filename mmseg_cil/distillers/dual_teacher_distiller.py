@@ -58,26 +58,31 @@ class DualTeacherDistiller(nn.Module):
     #: It is told how many images at the end of a batch are generated.
     reads_replay = True
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 form: str = 'variational',
-                 old_on: str = 'replayed',
-                 new_teacher: str = 'new_data',
-                 variance: float = INITIAL_VARIANCE,
-                 eps: float = EPS,
-                 optimizer: dict | None = None,
-                 loss_name: str = 'loss_dual') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        form: str = 'variational',
+        old_on: str = 'replayed',
+        new_teacher: str = 'new_data',
+        variance: float = INITIAL_VARIANCE,
+        eps: float = EPS,
+        optimizer: dict | None = None,
+        loss_name: str = 'loss_dual',
+    ) -> None:
         super().__init__()
         if form not in FORMS or old_on not in ('replayed', 'all'):
-            raise InputError(f"DualTeacherDistiller: form must be one of {FORMS} and old_on "
-                             f"'replayed' or 'all', got {form!r} and {old_on!r}")
+            raise InputError(
+                f'DualTeacherDistiller: form must be one of {FORMS} and old_on '
+                f"'replayed' or 'all', got {form!r} and {old_on!r}"
+            )
         if variance <= eps:
-            raise InputError(f'DualTeacherDistiller: variance must be above eps={eps}, '
-                             f'got {variance}')
+            raise InputError(
+                f'DualTeacherDistiller: variance must be above eps={eps}, got {variance}'
+            )
         self.loss_weight = loss_weight
         self.form = form
         self.old_on = old_on
-        self.reads_teachers = (new_teacher, )
+        self.reads_teachers = (new_teacher,)
         self.eps = eps
         self.optimizer = optimizer
         self.loss_name = loss_name
@@ -89,10 +94,16 @@ class DualTeacherDistiller(nn.Module):
         """Told by the segmentor how many outputs there are."""
         self._first = 1 if step.has_background else 0
         if self.form == 'variational':
-            self.spread = nn.Parameter(torch.full((step.num_seen, ), self._start))
+            self.spread = nn.Parameter(torch.full((step.num_seen,), self._start))
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits,
-                teachers: Mapping[str, NetworkOutput], replayed: int = 0) -> dict[str, Tensor]:
+    def forward(
+        self,
+        student: NetworkOutput,
+        teacher: NetworkOutput,
+        pixels: PixelLogits,
+        teachers: Mapping[str, NetworkOutput],
+        replayed: int = 0,
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
@@ -105,7 +116,7 @@ class DualTeacherDistiller(nn.Module):
         Returns:
             The loss under its name, and the mean variances of old and new outputs.
         """
-        old, new = teacher.logits, teachers[self.reads_teachers[0]].logits[:, self._first:]
+        old, new = teacher.logits, teachers[self.reads_teachers[0]].logits[:, self._first :]
         known, first = old.shape[1], student.logits.shape[1] - new.shape[1]
         if self.spread is None:
             taught = torch.cat([student.logits[:, :known], student.logits[:, first:]], dim=1)

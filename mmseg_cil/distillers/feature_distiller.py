@@ -48,11 +48,14 @@ class FeatureDistiller(nn.Module):
 
     def _check_stage(self, count: int) -> None:
         if not -count <= self.stage < count:
-            raise InputError(f'FeatureDistiller: stage {self.stage} is not among the {count} '
-                             'feature maps that the backbone returns')
+            raise InputError(
+                f'FeatureDistiller: stage {self.stage} is not among the {count} '
+                'feature maps that the backbone returns'
+            )
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                pixels: PixelLogits) -> dict[str, Tensor]:
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:

@@ -43,17 +43,20 @@ class LocalPODDistiller(nn.Module):
     #: The segmentor keeps the stages' pre-activations for distillers that say so.
     reads_pre_activations = True
 
-    def __init__(self,
-                 factor: float = 0.01,
-                 logits_factor: float = 0.0005,
-                 scales: Sequence[int] = SCALES,
-                 regions: str = 'even',
-                 grows: bool = True,
-                 loss_name: str = 'loss_pod') -> None:
+    def __init__(
+        self,
+        factor: float = 0.01,
+        logits_factor: float = 0.0005,
+        scales: Sequence[int] = SCALES,
+        regions: str = 'even',
+        grows: bool = True,
+        loss_name: str = 'loss_pod',
+    ) -> None:
         super().__init__()
         if regions not in REGIONS:
-            raise InputError(f'LocalPODDistiller: regions must be one of {REGIONS}, '
-                             f'got {regions!r}')
+            raise InputError(
+                f'LocalPODDistiller: regions must be one of {REGIONS}, got {regions!r}'
+            )
         check_weights(self, factor=factor, logits_factor=logits_factor)
         check_sizes(self, 'scales', scales)
         self.factor = factor
@@ -69,8 +72,9 @@ class LocalPODDistiller(nn.Module):
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                pixels: PixelLogits) -> dict[str, Tensor]:
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
@@ -82,10 +86,10 @@ class LocalPODDistiller(nn.Module):
             The loss under its name.
         """
         students, teachers = (
-            [*(one.pre_activations or one.features), one.embedding] for one in (student, teacher))
+            [*(one.pre_activations or one.features), one.embedding] for one in (student, teacher)
+        )
         factors = [self.factor] * len(students) + [self.logits_factor]
         students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))
         teachers.append(teacher.logits)
-        parts = local_pod_loss(
-            students, teachers, factors, self._growth, self.scales, self.regions)
+        parts = local_pod_loss(students, teachers, factors, self._growth, self.scales, self.regions)
         return {self.loss_name: parts.sum()}

@@ -45,8 +45,9 @@ class LogitDistiller(nn.Module):
     def __init__(self, loss: dict, resolution: str = 'full', among: str = 'all') -> None:
         super().__init__()
         if resolution not in RESOLUTIONS:
-            raise InputError(f'LogitDistiller: resolution must be one of {RESOLUTIONS}, '
-                             f'got {resolution!r}')
+            raise InputError(
+                f'LogitDistiller: resolution must be one of {RESOLUTIONS}, got {resolution!r}'
+            )
         if among not in AMONG:
             raise InputError(f'LogitDistiller: among must be one of {AMONG}, got {among!r}')
         self.loss = build_distillation_loss(self, loss)
@@ -54,16 +55,19 @@ class LogitDistiller(nn.Module):
         self.among = among
         self._shares = resolution == 'full' and isinstance(self.loss, DistillationLoss)
         if among != 'all' and not self._shares:
-            raise InputError(f'LogitDistiller: among={among!r} needs resolution="full" and a '
-                             f'DistillationLoss, not {type(self.loss).__name__} at {resolution!r}')
+            raise InputError(
+                f'LogitDistiller: among={among!r} needs resolution="full" and a '
+                f'DistillationLoss, not {type(self.loss).__name__} at {resolution!r}'
+            )
 
     def cuts(self) -> tuple[int, ...]:
         """Groups of classes that the loss asks for beside the cuts at 1 and O."""
         cuts: tuple[int, ...] = self.loss.cuts() if self._shares else ()
         return cuts
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                pixels: PixelLogits) -> dict[str, Tensor]:
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
@@ -87,7 +91,13 @@ class LogitDistiller(nn.Module):
         elif self.resolution == 'low':
             loss = self.loss(student.logits, teacher.logits)
         else:
-            loss = self.loss(pixels.upsampled, resize(
-                teacher.logits, size=pixels.grid.size, mode='bilinear',
-                align_corners=teacher.align_corners))
+            loss = self.loss(
+                pixels.upsampled,
+                resize(
+                    teacher.logits,
+                    size=pixels.grid.size,
+                    mode='bilinear',
+                    align_corners=teacher.align_corners,
+                ),
+            )
         return {self.loss.loss_name: loss}

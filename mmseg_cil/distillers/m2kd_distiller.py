@@ -59,16 +59,24 @@ class M2KDDistiller(nn.Module):
     reads_teacher = False
     reads_teachers = True
 
-    def __init__(self, loss: dict, auxiliary_loss: dict | None = None, classes: str = 'new',
-                 resolution: str = 'full') -> None:
+    def __init__(
+        self,
+        loss: dict,
+        auxiliary_loss: dict | None = None,
+        classes: str = 'new',
+        resolution: str = 'full',
+    ) -> None:
         super().__init__()
-        for name, value, known in (('classes', classes, CLASSES),
-                                   ('resolution', resolution, RESOLUTIONS)):
+        for name, value, known in (
+            ('classes', classes, CLASSES),
+            ('resolution', resolution, RESOLUTIONS),
+        ):
             if value not in known:
                 raise InputError(f'M2KDDistiller: {name} must be one of {known}, got {value!r}')
         self.loss = build_distillation_loss(self, loss)
-        self.auxiliary_loss = (None if auxiliary_loss is None else
-                               build_distillation_loss(self, auxiliary_loss))
+        self.auxiliary_loss = (
+            None if auxiliary_loss is None else build_distillation_loss(self, auxiliary_loss)
+        )
         self.classes = classes
         self.resolution = resolution
         self.reads_auxiliary = self.auxiliary_loss is not None
@@ -78,12 +86,19 @@ class M2KDDistiller(nn.Module):
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes were new at which step."""
         self._background = step.has_background
-        self._starts = {step_teacher_name(one): step.classes_of(one).start if self.classes == 'new'
-                        else 0 for one in step.trained}
+        self._starts = {
+            step_teacher_name(one): step.classes_of(one).start if self.classes == 'new' else 0
+            for one in step.trained
+        }
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput | None, pixels: PixelLogits,
-                teachers: Mapping[str, NetworkOutput],
-                auxiliary: Sequence[PixelLogits | None] = ()) -> dict[str, Tensor]:
+    def forward(
+        self,
+        student: NetworkOutput,
+        teacher: NetworkOutput | None,
+        pixels: PixelLogits,
+        teachers: Mapping[str, NetworkOutput],
+        auxiliary: Sequence[PixelLogits | None] = (),
+    ) -> dict[str, Tensor]:
         """The losses of one batch.
 
         Args:
@@ -102,25 +117,38 @@ class M2KDDistiller(nn.Module):
         """
         records = {name: one for name, one in teachers.items() if name.startswith(STEP_PREFIX)}
         if not records:
-            raise InputError("M2KDDistiller learns from the snapshots of all earlier steps: set "
-                             "method.teachers='all'")
+            raise InputError(
+                'M2KDDistiller learns from the snapshots of all earlier steps: set '
+                "method.teachers='all'"
+            )
         for loss in (self.loss, self.auxiliary_loss):
             if hasattr(loss, 'read_classifier'):
                 loss.read_classifier(student.classifier)  # type: ignore[union-attr]
-        losses = {self.loss.loss_name: self._mean(
-            self.loss, pixels, {name: one.logits for name, one in records.items()})}
+        losses = {
+            self.loss.loss_name: self._mean(
+                self.loss, pixels, {name: one.logits for name, one in records.items()}
+            )
+        }
         if self.auxiliary_loss is None:
             return losses
         heads = [
-            self._mean(self.auxiliary_loss, one,
-                       {name: record.auxiliary[place] for name, record in records.items()})
-            for place, one in enumerate(auxiliary) if one is not None
+            self._mean(
+                self.auxiliary_loss,
+                one,
+                {name: record.auxiliary[place] for name, record in records.items()},
+            )
+            for place, one in enumerate(auxiliary)
+            if one is not None
         ]
         if heads:
             losses[self.auxiliary_loss.loss_name] = torch.stack(heads).sum()
         else:
-            print_log('M2KDDistiller: the network has no auxiliary head, so no intermediate level '
-                      'is distilled', 'current', logging.WARNING)
+            print_log(
+                'M2KDDistiller: the network has no auxiliary head, so no intermediate level '
+                'is distilled',
+                'current',
+                logging.WARNING,
+            )
             self.auxiliary_loss = None
         return losses
 
@@ -129,10 +157,12 @@ class M2KDDistiller(nn.Module):
         if self.resolution == 'low':
             cuts = [1, *self._starts.values(), *(one.shape[1] for one in teachers.values())]
             pixels = PixelLogits(pixels.logits, cuts=cuts)
-        return mean_over_snapshots([
-            self._one(loss, pixels, logits, self._starts[name])
-            for name, logits in teachers.items()
-        ])
+        return mean_over_snapshots(
+            [
+                self._one(loss, pixels, logits, self._starts[name])
+                for name, logits in teachers.items()
+            ]
+        )
 
     def _one(self, loss: nn.Module, pixels: PixelLogits, teacher: Tensor, start: int) -> Tensor:
         if start > int(self._background):
@@ -140,7 +170,13 @@ class M2KDDistiller(nn.Module):
             teacher = class_view(teacher, start, self._background)
         if isinstance(loss, DistillationLoss):
             return loss.of_pixels(pixels, teacher)
-        result: Tensor = loss(pixels.upsampled, resize(
-            teacher, size=pixels.grid.size, mode='bilinear',
-            align_corners=pixels.grid.align_corners))
+        result: Tensor = loss(
+            pixels.upsampled,
+            resize(
+                teacher,
+                size=pixels.grid.size,
+                mode='bilinear',
+                align_corners=pixels.grid.align_corners,
+            ),
+        )
         return result

@@ -48,17 +48,24 @@ class PooledCubeDistiller(nn.Module):
         InputError: A number cannot be used.
     """
 
-    def __init__(self,
-                 factor: float = 0.01,
-                 last_factor: float = 0.0005,
-                 channel_factor: float = 0.01,
-                 channel_last_factor: float = 0.0005,
-                 sizes: Sequence[int] = SIZES,
-                 grows: bool = True,
-                 loss_name: str = 'loss_cube') -> None:
+    def __init__(
+        self,
+        factor: float = 0.01,
+        last_factor: float = 0.0005,
+        channel_factor: float = 0.01,
+        channel_last_factor: float = 0.0005,
+        sizes: Sequence[int] = SIZES,
+        grows: bool = True,
+        loss_name: str = 'loss_cube',
+    ) -> None:
         super().__init__()
-        check_weights(self, factor=factor, last_factor=last_factor, channel_factor=channel_factor,
-                      channel_last_factor=channel_last_factor)
+        check_weights(
+            self,
+            factor=factor,
+            last_factor=last_factor,
+            channel_factor=channel_factor,
+            channel_last_factor=channel_last_factor,
+        )
         check_sizes(self, 'sizes', sizes)
         self.factor = factor
         self.last_factor = last_factor
@@ -74,8 +81,9 @@ class PooledCubeDistiller(nn.Module):
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
-    def forward(self, student: NetworkOutput, teacher: NetworkOutput,
-                pixels: PixelLogits) -> dict[str, Tensor]:
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
@@ -91,8 +99,11 @@ class PooledCubeDistiller(nn.Module):
         teachers.append(teacher.logits)
         stages = len(student.features)
         parts = pooled_cube_loss(
-            students, teachers,
+            students,
+            teachers,
             [self.factor] * (stages + 1) + [self.last_factor],
             [self.channel_factor] * stages + [self.channel_last_factor],
-            self._growth, self.sizes)
+            self._growth,
+            self.sizes,
+        )
         return {self.loss_name: parts.sum()}

@@ -28,12 +28,16 @@ def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> Non
             f'({version}) and cannot be compared with this config: it has fingerprints of '
             f'{sorted(found)}, this version takes {sorted(fingerprints)}. Go on with that version, '
             'or, if the config is the one of that walk, record it anew: python tools/train.py '
-            f'CONFIG --work-dir {journal.path.parent} --resume --accept-changes --steps 0')
+            f'CONFIG --work-dir {journal.path.parent} --resume --accept-changes --steps 0'
+        )
 
 
-def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
-                    kinds: Sequence[str] | None = None,
-                    details: Mapping[str, str] | None = None) -> None:
+def check_same_walk(
+    journal: Journal,
+    fingerprints: Mapping[str, str],
+    kinds: Sequence[str] | None = None,
+    details: Mapping[str, str] | None = None,
+) -> None:
     """Refuses a config that would train otherwise than the one the walk was begun with.
 
     Args:
@@ -51,16 +55,21 @@ def check_same_walk(journal: Journal, fingerprints: Mapping[str, str],
     if not differing:
         return
     if kinds is not None:
-        prints = '; '.join(f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
-                           for key in differing)
-        raise InputError(f'this config is not that of the walk that {journal.path} records '
-                         f'({prints}): its scores would be of something else; use the config of '
-                         'the walk')
+        prints = '; '.join(
+            f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
+            for key in differing
+        )
+        raise InputError(
+            f'this config is not that of the walk that {journal.path} records '
+            f'({prints}): its scores would be of something else; use the config of '
+            'the walk'
+        )
     said = [f'{key} ({details[key]})' if details and key in details else key for key in differing]
     raise InputError(
         f'this config differs from the one that {journal.path.parent} was begun with, in: '
         f'{", ".join(said)}. Results would mix two settings: use the former config, '
-        'another --work-dir, or --accept-changes if you mean it')
+        'another --work-dir, or --accept-changes if you mean it'
+    )
 
 
 def check_checkpoint(journal: Journal, step: int) -> Path:

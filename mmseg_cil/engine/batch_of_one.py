@@ -53,8 +53,12 @@ def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
     if name is None:
         return
     kind = type(network.get_submodule(name)).__name__
-    together = ("let processes share statistics (norm_cfg=dict(type='SyncBN', "
-                'requires_grad=True), on GPUs), ' if processes > 1 else '')
+    together = (
+        "let processes share statistics (norm_cfg=dict(type='SyncBN', "
+        'requires_grad=True), on GPUs), '
+        if processes > 1
+        else ''
+    )
     raise InputError(
         f'step {step} trains with one image a process, of which the norm {name} ({kind}) sees a '
         'single value a channel, and that has no variance. Give every process two images or '
@@ -62,7 +66,8 @@ def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
         "that part that needs no batch (norm_cfg=dict(type='GN', num_groups=32, "
         'requires_grad=True)). One that stays in evaluation mode works too; norm_eval=True of '
         'a backbone does that for the backbone alone'
-        + ('' if processes > 1 else ", and 'SyncBN' helps with several processes only"))
+        + ('' if processes > 1 else ", and 'SyncBN' helps with several processes only")
+    )
 
 
 def training_size(cfg: Config) -> tuple[int, int]:

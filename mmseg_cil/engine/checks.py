@@ -82,19 +82,24 @@ def check_values(cfg: Config) -> None:
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')
     hooks = cfg.get('custom_hooks') or []
     if not isinstance(hooks, (list, tuple)) or not all(isinstance(one, Mapping) for one in hooks):
-        raise InputError(f'custom_hooks is {hooks!r}; it must be a list of hooks, such as '
-                         "[dict(type='EMAHook')]")
+        raise InputError(
+            f"custom_hooks is {hooks!r}; it must be a list of hooks, such as [dict(type='EMAHook')]"
+        )
     level = cfg.get('log_level', 'INFO')
     if not isinstance(level, int) and not isinstance(logging.getLevelName(str(level)), int):
         raise InputError(f'log_level is {level!r}; use DEBUG, INFO, WARNING or ERROR')
     start = ((cfg.get('env_cfg') or {}).get('mp_cfg') or {}).get('mp_start_method', 'fork')
     if start not in multiprocessing.get_all_start_methods():
-        raise InputError(f'env_cfg.mp_cfg.mp_start_method is {start!r}; use one of '
-                         f'{multiprocessing.get_all_start_methods()}')
+        raise InputError(
+            f'env_cfg.mp_cfg.mp_start_method is {start!r}; use one of '
+            f'{multiprocessing.get_all_start_methods()}'
+        )
     loop = (cfg.get('train_cfg') or {}).get('type', 'IterBasedTrainLoop')
     if str(loop).rpartition('.')[2] != 'IterBasedTrainLoop':
-        raise InputError(f"train_cfg.type is {loop!r}; a walk is trained by 'IterBasedTrainLoop'; "
-                         'epochs are given in step_overrides as max_epochs')
+        raise InputError(
+            f"train_cfg.type is {loop!r}; a walk is trained by 'IterBasedTrainLoop'; "
+            'epochs are given in step_overrides as max_epochs'
+        )
     check_model(cfg.get('model') or {})
 
 
@@ -104,9 +109,12 @@ def warn_of_crop(cfg: Config) -> None:
     pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
     crop = crop_of(pipeline)
     if size and crop and crop != tuple(size):
-        print_log(f'the pipeline crops to {crop}, but model.data_preprocessor.size pads to '
-                  f'{tuple(size)}: set it to the crop, or training runs on padding', 'current',
-                  logging.WARNING)
+        print_log(
+            f'the pipeline crops to {crop}, but model.data_preprocessor.size pads to '
+            f'{tuple(size)}: set it to the crop, or training runs on padding',
+            'current',
+            logging.WARNING,
+        )
 
 
 def check_parts(walk: Walk) -> None:
@@ -132,7 +140,8 @@ def check_parts(walk: Walk) -> None:
         cfg = _config(walk, step)
         if step in overrides or step in (first, last):
             own = step != last and any(
-                key.split('.')[0] in ('model', 'method') for key in overrides.get(step, ()))
+                key.split('.')[0] in ('model', 'method') for key in overrides.get(step, ())
+            )
             _check_step(walk, step, cfg, _network(cfg, step) if own else network)
         if walk.trains(step):
             _check_schedules(cfg, step)
@@ -150,8 +159,11 @@ def _check_sub_steps(walk: Walk) -> None:
             one.check(walk)
             name = f'the sub-step {one.name} of step {step}'
             own = dict(checkpoint='', num_classes=len(walk.protocol.steps[step].seen))
-            inputs = SubStepInputs(_inputs(walk, step), own if one.when == 'after' else None,
-                                   sub_step_folder(walk, step, one.name))
+            inputs = SubStepInputs(
+                _inputs(walk, step),
+                own if one.when == 'after' else None,
+                sub_step_folder(walk, step, one.name),
+            )
             with part(name):
                 cfg = one.derive_config(walk, step, inputs)
                 network: nn.Module = MODELS.build(cfg.model)
@@ -164,7 +176,8 @@ def _config(walk: Walk, step: int) -> Config:
     """The config of a step that starts from the one before, whose weights are not there yet."""
     with part(f'the config of step {step}'):
         cfg = derive_step_config(
-            walk.cfg, walk.protocol, step, _inputs(walk, step), walk.work_dir, get_world_size())
+            walk.cfg, walk.protocol, step, _inputs(walk, step), walk.work_dir, get_world_size()
+        )
         fit_step(cfg, walk, step)
     return cfg
 
@@ -223,19 +236,25 @@ def _check_needs(cfg: Config, network: nn.Module) -> None:
     for one in network.modules():
         needed = getattr(one, 'needs_hook', None)
         if needed and not any(issubclass(hook, HOOKS.get(needed)) for hook in hooks if hook):
-            raise InputError(f'{type(one).__name__} works with a {needed} only: add '
-                             f"dict(type='{needed}') to method.custom_hooks")
+            raise InputError(
+                f'{type(one).__name__} works with a {needed} only: add '
+                f"dict(type='{needed}') to method.custom_hooks"
+            )
         wanted = getattr(one, 'reads_teachers', None)
         if wanted is True and not reads_all_teachers(cfg.method):
-            raise InputError(f'{type(one).__name__} learns from the snapshots of all earlier '
-                             "steps: set method.teachers='all'")
+            raise InputError(
+                f'{type(one).__name__} learns from the snapshots of all earlier '
+                "steps: set method.teachers='all'"
+            )
         # The first step has none, and does not distil.
         if cfg.model.get('teacher') and wanted and wanted is not True:
             there = sorted(cfg.model.get('teachers') or ())
             missing = sorted(set(wanted) - set(there))
             if missing:
-                raise InputError(f'{type(one).__name__} learns from the teachers {missing}, and '
-                                 f'there are {there}: method.sub_steps must train one of each name')
+                raise InputError(
+                    f'{type(one).__name__} learns from the teachers {missing}, and '
+                    f'there are {there}: method.sub_steps must train one of each name'
+                )
 
 
 def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:
@@ -248,12 +267,16 @@ def _check_optimizer(cfg: Config, step: int, network: nn.Module) -> None:
 
 
 def _check_schedules(cfg: Config, step: int) -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), Config(dict(
-        wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))).wrapper)
+    wrapper = build_optim_wrapper(
+        nn.Linear(1, 1),
+        Config(dict(wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))).wrapper,
+    )
     for group in schedule_groups(cfg.get('param_scheduler')):
         for schedule in group:
-            with part(f'param_scheduler {schedule.get("type")} of step {step}, '
-                      f'{cfg.train_cfg.max_iters} iterations'):
+            with part(
+                f'param_scheduler {schedule.get("type")} of step {step}, '
+                f'{cfg.train_cfg.max_iters} iterations'
+            ):
                 PARAM_SCHEDULERS.build(schedule, default_args=dict(optimizer=wrapper))
 
 

@@ -63,10 +63,16 @@ def train(args: argparse.Namespace) -> None:
         for line in cfg.get('as_published') or ():
             if get_rank() == 0:
                 print(line, flush=True)
-        scheduler = TaskScheduler(cfg, work_dir, args.launcher,
-                                  args.resume or bool(cfg.get('resume')), args.accept_changes,
-                                  args.start_from or cfg.get('start_from'), args.steps,
-                                  getattr(args, 'overwrite', False))
+        scheduler = TaskScheduler(
+            cfg,
+            work_dir,
+            args.launcher,
+            args.resume or bool(cfg.get('resume')),
+            args.accept_changes,
+            args.start_from or cfg.get('start_from'),
+            args.steps,
+            getattr(args, 'overwrite', False),
+        )
         if get_rank() == 0:
             write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
         scheduler.run()
@@ -81,8 +87,10 @@ def _render(work_dir: Path) -> None:
     try:
         print(f'report: {render_report(work_dir)}')
     except Exception as error:
-        print(f'note: the report cannot be rendered ({type(error).__name__}: {error}); the walk is '
-              f'done, and python tools/report.py {work_dir} renders it again')
+        print(
+            f'note: the report cannot be rendered ({type(error).__name__}: {error}); the walk is '
+            f'done, and python tools/report.py {work_dir} renders it again'
+        )
 
 
 def walk_config(args: argparse.Namespace) -> Config:
@@ -113,9 +121,15 @@ def test(args: argparse.Namespace) -> None:
     with process_group(args.launcher):
         _journal(work_dir)
         # What only reads and prints may do so beside a walk.
-        with contextlib.nullcontext() if args.dry_run else work_dir_lock(
-                work_dir, getattr(args, 'break_lock', False),
-                'add --dry-run to print the scores only'):
+        with (
+            contextlib.nullcontext()
+            if args.dry_run
+            else work_dir_lock(
+                work_dir,
+                getattr(args, 'break_lock', False),
+                'add --dry-run to print the scores only',
+            )
+        ):
             _test(args, work_dir)
 
 
@@ -129,13 +143,17 @@ def _journal(work_dir: Path) -> Journal:
 def _test(args: argparse.Namespace, work_dir: Path) -> None:
     journal = _journal(work_dir)
     journal.writable = get_rank() == 0
-    cfg = load_config(args.config, args.cfg_options) if args.config else \
-        with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
+    cfg = (
+        load_config(args.config, args.cfg_options)
+        if args.config
+        else with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
+    )
     walk = open_walk(cfg, work_dir, journal)
     recognise_counts(walk, journal)
     fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
-    check_same_walk(journal, {**fingerprints, EVALUATION: evaluation_of(walk)},
-                    ('protocol', 'model'))
+    check_same_walk(
+        journal, {**fingerprints, EVALUATION: evaluation_of(walk)}, ('protocol', 'model')
+    )
     steps = _steps_to_test(walk, journal, args.step, args.dry_run)
     decided_by_main(lambda: check_trained_steps(journal, steps))
     for step in steps:
@@ -155,13 +173,17 @@ def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool
     outdated = outdated_steps(walk, journal)
     others = [reason for one, reason in outdated.items() if one not in steps]
     if others and not dry_run:
-        raise InputError(f'metrics.json would mix two ways of evaluation: {"; ".join(others)}. '
-                         'Leave out --step to evaluate all steps, or add --dry-run to print only')
+        raise InputError(
+            f'metrics.json would mix two ways of evaluation: {"; ".join(others)}. '
+            'Leave out --step to evaluate all steps, or add --dry-run to print only'
+        )
     return steps
 
 
 def summary_line(step: int, result: dict[str, Any]) -> str:
     """One line of a step's mean IoUs, in per cent."""
-    values = ', '.join(f'{key} {100 * value:.2f}' if value is not None else f'{key} -'
-                       for key, value in result['mIoU'].items())
+    values = ', '.join(
+        f'{key} {100 * value:.2f}' if value is not None else f'{key} -'
+        for key, value in result['mIoU'].items()
+    )
     return f'step {step}: mIoU {values}'

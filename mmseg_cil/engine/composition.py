@@ -73,8 +73,9 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     if size and padded and ('model' in given or 'dataset' in given):
         padded['size'] = tuple(size)
     # Config would open the file to read a text that is not given.
-    return Config(content, cfg_text=f'# composed of {given}',
-                  filename=f'{composed_name(given, config)}.py')
+    return Config(
+        content, cfg_text=f'# composed of {given}', filename=f'{composed_name(given, config)}.py'
+    )
 
 
 def complete(given: Mapping[str, str]) -> dict[str, str]:
@@ -85,16 +86,20 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
     """
     missing = [kind for kind in ('method', 'protocol') if kind not in given]
     if missing:
-        raise InputError(f'--{missing[0]} is missing: give a config file, or --method and '
-                         f'--protocol. Methods: {_listed("method")}')
+        raise InputError(
+            f'--{missing[0]} is missing: give a config file, or --method and '
+            f'--protocol. Methods: {_listed("method")}'
+        )
     pieces = dict(given)
     protocol = read_piece('protocol', pieces['protocol'])['protocol']
     family = _family(protocol['name'])
     if 'dataset' not in pieces:
         follows = DATASET_OF.get(family) or DATASET_OF.get(protocol.get('dataset', ''))
         if follows is None:
-            raise InputError(f'no dataset follows from the protocol {pieces["protocol"]!r}: give '
-                             f'--dataset. There are {_listed("dataset")}')
+            raise InputError(
+                f'no dataset follows from the protocol {pieces["protocol"]!r}: give '
+                f'--dataset. There are {_listed("dataset")}'
+            )
         pieces['dataset'] = follows
     dataset = Path(pieces['dataset']).stem
     if 'model' not in pieces:
@@ -110,10 +115,12 @@ def find_schedule(dataset: str, method: str, protocol: str) -> str:
     """Return the schedule piece for a dataset piece, a method and a protocol, by their names."""
     schedule, family = SCHEDULE_OF.get(dataset, dataset), _family(protocol)
     size = protocol.removeprefix(f'{family}_')
-    scopes = (size, 'domain') if size.startswith('domain_') else (size, )
-    special = [name for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes),
-                                 f'{schedule}_{method}')
-               if (BASES / 'schedules' / f'{name}.py').is_file()]
+    scopes = (size, 'domain') if size.startswith('domain_') else (size,)
+    special = [
+        name
+        for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes), f'{schedule}_{method}')
+        if (BASES / 'schedules' / f'{name}.py').is_file()
+    ]
     return [*special, schedule][0]
 
 
@@ -179,8 +186,9 @@ def _named_protocol(name: str) -> dict[str, Any]:
     try:
         build_protocol(protocol)
     except InputError as error:
-        raise InputError(f'--protocol {name}: {error} As files there are {_listed("protocol")}'
-                         ) from error
+        raise InputError(
+            f'--protocol {name}: {error} As files there are {_listed("protocol")}'
+        ) from error
     return protocol
 
 

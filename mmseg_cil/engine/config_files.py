@@ -47,8 +47,10 @@ def find_config(name: str | Path) -> Path:
         if not path.is_file():
             raise InputError(f'there is no config file {name}')
         if path.suffix not in SUFFIXES:
-            raise InputError(f'the config {name} is no file of settings: its name must end with '
-                             f'{", ".join(SUFFIXES)}')
+            raise InputError(
+                f'the config {name} is no file of settings: its name must end with '
+                f'{", ".join(SUFFIXES)}'
+            )
         return path
     know_installed_mmsegmentation()
     package = config_utils.MODULE2PACKAGE.get(scope, scope)
@@ -57,8 +59,10 @@ def find_config(name: str | Path) -> Path:
     folder = Path(get_installed_path(package)) / '.mim' / 'configs'
     path = folder / (inner if inner.endswith('.py') else f'{inner}.py')
     if not path.is_file():
-        raise InputError(f'{name}: there is no {path}; the name goes on after :: as the path of '
-                         f'a file in {folder}')
+        raise InputError(
+            f'{name}: there is no {path}; the name goes on after :: as the path of '
+            f'a file in {folder}'
+        )
     return path
 
 
@@ -87,8 +91,11 @@ def _has_scopes(node: Any) -> bool:
 
 def _without_scopes(node: Any) -> Any:
     if isinstance(node, Mapping):
-        return {key: _without_scopes(value) for key, value in node.items()
-                if key != '_scope_' or value not in _COMMON_SCOPES}
+        return {
+            key: _without_scopes(value)
+            for key, value in node.items()
+            if key != '_scope_' or value not in _COMMON_SCOPES
+        }
     if isinstance(node, (list, tuple)):
         return type(node)(map(_without_scopes, node))
     return copy.deepcopy(node)

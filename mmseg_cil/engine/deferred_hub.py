@@ -55,8 +55,7 @@ class DeferredMessageHub(MessageHub):
     def fetch(self) -> None:
         """Waits for the device, once for each number format, and writes what was kept."""
         kept, self._kept, self._kept_keys = self._kept, [], set()
-        for (key, _, count), value in zip(kept, _numbers([one for _, one, _ in kept]),
-                                          strict=True):
+        for (key, _, count), value in zip(kept, _numbers([one for _, one, _ in kept]), strict=True):
             history = self._log_scalars[key]
             if len(history.data[0]):
                 history.update(value, count)
@@ -83,21 +82,30 @@ class DeferredMessageHub(MessageHub):
         self.fetch()
         state: dict = super().state_dict()
         state['log_scalars'] = {
-            key: {name: torch.from_numpy(values) for name, values in
-                  zip(('values', 'counts'), history.data, strict=True)}
-            for key, history in state['log_scalars'].items()}
+            key: {
+                name: torch.from_numpy(values)
+                for name, values in zip(('values', 'counts'), history.data, strict=True)
+            }
+            for key, history in state['log_scalars'].items()
+        }
         state['runtime_info'] = {
             key: value.item() if isinstance(value, np.generic) else value
-            for key, value in state['runtime_info'].items()}
+            for key, value in state['runtime_info'].items()
+        }
         return state
 
     def load_state_dict(self, state_dict: MessageHub | dict) -> None:
         """Take what :meth:`state_dict` has returned, here or in MMEngine's own hub."""
         if isinstance(state_dict, dict) and 'log_scalars' in state_dict:
-            state_dict = {**state_dict, 'log_scalars': {
-                key: HistoryBuffer(history['values'].numpy(), history['counts'].numpy())
-                if isinstance(history, dict) else history
-                for key, history in state_dict['log_scalars'].items()}}
+            state_dict = {
+                **state_dict,
+                'log_scalars': {
+                    key: HistoryBuffer(history['values'].numpy(), history['counts'].numpy())
+                    if isinstance(history, dict)
+                    else history
+                    for key, history in state_dict['log_scalars'].items()
+                },
+            }
         super().load_state_dict(state_dict)
 
 
@@ -112,6 +120,7 @@ def _numbers(scalars: list[Tensor]) -> list[int | float | bool]:
         places[one.device, one.dtype].append(place)
     numbers: dict[int, int | float | bool] = {}
     for same in places.values():
-        numbers.update(zip(same, torch.stack([scalars[place] for place in same]).tolist(),
-                           strict=True))
+        numbers.update(
+            zip(same, torch.stack([scalars[place] for place in same]).tolist(), strict=True)
+        )
     return [numbers[place] for place in range(len(scalars))]

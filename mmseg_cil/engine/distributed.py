@@ -18,16 +18,22 @@ from mmseg_cil.utils.main_process import decided_by_main
 Result = TypeVar('Result')
 
 __all__ = [
-    'LAUNCHERS', 'batch_per_process', 'decided_by_main', 'leave_process_group',
-    'main_process_first', 'process_group', 'setup_process_group'
+    'LAUNCHERS',
+    'batch_per_process',
+    'decided_by_main',
+    'leave_process_group',
+    'main_process_first',
+    'process_group',
+    'setup_process_group',
 ]
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 @contextlib.contextmanager
-def process_group(launcher: str, backend: str | None = None,
-                  timeout_s: int = 7200) -> Iterator[None]:
+def process_group(
+    launcher: str, backend: str | None = None, timeout_s: int = 7200
+) -> Iterator[None]:
     """The process group for the length of a block; arguments of :func:`setup_process_group`.
 
     It is left in order, after an error too: a process that merely ends can be
@@ -86,19 +92,26 @@ def setup_process_group(launcher: str, backend: str | None = None, timeout_s: in
         return
     needed = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}[launcher]
     if needed not in os.environ:
-        raise InputError(f'--launcher {launcher} needs the environment variable {needed}, which is '
-                         'not set: start through tools/dist_train.sh (torchrun) or srun')
+        raise InputError(
+            f'--launcher {launcher} needs the environment variable {needed}, which is '
+            'not set: start through tools/dist_train.sh (torchrun) or srun'
+        )
     try:
         if not torch.cuda.is_available() and launcher == 'pytorch':
             torch_dist.init_process_group(
-                backend or 'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+                backend or 'gloo', timeout=datetime.timedelta(seconds=timeout_s)
+            )
         else:
-            init_dist(launcher, backend or ('nccl' if torch.cuda.is_available() else 'gloo'),
-                      timeout=timeout_s)
+            init_dist(
+                launcher,
+                backend or ('nccl' if torch.cuda.is_available() else 'gloo'),
+                timeout=timeout_s,
+            )
     except (ValueError, KeyError, AssertionError) as error:
         # Variables that are missing or no numbers, or an address that is none.
-        raise InputError(f'--launcher {launcher}: {error}; start through tools/dist_train.sh '
-                         '(torchrun) or srun') from error
+        raise InputError(
+            f'--launcher {launcher}: {error}; start through tools/dist_train.sh (torchrun) or srun'
+        ) from error
 
 
 def batch_per_process(global_batch: int, world_size: int) -> int:
@@ -112,7 +125,8 @@ def batch_per_process(global_batch: int, world_size: int) -> int:
         raise InputError(
             f'global_batch_size={global_batch} cannot be shared by {world_size} processes: start '
             f'{divisors} of them, or set --cfg-options global_batch_size='
-            f'{max(1, round(global_batch / world_size)) * world_size}')
+            f'{max(1, round(global_batch / world_size)) * world_size}'
+        )
     return global_batch // world_size
 
 

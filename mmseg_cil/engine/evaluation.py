@@ -47,27 +47,40 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
     require_finite_settings(cfg)
     for key in ('protocol', 'model'):
         if not isinstance(cfg.get(key), Mapping):
-            raise InputError(f'the config has no {key}: give the config that the walk was '
-                             'trained with')
+            raise InputError(
+                f'the config has no {key}: give the config that the walk was trained with'
+            )
     init_default_scope('mmseg_cil')
     given, cfg = cfg, with_type_names(cfg)
     dataset_configs(cfg)
 
     protocol, test_images, palette, test_prints = main_process_first(
-        functools.partial(_read_test_data, cfg, str(work_dir)))
+        functools.partial(_read_test_data, cfg, str(work_dir))
+    )
     train_images = (journal.content.get('images') or {}).get('train') or []
     iterations = journal.content.get('iterations') or []
     if not len(protocol.steps) == len(train_images) == len(iterations):
         raise InputError(
             f'{journal.path} records {len(iterations)} steps, the protocol {protocol.name} of the '
-            f'config has {len(protocol.steps)}: use the config of the walk')
+            f'config has {len(protocol.steps)}: use the config of the walk'
+        )
     recorded = (journal.content.get('data') or {}).get('train') or [None] * len(train_images)
-    return Walk(cfg, protocol, Path(work_dir), tuple(train_images), test_images,
-                tuple(iterations), palette, ImagePrints(tuple(recorded), test_prints), given)
+    return Walk(
+        cfg,
+        protocol,
+        Path(work_dir),
+        tuple(train_images),
+        test_images,
+        tuple(iterations),
+        palette,
+        ImagePrints(tuple(recorded), test_prints),
+        given,
+    )
 
 
 def _read_test_data(
-        cfg: Config, work_dir: str) -> tuple[Protocol, tuple[int, ...], dict, tuple[str, ...]]:
+    cfg: Config, work_dir: str
+) -> tuple[Protocol, tuple[int, ...], dict, tuple[str, ...]]:
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'test', work_dir, pools_splits=False).reference
     view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
@@ -100,8 +113,9 @@ def _outdated(walk: Walk, journal: Journal) -> dict[int, str]:
     return result
 
 
-def evaluate_step(walk: Walk, journal: Journal, step: int, launcher: str,
-                  keep: bool = True) -> dict[str, Any]:
+def evaluate_step(
+    walk: Walk, journal: Journal, step: int, launcher: str, keep: bool = True
+) -> dict[str, Any]:
     """Evaluates a step from its checkpoint and records its scores.
 
     Args:
@@ -130,15 +144,20 @@ def evaluate_step(walk: Walk, journal: Journal, step: int, launcher: str,
     return result
 
 
-def record_scores(walk: Walk, journal: Journal, step: int, result: dict[str, Any],
-                  seconds: float) -> None:
+def record_scores(
+    walk: Walk, journal: Journal, step: int, result: dict[str, Any], seconds: float
+) -> None:
     """Writes a step's scores and records the step as done."""
     path = step_folder(walk.work_dir, step) / STEP_METRICS
     if get_rank() == 0:
         write_json(path, result)
-    journal.update_step(step, status='done', evaluation=evaluation_of(walk, step),
-                        metrics_sha256=decided_by_main(lambda: file_hash(path)),
-                        evaluate_seconds=round(seconds, 1))
+    journal.update_step(
+        step,
+        status='done',
+        evaluation=evaluation_of(walk, step),
+        metrics_sha256=decided_by_main(lambda: file_hash(path)),
+        evaluate_seconds=round(seconds, 1),
+    )
     if get_world_size() > 1:
         barrier()
 
@@ -165,8 +184,9 @@ def write_metrics(walk: Walk, journal: Journal) -> None:
     fingerprints = {**journal.content['fingerprints'], EVALUATION: evaluation_of(walk)}
     if fingerprints != journal.content['fingerprints']:
         data = {**(journal.content.get('data') or {}), 'test': list(walk.prints.test)}
-        journal.update_header(fingerprints=fingerprints, protocol=walk.protocol.to_dict(),
-                              data=data)
+        journal.update_header(
+            fingerprints=fingerprints, protocol=walk.protocol.to_dict(), data=data
+        )
 
 
 def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
@@ -178,10 +198,15 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
         entry = read_step_metrics(walk.work_dir, step)
         path = step_folder(walk.work_dir, step) / STEP_METRICS
         if entry is None or record.get('metrics_sha256') not in (None, file_hash(path)):
-            raise InputError(f'the scores of step {step} are missing or were changed: evaluate the '
-                             f'steps again with python tools/test.py {walk.work_dir}')
-        summaries = {name: one['summary'] for name, one in (record.get('sub_steps') or {}).items()
-                     if 'summary' in one}
+            raise InputError(
+                f'the scores of step {step} are missing or were changed: evaluate the '
+                f'steps again with python tools/test.py {walk.work_dir}'
+            )
+        summaries = {
+            name: one['summary']
+            for name, one in (record.get('sub_steps') or {}).items()
+            if 'summary' in one
+        }
         entries.append({**entry, 'sub_steps': summaries} if summaries else entry)
     return walk_metrics.assemble_metrics(
         entries,
@@ -189,4 +214,5 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
         method=journal.content['method']['name'],
         setting=walk.protocol.setting,
         kind=walk.protocol.kind,
-        palette=walk.palette)
+        palette=walk.palette,
+    )

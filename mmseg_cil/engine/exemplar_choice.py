@@ -66,12 +66,16 @@ def groups_of_step(protocol: Protocol, step: int, settings: MemorySettings) -> l
     if protocol.kind == 'domain':
         return [Group(f'domains of step {step}', share=len(one.domains))]
     taxonomy = protocol.taxonomy
-    return [Group(taxonomy.names[c], one.seen.index(c), taxonomy.mask_ids[c])
-            for c in one.new if c in taxonomy.foreground]
+    return [
+        Group(taxonomy.names[c], one.seen.index(c), taxonomy.mask_ids[c])
+        for c in one.new
+        if c in taxonomy.foreground
+    ]
 
 
-def choose_exemplars(walk: Walk, step: int, settings: MemorySettings,
-                     former: ExemplarMemory | None) -> ExemplarMemory:
+def choose_exemplars(
+    walk: Walk, step: int, settings: MemorySettings, former: ExemplarMemory | None
+) -> ExemplarMemory:
     """Chooses among a step's own images, and among those kept before, by shortening their lists.
 
     Args:
@@ -84,14 +88,17 @@ def choose_exemplars(walk: Walk, step: int, settings: MemorySettings,
         The same on all processes.
     """
     protocol, seed = walk.protocol, run_seed(walk.cfg)
-    view = DATASETS.build(dataset_of_step(
-        walk.cfg, step, 'train', str(walk.work_dir), protocol.pools_splits))
+    view = DATASETS.build(
+        dataset_of_step(walk.cfg, step, 'train', str(walk.work_dir), protocol.pools_splits)
+    )
     names, presence = view.image_names, view.presence()
     first = {name: index for index, name in reversed(list(enumerate(names)))}
     own = np.array(sorted(first.values()), np.int64)
     groups = groups_of_step(protocol, step, settings)
-    members = {group.name: own if group.mask_id is None else own[presence[own, group.mask_id]]
-               for group in groups}
+    members = {
+        group.name: own if group.mask_id is None else own[presence[own, group.mask_id]]
+        for group in groups
+    }
     lists = dict(former.lists) if former else {}
     if settings.selection == 'herding':
         features = _features(walk, step, view, groups, members)
@@ -109,10 +116,12 @@ def choose_exemplars(walk: Walk, step: int, settings: MemorySettings,
     # An image that is chosen again is stored again: it has the labels of this step.
     chosen_now = {name for group in members for name in kept[group]} & set(first)
     before = former.stored if former else {}
-    stored = {name: step if name in chosen_now else before[name]
-              for one in kept.values() for name in one}
+    stored = {
+        name: step if name in chosen_now else before[name] for one in kept.values() for name in one
+    }
     return ExemplarMemory(
-        protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored)
+        protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored
+    )
 
 
 def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
@@ -121,17 +130,21 @@ def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
     return {name: domains.get(name, 1) if protocol.kind == 'domain' else 1 for name in names}
 
 
-def _features(walk: Walk, step: int, view: Any, groups: Sequence[Group],
-              members: Mapping[str, np.ndarray]) -> dict[int, Features]:
+def _features(
+    walk: Walk, step: int, view: Any, groups: Sequence[Group], members: Mapping[str, np.ndarray]
+) -> dict[int, Features]:
     """Region features of every candidate, by its index in the view; equal on all processes."""
     wanted: dict[int, list[Group]] = {}
     for group in groups:
         for index in members[group.name].tolist():
             wanted.setdefault(index, []).append(group)
-    mine = sorted(wanted)[get_rank()::get_world_size()]
+    mine = sorted(wanted)[get_rank() :: get_world_size()]
     folder = step_folder(walk.work_dir, step)
-    network = Teacher(walk.cfg.model.to_dict(), str(folder / CHECKPOINT_NAME),
-                      num_classes=len(walk.protocol.steps[step].seen))
+    network = Teacher(
+        walk.cfg.model.to_dict(),
+        str(folder / CHECKPOINT_NAME),
+        num_classes=len(walk.protocol.steps[step].seen),
+    )
     network.network.to(get_device())
     loader = DataLoader(
         Subset(without_augmentation(view), mine),
@@ -140,9 +153,12 @@ def _features(walk: Walk, step: int, view: Any, groups: Sequence[Group],
         num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
         collate_fn=pseudo_collate,
         # Without its own generator the loader draws from the global one.
-        generator=torch.Generator())
-    part = {index: _image_features(network, batch, wanted[index])
-            for index, batch in zip(mine, loader, strict=True)}
+        generator=torch.Generator(),
+    )
+    part = {
+        index: _image_features(network, batch, wanted[index])
+        for index, batch in zip(mine, loader, strict=True)
+    }
     result: dict[int, Features] = {}
     for one in all_gather_object(part):
         result.update(one)

@@ -54,8 +54,9 @@ def exemplars_after(walk: Walk, journal: Journal, step: int) -> Path | None:
     if not decided_by_main(lambda: _is_usable(path, walk, journal, step, settings)):
         check_checkpoint(journal, step)
         before = exemplars_before(walk, journal, step)
-        former = None if before is None else decided_by_main(
-            lambda: ExemplarMemory.load(Path(before)))
+        former = (
+            None if before is None else decided_by_main(lambda: ExemplarMemory.load(Path(before)))
+        )
         memory = choose_exemplars(walk, step, settings, former)
         decided_by_main(lambda: memory.save(path))
         counts = ', '.join(f'{group} {len(names)}' for group, names in memory.lists.items())
@@ -71,8 +72,9 @@ def num_exemplars(path: str | Path | None) -> int:
     return 0 if path is None else len(ExemplarMemory.load(Path(path)).names)
 
 
-def _is_usable(path: Path, walk: Walk, journal: Journal, step: int,
-               settings: MemorySettings) -> bool:
+def _is_usable(
+    path: Path, walk: Walk, journal: Journal, step: int, settings: MemorySettings
+) -> bool:
     """Whether a list is there and was chosen as this walk would choose it."""
     if not path.is_file():
         return False
@@ -80,9 +82,11 @@ def _is_usable(path: Path, walk: Walk, journal: Journal, step: int,
     memory = ExemplarMemory.load(path)
     expected = (record.get('exemplars') or {}).get('sha256')
     if expected not in (None, file_hash(path)):
-        raise InputError(f'{path} is not the file that {journal.path} records (SHA-256 differs): '
-                         'it was changed or damaged; put the former file back, or delete it, and '
-                         "the walk chooses exemplars anew from that step's checkpoint")
+        raise InputError(
+            f'{path} is not the file that {journal.path} records (SHA-256 differs): '
+            'it was changed or damaged; put the former file back, or delete it, and '
+            "the walk chooses exemplars anew from that step's checkpoint"
+        )
     same_protocol = memory.is_of(walk.protocol)
     former = (journal.content.get('former') or {}).get('protocol') or ()
     if not same_protocol and memory.protocol in former:
@@ -90,6 +94,8 @@ def _is_usable(path: Path, walk: Walk, journal: Journal, step: int,
         replace(memory, protocol=walk.protocol.beginning_fingerprint(memory.step)).save(path)
         same_protocol = True
     if not same_protocol and not record.get('taken_from'):
-        raise InputError(f'the exemplars in {path} were chosen in a walk of another protocol '
-                         f'than {walk.protocol.name}: give another --work-dir, or delete the file')
+        raise InputError(
+            f'the exemplars in {path} were chosen in a walk of another protocol '
+            f'than {walk.protocol.name}: give another --work-dir, or delete the file'
+        )
     return same_protocol and memory.choice == settings.choice(run_seed(walk.cfg))

@@ -73,6 +73,9 @@ def no_such_type(name: str, kind: str) -> str:
                 known.update(level.module_dict)
                 level = level.parent
     near = difflib.get_close_matches(name.rpartition('.')[2], sorted(known), 3)
-    hint = f'; did you mean {" or ".join(near)}?' if near else \
-        '; a module of your own must be imported (custom_imports)'
+    hint = (
+        f'; did you mean {" or ".join(near)}?'
+        if near
+        else '; a module of your own must be imported (custom_imports)'
+    )
     return f'there is no {kind.replace("_", " ")} {name!r}{hint}'

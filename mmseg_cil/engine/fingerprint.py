@@ -42,8 +42,9 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 
-def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequence[Any],
-                          world_size: int) -> dict[str, str]:
+def training_fingerprints(
+    cfg: Config, protocol: Protocol, train_images: Sequence[Any], world_size: int
+) -> dict[str, str]:
     """Fingerprints of everything that changes the weights of a walk.
 
     Paths, loggers and numbers of workers are not among them, so that a walk
@@ -57,8 +58,10 @@ def training_fingerprints(cfg: Config, protocol: Protocol, train_images: Sequenc
         world_size: Processes.
     """
     cfg = _by_name(cfg)
-    schedule = {key: cfg.get(key) for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
-                                              'step_overrides')}
+    schedule = {
+        key: cfg.get(key)
+        for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'step_overrides')
+    }
     schedule['batch'] = global_batch_size(cfg, world_size)
     if drops_partial(cfg):  # walks of before it was heard of stay as they are
         schedule['drop_partial'] = True
@@ -88,22 +91,27 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
     train, test = dataset_configs(cfg)
     asked = evaluators_of(cfg)
     further = [*asked.iou_metrics, asked.beta] if asked.iou_metrics != ('mIoU',) else []
-    return fingerprint({
-        'policy': {key: policy[key] for key in TEST_CHOICES},
-        'test_cfg': cfg.model.get('test_cfg'),
-        'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
-        'pipeline': first_value(test, 'pipeline'),
-        'images': test_images,
-        # Only where the masks of the tests have another meaning than those of training.
-        **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
-        # Only where it is on: walks of before it was heard of stay as they are.
-        **half_precision(cfg),
-        **({'further': further} if further else {}),
-    })
+    return fingerprint(
+        {
+            'policy': {key: policy[key] for key in TEST_CHOICES},
+            'test_cfg': cfg.model.get('test_cfg'),
+            'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
+            'pipeline': first_value(test, 'pipeline'),
+            'images': test_images,
+            # Only where the masks of the tests have another meaning than those of training.
+            **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
+            # Only where it is on: walks of before it was heard of stay as they are.
+            **half_precision(cfg),
+            **({'further': further} if further else {}),
+        }
+    )
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any],
-            former: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+def changed(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    former: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """Names of the fingerprints that differ and matter to training.
 
     Args:
@@ -111,9 +119,11 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any],
         now: What it should be.
         former: What else may have been recorded, by name: the same in another form.
     """
-    return [key for key in sorted({*before, *now} - {EVALUATION})
-            if before.get(key) != now.get(key)
-            and before.get(key) not in (former or {}).get(key, ())]
+    return [
+        key
+        for key in sorted({*before, *now} - {EVALUATION})
+        if before.get(key) != now.get(key) and before.get(key) not in (former or {}).get(key, ())
+    ]
 
 
 def _by_name(cfg: Config) -> Config:
@@ -146,8 +156,10 @@ def _without_places(node: Any) -> Any:
     """Copies a config with the names of weight files replaced by a mark."""
     if isinstance(node, Mapping):
         return {
-            key: 'given' if key in ('checkpoint', 'pretrained') and isinstance(value, str)
-            else _without_places(value) for key, value in node.items()
+            key: 'given'
+            if key in ('checkpoint', 'pretrained') and isinstance(value, str)
+            else _without_places(value)
+            for key, value in node.items()
         }
     if isinstance(node, (list, tuple)):
         return [_without_places(one) for one in node]

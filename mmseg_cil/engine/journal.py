@@ -36,8 +36,9 @@ class Journal:
         self.writable = writable
 
     @classmethod
-    def create(cls, work_dir: str | Path, header: Mapping[str, Any],
-               writable: bool = True) -> Journal:
+    def create(
+        cls, work_dir: str | Path, header: Mapping[str, Any], writable: bool = True
+    ) -> Journal:
         """Begins a journal with no step done, and writes it."""
         journal = cls(Path(work_dir) / NAME, {'format': FORMAT, **header, 'steps': []}, writable)
         journal._write()
@@ -64,7 +65,8 @@ class Journal:
             raise InputError(
                 f'the journal {path} is damaged ({problem}): restore it from a backup, or use '
                 'another --work-dir; finished steps can be reused with --start-from from a work '
-                'directory whose journal is whole')
+                'directory whose journal is whole'
+            )
         return cls(path, content, writable)
 
     def step(self, index: int) -> dict[str, Any] | None:
@@ -112,8 +114,12 @@ def _problem(content: Any) -> str | None:
         return 'it is not a JSON object'
     if content.get('format') != FORMAT:
         return f'its format is {content.get("format")!r}, this version reads {FORMAT}'
-    for key, kind in (('protocol', dict), ('method', dict), ('fingerprints', dict),
-                      ('steps', list)):
+    for key, kind in (
+        ('protocol', dict),
+        ('method', dict),
+        ('fingerprints', dict),
+        ('steps', list),
+    ):
         if not isinstance(content.get(key), kind):
             return f'{key!r} is missing'
     if not isinstance(content['method'].get('name'), str):

@@ -20,10 +20,14 @@ def merges_tests(cfg: Config) -> bool:
     Args:
         cfg: Of the step.
     """
-    datasets = [(cfg.get(name) or {}).get('dataset') or {}
-                for name in ('test_dataloader', 'val_dataloader')]
-    return any(kind_of(transform) == 'TestTimeAug' for dataset in datasets
-               for transform in first_value(dataset, 'pipeline') or [])
+    datasets = [
+        (cfg.get(name) or {}).get('dataset') or {} for name in ('test_dataloader', 'val_dataloader')
+    ]
+    return any(
+        kind_of(transform) == 'TestTimeAug'
+        for dataset in datasets
+        for transform in first_value(dataset, 'pipeline') or []
+    )
 
 
 def merge_tests(model: nn.Module, tta_model: Mapping[str, Any] | None) -> None:
@@ -34,8 +38,9 @@ def merge_tests(model: nn.Module, tta_model: Mapping[str, Any] | None) -> None:
         tta_model: ``tta_model`` of the config; ``SegTTAModel`` by default.
     """
     for name in ('test_step', 'val_step'):
-        vars(model)[name] = functools.partial(_answer, model, name,
-                                              dict(tta_model or dict(type='SegTTAModel')))
+        vars(model)[name] = functools.partial(
+            _answer, model, name, dict(tta_model or dict(type='SegTTAModel'))
+        )
 
 
 def _answer(model: nn.Module, name: str, tta_model: Mapping[str, Any], data: Any) -> Any:

@@ -54,8 +54,10 @@ def use_mixed_precision(cfg: Config, accelerator: bool) -> None:
     kind = (cfg.get('optim_wrapper') or {}).get('type', 'OptimWrapper')
     wanted = 'AmpOptimWrapper' if accelerator else 'BFloat16OptimWrapper'
     if kind not in ('OptimWrapper', MMENGINE_OPTIM_WRAPPERS.get('OptimWrapper'), wanted):
-        raise InputError(f'--amp replaces OptimWrapper, but optim_wrapper.type is {kind!r}: leave '
-                         '--amp away, or let the config have OptimWrapper')
+        raise InputError(
+            f'--amp replaces OptimWrapper, but optim_wrapper.type is {kind!r}: leave '
+            '--amp away, or let the config have OptimWrapper'
+        )
     cfg.optim_wrapper['type'] = wanted
     if accelerator:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -53,9 +53,10 @@ class StepClasses:
     def of(cls, protocol: Protocol, step: int) -> StepClasses:
         """Those seen at a step of a walk, in the order of the network's outputs."""
         added = int(protocol.taxonomy.background_added)
-        return cls(tuple(one - added if one >= added else None
-                         for one in protocol.steps[step].seen),
-                   len(protocol.taxonomy.names) - added)
+        return cls(
+            tuple(one - added if one >= added else None for one in protocol.steps[step].seen),
+            len(protocol.taxonomy.names) - added,
+        )
 
     def cut(self, values: Any, where: str) -> list[float]:
         """The weights of the step's classes among those of all classes of the data set.
@@ -72,16 +73,19 @@ class StepClasses:
         try:
             listed = [float(value) for value in get_class_weight(values)]
         except Exception as error:
-            raise InputError(f'{where} is {values!r}, which is no list of numbers and no file of '
-                             f'one ({type(error).__name__}: {error})') from error
+            raise InputError(
+                f'{where} is {values!r}, which is no list of numbers and no file of '
+                f'one ({type(error).__name__}: {error})'
+            ) from error
         if not all(math.isfinite(value) and value >= 0 for value in listed):
             raise InputError(f'{where} is {listed}; weights must be finite numbers, 0 or more')
         with_background = None in self.places and len(listed) == self.count + 1
         if len(listed) != self.count and not with_background:
             raise InputError(
                 f'{where} has {len(listed)} values, and the data set has {self.count} classes: '
-                "give one for each class of the data set, in its order; each step takes those of "
-                'its own classes')
+                'give one for each class of the data set, in its order; each step takes those of '
+                'its own classes'
+            )
         background = listed.pop(0) if with_background else 1.0
         return [background if place is None else listed[place] for place in self.places]
 
@@ -125,8 +129,11 @@ def is_replaced(losses: Sequence[Mapping[str, Any]]) -> list[bool]:
 
 def main_weight(model: Mapping[str, Any]) -> float:
     """The weight of the loss that a method's own replaces in the head that distillers read."""
-    heads = [(head, head_class(head)) for where, head in named_heads(model)
-             if where.startswith('model.decode_head')]
+    heads = [
+        (head, head_class(head))
+        for where, head in named_heads(model)
+        if where.startswith('model.decode_head')
+    ]
     maps = [head for head, kind in heads if kind is None or not issubclass(kind, PointHead)]
     return _replaced_weight(maps[-1]) if maps else 1.0
 
@@ -155,20 +162,27 @@ def with_method_losses(head: dict[str, Any], losses: Any, main: float) -> dict[s
     own = losses_of(head)
     replaced = is_replaced(own)
     if _finds_by_place(head):
-        result: Any = [_as_one(scaled_losses(losses, loss_weight({'loss_decode': one})
-                                             / (main or 1.0))) if gone else one
-                       for one, gone in zip(own, replaced, strict=True)]
+        result: Any = [
+            _as_one(scaled_losses(losses, loss_weight({'loss_decode': one}) / (main or 1.0)))
+            if gone
+            else one
+            for one, gone in zip(own, replaced, strict=True)
+        ]
     else:
         result = scaled_losses(losses, _replaced_weight(head) / (main or 1.0))
-        kept = [dict(type='MergedBackgroundLoss', loss=one)
-                for one, gone in zip(own, replaced, strict=True) if not gone]
+        kept = [
+            dict(type='MergedBackgroundLoss', loss=one)
+            for one, gone in zip(own, replaced, strict=True)
+            if not gone
+        ]
         if kept:
             result = [*(result if isinstance(result, list) else [result]), *kept]
     head = {**head, 'loss_decode': result}
     kind = head_class(head)
     if kind is not None and issubclass(kind, EncHead):
-        presence = head.get('loss_se_decode') \
-            or signature(EncHead).parameters['loss_se_decode'].default
+        presence = (
+            head.get('loss_se_decode') or signature(EncHead).parameters['loss_se_decode'].default
+        )
         head['loss_se_decode'] = dict(type='VisibleClassesLoss', loss=dict(presence))
     return head
 

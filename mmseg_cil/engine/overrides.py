@@ -38,8 +38,10 @@ def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, An
         raise InputError(f'step_overrides is {overrides!r}; it must be a dict such as {example}')
     for key, value in overrides.items():
         if not (key == 'later' or str(key).isdigit()) or not isinstance(value, Mapping):
-            raise InputError(f'step_overrides has the entry {key!r}: {value!r}; its keys are step '
-                             f"indices and 'later', its values dicts, as in {example}")
+            raise InputError(
+                f'step_overrides has the entry {key!r}: {value!r}; its keys are step '
+                f"indices and 'later', its values dicts, as in {example}"
+            )
 
     def of(index: int) -> dict[str, Any]:
         return {**overrides.get(index, {}), **overrides.get(str(index), {})}
@@ -49,8 +51,9 @@ def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, An
     return {**overrides.get('later', {}), **of(step)}
 
 
-def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
-                    global_batch: int) -> int:
+def apply_overrides(
+    cfg: Config, overrides: Mapping[str, Any], images: int, global_batch: int
+) -> int:
     """Changes a step's config in place and returns its number of iterations.
 
     ``lr`` sets the optimizer's learning rate; ``max_iters``, or ``max_epochs``
@@ -76,8 +79,9 @@ def apply_overrides(cfg: Config, overrides: Mapping[str, Any], images: int,
     given = _length(overrides, max(1, images // global_batch))
     if 'lr' in overrides:
         _set_learning_rate(cfg, overrides.pop('lr'))
-    schedules = {key: overrides.pop(key) for key in list(overrides)
-                 if key.split('.')[0] == 'param_scheduler'}
+    schedules = {
+        key: overrides.pop(key) for key in list(overrides) if key.split('.')[0] == 'param_scheduler'
+    }
     _merge(cfg, overrides)
     max_iters = _count(cfg.train_cfg.get('max_iters'), 'train_cfg.max_iters')
     if given is not None:
@@ -97,7 +101,8 @@ def _base_iterations(cfg: Config) -> int:
         raise InputError(
             'train_cfg has no max_iters: train by iterations (train_cfg=dict(type='
             "'IterBasedTrainLoop', max_iters=...)); epochs are given as "
-            "step_overrides={0: dict(max_epochs=...), 'later': dict(max_epochs=...)}")
+            "step_overrides={0: dict(max_epochs=...), 'later': dict(max_epochs=...)}"
+        )
     return _count(train_cfg['max_iters'], 'train_cfg.max_iters')
 
 
@@ -105,8 +110,9 @@ def _length(overrides: dict[str, Any], batches: int) -> int | None:
     """Takes max_iters or max_epochs out of a step's overrides; None where there is neither."""
     iters, epochs = overrides.pop('max_iters', None), overrides.pop('max_epochs', None)
     if iters is not None and epochs is not None:
-        raise InputError('step_overrides gives both max_iters and max_epochs for one step: '
-                         'give one of them')
+        raise InputError(
+            'step_overrides gives both max_iters and max_epochs for one step: give one of them'
+        )
     if epochs is not None:
         return _count(epochs, 'step_overrides: max_epochs') * batches
     return None if iters is None else _count(iters, 'step_overrides: max_iters')
@@ -123,9 +129,11 @@ def _set_learning_rate(cfg: Config, value: Any) -> None:
         raise InputError(f'step_overrides: lr is {value!r}; it must be a number, 0 or more')
     optimizer = cfg.optim_wrapper.get('optimizer')
     if not isinstance(optimizer, Mapping):
-        raise InputError('step_overrides sets lr, but optim_wrapper has no optimizer of which it '
-                         'would be the learning rate: use a dotted key, such as '
-                         "{'optim_wrapper.NAME.optimizer.lr': 0.001}")
+        raise InputError(
+            'step_overrides sets lr, but optim_wrapper has no optimizer of which it '
+            'would be the learning rate: use a dotted key, such as '
+            "{'optim_wrapper.NAME.optimizer.lr': 0.001}"
+        )
     cfg.optim_wrapper.optimizer.lr = value
 
 
@@ -135,12 +143,14 @@ def _merge(cfg: Config, overrides: Mapping[str, Any]) -> None:
     try:
         cfg.merge_from_dict(dict(overrides))
     except Exception as error:
-        raise InputError(f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'
-                         ) from error
+        raise InputError(
+            f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'
+        ) from error
 
 
-def drop_protocol_overrides(cfg: Config, options: Iterable[str],
-                            replaced: Collection[str] = ()) -> None:
+def drop_protocol_overrides(
+    cfg: Config, options: Iterable[str], replaced: Collection[str] = ()
+) -> None:
     """Lets what a user set go before a method's ``protocol_overrides``, in place.
 
     An override of a key that was set, or of a part of it, is taken out. One that
@@ -164,8 +174,9 @@ def drop_protocol_overrides(cfg: Config, options: Iterable[str],
             if key in whole or any(key == one or key.startswith(f'{one}.') for one in given):
                 del changes[key]
         again = [one for one in given if any(one.startswith(f'{key}.') for key in changes)]
-        changes.update({one: value for one in again
-                        if (value := _value_at(method, one)) is not _MISSING})
+        changes.update(
+            {one: value for one in again if (value := _value_at(method, one)) is not _MISSING}
+        )
 
 
 def _value_at(content: Any, key: str) -> Any:

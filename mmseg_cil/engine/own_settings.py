@@ -39,8 +39,9 @@ def settle_protocol_overrides(cfg: Config, path: str | Path) -> None:
         else:
             given += keys
             lists += method_lists(one)
-    drop_protocol_overrides(cfg, [f'method.{key}' for key in given],
-                            replaced=[f'method.{key}' for key in lists])
+    drop_protocol_overrides(
+        cfg, [f'method.{key}' for key in given], replaced=[f'method.{key}' for key in lists]
+    )
 
 
 def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
@@ -57,8 +58,10 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         InputError: A base does not exist, or has the file itself as a base.
     """
     if path.resolve() in (one.resolve() for one in above):
-        raise InputError('the bases of the config go in a circle: '
-                         f'{" -> ".join(str(one) for one in (*above, path))}')
+        raise InputError(
+            'the bases of the config go in a circle: '
+            f'{" -> ".join(str(one) for one in (*above, path))}'
+        )
     if above and not path.is_file():
         raise InputError(f'the config {above[-1]} names the base {path}, which does not exist')
     bases = _assigned(path, '_base_')
@@ -68,8 +71,11 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         names = []
     names = [names] if isinstance(names, str) else names
     # Names with variables in them MMEngine finds.
-    inner = [find_config(name) if '::' in name else path.parent / name
-             for name in names if '{{' not in name]
+    inner = [
+        find_config(name) if '::' in name else path.parent / name
+        for name in names
+        if '{{' not in name
+    ]
     inner += _read_bases(path)
     return [one for base in inner for one in files_of(base, (*above, path))] + [path]
 
@@ -80,8 +86,10 @@ def _read_bases(path: Path) -> Iterator[Path]:
         return
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
         calls = [one.context_expr for one in node.items] if isinstance(node, ast.With) else []
-        if any(isinstance(one, ast.Call) and getattr(one.func, 'id', '') == 'read_base'
-               for one in calls):
+        if any(
+            isinstance(one, ast.Call) and getattr(one.func, 'id', '') == 'read_base'
+            for one in calls
+        ):
             for one in getattr(node, 'body', ()):
                 if isinstance(one, ast.ImportFrom) and one.module and one.level:
                     folder = path.parents[one.level - 1]
@@ -109,7 +117,8 @@ def _assigned(path: Path, name: str) -> ast.expr | None:
     found = None
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
         if isinstance(node, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == name for target in node.targets):
+            isinstance(target, ast.Name) and target.id == name for target in node.targets
+        ):
             found = node.value
     return found
 
@@ -133,10 +142,12 @@ def _lists(value: ast.expr, prefix: str = '') -> Iterator[str]:
 def _inner(value: ast.expr) -> list[tuple[str, ast.expr]]:
     """Keys and values of a dict or a list, written out; nothing for any other value."""
     if isinstance(value, ast.Dict):
-        return [(str(key.value), one) for key, one in zip(value.keys, value.values, strict=True)
-                if isinstance(key, ast.Constant)]
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) \
-            and value.func.id == 'dict':
+        return [
+            (str(key.value), one)
+            for key, one in zip(value.keys, value.values, strict=True)
+            if isinstance(key, ast.Constant)
+        ]
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == 'dict':
         return [(one.arg, one.value) for one in value.keywords if one.arg]
     if isinstance(value, (ast.List, ast.Tuple)):
         return [(str(place), one) for place, one in enumerate(value.elts)]

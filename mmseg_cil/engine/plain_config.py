@@ -43,13 +43,20 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
     """
     classes = walk.seen_names(step)
     _, test = dataset_configs(cfg)
-    view = DATASETS.build({**dataset_of_step(cfg, step, 'test', str(walk.work_dir),
-                                             walk.protocol.pools_splits), 'skip_empty': True})
+    view = DATASETS.build(
+        {
+            **dataset_of_step(cfg, step, 'test', str(walk.work_dir), walk.protocol.pools_splits),
+            'skip_empty': True,
+        }
+    )
     model, ours = plain_model(cfg.model.to_dict(), len(classes))
     pipelines, notes = plain_pipelines(cfg, list(first_value(test, 'pipeline') or []), bool(ours))
     if ours:
-        notes.insert(0, 'The network has parts that MMSegmentation lacks, so mmseg_cil must be '
-                     f'installed: {", ".join(ours)}.')
+        notes.insert(
+            0,
+            'The network has parts that MMSegmentation lacks, so mmseg_cil must be '
+            f'installed: {", ".join(ours)}.',
+        )
     dataset, lost = write_test_set(view, folder, first_value(test, 'data_root'))
     notes += notes_on_scores(walk, step, view, lost)
     asked = evaluators_of(cfg)
@@ -62,14 +69,19 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
             batch_size=1,
             num_workers=2,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(dataset, pipeline=pipelines['test_pipeline'])),
-        test_evaluator=dict(type='IoUMetric', iou_metrics=list(asked.iou_metrics),
-                            **({'beta': asked.beta} if asked.beta != 1 else {})),
+            dataset=dict(dataset, pipeline=pipelines['test_pipeline']),
+        ),
+        test_evaluator=dict(
+            type='IoUMetric',
+            iou_metrics=list(asked.iou_metrics),
+            **({'beta': asked.beta} if asked.beta != 1 else {}),
+        ),
         test_cfg=dict(type='TestLoop', **half_precision(cfg)),
         default_hooks=dict(visualization=dict(type='SegVisualizationHook')),
         visualizer=visualizer,
         log_processor=dict(by_epoch=False),
-        **own_imports(cfg))
+        **own_imports(cfg),
+    )
     write_text(folder / CONFIG_NAME, _text(walk, step, with_own_parts(plain), notes) + code)
 
 
@@ -87,22 +99,29 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
     if not len(view):
         return ['No test image shows a class of this step, so there is nothing to score.']
     if taxonomy.has_background and not policy.background_in_means:
-        notes.append('mIoU here counts the background, which metrics.json calls '
-                     'mIoU_with_background: its mIoU leaves the background out.')
+        notes.append(
+            'mIoU here counts the background, which metrics.json calls '
+            'mIoU_with_background: its mIoU leaves the background out.'
+        )
     # In the order of the test dataset's own ids.
     table = view.protocol.test_table(step)
     shown = {int(table[mask_id]) for mask_id in view.presence().any(axis=0).nonzero()[0]}
     absent = [name for label, name in enumerate(walk.seen_names(step)) if label not in shown]
     if absent:
-        notes.append(f'No test image shows {", ".join(absent)}: metrics.json leaves such a class '
-                     'out, MMSegmentation counts it as 0 where it is predicted.')
+        notes.append(
+            f'No test image shows {", ".join(absent)}: metrics.json leaves such a class '
+            'out, MMSegmentation counts it as 0 where it is predicted.'
+        )
     if lost:
         notes.append(f'The list of test images lacks what the dataset says as {", ".join(lost)}.')
     return notes
 
 
 def _text(walk: Walk, step: int, plain: Mapping[str, Any], notes: list[str]) -> str:
-    head = [f'Step {step} of {walk.protocol.name} for MMSegmentation: '
-            'tools/test.py config.py checkpoint.pth scores it as the walk did.', *notes]
+    head = [
+        f'Step {step} of {walk.protocol.name} for MMSegmentation: '
+        'tools/test.py config.py checkpoint.pth scores it as the walk did.',
+        *notes,
+    ]
     lines = ''.join(f'# {" ".join(line.split())}\n' for line in head)
     return f'{lines}\n{quote_folder(Config(dict(plain)).pretty_text)}'

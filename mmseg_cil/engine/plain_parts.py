@@ -70,8 +70,9 @@ def plain_model(model: Mapping[str, Any], num_classes: int) -> tuple[dict[str, A
     return plain, ours
 
 
-def plain_pipelines(cfg: Config, pipeline: Sequence[Any],
-                    with_ours: bool) -> tuple[dict[str, Any], list[str]]:
+def plain_pipelines(
+    cfg: Config, pipeline: Sequence[Any], with_ours: bool
+) -> tuple[dict[str, Any], list[str]]:
     """Return ``test_pipeline``, and what ``tools/test.py --tta`` reads, and what is to be said.
 
     Args:
@@ -85,17 +86,22 @@ def plain_pipelines(cfg: Config, pipeline: Sequence[Any],
     result: dict[str, Any] = dict(test_pipeline=flat)
     notes = _notes_on_labels(flat)
     merged = flat != whole
-    further = whole if merged else _plain_transforms(
-        cfg.get('tta_pipeline') or [], with_ours, dropped)
+    further = (
+        whole if merged else _plain_transforms(cfg.get('tta_pipeline') or [], with_ours, dropped)
+    )
     if further:
         tta_model = cfg.get('tta_model') or dict(type='SegTTAModel')
         result.update(tta_pipeline=further, tta_model=copy.deepcopy(dict(tta_model)))
     if merged:
-        notes.append('The walk merges what TestTimeAug makes of an image: tools/test.py does so '
-                     'with --tta, and scores the first way alone without it.')
+        notes.append(
+            'The walk merges what TestTimeAug makes of an image: tools/test.py does so '
+            'with --tta, and scores the first way alone without it.'
+        )
     if dropped:
-        notes.append(f'The walk tests with {", ".join(dict.fromkeys(dropped))} of {PACKAGE} in '
-                     'the pipeline, which is left out here: the figures differ.')
+        notes.append(
+            f'The walk tests with {", ".join(dict.fromkeys(dropped))} of {PACKAGE} in '
+            'the pipeline, which is left out here: the figures differ.'
+        )
     return result, notes
 
 
@@ -134,13 +140,24 @@ def _notes_on_labels(pipeline: Sequence[Mapping[str, Any]]) -> list[str]:
     """What transforms of the user's own may make of labels that are of the step already."""
     kinds = [class_of(one.get('type'), registry.TRANSFORMS) for one in pipeline]
     if not any(map(_loads_labels, kinds)):
-        return ["No LoadAnnotations of MMSegmentation's reads the masks, so their ids are not "
-                "mapped to the step's classes here: the figures differ."]
+        return [
+            "No LoadAnnotations of MMSegmentation's reads the masks, so their ids are not "
+            "mapped to the step's classes here: the figures differ."
+        ]
     start = next(i for i, kind in enumerate(kinds) if _loads_labels(kind))
-    own = [kind.__name__ for kind in kinds[start + 1:]
-           if kind is not None and not kind.__module__.startswith(_STOCK)]
-    return [f"{', '.join(own)} sees the step's labels here, and the ids of the mask files in the "
-            'walk: the figures differ where it looks at them.'] if own else []
+    own = [
+        kind.__name__
+        for kind in kinds[start + 1 :]
+        if kind is not None and not kind.__module__.startswith(_STOCK)
+    ]
+    return (
+        [
+            f"{', '.join(own)} sees the step's labels here, and the ids of the mask files in the "
+            'walk: the figures differ where it looks at them.'
+        ]
+        if own
+        else []
+    )
 
 
 def plain_visualizer(cfg: Config, meta: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -157,8 +174,11 @@ def plain_visualizer(cfg: Config, meta: Mapping[str, Any]) -> tuple[dict[str, An
     own = isinstance(kind, type) and issubclass(kind, SegLocalVisualizer) and not is_ours(kind)
     kept = {key: value for key, value in given.items() if key != 'save_dir'} if own else {}
     result: dict[str, Any] = {
-        'type': 'SegLocalVisualizer', 'name': 'visualizer', **kept,
-        'vis_backends': [dict(type='LocalVisBackend')]}
+        'type': 'SegLocalVisualizer',
+        'name': 'visualizer',
+        **kept,
+        'vis_backends': [dict(type='LocalVisBackend')],
+    }
     if not own or kind is SegLocalVisualizer:
         return {**result, 'classes': meta['classes'], 'palette': meta['palette']}, VISUALIZER_CODE
     return result, ''

@@ -26,8 +26,9 @@ _BESIDE_CONFIG = '{{ fileDirname }}'
 _OWN_KEYS = ('label_map', 'reduce_zero_label', 'seg_fields', 'sample_idx')
 
 
-def write_test_set(view: IncrementalDataset, folder: Path,
-                   data_root: str | None) -> tuple[dict[str, Any], list[str]]:
+def write_test_set(
+    view: IncrementalDataset, folder: Path, data_root: str | None
+) -> tuple[dict[str, Any], list[str]]:
     """Write the list of a step's test images beside its config.
 
     Args:
@@ -40,17 +41,31 @@ def write_test_set(view: IncrementalDataset, folder: Path,
         dataset gives an image and that a list cannot hold.
     """
     infos = [view.get_data_info(index) for index in range(len(view))]
-    lost = sorted({key for info in infos for key, value in info.items()
-                   if key not in _OWN_KEYS and not _is_plain(value)})
-    entries = [{key: value for key, value in info.items()
-                if key not in _OWN_KEYS and key not in lost} for info in infos]
+    lost = sorted(
+        {
+            key
+            for info in infos
+            for key, value in info.items()
+            if key not in _OWN_KEYS and not _is_plain(value)
+        }
+    )
+    entries = [
+        {key: value for key, value in info.items() if key not in _OWN_KEYS and key not in lost}
+        for info in infos
+    ]
     root, paths = _below(entries, data_root)
     table = label_map(view)
-    listed = [{**one, 'label_map': table, 'reduce_zero_label': False, 'seg_fields': []}
-              for one in entries]
+    listed = [
+        {**one, 'label_map': table, 'reduce_zero_label': False, 'seg_fields': []} for one in entries
+    ]
     stream = io.StringIO()
-    yaml.dump({'metainfo': {}, 'data_list': listed}, stream, sort_keys=False, allow_unicode=True,
-              Dumper=getattr(yaml, 'CSafeDumper', yaml.SafeDumper))
+    yaml.dump(
+        {'metainfo': {}, 'data_list': listed},
+        stream,
+        sort_keys=False,
+        allow_unicode=True,
+        Dumper=getattr(yaml, 'CSafeDumper', yaml.SafeDumper),
+    )
     write_text(folder / FILE_NAME, stream.getvalue())
     meta = view.metainfo
     return dict(
@@ -59,14 +74,18 @@ def write_test_set(view: IncrementalDataset, folder: Path,
         data_root=root,
         data_prefix=dict.fromkeys(paths, ''),
         metainfo=dict(classes=list(meta['classes']), palette=meta['palette']),
-        test_mode=True), lost
+        test_mode=True,
+    ), lost
 
 
 def label_map(view: IncrementalDataset) -> dict[int, int]:
     """Return the label of every mask id that has another number as a label at a view's step."""
     table = view.protocol.test_table(view.step)
-    return {mask_id: int(table[mask_id]) for mask_id in sorted(view.protocol.known_mask_ids())
-            if int(table[mask_id]) != mask_id}
+    return {
+        mask_id: int(table[mask_id])
+        for mask_id in sorted(view.protocol.known_mask_ids())
+        if int(table[mask_id]) != mask_id
+    }
 
 
 def quote_folder(text: str) -> str:
@@ -89,12 +108,15 @@ def _below(entries: Sequence[dict[str, Any]], root: str | None) -> tuple[str, li
     Returns the root, '' where there are none, and the keys whose paths are relative to it.
     """
     start = '' if root is None else os.path.join(root, '')
-    keys = [key for key in (entries[0] if entries else ())
-            if start and all(isinstance(one.get(key), str) and one[key].startswith(start)
-                             for one in entries)]
+    keys = [
+        key
+        for key in (entries[0] if entries else ())
+        if start
+        and all(isinstance(one.get(key), str) and one[key].startswith(start) for one in entries)
+    ]
     if not {'img_path', 'seg_map_path'} <= set(keys):
         # MMEngine joins the root with every path or none.
         return '', [key for key in ('img_path', 'seg_map_path') if entries]
     for one in entries:
-        one.update({key: one[key][len(start):] for key in keys})
+        one.update({key: one[key][len(start) :] for key in keys})
     return str(root), keys

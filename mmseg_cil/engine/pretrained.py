@@ -69,8 +69,11 @@ def _read(option: str, source: str) -> None:
             f'({type(error).__name__}: {error}): point --cfg-options {option}=PATH at a local copy '
             f'of the file, or train from scratch with {option.removesuffix(".checkpoint")}=None'
         ) from error
-    require_finite(state_of(content), f'the pre-trained weights {source} ({option})',
-                   'Nothing can be learnt from them: give other weights')
+    require_finite(
+        state_of(content),
+        f'the pre-trained weights {source} ({option})',
+        'Nothing can be learnt from them: give other weights',
+    )
 
 
 def is_pretrained(init_cfg: Any) -> bool:
@@ -83,11 +86,16 @@ def is_pretrained(init_cfg: Any) -> bool:
 def _visit(node: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if isinstance(value, str) and value and (
+            if (
+                isinstance(value, str)
+                and value
+                and (
                     (key == 'checkpoint' and is_pretrained(node))
                     or key in ('pretrained', 'checkpoint_path')
                     # What a backbone reads by itself, such as timm's.
-                    or (value.endswith(_SUFFIXES) and Path(value).is_file())):
+                    or (value.endswith(_SUFFIXES) and Path(value).is_file())
+                )
+            ):
                 yield f'{where}.{key}', value
             else:
                 yield from _visit(value, f'{where}.{key}')

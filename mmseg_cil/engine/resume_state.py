@@ -25,8 +25,9 @@ def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) 
     return {'step': step, 'classes': num_classes, **fingerprints}
 
 
-def can_resume(folder: Path, identity: Mapping[str, Any],
-               former: Mapping[str, Sequence[str]] | None = None) -> bool:
+def can_resume(
+    folder: Path, identity: Mapping[str, Any], former: Mapping[str, Sequence[str]] | None = None
+) -> bool:
     """Whether a step's folder holds a state to go on from.
 
     Args:
@@ -50,12 +51,14 @@ def can_resume(folder: Path, identity: Mapping[str, Any],
         raise InputError(
             f'the training of step {identity["step"]} cannot go on from {path}: {problem}. Delete '
             f'that file and start again with --resume: step {identity["step"]} then begins anew '
-            'from its start')
+            'from its start'
+        )
     return True
 
 
-def _problem(path: Path, identity: Mapping[str, Any],
-             former: Mapping[str, Sequence[str]] | None) -> str | None:
+def _problem(
+    path: Path, identity: Mapping[str, Any], former: Mapping[str, Sequence[str]] | None
+) -> str | None:
     try:
         content = read_weights(path)
     except NotDataError as error:
@@ -76,7 +79,10 @@ def _problem(path: Path, identity: Mapping[str, Any],
     if differing:
         listed = ', '.join(
             f'{key} {found.get(key)} instead of {identity.get(key)}'
-            if key in ('step', 'classes') else key for key in differing)
+            if key in ('step', 'classes')
+            else key
+            for key in differing
+        )
         return f'it was saved by another walk or step, which differs in: {listed}'
     found_damage = damage(path)
     return f'it was changed or damaged ({found_damage})' if found_damage else None

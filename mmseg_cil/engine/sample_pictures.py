@@ -58,8 +58,9 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
     return as_picture(image, bgr) if picture is None else picture, table[raw.astype(np.uint8)]
 
 
-def as_scored(sample: Mapping[str, Any], seen: Sequence[int],
-              bgr: bool) -> tuple[np.ndarray, np.ndarray]:
+def as_scored(
+    sample: Mapping[str, Any], seen: Sequence[int], bgr: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Return image and mask as :func:`image_and_truth` of what a test pipeline ends with.
 
     That is where it changes both, by a centre crop say.
@@ -71,7 +72,7 @@ def as_scored(sample: Mapping[str, Any], seen: Sequence[int],
     """
     labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
     table = np.full(256, 255, dtype=np.uint8)
-    table[:len(seen)] = seen
+    table[: len(seen)] = seen
     return as_picture(sample['inputs'].numpy().transpose(1, 2, 0), bgr), table[labels]
 
 

@@ -20,8 +20,9 @@ from mmseg_cil.registry import DATASETS
 from mmseg_cil.visualization.samples import write_prediction, write_sample
 
 
-def choose_samples(protocol: Any, presence: np.ndarray, images: np.ndarray,
-                   count: int = 6) -> list[int]:
+def choose_samples(
+    protocol: Any, presence: np.ndarray, images: np.ndarray, count: int = 6
+) -> list[int]:
     """Picks images that show the classes of all steps.
 
     Steps take turns, each with the image that shows most of its new classes
@@ -41,8 +42,12 @@ def choose_samples(protocol: Any, presence: np.ndarray, images: np.ndarray,
         picks = np.linspace(0, len(images) - 1, num=min(count, len(images))).round().astype(int)
         return [int(images[i]) for i in dict.fromkeys(picks.tolist())]
     ids = [
-        [protocol.taxonomy.mask_ids[c] for c in step.new
-         if not (protocol.taxonomy.has_background and c == 0)] for step in protocol.steps
+        [
+            protocol.taxonomy.mask_ids[c]
+            for c in step.new
+            if not (protocol.taxonomy.has_background and c == 0)
+        ]
+        for step in protocol.steps
     ]
     chosen: list[int] = []
     for turn in range(count * max(1, len(ids))):
@@ -57,8 +62,14 @@ def choose_samples(protocol: Any, presence: np.ndarray, images: np.ndarray,
     return [int(images[i]) for i in chosen]
 
 
-def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool,
-                    caches: Path | None = None, most: int | None = None) -> list[str]:
+def predict_samples(
+    model: nn.Module,
+    walk: Walk,
+    step: int,
+    is_main: bool,
+    caches: Path | None = None,
+    most: int | None = None,
+) -> list[str]:
     """Write the predictions of a step on the fixed images, as protocol class ids.
 
     What cannot be drawn is left out and said in the log: a picture ends no walk.
@@ -85,18 +96,21 @@ def predict_samples(model: nn.Module, walk: Walk, step: int, is_main: bool,
     return notes
 
 
-def _predict_samples(model: nn.Module, walk: Walk, step: int, caches: Path, most: int | None,
-                     notes: list[str]) -> None:
+def _predict_samples(
+    model: nn.Module, walk: Walk, step: int, caches: Path, most: int | None, notes: list[str]
+) -> None:
     last = walk.num_steps - 1
-    view = DATASETS.build(dataset_of_step(walk.cfg, last, 'test', str(caches),
-                                          walk.protocol.pools_splits))
+    view = DATASETS.build(
+        dataset_of_step(walk.cfg, last, 'test', str(caches), walk.protocol.pools_splits)
+    )
     chosen = choose_samples(view.protocol, view.presence(), np.arange(len(view)))
     names = [view.image_names[index] for index in chosen]
     classes = np.array([*walk.protocol.steps[step].seen], dtype=np.uint8)
     bgr = _loads_blue_first(walk, view)
     model.eval()
-    for place, (index, own, name) in enumerate(zip(chosen, names, sample_names(names),
-                                                   strict=True)):
+    for place, (index, own, name) in enumerate(
+        zip(chosen, names, sample_names(names), strict=True)
+    ):
         try:
             image, truth = image_and_truth(view, index, bgr)
             if most is not None and place >= most:
@@ -118,4 +132,5 @@ def _loads_blue_first(walk: Walk, view: Any) -> bool:
     """Whether three bands are blue, green, red: of MMCV's loader, and where the network asks."""
     asked = (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
     return bool(asked) or any(
-        isinstance(one, LoadImageFromFile) for one in view.pipeline.transforms)
+        isinstance(one, LoadImageFromFile) for one in view.pipeline.transforms
+    )

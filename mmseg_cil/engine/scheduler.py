@@ -111,15 +111,17 @@ class TaskScheduler:
         InputError: Something the user gave is wrong; nothing has been trained.
     """
 
-    def __init__(self,
-                 cfg: Config,
-                 work_dir: str | Path,
-                 launcher: str = 'none',
-                 resume: bool = False,
-                 accept_changes: bool = False,
-                 start_from: str | None = None,
-                 steps: str | None = None,
-                 overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        work_dir: str | Path,
+        launcher: str = 'none',
+        resume: bool = False,
+        accept_changes: bool = False,
+        start_from: str | None = None,
+        steps: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
         self.launcher = launcher
         self.is_main = get_rank() == 0
         self.work_dir = Path(work_dir)
@@ -130,8 +132,10 @@ class TaskScheduler:
             decided_by_main(lambda: check_overwritten(self.work_dir, resume, start_from))
         journal = None if overwrite else decided_by_main(lambda: load_journal(self.work_dir))
         if journal is not None and not resume:
-            raise InputError(f'{work_dir} already holds a walk: add --resume to go on with it, '
-                             '--overwrite to begin anew in its place, or give another --work-dir')
+            raise InputError(
+                f'{work_dir} already holds a walk: add --resume to go on with it, '
+                '--overwrite to begin anew in its place, or give another --work-dir'
+            )
         if journal is None and resume:
             decided_by_main(lambda: check_no_other_run(self.work_dir))
         if journal is None and resume and self.is_main:
@@ -155,32 +159,45 @@ class TaskScheduler:
             check_trained_classes(self.walk, journal)
             if accept_changes:
                 check_trained_network(self.walk, journal, fingerprints)
-        taken = plan_import(start_from, self.walk, fingerprints, journal,
-                            accept_changes, asked) if start_from else None
+        taken = (
+            plan_import(start_from, self.walk, fingerprints, journal, accept_changes, asked)
+            if start_from
+            else None
+        )
         there = taken.steps if taken else ()
         check_order(self.steps, there, journal)
         if journal is not None:
             outdated = outdated_steps(self.walk, journal)
-            decided_by_main(lambda: check_trained_steps(
-                journal, needed_steps(self.walk, journal, self.steps, outdated)))
+            decided_by_main(
+                lambda: check_trained_steps(
+                    journal, needed_steps(self.walk, journal, self.steps, outdated)
+                )
+            )
         if wants_rehearsal(cfg):
             rehearse(self.walk, self._to_train(journal, there))
         # All is checked: from here on the work directory is written.
         if overwrite:
             decided_by_main(lambda: remove_walk(self.work_dir))
         self.journal = decided_by_main(
-            lambda: open_journal(self.walk, journal, fingerprints, start_from, taken))
+            lambda: open_journal(self.walk, journal, fingerprints, start_from, taken)
+        )
         self.journal.writable = self.is_main
 
     def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
-        training = training_fingerprints(walk.as_given, walk.protocol, walk.prints.train,
-                                         get_world_size())
+        training = training_fingerprints(
+            walk.as_given, walk.protocol, walk.prints.train, get_world_size()
+        )
         return {**training, EVALUATION: evaluation_of(walk)}
 
     def _to_train(self, journal: Journal | None, taken: Sequence[int]) -> list[int]:
-        return [step for step in self.steps if self.walk.trains(step) and step not in taken
-                and not (journal and journal.is_trained(step))]
+        return [
+            step
+            for step in self.steps
+            if self.walk.trains(step)
+            and step not in taken
+            and not (journal and journal.is_trained(step))
+        ]
 
     def run(self) -> None:
         """Walks the steps; those that are done are evaluated again where that is due.
@@ -209,8 +226,12 @@ class TaskScheduler:
             write_metrics(self.walk, self.journal)
 
     def _inputs(self, step: int) -> StepInputs:
-        return StepInputs(self._previous(step), self._teacher(step), self.walk.train_images,
-                          teachers=self._teachers(step))
+        return StepInputs(
+            self._previous(step),
+            self._teacher(step),
+            self.walk.train_images,
+            teachers=self._teachers(step),
+        )
 
     def _run_sub_steps(self, step: int, when: str) -> None:
         if not sub_steps_of(self.walk, step, when):
@@ -232,15 +253,27 @@ class TaskScheduler:
             self._run_sub_steps(earlier, 'after')
         self._run_sub_steps(step, 'before')
         folder = step_folder(self.work_dir, step)
-        identity = step_identity(step, len(self.walk.protocol.steps[step].seen),
-                                 self.journal.content['fingerprints'])
-        resume = decided_by_main(lambda: can_resume(
-            folder, identity, self.journal.content.get('former')))
-        inputs = replace(self._inputs(step), resume=resume,
-                         exemplars=exemplars_before(self.walk, self.journal, step))
+        identity = step_identity(
+            step, len(self.walk.protocol.steps[step].seen), self.journal.content['fingerprints']
+        )
+        resume = decided_by_main(
+            lambda: can_resume(folder, identity, self.journal.content.get('former'))
+        )
+        inputs = replace(
+            self._inputs(step),
+            resume=resume,
+            exemplars=exemplars_before(self.walk, self.journal, step),
+        )
         planned = [one for one in self.steps if not self.journal.is_done(one)]
-        cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs, self.work_dir,
-                                 get_world_size(), planned)
+        cfg = derive_step_config(
+            self.walk.cfg,
+            self.walk.protocol,
+            step,
+            inputs,
+            self.work_dir,
+            get_world_size(),
+            planned,
+        )
         fit_step(cfg, self.walk, step, planned)
         cfg.default_hooks.checkpoint.identity = identity
         with step_runner.step_runner(cfg, self.launcher) as runner:
@@ -250,8 +283,7 @@ class TaskScheduler:
                 keep_averaged_weights(runner)
             else:
                 step_runner.initialise_untrained(runner)
-            self._save_step(step, runner, time.monotonic() - start,
-                            num_exemplars(inputs.exemplars))
+            self._save_step(step, runner, time.monotonic() - start, num_exemplars(inputs.exemplars))
             exemplars_after(self.walk, self.journal, step)
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))
@@ -286,26 +318,37 @@ class TaskScheduler:
             started_from=str(previous) if step else None,
             train_seconds=round(seconds, 1),
             computing=computing(),
-            **hashes)
+            **hashes,
+        )
         if get_world_size() > 1:
             barrier()
 
-    def _export(self, step: int, model: torch.nn.Module,
-                kept: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    def _export(
+        self, step: int, model: torch.nn.Module, kept: Mapping[str, torch.Tensor]
+    ) -> dict[str, Any]:
         """Writes a step in MMSegmentation's form; returns the hashes of its files."""
         walk, folder = self.walk, step_folder(self.work_dir, step)
         classes = walk.seen_names(step)
         palette = [walk.palette[name] for name in classes]
         export_change(kept, folder)
-        own, _ = overridden_config(walk.cfg, walk.protocol, step, walk.train_images,
-                                   global_batch_size(walk.cfg, get_world_size()))
+        own, _ = overridden_config(
+            walk.cfg,
+            walk.protocol,
+            step,
+            walk.train_images,
+            global_batch_size(walk.cfg, get_world_size()),
+        )
         export_config(walk, step, own, folder)
-        path = export_checkpoint(model, folder, {
-            'dataset_meta': {'classes': classes, 'palette': palette},
-            'protocol': walk.protocol.name,
-            'step': step,
-            'mmseg_cil': mmseg_cil.__version__,
-        })
+        path = export_checkpoint(
+            model,
+            folder,
+            {
+                'dataset_meta': {'classes': classes, 'palette': palette},
+                'protocol': walk.protocol.name,
+                'step': step,
+                'mmseg_cil': mmseg_cil.__version__,
+            },
+        )
         return dict(checkpoint_sha256=file_hash(path), kept_sha256=kept_hashes(folder))
 
     def _previous(self, step: int) -> dict[str, Any] | None:
@@ -326,15 +369,19 @@ class TaskScheduler:
         earlier = [one for one in range(step) if (self.journal.step(one) or {}).get('trained')]
         kept = replaced_teachers(self.walk, earlier)
         return {
-            step_teacher_name(one): dict(kept[one], num_classes=len(
-                self.walk.protocol.steps[one].seen)) if one in kept else self._snapshot(one)
+            step_teacher_name(one): dict(
+                kept[one], num_classes=len(self.walk.protocol.steps[one].seen)
+            )
+            if one in kept
+            else self._snapshot(one)
             for one in earlier
         }
 
     def _snapshot(self, step: int) -> dict[str, Any]:
         return dict(
             checkpoint=str(check_checkpoint(self.journal, step)),
-            num_classes=len(self.walk.protocol.steps[step].seen))
+            num_classes=len(self.walk.protocol.steps[step].seen),
+        )
 
 
 def parse_steps(text: str | None, num_steps: int) -> list[int]:
@@ -383,8 +430,14 @@ def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | N
     there = set(taken)
     for step in steps:
         before = step - 1
-        if step and before not in there and not (journal and journal.is_done(before)) \
-                and not (journal and journal.is_done(step)):
-            raise InputError(f'step {step} starts from step {before}, which is not done: '
-                             'include it in --steps, or take it over with --start-from')
+        if (
+            step
+            and before not in there
+            and not (journal and journal.is_done(before))
+            and not (journal and journal.is_done(step))
+        ):
+            raise InputError(
+                f'step {step} starts from step {before}, which is not done: '
+                'include it in --steps, or take it over with --start-from'
+            )
         there.add(step)

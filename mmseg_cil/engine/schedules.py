@@ -33,8 +33,10 @@ def schedule_groups(value: Any) -> list[list[dict]]:
         raise InputError(f'param_scheduler must be a list of schedules, not {value!r}')
     for one in group:
         if one.get('by_epoch', True):
-            raise InputError(f'param_scheduler {one.get("type")} counts epochs: set '
-                             'by_epoch=False, a walk is trained by iterations')
+            raise InputError(
+                f'param_scheduler {one.get("type")} counts epochs: set '
+                'by_epoch=False, a walk is trained by iterations'
+            )
     return [list(group)]
 
 
@@ -123,4 +125,4 @@ def _stretch_inside(schedule: dict, first: int, begin: int, ratio: float) -> Non
         ends = [0, *map(at, accumulate(schedule['periods']))]
         schedule['periods'] = [end - start for start, end in pairwise(ends)]
     if _name(schedule).startswith('Exponential'):
-        schedule['gamma'] = schedule['gamma']**(1 / ratio)
+        schedule['gamma'] = schedule['gamma'] ** (1 / ratio)

@@ -26,7 +26,7 @@ def evaluation_of(walk: Walk, step: int | None = None) -> str:
         walk: The walk.
         step: The step; None: of all steps together.
     """
-    images = walk.prints.test if step is None else walk.prints.test[step:step + 1]
+    images = walk.prints.test if step is None else walk.prints.test[step : step + 1]
     return evaluation_fingerprint(walk.as_given, walk.protocol, images)
 
 
@@ -40,16 +40,26 @@ def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManag
     """
     # No teacher and no former step: nothing but the step's own weights is needed.
     inputs = StepInputs(None, None, walk.train_images)
-    config = derive_step_config(walk.cfg, walk.protocol, step, inputs, walk.work_dir,
-                                get_world_size())
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
-                'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from'):
+    config = derive_step_config(
+        walk.cfg, walk.protocol, step, inputs, walk.work_dir, get_world_size()
+    )
+    for key in (
+        'train_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+        'val_dataloader',
+        'val_cfg',
+        'val_evaluator',
+        'load_from',
+    ):
         config[key] = None
     return step_runner.step_runner(config, launcher)
 
 
-def score_weights(walk: Walk, step: int, state: Mapping[str, Tensor], path: Path,
-                  launcher: str) -> dict[str, Any]:
+def score_weights(
+    walk: Walk, step: int, state: Mapping[str, Tensor], path: Path, launcher: str
+) -> dict[str, Any]:
     """Evaluates other weights than a step's own on its test images; nothing is recorded.
 
     Args:

@@ -38,9 +38,14 @@ class Import:
     sub_steps: tuple[frozenset[str], ...]
 
 
-def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
-                journal: Journal | None, accept_changes: bool = False,
-                asked: bool = True) -> Import | None:
+def plan_import(
+    source: str,
+    walk: Walk,
+    fingerprints: Mapping[str, str],
+    journal: Journal | None,
+    accept_changes: bool = False,
+    asked: bool = True,
+) -> Import | None:
     """Checks the steps 0..K of another work directory; writes nothing.
 
     Args:
@@ -60,8 +65,10 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
     """
     other_dir, last = _parse(source)
     if other_dir.resolve() == walk.work_dir.resolve():
-        raise InputError(f'--start-from {source}: that is the work directory of this walk itself; '
-                         'leave --start-from away, or give another --work-dir')
+        raise InputError(
+            f'--start-from {source}: that is the work directory of this walk itself; '
+            'leave --start-from away, or give another --work-dir'
+        )
     if last >= walk.num_steps:
         raise InputError(f'--start-from {source}: this walk has steps 0..{walk.num_steps - 1} only')
     steps = [step for step in range(last + 1) if journal is None or not journal.is_done(step)]
@@ -69,13 +76,17 @@ def plan_import(source: str, walk: Walk, fingerprints: Mapping[str, str],
         return None
     if not asked:
         # A journal may come from somebody else, and is no reason to read other directories.
-        raise InputError(f'this walk takes its first steps over from {source}, and '
-                         f'{listed(steps)} {"are" if len(steps) > 1 else "is"} not there: add '
-                         f'--start-from {source} again')
+        raise InputError(
+            f'this walk takes its first steps over from {source}, and '
+            f'{listed(steps)} {"are" if len(steps) > 1 else "is"} not there: add '
+            f'--start-from {source} again'
+        )
     other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
     if other is None and journal is not None:
-        raise InputError(f'{listed(steps)}: to be taken over from {other_dir}, which holds no walk '
-                         '(any more): put it back, or name another run with --start-from')
+        raise InputError(
+            f'{listed(steps)}: to be taken over from {other_dir}, which holds no walk '
+            '(any more): put it back, or name another run with --start-from'
+        )
     if other is None:
         raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')
     recognise_counts(walk, other)
@@ -125,41 +136,52 @@ def _parse(source: str) -> tuple[Path, int]:
     return Path(source), 0
 
 
-def _check_same_beginning(walk: Walk, other: Journal, fingerprints: Mapping[str, str],
-                          source: str, last: int) -> None:
+def _check_same_beginning(
+    walk: Walk, other: Journal, fingerprints: Mapping[str, str], source: str, last: int
+) -> None:
     """Refuses another run that differs in the steps that are taken over; later ones may."""
     check_same_version(other, fingerprints)
     if not has_same_beginning(walk, other.content['protocol'], last):
         raise InputError(
             f'--start-from {source}: that run walks another protocol up to step {last} (classes, '
-            'order, setting or training policy differ)')
+            'order, setting or training policy differ)'
+        )
     if other.content['fingerprints']['model'] != fingerprints['model']:
-        raise InputError(f'--start-from {source}: that run trains another network (the model '
-                         'config differs; auxiliary heads are part of it): give both runs one '
-                         'model, such as with --model')
+        raise InputError(
+            f'--start-from {source}: that run trains another network (the model '
+            'config differs; auxiliary heads are part of it): give both runs one '
+            'model, such as with --model'
+        )
 
 
-def _check_same_images(walk: Walk, other: Journal, source: str, steps: Sequence[int],
-                       accept_changes: bool) -> None:
+def _check_same_images(
+    walk: Walk, other: Journal, source: str, steps: Sequence[int], accept_changes: bool
+) -> None:
     """Refuses steps that were trained on other images, as far as their journal tells."""
     recorded = (other.content.get('data') or {}).get('train') or []
     differing = []
     for step in steps:
         record = other.step(step) or {}
-        before = record.get('training_images') or (recorded[step:step + 1] or [None])[0]
+        before = record.get('training_images') or (recorded[step : step + 1] or [None])[0]
         same_count = record.get('images') in (None, walk.train_images[step])
         if not same_count or before not in (None, walk.prints.train[step]):
             differing.append(step)
     if not differing:
         return
-    found = f'{listed(differing)} of that run had other training images or masks, or in another ' \
-            'order'
+    found = (
+        f'{listed(differing)} of that run had other training images or masks, or in another order'
+    )
     if not accept_changes:
         raise InputError(
-            f'--start-from {source}: {found}: give both runs one list of images' +
-            (f' (in the setting {walk.protocol.setting} a step has no image that shows a class '
-             'still to come)' if walk.protocol.setting != 'overlapped' else '') +
-            ', or add --accept-changes if you mean it')
+            f'--start-from {source}: {found}: give both runs one list of images'
+            + (
+                f' (in the setting {walk.protocol.setting} a step has no image that shows a class '
+                'still to come)'
+                if walk.protocol.setting != 'overlapped'
+                else ''
+            )
+            + ', or add --accept-changes if you mean it'
+        )
     if get_rank() == 0:
         print(f'note: --start-from {source}: {found}, which --accept-changes accepts')
 

@@ -27,9 +27,21 @@ from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.protocols import Protocol
 
 #: What a method may consist of.
-METHOD_KEYS = ('name', 'loss_decode', 'distillers', 'regularisers', 'self_supervision',
-               'classifier_init', 'network_change', 'custom_hooks', 'memory', 'teachers',
-               'teacher_draw', 'sub_steps', 'protocol_overrides')
+METHOD_KEYS = (
+    'name',
+    'loss_decode',
+    'distillers',
+    'regularisers',
+    'self_supervision',
+    'classifier_init',
+    'network_change',
+    'custom_hooks',
+    'memory',
+    'teachers',
+    'teacher_draw',
+    'sub_steps',
+    'protocol_overrides',
+)
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
@@ -40,21 +52,28 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
     """
     method = cfg.get('method')
     if not isinstance(method, Mapping) or 'name' not in method:
-        raise InputError("the config has no method: add a base such as '_base_/methods/mib.py', "
-                         "or method=dict(name='finetune')")
+        raise InputError(
+            "the config has no method: add a base such as '_base_/methods/mib.py', "
+            "or method=dict(name='finetune')"
+        )
     unknown = sorted(set(method) - set(METHOD_KEYS))
     if unknown:
         meant = near(str(unknown[0]), METHOD_KEYS)
         hint = f'did you mean {meant!r}? A' if meant else 'a'
-        raise InputError(f'method {method["name"]!r} has the unknown keys {unknown}: {hint} method '
-                         f'consists of {list(METHOD_KEYS)}')
+        raise InputError(
+            f'method {method["name"]!r} has the unknown keys {unknown}: {hint} method '
+            f'consists of {list(METHOD_KEYS)}'
+        )
     for key in ('distillers', 'regularisers', 'custom_hooks', 'sub_steps'):
         if not isinstance(method.get(key) or [], (list, tuple)):
-            raise InputError(f'method {method["name"]!r}: {key} must be a list of configs, not '
-                             f'{method[key]!r}')
+            raise InputError(
+                f'method {method["name"]!r}: {key} must be a list of configs, not {method[key]!r}'
+            )
     if method.get('teachers') not in (None, 'all'):
-        raise InputError(f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
-                         f'earlier steps) or None, not {method["teachers"]!r}')
+        raise InputError(
+            f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
+            f'earlier steps) or None, not {method["teachers"]!r}'
+        )
     merged = Config(dict(method=copy.deepcopy(dict(method))))
     changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
     for key, value in changes.items():
@@ -63,7 +82,8 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
         except Exception as error:
             raise InputError(
                 f'method.{key} = {value!r} does not fit method {method["name"]!r} as it is for '
-                f'{protocol_name} (see its protocol_overrides): {error}') from error
+                f'{protocol_name} (see its protocol_overrides): {error}'
+            ) from error
     result: dict[str, Any] = merged.method.to_dict()
     return result
 
@@ -83,7 +103,8 @@ def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
     if settings is not None and settings.ratio is not None and drops_partial(cfg):
         raise InputError(
             'train_dataloader.sampler.drop_partial ends every pass over the images with a whole '
-            'batch, but method.memory.ratio draws images without passes: leave one out')
+            'batch, but method.memory.ratio draws images without passes: leave one out'
+        )
     return settings
 
 
@@ -97,8 +118,9 @@ def global_batch_size(cfg: Config, world_size: int) -> int:
     return total or cfg.train_dataloader.batch_size * world_size
 
 
-def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
-                    global_batch: int) -> list[int]:
+def step_iterations(
+    cfg: Config, protocol: Protocol, images: Sequence[int], global_batch: int
+) -> list[int]:
     """Iterations of every step of the walk; 0 where a step does not train."""
     result = []
     first = first_trained(protocol, images)
@@ -111,8 +133,9 @@ def step_iterations(cfg: Config, protocol: Protocol, images: Sequence[int],
 
 def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
     """The first step with something to learn: images, and more than the background alone."""
-    return next((step for step in range(len(protocol.steps))
-                 if protocol.trains(step) and images[step]), 0)
+    return next(
+        (step for step in range(len(protocol.steps)) if protocol.trains(step) and images[step]), 0
+    )
 
 
 def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:
@@ -121,17 +144,28 @@ def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]
     Raises:
         InputError: One is for a step that the walk does not have.
     """
-    entries = {int(key): dict(value) for key, value in (cfg.get('step_overrides') or {}).items()
-               if key != 'later'}
+    entries = {
+        int(key): dict(value)
+        for key, value in (cfg.get('step_overrides') or {}).items()
+        if key != 'later'
+    }
     if entries and max(entries) >= num_steps:
-        raise InputError(f'step_overrides has an entry for step {max(entries)}, but the walk has '
-                         f'the steps 0..{num_steps - 1} only: remove it')
+        raise InputError(
+            f'step_overrides has an entry for step {max(entries)}, but the walk has '
+            f'the steps 0..{num_steps - 1} only: remove it'
+        )
     return entries
 
 
-def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepInputs,
-                       work_dir: str | Path, world_size: int = 1,
-                       planned: Collection[int] | None = None) -> Config:
+def derive_step_config(
+    cfg: Config,
+    protocol: Protocol,
+    step: int,
+    inputs: StepInputs,
+    work_dir: str | Path,
+    world_size: int = 1,
+    planned: Collection[int] | None = None,
+) -> Config:
     """Derives the config of one step; nothing in ``cfg`` itself says "step k".
 
     Args:
@@ -150,34 +184,46 @@ def derive_step_config(cfg: Config, protocol: Protocol, step: int, inputs: StepI
     method = method_of(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
     folder = step_folder(work_dir, step)
-    result.merge_from_dict({
-        'default_scope': 'mmseg_cil',
-        'work_dir': str(folder),
-        'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
-        'load_from': str(folder / RESUME_NAME) if inputs.resume else
-                     cfg.get('load_from') if step == 0 else None,
-        'resume': inputs.resume,
-    })
+    result.merge_from_dict(
+        {
+            'default_scope': 'mmseg_cil',
+            'work_dir': str(folder),
+            'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
+            'load_from': str(folder / RESUME_NAME)
+            if inputs.resume
+            else cfg.get('load_from')
+            if step == 0
+            else None,
+            'resume': inputs.resume,
+        }
+    )
     result.model = model_of_step(
-        result.model, method, step_context_config(protocol, step, lengths), inputs,
-        StepClasses.of(protocol, step))
+        result.model,
+        method,
+        step_context_config(protocol, step, lengths),
+        inputs,
+        StepClasses.of(protocol, step),
+    )
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
     set_evaluation(result, protocol, step, introduced_names(protocol, step))
-    ahead = [length if planned is None or one in planned else 0
-             for one, length in enumerate(lengths)]
+    ahead = [
+        length if planned is None or one in planned else 0 for one, length in enumerate(lengths)
+    ]
     set_hooks(result, method, step, ahead, world_size, run_seed(result))
     if method.get('regularisers') or any(
-            one.get('optimizer') for one in method.get('distillers') or []):
+        one.get('optimizer') for one in method.get('distillers') or []
+    ):
         _set_constructor(result.optim_wrapper)
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
     return result
 
 
-def overridden_config(cfg: Config, protocol: Protocol, step: int, images: Sequence[int],
-                      global_batch: int) -> tuple[Config, int]:
+def overridden_config(
+    cfg: Config, protocol: Protocol, step: int, images: Sequence[int], global_batch: int
+) -> tuple[Config, int]:
     """Return the user's config with the overrides of one step, and its number of iterations.
 
     Args:
@@ -199,7 +245,7 @@ def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
     names = protocol.taxonomy.names
     return [
         list(one.domains) if protocol.kind == 'domain' else [names[i] for i in one.new]
-        for one in protocol.steps[:step + 1]
+        for one in protocol.steps[: step + 1]
     ]
 
 
@@ -223,8 +269,10 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
     train = (cfg.get('train_dataloader') or {}).get('dataset')
     test = ((cfg.get('test_dataloader') or cfg.get('val_dataloader')) or {}).get('dataset')
     if train is None or test is None:
-        raise InputError('the config needs train_dataloader.dataset and test_dataloader.dataset '
-                         '(or val_dataloader.dataset)')
+        raise InputError(
+            'the config needs train_dataloader.dataset and test_dataloader.dataset '
+            '(or val_dataloader.dataset)'
+        )
     return train, test
 
 
@@ -240,8 +288,14 @@ def validation_dataset(cfg: Config, pools_splits: bool) -> Mapping[str, Any] | N
     return own
 
 
-def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str, pools_splits: bool,
-                    tested: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def dataset_of_step(
+    cfg: Config,
+    step: int,
+    split: str,
+    work_dir: str,
+    pools_splits: bool,
+    tested: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Config of the view of the data at a step, for 'train' or 'test'.
 
     Args:
@@ -269,7 +323,8 @@ def dataset_of_step(cfg: Config, step: int, split: str, work_dir: str, pools_spl
         # Where the folder beside the data, which goes first, cannot be written.
         cache_dirs=[str(Path(work_dir) / 'class_index')],
         skip_empty=bool(cfg.get('skip_empty_steps', False)),
-        **({'reference': reference} if reference else {}))
+        **({'reference': reference} if reference else {}),
+    )
 
 
 def first_value(dataset: Mapping[str, Any], key: str) -> Any:
@@ -292,18 +347,21 @@ def drops_partial(cfg: Config) -> bool:
     return bool((loader.get('sampler') or {}).get('drop_partial'))
 
 
-def _set_data(cfg: Config, step: int, batch: int, world_size: int, work_dir: str,
-              pools: bool) -> None:
-    datasets = {split: dataset_of_step(cfg, step, split, work_dir, pools)
-                for split in ('train', 'test')}
+def _set_data(
+    cfg: Config, step: int, batch: int, world_size: int, work_dir: str, pools: bool
+) -> None:
+    datasets = {
+        split: dataset_of_step(cfg, step, split, work_dir, pools) for split in ('train', 'test')
+    }
     own = validation_dataset(cfg, pools)
     loader = cfg.train_dataloader
     loader.update(batch_size=batch // world_size)
     loader['dataset'] = datasets['train']
     whole = dict(whole_batches=batch) if drops_partial(cfg) else {}
     # A seed of its own for every step: equal sizes must not mean equal orders.
-    loader['sampler'] = dict(type='GlobalPositionSampler', seed=run_seed(cfg) + 7919 * step,
-                             **whole)
+    loader['sampler'] = dict(
+        type='GlobalPositionSampler', seed=run_seed(cfg) + 7919 * step, **whole
+    )
     loader.pop('batch_sampler', None)
     if not loader.get('num_workers'):
         loader['persistent_workers'] = False
@@ -313,7 +371,9 @@ def _set_data(cfg: Config, step: int, batch: int, world_size: int, work_dir: str
         loader['dataset'] = datasets['test']
         if name == 'val_dataloader' and own is not None:
             loader['dataset'] = {
-                **dataset_of_step(cfg, step, 'test', work_dir, pools, own), 'skip_empty': True}
+                **dataset_of_step(cfg, step, 'test', work_dir, pools, own),
+                'skip_empty': True,
+            }
         # Without padding every image counts once, however many processes there are.
         loader['sampler'] = dict(type='DefaultSampler', shuffle=False, round_up=False)
         if not loader.get('num_workers'):
@@ -347,7 +407,8 @@ def _set_constructor(optim_wrapper: dict) -> None:
     """Lets parts of a method have optimizers of their own, beside the network's as asked for."""
     network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     optim_wrapper.update(
-        constructor='RegulariserOptimWrapperConstructor', network_constructor=network)
+        constructor='RegulariserOptimWrapperConstructor', network_constructor=network
+    )
 
 
 def _set_distribution(cfg: Config) -> None:
@@ -357,4 +418,5 @@ def _set_distribution(cfg: Config) -> None:
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
-        find_unused_parameters=bool(cfg.get('find_unused_parameters', False)))
+        find_unused_parameters=bool(cfg.get('find_unused_parameters', False)),
+    )

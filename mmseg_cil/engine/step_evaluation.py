@@ -61,8 +61,10 @@ def evaluators_of(cfg: Config) -> Evaluators:
     result = Evaluators()
     for metric in given if isinstance(given, (list, tuple)) else [given]:
         if not isinstance(metric, Mapping) or 'type' not in metric:
-            raise InputError(f'{name} is {metric!r:.200}; it must be the config of a metric, such '
-                             "as dict(type='IoUMetric', iou_metrics=['mIoU']), or a list of them")
+            raise InputError(
+                f'{name} is {metric!r:.200}; it must be the config of a metric, such '
+                "as dict(type='IoUMetric', iou_metrics=['mIoU']), or a list of them"
+            )
         _take(metric, name, result)
     return result
 
@@ -79,8 +81,9 @@ def _take(metric: Mapping[str, Any], name: str, result: Evaluators) -> None:
     elif label == 'IncrementalIoUMetric':
         return
     elif isinstance(kind, type) and issubclass(kind, _OF_OTHER_LABELS):
-        result.notes.append(f'{name}: {label} is left out, for it scores other labels than those '
-                            'of a step')
+        result.notes.append(
+            f'{name}: {label} is left out, for it scores other labels than those of a step'
+        )
     else:
         own = copy.deepcopy(dict(metric))
         if 'prefix' not in own and _takes_prefix(kind):
@@ -115,12 +118,16 @@ def _beta(value: Any, name: str) -> float:
 def _unused(metric: Mapping[str, Any], name: str) -> list[str]:
     notes = []
     if metric.get('ignore_index', 255) != 255:
-        notes.append(f'{name}: ignore_index={metric["ignore_index"]} is not followed: which pixels '
-                     'a step is not scored on is said by the policy of the protocol '
-                     "(background_test='ignore', void_test)")
+        notes.append(
+            f'{name}: ignore_index={metric["ignore_index"]} is not followed: which pixels '
+            'a step is not scored on is said by the policy of the protocol '
+            "(background_test='ignore', void_test)"
+        )
     if metric.get('output_dir') or metric.get('format_only'):
-        notes.append(f"{name}: a walk writes no predictions as files; MMSegmentation's "
-                     'tools/test.py does, with --out, from config.py and checkpoint.pth of a step')
+        notes.append(
+            f"{name}: a walk writes no predictions as files; MMSegmentation's "
+            'tools/test.py does, with --out, from config.py and checkpoint.pth of a step'
+        )
     if metric.get('nan_to_num') is not None:
         notes.append(f'{name}: nan_to_num is not followed: undefined scores are null')
     return notes
@@ -131,11 +138,13 @@ def _takes_prefix(kind: Any) -> bool:
         return False
     parameters = inspect.signature(kind).parameters
     return 'prefix' in parameters or any(
-        one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+        one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+    )
 
 
-def set_evaluation(cfg: Config, protocol: Protocol, step: int,
-                   introduced: Sequence[Sequence[str]]) -> None:
+def set_evaluation(
+    cfg: Config, protocol: Protocol, step: int, introduced: Sequence[Sequence[str]]
+) -> None:
     """Give a step's config the walk's metric and loops, in place.
 
     Args:
@@ -156,7 +165,8 @@ def set_evaluation(cfg: Config, protocol: Protocol, step: int,
         num_domains=step + 1 if protocol.kind == 'domain' else 1,
         old=protocol.policy.old,
         background_in_means=protocol.policy.background_in_means,
-        introduced=introduced)
+        introduced=introduced,
+    )
     if asked.iou_metrics != ('mIoU',):
         metric.update(iou_metrics=list(asked.iou_metrics), beta=asked.beta)
     # Of the user's loops what changes numbers is kept: mixed precision.

@@ -13,12 +13,17 @@ from mmseg_cil.errors import InputError
 #: other two (runtime_info, checkpoint), and None for a name that is no default of its means none.
 DISPENSABLE = ('timer', 'sampler_seed', 'logger', 'param_scheduler')
 #: Hooks of ours that whatever is trained has, sub-steps too.
-OF_ALL = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'StopHook',
-          'SyncBuffersHook')
+OF_ALL = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'StopHook', 'SyncBuffersHook')
 
 
-def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Sequence[int],
-              world_size: int, seed: int) -> None:
+def set_hooks(
+    cfg: Config,
+    method: Mapping[str, Any],
+    step: int,
+    iterations: Sequence[int],
+    world_size: int,
+    seed: int,
+) -> None:
     """Give a step's config its hooks, in place.
 
     Args:
@@ -35,8 +40,10 @@ def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Seq
     defaults = dict(cfg.get('default_hooks') or {})
     checkpoint = defaults.get('checkpoint') or {}
     if checkpoint.get('save_best'):
-        raise InputError('default_hooks.checkpoint.save_best chooses weights by the test images: '
-                         'remove it; the weights after the last iteration are what is evaluated')
+        raise InputError(
+            'default_hooks.checkpoint.save_best chooses weights by the test images: '
+            'remove it; the weights after the last iteration are what is evaluated'
+        )
     every = (defaults.get('logger') or {}).get('interval', 50)
     ours = [
         dict(type='IterationSeedHook', seed=seed, step=step),
@@ -55,11 +62,15 @@ def set_hooks(cfg: Config, method: Mapping[str, Any], step: int, iterations: Seq
     defaults['checkpoint'] = dict(
         type='StepCheckpointHook',
         interval=checkpoint.get('interval', 1000),
-        max_minutes=checkpoint.get('max_minutes', 10.0))
-    cfg.default_hooks = {name: hook for name, hook in defaults.items()
-                         if hook is not None or name in DISPENSABLE}
+        max_minutes=checkpoint.get('max_minutes', 10.0),
+    )
+    cfg.default_hooks = {
+        name: hook for name, hook in defaults.items() if hook is not None or name in DISPENSABLE
+    }
     cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []), *(method.get('custom_hooks') or []), *ours
+        *(cfg.get('custom_hooks') or []),
+        *(method.get('custom_hooks') or []),
+        *ours,
     ]
 
 
@@ -72,15 +83,21 @@ def notes_on_hooks(cfg: Config) -> list[str]:
     dropped = {name for name, hook in (cfg.get('default_hooks') or {}).items() if hook is None}
     notes = []
     if 'checkpoint' in dropped:
-        notes.append('default_hooks.checkpoint is None, but a walk must be able to go on after a '
-                     'kill: its own hook saves resume.pth every 1000 iterations or 10 minutes')
+        notes.append(
+            'default_hooks.checkpoint is None, but a walk must be able to go on after a '
+            'kill: its own hook saves resume.pth every 1000 iterations or 10 minutes'
+        )
     if 'runtime_info' in dropped:
-        notes.append('default_hooks.runtime_info is None, but nothing could be logged without it: '
-                     'it stays')
+        notes.append(
+            'default_hooks.runtime_info is None, but nothing could be logged without it: it stays'
+        )
     if 'logger' in dropped:
-        notes.append('default_hooks.logger is None: no losses are logged, and the report has no '
-                     'loss curves')
+        notes.append(
+            'default_hooks.logger is None: no losses are logged, and the report has no loss curves'
+        )
     if 'param_scheduler' in dropped and cfg.get('param_scheduler'):
-        notes.append('default_hooks.param_scheduler is None: nothing follows param_scheduler, so '
-                     'the learning rate stays as it is; leave the line out to use the schedule')
+        notes.append(
+            'default_hooks.param_scheduler is None: nothing follows param_scheduler, so '
+            'the learning rate stays as it is; leave the line out to use the schedule'
+        )
     return notes

@@ -40,8 +40,7 @@ class StepInputs:
     teachers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def step_context_config(protocol: Protocol, step: int,
-                        iterations: Sequence[int]) -> dict[str, Any]:
+def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]) -> dict[str, Any]:
     """Plain form of the step's ``StepContext``.
 
     Args:
@@ -55,11 +54,17 @@ def step_context_config(protocol: Protocol, step: int,
         has_background=protocol.taxonomy.has_background,
         old_labels_hidden=protocol.old_labels_hidden,
         by_domain=protocol.kind == 'domain',
-        trained=[i for i in range(step) if iterations[i]])
+        trained=[i for i in range(step) if iterations[i]],
+    )
 
 
-def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: dict[str, Any],
-                  inputs: StepInputs, classes: StepClasses | None = None) -> dict[str, Any]:
+def model_of_step(
+    model: Mapping[str, Any],
+    method: Mapping[str, Any],
+    context: dict[str, Any],
+    inputs: StepInputs,
+    classes: StepClasses | None = None,
+) -> dict[str, Any]:
     """The segmentor's config at a step.
 
     A method's ``loss_decode``, one loss or a list, takes the place of what the heads have
@@ -87,8 +92,9 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         head.pop('out_channels', None)
         if method.get('loss_decode'):
             head = with_method_losses(head, method['loss_decode'], main)
-        fitted: dict = head if classes is None else for_step(
-            head, classes, type_name(head.get('type')))
+        fitted: dict = (
+            head if classes is None else for_step(head, classes, type_name(head.get('type')))
+        )
         return fitted
 
     result = map_heads(model, at_step)
@@ -106,5 +112,6 @@ def model_of_step(model: Mapping[str, Any], method: Mapping[str, Any], context: 
         regularisers=list(method.get('regularisers') or []),
         self_supervision=method.get('self_supervision'),
         classifier_init=method.get('classifier_init', 'random'),
-        network_change=method.get('network_change'))
+        network_change=method.get('network_change'),
+    )
     return result

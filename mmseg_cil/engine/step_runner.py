@@ -65,7 +65,8 @@ class StepRunner(Runner):
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Builds a hub that fetches values when they are read."""
         hub: MessageHub = DeferredMessageHub.get_instance(
-            **{'name': self._experiment_name, **(message_hub or {})})
+            **{'name': self._experiment_name, **(message_hub or {})}
+        )
         return hub
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
@@ -76,8 +77,9 @@ class StepRunner(Runner):
         return keep_open(built)
 
     @staticmethod
-    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
-                         diff_rank_seed: bool = False) -> DataLoader:
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
         """Builds a loader whose processes leave signals to this one."""
         loader: DataLoader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if loader.num_workers:
@@ -88,7 +90,8 @@ class StepRunner(Runner):
         """Builds the segmentor; it merges what ``TestTimeAug`` makes of an image."""
         built: nn.Module = super().build_model(model)
         if not torch.cuda.is_available() and any(
-                isinstance(module, nn.SyncBatchNorm) for module in built.modules()):
+            isinstance(module, nn.SyncBatchNorm) for module in built.modules()
+        ):
             # Of parts whose own default it is; what a config says is changed before.
             built = revert_sync_batchnorm(built)
         if merges_tests(self.cfg):
@@ -121,8 +124,10 @@ class StepRunner(Runner):
         try:
             checkpoint: dict = super().load_checkpoint(filename, *args, **options)
         except UNREADABLE as error:
-            raise InputError(f'{filename} cannot be loaded ({type(error).__name__}: {error}): the '
-                             'file must be whole, and the same on every node') from error
+            raise InputError(
+                f'{filename} cannot be loaded ({type(error).__name__}: {error}): the '
+                'file must be whole, and the same on every node'
+            ) from error
         return checkpoint
 
     @master_only
@@ -142,13 +147,15 @@ def without_yapf(cfg: Config) -> Config:
     takes up to seconds for it.
     """
     # Config would open the file for a text that is not given.
-    return Config(cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename,
-                  format_python_code=False)
+    return Config(
+        cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename, format_python_code=False
+    )
 
 
 @contextlib.contextmanager
-def step_runner(cfg: Config, launcher: str,
-                kind: type[StepRunner] = StepRunner) -> Iterator[Runner]:
+def step_runner(
+    cfg: Config, launcher: str, kind: type[StepRunner] = StepRunner
+) -> Iterator[Runner]:
     """A Runner for one step; whatever it held is released afterwards.
 
     In the block MMEngine reads weights as data only.
@@ -197,9 +204,11 @@ def require_finite_network(runner: Runner, what: str) -> None:
         InputError: Some weights are NaN or infinite, in any process.
     """
     require_finite_everywhere(
-        bare_model(runner).state_dict(), f'{what}: training has diverged',
+        bare_model(runner).state_dict(),
+        f'{what}: training has diverged',
         f'Nothing is made of such weights. {ADVICE}. Then start again with --resume '
-        '--accept-changes: the steps before it stay')
+        '--accept-changes: the steps before it stay',
+    )
 
 
 def after_step(runner: Runner) -> None:
@@ -265,8 +274,9 @@ def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
         # Strict but for parts that only training needs, which no checkpoint holds.
         model.load_state_dict({**model.state_dict(), **state})
     except RuntimeError as error:
-        raise InputError(f'{path} does not fit the network of this config ({error}): use the '
-                         'config of the walk') from error
+        raise InputError(
+            f'{path} does not fit the network of this config ({error}): use the config of the walk'
+        ) from error
 
 
 def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:

@@ -61,8 +61,9 @@ def visualizer_of_step(config: Mapping[str, Any], work_dir: str | Path) -> dict[
 def _names(folder: Path) -> tuple[str, str]:
     """The names of the walk and, within it, of the step (and sub-step) whose folder it is."""
     parts = folder.absolute().parts
-    start = max((i for i, part in enumerate(parts) if part.startswith('step_')),
-                default=len(parts) - 1)
+    start = max(
+        (i for i, part in enumerate(parts) if part.startswith('step_')), default=len(parts) - 1
+    )
     return parts[start - 1], '_'.join(parts[start:])
 
 
@@ -128,7 +129,8 @@ def log_scores(visualizer: Visualizer, step: int, entry: Mapping[str, Any]) -> N
         step: The step.
         entry: Of ``metrics.json``.
     """
-    scores = {f'step_mIoU/{part}': value for part, value in entry['mIoU'].items()
-              if value is not None}
+    scores = {
+        f'step_mIoU/{part}': value for part, value in entry['mIoU'].items() if value is not None
+    }
     if scores:
         visualizer.add_scalars(scores, step=step)

@@ -40,12 +40,18 @@ def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
 
 
 def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
-    config = derive_step_config(walk.cfg, walk.protocol, step,
-                                StepInputs(None, None, walk.train_images), walk.work_dir,
-                                get_world_size())
+    config = derive_step_config(
+        walk.cfg,
+        walk.protocol,
+        step,
+        StepInputs(None, None, walk.train_images),
+        walk.work_dir,
+        get_world_size(),
+    )
     # Before a network is built, which most methods need not do.
     missing = decided_by_main(
-        lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step)))
+        lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step))
+    )
     if not missing:
         return
     config.load_from = None
@@ -55,8 +61,10 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     # A kill while they are made must not leave hashes of others.
     journal.update_step(step, kept_sha256={})
     if get_rank() == 0:
-        print(f'note: step {step} was taken over from a walk that kept nothing for '
-              f'{", ".join(missing)}, or kept it with other settings: making it now')
+        print(
+            f'note: step {step} was taken over from a walk that kept nothing for '
+            f'{", ".join(missing)}, or kept it with other settings: making it now'
+        )
     with step_runner.step_runner(config, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         for hook in runner.hooks:

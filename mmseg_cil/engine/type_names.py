@@ -34,8 +34,12 @@ def with_type_names(cfg: Config) -> Config:
     content = cfg.to_dict()
     if any(not isinstance(kind, str) or '.' in kind for kind in _types(content)):
         content = _named(content, _names())
-    return Config(content, cfg_text=cfg.text or '#', filename=cfg.filename,
-                  format_python_code=cfg._format_python_code)
+    return Config(
+        content,
+        cfg_text=cfg.text or '#',
+        filename=cfg.filename,
+        format_python_code=cfg._format_python_code,
+    )
 
 
 def _types(node: Any) -> Iterator[Any]:
@@ -66,8 +70,10 @@ def _names() -> dict[int, str]:
 
 def _named(node: Any, names: Mapping[int, str]) -> Any:
     if isinstance(node, Mapping):
-        return {key: _name(value, names) if key == 'type' else _named(value, names)
-                for key, value in node.items()}
+        return {
+            key: _name(value, names) if key == 'type' else _named(value, names)
+            for key, value in node.items()
+        }
     if isinstance(node, (list, tuple)):
         return type(node)(_named(one, names) for one in node)
     return copy.deepcopy(node)
@@ -88,5 +94,7 @@ def _name(kind: Any, names: Mapping[int, str]) -> Any:
 
 
 def _is_registered(name: str) -> bool:
-    return any(isinstance(node, Registry) and node.get(name) is not None
-               for node in vars(registry).values())
+    return any(
+        isinstance(node, Registry) and node.get(name) is not None
+        for node in vars(registry).values()
+    )

@@ -103,12 +103,15 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     except InputError:
         raise
     except UnicodeDecodeError as error:
-        raise InputError(f'the config {path}, or a base of it, is no text in UTF-8 ({error}): save '
-                         'it as such') from error
+        raise InputError(
+            f'the config {path}, or a base of it, is no text in UTF-8 ({error}): save it as such'
+        ) from error
     except (Exception, SystemExit) as error:
         # A config is code, and may end the program.
-        raise InputError(f'the config {path} cannot be read: {type(error).__name__}: '
-                         f'{" ".join(str(error).split())}') from error
+        raise InputError(
+            f'the config {path} cannot be read: {type(error).__name__}: '
+            f'{" ".join(str(error).split())}'
+        ) from error
     return with_options(cfg, options)
 
 
@@ -141,25 +144,40 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     require_finite_settings(cfg)
     for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
         if not isinstance(cfg.get(key), Mapping):
-            raise InputError(f'the config has no {key}: a walk needs a plain MMSegmentation config '
-                             'plus protocol=dict(name=...) and method=dict(name=...)')
+            raise InputError(
+                f'the config has no {key}: a walk needs a plain MMSegmentation config '
+                'plus protocol=dict(name=...) and method=dict(name=...)'
+            )
     init_default_scope('mmseg_cil')
     given, cfg = cfg, with_type_names(cfg)
     check_values(cfg)
     dataset_configs(cfg)
     batch_per_process(global_batch_size(cfg, get_world_size()), get_world_size())
     protocol, images, palette, prints = main_process_first(
-        functools.partial(read_data, cfg, str(work_dir)))
+        functools.partial(read_data, cfg, str(work_dir))
+    )
     tell_losses(cfg.model, method_of(cfg, protocol.name), StepClasses.of(protocol, 0))
     iterations = step_iterations(
-        cfg, protocol, images['train'], global_batch_size(cfg, get_world_size()))
+        cfg, protocol, images['train'], global_batch_size(cfg, get_world_size())
+    )
     if all(length == 0 for length in iterations):
-        raise InputError('no step of this walk has a single training iteration: give max_iters or '
-                         'max_epochs above 0 in train_cfg or step_overrides')
+        raise InputError(
+            'no step of this walk has a single training iteration: give max_iters or '
+            'max_epochs above 0 in train_cfg or step_overrides'
+        )
     if validates(cfg, iterations) and validation_dataset(cfg, protocol.pools_splits) is not None:
         main_process_first(functools.partial(read_validation_data, cfg, str(work_dir)))
-    walk = Walk(cfg, protocol, Path(work_dir), images['train'], images['test'],
-                tuple(iterations), palette, prints, given)
+    walk = Walk(
+        cfg,
+        protocol,
+        Path(work_dir),
+        images['train'],
+        images['test'],
+        tuple(iterations),
+        palette,
+        prints,
+        given,
+    )
     check_parts(walk)
     warn_of_crop(cfg)
     return walk
@@ -172,8 +190,9 @@ def read_data(
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
     check_same_classes(*dataset_configs(cfg))
-    views = {split: open_view(cfg, split, work_dir, protocol.pools_splits)
-             for split in ('train', 'test')}
+    views = {
+        split: open_view(cfg, split, work_dir, protocol.pools_splits) for split in ('train', 'test')
+    }
     check_data(views['train'], views['test'])
     if memory_settings(cfg, protocol.name) is not None:
         views['train'].check_names()
@@ -194,8 +213,10 @@ def validates(cfg: Config, iterations: Sequence[int]) -> bool:
         iterations: Of every step.
     """
     intervals = [cfg.train_cfg.get('val_interval')]
-    intervals += [changes.get('train_cfg.val_interval')
-                  for changes in (cfg.get('step_overrides') or {}).values()]
+    intervals += [
+        changes.get('train_cfg.val_interval')
+        for changes in (cfg.get('step_overrides') or {}).values()
+    ]
     return any(isinstance(one, int) and one <= max(iterations) for one in intervals)
 
 
@@ -211,8 +232,13 @@ def read_validation_data(cfg: Config, work_dir: str) -> None:
             view[0]
 
 
-def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool,
-              tested: Mapping[str, Any] | None = None) -> IncrementalDataset:
+def open_view(
+    cfg: Config,
+    split: str,
+    work_dir: str,
+    pools_splits: bool,
+    tested: Mapping[str, Any] | None = None,
+) -> IncrementalDataset:
     """A view of all images of a split, for counting them.
 
     Args:
@@ -236,18 +262,22 @@ def open_view(cfg: Config, split: str, work_dir: str, pools_splits: bool,
 def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:
     if cfg.get('skip_empty_steps', False):
         return
-    empty = [step for step, count in enumerate(images['train'])
-             if count == 0 and protocol.trains(step)]
+    empty = [
+        step for step, count in enumerate(images['train']) if count == 0 and protocol.trains(step)
+    ]
     if empty:
         names = protocol.taxonomy.names
         listed = '; '.join(
             f'step {step} ({", ".join([names[i] for i in protocol.steps[step].new] or protocol.steps[step].domains)})'  # noqa: E501
-            for step in empty[:10])
+            for step in empty[:10]
+        )
         raise InputError(
             f'no training image for {listed}: check the data, or set skip_empty_steps=True (on the '
-            'command line: --cfg-options skip_empty_steps=True) to record such steps untrained')
+            'command line: --cfg-options skip_empty_steps=True) to record such steps untrained'
+        )
     without_test = [step for step, count in enumerate(images['test']) if count == 0]
     if without_test:
         raise InputError(
             f'no test image shows a class seen by the steps {without_test}: check the test '
-            'dataset, or set skip_empty_steps=True to record such steps without scores')
+            'dataset, or set skip_empty_steps=True to record such steps without scores'
+        )

@@ -16,9 +16,16 @@ FURTHER = {'mDice': ('Dice',), 'mFscore': ('Fscore', 'Precision', 'Recall')}
 FURTHER_NAMES = tuple(name for names in FURTHER.values() for name in names)
 
 
-def further_entry(confusion: Counts, class_steps: Sequence[int], step: int, names: Sequence[str],
-                  has_background: bool, settings: ScoreSettings, metrics: Sequence[str],
-                  beta: float = 1.0) -> dict[str, Any]:
+def further_entry(
+    confusion: Counts,
+    class_steps: Sequence[int],
+    step: int,
+    names: Sequence[str],
+    has_background: bool,
+    settings: ScoreSettings,
+    metrics: Sequence[str],
+    beta: float = 1.0,
+) -> dict[str, Any]:
     """Return what a step's entry of ``metrics.json`` holds of further scores.
 
     Under ``'Dice'`` stands that of every class by name, under ``'mDice'`` the means of the parts
@@ -42,14 +49,16 @@ def further_entry(confusion: Counts, class_steps: Sequence[int], step: int, name
     result: dict[str, Any] = {}
     for name in (one for metric in metrics for one in FURTHER.get(metric, ())):
         values = _scores(confusion.sum(axis=0), name, settings.eps, beta)
-        result[name] = {one: none_if_nan(value)
-                        for one, value in zip(names, values, strict=True)}
+        result[name] = {one: none_if_nan(value) for one, value in zip(names, values, strict=True)}
         means: dict[str, float | None] = {}
         for part, wanted in parts.items():
             chosen = confusion[sorted(wanted)].sum(axis=0) if by_domain else confusion[0]
             kept = [c for c in range(first, len(names)) if by_domain or class_steps[c] in wanted]
-            means[part] = none_if_nan(mean_defined(
-                _scores(chosen, name, settings.eps, beta)[kept])) if wanted else None
+            means[part] = (
+                none_if_nan(mean_defined(_scores(chosen, name, settings.eps, beta)[kept]))
+                if wanted
+                else None
+            )
         result[f'm{name}'] = means
     return result
 

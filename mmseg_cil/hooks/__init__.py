@@ -13,7 +13,14 @@ from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
-    'FiniteLossHook', 'ImprintClassifierHook', 'IterationSeedHook', 'PenaltyScaleHook',
-    'PruningMaskHook', 'PseudoLabelThresholdsHook', 'StepCheckpointHook', 'StopHook', 'VDFDHook',
-    'WalkProgressHook'
+    'FiniteLossHook',
+    'ImprintClassifierHook',
+    'IterationSeedHook',
+    'PenaltyScaleHook',
+    'PruningMaskHook',
+    'PseudoLabelThresholdsHook',
+    'StepCheckpointHook',
+    'StopHook',
+    'VDFDHook',
+    'WalkProgressHook',
 ]

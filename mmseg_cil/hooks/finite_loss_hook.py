@@ -79,8 +79,10 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Refuses weights to begin with that are not finite."""
         require_finite_everywhere(
-            _state(runner), f'{self.place} begins with weights that are unusable',
-            'They are those of the step before, of load_from, or pre-trained: give others')
+            _state(runner),
+            f'{self.place} begins with weights that are unusable',
+            'They are those of the step before, of load_from, or pre-trained: give others',
+        )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Keeps the learning rate that the iteration has."""
@@ -89,16 +91,20 @@ class FiniteLossHook(Hook):
         if first:
             self._rates[runner.iter] = first[0]
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: object = None,
-                         outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+    ) -> None:
         """Notes the losses of an iteration, and looks where that is due."""
         done = runner.iter + 1
-        losses = {name: value for name, value in (outputs or {}).items()
-                  if is_trained_on(name) and isinstance(value, Tensor)} \
-            if isinstance(outputs, Mapping) else {}
+        losses = (
+            {
+                name: value
+                for name, value in (outputs or {}).items()
+                if is_trained_on(name) and isinstance(value, Tensor)
+            }
+            if isinstance(outputs, Mapping)
+            else {}
+        )
         if losses:
             self._note(losses, runner.iter)
         device = next((one.device.type for one in losses.values()), 'cpu')
@@ -108,9 +114,12 @@ class FiniteLossHook(Hook):
 
     def _note(self, losses: Mapping[str, Tensor], iteration: int) -> None:
         device = next(iter(losses.values())).device
-        values = torch.stack([
-            one.detach().mean().to(device, torch.float32, non_blocking=True)
-            for one in losses.values()])
+        values = torch.stack(
+            [
+                one.detach().mean().to(device, torch.float32, non_blocking=True)
+                for one in losses.values()
+            ]
+        )
         # Some may not be there in every iteration.
         self._names = tuple(losses)
         if self._names not in self._records:
@@ -130,8 +139,11 @@ class FiniteLossHook(Hook):
             # The history of a long step is not needed any more.
             self._rates = {key: rate for key, rate in self._rates.items() if key >= runner.iter}
             return
-        told = [_listed(names, self._records[names].values)
-                for names, place in own.items() if place == first]
+        told = [
+            _listed(names, self._records[names].values)
+            for names, place in own.items()
+            if place == first
+        ]
         parts = [each for of_rank in all_gather_object(told) for each in of_rank]
         self._stop(runner, int(first), parts[0])
 
@@ -145,9 +157,11 @@ class FiniteLossHook(Hook):
         last = self._records.get(self._names)
         parts = '' if last is None else f' the loss is {_listed(self._names, last.last)}'
         require_finite_everywhere(
-            _state(runner), f'{self.place}: training has diverged. At iteration {runner.iter + 1} '
+            _state(runner),
+            f'{self.place}: training has diverged. At iteration {runner.iter + 1} '
             f'of {runner.max_iters}{parts}{self._rate(runner.iter)}, and of the weights after it',
-            f'{ADVICE}. {self._saved(runner)}')
+            f'{ADVICE}. {self._saved(runner)}',
+        )
 
     def _rate(self, iteration: int) -> str:
         rate = self._rates.get(iteration)
@@ -157,12 +171,15 @@ class FiniteLossHook(Hook):
         raise InputError(
             f'{self.place}: training has diverged. At iteration {iteration + 1} of '
             f'{runner.max_iters} the loss is {parts}{self._rate(iteration)}. {ADVICE}. '
-            f'{self._saved(runner)}')
+            f'{self._saved(runner)}'
+        )
 
     def _saved(self, runner: Runner) -> str:
-        return (f'Then start again with --resume --accept-changes, which begins {self.place} anew '
-                f'(the steps before it stay); --resume alone goes on from {runner.work_dir}/'
-                f'{RESUME_NAME}, the last state with finite weights, if there is one')
+        return (
+            f'Then start again with --resume --accept-changes, which begins {self.place} anew '
+            f'(the steps before it stay); --resume alone goes on from {runner.work_dir}/'
+            f'{RESUME_NAME}, the last state with finite weights, if there is one'
+        )
 
 
 def _listed(names: tuple[str, ...], losses: Tensor) -> str:

@@ -53,8 +53,9 @@ class ImprintClassifierHook(Hook):
 
     def __init__(self, max_images: int | None = 1000) -> None:
         if max_images is not None and max_images < 1:
-            raise InputError('ImprintClassifierHook: max_images must be positive or None, '
-                             f'got {max_images}')
+            raise InputError(
+                f'ImprintClassifierHook: max_images must be positive or None, got {max_images}'
+            )
         self.max_images = max_images
 
     def before_train(self, runner: Runner) -> None:
@@ -81,8 +82,9 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
         all_reduce(counts)
         classifier = classifier_of(model.heads[name])
         with torch.no_grad():
-            weight, bias = imprinted_rows(classifier.weight, classifier.bias, sums, counts,
-                                          step.num_old, step.has_background)
+            weight, bias = imprinted_rows(
+                classifier.weight, classifier.bias, sums, counts, step.num_old, step.has_background
+            )
             classifier.weight.copy_(weight)
             classifier.bias.copy_(bias)
     if model.self_supervision is not None:
@@ -90,8 +92,9 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
         model.self_supervision.begin(model.heads)
 
 
-def embedding_sums(model: IncrementalEncoderDecoder,
-                   batches: Iterable[Any]) -> dict[str, tuple[Tensor, Tensor]]:
+def embedding_sums(
+    model: IncrementalEncoderDecoder, batches: Iterable[Any]
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Sums of unit-length embeddings over the pixels of every new class.
 
     Labels are resized to the embedding's size by nearest neighbour. The model
@@ -124,8 +127,10 @@ def embedding_sums(model: IncrementalEncoderDecoder,
                 assert tap.embedding is not None
                 totals[name] += _class_sums(tap.embedding, labels, num_old, num_new)
     model.train(was_training)
-    return {name: (total[:, :-1].contiguous(), total[:, -1].contiguous())
-            for name, total in totals.items()}
+    return {
+        name: (total[:, :-1].contiguous(), total[:, -1].contiguous())
+        for name, total in totals.items()
+    }
 
 
 def _class_sums(embedding: Tensor, labels: Tensor, num_old: int, num_new: int) -> Tensor:

@@ -41,16 +41,17 @@ class PenaltyScaleHook(Hook):
         #: Sums of penalty and other losses over the step, and their number.
         self._step = (0.0, 0.0, 0)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: object = None,
-                         outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+    ) -> None:
         """Adds the losses of an iteration up."""
         if not isinstance(outputs, Mapping) or self._told:
             return
-        losses = {name: value.detach() for name, value in outputs.items()
-                  if 'loss' in name and isinstance(value, Tensor)}
+        losses = {
+            name: value.detach()
+            for name, value in outputs.items()
+            if 'loss' in name and isinstance(value, Tensor)
+        }
         penalties = [value for name, value in losses.items() if name.startswith(PREFIX)]
         if not penalties or 'loss' not in losses:
             return
@@ -68,15 +69,23 @@ class PenaltyScaleHook(Hook):
         others = total - penalty
         self._step = (self._step[0] + penalty, self._step[1] + others, self._step[2] + count)
         if penalty > FAR_ABOVE * others > 0:
-            self._tell(runner, 'above', penalty, others, count,
-                       'leaves hardly anything to be learnt: lower')
+            self._tell(
+                runner,
+                'above',
+                penalty,
+                others,
+                count,
+                'leaves hardly anything to be learnt: lower',
+            )
         elif is_end and abs(self._step[0]) < FAR_BELOW * self._step[1]:
             self._tell(runner, 'below', *self._step, 'keeps nothing: raise')
 
-    def _tell(self, runner: Runner, where: str, penalty: float, others: float, count: int,
-              effect: str) -> None:
+    def _tell(
+        self, runner: Runner, where: str, penalty: float, others: float, count: int, effect: str
+    ) -> None:
         self._told = True
         runner.logger.warning(
             f'the penalty of the regularisers is far {where} the other losses, '
             f'{penalty / count:.3g} against {others / count:.3g} in the mean of the last {count} '
-            f'iterations; it {effect} the loss_weight of method.regularisers')
+            f'iterations; it {effect} the loss_weight of method.regularisers'
+        )

@@ -34,8 +34,14 @@ class PruningMaskHook(Hook):
     #: Takes part in the rehearsal before training.
     rehearsed = True
 
-    def __init__(self, checkpoint: str, num_classes: int, ratio: float,
-                 former: str | None = None, freeze: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        num_classes: int,
+        ratio: float,
+        former: str | None = None,
+        freeze: bool = False,
+    ) -> None:
         self.checkpoint = checkpoint
         self.num_classes = num_classes
         self.ratio = ratio
@@ -53,16 +59,19 @@ class PruningMaskHook(Hook):
             self.packed = PackedSnapshots.load(self.former)
         own = _weights(runner)
         self.owners = {
-            name: one.to(own[name].device) for name, one in claim_weights(
-                state, self.packed.owners, self.ratio, len(self.packed.steps) + 1).items()
+            name: one.to(own[name].device)
+            for name, one in claim_weights(
+                state, self.packed.owners, self.ratio, len(self.packed.steps) + 1
+            ).items()
         }
         if self.freeze and self.packed.steps:
             frozen = self.packed.rebuild(self.packed.steps[-1])
             self._frozen = {name: frozen[name].to(own[name].device) for name in self.owners}
         self._prune(runner)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
-                         outputs: object = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
         """Applies the mask again: the optimizer has moved every weight."""
         self._prune(runner)
 

@@ -67,11 +67,13 @@ class PseudoLabelThresholdsHook(Hook):
 
     def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
         if median not in MEDIANS:
-            raise InputError(f'PseudoLabelThresholdsHook: median must be one of {MEDIANS}, '
-                             f'got {median!r}')
+            raise InputError(
+                f'PseudoLabelThresholdsHook: median must be one of {MEDIANS}, got {median!r}'
+            )
         if crops not in CROPS:
-            raise InputError(f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, '
-                             f'got {crops!r}')
+            raise InputError(
+                f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, got {crops!r}'
+            )
         check_number(self, 'base', base)
         self.base = base
         self.median = median
@@ -89,20 +91,31 @@ class PseudoLabelThresholdsHook(Hook):
         values = self._cached(path, model.step.num_seen)
         if values is None:
             histograms = teacher_histograms(
-                model, self._batches(runner), median=self.median,
-                augmented=self.crops == 'random')
+                model, self._batches(runner), median=self.median, augmented=self.crops == 'random'
+            )
             values = thresholds_from_histograms(
-                histograms, model.step.num_old, self.base, self.median).tolist()
+                histograms, model.step.num_old, self.base, self.median
+            ).tolist()
             if get_rank() == 0:
-                write_json(path, {**self._settings(), 'thresholds': values,
-                                  'pixels': histograms.sum(dim=1).tolist()})
+                write_json(
+                    path,
+                    {
+                        **self._settings(),
+                        'thresholds': values,
+                        'pixels': histograms.sum(dim=1).tolist(),
+                    },
+                )
         device = next(model.parameters()).device
         for one in readers:
             one.set_thresholds(torch.tensor(values, device=device))
 
     def _settings(self) -> dict[str, Any]:
-        return {'base': self.base, 'median': self.median, 'crops': self.crops,
-                'unit': 'greatest entropy'}
+        return {
+            'base': self.base,
+            'median': self.median,
+            'crops': self.crops,
+            'unit': 'greatest entropy',
+        }
 
     def _cached(self, path: Path, num_classes: int) -> list[float] | None:
         """Thresholds in the step's folder, as the main process finds them, or None."""
@@ -130,7 +143,8 @@ class PseudoLabelThresholdsHook(Hook):
             num_workers=loader.num_workers,
             collate_fn=pseudo_collate,
             # Without its own generator the loader draws from the global one.
-            generator=torch.Generator())
+            generator=torch.Generator(),
+        )
 
 
 def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> list[float] | None:
@@ -145,10 +159,12 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
     return values if usable else None
 
 
-def teacher_histograms(model: IncrementalEncoderDecoder,
-                       batches: Iterable[Any],
-                       median: str = 'true',
-                       augmented: bool = False) -> Tensor:
+def teacher_histograms(
+    model: IncrementalEncoderDecoder,
+    batches: Iterable[Any],
+    median: str = 'true',
+    augmented: bool = False,
+) -> Tensor:
     """Histograms of the teacher's uncertainty over the pixels labelled background.
 
     Args:
@@ -172,10 +188,14 @@ def teacher_histograms(model: IncrementalEncoderDecoder,
             labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
             labels = labels.squeeze(1).to(device)
             record = model.teacher(data['inputs'])
-            logits = resize(record.logits, size=data['inputs'].shape[-2:], mode='bilinear',
-                            align_corners=record.align_corners)
+            logits = resize(
+                record.logits,
+                size=data['inputs'].shape[-2:],
+                mode='bilinear',
+                align_corners=record.align_corners,
+            )
             # A preprocessor may have padded the image at its lower right.
-            logits = logits[:, :, :labels.shape[1], :labels.shape[2]]
+            logits = logits[:, :, : labels.shape[1], : labels.shape[2]]
             total += uncertainty_histograms(logits, labels, num_classes, median)
     all_reduce(total)
     return total.cpu()

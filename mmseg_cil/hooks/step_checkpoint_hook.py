@@ -75,8 +75,12 @@ class StepCheckpointHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int = 1000, max_minutes: float = 10.0,
-                 identity: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        interval: int = 1000,
+        max_minutes: float = 10.0,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
         self.interval = interval
         self.max_seconds = 60.0 * max_minutes
         self.identity: dict[str, Any] = ConfigDict(identity or {}).to_dict()
@@ -93,11 +97,9 @@ class StepCheckpointHook(Hook):
         self._is_due = False
         self._per_update = iterations_per_update(runner.optim_wrapper)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: object = None,
-                         outputs: object = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
         """Saves when it is time to."""
         done = runner.iter + 1
         # After the last iteration the step's own checkpoint follows at once.
@@ -119,7 +121,8 @@ class StepCheckpointHook(Hook):
             runner.logger.warning(
                 f'the state was saved by {len(buffers)} processes, this job has '
                 f'{get_world_size()}: all go on with the norm statistics of the first, so the '
-                'result will not be that of an unbroken run')
+                'result will not be that of an unbroken run'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Leave out the functions that some schedules count to their state.
@@ -128,8 +131,10 @@ class StepCheckpointHook(Hook):
         """
         schedules = checkpoint.get('param_schedulers') or []
         for listed in schedules.values() if isinstance(schedules, Mapping) else [schedules]:
-            listed[:] = [{key: value for key, value in state.items() if not callable(value)}
-                         for state in listed]
+            listed[:] = [
+                {key: value for key, value in state.items() if not callable(value)}
+                for state in listed
+            ]
 
     def _time_is_up(self, done: int) -> bool:
         """Whether to save by the clock; the same answer on all processes."""
@@ -157,7 +162,8 @@ class StepCheckpointHook(Hook):
             RESUME_NAME,
             meta={IDENTITY_KEY: self.identity, BUFFERS_KEY: rank_buffers(_modules(runner))},
             by_epoch=False,
-            backend_args=dict(backend='mmseg_cil_atomic'))
+            backend_args=dict(backend='mmseg_cil_atomic'),
+        )
         path = Path(runner.work_dir) / RESUME_NAME
         if not self._is_checked and get_rank() == 0 and path.is_file():
             self._is_checked = True
@@ -172,7 +178,8 @@ def _check_readable(path: Path, runner: Runner) -> None:
         runner.logger.warning(
             f'the training could not go on from {path}: it holds {error.holds}, and is read as '
             'data, which cannot run code. A hook, optimizer or schedule of your own keeps that in '
-            'its state: keep tensors, numbers and text there')
+            'its state: keep tensors, numbers and text there'
+        )
 
 
 def iterations_per_update(wrapper: OptimWrapper) -> int:
@@ -189,8 +196,9 @@ def _modules(runner: Runner) -> nn.ModuleDict:
     """The network, and those that hooks keep as its average."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-    return nn.ModuleDict({'model': model,
-                          **{f'average_{i}': one for i, one in enumerate(averages)}})
+    return nn.ModuleDict(
+        {'model': model, **{f'average_{i}': one for i, one in enumerate(averages)}}
+    )
 
 
 def _take_back(runner: Runner, checkpoint: dict[str, Any], buffers: Mapping[str, Tensor]) -> None:
@@ -220,7 +228,10 @@ def rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
     own = {key: value.cpu() for key, value in model.state_dict().items() if key in names}
     first = [own]
     broadcast_object_list(first)
-    differing = {} if get_rank() == 0 else {
-        key: value for key, value in own.items() if not torch.equal(value, first[0][key])}
+    differing = (
+        {}
+        if get_rank() == 0
+        else {key: value for key, value in own.items() if not torch.equal(value, first[0][key])}
+    )
     gathered: list[dict[str, Tensor]] = all_gather_object(differing)
     return gathered

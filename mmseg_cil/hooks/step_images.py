@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from mmseg_cil.datasets.pipeline import seeded
 
 
-def step_batches(runner: Runner, max_images: int | None,
-                 batch_size: int | None = None) -> Iterable[Any]:
+def step_batches(
+    runner: Runner, max_images: int | None, batch_size: int | None = None
+) -> Iterable[Any]:
     """Collated training images of the step, this process's part.
 
     Exemplars of earlier steps are none of them. Every image is augmented by a seed
@@ -33,12 +34,13 @@ def step_batches(runner: Runner, max_images: int | None,
     own = dataset.step_indices() if hasattr(dataset, 'step_indices') else range(len(dataset))
     chosen = [own[place] for place in spread_indices(len(own), max_images)]
     return DataLoader(
-        _SeededImages(dataset, chosen[get_rank()::get_world_size()], seed=runner.seed or 0),
+        _SeededImages(dataset, chosen[get_rank() :: get_world_size()], seed=runner.seed or 0),
         batch_size=batch_size or loader.batch_size or 1,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn or pseudo_collate,
         # Without its own generator the loader draws from the global one.
-        generator=torch.Generator())
+        generator=torch.Generator(),
+    )
 
 
 def spread_indices(size: int, count: int | None) -> list[int]:

@@ -61,11 +61,9 @@ class StopHook(Hook):
         """Training goes on."""
         wait_for_training(True)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: object = None,
-                         outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+    ) -> None:
         """Ends the training where that is asked for.
 
         Raises:
@@ -101,5 +99,7 @@ class StopHook(Hook):
             # None ends while another still writes: a launcher would end that one too.
             barrier()
         part = f', sub-step {self.name},' if self.name else ''
-        raise Stopped(self._asked, f'step {self.step}{part} is saved after iteration {done} of '
-                      f'{runner.max_iters}')
+        raise Stopped(
+            self._asked,
+            f'step {self.step}{part} is saved after iteration {done} of {runner.max_iters}',
+        )

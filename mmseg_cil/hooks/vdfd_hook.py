@@ -101,24 +101,33 @@ class VDFDHook(Hook):
     #: Takes part in the rehearsal before training.
     rehearsed = True
 
-    def __init__(self,
-                 rank: int | None = 1,
-                 average: bool = True,
-                 outputs: str = 'mean',
-                 grid: int = 2,
-                 background: str = 'keep',
-                 classifier: bool = True,
-                 parts: Sequence[str] | None = None,
-                 norms: bool = True,
-                 weighting: str = 'images',
-                 max_images: int | None = 500,
-                 batch_size: int | None = None) -> None:
-        for name, value, known in (('outputs', outputs, OUTPUTS), ('weighting', weighting,
-                                   WEIGHTINGS), ('background', background, BACKGROUNDS)):
+    def __init__(
+        self,
+        rank: int | None = 1,
+        average: bool = True,
+        outputs: str = 'mean',
+        grid: int = 2,
+        background: str = 'keep',
+        classifier: bool = True,
+        parts: Sequence[str] | None = None,
+        norms: bool = True,
+        weighting: str = 'images',
+        max_images: int | None = 500,
+        batch_size: int | None = None,
+    ) -> None:
+        for name, value, known in (
+            ('outputs', outputs, OUTPUTS),
+            ('weighting', weighting, WEIGHTINGS),
+            ('background', background, BACKGROUNDS),
+        ):
             if value not in known:
                 raise InputError(f'VDFDHook: {name} must be one of {known}, got {value!r}')
-        for name, number in (('rank', rank), ('grid', grid), ('max_images', max_images),
-                             ('batch_size', batch_size)):
+        for name, number in (
+            ('rank', rank),
+            ('grid', grid),
+            ('max_images', max_images),
+            ('batch_size', batch_size),
+        ):
             if number is not None and number < 1:
                 raise InputError(f'VDFDHook: {name} must be at least 1, got {number}')
         check_parts(parts)
@@ -145,8 +154,10 @@ class VDFDHook(Hook):
             path = Path(runner.work_dir).parent / f'step_{step:02d}' / FILE_NAME
             gradients, settings = load_gradients(path)
             if not self._made_alike(settings):
-                runner.logger.warning(f'{path} was made with {settings}; this method would make '
-                                      f'it with {self._settings()}')
+                runner.logger.warning(
+                    f'{path} was made with {settings}; this method would make '
+                    f'it with {self._settings()}'
+                )
             # A step that had nothing to remember does not count.
             if gradients.nodes:
                 steps.append(gradients)
@@ -155,31 +166,40 @@ class VDFDHook(Hook):
         for one in takers:
             one.set_earlier_steps(steps, model, previous, step_size)
             if steps and isinstance(one, DFDRegulariser):
-                _tell_curvature(runner, one, one.curvature(steps, previous),
-                                one.effective_damping(step_size))
+                _tell_curvature(
+                    runner, one, one.curvature(steps, previous), one.effective_damping(step_size)
+                )
 
     def after_step(self, runner: Runner) -> None:
         """Keeps the gradients of this step, once its weights are final."""
         model = _bare(runner)
         nodes = nodes_of_step(
-            model.step.class_steps, model.step.index, max(model.step.trained, default=-1),
-            model.step.has_background, self.background)
+            model.step.class_steps,
+            model.step.index,
+            max(model.step.trained, default=-1),
+            model.step.has_background,
+            self.background,
+        )
         means = self.mean_gradients(
-            model, step_batches(runner, self.max_images, self.batch_size), nodes)
+            model, step_batches(runner, self.max_images, self.batch_size), nodes
+        )
 
         def write() -> str:
             # Nobody but who writes the file needs the decomposition.
             gradients = self.compressed(model, means, nodes)
             path = Path(runner.work_dir) / FILE_NAME
             save_gradients(path, gradients, self._settings())
-            return (f'VDFD kept {gradients.num_floats} numbers of the step '
-                    f'({path.stat().st_size / 1e6:.2f} MB)')
+            return (
+                f'VDFD kept {gradients.num_floats} numbers of the step '
+                f'({path.stat().st_size / 1e6:.2f} MB)'
+            )
 
         # A full disk ends all processes, and none waits for the main one.
         runner.logger.info(decided_by_main(write))
 
-    def stand_in(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
-                 folder: Path) -> None:
+    def stand_in(
+        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], folder: Path
+    ) -> None:
         """Write, for the rehearsal, a file of the kind that a step leaves.
 
         The gradients are those of its first output, for all of its outputs.
@@ -190,11 +210,19 @@ class VDFDHook(Hook):
             folder: Of the step.
         """
         step = model.step
-        nodes = nodes_of_step(step.class_steps, step.index, max(step.trained, default=-1),
-                              step.has_background, self.background)
+        nodes = nodes_of_step(
+            step.class_steps,
+            step.index,
+            max(step.trained, default=-1),
+            step.has_background,
+            self.background,
+        )
         first = self.mean_gradients(model, batches, nodes[:1])
-        means = first[:, :1].expand(-1, len(nodes) * cells_of(self.outputs, self.grid)) \
-            if nodes else first
+        means = (
+            first[:, :1].expand(-1, len(nodes) * cells_of(self.outputs, self.grid))
+            if nodes
+            else first
+        )
         save_gradients(folder / FILE_NAME, self.compressed(model, means, nodes), self._settings())
 
     def has_kept(self, folder: Path) -> bool:
@@ -214,16 +242,19 @@ class VDFDHook(Hook):
             return
         prefixes = tuple(f'{one}.' for one in self.parts or PARTS)
         own = {name for name, _ in network.named_parameters()}
-        lost = sorted(name for name in network.plain_parameter_names() - own
-                      if name.startswith(prefixes))
+        lost = sorted(
+            name for name in network.plain_parameter_names() - own if name.startswith(prefixes)
+        )
         if lost:
             raise InputError(
                 f'VDFDHook keeps gradients of {lost[0]} and {len(lost) - 1} more parameters that '
                 'the network does not have while a step trains: method.network_change replaces '
-                'them. Leave it out, or the regularisers, or name other parts')
+                'them. Leave it out, or the regularisers, or name other parts'
+            )
 
-    def keep(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
-             nodes: Nodes) -> OutputGradients:
+    def keep(
+        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
+    ) -> OutputGradients:
         """The compressed gradients of a model's outputs, on every process that calls.
 
         Args:
@@ -233,8 +264,9 @@ class VDFDHook(Hook):
         """
         return self.compressed(model, self.mean_gradients(model, batches, nodes), nodes)
 
-    def mean_gradients(self, model: IncrementalEncoderDecoder, batches: Iterable[Any],
-                       nodes: Nodes) -> Tensor:
+    def mean_gradients(
+        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
+    ) -> Tensor:
         """The gradients ``(F, N)`` of a model's outputs, the same on all processes.
 
         Args:
@@ -256,9 +288,14 @@ class VDFDHook(Hook):
 
         was_training = model.training
         model.eval()
-        sums, divisors = gradient_sums(outputs, batches if count else (),
-                                       list(parameters.values()), count, self.average,
-                                       self.weighting)
+        sums, divisors = gradient_sums(
+            outputs,
+            batches if count else (),
+            list(parameters.values()),
+            count,
+            self.average,
+            self.weighting,
+        )
         model.train(was_training)
         all_reduce(sums)
         all_reduce(divisors)
@@ -266,8 +303,9 @@ class VDFDHook(Hook):
         check_finite(means)
         return means
 
-    def compressed(self, model: IncrementalEncoderDecoder, means: Tensor,
-                   nodes: Nodes) -> OutputGradients:
+    def compressed(
+        self, model: IncrementalEncoderDecoder, means: Tensor, nodes: Nodes
+    ) -> OutputGradients:
         """What is kept of gradients.
 
         Args:
@@ -281,10 +319,15 @@ class VDFDHook(Hook):
         apart = tuple(name for name in parameters if name.startswith(classifier))
         heights = block_heights(parameters, rows, apart)
         kept = OutputGradients(
-            tuple(parameters), rows,
+            tuple(parameters),
+            rows,
             *compress(means.cpu(), heights, self.rank),
-            torch.zeros(means.shape[1], dtype=torch.float64), nodes,
-            cells_of(self.outputs, self.grid), self.average, apart)
+            torch.zeros(means.shape[1], dtype=torch.float64),
+            nodes,
+            cells_of(self.outputs, self.grid),
+            self.average,
+            apart,
+        )
         return replace(kept, projection=kept.project(parameters))
 
     def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:
@@ -298,9 +341,22 @@ class VDFDHook(Hook):
         return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
 
     def _settings(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in (
-            'rank', 'average', 'outputs', 'grid', 'background', 'classifier', 'parts', 'norms',
-            'weighting', 'max_images', 'batch_size')}
+        return {
+            key: getattr(self, key)
+            for key in (
+                'rank',
+                'average',
+                'outputs',
+                'grid',
+                'background',
+                'classifier',
+                'parts',
+                'norms',
+                'weighting',
+                'max_images',
+                'batch_size',
+            )
+        }
 
     def _made_alike(self, settings: Mapping[str, Any]) -> bool:
         """Whether a file's settings are those of this hook."""
@@ -339,8 +395,12 @@ def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
     optimizers = [one.optimizer for one in wrappers]
     # The network's comes first, those of regularisers follow.
     optimizers = [one.parts[0] if isinstance(one, JointOptimizer) else one for one in optimizers]
-    return [group for one in optimizers if isinstance(one, torch.optim.SGD)
-            for group in one.param_groups]
+    return [
+        group
+        for one in optimizers
+        if isinstance(one, torch.optim.SGD)
+        for group in one.param_groups
+    ]
 
 
 def first_rate(group: Mapping[str, Any]) -> float:
@@ -348,8 +408,9 @@ def first_rate(group: Mapping[str, Any]) -> float:
     return float(group.get('initial_lr', group['lr']))
 
 
-def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: float,
-                    damping: float) -> None:
+def _tell_curvature(
+    runner: Runner, regulariser: DFDRegulariser, curvature: float, damping: float
+) -> None:
     """Logs how steep a penalty is, and warns where SGD with its learning rate diverges on it.
 
     Args:
@@ -359,8 +420,10 @@ def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: floa
         damping: The step size it is damped for, 0 without.
     """
     name, groups = type(regulariser).__name__, sgd_groups(runner.optim_wrapper)
-    text = (f'{name}: the penalty has a curvature of up to {curvature:.3g} undamped, its '
-            'loss_weight included and the identity for its covariance')
+    text = (
+        f'{name}: the penalty has a curvature of up to {curvature:.3g} undamped, its '
+        'loss_weight included and the identity for its covariance'
+    )
     if groups:
         rate = min(_limit(group, curvature) for group in groups)
         text += f'; SGD would diverge from a learning rate of {rate:.3g} on'
@@ -370,7 +433,8 @@ def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: floa
         runner.logger.warning(
             f'{name}: the penalty is {curvature * damping:.2g} times steeper than a step can '
             'follow, far above the other losses, so that hardly anything new is learnt: lower its '
-            'loss_weight')
+            'loss_weight'
+        )
     steep = [group for group in groups if first_rate(group) >= _limit(group, actual)]
     if steep:
         worst = max(steep, key=first_rate)
@@ -378,7 +442,8 @@ def _tell_curvature(runner: Runner, regulariser: DFDRegulariser, curvature: floa
             f'{name}: SGD with a learning rate of {first_rate(worst):g} is likely to diverge on '
             f'this penalty (from {_limit(worst, actual):.3g} on, the identity for its '
             f'covariance), which damping={damping:g} does not prevent: leave damping at its '
-            'default, use Adam, or lower the learning rate or loss_weight')
+            'default, use Adam, or lower the learning rate or loss_weight'
+        )
 
 
 def _limit(group: Mapping[str, Any], curvature: float) -> float:
@@ -389,6 +454,7 @@ def _limit(group: Mapping[str, Any], curvature: float) -> float:
 def _bare(runner: Runner) -> IncrementalEncoderDecoder:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, IncrementalEncoderDecoder):
-        raise InputError('VDFDHook works in walks only: its model must be an '
-                         'IncrementalEncoderDecoder')
+        raise InputError(
+            'VDFDHook works in walks only: its model must be an IncrementalEncoderDecoder'
+        )
     return model

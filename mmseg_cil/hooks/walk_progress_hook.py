@@ -30,8 +30,14 @@ class WalkProgressHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, step: int, iterations: Sequence[int], interval: int = 50,
-                 sub_steps: int = 0, name: str = '') -> None:
+    def __init__(
+        self,
+        step: int,
+        iterations: Sequence[int],
+        interval: int = 50,
+        sub_steps: int = 0,
+        name: str = '',
+    ) -> None:
         self.step = step
         self.iterations = list(iterations)
         self.interval = interval
@@ -43,11 +49,9 @@ class WalkProgressHook(Hook):
         """Starts the clock."""
         self._start = (time.monotonic(), runner.iter)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: object = None,
-                         outputs: object = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
         """Logs a line every ``interval`` iterations."""
         done = runner.iter + 1
         if done % self.interval and done != runner.max_iters:
@@ -58,14 +62,16 @@ class WalkProgressHook(Hook):
         if self.name:
             runner.logger.info(
                 f'step {self.step}, sub-step {self.name}: iteration {done} of '
-                f'{runner.max_iters}, {per_iteration:.2f} s each; left: {_clock(step_left)}')
+                f'{runner.max_iters}, {per_iteration:.2f} s each; left: {_clock(step_left)}'
+            )
             return
-        later = sum(self.iterations[self.step + 1:]) + self.sub_steps
+        later = sum(self.iterations[self.step + 1 :]) + self.sub_steps
         walk_left = step_left + later * per_iteration
         runner.logger.info(
             f'step {self.step} of 0..{len(self.iterations) - 1}: iteration {done} of '
             f'{runner.max_iters}, {per_iteration:.2f} s each; left: step {_clock(step_left)}, '
-            f'walk {_clock(walk_left)}')
+            f'walk {_clock(walk_left)}'
+        )
 
 
 def _clock(seconds: float) -> str:

@@ -41,9 +41,14 @@ class ClassView(PixelLogits):
     """
 
     def __init__(self, whole: PixelLogits, start: int, background: bool = True) -> None:
-        super().__init__(class_view(whole.logits, start, background), whole.labels,
-                         size=whole.grid.size, align_corners=whole.grid.align_corners,
-                         ignore_index=whole.ignore_index, replayed=whole.replayed)
+        super().__init__(
+            class_view(whole.logits, start, background),
+            whole.labels,
+            size=whole.grid.size,
+            align_corners=whole.grid.align_corners,
+            ignore_index=whole.ignore_index,
+            replayed=whole.replayed,
+        )
         self._whole = whole
         self._start = start
         self._background = background

@@ -49,10 +49,12 @@ class DecodeLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def of_pixels(self,
-                  pixels: PixelLogits,
-                  weight: Tensor | None = None,
-                  reduction_override: str | None = None) -> Tensor:
+    def of_pixels(
+        self,
+        pixels: PixelLogits,
+        weight: Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -69,7 +71,8 @@ class DecodeLoss(nn.Module):
         """
         if reduction_override not in (None, 'mean', 'none'):
             raise ValueError(
-                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}")
+                f"reduction_override must be None, 'mean' or 'none', got {reduction_override!r}"
+            )
         loss, ignored = self.per_pixel(pixels)
         if weight is not None:
             loss = loss * weight
@@ -79,13 +82,15 @@ class DecodeLoss(nn.Module):
             return self.loss_weight * loss.sum() / (~ignored).sum().clamp(min=1)
         return self.loss_weight * loss.mean()
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                weight: Tensor | None = None,
-                ignore_index: int = 255,
-                reduction_override: str | None = None,
-                **kwargs: object) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction_override: str | None = None,
+        **kwargs: object,
+    ) -> Tensor:
         """The loss as MMSegmentation's heads call it.
 
         Args:

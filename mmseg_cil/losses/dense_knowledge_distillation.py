@@ -44,8 +44,9 @@ class Chosen(NamedTuple):
     members: Tensor
 
 
-def chosen_groups(groups: Sequence[Group], tasks: Sequence[Sequence[tuple[int, int]]],
-                  device: torch.device) -> Chosen | None:
+def chosen_groups(
+    groups: Sequence[Group], tasks: Sequence[Sequence[tuple[int, int]]], device: torch.device
+) -> Chosen | None:
     """From groups of tasks to groups of classes; None where there is no group.
 
     Args:
@@ -65,11 +66,13 @@ def chosen_groups(groups: Sequence[Group], tasks: Sequence[Sequence[tuple[int, i
     return Chosen(segments, torch.tensor(table, device=device))
 
 
-def dense_knowledge_distillation(student_logits: Tensor,
-                                 teacher_logits: Tensor,
-                                 groups: Sequence[Sequence[int]],
-                                 temperature: float = 1.0,
-                                 has_background: bool = True) -> Tensor:
+def dense_knowledge_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    groups: Sequence[Sequence[int]],
+    temperature: float = 1.0,
+    has_background: bool = True,
+) -> Tensor:
     r"""Mean over groups of the divergence per pixel, the softmax being inside the group.
 
     .. math:: \frac{T^2}{|G|} \sum_{g \in G} KL\big( \mathrm{softmax}(t_g / T) \,\|\,
@@ -106,7 +109,8 @@ def dense_knowledge_distillation(student_logits: Tensor,
     num_old = teacher.shape[1]
     if has_background and student.shape[1] > num_old:
         merged = torch.cat([student[:, :1], student[:, num_old:]], dim=1).logsumexp(
-            dim=1, keepdim=True)
+            dim=1, keepdim=True
+        )
         student = torch.cat([merged, student[:, 1:]], dim=1)
     total = student.new_zeros(student.shape[0], *student.shape[2:])
     for group in groups:
@@ -116,12 +120,14 @@ def dense_knowledge_distillation(student_logits: Tensor,
     return temperature**2 * total / max(len(groups), 1)
 
 
-def shared_dense_knowledge_distillation(pixels: PixelLogits,
-                                        teacher_logits: Tensor,
-                                        segments: Sequence[tuple[int, int]],
-                                        members: Tensor,
-                                        temperature: float = 1.0,
-                                        has_background: bool = True) -> Tensor:
+def shared_dense_knowledge_distillation(
+    pixels: PixelLogits,
+    teacher_logits: Tensor,
+    segments: Sequence[tuple[int, int]],
+    members: Tensor,
+    temperature: float = 1.0,
+    has_background: bool = True,
+) -> Tensor:
     """:func:`dense_knowledge_distillation` from maps that all groups, and other losses, share.
 
     By the chain rule of :mod:`~mmseg_cil.losses.group_divergence` three numbers
@@ -149,7 +155,8 @@ def shared_dense_knowledge_distillation(pixels: PixelLogits,
         raise InputError(
             f'logits of student {tuple(pixels.logits.shape)} and teacher '
             f'{tuple(teacher_logits.shape)} differ in height or width: compare outputs of the same '
-            'network for the same images')
+            'network for the same images'
+        )
     num_old = teacher_logits.shape[1]
     teacher = at_least_float32(teacher_logits) / temperature
     pixels = pixels.tempered(temperature)
@@ -159,14 +166,16 @@ def shared_dense_knowledge_distillation(pixels: PixelLogits,
     return temperature**2 * mean_group_divergence(new, old, difference, members)
 
 
-def _segment_maps(pixels: PixelLogits, teacher: Tensor, segment: tuple[int, int],
-                  merges: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _segment_maps(
+    pixels: PixelLogits, teacher: Tensor, segment: tuple[int, int], merges: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """What :func:`mean_group_divergence` needs of one segment, each ``(N, H, W)``."""
     start, stop = segment
     new = pixels.logsumexp(start, stop)
     if stop - start > 1:
         old, difference = soft_difference(
-            pixels.precise[:, start:stop], teacher[:, start:stop], pixels.grid)
+            pixels.precise[:, start:stop], teacher[:, start:stop], pixels.grid
+        )
         return new, old, difference
     if merges and start == 0:
         new = torch.logaddexp(new, pixels.logsumexp(teacher.shape[1]))
@@ -221,23 +230,28 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
         InputError: A value is not among those named.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 pool: str = 'all_subsets',
-                 groups: str = 'all',
-                 temperature: float = 1.0,
-                 background: str = 'merged',
-                 weighting: str | Weighting = 'counts_and_similarity',
-                 max_groups: int = 128,
-                 seed: int = 0,
-                 loss_name: str = 'loss_dkd') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        pool: str = 'all_subsets',
+        groups: str = 'all',
+        temperature: float = 1.0,
+        background: str = 'merged',
+        weighting: str | Weighting = 'counts_and_similarity',
+        max_groups: int = 128,
+        seed: int = 0,
+        loss_name: str = 'loss_dkd',
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         check_pool(pool)
-        for name, value, known in (('groups', groups, GROUPS),
-                                   ('background', background, BACKGROUNDS)):
+        for name, value, known in (
+            ('groups', groups, GROUPS),
+            ('background', background, BACKGROUNDS),
+        ):
             if value not in known:
-                raise InputError(f'DenseKnowledgeDistillationLoss: {name} must be one of {known}, '
-                                 f'got {value!r}')
+                raise InputError(
+                    f'DenseKnowledgeDistillationLoss: {name} must be one of {known}, got {value!r}'
+                )
         check_number(self, 'temperature', temperature, above=True)
         check_number(self, 'max_groups', max_groups, least=1, whole=True)
         check_number(self, 'seed', seed, whole=True)
@@ -285,7 +299,7 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
         key = num_old, num_classes, device
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]
-        steps: tuple[int, ...] = (0, ) * num_old
+        steps: tuple[int, ...] = (0,) * num_old
         if self._step is not None and self._step.num_seen == num_classes:
             steps = self._step.class_steps[:num_old]
         tasks = task_segments(steps, self._has_background, self.background == 'dropped')
@@ -294,7 +308,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
             drawn = random_group(self.pool, sizes, self._iteration_seed)
             return chosen_groups([drawn] if drawn else [], tasks, device)
         found = chosen_groups(
-            groups_of_pool(self.pool, sizes, self.max_groups, self.seed), tasks, device)
+            groups_of_pool(self.pool, sizes, self.max_groups, self.seed), tasks, device
+        )
         self._kept = key, found
         return found
 
@@ -304,16 +319,21 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        chosen = self.chosen(
-            teacher_logits.shape[1], pixels.num_classes, teacher_logits.device)
+        chosen = self.chosen(teacher_logits.shape[1], pixels.num_classes, teacher_logits.device)
         if chosen is None:
             return teacher_logits.new_zeros(len(teacher_logits), *pixels.grid.size)
         return shared_dense_knowledge_distillation(
-            pixels, teacher_logits, chosen.segments, chosen.members, self.temperature,
-            self._has_background)
+            pixels,
+            teacher_logits,
+            chosen.segments,
+            chosen.members,
+            self.temperature,
+            self._has_background,
+        )
 
-    def of_pixels(self, pixels: PixelLogits, teacher_logits: Tensor,
-                  among: Tensor | None = None) -> Tensor:
+    def of_pixels(
+        self, pixels: PixelLogits, teacher_logits: Tensor, among: Tensor | None = None
+    ) -> Tensor:
         """See :meth:`DistillationLoss.of_pixels`; ignored pixels of real images are left out."""
         if pixels.labels is not None:
             valid = pixels.distilled(~pixels.ignored)

@@ -43,8 +43,9 @@ class DistillationLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def of_pixels(self, pixels: PixelLogits, teacher_logits: Tensor,
-                  among: Tensor | None = None) -> Tensor:
+    def of_pixels(
+        self, pixels: PixelLogits, teacher_logits: Tensor, among: Tensor | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:

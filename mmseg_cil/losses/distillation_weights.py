@@ -52,10 +52,12 @@ def count_and_similarity_weight(rows: Tensor | None, step: StepContext) -> Tenso
     if not step.num_new:
         return 1.0
     if rows is None:
-        raise InputError("the weighting 'counts_and_similarity' needs the rows of the student's "
-                         "classifier, as a LogitDistiller hands them over: use the loss in one, or "
-                         "weighting='counts'")
-    old, new = rows[:step.num_old], rows[step.num_old:step.num_seen]
+        raise InputError(
+            "the weighting 'counts_and_similarity' needs the rows of the student's "
+            'classifier, as a LogitDistiller hands them over: use the loss in one, or '
+            "weighting='counts'"
+        )
+    old, new = rows[: step.num_old], rows[step.num_old : step.num_seen]
     if step.has_background and len(old) > 1:
         old = old[1:]
     with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
@@ -90,8 +92,10 @@ def find_weighting(name: str | Weighting) -> Weighting:
     try:
         found = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f'unknown weighting {name!r} ({error}): use one of {list(WEIGHTINGS)}, '
-                         "or 'package.module.function' of your own") from error
+        raise InputError(
+            f'unknown weighting {name!r} ({error}): use one of {list(WEIGHTINGS)}, '
+            "or 'package.module.function' of your own"
+        ) from error
     if not callable(found):
         raise InputError(f'weighting {name!r} is no function')
     weighting: Weighting = found

@@ -55,8 +55,9 @@ def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tens
     """
     _check_shapes(student, teacher)
     if variance.shape != student.shape[1:2]:
-        raise InputError(f'{student.shape[1]} channels need as many variances, got '
-                         f'{tuple(variance.shape)}')
+        raise InputError(
+            f'{student.shape[1]} channels need as many variances, got {tuple(variance.shape)}'
+        )
     student, teacher = at_least_float32(student), at_least_float32(teacher)
     spread = variance.to(student.dtype)
     if not student.numel():
@@ -105,6 +106,8 @@ def double_distillation(student: Tensor, old: Tensor, new: Tensor) -> Tensor:
 
 def _check_shapes(student: Tensor, teacher: Tensor) -> None:
     if student.shape != teacher.shape:
-        raise InputError(f'logits of student {tuple(student.shape)} and teacher '
-                         f'{tuple(teacher.shape)} differ in shape: give those of the same classes '
-                         'for the same images')
+        raise InputError(
+            f'logits of student {tuple(student.shape)} and teacher '
+            f'{tuple(teacher.shape)} differ in shape: give those of the same classes '
+            'for the same images'
+        )

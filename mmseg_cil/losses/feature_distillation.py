@@ -29,8 +29,10 @@ def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
         InputError: The shapes differ.
     """
     if student.shape != teacher.shape:
-        raise InputError(f'features of student {tuple(student.shape)} and teacher '
-                         f'{tuple(teacher.shape)} differ in shape: compare maps of the same stage')
+        raise InputError(
+            f'features of student {tuple(student.shape)} and teacher '
+            f'{tuple(teacher.shape)} differ in shape: compare maps of the same stage'
+        )
     return mse_loss(at_least_float32(student), at_least_float32(teacher))
 
 

@@ -66,8 +66,9 @@ def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     return mean, mean_over_processes(variance)
 
 
-def normal_divergence(mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor,
-                      eps: float = 1e-8) -> Tensor:
+def normal_divergence(
+    mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor, eps: float = 1e-8
+) -> Tensor:
     r"""KL divergence of a batch's normal distribution from that of the running statistics.
 
     .. math:: \mathrm{KL}(\mathcal N(\mu, \sigma^2) \,\|\, \mathcal N(\mu_b, \sigma_b^2)) =

@@ -35,8 +35,9 @@ _PASS = {'cpu': 2**18, 'other': 2**25}
 _RANGE = 700.0
 
 
-def soft_difference(student_logits: Tensor, teacher_logits: Tensor,
-                    grid: Grid) -> tuple[Tensor, Tensor]:
+def soft_difference(
+    student_logits: Tensor, teacher_logits: Tensor, grid: Grid
+) -> tuple[Tensor, Tensor]:
     r"""What a teacher expects of its difference to the student, within one set of classes.
 
     Args:
@@ -52,12 +53,14 @@ def soft_difference(student_logits: Tensor, teacher_logits: Tensor,
         least float32. Nothing of the size ``(N, C, H, W)`` is kept.
     """
     logsumexp, difference = _SoftDifference.apply(
-        at_least_float32(student_logits), at_least_float32(teacher_logits.detach()), grid)
+        at_least_float32(student_logits), at_least_float32(teacher_logits.detach()), grid
+    )
     return logsumexp, difference
 
 
-def mean_group_divergence(student: Tensor, teacher: Tensor, difference: Tensor,
-                          members: Tensor) -> Tensor:
+def mean_group_divergence(
+    student: Tensor, teacher: Tensor, difference: Tensor, members: Tensor
+) -> Tensor:
     """Mean over groups of the divergence of the student from the teacher, per pixel.
 
     It is exact for segments up to 700 nats less likely than the likeliest of
@@ -113,7 +116,7 @@ class _SoftDifference(torch.autograd.Function):
             # The adjoint of enlarging is the same for teacher and student.
             source, values = enlarge_with_graph(teacher[:, block], ctx.grid)
             each = values.detach().sub_(logsumexp).exp_().mul_(of_difference.unsqueeze(1))
-            gradient[:, block], = torch.autograd.grad(values, source, each)
+            (gradient[:, block],) = torch.autograd.grad(values, source, each)
         return gradient.neg_(), None, None
 
 
@@ -137,8 +140,9 @@ class _MeanGroupDivergence(torch.autograd.Function):
     """See :func:`mean_group_divergence`. The derivatives are computed on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, difference: Tensor,
-                members: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, difference: Tensor, members: Tensor
+    ) -> Tensor:
         table, size = members.double(), student.shape[2:]
         student, teacher, difference = (one.flatten(2) for one in (student, teacher, difference))
         mean = student.new_empty(len(student), student.shape[2])
@@ -161,5 +165,6 @@ class _MeanGroupDivergence(torch.autograd.Function):
     def backward(ctx: Any, of_mean: Tensor) -> tuple[Tensor | None, ...]:
         of_mean = of_mean.unsqueeze(1)
         of_student, of_difference = (
-            one.view(*one.shape[:2], *of_mean.shape[2:]) * of_mean for one in ctx.saved_tensors)
+            one.view(*one.shape[:2], *of_mean.shape[2:]) * of_mean for one in ctx.saved_tensors
+        )
         return of_student, None, of_difference, None

@@ -10,8 +10,9 @@ from torch import Tensor
 from mmseg_cil.losses.precision import at_least_float32
 
 
-def hidden_mask(hidden: Sequence[Sequence[int] | None], num_hidden: int,
-                num_classes: int) -> Tensor | None:
+def hidden_mask(
+    hidden: Sequence[Sequence[int] | None], num_hidden: int, num_classes: int
+) -> Tensor | None:
     """For each image of a batch, the classes that its label 0 may stand for.
 
     Args:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from mmseg_cil.models.network_output import NetworkOutput
 
 
-def icarl_loss(student_logits: Tensor,
-               teacher_logits: Tensor,
-               labels: Tensor,
-               background_from_labels: bool = False,
-               ignore_index: int = 255,
-               ignored_are_negatives: bool = False) -> Tensor:
+def icarl_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    background_from_labels: bool = False,
+    ignore_index: int = 255,
+    ignored_are_negatives: bool = False,
+) -> Tensor:
     """Binary cross-entropy per pixel: old classes learn from the teacher, new ones from labels.
 
     Source: Rebuffi et al., CVPR 2017, algorithm 3; fcdl94/MiB ``utils/loss.py``,
@@ -72,11 +74,13 @@ class ICaRLLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_icarl'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 background_from_labels: bool = False,
-                 ignored_are_negatives: bool = False,
-                 loss_name: str = 'loss_icarl') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        background_from_labels: bool = False,
+        ignored_are_negatives: bool = False,
+        loss_name: str = 'loss_icarl',
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore=False, loss_name=loss_name)
         self.background_from_labels = background_from_labels
         self.ignored_are_negatives = ignored_are_negatives
@@ -99,9 +103,16 @@ class ICaRLLoss(DecodeLoss):
             return sigmoid_cross_entropy(logits, labels, pixels.ignore_index), pixels.ignored
         teacher = pixels.grid.enlarge(at_least_float32(self._teacher.logits))
         if self._step.num_new:
-            loss = icarl_loss(logits, teacher, labels, self.background_from_labels,
-                              pixels.ignore_index, self.ignored_are_negatives)
+            loss = icarl_loss(
+                logits,
+                teacher,
+                labels,
+                self.background_from_labels,
+                pixels.ignore_index,
+                self.ignored_are_negatives,
+            )
         else:
-            loss = (sigmoid_cross_entropy(logits, labels, pixels.ignore_index)
-                    + sigmoid_distillation(logits, teacher))
+            loss = sigmoid_cross_entropy(
+                logits, labels, pixels.ignore_index
+            ) + sigmoid_distillation(logits, teacher)
         return loss, torch.zeros_like(pixels.ignored)

@@ -45,7 +45,7 @@ class _AroundLoss(nn.Module):
     def _mask(self, outputs: Tensor) -> Tensor:
         """Bool ``(N, C)``: the outputs that the label 0 may stand for, itself included."""
         if self._hidden is not None:
-            return self._hidden[:, :outputs.shape[1]]
+            return self._hidden[:, : outputs.shape[1]]
         mask = torch.arange(outputs.shape[1], device=outputs.device) < self._num_hidden
         return mask.expand(len(outputs), -1)
 

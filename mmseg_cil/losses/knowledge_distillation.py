@@ -11,11 +11,13 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.values import check_number
 
 
-def knowledge_distillation(student_logits: Tensor,
-                           teacher_logits: Tensor,
-                           alpha: float = 1.0,
-                           over_all: bool = False,
-                           class_mean: bool = True) -> Tensor:
+def knowledge_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    alpha: float = 1.0,
+    over_all: bool = False,
+    class_mean: bool = True,
+) -> Tensor:
     r"""Cross-entropy per pixel between the teacher's prediction and the student's.
 
     .. math:: -\frac{1}{O} \sum_{c < O} q_c \log p_c, \quad
@@ -52,11 +54,13 @@ def knowledge_distillation(student_logits: Tensor,
     return loss / num_old if class_mean else loss
 
 
-def shared_knowledge_distillation(pixels: PixelLogits,
-                                  teacher_logits: Tensor,
-                                  alpha: float = 1.0,
-                                  over_all: bool = False,
-                                  class_mean: bool = True) -> Tensor:
+def shared_knowledge_distillation(
+    pixels: PixelLogits,
+    teacher_logits: Tensor,
+    alpha: float = 1.0,
+    over_all: bool = False,
+    class_mean: bool = True,
+) -> Tensor:
     """:func:`knowledge_distillation` from the log-sum-exps that losses share.
 
     Args:
@@ -92,12 +96,14 @@ class KnowledgeDistillationLoss(DistillationLoss):
         loss_name: Name in the log. Defaults to 'loss_kd'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 100.0,
-                 alpha: float = 1.0,
-                 over_all: bool = False,
-                 class_mean: bool = True,
-                 loss_name: str = 'loss_kd') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 100.0,
+        alpha: float = 1.0,
+        over_all: bool = False,
+        class_mean: bool = True,
+        loss_name: str = 'loss_kd',
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         check_number(self, 'alpha', alpha, above=True)
         self.alpha = alpha
@@ -106,5 +112,6 @@ class KnowledgeDistillationLoss(DistillationLoss):
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        return shared_knowledge_distillation(pixels, teacher_logits, self.alpha, self.over_all,
-                                             self.class_mean)
+        return shared_knowledge_distillation(
+            pixels, teacher_logits, self.alpha, self.over_all, self.class_mean
+        )

@@ -53,13 +53,16 @@ def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> 
         raise InputError(f'local POD: regions must be one of {REGIONS}, got {regions!r}')
     if regions == 'even':
         rows, columns = min(scale, height), min(scale, width)
-        return (tuple(r * height // rows for r in range(rows + 1)),
-                tuple(c * width // columns for c in range(columns + 1)))
+        return (
+            tuple(r * height // rows for r in range(rows + 1)),
+            tuple(c * width // columns for c in range(columns + 1)),
+        )
     side = width // scale
     if side < 1 or side * scale > height:
         raise InputError(
-            f"local POD: a map of {height} x {width} pixels has no {scale} x {scale} regions of "
-            f"side width // {scale} = {side}: use regions='even', which fits any map")
+            f'local POD: a map of {height} x {width} pixels has no {scale} x {scale} regions of '
+            f"side width // {scale} = {side}: use regions='even', which fits any map"
+        )
     edges = tuple(r * side for r in range(scale + 1))
     return edges, edges
 
@@ -95,10 +98,9 @@ def local_pod(maps: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even
     return torch.cat(parts, dim=1)
 
 
-def local_pod_distance(student: Tensor,
-                       teacher: Tensor,
-                       scales: Sequence[int] = SCALES,
-                       regions: str = 'even') -> Tensor:
+def local_pod_distance(
+    student: Tensor, teacher: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even'
+) -> Tensor:
     """Distance of the embeddings of two squared maps, by linearity.
 
     Equal to the norm of ``local_pod(student**2) - local_pod(teacher**2)``.
@@ -133,8 +135,9 @@ class _PodDistance(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor,
-                edges: Sequence[tuple[Edges, Edges]]) -> Tensor:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, edges: Sequence[tuple[Edges, Edges]]
+    ) -> Tensor:
         row_cuts = sorted({edge for rows, _ in edges for edge in rows})
         column_cuts = sorted({edge for _, columns in edges for edge in columns})
         ctx.cuts = row_cuts, column_cuts
@@ -143,10 +146,20 @@ class _PodDistance(Function):
         row_gradient, column_gradient = torch.zeros_like(by_row), torch.zeros_like(by_column)
         for rows, columns in edges:
             # What no region of this scale covers (official regions only) is left out.
-            square += _add_scale(by_row[:, :, :rows[-1]], row_gradient[:, :, :rows[-1]],
-                                 column_cuts, columns, dim=3)
-            square += _add_scale(by_column[..., :columns[-1]], column_gradient[..., :columns[-1]],
-                                 row_cuts, rows, dim=2)
+            square += _add_scale(
+                by_row[:, :, : rows[-1]],
+                row_gradient[:, :, : rows[-1]],
+                column_cuts,
+                columns,
+                dim=3,
+            )
+            square += _add_scale(
+                by_column[..., : columns[-1]],
+                column_gradient[..., : columns[-1]],
+                row_cuts,
+                rows,
+                dim=2,
+            )
         distance = square.sqrt_()
         ctx.save_for_backward(student, distance, row_gradient, column_gradient)
         return distance
@@ -162,8 +175,9 @@ class _PodDistance(Function):
         return result.mul_(student), None, None
 
 
-def _sums_of_squares(student: Tensor, teacher: Tensor, rows: Sequence[int],
-                     columns: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _sums_of_squares(
+    student: Tensor, teacher: Tensor, rows: Sequence[int], columns: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Difference of the squared maps, summed over intervals of the width and of the height."""
     # On a CPU a new map of many megabytes costs more than what is computed in it.
     pixels = student[:, :1].numel()
@@ -177,8 +191,9 @@ def _sums_of_squares(student: Tensor, teacher: Tensor, rows: Sequence[int],
     return torch.cat(by_row, dim=1), torch.cat(by_column, dim=1)
 
 
-def _add_scale(sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges,
-               dim: int) -> Tensor:
+def _add_scale(
+    sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges, dim: int
+) -> Tensor:
     """Squared norm ``(N,)`` of the means over the intervals between edges of one scale.
 
     Args:
@@ -204,8 +219,13 @@ def _add_scale(sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges
     return means.square().sum(dim=(1, 2, 3))
 
 
-def _outer_sum(by_row: Tensor, by_column: Tensor, rows: Sequence[int], columns: Sequence[int],
-               shape: torch.Size) -> Tensor:
+def _outer_sum(
+    by_row: Tensor,
+    by_column: Tensor,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    shape: torch.Size,
+) -> Tensor:
     """The map whose pixels are the sum of their number in both: transposes :func:`_interval_sums`.
 
     Args:
@@ -220,8 +240,9 @@ def _outer_sum(by_row: Tensor, by_column: Tensor, rows: Sequence[int], columns: 
         grid = (len(rows) - 1, rows[1], len(columns) - 1, columns[1])
         return torch.add(
             by_row.reshape(*shape[:2], *grid[:3], 1),
-            by_column.reshape(*shape[:2], grid[0], 1, *grid[2:])).view(shape)
-    return (_spread(by_row, columns, shape[3], dim=3) + _spread(by_column, rows, shape[2], dim=2))
+            by_column.reshape(*shape[:2], grid[0], 1, *grid[2:]),
+        ).view(shape)
+    return _spread(by_row, columns, shape[3], dim=3) + _spread(by_column, rows, shape[2], dim=2)
 
 
 def _is_even(cuts: Sequence[int], length: int) -> bool:
@@ -236,8 +257,14 @@ def _spread(sums: Tensor, cuts: Sequence[int], length: int, dim: int) -> Tensor:
         for one, (before, after) in zip(sums.split(1, dim), itertools.pairwise(cuts), strict=True)
     ]
     if cuts[-1] < length:
-        pieces.append(sums.new_zeros(()).expand(
-            *(length - cuts[-1] if axis == dim else size for axis, size in enumerate(sums.shape))))
+        pieces.append(
+            sums.new_zeros(()).expand(
+                *(
+                    length - cuts[-1] if axis == dim else size
+                    for axis, size in enumerate(sums.shape)
+                )
+            )
+        )
     return torch.cat(pieces, dim=dim)
 
 
@@ -277,12 +304,14 @@ def fold_new_classes(student_logits: Tensor, num_old: int) -> Tensor:
     return old + functional.pad(extra, (0, 0, 0, 0, 0, num_old - 1))
 
 
-def local_pod_loss(students: Sequence[Tensor],
-                   teachers: Sequence[Tensor],
-                   factors: Sequence[float],
-                   growth: float = 1.0,
-                   scales: Sequence[int] = SCALES,
-                   regions: str = 'even') -> Tensor:
+def local_pod_loss(
+    students: Sequence[Tensor],
+    teachers: Sequence[Tensor],
+    factors: Sequence[float],
+    growth: float = 1.0,
+    scales: Sequence[int] = SCALES,
+    regions: str = 'even',
+) -> Tensor:
     r"""Contribution of every map to the POD loss; the loss is their sum.
 
     .. math:: \frac{f_l \cdot \mathrm{growth}}{L} \cdot \frac{1}{N} \sum_n
@@ -309,10 +338,14 @@ def local_pod_loss(students: Sequence[Tensor],
     """
     shapes = [[tuple(one.shape) for one in maps] for maps in (students, teachers)]
     if shapes[0] != shapes[1] or len(factors) != len(students):
-        raise InputError(f'local POD compares maps of equal shape, one factor each, but got '
-                         f'{shapes[0]}, {shapes[1]} and {len(factors)} factors')
-    return torch.stack([
-        local_pod_distance(student, teacher, scales, regions).mean() * (factor * growth
-                                                                        / len(students))
-        for student, teacher, factor in zip(students, teachers, factors, strict=True)
-    ])
+        raise InputError(
+            f'local POD compares maps of equal shape, one factor each, but got '
+            f'{shapes[0]}, {shapes[1]} and {len(factors)} factors'
+        )
+    return torch.stack(
+        [
+            local_pod_distance(student, teacher, scales, regions).mean()
+            * (factor * growth / len(students))
+            for student, teacher, factor in zip(students, teachers, factors, strict=True)
+        ]
+    )

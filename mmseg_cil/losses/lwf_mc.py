@@ -49,9 +49,10 @@ def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tens
         ``(N, H, W)``, at least float32.
     """
     teacher_logits = at_least_float32(teacher_logits)
-    old = at_least_float32(student_logits)[:, :teacher_logits.shape[1]]
+    old = at_least_float32(student_logits)[:, : teacher_logits.shape[1]]
     return binary_cross_entropy_with_logits(
-        old, teacher_logits.sigmoid().to(old), reduction='none').sum(dim=1)
+        old, teacher_logits.sigmoid().to(old), reduction='none'
+    ).sum(dim=1)
 
 
 @MODELS.register_module()
@@ -68,10 +69,9 @@ class SigmoidCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_bce'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 avg_non_ignore: bool = False,
-                 loss_name: str = 'loss_bce') -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, avg_non_ignore: bool = False, loss_name: str = 'loss_bce'
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:

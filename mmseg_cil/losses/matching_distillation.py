@@ -17,10 +17,12 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
 
-def matching_distillation(student_logits: Tensor,
-                          teacher_logits: Tensor,
-                          temperature: float = 1.0,
-                          merge_later: bool = True) -> Tensor:
+def matching_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    merge_later: bool = True,
+) -> Tensor:
     r"""Divergence per pixel of the student's prediction from a snapshot's.
 
     .. math:: T^2 \sum_{c < O} q_c (\log q_c - \log p_c), \quad
@@ -81,11 +83,13 @@ def mean_over_snapshots(losses: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(losses)).mean(dim=0)
 
 
-def multi_model_distillation(student_logits: Tensor,
-                             teachers: Sequence[tuple[Tensor, int]],
-                             temperature: float = 1.0,
-                             merge_later: bool = True,
-                             has_background: bool = True) -> Tensor:
+def multi_model_distillation(
+    student_logits: Tensor,
+    teachers: Sequence[tuple[Tensor, int]],
+    temperature: float = 1.0,
+    merge_later: bool = True,
+    has_background: bool = True,
+) -> Tensor:
     r"""L_MMD of M2KD per pixel: :func:`mean_over_snapshots` of what each teaches.
 
     .. math:: \frac{1}{t - 1} \sum_{k < t} L_k
@@ -112,17 +116,20 @@ def multi_model_distillation(student_logits: Tensor,
         ``(N, H, W)`` loss per pixel.
     """
     losses = [
-        matching_distillation(class_view(student_logits, start, has_background),
-                              class_view(logits, start, has_background), temperature, merge_later)
+        matching_distillation(
+            class_view(student_logits, start, has_background),
+            class_view(logits, start, has_background),
+            temperature,
+            merge_later,
+        )
         for logits, start in teachers
     ]
     return mean_over_snapshots(losses)
 
 
-def shared_matching_distillation(pixels: PixelLogits,
-                                 teacher_logits: Tensor,
-                                 temperature: float = 1.0,
-                                 merge_later: bool = True) -> Tensor:
+def shared_matching_distillation(
+    pixels: PixelLogits, teacher_logits: Tensor, temperature: float = 1.0, merge_later: bool = True
+) -> Tensor:
     """:func:`matching_distillation` from the log-sum-exps that losses share.
 
     Args:
@@ -168,15 +175,18 @@ class MatchingDistillationLoss(DistillationLoss):
         InputError: ``temperature`` is not positive.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 temperature: float = 1.0,
-                 merge_later: bool = True,
-                 loss_name: str = 'loss_mmd') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        temperature: float = 1.0,
+        merge_later: bool = True,
+        loss_name: str = 'loss_mmd',
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         if not temperature > 0:
-            raise InputError(f'MatchingDistillationLoss: temperature must be positive, '
-                             f'got {temperature!r}')
+            raise InputError(
+                f'MatchingDistillationLoss: temperature must be positive, got {temperature!r}'
+            )
         self.temperature = float(temperature)
         self.merge_later = merge_later
 
@@ -189,9 +199,11 @@ class MatchingDistillationLoss(DistillationLoss):
         if self.merge_later and step.index > 0 and step.num_new and not step.has_background:
             raise InputError(
                 'MatchingDistillationLoss takes later classes for former background, and the '
-                'classes of this protocol have no background: set merge_later=False')
+                'classes of this protocol have no background: set merge_later=False'
+            )
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        return shared_matching_distillation(pixels, teacher_logits, self.temperature,
-                                            self.merge_later)
+        return shared_matching_distillation(
+            pixels, teacher_logits, self.temperature, self.merge_later
+        )

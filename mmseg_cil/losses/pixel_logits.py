@@ -40,22 +40,25 @@ class PixelLogits:
             have no label, and distillation reads all their pixels.
     """
 
-    def __init__(self,
-                 logits: Tensor,
-                 labels: Tensor | None = None,
-                 cuts: Sequence[int] = (),
-                 size: Sequence[int] | None = None,
-                 align_corners: bool = False,
-                 ignore_index: int = 255,
-                 replayed: int = 0) -> None:
+    def __init__(
+        self,
+        logits: Tensor,
+        labels: Tensor | None = None,
+        cuts: Sequence[int] = (),
+        size: Sequence[int] | None = None,
+        align_corners: bool = False,
+        ignore_index: int = 255,
+        replayed: int = 0,
+    ) -> None:
         height, width = size or (logits if labels is None else labels).shape[-2:]
         self.logits = logits
         self.labels = labels
         self.ignore_index = ignore_index
         self.replayed = replayed
         self.grid = Grid((int(height), int(width)), align_corners)
-        self._cuts = sorted({0, *(cut for cut in cuts if 0 < cut < self.num_classes),
-                             self.num_classes})
+        self._cuts = sorted(
+            {0, *(cut for cut in cuts if 0 < cut < self.num_classes), self.num_classes}
+        )
         self._tempered: dict[float, PixelLogits] = {}
 
     @property
@@ -87,8 +90,9 @@ class PixelLogits:
     @cached_property
     def upsampled(self) -> Tensor:
         """``(N, C, H, W)`` in the logits' own number format, as MMSegmentation's heads have it."""
-        return resize(self.logits, size=self.grid.size, mode='bilinear',
-                      align_corners=self.grid.align_corners)
+        return resize(
+            self.logits, size=self.grid.size, mode='bilinear', align_corners=self.grid.align_corners
+        )
 
     @cached_property
     def precise(self) -> Tensor:
@@ -98,8 +102,7 @@ class PixelLogits:
     @cached_property
     def statistics(self) -> PixelStatistics:
         """See :func:`~mmseg_cil.losses.pixel_statistics.pixel_statistics`."""
-        return pixel_statistics(
-            self.precise, self.labels, self._cuts, self.grid, self.ignore_index)
+        return pixel_statistics(self.precise, self.labels, self._cuts, self.grid, self.ignore_index)
 
     @property
     def own(self) -> Tensor:
@@ -134,8 +137,11 @@ class PixelLogits:
             return self
         if temperature not in self._tempered:
             self._tempered[temperature] = PixelLogits(
-                self.precise / temperature, cuts=self._cuts, size=self.grid.size,
-                align_corners=self.grid.align_corners)
+                self.precise / temperature,
+                cuts=self._cuts,
+                size=self.grid.size,
+                align_corners=self.grid.align_corners,
+            )
         return self._tempered[temperature]
 
     def accuracy(self) -> Tensor:

@@ -60,7 +60,8 @@ class Grid(NamedTuple):
             # With the classes last a CPU enlarges, and takes gradients back, several times faster.
             logits = logits.contiguous(memory_format=torch.channels_last)
         return functional.interpolate(
-            logits, self.size, mode='bilinear', align_corners=self.align_corners)
+            logits, self.size, mode='bilinear', align_corners=self.align_corners
+        )
 
     def blocks(self, logits: Tensor, start: int, stop: int) -> Iterator[slice]:
         """Slices of the classes from ``start`` to ``stop`` that fill a block each."""
@@ -71,11 +72,9 @@ class Grid(NamedTuple):
             yield slice(first, min(first + step, stop))
 
 
-def pixel_statistics(logits: Tensor,
-                     labels: Tensor | None,
-                     cuts: Sequence[int],
-                     grid: Grid,
-                     ignore_index: int = 255) -> PixelStatistics:
+def pixel_statistics(
+    logits: Tensor, labels: Tensor | None, cuts: Sequence[int], grid: Grid, ignore_index: int = 255
+) -> PixelStatistics:
     """Statistics of the logits of every pixel, from logits of any size.
 
     Args:
@@ -92,12 +91,14 @@ def pixel_statistics(logits: Tensor,
         The maps, at least float32. They can be differentiated once.
     """
     groups, own, greatest = _Statistics.apply(
-        at_least_float32(logits), labels, tuple(cuts), grid, ignore_index)
+        at_least_float32(logits), labels, tuple(cuts), grid, ignore_index
+    )
     return PixelStatistics(groups, own, greatest)
 
 
-def label_scores(logits: Tensor, labels: Tensor, grid: Grid,
-                 ignore_index: int = 255) -> tuple[Tensor, Tensor]:
+def label_scores(
+    logits: Tensor, labels: Tensor, grid: Grid, ignore_index: int = 255
+) -> tuple[Tensor, Tensor]:
     """The maps ``own`` and ``greatest`` of :func:`pixel_statistics` alone, without gradient."""
     with torch.no_grad():
         logits = at_least_float32(logits)
@@ -108,10 +109,9 @@ def label_scores(logits: Tensor, labels: Tensor, grid: Grid,
     return scores.own, scores.greatest
 
 
-def soft_agreement(student_logits: Tensor,
-                   teacher_logits: Tensor,
-                   grid: Grid,
-                   alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+def soft_agreement(
+    student_logits: Tensor, teacher_logits: Tensor, grid: Grid, alpha: float = 1.0
+) -> tuple[Tensor, Tensor]:
     r"""Scalar product of the student's logits with the teacher's probabilities.
 
     Args:
@@ -133,9 +133,11 @@ def soft_agreement(student_logits: Tensor,
         raise InputError(
             f'logits of student {tuple(student_logits.shape)} and teacher '
             f'{tuple(teacher_logits.shape)} differ in height or width: compare outputs of the same '
-            'network for the same images')
+            'network for the same images'
+        )
     agreement, first = _Agreement.apply(
-        at_least_float32(student_logits), at_least_float32(teacher_logits.detach()), grid, alpha)
+        at_least_float32(student_logits), at_least_float32(teacher_logits.detach()), grid, alpha
+    )
     return agreement, first
 
 
@@ -195,8 +197,9 @@ def _finite(maps: Tensor) -> Tensor:
 class _Scores:
     """Collects the logit of the label and the greatest logit over blocks of classes."""
 
-    def __init__(self, logits: Tensor, labels: Tensor | None, grid: Grid,
-                 ignore_index: int) -> None:
+    def __init__(
+        self, logits: Tensor, labels: Tensor | None, grid: Grid, ignore_index: int
+    ) -> None:
         maps = (len(logits), *grid.size)
         self.greatest = logits.new_full(maps, -torch.inf)
         self.own = None if labels is None else logits.new_full(maps, torch.nan)
@@ -217,8 +220,14 @@ class _Statistics(torch.autograd.Function):
     """See :func:`pixel_statistics`."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor | None, cuts: tuple[int, ...],
-                grid: Grid, ignore_index: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor | None,
+        cuts: tuple[int, ...],
+        grid: Grid,
+        ignore_index: int,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         scores = _Scores(logits, labels, grid, ignore_index)
         groups = []
         for start, stop in pairwise(cuts):
@@ -227,8 +236,11 @@ class _Statistics(torch.autograd.Function):
                 values = grid.enlarge(logits[:, block])
                 shift = _finite(scores.add(values, block))
                 parts.append(values.sub_(shift).exp_().sum(dim=1, keepdim=True).log_().add_(shift))
-            groups.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1).logsumexp(
-                dim=1, keepdim=True))
+            groups.append(
+                parts[0]
+                if len(parts) == 1
+                else torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
+            )
         maps = torch.cat(groups, dim=1)
         ctx.save_for_backward(logits, labels, maps)
         ctx.settings = cuts, grid, ignore_index
@@ -237,21 +249,22 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_groups: Tensor, of_own: Tensor | None,
-                 _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, of_groups: Tensor, of_own: Tensor | None, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
         logits, labels, maps = ctx.saved_tensors
         cuts, grid, ignore_index = ctx.settings
         index = None if labels is None else _index(labels, ignore_index)
         gradient = torch.empty_like(logits)
         for group, (start, stop) in enumerate(pairwise(cuts)):
-            shift, scale = _finite(maps[:, group:group + 1]), of_groups[:, group:group + 1]
+            shift, scale = _finite(maps[:, group : group + 1]), of_groups[:, group : group + 1]
             for block in grid.blocks(logits, start, stop):
                 source, values = enlarge_with_graph(logits[:, block], grid)
                 each = values.detach().sub_(shift).exp_().mul_(scale)
                 if index is not None and of_own is not None:
                     inside, place = _at_labels(index, block)
                     each.scatter_add_(1, place, of_own.unsqueeze(1) * inside)
-                gradient[:, block], = torch.autograd.grad(values, source, each)
+                (gradient[:, block],) = torch.autograd.grad(values, source, each)
         return gradient, None, None, None, None
 
 
@@ -259,8 +272,9 @@ class _Agreement(torch.autograd.Function):
     """See :func:`soft_agreement`."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, grid: Grid,
-                alpha: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, grid: Grid, alpha: float
+    ) -> tuple[Tensor, Tensor]:
         first = grid.enlarge(teacher[:, :1]).mul_(alpha)
         # Sums of exp(t) and of exp(t) z, relative to the greatest t so far.
         greatest, mass = first.clone(), torch.ones_like(first)
@@ -291,7 +305,7 @@ class _Agreement(torch.autograd.Function):
             source, values = enlarge_with_graph(teacher[:, block], grid)
             each = values.detach().mul_(alpha).sub_(normaliser).exp_()
             each.mul_(of_agreement.unsqueeze(1))
-            gradient[:, block], = torch.autograd.grad(values, source, each)
+            (gradient[:, block],) = torch.autograd.grad(values, source, each)
         return gradient, None, None, None
 
 

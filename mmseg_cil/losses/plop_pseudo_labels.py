@@ -71,8 +71,9 @@ def predicted_with_uncertainty(teacher_logits: Tensor, grid: Grid) -> tuple[Tens
     return classes, entropy / math.log(max(teacher_logits.shape[1], 2))
 
 
-def uncertainty_histograms(teacher_logits: Tensor, labels: Tensor, num_classes: int,
-                           median: str = 'true') -> Tensor:
+def uncertainty_histograms(
+    teacher_logits: Tensor, labels: Tensor, num_classes: int, median: str = 'true'
+) -> Tensor:
     """Counts the pixels labelled background by predicted class and uncertainty.
 
     For the true median a bin is a 1000th of the fourth root of the uncertainty (our
@@ -95,20 +96,20 @@ def uncertainty_histograms(teacher_logits: Tensor, labels: Tensor, num_classes: 
     bins = NUM_BINS[_checked(median)]
     background = labels == 0
     classes, values = predicted_with_uncertainty(
-        teacher_logits, Grid((labels.shape[1], labels.shape[2])))
+        teacher_logits, Grid((labels.shape[1], labels.shape[2]))
+    )
     if median == 'official':
         values = values / official_scale(teacher_logits.shape[1], num_classes)
     else:
-        values = values.clamp(min=0)**(1 / _ROOT)
+        values = values.clamp(min=0) ** (1 / _ROOT)
     places = (values[background] * bins).long().clamp(min=0, max=bins - 1)
     counts = torch.bincount(classes[background] * bins + places, minlength=num_classes * bins)
     return counts.view(num_classes, bins)
 
 
-def thresholds_from_histograms(histograms: Tensor,
-                               num_old: int,
-                               base: float = 0.001,
-                               median: str = 'true') -> Tensor:
+def thresholds_from_histograms(
+    histograms: Tensor, num_old: int, base: float = 0.001, median: str = 'true'
+) -> Tensor:
     """A threshold for every class: the median uncertainty, at least ``base``.
 
     'true' interpolates within the bin in which half of the pixels are reached, and
@@ -145,7 +146,7 @@ def _checked(median: str) -> str:
 
 
 def _true_median(counts: list[int]) -> float:
-    return float(_median(counts)**_ROOT)
+    return float(_median(counts) ** _ROOT)
 
 
 def _median(counts: list[int]) -> float:
@@ -172,13 +173,15 @@ def _official_median(counts: list[int]) -> float:
     return place / size + share / size
 
 
-def pseudo_labels(labels: Tensor,
-                  teacher_logits: Tensor,
-                  thresholds: Tensor,
-                  factor_without_background: float = 1.0,
-                  min_factor: float = 0.0,
-                  candidates: Tensor | None = None,
-                  align_corners: bool = False) -> tuple[Tensor, Tensor]:
+def pseudo_labels(
+    labels: Tensor,
+    teacher_logits: Tensor,
+    thresholds: Tensor,
+    factor_without_background: float = 1.0,
+    min_factor: float = 0.0,
+    candidates: Tensor | None = None,
+    align_corners: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Labels the background by the teacher, and weighs images by how much of it could be.
 
     Pixels labelled with an old class or background get the teacher's class
@@ -207,7 +210,8 @@ def pseudo_labels(labels: Tensor,
     """
     known = labels < teacher_logits.shape[1] if candidates is None else candidates
     predicted, unsure = predicted_with_uncertainty(
-        teacher_logits, Grid((labels.shape[1], labels.shape[2]), align_corners))
+        teacher_logits, Grid((labels.shape[1], labels.shape[2]), align_corners)
+    )
     sure = unsure < thresholds[predicted]
     result = torch.where(known, predicted.masked_fill(~sure, 255), labels)
     total = known.sum(dim=(1, 2), keepdim=True)
@@ -229,5 +233,6 @@ def pseudo_label_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) 
         ``(N, H, W)``, zero at ignored pixels.
     """
     loss = functional.cross_entropy(
-        at_least_float32(logits), labels.long(), ignore_index=255, reduction='none')
+        at_least_float32(logits), labels.long(), ignore_index=255, reduction='none'
+    )
     return loss * factors

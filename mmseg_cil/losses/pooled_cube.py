@@ -44,8 +44,10 @@ def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SI
     """
     norms = []
     for size in sizes:
-        pooled = [functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
-                  for one in (student, teacher)]
+        pooled = [
+            functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
+            for one in (student, teacher)
+        ]
         norms.append(_norms(pooled[0] - pooled[1]))
     return torch.stack(norms).mean(dim=0)
 
@@ -66,8 +68,10 @@ def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
         ``(N,)``, not negative.
     """
     pooled = [
-        functional.avg_pool2d((one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1,
-                              padding=(CHANNELS // 2, 0)) for one in (student, teacher)
+        functional.avg_pool2d(
+            (one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1, padding=(CHANNELS // 2, 0)
+        )
+        for one in (student, teacher)
     ]
     return _norms(pooled[0] - pooled[1])
 
@@ -78,11 +82,13 @@ def _norms(maps: Tensor) -> Tensor:
     return norms.to(maps.dtype)
 
 
-def pooled_cube_distance(student: Tensor,
-                         teacher: Tensor,
-                         spatial: float = 1.0,
-                         channel: float = 1.0,
-                         sizes: Sequence[int] = SIZES) -> Tensor:
+def pooled_cube_distance(
+    student: Tensor,
+    teacher: Tensor,
+    spatial: float = 1.0,
+    channel: float = 1.0,
+    sizes: Sequence[int] = SIZES,
+) -> Tensor:
     r"""``spatial * spatial_distance + channel * channel_distance``, without pooling a map.
 
     Pooling is linear, so only the difference :math:`d = a^2 - b^2` counts. With
@@ -111,8 +117,10 @@ def pooled_cube_distance(student: Tensor,
         InputError: The shapes differ, or ``sizes`` are not positive.
     """
     if student.shape != teacher.shape:
-        raise InputError(f'pooled cube: maps of student {tuple(student.shape)} and teacher '
-                         f'{tuple(teacher.shape)} differ in shape: compare maps of the same stage')
+        raise InputError(
+            f'pooled cube: maps of student {tuple(student.shape)} and teacher '
+            f'{tuple(teacher.shape)} differ in shape: compare maps of the same stage'
+        )
     if not sizes or min(sizes) < 1:
         raise InputError(f'pooled cube: sizes must be positive, got {tuple(sizes)}')
     student, teacher = at_least_float32(student), at_least_float32(teacher).detach()
@@ -124,8 +132,14 @@ class _CubeDistance(torch.autograd.Function):
     """Value and gradient of :func:`pooled_cube_distance` in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, spatial: float, channel: float,
-                sizes: tuple[int, ...]) -> Tensor:
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        spatial: float,
+        channel: float,
+        sizes: tuple[int, ...],
+    ) -> Tensor:
         # Autocast would compute the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
             # This form of a^2 - b^2 keeps its precision where the maps are nearly equal.
@@ -142,12 +156,13 @@ class _CubeDistance(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
-        gradient, = ctx.saved_tensors
+        (gradient,) = ctx.saved_tensors
         return gradient * upstream[:, None, None, None], None, None, None, None
 
 
-def _add_spatial(difference: Tensor, sizes: tuple[int, ...], factor: float, value: Tensor,
-                 gradient: Tensor) -> None:
+def _add_spatial(
+    difference: Tensor, sizes: tuple[int, ...], factor: float, value: Tensor, gradient: Tensor
+) -> None:
     """Adds ``factor`` times the sum of the norms to ``value``, its derivative to ``gradient``."""
     height, width = difference.shape[2:]
     kind = difference.dtype, difference.device
@@ -174,8 +189,9 @@ def _channel_sums(maps: Tensor) -> Tensor:
     return sums
 
 
-def _add_norm(square: Tensor, half_gradient: Tensor, factor: float, value: Tensor,
-              gradient: Tensor) -> None:
+def _add_norm(
+    square: Tensor, half_gradient: Tensor, factor: float, value: Tensor, gradient: Tensor
+) -> None:
     """Adds a norm, given its square and half the gradient of that, to value and gradient."""
     norm = square.clamp(min=0).sqrt()
     value.add_(norm, alpha=factor)
@@ -205,12 +221,14 @@ def window_overlaps(length: int, size: int, dtype: torch.dtype, device: torch.de
         return (inside.T @ inside).to(device)
 
 
-def pooled_cube_loss(students: Sequence[Tensor],
-                     teachers: Sequence[Tensor],
-                     spatial_factors: Sequence[float],
-                     channel_factors: Sequence[float],
-                     growth: float = 1.0,
-                     sizes: Sequence[int] = SIZES) -> Tensor:
+def pooled_cube_loss(
+    students: Sequence[Tensor],
+    teachers: Sequence[Tensor],
+    spatial_factors: Sequence[float],
+    channel_factors: Sequence[float],
+    growth: float = 1.0,
+    sizes: Sequence[int] = SIZES,
+) -> Tensor:
     r"""Contribution of every map to the pooled cube loss; the loss is their sum.
 
     .. math:: \mathrm{growth} \cdot \frac{1}{N} \sum_n \Big( \frac{f_l}{L} D^{spatial}_{l,n}
@@ -239,11 +257,15 @@ def pooled_cube_loss(students: Sequence[Tensor],
     if not count == len(teachers) == len(spatial_factors) or pooled_channels > count:
         raise InputError(
             f'pooled cube: {count} maps of the student, {len(teachers)} of the teacher, '
-            f'{len(spatial_factors)} spatial and {pooled_channels} channel factors do not fit')
+            f'{len(spatial_factors)} spatial and {pooled_channels} channel factors do not fit'
+        )
     per_map = [factor / pooled_channels for factor in channel_factors]
     per_map += [0.0] * (count - pooled_channels)
-    return growth * torch.stack([
-        pooled_cube_distance(student, teacher, spatial / count, channel, sizes).mean()
-        for student, teacher, spatial, channel in zip(
-            students, teachers, spatial_factors, per_map, strict=True)
-    ])
+    return growth * torch.stack(
+        [
+            pooled_cube_distance(student, teacher, spatial / count, channel, sizes).mean()
+            for student, teacher, spatial, channel in zip(
+                students, teachers, spatial_factors, per_map, strict=True
+            )
+        ]
+    )

@@ -42,15 +42,19 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
     #: A walk is refused whose hooks do not include it.
     needs_hook = 'PseudoLabelThresholdsHook'
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 factor_without_background: float = 1.0,
-                 min_factor: float = 0.0,
-                 avg_non_ignore: bool = False,
-                 loss_name: str = 'loss_plop') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        factor_without_background: float = 1.0,
+        min_factor: float = 0.0,
+        avg_non_ignore: bool = False,
+        loss_name: str = 'loss_plop',
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
-        for name, value in (('factor_without_background', factor_without_background),
-                            ('min_factor', min_factor)):
+        for name, value in (
+            ('factor_without_background', factor_without_background),
+            ('min_factor', min_factor),
+        ):
             check_number(self, name, value, most=1.0)
         self.factor_without_background = factor_without_background
         self.min_factor = min_factor
@@ -83,14 +87,20 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         if step is None or teacher is None or not step.num_hidden:
             return labels, None
         if self.thresholds is None:
-            raise RuntimeError('PseudoLabelCrossEntropyLoss has no thresholds: add '
-                               "dict(type='PseudoLabelThresholdsHook') to the method's hooks")
-        settings = (teacher.logits, self.thresholds, self.factor_without_background,
-                    self.min_factor)
+            raise RuntimeError(
+                'PseudoLabelCrossEntropyLoss has no thresholds: add '
+                "dict(type='PseudoLabelThresholdsHook') to the method's hooks"
+            )
+        settings = (
+            teacher.logits,
+            self.thresholds,
+            self.factor_without_background,
+            self.min_factor,
+        )
         if self._hidden is None:
             return pseudo_labels(labels, *settings, align_corners=teacher.align_corners)
         # An exemplar whose background hides nothing has all its labels, and counts fully.
-        hides = self._hidden[:, 1:teacher.logits.shape[1]].any(dim=1)[:, None, None]
+        hides = self._hidden[:, 1 : teacher.logits.shape[1]].any(dim=1)[:, None, None]
         candidates = label_is_hidden(labels, self._hidden) & hides
         labels, factors = pseudo_labels(labels, *settings, candidates, teacher.align_corners)
         return labels, factors.masked_fill(~hides, 1.0)
@@ -103,7 +113,6 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         """
         assert pixels.labels is not None
         labels, factors = self._complete(pixels.labels.masked_fill(pixels.ignored, 255))
-        completed = PixelLogits(
-            pixels.logits, labels, align_corners=pixels.grid.align_corners)
+        completed = PixelLogits(pixels.logits, labels, align_corners=pixels.grid.align_corners)
         loss = shared_unbiased_cross_entropy(completed, 0)
         return loss if factors is None else loss * factors, completed.ignored

@@ -27,12 +27,18 @@ def left_out_outputs(num_hidden: int, num_outputs: int, num_classes: int) -> lis
     Returns:
         One range for every turn; empty ranges where nothing but the background hides.
     """
-    return [range(first + 1, first + max(num_hidden, 1))
-            for first in range(0, num_outputs, num_classes)]
+    return [
+        range(first + 1, first + max(num_hidden, 1)) for first in range(0, num_outputs, num_classes)
+    ]
 
 
-def step_classes_cross_entropy(logits: Tensor, labels: Tensor, num_hidden: int,
-                               ignore_index: int = 255, num_classes: int | None = None) -> Tensor:
+def step_classes_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    num_hidden: int,
+    ignore_index: int = 255,
+    num_classes: int | None = None,
+) -> Tensor:
     r"""Cross-entropy per pixel whose softmax is over the background and the new classes.
 
     .. math:: \log \Big( e^{z_0} + \sum_{c \ge \mathrm{num\_hidden}} e^{z_c} \Big) - z_y
@@ -62,8 +68,9 @@ def step_classes_cross_entropy(logits: Tensor, labels: Tensor, num_hidden: int,
     """
     logits = at_least_float32(logits)
     count = logits.shape[1]
-    old = {one for part in left_out_outputs(num_hidden, count, num_classes or count)
-           for one in part}
+    old = {
+        one for part in left_out_outputs(num_hidden, count, num_classes or count) for one in part
+    }
     kept = logits[:, [one for one in range(count) if one not in old]]
     left_out = (labels == ignore_index) | ((labels > 0) & (labels < num_hidden))
     own = logits.gather(1, labels.masked_fill(left_out, 0).unsqueeze(1).long()).squeeze(1)
@@ -86,10 +93,12 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_step_ce'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 avg_non_ignore: bool = False,
-                 loss_name: str = 'loss_step_ce') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        avg_non_ignore: bool = False,
+        loss_name: str = 'loss_step_ce',
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
         self._num_hidden = 0
         self._num_classes = 0
@@ -111,8 +120,11 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         """Before and after the old classes of every turn."""
         if self._num_hidden <= 1:
             return ()
-        return tuple(cut for one in self._left_out(self._turns * self._num_classes)
-                     for cut in (one.start, one.stop))
+        return tuple(
+            cut
+            for one in self._left_out(self._turns * self._num_classes)
+            for cut in (one.start, one.stop)
+        )
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`."""
@@ -125,7 +137,10 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         outside = self._left_out(pixels.num_classes)
         starts = [0, *(one.stop for one in outside)]
         stops = [*(one.start for one in outside), pixels.num_classes]
-        kept = [pixels.logsumexp(start, stop)
-                for start, stop in zip(starts, stops, strict=True) if start < stop]
+        kept = [
+            pixels.logsumexp(start, stop)
+            for start, stop in zip(starts, stops, strict=True)
+            if start < stop
+        ]
         normaliser = functools.reduce(torch.logaddexp, kept)
         return (normaliser - pixels.own).masked_fill(left_out, 0.0), left_out

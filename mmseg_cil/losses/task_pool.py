@@ -53,13 +53,15 @@ def task_bounds(class_steps: Sequence[int]) -> tuple[int, ...]:
     """
     if list(class_steps) != sorted(class_steps):
         raise ValueError(f'outputs must be in the order of their steps, got {list(class_steps)}')
-    inner = (place for place, (one, other) in enumerate(pairwise(class_steps), start=1)
-             if one != other)
+    inner = (
+        place for place, (one, other) in enumerate(pairwise(class_steps), start=1) if one != other
+    )
     return (0, *inner, len(class_steps))
 
 
-def task_segments(class_steps: Sequence[int], has_background: bool,
-                  dropped: bool = False) -> list[list[tuple[int, int]]]:
+def task_segments(
+    class_steps: Sequence[int], has_background: bool, dropped: bool = False
+) -> list[list[tuple[int, int]]]:
     """The classes of every task as runs: the background is a run alone.
 
     Args:
@@ -105,7 +107,7 @@ def pool_group(pool: str, num_tasks: int, place: int) -> Group:
             'all_subsets' are numbered by the binary digits of ``place + 1``.
     """
     if pool == 'singletons':
-        return (place, )
+        return (place,)
     if pool == 'cumulative':
         return tuple(range(place + 1))
     if pool == 'all_subsets':
@@ -122,8 +124,9 @@ def group_classes(group: Group, sizes: Sequence[int]) -> int:
     return sum(sizes[task] for task in group)
 
 
-def groups_of_pool(pool: str, sizes: Sequence[int], most: int = 128,
-                   seed: int = 0) -> tuple[Group, ...]:
+def groups_of_pool(
+    pool: str, sizes: Sequence[int], most: int = 128, seed: int = 0
+) -> tuple[Group, ...]:
     """The groups of a pool that teach something, or a fixed choice of them.
 
     A softmax over a single class is always one, so groups of fewer than two

@@ -14,7 +14,8 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 def unbiased_cross_entropy(
-        logits: Tensor, labels: Tensor, num_hidden: int, ignore_index: int = 255) -> Tensor:
+    logits: Tensor, labels: Tensor, num_hidden: int, ignore_index: int = 255
+) -> Tensor:
     r"""Cross-entropy per pixel in which the background stands for all hidden classes.
 
     The labels of a step call every pixel of an old class background. The
@@ -82,10 +83,9 @@ class PixelCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_ce'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 avg_non_ignore: bool = False,
-                 loss_name: str = 'loss_ce') -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, avg_non_ignore: bool = False, loss_name: str = 'loss_ce'
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
@@ -111,10 +111,9 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_unce'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 avg_non_ignore: bool = False,
-                 loss_name: str = 'loss_unce') -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, avg_non_ignore: bool = False, loss_name: str = 'loss_unce'
+    ) -> None:
         super().__init__(loss_weight, avg_non_ignore, loss_name)
         self._num_hidden = 0
         self._hidden: Tensor | None = None
@@ -129,7 +128,7 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
 
     def cuts(self) -> tuple[int, ...]:
         """The hidden classes are a group."""
-        return (self._num_hidden, )
+        return (self._num_hidden,)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`."""

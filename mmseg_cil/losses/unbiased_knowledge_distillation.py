@@ -15,7 +15,8 @@ from mmseg_cil.utils.values import check_number
 
 
 def unbiased_knowledge_distillation(
-        student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
+    student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0
+) -> Tensor:
     r"""Distillation per pixel in which the teacher's background teaches background and new classes.
 
     To the teacher, a pixel of a new class was background. Its background
@@ -58,7 +59,8 @@ def unbiased_knowledge_distillation(
 
 
 def shared_unbiased_knowledge_distillation(
-        pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0) -> Tensor:
+    pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0
+) -> Tensor:
     """:func:`unbiased_knowledge_distillation` from the log-sum-exps that losses share.
 
     Args:
@@ -90,10 +92,9 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
         loss_name: Name in the log. Defaults to 'loss_unkd'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 10.0,
-                 alpha: float = 1.0,
-                 loss_name: str = 'loss_unkd') -> None:
+    def __init__(
+        self, loss_weight: float = 10.0, alpha: float = 1.0, loss_name: str = 'loss_unkd'
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         check_number(self, 'alpha', alpha, above=True)
         self.alpha = alpha
@@ -107,7 +108,8 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
         if step.index > 0 and step.num_new and not step.has_background:
             raise InputError(
                 f'{type(self).__name__} takes the new classes for former background, and the '
-                'classes of this protocol have no background: use an ordinary distillation loss')
+                'classes of this protocol have no background: use an ordinary distillation loss'
+            )
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""

@@ -12,7 +12,15 @@ from mmseg_cil.models.segmentors import (
 )
 
 __all__ = [
-    'GeneratedReplay', 'GeneratorTraining', 'IncrementalCascadeEncoderDecoder',
-    'IncrementalEncoderDecoder', 'LayoutGenerator', 'LeakyResNet', 'NewDataCascadeEncoderDecoder',
-    'NewDataEncoderDecoder', 'PaperASPPHead', 'ParallelBranches', 'RotationSelfSupervision'
+    'GeneratedReplay',
+    'GeneratorTraining',
+    'IncrementalCascadeEncoderDecoder',
+    'IncrementalEncoderDecoder',
+    'LayoutGenerator',
+    'LeakyResNet',
+    'NewDataCascadeEncoderDecoder',
+    'NewDataEncoderDecoder',
+    'PaperASPPHead',
+    'ParallelBranches',
+    'RotationSelfSupervision',
 ]

@@ -14,8 +14,9 @@ from mmseg_cil.errors import InputError
 ClassifierInit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def random_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
-                fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+def random_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """Old rows are kept, new rows are as the head itself initialises them.
 
     Args:
@@ -30,8 +31,9 @@ def random_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
     return torch.cat([weight, fresh_weight]), torch.cat([bias, fresh_bias])
 
 
-def balanced_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
-                  fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+def balanced_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """MiB's balanced initialisation: the background's mass is shared with the new classes.
 
     New rows are the background's row. The new biases and the background's own
@@ -49,8 +51,9 @@ def balanced_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
     return weight, bias
 
 
-def copied_background_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
-                           fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+def copied_background_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """New rows copy the background's weights; their biases stay fresh.
 
     Source: zhangchbin/RCIL ``segmentation_module.py``, ``init_new_classifier``
@@ -60,8 +63,9 @@ def copied_background_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
     return weight, torch.cat([bias, fresh_bias])
 
 
-def conv_default_rows(weight: Tensor, bias: Tensor, fresh_weight: Tensor,
-                      fresh_bias: Tensor) -> tuple[Tensor, Tensor]:
+def conv_default_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """New rows begin as those of a new ``nn.Conv2d``, whatever the head's own first values are.
 
     Weights and biases are uniform in +-1 / sqrt(inputs of a row), so that 256 channels give a
@@ -102,12 +106,19 @@ def find_classifier_init(name: str, has_background: bool = True) -> ClassifierIn
     if name in ('balanced', 'copied_background') and not has_background:
         raise InputError(
             f'classifier_init={name!r} copies the row of the background, and the classes of this '
-            "protocol have none: use 'random' or 'imprinted'")
+            "protocol have none: use 'random' or 'imprinted'"
+        )
     return CLASSIFIER_INITS[name]
 
 
-def imprinted_rows(weight: Tensor, bias: Tensor, embedding_sums: Tensor, counts: Tensor,
-                   num_old: int, has_background: bool = True) -> tuple[Tensor, Tensor]:
+def imprinted_rows(
+    weight: Tensor,
+    bias: Tensor,
+    embedding_sums: Tensor,
+    counts: Tensor,
+    num_old: int,
+    has_background: bool = True,
+) -> tuple[Tensor, Tensor]:
     """Replaces the rows of new classes by the direction of their mean embedding.
 
     A new row is the mean of the unit-length embeddings of its class's pixels,

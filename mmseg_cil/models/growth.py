@@ -16,8 +16,9 @@ from mmseg_cil.models.plain import with_classes
 from mmseg_cil.registry import MODELS
 
 
-def grow_state(state: dict[str, Tensor], heads: Mapping[str, nn.Module], num_old: int,
-               grow: ClassifierInit) -> None:
+def grow_state(
+    state: dict[str, Tensor], heads: Mapping[str, nn.Module], num_old: int, grow: ClassifierInit
+) -> None:
     """Adds what new classes need to the weights of a network's heads, in place.
 
     Every convolution and linear layer whose rows are the classes grows: the
@@ -49,8 +50,13 @@ def _grow_inputs(state: dict[str, Tensor], key: str, fresh: Tensor) -> None:
         state[key] = torch.cat([state[key], zeros], dim=1)
 
 
-def _grow_rows(state: dict[str, Tensor], name: str, layer: nn.Linear | _ConvNd, num_old: int,
-               grow: ClassifierInit) -> None:
+def _grow_rows(
+    state: dict[str, Tensor],
+    name: str,
+    layer: nn.Linear | _ConvNd,
+    num_old: int,
+    grow: ClassifierInit,
+) -> None:
     weight, fresh = state[f'{name}.weight'], layer.weight
     bias = state.get(f'{name}.bias')
     if weight.shape != (num_old, *fresh.shape[1:]) or len(fresh) <= num_old:
@@ -59,10 +65,17 @@ def _grow_rows(state: dict[str, Tensor], name: str, layer: nn.Linear | _ConvNd, 
         return
     with torch.no_grad():
         # Without a bias its part of the initialisation is lost.
-        fresh_bias = layer.bias[num_old:].to(weight.device) if layer.bias is not None \
+        fresh_bias = (
+            layer.bias[num_old:].to(weight.device)
+            if layer.bias is not None
             else weight.new_zeros(len(fresh) - num_old)
-        weight, bias = grow(weight, weight.new_zeros(num_old) if bias is None else bias,
-                            fresh[num_old:].to(weight.device), fresh_bias)
+        )
+        weight, bias = grow(
+            weight,
+            weight.new_zeros(num_old) if bias is None else bias,
+            fresh[num_old:].to(weight.device),
+            fresh_bias,
+        )
     state[f'{name}.weight'] = weight
     if layer.bias is not None:
         state[f'{name}.bias'] = bias
@@ -81,13 +94,24 @@ def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
     state = small.state_dict()
     fresh = {f'head.{key}': value for key, value in large.state_dict().items()}
     grown = {f'head.{key}': value.clone() for key, value in state.items()}
-    grow_state(grown, {'head': large}, 3, lambda weight, bias, new_weight, new_bias: (
-        torch.cat([weight, new_weight]), torch.cat([bias, new_bias])))
-    return sorted(key.removeprefix('head.') for key in {*grown, *fresh}
-                  if key not in grown or key not in fresh or grown[key].shape != fresh[key].shape)
+    grow_state(
+        grown,
+        {'head': large},
+        3,
+        lambda weight, bias, new_weight, new_bias: (
+            torch.cat([weight, new_weight]),
+            torch.cat([bias, new_bias]),
+        ),
+    )
+    return sorted(
+        key.removeprefix('head.')
+        for key in {*grown, *fresh}
+        if key not in grown or key not in fresh or grown[key].shape != fresh[key].shape
+    )
 
 
 def _build(head: Mapping[str, Any], num_classes: int) -> nn.Module:
-    built: nn.Module = MODELS.build(ConfigDict(
-        with_classes(head, num_classes, dict(type='CrossEntropyLoss'))))
+    built: nn.Module = MODELS.build(
+        ConfigDict(with_classes(head, num_classes, dict(type='CrossEntropyLoss')))
+    )
     return built

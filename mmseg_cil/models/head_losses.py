@@ -20,7 +20,7 @@ from mmseg_cil.models.heads import classifier_holder, classifier_of
 from mmseg_cil.utils.step_context import StepContext
 
 #: Heads that are proposed where one cannot grow.
-GROWING = ('(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, SegformerHead, ...)')
+GROWING = '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, SegformerHead, ...)'
 
 
 def stack_labels(data_samples: SampleList) -> Tensor:
@@ -34,9 +34,11 @@ def has_own_losses(head: BaseDecodeHead) -> bool:
     Such a head is left to it. All others do what :func:`head_losses` does.
     """
     kind = type(head)
-    return (getattr(kind, 'loss', None) not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
-            or getattr(kind, 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat
-            or getattr(head, 'sampler', None) is not None)
+    return (
+        getattr(kind, 'loss', None) not in (BaseDecodeHead.loss, BaseCascadeDecodeHead.loss)
+        or getattr(kind, 'loss_by_feat', None) is not BaseDecodeHead.loss_by_feat
+        or getattr(head, 'sampler', None) is not None
+    )
 
 
 def loss_modules(head: nn.Module) -> list[Any]:
@@ -63,19 +65,29 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
             raise InputError(
                 f'{name} ({type(head).__name__}) has no convolution conv_seg with bias as its '
                 f'classifier, so it cannot grow: use a head that classifies with conv_seg '
-                f'{GROWING}')
+                f'{GROWING}'
+            )
         if classifier.out_channels != step.num_seen:
-            raise InputError(f'{name} has {classifier.out_channels} outputs, but step '
-                             f'{step.index} has {step.num_seen} classes')
+            raise InputError(
+                f'{name} has {classifier.out_channels} outputs, but step '
+                f'{step.index} has {step.num_seen} classes'
+            )
     for loss in loss_modules(head):
         if isinstance(loss, (DistillationLoss, FeatureDistillationLoss)):
-            raise InputError(f'{name}.loss_decode: {type(loss).__name__} compares student with '
-                             'teacher: it belongs into the loss of a distiller, '
-                             "method.distillers=[dict(type='LogitDistiller', loss=...)]")
+            raise InputError(
+                f'{name}.loss_decode: {type(loss).__name__} compares student with '
+                'teacher: it belongs into the loss of a distiller, '
+                "method.distillers=[dict(type='LogitDistiller', loss=...)]"
+            )
 
 
-def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,
-              cuts: Sequence[int] = (), replayed: int = 0) -> PixelLogits:
+def pixels_of(
+    head: BaseDecodeHead,
+    logits: Tensor,
+    labels: Tensor,
+    cuts: Sequence[int] = (),
+    replayed: int = 0,
+) -> PixelLogits:
     """A head's logits at the pixels of the labels.
 
     Args:
@@ -87,9 +99,13 @@ def pixels_of(head: BaseDecodeHead, logits: Tensor, labels: Tensor,
     """
     wanted = [one.cuts() for one in loss_modules(head) if hasattr(one, 'cuts')]
     return PixelLogits(
-        logits, labels, [*cuts, *(cut for each in wanted for cut in each)],
-        align_corners=head.align_corners, ignore_index=head.ignore_index,
-        replayed=replayed)
+        logits,
+        labels,
+        [*cuts, *(cut for each in wanted for cut in each)],
+        align_corners=head.align_corners,
+        ignore_index=head.ignore_index,
+        replayed=replayed,
+    )
 
 
 def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
@@ -110,8 +126,9 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
         if hasattr(module, 'of_pixels'):
             loss = module.of_pixels(pixels)
         else:
-            loss = module(pixels.upsampled, pixels.labels, weight=None,
-                          ignore_index=pixels.ignore_index)
+            loss = module(
+                pixels.upsampled, pixels.labels, weight=None, ignore_index=pixels.ignore_index
+            )
         name = module.loss_name
         losses[name] = losses[name] + loss if name in losses else loss
     losses['acc_seg'] = pixels.accuracy()

@@ -38,8 +38,9 @@ def has_own_target(head: Mapping[str, Any] | nn.Module) -> bool:
         head: A head or its config.
     """
     kind = type(head) if isinstance(head, nn.Module) else head_class(head)
-    return kind is not None and (issubclass(kind, STDCHead) or bool(
-        getattr(kind, 'own_target', False)))
+    return kind is not None and (
+        issubclass(kind, STDCHead) or bool(getattr(kind, 'own_target', False))
+    )
 
 
 def decode_heads(network: nn.Module) -> dict[str, Any]:
@@ -62,8 +63,11 @@ def all_auxiliary_heads(network: nn.Module) -> dict[str, Any]:
 
 def auxiliary_heads(network: nn.Module) -> dict[str, Any]:
     """Those auxiliary heads that classify the classes of the data set."""
-    return {name: head for name, head in all_auxiliary_heads(network).items()
-            if not has_own_target(head)}
+    return {
+        name: head
+        for name, head in all_auxiliary_heads(network).items()
+        if not has_own_target(head)
+    }
 
 
 def main_head(network: nn.Module) -> tuple[str, Any]:
@@ -132,6 +136,6 @@ def run_decode_heads(network: nn.Module, features: Any) -> None:
     last, _ = main_head(network)
     outputs: tuple[Any, ...] = ()
     for name, head in decode_heads(network).items():
-        outputs = (head.forward(features, *outputs), )
+        outputs = (head.forward(features, *outputs),)
         if name == last:
             break

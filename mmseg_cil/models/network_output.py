@@ -62,11 +62,13 @@ class ClassifierTap:
         self.logits: Tensor | None = None
         self.classifier: Tensor | None = None
 
-    def output(self,
-               features: Tensor | Sequence[Tensor],
-               align_corners: bool,
-               pre_activations: Sequence[Tensor] = (),
-               auxiliary: Sequence[Tensor] = ()) -> NetworkOutput:
+    def output(
+        self,
+        features: Tensor | Sequence[Tensor],
+        align_corners: bool,
+        pre_activations: Sequence[Tensor] = (),
+        auxiliary: Sequence[Tensor] = (),
+    ) -> NetworkOutput:
         """The record of the run.
 
         Args:
@@ -79,16 +81,25 @@ class ClassifierTap:
             InputError: Nothing passed through the classifier.
         """
         if self.embedding is None or self.logits is None:
-            raise InputError('the head ran without its classifier conv_seg: it has another one, '
-                             'and cannot be distilled')
-        return NetworkOutput(maps_of(features), self.embedding, self.logits, align_corners,
-                             tuple(pre_activations), tuple(auxiliary), self.classifier)
+            raise InputError(
+                'the head ran without its classifier conv_seg: it has another one, '
+                'and cannot be distilled'
+            )
+        return NetworkOutput(
+            maps_of(features),
+            self.embedding,
+            self.logits,
+            align_corners,
+            tuple(pre_activations),
+            tuple(auxiliary),
+            self.classifier,
+        )
 
 
 def maps_of(features: Any) -> tuple[Tensor, ...]:
     """The feature maps among what a backbone returns: without class tokens beside them."""
     if isinstance(features, Tensor):
-        return (features, )
+        return (features,)
     return tuple(one if isinstance(one, Tensor) else one[0] for one in features)
 
 
@@ -124,7 +135,7 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
     entry = dropout if isinstance(dropout, nn.Module) else classifier
     handles = [
         entry.register_forward_pre_hook(keep_embedding),
-        classifier.register_forward_hook(keep_logits)
+        classifier.register_forward_hook(keep_logits),
     ]
     if isinstance(head, IterativeDecodeHead):
         handles.append(head.kernel_update_head[-1].register_forward_hook(keep_last_stage))
@@ -187,8 +198,9 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
             one.inplace = former
 
 
-def run_network(network: nn.Module, inputs: Tensor, pre_activations: bool = False,
-                auxiliary: bool = False) -> NetworkOutput:
+def run_network(
+    network: nn.Module, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+) -> NetworkOutput:
     """One evaluation run of an MMSegmentation encoder-decoder, without gradients.
 
     Args:
@@ -227,7 +239,7 @@ def run_heads(network: nn.Module, features: Any) -> dict[str, ClassifierTap]:
     for name, head in decode_heads(network).items():
         if not isinstance(head, PointHead):
             taps[name] = _tapped(head, features, *before)
-            before = (taps[name].logits, )
+            before = (taps[name].logits,)
     for name, head in auxiliary_heads(network).items():
         taps[name] = _tapped(head, features)
     return taps

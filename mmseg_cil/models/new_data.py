@@ -52,7 +52,8 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
         """Losses of the heads on the labels that :func:`new_labels` gives."""
         for sample in data_samples:
             sample.gt_sem_seg.data = new_labels(
-                sample.gt_sem_seg.data, self._num_old, self.step.has_background)
+                sample.gt_sem_seg.data, self._num_old, self.step.has_background
+            )
         return super().loss(inputs, data_samples)
 
 

@@ -32,7 +32,8 @@ class ParsedLosses(BaseModel):
         """
         apart = {name: value.mean() for name, value in losses.items() if APART in name}
         total, logged = super().parse_losses(
-            {name: value for name, value in losses.items() if name not in apart})
+            {name: value for name, value in losses.items() if name not in apart}
+        )
         if apart:
             total = total + sum(apart.values())
             logged = OrderedDict[str, Any]({**logged, **apart})

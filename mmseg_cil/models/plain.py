@@ -21,9 +21,19 @@ SEGMENTORS = {
 }
 
 #: Arguments of our segmentors that a plain one does not have.
-INCREMENTAL_KEYS = ('step', 'previous', 'teacher', 'teachers', 'teacher_draw', 'distillers',
-                    'regularisers', 'self_supervision', 'classifier_init', 'network_change',
-                    'replay')
+INCREMENTAL_KEYS = (
+    'step',
+    'previous',
+    'teacher',
+    'teachers',
+    'teacher_draw',
+    'distillers',
+    'regularisers',
+    'self_supervision',
+    'classifier_init',
+    'network_change',
+    'replay',
+)
 
 
 def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[str, Any]:
@@ -38,8 +48,11 @@ def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[
         head = result.get(name)
         if head is None:
             continue
-        result[name] = [_mapped(one, change) for one in head] \
-            if isinstance(head, (list, tuple)) else _mapped(head, change)
+        result[name] = (
+            [_mapped(one, change) for one in head]
+            if isinstance(head, (list, tuple))
+            else _mapped(head, change)
+        )
     return result
 
 
@@ -50,8 +63,10 @@ def _mapped(head: Mapping[str, Any], change: Callable[[dict], dict]) -> dict:
     if not isinstance(first, Mapping):
         return change(dict(head))
     changed = _mapped(first, change)
-    updates = [{**one, 'num_classes': changed['num_classes']} if 'num_classes' in changed else one
-               for one in head.get('kernel_update_head') or ()]
+    updates = [
+        {**one, 'num_classes': changed['num_classes']} if 'num_classes' in changed else one
+        for one in head.get('kernel_update_head') or ()
+    ]
     return {**head, 'kernel_generate_head': changed, 'kernel_update_head': updates}
 
 
@@ -105,7 +120,8 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
         head['loss_decode'] = dict(
-            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=loss_weight(head))
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=loss_weight(head)
+        )
         return head
 
     plain = map_heads(model, plain_head)
@@ -122,8 +138,9 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
 def plain_type(model: Mapping[str, Any]) -> str:
     """Which of MMSegmentation's segmentors a config is of, or our segmentor is a form of."""
     name = type_name(model.get('type'))
-    return next((plain for plain, own in SEGMENTORS.items() if name in (plain, own)),
-                'EncoderDecoder')
+    return next(
+        (plain for plain, own in SEGMENTORS.items() if name in (plain, own)), 'EncoderDecoder'
+    )
 
 
 def type_name(kind: Any) -> str:

@@ -15,9 +15,14 @@ from mmseg_cil.models.head_losses import head_losses, loss_modules
 from mmseg_cil.models.network_output import NetworkOutput
 
 
-def point_losses(head: PointHead, features: Any, coarse: Tensor, labels: Tensor,
-                 train_cfg: Mapping[str, Any], teacher: NetworkOutput | None
-                 ) -> dict[str, Tensor]:
+def point_losses(
+    head: PointHead,
+    features: Any,
+    coarse: Tensor,
+    labels: Tensor,
+    train_cfg: Mapping[str, Any],
+    teacher: NetworkOutput | None,
+) -> dict[str, Tensor]:
     """Losses at points where the coarse logits are unsure, as ``PointHead.loss`` draws them.
 
     The points of an image are handed to the losses as a map of P pixels. Losses that
@@ -37,18 +42,26 @@ def point_losses(head: PointHead, features: Any, coarse: Tensor, labels: Tensor,
     maps = head._transform_inputs(features)
     with torch.no_grad():
         points = head.get_points_train(coarse, point_head.calculate_uncertainty, cfg=train_cfg)
-        at_points = point_head.point_sample(labels.unsqueeze(1).float(), points, mode='nearest',
-                                            align_corners=head.align_corners)
-    logits = head.forward(head._get_fine_grained_point_feats(maps, points),
-                          head._get_coarse_point_feats(coarse, points))
+        at_points = point_head.point_sample(
+            labels.unsqueeze(1).float(), points, mode='nearest', align_corners=head.align_corners
+        )
+    logits = head.forward(
+        head._get_fine_grained_point_feats(maps, points),
+        head._get_coarse_point_feats(coarse, points),
+    )
     modules = loss_modules(head)
     cuts = [cut for module in modules if hasattr(module, 'cuts') for cut in module.cuts()]
-    pixels = PixelLogits(logits.unsqueeze(-1), at_points.squeeze(1).long().unsqueeze(-1), cuts,
-                         ignore_index=head.ignore_index)
+    pixels = PixelLogits(
+        logits.unsqueeze(-1),
+        at_points.squeeze(1).long().unsqueeze(-1),
+        cuts,
+        ignore_index=head.ignore_index,
+    )
     readers: list[Any] = [one for one in head.modules() if hasattr(one, 'read_teacher')]
     if teacher is not None and readers:
-        sampled = point_head.point_sample(teacher.logits.float(), points,
-                                          align_corners=head.align_corners)
+        sampled = point_head.point_sample(
+            teacher.logits.float(), points, align_corners=head.align_corners
+        )
         for reader in readers:
             reader.read_teacher(replace(teacher, logits=sampled.unsqueeze(-1)))
     losses = head_losses(head, pixels)

@@ -54,8 +54,9 @@ class RotationSelfSupervision(nn.Module):
     def __init__(self, rotations: str = 'all') -> None:
         super().__init__()
         if rotations not in ROTATIONS:
-            raise InputError(f'RotationSelfSupervision: rotations must be one of {ROTATIONS}, '
-                             f'got {rotations!r}')
+            raise InputError(
+                f'RotationSelfSupervision: rotations must be one of {ROTATIONS}, got {rotations!r}'
+            )
         self.rotations = rotations
         self.rows = nn.ModuleDict()
         self._turns: Tensor | None = None
@@ -73,16 +74,19 @@ class RotationSelfSupervision(nn.Module):
                 raise InputError(
                     f'RotationSelfSupervision gives classes four outputs in training, and {name} '
                     f'({type(head).__name__}) reads its logits as one a class: use another head, '
-                    'or leave method.self_supervision out')
+                    'or leave method.self_supervision out'
+                )
             for one in head.modules():
                 if hasattr(one, 'set_turns'):
                     one.set_turns(self.turns)
             own = head.conv_seg
             key = name.replace('.', '_')
-            self.rows[key] = nn.ParameterDict({
-                'weight': torch.zeros(3 * own.out_channels, *own.weight.shape[1:]),
-                'bias': torch.zeros(3 * own.out_channels)
-            })
+            self.rows[key] = nn.ParameterDict(
+                {
+                    'weight': torch.zeros(3 * own.out_channels, *own.weight.shape[1:]),
+                    'bias': torch.zeros(3 * own.out_channels),
+                }
+            )
             own.register_forward_hook(functools.partial(self._extend, key))
 
     def begin(self, heads: dict[str, Any]) -> None:
@@ -108,8 +112,10 @@ class RotationSelfSupervision(nn.Module):
         """
         count, side = len(inputs), inputs.shape[-1]
         if inputs.shape[-2] != side:
-            raise InputError('RotationSelfSupervision turns images by quarters: crop and '
-                             f'data_preprocessor.size must be square, not {inputs.shape[-2:]}')
+            raise InputError(
+                'RotationSelfSupervision turns images by quarters: crop and '
+                f'data_preprocessor.size must be square, not {inputs.shape[-2:]}'
+            )
         if self.rotations == 'all':
             turns = torch.arange(4).repeat_interleave(count)
             inputs, samples = inputs.repeat(4, 1, 1, 1), list(samples) * 4
@@ -117,16 +123,18 @@ class RotationSelfSupervision(nn.Module):
             turns = torch.randint(4, (count,))
         self._turns = to_device(turns, inputs.device)
         quarters = turns.tolist()
-        return (torch.stack([one.rot90(k, (-2, -1)) for one, k in zip(inputs, quarters,
-                                                                    strict=True)]),
-                [_turned(one, k) for one, k in zip(samples, quarters, strict=True)])
+        return (
+            torch.stack([one.rot90(k, (-2, -1)) for one, k in zip(inputs, quarters, strict=True)]),
+            [_turned(one, k) for one, k in zip(samples, quarters, strict=True)],
+        )
 
     def end(self) -> None:
         """Classifiers have C outputs again."""
         self._turns = None
 
-    def _extend(self, key: str, classifier: nn.Conv2d, inputs: tuple[Tensor, ...],
-                logits: Tensor) -> Tensor:
+    def _extend(
+        self, key: str, classifier: nn.Conv2d, inputs: tuple[Tensor, ...], logits: Tensor
+    ) -> Tensor:
         if self._turns is None or not classifier.training:
             return logits
         rows: Any = self.rows[key]

@@ -35,15 +35,19 @@ def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
             checkpoint, or classifies into another number of classes.
     """
     if not Path(path).is_file():
-        raise InputError(f'checkpoint {path} of the previous step does not exist: '
-                         'run that step first, or start from a work directory that has it')
+        raise InputError(
+            f'checkpoint {path} of the previous step does not exist: '
+            'run that step first, or start from a work directory that has it'
+        )
     try:
         checkpoint = read_weights(path)
     except NotDataError:
         raise
     except Exception as error:
-        raise InputError(f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
-                         'another kind; delete the folder of that step and run it again') from error
+        raise InputError(
+            f'checkpoint {path} cannot be read ({error}): the file is damaged or of '
+            'another kind; delete the folder of that step and run it again'
+        ) from error
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
     return _checked(state, f'checkpoint {path}', num_classes)
 
@@ -62,8 +66,10 @@ def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str
     """
     packed = PackedSnapshots.load(path)
     if step not in packed.steps:
-        raise InputError(f'{path} has snapshots of the steps {list(packed.steps)}, and none of '
-                         f'step {step}: it is of another walk or of an earlier step')
+        raise InputError(
+            f'{path} has snapshots of the steps {list(packed.steps)}, and none of '
+            f'step {step}: it is of another walk or of an earlier step'
+        )
     return _checked(packed.rebuild(step), f'snapshot {step} of {path}', num_classes)
 
 
@@ -71,15 +77,22 @@ def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
     key = classifier_key(state) if isinstance(state, Mapping) else None
     rows = state[key] if key else None
     if not isinstance(rows, Tensor):
-        raise InputError(f'{source} has no decode_head.conv_seg.weight: it is not that of an '
-                         'MMSegmentation encoder-decoder')
+        raise InputError(
+            f'{source} has no decode_head.conv_seg.weight: it is not that of an '
+            'MMSegmentation encoder-decoder'
+        )
     if rows.shape[0] != num_classes:
         raise InputError(
             f'{source} classifies into {rows.shape[0]} classes, but this protocol has '
-            f'{num_classes} after that step: it belongs to another protocol or step')
-    require_finite(state, source, 'The training of that step has diverged: walk it anew with a '
-                   'smaller learning rate in another --work-dir; the steps before it can be '
-                   'taken over with --start-from')
+            f'{num_classes} after that step: it belongs to another protocol or step'
+        )
+    require_finite(
+        state,
+        source,
+        'The training of that step has diverged: walk it anew with a '
+        'smaller learning rate in another --work-dir; the steps before it can be '
+        'taken over with --start-from',
+    )
     return plain_state_dict(state)
 
 
@@ -102,8 +115,15 @@ class Teacher:
         InputError: As :func:`load_plain_state`, or the weights do not fit.
     """
 
-    def __init__(self, model: Mapping[str, Any], checkpoint: str | None = None, *,
-                 num_classes: int, packed: str | None = None, snapshot: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        checkpoint: str | None = None,
+        *,
+        num_classes: int,
+        packed: str | None = None,
+        snapshot: int | None = None,
+    ) -> None:
         self.num_classes = num_classes
         if checkpoint is not None:
             source, state = checkpoint, load_plain_state(checkpoint, num_classes)
@@ -115,8 +135,9 @@ class Teacher:
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
 
-    def __call__(self, inputs: Tensor, pre_activations: bool = False,
-                 auxiliary: bool = False) -> NetworkOutput:
+    def __call__(
+        self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+    ) -> NetworkOutput:
         """Runs the snapshot without gradients.
 
         Args:
@@ -144,14 +165,18 @@ def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source:
     own = network.state_dict()
     missing = sorted(own.keys() - state.keys())
     extra = sorted(state.keys() - own.keys())
-    problems = [f'{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}'
-                for key in sorted(own.keys() & state.keys())
-                if own[key].shape != state[key].shape][:5]
+    problems = [
+        f'{key}: {tuple(state[key].shape)} instead of {tuple(own[key].shape)}'
+        for key in sorted(own.keys() & state.keys())
+        if own[key].shape != state[key].shape
+    ][:5]
     if missing:
         problems.append(f'{len(missing)} missing, such as {missing[:3]}')
     if extra:
         problems.append(f'{len(extra)} superfluous, such as {extra[:3]}')
     if problems:
-        raise InputError(f'the weights in {source} do not fit the network of this config '
-                         f'({"; ".join(problems)}): use the model config they were trained with')
+        raise InputError(
+            f'the weights in {source} do not fit the network of this config '
+            f'({"; ".join(problems)}): use the model config they were trained with'
+        )
     network.load_state_dict(dict(state))

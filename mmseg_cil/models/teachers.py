@@ -76,24 +76,30 @@ class Teachers:
         InputError: ``draw`` is no positive number.
     """
 
-    def __init__(self,
-                 last: Mapping[str, Any] | None,
-                 named: Mapping[str, Mapping[str, Any]],
-                 distillers: Iterable[Any] = (),
-                 losses_read: bool = False,
-                 draw: int | None = None) -> None:
+    def __init__(
+        self,
+        last: Mapping[str, Any] | None,
+        named: Mapping[str, Mapping[str, Any]],
+        distillers: Iterable[Any] = (),
+        losses_read: bool = False,
+        draw: int | None = None,
+    ) -> None:
         if draw is not None and (isinstance(draw, bool) or not isinstance(draw, int) or draw < 1):
-            raise InputError(f'method.teacher_draw must be a positive number of teachers to draw '
-                             f'for a batch, or None for all of them, got {draw!r}')
+            raise InputError(
+                f'method.teacher_draw must be a positive number of teachers to draw '
+                f'for a batch, or None for all of them, got {draw!r}'
+            )
         distillers = list(distillers)
         reads_last = losses_read or any(getattr(one, 'reads_teacher', True) for one in distillers)
         self._last = dict(last) if last is not None and reads_last else None
         readers = [one for one in distillers if getattr(one, 'reads_teachers', False)]
-        self._wanted = {name for one in readers if one.reads_teachers is not True
-                        for name in one.reads_teachers}
+        self._wanted = {
+            name for one in readers if one.reads_teachers is not True for name in one.reads_teachers
+        }
         reads_all = any(one.reads_teachers is True for one in readers)
-        self._named = {name: dict(one) for name, one in named.items()
-                       if reads_all or name in self._wanted}
+        self._named = {
+            name: dict(one) for name, one in named.items() if reads_all or name in self._wanted
+        }
         self._draw = draw
         self._seed = 0
         self._networks: dict[tuple, Teacher] = {}
@@ -135,9 +141,11 @@ class Teachers:
         """
         missing = sorted(self._wanted - self._named.keys())
         if missing:
-            raise InputError(f'a distiller reads the teachers {missing}, which this step has not '
-                             f'(it has {list(self._named)}): method.teachers="all" gives those of '
-                             'earlier steps, sub-steps of the method give others')
+            raise InputError(
+                f'a distiller reads the teachers {missing}, which this step has not '
+                f'(it has {list(self._named)}): method.teachers="all" gives those of '
+                'earlier steps, sub-steps of the method give others'
+            )
         for config in self.configs.values():
             if _key(config) not in self._networks:
                 self._networks[_key(config)] = Teacher(model, **config)
@@ -161,8 +169,9 @@ class Teachers:
         chosen = draw_names(steps, self._draw, self._seed)
         return tuple(name for name in self._named if name in chosen or name not in steps)
 
-    def run(self, inputs: Tensor, pre_activations: bool = False,
-            auxiliary: bool = False) -> TeacherRecords:
+    def run(
+        self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+    ) -> TeacherRecords:
         """Runs every network that is needed once.
 
         Args:
@@ -179,7 +188,8 @@ class Teachers:
                 records[key] = self._networks[key](inputs, pre_activations, key in with_auxiliary)
         return TeacherRecords(
             last=None if self._last is None else records[_key(self._last)],
-            named={name: records[_key(self._named[name])] for name in names})
+            named={name: records[_key(self._named[name])] for name in names},
+        )
 
 
 def _key(config: Mapping[str, Any]) -> tuple:

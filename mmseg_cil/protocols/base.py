@@ -266,15 +266,18 @@ def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
             or a journal holds it.
         last: The last of the steps.
     """
-    steps = [(step['new'], step['domains']) for step in description['steps'][:last + 1]]
+    steps = [(step['new'], step['domains']) for step in description['steps'][: last + 1]]
     mask_ids = dict(zip(description['classes'], description['mask_ids'], strict=True))
     result = {
         'steps': steps,
         'mask_ids': {name: mask_ids[name] for new, _ in steps for name in new},
-        'policy': {key: value for key, value in description['policy'].items()
-                   if key not in TEST_CHOICES},
-        **{key: description.get(key)
-           for key in ('kind', 'setting', 'void_ids', 'has_background', 'split', 'strict')},
+        'policy': {
+            key: value for key, value in description['policy'].items() if key not in TEST_CHOICES
+        },
+        **{
+            key: description.get(key)
+            for key in ('kind', 'setting', 'void_ids', 'has_background', 'split', 'strict')
+        },
     }
     brought = {name for _, domains in steps for name in domains}
     domains = [one for one in description.get('domains') or () if one['name'] in brought]

@@ -232,10 +232,12 @@ class DomainProtocol(_DomainProtocol):
             if unknown:
                 notes.append(
                     f'{len(unknown)} of {len(domain.images)} names in the list of the domain '
-                    f'{domain.name!r} are no images of the datasets, such as {unknown[0]!r}')
+                    f'{domain.name!r} are no images of the datasets, such as {unknown[0]!r}'
+                )
             if domain.patterns and not any(name in domain for name in names):
-                notes.append(f'no image is in the domain {domain.name!r} '
-                             f'({", ".join(domain.patterns)})')
+                notes.append(
+                    f'no image is in the domain {domain.name!r} ({", ".join(domain.patterns)})'
+                )
         return notes
 
     def _details(self) -> dict[str, Any]:

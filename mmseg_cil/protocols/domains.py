@@ -36,7 +36,8 @@ class Domain:
         """
         ends = name_ends(str(image))
         return any(end in self.images for end in ends) or any(
-            _fits(ends, p) or _fits_literally(ends, p) for p in self.patterns)
+            _fits(ends, p) or _fits_literally(ends, p) for p in self.patterns
+        )
 
     def check_brackets(self, names: Sequence[str], where: str) -> None:
         """Refuses patterns of which brackets could mean two things.
@@ -53,14 +54,18 @@ class Domain:
         """
         for pattern in self.patterns:
             literal = [one for one in names if _fits_literally(name_ends(one), pattern)]
-            other = set() if not literal else {
-                one for one in names if _fits(name_ends(one), pattern)}.difference(literal)
+            other = (
+                set()
+                if not literal
+                else {one for one in names if _fits(name_ends(one), pattern)}.difference(literal)
+            )
             if other:
                 raise InputError(
                     f'{where}: the brackets in the pattern {pattern!r} of the domain '
                     f'{self.name!r} can be meant as they stand, which fits {literal[0]!r}, or as '
                     f'a set of signs, which fits {min(other)!r}: write [[] for an opening bracket '
-                    'that is part of a name, or use a list_file.')
+                    'that is part of a name, or use a list_file.'
+                )
 
     def digest(self) -> dict[str, Any]:
         """What identifies its images, short also where a file lists thousands."""

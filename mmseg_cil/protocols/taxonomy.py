@@ -147,14 +147,14 @@ class Taxonomy:
         if missing:
             raise InputError(
                 f'the classes of two datasets of {self.dataset!r} differ: one has '
-                f'{", ".join(self.names[self.background_added:])}, the other {", ".join(ids)}.'
+                f'{", ".join(self.names[self.background_added :])}, the other {", ".join(ids)}.'
             )
         left = {mask_id for name, mask_id in ids.items() if name not in self.names}
         void = {IGNORE, *void_ids, *left}
-        found = [mask_id if mask_id is None or (self.background_added and not class_id)
-                 else ids[name]
-                 for class_id, (name, mask_id) in enumerate(
-                     zip(self.names, self.mask_ids, strict=True))]
+        found = [
+            mask_id if mask_id is None or (self.background_added and not class_id) else ids[name]
+            for class_id, (name, mask_id) in enumerate(zip(self.names, self.mask_ids, strict=True))
+        ]
         if reduce_zero_label and 0 not in found:
             void.add(0)
         mask_ids = tuple(None if mask_id in void else mask_id for mask_id in found)

@@ -21,8 +21,16 @@ Owners = dict[str, Tensor]
 PRUNABLE = ('weight', 'in_proj_weight', 'q_proj_weight', 'k_proj_weight', 'v_proj_weight')
 
 #: Layers of MMSegmentation's heads whose shape depends on the number of classes.
-CLASS_LAYERS = ('conv_seg', 'pam_conv_seg', 'cam_conv_seg', 'se_layer', 'p_cls_seg',
-                'aux_cls_seg', 'fcs', 'fc_seg')
+CLASS_LAYERS = (
+    'conv_seg',
+    'pam_conv_seg',
+    'cam_conv_seg',
+    'se_layer',
+    'p_cls_seg',
+    'aux_cls_seg',
+    'fcs',
+    'fc_seg',
+)
 
 
 def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -39,10 +47,14 @@ def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     Args:
         state: State dict of a plain network.
     """
-    return tuple(name for name, value in state.items()
-                 if name.rsplit('.', 1)[-1] in PRUNABLE
-                 and value.dim() > 1 and value.is_floating_point()
-                 and not set(name.split('.')) & set(CLASS_LAYERS))
+    return tuple(
+        name
+        for name, value in state.items()
+        if name.rsplit('.', 1)[-1] in PRUNABLE
+        and value.dim() > 1
+        and value.is_floating_point()
+        and not set(name.split('.')) & set(CLASS_LAYERS)
+    )
 
 
 def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> Tensor:
@@ -73,8 +85,9 @@ def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> T
     return result.view_as(owners)
 
 
-def claim_weights(state: Mapping[str, Tensor], former: Mapping[str, Tensor], ratio: float,
-                  snapshot: int) -> Owners:
+def claim_weights(
+    state: Mapping[str, Tensor], former: Mapping[str, Tensor], ratio: float, snapshot: int
+) -> Owners:
     """:func:`claim_free` for every layer of a network.
 
     Layers are those of the first snapshot: one that it kept whole (an older version
@@ -88,8 +101,13 @@ def claim_weights(state: Mapping[str, Tensor], former: Mapping[str, Tensor], rat
     """
     return {
         name: claim_free(
-            state[name], former[name].to(state[name].device) if former else
-            torch.zeros_like(state[name], dtype=torch.uint8), ratio, snapshot)
+            state[name],
+            former[name].to(state[name].device)
+            if former
+            else torch.zeros_like(state[name], dtype=torch.uint8),
+            ratio,
+            snapshot,
+        )
         for name in former or prunable_names(state)
     }
 
@@ -107,8 +125,12 @@ def apply_owners(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], la
             weights[name].masked_fill_((owner == 0) | (owner > last), 0.0)
 
 
-def restore_owned(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor],
-                  former: Mapping[str, Tensor], last: int) -> None:
+def restore_owned(
+    weights: Mapping[str, Tensor],
+    owners: Mapping[str, Tensor],
+    former: Mapping[str, Tensor],
+    last: int,
+) -> None:
     """Gives the weights that the snapshots 1..``last`` own the values of a former snapshot.
 
     Args:

@@ -59,8 +59,9 @@ class PackedSnapshots:
     owners: Owners = field(default_factory=dict)
     entries: tuple[dict[str, Any], ...] = ()
 
-    def extended(self, step: int, state: Mapping[str, Tensor],
-                 owners: Mapping[str, Tensor]) -> PackedSnapshots:
+    def extended(
+        self, step: int, state: Mapping[str, Tensor], owners: Mapping[str, Tensor]
+    ) -> PackedSnapshots:
         """These snapshots and one more.
 
         Args:
@@ -83,7 +84,8 @@ class PackedSnapshots:
                     entry[name] = value.clone()
                 continue
             if self.owners and not torch.equal(
-                    self.owners[name], owners[name].masked_fill(owners[name] == own, 0)):
+                self.owners[name], owners[name].masked_fill(owners[name] == own, 0)
+            ):
                 raise ValueError(f'{name}: owners of earlier snapshots have changed')
             if value[owners[name] == 0].any():
                 raise ValueError(f'{name}: weights that no snapshot owns are not zero')
@@ -99,10 +101,13 @@ class PackedSnapshots:
         if step not in self.steps:
             raise KeyError(step)
         state: dict[str, Tensor] = {}
-        for own, entry in enumerate(self.entries[:self.steps.index(step) + 1], start=1):
+        for own, entry in enumerate(self.entries[: self.steps.index(step) + 1], start=1):
             for name, stored in entry.items():
-                state[name] = stored.clone() if isinstance(stored, Tensor) else _unpack_layer(
-                    stored, self.owners[name], own, state.get(name))
+                state[name] = (
+                    stored.clone()
+                    if isinstance(stored, Tensor)
+                    else _unpack_layer(stored, self.owners[name], own, state.get(name))
+                )
         return state
 
     def bytes_of(self, step: int) -> SnapshotBytes:
@@ -116,7 +121,8 @@ class PackedSnapshots:
             // len(self.steps),
             dense=sum(one.nbytes for one in state.values()),
             kept=sum(int(((one > 0) & (one <= place + 1)).sum()) for one in self.owners.values()),
-            prunable=sum(one.numel() for one in self.owners.values()))
+            prunable=sum(one.numel() for one in self.owners.values()),
+        )
 
     def save(self, path: Path, meta: Mapping[str, Any]) -> None:
         """Writes the file atomically, with plain types and tensors only.
@@ -144,27 +150,36 @@ class PackedSnapshots:
             InputError: The file is missing, damaged or of another format.
         """
         if not Path(path).is_file():
-            raise InputError(f'{path} does not exist: the pruned snapshots of the steps before are '
-                             'missing; run that step with a method that prunes')
+            raise InputError(
+                f'{path} does not exist: the pruned snapshots of the steps before are '
+                'missing; run that step with a method that prunes'
+            )
         try:
             content = read_weights(path)
             if content['format'] != FORMAT:
                 raise ValueError('another format')
             bits = bits_needed(len(content['steps']))
-            owners = {name: unpack_owners(one, bits, tuple(content['shapes'][name]))
-                      for name, one in content['owners'].items()}
+            owners = {
+                name: unpack_owners(one, bits, tuple(content['shapes'][name]))
+                for name, one in content['owners'].items()
+            }
             return cls(tuple(content['steps']), owners, tuple(content['snapshots']))
         except NotDataError:
             raise
         except Exception as error:
-            raise InputError(f'{path} cannot be read ({error}): the file is damaged or of another '
-                             'version; put a whole one back, or walk anew') from error
+            raise InputError(
+                f'{path} cannot be read ({error}): the file is damaged or of another '
+                'version; put a whole one back, or walk anew'
+            ) from error
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal bit by bit (signs of zeros and NaNs included)."""
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(
-        _bits(one), _bits(other))
+    return (
+        one.shape == other.shape
+        and one.dtype == other.dtype
+        and torch.equal(_bits(one), _bits(other))
+    )
 
 
 def _bits(values: Tensor) -> Tensor:
@@ -186,8 +201,9 @@ def _pack_layer(value: Tensor, owner: Tensor, own: int, before: Tensor | None) -
     return stored
 
 
-def _unpack_layer(stored: Mapping[str, Tensor], owner: Tensor, own: int,
-                  before: Tensor | None) -> Tensor:
+def _unpack_layer(
+    stored: Mapping[str, Tensor], owner: Tensor, own: int, before: Tensor | None
+) -> Tensor:
     value = torch.zeros(owner.shape, dtype=stored['own'].dtype) if before is None else before
     value[owner == own] = stored['own']
     if 'values' in stored:
@@ -201,5 +217,6 @@ def _unpack_layer(stored: Mapping[str, Tensor], owner: Tensor, own: int,
 
 
 def _stored_bytes(stored: Tensor | Mapping[str, Tensor]) -> int:
-    return stored.nbytes if isinstance(stored, Tensor) else sum(
-        one.nbytes for one in stored.values())
+    return (
+        stored.nbytes if isinstance(stored, Tensor) else sum(one.nbytes for one in stored.values())
+    )

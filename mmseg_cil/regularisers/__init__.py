@@ -24,5 +24,8 @@ from mmseg_cil.regularisers.own_optimizers import (
 from mmseg_cil.regularisers.vdfd_regulariser import VDFDRegulariser
 
 __all__ = [
-    'DFDRegulariser', 'JointOptimizer', 'RegulariserOptimWrapperConstructor', 'VDFDRegulariser'
+    'DFDRegulariser',
+    'JointOptimizer',
+    'RegulariserOptimWrapperConstructor',
+    'VDFDRegulariser',
 ]

@@ -92,15 +92,19 @@ class DFDRegulariser(nn.Module):
     #: A walk is refused whose hooks do not include it.
     needs_hook = 'VDFDHook'
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 accumulation: str = 'sum',
-                 loss_name: str = 'loss_dfd',
-                 damping: float | None = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        accumulation: str = 'sum',
+        loss_name: str = 'loss_dfd',
+        damping: float | None = None,
+    ) -> None:
         super().__init__()
         if accumulation not in ACCUMULATIONS:
-            raise InputError(f'{type(self).__name__}: accumulation must be one of {ACCUMULATIONS}, '
-                             f'got {accumulation!r}')
+            raise InputError(
+                f'{type(self).__name__}: accumulation must be one of {ACCUMULATIONS}, '
+                f'got {accumulation!r}'
+            )
         check_weights(self, loss_weight=loss_weight)
         if damping is not None:
             check_weights(self, damping=damping)
@@ -112,8 +116,13 @@ class DFDRegulariser(nn.Module):
         self._earlier: _EarlierSteps | None = None
         self._is_set = False
 
-    def set_earlier_steps(self, steps: Sequence[OutputGradients], network: nn.Module,
-                          previous: Mapping[str, Tensor], step_size: float = 0.0) -> None:
+    def set_earlier_steps(
+        self,
+        steps: Sequence[OutputGradients],
+        network: nn.Module,
+        previous: Mapping[str, Tensor],
+        step_size: float = 0.0,
+    ) -> None:
         """Takes the gradients of all earlier steps.
 
         Args:
@@ -132,25 +141,42 @@ class DFDRegulariser(nn.Module):
             return
         average, cells, apart = steps[0].average, steps[0].cells, steps[0].apart
         if any((one.average, one.cells, one.apart) != (average, cells, apart) for one in steps):
-            raise InputError('the steps of this walk kept gradients of different outputs: run all '
-                             'of them with the same VDFDHook')
+            raise InputError(
+                'the steps of this walk kept gradients of different outputs: run all '
+                'of them with the same VDFDHook'
+            )
         tensors = _find_tensors(steps, network)
         rows = [num_rows(one, average) for one in tensors.values()]
         left, core = stack(steps, list(tensors), rows, apart)
         device = next(iter(tensors.values())).device
-        anchor = row_sums([_like(previous[name].to(device), one)
-                           for name, one in tensors.items()], average)
+        anchor = row_sums(
+            [_like(previous[name].to(device), one) for name, one in tensors.items()], average
+        )
         offset = torch.zeros(len(steps), core.shape[-1])
         for index, one in enumerate(steps):
             drift = one.project(previous) - one.projection
-            offset[index, :len(drift)] = drift.float()
+            offset[index, : len(drift)] = drift.float()
         self._earlier = _EarlierSteps(
-            list(tensors.values()), block_heights(tensors, rows, apart), left.to(device),
-            core.to(device), anchor, offset.to(device), tuple(one.nodes for one in steps), cells,
-            average, self._damping(steps, previous, core.shape[-1], step_size, device))
+            list(tensors.values()),
+            block_heights(tensors, rows, apart),
+            left.to(device),
+            core.to(device),
+            anchor,
+            offset.to(device),
+            tuple(one.nodes for one in steps),
+            cells,
+            average,
+            self._damping(steps, previous, core.shape[-1], step_size, device),
+        )
 
-    def _damping(self, steps: Sequence[OutputGradients], weights: Mapping[str, Tensor],
-                 outputs: int, step_size: float, device: torch.device) -> Tensor | None:
+    def _damping(
+        self,
+        steps: Sequence[OutputGradients],
+        weights: Mapping[str, Tensor],
+        outputs: int,
+        step_size: float,
+        device: torch.device,
+    ) -> Tensor | None:
         """D of every step, as if all pulled in one direction; None without damping."""
         step_size = self.effective_damping(step_size)
         # So often the steps' quadratic forms count in the sum, one with another.
@@ -161,7 +187,7 @@ class DFDRegulariser(nn.Module):
         damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
         for index, one in enumerate(steps):
             gram = one.gram(weights)
-            damping[index, :len(gram), :len(gram)] = factor * gram
+            damping[index, : len(gram), : len(gram)] = factor * gram
         return damping.to(device)
 
     def effective_damping(self, step_size: float) -> float:
@@ -208,8 +234,10 @@ class DFDRegulariser(nn.Module):
             RuntimeError: There was no :meth:`set_earlier_steps`.
         """
         if not self._is_set:
-            raise RuntimeError(f'{type(self).__name__} was not given the gradients of earlier '
-                               'steps: the method needs a VDFDHook among its custom_hooks')
+            raise RuntimeError(
+                f'{type(self).__name__} was not given the gradients of earlier '
+                'steps: the method needs a VDFDHook among its custom_hooks'
+            )
         if self._earlier is None:
             return self._without_earlier_steps()
         with torch.autocast(self._earlier.anchor.device.type, enabled=False):
@@ -234,7 +262,8 @@ def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[
             if name not in own or num_rows(own[name], average) < rows:
                 raise InputError(
                     f'an earlier step kept gradients of {name} with {rows} rows, which this '
-                    'network does not have: the network must not change between steps')
+                    'network does not have: the network must not change between steps'
+                )
             found[name] = own[name]
     return {name: found[name] for name in order_by_rows(found, average, steps[0].apart)}
 
@@ -244,5 +273,5 @@ def _like(value: Tensor, target: Tensor) -> Tensor:
     if value.shape == target.shape:
         return value
     grown = torch.zeros_like(target)
-    grown[:len(value)] = value
+    grown[: len(value)] = value
     return grown.detach()

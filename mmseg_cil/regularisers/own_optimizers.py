@@ -42,7 +42,7 @@ class JointOptimizer(Optimizer):
         first = 0
         for part in self.parts:
             count = len(part.param_groups)
-            part.param_groups = self.param_groups[first:first + count]
+            part.param_groups = self.param_groups[first : first + count]
             part.state = self.state
             first += count
 
@@ -76,10 +76,13 @@ class RegulariserOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         config = dict(optim_wrapper_cfg)
-        self.network_constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(
-            type=config.pop('network_constructor', 'DefaultOptimWrapperConstructor'),
-            optim_wrapper_cfg=config,
-            paramwise_cfg=paramwise_cfg))
+        self.network_constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+            dict(
+                type=config.pop('network_constructor', 'DefaultOptimWrapperConstructor'),
+                optim_wrapper_cfg=config,
+                paramwise_cfg=paramwise_cfg,
+            )
+        )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the wrapper.
@@ -88,13 +91,18 @@ class RegulariserOptimWrapperConstructor:
             model: The segmentor, perhaps in a distributed wrapper.
         """
         bare: Any = getattr(model, 'module', model)
-        own = [one for child in CHILDREN for one in getattr(bare, child, ())
-               if getattr(one, 'optimizer', None) and any(True for _ in one.parameters())]
+        own = [
+            one
+            for child in CHILDREN
+            for one in getattr(bare, child, ())
+            if getattr(one, 'optimizer', None) and any(True for _ in one.parameters())
+        ]
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
         if own:
-            wrapper.optimizer = JointOptimizer([
-                wrapper.optimizer, *(_build(one.optimizer, one.parameters()) for one in own)])
+            wrapper.optimizer = JointOptimizer(
+                [wrapper.optimizer, *(_build(one.optimizer, one.parameters()) for one in own)]
+            )
         return wrapper
 
 
@@ -113,7 +121,8 @@ def _without(model: nn.Module, hidden: Sequence[nn.Module]) -> Iterator[None]:
     for child, parts in former.items():
         assert isinstance(parts, nn.ModuleList)
         model._modules[child] = nn.ModuleList(
-            one for one in parts if not any(one is other for other in hidden))
+            one for one in parts if not any(one is other for other in hidden)
+        )
     try:
         yield
     finally:

@@ -58,19 +58,22 @@ class VDFDRegulariser(DFDRegulariser):
         InputError: An option is unknown, or ``eps`` not positive.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 eps: float = 1e-3,
-                 quadratic: str = 'paper',
-                 accumulation: str = 'sum',
-                 covariance: dict | None = None,
-                 optimizer: dict | None = None,
-                 loss_name: str = 'loss_vdfd',
-                 damping: float | None = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        eps: float = 1e-3,
+        quadratic: str = 'paper',
+        accumulation: str = 'sum',
+        covariance: dict | None = None,
+        optimizer: dict | None = None,
+        loss_name: str = 'loss_vdfd',
+        damping: float | None = None,
+    ) -> None:
         super().__init__(loss_weight, accumulation, loss_name, damping)
         if quadratic not in QUADRATICS:
-            raise InputError(f'VDFDRegulariser: quadratic must be one of {QUADRATICS}, '
-                             f'got {quadratic!r}')
+            raise InputError(
+                f'VDFDRegulariser: quadratic must be one of {QUADRATICS}, got {quadratic!r}'
+            )
         if eps <= 0:
             raise InputError(f'VDFDRegulariser: eps must be positive, got {eps}')
         self.eps = eps
@@ -86,8 +89,13 @@ class VDFDRegulariser(DFDRegulariser):
         _, classifier = main_classifier(network)
         self.graph_network = PrecisionNetwork(classifier.in_channels, **self._covariance)
 
-    def set_earlier_steps(self, steps: Sequence[OutputGradients], network: nn.Module,
-                          previous: Mapping[str, Tensor], step_size: float = 0.0) -> None:
+    def set_earlier_steps(
+        self,
+        steps: Sequence[OutputGradients],
+        network: nn.Module,
+        previous: Mapping[str, Tensor],
+        step_size: float = 0.0,
+    ) -> None:
         """As in DFD; node features are the classifier's rows in ``previous``."""
         super().set_earlier_steps(steps, network, previous, step_size)
         if self._earlier is None:
@@ -95,8 +103,9 @@ class VDFDRegulariser(DFDRegulariser):
         device = self._earlier.anchor.device
         rows = previous[f'{main_classifier(network)[0]}.weight'].flatten(1).to(device)
         # Merged classes are represented by the first of them.
-        self._graph = node_graph([
-            rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes])
+        self._graph = node_graph(
+            [rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes]
+        )
         counts = torch.tensor([len(nodes) for nodes in self._earlier.nodes], device=device)
         self._present = torch.arange(int(counts.max()), device=device) < counts.unsqueeze(1)
         # Found once: with a mask as index every iteration would wait for the device.

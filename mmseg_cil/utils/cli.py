@@ -21,8 +21,17 @@ _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 #: Seconds for which the other processes leave it to the main one to say what is wrong.
 _PATIENCE = 10.0
 #: A place that cannot be read or written is wrong input.
-_PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
-           errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+_PLACES = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -62,21 +71,35 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     class Options(DictAction):
         """Settings by their dotted names."""
 
-        def __call__(self, parser: Any, namespace: Any, values: Sequence[str],
-                     option_string: str | None = None) -> None:
+        def __call__(
+            self,
+            parser: Any,
+            namespace: Any,
+            values: Sequence[str],
+            option_string: str | None = None,
+        ) -> None:
             for one in values:
                 key, equals, _ = one.partition('=')
                 if not equals or not all(part.strip() for part in key.split('.')):
-                    parser.error(f'argument {option_string}: {one!r} must be KEY=VALUE, such as '
-                                 'optim_wrapper.optimizer.lr=0.01')
+                    parser.error(
+                        f'argument {option_string}: {one!r} must be KEY=VALUE, such as '
+                        'optim_wrapper.optimizer.lr=0.01'
+                    )
             try:
                 super().__call__(parser, namespace, values, option_string)
             except Exception as error:
-                parser.error(f'argument {option_string}: {" ".join(values)} cannot be read '
-                             f'({error})')
+                parser.error(
+                    f'argument {option_string}: {" ".join(values)} cannot be read ({error})'
+                )
 
-    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
-                        metavar='KEY=VALUE', help='override settings of the config')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the config',
+    )
 
 
 def run_tool(main: Callable[[], int | None], goes_on: str = '') -> NoReturn:
@@ -132,8 +155,11 @@ def _told(error: BaseException, goes_on: str) -> int | None:
 def _told_of_files(error: OSError) -> int | None:
     """Tells an error of the file system in a line; None where it is of another kind."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f'error: no space left for {error.filename or "a file"}: the former files are whole; '
-              'make room and go on with --resume', file=sys.stderr)
+        print(
+            f'error: no space left for {error.filename or "a file"}: the former files are whole; '
+            'make room and go on with --resume',
+            file=sys.stderr,
+        )
         return 1
     if error.errno in _PLACES and error.filename:
         _wait_for_the_main_process()

@@ -12,10 +12,12 @@ from torch import Tensor
 from mmseg_cil.errors import InputError
 
 #: What to do where training has diverged.
-ADVICE = ('Lower the learning rate (optim_wrapper.optimizer.lr, or lr in step_overrides) or the '
-          'weight of the loss that is not finite, limit gradients '
-          '(optim_wrapper.clip_grad=dict(max_norm=...)), begin with a warm-up (LinearLR in '
-          'param_scheduler), or leave mixed precision (--amp) away')
+ADVICE = (
+    'Lower the learning rate (optim_wrapper.optimizer.lr, or lr in step_overrides) or the '
+    'weight of the loss that is not finite, limit gradients '
+    '(optim_wrapper.clip_grad=dict(max_norm=...)), begin with a warm-up (LinearLR in '
+    'param_scheduler), or leave mixed precision (--amp) away'
+)
 
 
 def not_finite(tensors: Mapping[str, Any]) -> list[str]:
@@ -26,8 +28,13 @@ def not_finite(tensors: Mapping[str, Any]) -> list[str]:
     Args:
         tensors: Values by name; what holds no floating-point numbers is passed over.
     """
-    floating = {name: value for name, value in tensors.items() if isinstance(value, Tensor)
-                and (value.is_floating_point() or value.is_complex()) and value.numel()}
+    floating = {
+        name: value
+        for name, value in tensors.items()
+        if isinstance(value, Tensor)
+        and (value.is_floating_point() or value.is_complex())
+        and value.numel()
+    }
     by_device: dict[torch.device, list[str]] = {}
     for name, value in floating.items():
         by_device.setdefault(value.device, []).append(name)

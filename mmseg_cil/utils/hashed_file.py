@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from .atomic import atomic_write, write_text
+from mmseg_cil.utils.atomic import atomic_write, write_text
 
 SUFFIX = '.sha256'
 
@@ -38,8 +38,11 @@ def damage(path: str | Path) -> str | None:
             while block := file.read(1 << 20):
                 digest.update(block)
         found = digest.hexdigest()
-        return None if found in expected else \
-            f'its SHA-256 is {found}, and {_beside(path).name} has {" or ".join(expected)}'
+        return (
+            None
+            if found in expected
+            else f'its SHA-256 is {found}, and {_beside(path).name} has {" or ".join(expected)}'
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -33,7 +33,8 @@ def check_links(work_dir: str | os.PathLike[str]) -> None:
             raise InputError(
                 f'{shown} is a link to {target}, outside of the work directory, and is not '
                 'followed: put what it leads to in its place (cp -rL makes such a copy of a whole '
-                'directory), or take steps over from where they are with --start-from')
+                'directory), or take steps over from where they are with --start-from'
+            )
 
 
 def is_plain_name(name: object) -> bool:
@@ -52,5 +53,8 @@ def _links(root: Path) -> Iterator[Path]:
             yield Path(entry.path)
         elif own and entry.is_dir(follow_symlinks=False):
             for folder, folders, files in os.walk(entry.path):
-                yield from (Path(folder, name) for name in [*folders, *files]
-                            if os.path.islink(os.path.join(folder, name)))
+                yield from (
+                    Path(folder, name)
+                    for name in [*folders, *files]
+                    if os.path.islink(os.path.join(folder, name))
+                )

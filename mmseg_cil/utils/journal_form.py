@@ -39,30 +39,51 @@ def _each(check: Check) -> Check:
 
 
 def _by_name(check: Check, name: Check = _text) -> Check:
-    return lambda value: isinstance(value, dict) and all(map(name, value)) \
-        and all(map(check, value.values()))
+    return lambda value: (
+        isinstance(value, dict) and all(map(name, value)) and all(map(check, value.values()))
+    )
 
 
 def _fields(needed: Mapping[str, Check], may: Mapping[str, Check]) -> Check:
-    return lambda value: isinstance(value, dict) and all(
-        key in value and check(value[key]) for key, check in needed.items()) and all(
-        value.get(key) is None or check(value[key]) for key, check in may.items())
+    return lambda value: (
+        isinstance(value, dict)
+        and all(key in value and check(value[key]) for key, check in needed.items())
+        and all(value.get(key) is None or check(value[key]) for key, check in may.items())
+    )
 
 
-_STEP = _fields({}, {'step': _index, 'old': _each(_text), 'new': _each(_text),
-                     'domains': _each(_text)})
-_SUB_STEP = _fields({}, {
-    'files': _by_name(_text, is_plain_name), 'identity': _by_name(_anything),
-    'summary': _by_name(_anything), 'evaluation': _text, 'iterations': _number,
-    'seconds': _number})
-_RECORD = _fields({'step': _index, 'status': _text}, {
-    'sub_steps': _by_name(_SUB_STEP, is_plain_name), 'checkpoint_sha256': _text,
-    'kept_sha256': _by_name(_text, is_plain_name), 'exemplars': _by_name(_anything),
-    'evaluation': _text, 'classes': _whole, 'images': _whole, 'iterations': _whole,
-    'replayed': _whole})
+_STEP = _fields(
+    {}, {'step': _index, 'old': _each(_text), 'new': _each(_text), 'domains': _each(_text)}
+)
+_SUB_STEP = _fields(
+    {},
+    {
+        'files': _by_name(_text, is_plain_name),
+        'identity': _by_name(_anything),
+        'summary': _by_name(_anything),
+        'evaluation': _text,
+        'iterations': _number,
+        'seconds': _number,
+    },
+)
+_RECORD = _fields(
+    {'step': _index, 'status': _text},
+    {
+        'sub_steps': _by_name(_SUB_STEP, is_plain_name),
+        'checkpoint_sha256': _text,
+        'kept_sha256': _by_name(_text, is_plain_name),
+        'exemplars': _by_name(_anything),
+        'evaluation': _text,
+        'classes': _whole,
+        'images': _whole,
+        'iterations': _whole,
+        'replayed': _whole,
+    },
+)
 _HEADER: dict[str, Check] = {
-    'protocol': _fields({}, {'name': _text, 'classes': _each(_text), 'steps': _each(_STEP),
-                             'fingerprint': _text}),
+    'protocol': _fields(
+        {}, {'name': _text, 'classes': _each(_text), 'steps': _each(_STEP), 'fingerprint': _text}
+    ),
     'method': _by_name(_anything),
     'fingerprints': _by_name(_text),
     'steps': _each(_RECORD),
@@ -75,8 +96,9 @@ _HEADER: dict[str, Check] = {
     'versions': _by_name(_text),
     'computing': _by_name(_anything),
     'former': _by_name(_each(_or_none(_text))),
-    'accepted_changes': _each(_fields({'changed': _each(_text),
-                                       'trained_before': _each(_index)}, {})),
+    'accepted_changes': _each(
+        _fields({'changed': _each(_text), 'trained_before': _each(_index)}, {})
+    ),
 }
 
 
@@ -88,8 +110,11 @@ def form_problem(content: Mapping[str, Any]) -> str | None:
     Args:
         content: The decoded file.
     """
-    wrong = [key for key, check in _HEADER.items()
-             if content.get(key) is not None and not check(content[key])]
+    wrong = [
+        key
+        for key, check in _HEADER.items()
+        if content.get(key) is not None and not check(content[key])
+    ]
     if not wrong:
         return None
     if wrong == ['steps'] and isinstance(content['steps'], list):

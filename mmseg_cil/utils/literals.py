@@ -36,10 +36,12 @@ def read_literals(path: str | os.PathLike[str]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for node in tree.body:
             if isinstance(node, ast.Assign) and all(
-                    isinstance(target, ast.Name) for target in node.targets):
+                isinstance(target, ast.Name) for target in node.targets
+            ):
                 value = _value(node.value)
-                result.update((target.id, value) for target in node.targets
-                              if isinstance(target, ast.Name))
+                result.update(
+                    (target.id, value) for target in node.targets if isinstance(target, ast.Name)
+                )
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Dict):
                 # The form of a config with keys that are no names.
                 result.update(_value(node.value))
@@ -60,8 +62,11 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Set):
         return {_hashable(inner) for inner in node.elts}
     if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_hashable(key): _value(value)
-                for key, value in zip(node.keys, node.values, strict=True) if key is not None}
+        return {
+            _hashable(key): _value(value)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if key is not None
+        }
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return _call(node, node.func.id)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
@@ -90,8 +95,12 @@ def _call(node: ast.Call, name: str) -> Any:
     whole = len(named) == len(node.keywords)
     if name == 'dict' and whole and len(given) <= 1 and all(isinstance(one, dict) for one in given):
         return {**(given[0] if given else {}), **named}
-    if name == 'float' and not node.keywords and len(given) == 1 \
-            and isinstance(given[0], (str, int, float)):
+    if (
+        name == 'float'
+        and not node.keywords
+        and len(given) == 1
+        and isinstance(given[0], (str, int, float))
+    ):
         return float(given[0])
     if name == 'set' and not node.keywords and not given:
         return set()

@@ -70,8 +70,11 @@ def quieten_console(logger: logging.Logger) -> None:
     """Puts a :class:`ConsoleFilter` on a logger's console, unless that is to show all (DEBUG)."""
     for handler in logger.handlers:
         to_file = isinstance(handler, logging.FileHandler)
-        if not to_file and handler.level > logging.DEBUG \
-                and not any(isinstance(one, ConsoleFilter) for one in handler.filters):
+        if (
+            not to_file
+            and handler.level > logging.DEBUG
+            and not any(isinstance(one, ConsoleFilter) for one in handler.filters)
+        ):
             handler.addFilter(ConsoleFilter())
 
 

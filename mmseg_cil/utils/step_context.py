@@ -37,7 +37,8 @@ class StepContext:
             has_background=bool(config['has_background']),
             old_labels_hidden=bool(config['old_labels_hidden']),
             by_domain=bool(config.get('by_domain', False)),
-            trained=tuple(config.get('trained', range(int(config['index'])))))
+            trained=tuple(config.get('trained', range(int(config['index'])))),
+        )
 
     @classmethod
     def of_class_counts(cls, counts: Sequence[int], has_background: bool = True) -> StepContext:

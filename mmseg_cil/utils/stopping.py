@@ -38,8 +38,11 @@ class Stopped(KeyboardInterrupt):
         return 130 if self.number == signal.SIGINT else 143
 
     def __str__(self) -> str:
-        name = 'interrupted' if self.number == signal.SIGINT else \
-            f'ended by {signal.Signals(self.number).name}'
+        name = (
+            'interrupted'
+            if self.number == signal.SIGINT
+            else f'ended by {signal.Signals(self.number).name}'
+        )
         return f'{name}, {self.where}' if self.where else name
 
 
@@ -155,8 +158,9 @@ def start_loader(initialise: Callable[[int], object] | None, worker: int) -> Non
 def _end_with_parent() -> None:
     """Ends this process when its parent says so, or some time after others have."""
     wait = 1e6
-    while (told := signal.sigtimedwait({signal.SIGTERM}, wait)) is not None \
-            and told.si_pid != os.getppid():
+    while (
+        told := signal.sigtimedwait({signal.SIGTERM}, wait)
+    ) is not None and told.si_pid != os.getppid():
         # Its parent was sent it too, and may need images for an iteration yet.
         wait = LOADER_S
     os._exit(0)

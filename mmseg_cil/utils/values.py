@@ -9,13 +9,15 @@ from typing import Any
 from mmseg_cil.errors import InputError
 
 
-def check_number(owner: object,
-                 name: str,
-                 value: Any,
-                 least: float = 0.0,
-                 most: float = math.inf,
-                 above: bool = False,
-                 whole: bool = False) -> None:
+def check_number(
+    owner: object,
+    name: str,
+    value: Any,
+    least: float = 0.0,
+    most: float = math.inf,
+    above: bool = False,
+    whole: bool = False,
+) -> None:
     """Refuses what is no number in a range.
 
     Args:
@@ -37,8 +39,10 @@ def check_number(owner: object,
     limits = f'above {least:g}' if above else f'{least:g} or more'
     if most < math.inf:
         limits += f', {most:g} at most'
-    raise InputError(f'{type(owner).__name__}: {name} must be a {"whole " * whole}number, '
-                     f'{limits}; got {value!r}')
+    raise InputError(
+        f'{type(owner).__name__}: {name} must be a {"whole " * whole}number, '
+        f'{limits}; got {value!r}'
+    )
 
 
 def check_weights(owner: object, **values: Any) -> None:
@@ -50,7 +54,9 @@ def check_weights(owner: object, **values: Any) -> None:
 def check_sizes(owner: object, name: str, values: Any) -> None:
     """Refuses what is no list of whole numbers above 0, one at least."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-        raise InputError(f'{type(owner).__name__}: {name} must be a list of whole numbers above 0; '
-                         f'got {values!r}')
+        raise InputError(
+            f'{type(owner).__name__}: {name} must be a list of whole numbers above 0; '
+            f'got {values!r}'
+        )
     for value in values:
         check_number(owner, name, value, least=1, whole=True)

@@ -58,8 +58,12 @@ class DataType:
 
     def __setstate__(self, state: Any) -> None:
         """Take the byte order; subarrays and fields are refused."""
-        if not isinstance(state, tuple) or len(state) < 5 or any(
-                part is not None for part in state[2:5]) or state[1] not in ('<', '>', '|', '='):
+        if (
+            not isinstance(state, tuple)
+            or len(state) < 5
+            or any(part is not None for part in state[2:5])
+            or state[1] not in ('<', '>', '|', '=')
+        ):
             raise pickle.UnpicklingError('a NumPy array of records cannot be read')
         self.dtype = self.dtype.newbyteorder(state[1])
 
@@ -69,12 +73,16 @@ class Array(np.ndarray):
 
     def __new__(cls, *rest: Any) -> Array:
         """Return an empty array, whatever the arguments."""
-        return super().__new__(cls, (0, ), np.uint8)
+        return super().__new__(cls, (0,), np.uint8)
 
     def __setstate__(self, state: Any) -> None:
         """Take shape, type and bytes."""
-        if not isinstance(state, tuple) or len(state) != 5 \
-                or not isinstance(state[2], DataType) or not isinstance(state[4], bytes):
+        if (
+            not isinstance(state, tuple)
+            or len(state) != 5
+            or not isinstance(state[2], DataType)
+            or not isinstance(state[4], bytes)
+        ):
             raise pickle.UnpicklingError('a NumPy array of objects cannot be read')
         _, shape, kind, fortran, content = state
         plain: Any = (1, shape, kind.dtype, bool(fortran), content)
@@ -90,8 +98,11 @@ class History:
 
     def __setstate__(self, state: Any) -> None:
         """Turn into a ``HistoryBuffer`` of the values; functions in the state are left out."""
-        plain = HistoryBuffer(np.array(state['_log_history']), np.array(state['_count_history']),
-                              int(state['max_length']))
+        plain = HistoryBuffer(
+            np.array(state['_log_history']),
+            np.array(state['_count_history']),
+            int(state['max_length']),
+        )
         self.__dict__.update(plain.__dict__)
         self.__class__ = HistoryBuffer
 
@@ -131,27 +142,57 @@ def data_types() -> list[tuple[Callable, str]]:
     """
     names: dict[Callable, tuple[str, ...]] = {
         PlainMapping: (
-            'collections.defaultdict', 'argparse.Namespace', 'types.SimpleNamespace',
-            'mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict',
-            'addict.addict.Dict', 'yacs.config.CfgNode', 'fvcore.common.config.CfgNode',
-            'detectron2.config.config.CfgNode', 'easydict.EasyDict'),
+            'collections.defaultdict',
+            'argparse.Namespace',
+            'types.SimpleNamespace',
+            'mmengine.config.config.ConfigDict',
+            'mmcv.utils.config.ConfigDict',
+            'addict.addict.Dict',
+            'yacs.config.CfgNode',
+            'fvcore.common.config.CfgNode',
+            'detectron2.config.config.CfgNode',
+            'easydict.EasyDict',
+        ),
         PlainText: (
-            'torch.torch_version.TorchVersion', 'pathlib.Path', 'pathlib.PosixPath',
-            'pathlib.WindowsPath', 'pathlib.PurePosixPath', 'pathlib.PureWindowsPath',
-            'pathlib._local.PosixPath', 'pathlib._local.WindowsPath'),
-        DataType: ('numpy.dtype', ),
-        Array: ('numpy.ndarray', ),
+            'torch.torch_version.TorchVersion',
+            'pathlib.Path',
+            'pathlib.PosixPath',
+            'pathlib.WindowsPath',
+            'pathlib.PurePosixPath',
+            'pathlib.PureWindowsPath',
+            'pathlib._local.PosixPath',
+            'pathlib._local.WindowsPath',
+        ),
+        DataType: ('numpy.dtype',),
+        Array: ('numpy.ndarray',),
         _array: ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'),
         _number: ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'),
-        History: ('mmengine.logging.history_buffer.HistoryBuffer', ),
-        Owner: ('mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler', ),
-        _nothing: ('builtins.getattr', ),
+        History: ('mmengine.logging.history_buffer.HistoryBuffer',),
+        Owner: ('mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',),
+        _nothing: ('builtins.getattr',),
     }
     same: tuple[Callable, ...] = (
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-        bool, int, float, str, bytes, list, tuple, dict, frozenset, slice, range)
-    return [*((stand_in, name) for stand_in, listed in names.items() for name in listed),
-            *((kind, f'{kind.__module__}.{kind.__qualname__}') for kind in same)]
+        datetime.datetime,
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        datetime.timezone,
+        bool,
+        int,
+        float,
+        str,
+        bytes,
+        list,
+        tuple,
+        dict,
+        frozenset,
+        slice,
+        range,
+    )
+    return [
+        *((stand_in, name) for stand_in, listed in names.items() for name in listed),
+        *((kind, f'{kind.__module__}.{kind.__qualname__}') for kind in same),
+    ]
 
 
 def drop_functions(content: Any) -> Any:
@@ -163,8 +204,13 @@ def drop_functions(content: Any) -> Any:
     if isinstance(content, dict):
         for key in [key for key, value in content.items() if value is NOT_DATA]:
             del content[key]
-    inner = content.values() if isinstance(content, dict) else \
-        content if isinstance(content, (list, tuple)) else ()
+    inner = (
+        content.values()
+        if isinstance(content, dict)
+        else content
+        if isinstance(content, (list, tuple))
+        else ()
+    )
     for value in inner:
         drop_functions(value)
     return content

@@ -49,8 +49,9 @@ _MORE_THAN_DATA = {
     r'legacy \.tar format': 'the tar format of the first versions of PyTorch',
     r'GLOBAL (\S+)': 'the type or function {0!r}',
     r'Unsupported operand': 'instructions of another pickle protocol than PyTorch writes',
-    r'(Can only [^\n]*|Trying to call [^\n]*|a NumPy [^\n]*cannot be read)':
-        'something that is no data ({0})',
+    r'(Can only [^\n]*|Trying to call [^\n]*|a NumPy [^\n]*cannot be read)': (
+        'something that is no data ({0})'
+    ),
 }
 
 
@@ -68,11 +69,16 @@ class NotDataError(InputError):
             f'{name} is not read: it holds {holds}, and weights are read as data, which cannot run '
             'code. If you trust whoever made the file, save its weights alone and use that file: '
             "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE); see "
-            'docs/trust.md')
+            'docs/trust.md'
+        )
 
 
-def read_weights(source: PathLike | BytesIO, map_location: Any = 'cpu',
-                 name: str | None = None, mmap: bool = False) -> Any:
+def read_weights(
+    source: PathLike | BytesIO,
+    map_location: Any = 'cpu',
+    name: str | None = None,
+    mmap: bool = False,
+) -> Any:
     """Return the content of a file of weights; nothing that the file names is executed.
 
     Args:
@@ -86,9 +92,11 @@ def read_weights(source: PathLike | BytesIO, map_location: Any = 'cpu',
         OSError: It cannot be opened.
         pickle.UnpicklingError: It is damaged, or no file of PyTorch's.
     """
-    return _as_data(lambda: torch.load(source, map_location=map_location, weights_only=True,
-                                       mmap=mmap or None),
-                    name or str(source), source if isinstance(source, BytesIO) else str(source))
+    return _as_data(
+        lambda: torch.load(source, map_location=map_location, weights_only=True, mmap=mmap or None),
+        name or str(source),
+        source if isinstance(source, BytesIO) else str(source),
+    )
 
 
 def read_source(source: str, map_location: Any = 'cpu') -> Any:
@@ -104,8 +112,10 @@ def read_source(source: str, map_location: Any = 'cpu') -> Any:
     """
     address = address_of(source)
     if address.startswith(WEB):
-        content = _as_data(lambda: load_url(address, map_location=map_location, progress=False,
-                                            weights_only=True), source)
+        content = _as_data(
+            lambda: load_url(address, map_location=map_location, progress=False, weights_only=True),
+            source,
+        )
     elif any(re.match(pattern, address) for pattern in STORES):
         backend = get_file_backend(address, backend_args={'backend': 'petrel'})
         content = read_weights(BytesIO(backend.get(address)), map_location, source)
@@ -119,9 +129,13 @@ def read_source(source: str, map_location: Any = 'cpu') -> Any:
         content = read_weights(os.path.expanduser(source), map_location, source)
     if source.startswith('mmcls://'):
         prefix = 'backbone.'
-        return {'state_dict': {key.removeprefix(prefix): value
-                               for key, value in state_of(content).items()
-                               if key.startswith(prefix)}}
+        return {
+            'state_dict': {
+                key.removeprefix(prefix): value
+                for key, value in state_of(content).items()
+                if key.startswith(prefix)
+            }
+        }
     return content
 
 
@@ -196,13 +210,25 @@ def _as_data(load: Callable[[], Any], name: str, source: str | BytesIO | None = 
 def _explained(error: Exception, name: str, source: str | BytesIO | None) -> Exception:
     """Say in one line why a file is not read, without PyTorch's advice to read it all the same."""
     text = str(error)
-    holds = next((told.format(*found.groups()) for pattern, told in _MORE_THAN_DATA.items()
-                  if (found := re.search(pattern, text))), None)
+    holds = next(
+        (
+            told.format(*found.groups())
+            for pattern, told in _MORE_THAN_DATA.items()
+            if (found := re.search(pattern, text))
+        ),
+        None,
+    )
     beginning = _beginning(source)
-    if 'format' not in (holds or '') and beginning is not None \
-            and not beginning.startswith(_BEGINNINGS):
-        return pickle.UnpicklingError(f"it begins with {beginning!r} and is no file of PyTorch's"
-                                      if beginning else 'it is empty')
+    if (
+        'format' not in (holds or '')
+        and beginning is not None
+        and not beginning.startswith(_BEGINNINGS)
+    ):
+        return pickle.UnpicklingError(
+            f"it begins with {beginning!r} and is no file of PyTorch's"
+            if beginning
+            else 'it is empty'
+        )
     if holds is None:
         return pickle.UnpicklingError(text.partition('\n')[0] or type(error).__name__)
     return NotDataError(name, holds)

@@ -71,8 +71,11 @@ class OutputGradients:
     def num_floats(self) -> int:
         """Numbers kept: those of U, S, V and the projection."""
         uncompressed = self.right.stride(0) == 0
-        factors = self.left.numel() if uncompressed else sum(
-            one.numel() for one in (self.left, self.singular, self.right))
+        factors = (
+            self.left.numel()
+            if uncompressed
+            else sum(one.numel() for one in (self.left, self.singular, self.right))
+        )
         return factors + self.projection.numel()
 
     def project(self, weights: Mapping[str, Tensor]) -> Tensor:
@@ -82,10 +85,16 @@ class OutputGradients:
             weights: Tensors by name; what more rows they have than those of the
                 gradients (of classes that came later) is left out.
         """
-        tensors = [first_rows(weights[name].detach().cpu().double(), rows, self.average)
-                   for name, rows in zip(self.names, self.rows, strict=True)]
-        return project(self.left.double().unsqueeze(1), self.core.double().unsqueeze(0),
-                       self.heights, row_sums(tensors, self.average))[0]
+        tensors = [
+            first_rows(weights[name].detach().cpu().double(), rows, self.average)
+            for name, rows in zip(self.names, self.rows, strict=True)
+        ]
+        return project(
+            self.left.double().unsqueeze(1),
+            self.core.double().unsqueeze(0),
+            self.heights,
+            row_sums(tensors, self.average),
+        )[0]
 
     def gram(self, weights: Mapping[str, Tensor]) -> Tensor:
         """:math:`G^T G` over single weights, ``(nodes * cells, nodes * cells)`` float64.
@@ -94,8 +103,9 @@ class OutputGradients:
             weights: Tensors by name, for their numbers of weights a row.
         """
         dense = self.dense().double()
-        counts = torch.tensor([
-            weights[name].numel() / num_rows(weights[name], self.average) for name in self.names])
+        counts = torch.tensor(
+            [weights[name].numel() / num_rows(weights[name], self.average) for name in self.names]
+        )
         each = counts.repeat_interleave(torch.tensor(self.rows)).double().unsqueeze(1)
         return dense.T @ (each * dense)
 
@@ -114,13 +124,17 @@ class OutputGradients:
         """The reconstructed gradients ``(F, nodes * cells)``."""
         parts, core = [], self.core
         for block, count, height, first in runs(self.heights):
-            left = self.left[first:first + count * height].reshape(count, height, -1)
-            parts.append(torch.bmm(left, core[block:block + count]).flatten(0, 1))
+            left = self.left[first : first + count * height].reshape(count, height, -1)
+            parts.append(torch.bmm(left, core[block : block + count]).flatten(0, 1))
         return torch.cat(parts)
 
 
-def stack(steps: Sequence[OutputGradients], names: Sequence[str], rows: Sequence[int],
-          apart: Collection[str] = ()) -> tuple[Tensor, Tensor]:
+def stack(
+    steps: Sequence[OutputGradients],
+    names: Sequence[str],
+    rows: Sequence[int],
+    apart: Collection[str] = (),
+) -> tuple[Tensor, Tensor]:
     """The gradients of several steps in one layout, for :func:`project`.
 
     Tensors (and rows of grown tensors) that a step has no gradients of, ranks and
@@ -144,14 +158,16 @@ def stack(steps: Sequence[OutputGradients], names: Sequence[str], rows: Sequence
     first_row = dict(zip(names, itertools.accumulate(rows, initial=0), strict=False))
     first_block = dict(zip(names, itertools.accumulate(blocks, initial=0), strict=False))
     for step, one in enumerate(steps):
-        own = [count if name in apart else 1
-               for name, count in zip(one.names, one.rows, strict=True)]
+        own = [
+            count if name in apart else 1 for name, count in zip(one.names, one.rows, strict=True)
+        ]
         parts = zip(one.names, one.left.split(list(one.rows)), one.core.split(own), strict=True)
         for name, factors, products in parts:
             row, block = first_row[name], first_block[name]
-            left[row:row + len(factors), step, :factors.shape[1]] = factors
-            core[step, block:block + len(products), :products.shape[1],
-                 :products.shape[2]] = products
+            left[row : row + len(factors), step, : factors.shape[1]] = factors
+            core[step, block : block + len(products), : products.shape[1], : products.shape[2]] = (
+                products
+            )
     return left, core
 
 
@@ -178,7 +194,8 @@ def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) ->
     products = block_products(left.flatten(1), sums, heights).reshape(blocks, steps, rank)
     return torch.bmm(
         products.transpose(0, 1).reshape(steps, 1, blocks * rank),
-        core.reshape(steps, blocks * rank, outputs)).squeeze(1)
+        core.reshape(steps, blocks * rank, outputs),
+    ).squeeze(1)
 
 
 def check_finite(gradients: Tensor) -> None:
@@ -188,12 +205,15 @@ def check_finite(gradients: Tensor) -> None:
         InputError: There are such.
     """
     if not torch.isfinite(gradients).all():
-        raise InputError('VDFD: the gradients of the outputs are not finite: the weights after '
-                         'this step are unusable; lower the learning rate or the loss weight')
+        raise InputError(
+            'VDFD: the gradients of the outputs are not finite: the weights after '
+            'this step are unusable; lower the learning rate or the loss weight'
+        )
 
 
-def compress(gradients: Tensor, heights: Sequence[int],
-             rank: int | None = 1) -> tuple[Tensor, Tensor, Tensor]:
+def compress(
+    gradients: Tensor, heights: Sequence[int], rank: int | None = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Keeps the leading singular triples of every block's ``(rows, outputs)`` matrix.
 
     The official code takes a randomised decomposition (``torch.svd_lowrank``);
@@ -232,8 +252,7 @@ def compress(gradients: Tensor, heights: Sequence[int],
     for block, count, height, first in runs(heights):
         part, some = slice(first, first + count * height), slice(block, block + count)
         kept = min(rank, height)
-        u, s, v = torch.linalg.svd(exact[part].reshape(count, height, outputs),
-                                   full_matrices=False)
+        u, s, v = torch.linalg.svd(exact[part].reshape(count, height, outputs), full_matrices=False)
         left[part, :kept] = u[:, :, :kept].flatten(0, 1).float()
         singular[some, :kept] = s[:, :kept].float()
         right[some, :kept] = v[:, :kept].float()

@@ -57,23 +57,28 @@ class PrecisionNetwork(nn.Module):
             are normalised; needs ``out_channels`` = D.
     """
 
-    def __init__(self,
-                 channels: int,
-                 hidden_channels: int | None = None,
-                 out_channels: int | None = None,
-                 residual: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int | None = None,
+        out_channels: int | None = None,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
         # Importing PyTorch Geometric takes seconds, which only VDFD should pay.
         from torch_geometric.nn import GCNConv
+
         hidden_channels = hidden_channels or (channels if residual else max(1, channels // 16))
         out_channels = out_channels or (channels if residual else max(1, channels // 8))
         if residual and out_channels != channels:
             raise ValueError(f'residual adds {channels} features to {out_channels} outputs')
         self.residual = residual
-        self.layers = nn.ModuleList([
-            GCNConv(channels, hidden_channels, normalize=False),
-            GCNConv(hidden_channels, out_channels, normalize=False)
-        ])
+        self.layers = nn.ModuleList(
+            [
+                GCNConv(channels, hidden_channels, normalize=False),
+                GCNConv(hidden_channels, out_channels, normalize=False),
+            ]
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -42,7 +42,8 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
     if not Path(path).is_file():
         raise InputError(
             f'{path} does not exist: the gradients of that step were not kept. Run the step with a '
-            'method that has a VDFDHook, or take it over with --start-from, which makes them')
+            'method that has a VDFDHook, or take it over with --start-from, which makes them'
+        )
     try:
         content = read_weights(path)
         if content.pop('format') != FORMAT:
@@ -56,5 +57,7 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
     except NotDataError:
         raise
     except Exception as error:
-        raise InputError(f'{path} cannot be read ({error}): the file is damaged or of another '
-                         'version; delete the folder of that step and run it again') from error
+        raise InputError(
+            f'{path} cannot be read ({error}): the file is damaged or of another '
+            'version; delete the folder of that step and run it again'
+        ) from error

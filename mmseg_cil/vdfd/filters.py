@@ -34,8 +34,9 @@ def first_rows(tensor: Tensor, rows: int, average: bool = True) -> Tensor:
     return tensor[:rows] if average and tensor.dim() > 0 else tensor.reshape(-1)[:rows]
 
 
-def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True,
-                  apart: Collection[str] = ()) -> list[str]:
+def order_by_rows(
+    tensors: Mapping[str, Tensor], average: bool = True, apart: Collection[str] = ()
+) -> list[str]:
     """Names ordered by the number of rows, so that tensors of equal height are neighbours.
 
     Everything that works on all tensors at once then works on a few blocks (see
@@ -46,12 +47,14 @@ def order_by_rows(tensors: Mapping[str, Tensor], average: bool = True,
         average: See :func:`num_rows`.
         apart: Names of tensors whose rows stand apart, each a block of height 1.
     """
-    return sorted(tensors, key=lambda name: 1 if name in apart else num_rows(tensors[name], average)
-                  )
+    return sorted(
+        tensors, key=lambda name: 1 if name in apart else num_rows(tensors[name], average)
+    )
 
 
-def block_heights(names: Iterable[str], rows: Iterable[int],
-                  apart: Collection[str] = ()) -> list[int]:
+def block_heights(
+    names: Iterable[str], rows: Iterable[int], apart: Collection[str] = ()
+) -> list[int]:
     """Rows of every block: a tensor is one, or, where its rows stand apart, each row.
 
     Args:
@@ -82,10 +85,12 @@ def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
     Returns:
         ``(F,)`` in the order of the tensors.
     """
-    return torch.cat([
-        one.flatten(1).sum(dim=1) if average and one.dim() > 1 else one.reshape(-1)
-        for one in tensors
-    ])
+    return torch.cat(
+        [
+            one.flatten(1).sum(dim=1) if average and one.dim() > 1 else one.reshape(-1)
+            for one in tensors
+        ]
+    )
 
 
 def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
@@ -103,10 +108,12 @@ def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
     Returns:
         ``(F,)`` in the order of the gradients.
     """
-    return torch.cat([
-        one.flatten(1).mean(dim=1) if average and one.dim() > 1 else one.reshape(-1)
-        for one in gradients
-    ])
+    return torch.cat(
+        [
+            one.flatten(1).mean(dim=1) if average and one.dim() > 1 else one.reshape(-1)
+            for one in gradients
+        ]
+    )
 
 
 def runs(heights: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:

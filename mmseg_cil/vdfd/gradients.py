@@ -13,12 +13,14 @@ from mmseg_cil.vdfd.filters import row_means
 WEIGHTINGS = ('images', 'batches')
 
 
-def gradient_sums(outputs: Callable[[Any], tuple[Tensor, Tensor]],
-                  batches: Iterable[Any],
-                  parameters: Sequence[Tensor],
-                  num_outputs: int,
-                  average: bool = True,
-                  weighting: str = 'images') -> tuple[Tensor, Tensor]:
+def gradient_sums(
+    outputs: Callable[[Any], tuple[Tensor, Tensor]],
+    batches: Iterable[Any],
+    parameters: Sequence[Tensor],
+    num_outputs: int,
+    average: bool = True,
+    weighting: str = 'images',
+) -> tuple[Tensor, Tensor]:
     """Sums of the outputs' gradients over batches, and what to divide them by.
 
     One backward pass an output and batch; a gradient is reduced to its rows at
@@ -54,10 +56,15 @@ def gradient_sums(outputs: Callable[[Any], tuple[Tensor, Tensor]],
             sums, counts = sums / counts.clamp(min=1), (counts > 0).to(counts)
         for index in range(num_outputs):
             gradients = torch.autograd.grad(
-                sums[index], parameters, retain_graph=index + 1 < num_outputs, allow_unused=True)
-            rows = row_means((torch.zeros_like(parameter) if gradient is None else gradient
-                              for gradient, parameter in zip(gradients, parameters, strict=True)),
-                             average)
+                sums[index], parameters, retain_graph=index + 1 < num_outputs, allow_unused=True
+            )
+            rows = row_means(
+                (
+                    torch.zeros_like(parameter) if gradient is None else gradient
+                    for gradient, parameter in zip(gradients, parameters, strict=True)
+                ),
+                average,
+            )
             total[:, index] += rows
         divisors += counts.double()
     return total, divisors

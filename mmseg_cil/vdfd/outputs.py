@@ -22,11 +22,13 @@ BACKGROUNDS = ('keep', 'exclude', 'merge')
 Nodes = tuple[tuple[int, ...], ...]
 
 
-def nodes_of_step(class_steps: Sequence[int],
-                  step: int,
-                  last_remembered: int = -1,
-                  has_background: bool = True,
-                  background: str = 'keep') -> Nodes:
+def nodes_of_step(
+    class_steps: Sequence[int],
+    step: int,
+    last_remembered: int = -1,
+    has_background: bool = True,
+    background: str = 'keep',
+) -> Nodes:
     """The nodes whose gradients are kept after a step.
 
     A step remembers the classes that it introduced (with those of earlier steps
@@ -77,14 +79,18 @@ def node_logits(logits: Tensor, nodes: Nodes) -> Tensor:
     Returns:
         ``(N, nodes, H, W)``.
     """
-    return torch.stack([
-        logits[:, node[0]] if len(node) == 1 else logits[:, list(node)].logsumexp(dim=1)
-        for node in nodes
-    ], dim=1)
+    return torch.stack(
+        [
+            logits[:, node[0]] if len(node) == 1 else logits[:, list(node)].logsumexp(dim=1)
+            for node in nodes
+        ],
+        dim=1,
+    )
 
 
-def output_sums(logits: Tensor, nodes: Nodes, outputs: str = 'mean',
-                grid: int = 2) -> tuple[Tensor, Tensor]:
+def output_sums(
+    logits: Tensor, nodes: Nodes, outputs: str = 'mean', grid: int = 2
+) -> tuple[Tensor, Tensor]:
     """Sums over a batch whose quotients, over all batches, are the outputs.
 
     'mean': over all pixels of an image, then over images. That is the analogue of
@@ -113,9 +119,10 @@ def output_sums(logits: Tensor, nodes: Nodes, outputs: str = 'mean',
     own = node_logits(logits, nodes)
     if outputs == 'predicted':
         predicted = logits.argmax(dim=1)
-        inside = torch.stack([
-            torch.isin(predicted, torch.tensor(node, device=predicted.device)) for node in nodes
-        ], dim=1)
+        inside = torch.stack(
+            [torch.isin(predicted, torch.tensor(node, device=predicted.device)) for node in nodes],
+            dim=1,
+        )
         return (own * inside).sum(dim=(0, 2, 3)), inside.sum(dim=(0, 2, 3)).to(own)
     cells = functional.adaptive_avg_pool2d(own, grid if outputs == 'grid' else 1)
     sums = cells.flatten(2).sum(dim=0).flatten()

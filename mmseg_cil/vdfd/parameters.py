@@ -26,12 +26,16 @@ def check_parts(parts: Sequence[str] | None) -> None:
     if parts is None:
         return
     if isinstance(parts, str) or not parts or not all(isinstance(one, str) for one in parts):
-        raise InputError('VDFDHook: parts must be a list of names, such as '
-                         f"['backbone', 'decode_head'], or None for all; got {parts!r}")
+        raise InputError(
+            'VDFDHook: parts must be a list of names, such as '
+            f"['backbone', 'decode_head'], or None for all; got {parts!r}"
+        )
     for one in parts:
         if one.split('.')[0] not in PARTS:
-            raise InputError(f'VDFDHook: parts has {one!r}; logits depend on {list(PARTS)} and '
-                             "what is in them ('backbone.layer4') alone")
+            raise InputError(
+                f'VDFDHook: parts has {one!r}; logits depend on {list(PARTS)} and '
+                "what is in them ('backbone.layer4') alone"
+            )
 
 
 def classifier_prefix(model: nn.Module) -> str:
@@ -39,10 +43,12 @@ def classifier_prefix(model: nn.Module) -> str:
     return f'{main_classifier(model)[0]}.'
 
 
-def regularised_parameters(model: nn.Module,
-                           parts: Sequence[str] | None = None,
-                           classifier: bool = True,
-                           norms: bool = True) -> dict[str, nn.Parameter]:
+def regularised_parameters(
+    model: nn.Module,
+    parts: Sequence[str] | None = None,
+    classifier: bool = True,
+    norms: bool = True,
+) -> dict[str, nn.Parameter]:
     """The parameters that train and are chosen, in the model's order.
 
     Args:
@@ -62,23 +68,40 @@ def regularised_parameters(model: nn.Module,
     modules = {name for name, _ in model.named_modules()}
     for one in parts or ():
         if one not in modules:
-            near = sorted(name for name in modules if name and name.rpartition('.')[0]
-                          == one.rpartition('.')[0] and name.split('.')[0] in PARTS)
-            raise InputError(f'VDFDHook: parts has {one!r}, which the network does not have'
-                             + (f'; there is {", ".join(near)}' if near else ''))
+            near = sorted(
+                name
+                for name in modules
+                if name
+                and name.rpartition('.')[0] == one.rpartition('.')[0]
+                and name.split('.')[0] in PARTS
+            )
+            raise InputError(
+                f'VDFDHook: parts has {one!r}, which the network does not have'
+                + (f'; there is {", ".join(near)}' if near else '')
+            )
     prefixes = tuple(f'{one}.' for one in parts or PARTS)
     heads = list(decode_heads(model))
     # Heads of a cascade that refine the logits: these do not depend on them.
-    outside = tuple(f'{one}.' for one in heads[heads.index(main_head(model)[0]) + 1:])
+    outside = tuple(f'{one}.' for one in heads[heads.index(main_head(model)[0]) + 1 :])
     rows = classifier_prefix(model)
-    of_norms = {f'{name}.{own}' for name, module in model.named_modules() if is_norm(module)
-                for own, _ in module.named_parameters(recurse=False)}
+    of_norms = {
+        f'{name}.{own}'
+        for name, module in model.named_modules()
+        if is_norm(module)
+        for own, _ in module.named_parameters(recurse=False)
+    }
     chosen = {
-        name: one for name, one in model.named_parameters()
-        if one.requires_grad and name.startswith(prefixes) and not name.startswith(outside)
-        and (classifier or not name.startswith(rows)) and (norms or name not in of_norms)
+        name: one
+        for name, one in model.named_parameters()
+        if one.requires_grad
+        and name.startswith(prefixes)
+        and not name.startswith(outside)
+        and (classifier or not name.startswith(rows))
+        and (norms or name not in of_norms)
     }
     if not chosen:
-        raise InputError(f'VDFDHook: nothing that trains is left to regularise with '
-                         f'parts={parts!r}, classifier={classifier} and norms={norms}')
+        raise InputError(
+            f'VDFDHook: nothing that trains is left to regularise with '
+            f'parts={parts!r}, classifier={classifier} and norms={norms}'
+        )
     return chosen

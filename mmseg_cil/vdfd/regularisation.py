@@ -9,10 +9,9 @@ QUADRATICS = ('paper', 'official')
 ACCUMULATIONS = ('sum', 'official_class_incremental')
 
 
-def quadratic_form(changes: Tensor,
-                   factors: Tensor | None = None,
-                   eps: float = 0.0,
-                   form: str = 'paper') -> Tensor:
+def quadratic_form(
+    changes: Tensor, factors: Tensor | None = None, eps: float = 0.0, form: str = 'paper'
+) -> Tensor:
     r"""The cost of a predicted change of the outputs, :math:`\delta^T \Sigma^{-1} \delta`.
 
     :math:`\delta = G^T (w - w^*)` is the change to first order, and
@@ -41,11 +40,13 @@ def quadratic_form(changes: Tensor,
     return mixed + eps * squares if form == 'paper' else mixed
 
 
-def damped_quadratic_form(changes: Tensor,
-                          damping: Tensor,
-                          factors: Tensor | None = None,
-                          eps: float = 0.0,
-                          form: str = 'paper') -> Tensor:
+def damped_quadratic_form(
+    changes: Tensor,
+    damping: Tensor,
+    factors: Tensor | None = None,
+    eps: float = 0.0,
+    form: str = 'paper',
+) -> Tensor:
     r"""The cost of a change of the outputs that one optimizer step would undo.
 
     .. math:: \delta^T (\Sigma + D)^{-1} \delta, \qquad D = 2 \eta \lambda\, G^T G
@@ -71,8 +72,9 @@ def damped_quadratic_form(changes: Tensor,
     inverse = eye.expand(steps, -1, -1)
     if factors is not None:
         precise = factors.to(damping)
-        inverse = torch.einsum('tcd,ted,kl->tckel', precise, precise,
-                               eye[:cells, :cells]).reshape(damping.shape)
+        inverse = torch.einsum('tcd,ted,kl->tckel', precise, precise, eye[:cells, :cells]).reshape(
+            damping.shape
+        )
         inverse = inverse + eps * eye if form == 'paper' else inverse
     flat = changes.flatten(1).to(damping).unsqueeze(2)
     # Unchecked, for checking makes the CPU wait for the device; its eigenvalues are 1 or more.
@@ -98,5 +100,5 @@ def accumulate(quadratics: Tensor, log_dets: Tensor, accumulation: str = 'sum') 
         Scalar.
     """
     if accumulation == 'official_class_incremental':
-        return len(quadratics)**2 * quadratics[-1] + log_dets[-1]
+        return len(quadratics) ** 2 * quadratics[-1] + log_dets[-1]
     return quadratics.sum() + log_dets.sum()

@@ -70,17 +70,22 @@ def notes_on_images(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[
         walks: At least one.
         labels: What they are called.
     """
-    return [f'{label} was {what} on other images or masks than {labels[0]} at {others}.'
-            for split, what in (('train', 'trained'), ('test', 'tested'))
-            for walk, label in zip(walks, labels, strict=True)
-            if (others := _other_images(walks[0], walk, split))]
+    return [
+        f'{label} was {what} on other images or masks than {labels[0]} at {others}.'
+        for split, what in (('train', 'trained'), ('test', 'tested'))
+        for walk, label in zip(walks, labels, strict=True)
+        if (others := _other_images(walks[0], walk, split))
+    ]
 
 
 def _other_images(first: WalkRecord, other: WalkRecord, split: str) -> str:
     """The steps of both at which they have other images; empty where none is known to."""
     both = [(walk.journal.get('data') or {}).get(split) or [] for walk in (first, other)]
-    steps = [step for step, (one, two) in enumerate(zip(*both, strict=False))
-             if None not in (one, two) and one != two]
+    steps = [
+        step
+        for step, (one, two) in enumerate(zip(*both, strict=False))
+        if None not in (one, two) and one != two
+    ]
     return f'step{"s" if len(steps) > 1 else ""} {", ".join(map(str, steps))}' if steps else ''
 
 

@@ -126,8 +126,9 @@ def picture_grid(
             The first row's names are written above it.
         legend: Names and colours.
     """
-    tiles = [[(name, _shrink(np.ascontiguousarray(pixels))) for name, pixels in row]
-             for row in rows]
+    tiles = [
+        [(name, _shrink(np.ascontiguousarray(pixels))) for name, pixels in row] for row in rows
+    ]
     return _compose(title, tiles, legend)
 
 

@@ -202,8 +202,10 @@ def _load_index(path: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text(encoding='utf-8'))
         # Paths that lead elsewhere would show other pictures of the reader's.
-        if all(is_plain_name(e['name']) and _is_inside(e['image_path']) and _is_inside(e['truth'])
-               for e in entries):
+        if all(
+            is_plain_name(e['name']) and _is_inside(e['image_path']) and _is_inside(e['truth'])
+            for e in entries
+        ):
             return list(entries)
     except (ValueError, KeyError, TypeError):
         pass

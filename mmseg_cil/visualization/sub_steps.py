@@ -38,31 +38,54 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
     for step, name, record in _finished(walk):
         folder = walk.work_dir / f'step_{step:02d}' / name
         follows = _follows(folder)
-        rows.append([f'step {step}', name, str(record.get('iterations', UNDEFINED)),
-                     str(record.get('seconds', UNDEFINED)), percent(follows)])
+        rows.append(
+            [
+                f'step {step}',
+                name,
+                str(record.get('iterations', UNDEFINED)),
+                str(record.get('seconds', UNDEFINED)),
+                percent(follows),
+            ]
+        )
         if (folder / GRID).is_file():
             told = f'; {follows:.1%} of the pixels follow the layout' if follows is not None else ''
-            pictures.append(Picture(
-                folder / GRID, f'Step {step}, {name}: layouts, generated images and what the last '
-                f'segmentor says of them{told}.',
-                f'Grid of pictures: label layouts, images generated for them, predictions{told}.'))
+            pictures.append(
+                Picture(
+                    folder / GRID,
+                    f'Step {step}, {name}: layouts, generated images and what the last '
+                    f'segmentor says of them{told}.',
+                    'Grid of pictures: label layouts, images generated for them, '
+                    f'predictions{told}.',
+                )
+            )
         course = _course(folder)
         if course[0]:
             courses[f'step {step}, {name}'] = course
     if not rows:
         return None
-    table = Table('What was trained beside the steps', [
-        'step', 'sub-step', 'iterations', 'seconds', 'pixels that follow the layout (%)'],
-        rows, frozenset({1}))
+    table = Table(
+        'What was trained beside the steps',
+        ['step', 'sub-step', 'iterations', 'seconds', 'pixels that follow the layout (%)'],
+        rows,
+        frozenset({1}),
+    )
     curve: list[Picture] = []
     if courses:
         with style.styled():
             path = out / 'generators.png'
             style.save_png(_figure(courses), path)
-        ends = '; '.join(f'{name} from {values[0]:.0%} to {values[-1]:.0%}'
-                         for name, (_, values) in courses.items())
-        curve.append(Picture(path, 'Generators: pixels that the segmentor takes for what the '
-                             'layout says, in training.', f'Line chart; {ends}.'))
+        ends = '; '.join(
+            f'{name} from {values[0]:.0%} to {values[-1]:.0%}'
+            for name, (_, values) in courses.items()
+        )
+        curve.append(
+            Picture(
+                path,
+                'Generators: pixels that the segmentor takes for what the '
+                'layout says, in training.',
+                f'Line chart; {ends}.',
+            )
+        )
     return Section('Sub-steps', [table, *curve, *pictures])
 
 
@@ -72,8 +95,11 @@ def _finished(walk: WalkRecord) -> list[tuple[int, str, Mapping[str, Any]]]:
     for record in steps if isinstance(steps, list) else []:
         listed = record.get('sub_steps') if isinstance(record, Mapping) else None
         for name, one in (listed if isinstance(listed, Mapping) else {}).items():
-            if isinstance(one, Mapping) and isinstance(record.get('step'), int) \
-                    and is_plain_name(name):
+            if (
+                isinstance(one, Mapping)
+                and isinstance(record.get('step'), int)
+                and is_plain_name(name)
+            ):
                 found.append((record['step'], str(name), one))
     return found
 

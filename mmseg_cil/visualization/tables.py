@@ -81,8 +81,11 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
 
 def further_tables(walk: WalkRecord) -> list[Table]:
     """The tables of the means that the config asked for besides, such as mDice."""
-    return [step_table(walk, key, background_note(walk)) for key in _FURTHER
-            if any(key in entry for entry in walk.entries)]
+    return [
+        step_table(walk, key, background_note(walk))
+        for key in _FURTHER
+        if any(key in entry for entry in walk.entries)
+    ]
 
 
 def background_note(walk: WalkRecord) -> str:
@@ -119,16 +122,27 @@ def snapshot_table(walk: WalkRecord) -> Table | None:
     for entry in walk.entries:
         for summary in (entry.get('sub_steps') or {}).values():
             if 'snapshot_mIoU' in summary:
-                rows.append([
-                    str(entry['step']),
-                    percent(summary['kept_share']),
-                    *(f'{summary[key] / 2**20:.2f}' for key in (
-                        'bytes_snapshot', 'bytes_all_snapshots', 'bytes_dense')),
-                    percent(summary['snapshot_mIoU']),
-                    percent(entry['mIoU'].get('all')),
-                ])
-    header = ['step', 'weights kept (%)', 'MiB', 'MiB of all so far', 'MiB of the network',
-              'mIoU of the snapshot', 'mIoU of the network']
+                rows.append(
+                    [
+                        str(entry['step']),
+                        percent(summary['kept_share']),
+                        *(
+                            f'{summary[key] / 2**20:.2f}'
+                            for key in ('bytes_snapshot', 'bytes_all_snapshots', 'bytes_dense')
+                        ),
+                        percent(summary['snapshot_mIoU']),
+                        percent(entry['mIoU'].get('all')),
+                    ]
+                )
+    header = [
+        'step',
+        'weights kept (%)',
+        'MiB',
+        'MiB of all so far',
+        'MiB of the network',
+        'mIoU of the snapshot',
+        'mIoU of the network',
+    ]
     return Table('Pruned snapshots', header, rows) if rows else None
 
 

@@ -147,7 +147,8 @@ def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
     missing += [
         f'The walk went on with accepted changes of {", ".join(one["changed"])} after '
         f'{_list_steps(one["trained_before"])}.'
-        for one in journal.get('accepted_changes') or () if one.get('trained_before')
+        for one in journal.get('accepted_changes') or ()
+        if one.get('trained_before')
     ]
     return WalkRecord(
         work_dir, metrics, journal, tuple(loss for loss in losses if loss.values), tuple(missing)
@@ -202,8 +203,17 @@ def _entry_problem(entry: Any) -> str:
     for key, kind in (('step', int), ('seen', list), ('IoU', dict), ('mIoU', dict)):
         if not isinstance(entry.get(key), kind):
             return f'"{key}" is missing or no {kind.__name__}'
-    for key in ('IoU', 'mIoU', 'accuracy', 'mIoU_with_background', 'mIoU_without_background',
-                'mDice', 'mFscore', 'mPrecision', 'mRecall'):
+    for key in (
+        'IoU',
+        'mIoU',
+        'accuracy',
+        'mIoU_with_background',
+        'mIoU_without_background',
+        'mDice',
+        'mFscore',
+        'mPrecision',
+        'mRecall',
+    ):
         scores = entry.get(key, {})
         if not isinstance(scores, dict) or not all(map(_is_fraction, scores.values())):
             return f'"{key}" must hold fractions in 0..1 or null'

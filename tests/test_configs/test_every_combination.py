@@ -23,7 +23,8 @@ def composed():
     def of(method, protocol):
         if protocol not in kept:
             kept[protocol] = compose(
-                dict(method='finetune', protocol=protocol, model='deeplabv3_r18_os16'))
+                dict(method='finetune', protocol=protocol, model='deeplabv3_r18_os16')
+            )
         return compose(dict(method=method), kept[protocol])
 
     return of
@@ -34,7 +35,8 @@ def networks(cfg, steps):
     init_default_scope('mmseg_cil')
     dataset = first_value(cfg.train_dataloader.dataset, 'type')
     protocol = build_protocol(
-        cfg.protocol, DATASETS.get(dataset).METAINFO['classes'], dataset == 'ADE20KDataset')
+        cfg.protocol, DATASETS.get(dataset).METAINFO['classes'], dataset == 'ADE20KDataset'
+    )
     for step in steps(protocol):
         seen = len(protocol.steps[max(0, step - 1)].seen)
         snapshot = dict(checkpoint='x.pth', num_classes=seen) if step else None

@@ -16,7 +16,8 @@ from mmseg_cil.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = importlib.util.spec_from_file_location(
-    'make_published', ROOT / 'docs' / 'make_published.py')
+    'make_published', ROOT / 'docs' / 'make_published.py'
+)
 make_published = importlib.util.module_from_spec(SCRIPT)
 SCRIPT.loader.exec_module(make_published)
 CONFIGS = sorted(ROOT.glob('configs/[!_]*/*.py'))
@@ -59,10 +60,16 @@ def test_every_step_has_a_config_of_its_classes(path):
 def pieces_of(path):
     """The names of the pieces that a config file has as its bases."""
     tree = ast.parse(path.read_text())
-    listed = next(ast.literal_eval(node.value) for node in tree.body
-                  if isinstance(node, ast.Assign) and node.targets[0].id == '_base_')
-    return {Path(one).parent.name.removesuffix('s'): Path(one).stem for one in listed
-            if Path(one).parent.name != '_base_'}
+    listed = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_'
+    )
+    return {
+        Path(one).parent.name.removesuffix('s'): Path(one).stem
+        for one in listed
+        if Path(one).parent.name != '_base_'
+    }
 
 
 def test_the_command_line_composes_the_same_config(path):

@@ -23,7 +23,7 @@ FACTORS = {
 def test_pod_weighs_as_published(path):
     cfg = Config.fromfile(path)
     name = cfg.protocol.name
-    distiller, = method_of(cfg, name)['distillers']
+    (distiller,) = method_of(cfg, name)['distillers']
     expected = FACTORS.get(name) or FACTORS[name.split('_')[0]]
     assert (distiller['factor'], distiller['logits_factor']) == expected
     # The official default: with the square root of classes seen over new classes.

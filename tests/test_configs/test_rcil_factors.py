@@ -34,8 +34,12 @@ def test_the_cube_weighs_as_published(path):
     name = cfg.protocol.name
     method = method_of(cfg, name)
     *others, cube = method['distillers']
-    assert (cube['factor'], cube['last_factor'], cube['channel_factor'],
-            cube['channel_last_factor']) == FACTORS[re.match('[a-z0-9]+(_domain)?', name)[0]]
+    assert (
+        cube['factor'],
+        cube['last_factor'],
+        cube['channel_factor'],
+        cube['channel_last_factor'],
+    ) == FACTORS[re.match('[a-z0-9]+(_domain)?', name)[0]]
     # The official scripts by domain distil no logits.
     weights = [one['loss']['loss_weight'] for one in others]
     assert weights == ([] if 'domain' in name or name == 'voc_real_years' else [100.0])
@@ -43,8 +47,9 @@ def test_the_cube_weighs_as_published(path):
     assert method['classifier_init'] == 'copied_background'
 
 
-@pytest.mark.parametrize('path', [one for one in PATHS if 'r101' in one.stem],
-                         ids=lambda one: one.stem)
+@pytest.mark.parametrize(
+    'path', [one for one in PATHS if 'r101' in one.stem], ids=lambda one: one.stem
+)
 def test_learning_rates_are_those_of_the_scripts(path):
     cfg = Config.fromfile(path)
     name = cfg.protocol.name

@@ -444,8 +444,9 @@ def test_jpeg_that_ends_too_early_behind_a_whole_trailer_is_refused(tree, harm, 
     image = tree / 'JPEGImages/c.jpg'
     content = image.read_bytes()
     # Bytes too many before the end are common, and harmless.
-    image.write_bytes({'cut': content[:-200] + b'\xff\xd9',
-                       'more': content[:-2] + b'abc' + content[-2:]}[harm])
+    image.write_bytes(
+        {'cut': content[:-200] + b'\xff\xd9', 'more': content[:-2] + b'abc' + content[-2:]}[harm]
+    )
     os.write(2, b'before\n')
     if harm == 'more':
         build(tree)
@@ -469,7 +470,7 @@ def test_damaged_image_is_refused_by_name(tmp_path, harm):
     if harm == 'inside':
         save_image(image)
         content = bytearray(image.read_bytes())
-        content[len(content) // 2:len(content) // 2 + 80] = bytes(80)
+        content[len(content) // 2 : len(content) // 2 + 80] = bytes(80)
         image.write_bytes(content)
     elif harm == 'folder':
         image.mkdir()

@@ -24,14 +24,17 @@ def test_what_is_written_is_what_is_read(memory, tmp_path):
     assert content['groups'] == {'cat': 2, 'dog': 2, 'cow': 0}
 
 
-@pytest.mark.parametrize('damage', [
-    lambda content: content.update(format=9),
-    lambda content: content.pop('choice'),
-    lambda content: content['images'].pop(),
-    lambda content: content['images'][0].update(kept_for={}),
-    lambda content: content['images'].append(content['images'][0]),
-    lambda content: content.update(images=3),
-])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: content.update(format=9),
+        lambda content: content.pop('choice'),
+        lambda content: content['images'].pop(),
+        lambda content: content['images'][0].update(kept_for={}),
+        lambda content: content['images'].append(content['images'][0]),
+        lambda content: content.update(images=3),
+    ],
+)
 def test_a_damaged_file_is_refused(memory, damage, tmp_path):
     path = tmp_path / 'exemplars.json'
     memory.save(path)
@@ -52,21 +55,24 @@ def test_half_a_file_and_no_file_are_refused(memory, tmp_path):
         ExemplarMemory.load(path)
 
 
-@pytest.mark.parametrize('config, message', [
-    (dict(budget=0), 'at least 1'),
-    (dict(budget=-3), 'at least 1'),
-    (dict(budget='many'), 'at least 1'),
-    (dict(budget=True), 'at least 1'),
-    (dict(budget=5, selection='best'), "selection must be one of .* not 'best'"),
-    (dict(budget=5, per='image'), 'per must be one of'),
-    (dict(budget=5, labels='none'), 'labels must be one of'),
-    (dict(budget=5, ratio=0), 'between 0 and 1'),
-    (dict(budget=5, ratio=1.0), 'between 0 and 1'),
-    (dict(budget=5, seed='x'), 'seed'),
-    (dict(budget=5, size=3), 'dict with a budget'),
-    (dict(selection='random'), 'dict with a budget'),
-    (100, 'dict with a budget'),
-])
+@pytest.mark.parametrize(
+    'config, message',
+    [
+        (dict(budget=0), 'at least 1'),
+        (dict(budget=-3), 'at least 1'),
+        (dict(budget='many'), 'at least 1'),
+        (dict(budget=True), 'at least 1'),
+        (dict(budget=5, selection='best'), "selection must be one of .* not 'best'"),
+        (dict(budget=5, per='image'), 'per must be one of'),
+        (dict(budget=5, labels='none'), 'labels must be one of'),
+        (dict(budget=5, ratio=0), 'between 0 and 1'),
+        (dict(budget=5, ratio=1.0), 'between 0 and 1'),
+        (dict(budget=5, seed='x'), 'seed'),
+        (dict(budget=5, size=3), 'dict with a budget'),
+        (dict(selection='random'), 'dict with a budget'),
+        (100, 'dict with a budget'),
+    ],
+)
 def test_wrong_settings_are_refused(config, message):
     with pytest.raises(InputError, match=message):
         MemorySettings.from_config(config)

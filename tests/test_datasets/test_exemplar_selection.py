@@ -20,7 +20,9 @@ def brute_force_herding(features, count):
     for k in range(1, min(count, len(features)) + 1):
         distances = {
             i: np.linalg.norm(mean - (features[i] + features[chosen].sum(axis=0)) / k)
-            for i in range(len(features)) if i not in chosen}
+            for i in range(len(features))
+            if i not in chosen
+        }
         chosen.append(min(distances, key=distances.get))
     return chosen
 
@@ -32,7 +34,7 @@ def test_herding_is_the_greedy_search(size, dimension, count):
     order = herding_order(features, count)
     assert order == brute_force_herding(features, count)
     assert len(set(order)) == min(size, count)
-    assert herding_order(features, count // 2) == order[:count // 2]
+    assert herding_order(features, count // 2) == order[: count // 2]
 
 
 def test_herding_of_nothing_and_of_equals():
@@ -46,8 +48,9 @@ def test_herding_is_nearer_the_mean_than_chance():
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     mean = features.mean(axis=0)
     herded = np.linalg.norm(features[herding_order(features, 30)].mean(axis=0) - mean)
-    drawn = [np.linalg.norm(features[rng.permutation(200)[:30]].mean(axis=0) - mean)
-             for _ in range(50)]
+    drawn = [
+        np.linalg.norm(features[rng.permutation(200)[:30]].mean(axis=0) - mean) for _ in range(50)
+    ]
     assert herded < min(drawn)
 
 
@@ -58,8 +61,11 @@ def test_a_random_order_depends_on_names_seed_and_group_alone():
     assert [shuffled[i] for i in random_order(shuffled, 1, 'cat')] == order
     few = names[5:15]
     assert [few[i] for i in random_order(few, 1, 'cat')] == [one for one in order if one in few]
-    assert order not in (names, [names[i] for i in random_order(names, 2, 'cat')],
-                         [names[i] for i in random_order(names, 1, 'dog')])
+    assert order not in (
+        names,
+        [names[i] for i in random_order(names, 2, 'cat')],
+        [names[i] for i in random_order(names, 1, 'dog')],
+    )
 
 
 def test_random_orders_are_uniform():
@@ -101,12 +107,12 @@ def test_a_budget_is_never_passed_and_lists_only_shrink_as_groups_come(seed):
     budget, kept = int(rng.integers(1, 30)), {}
     images = [f'i{i}' for i in range(60)]
     for group in range(8):
-        lists = {**kept, str(group): list(rng.permutation(images)[:rng.integers(0, 20)])}
+        lists = {**kept, str(group): list(rng.permutation(images)[: rng.integers(0, 20)])}
         before, kept = kept, keep_in_turns(lists, budget, dict.fromkeys(lists, 1))
         different = {name for names in kept.values() for name in names}
         assert len(different) <= budget
         for one, names in kept.items():
-            assert tuple(lists[one][:len(names)]) == names
+            assert tuple(lists[one][: len(names)]) == names
         assert all(len(kept[one]) <= len(names) for one, names in before.items())
         available = {name for names in lists.values() for name in names}
         # Only a list that is over, or an image beyond the budget, stops a group.

@@ -11,8 +11,9 @@ from mmseg_cil.datasets.first_look import first_look
 from mmseg_cil.errors import InputError
 
 CLASSES = ('background', 'red', 'green')
-LOAD, MASK, PACK = (dict(type=kind) for kind in (
-    'LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs'))
+LOAD, MASK, PACK = (
+    dict(type=kind) for kind in ('LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs')
+)
 AS_STORED = dict(LOAD, color_type='color_ignore_orientation')
 
 
@@ -43,8 +44,11 @@ def write(root, orientation=0, drawn_on='stored', count=8, size=(24, 32), turned
 
 def view(root, split='train', pipeline=(LOAD, MASK, PACK), **changes):
     config = dict(
-        type='BaseSegDataset', data_root=str(root), metainfo=dict(classes=CLASSES),
-        data_prefix=dict(img_path='images', seg_map_path='masks'))
+        type='BaseSegDataset',
+        data_root=str(root),
+        metainfo=dict(classes=CLASSES),
+        data_prefix=dict(img_path='images', seg_map_path='masks'),
+    )
     protocol = dict(name='tiny', dataset='tiny', steps=[['red'], ['green']])
     return IncrementalDataset(dict(config, **changes), protocol, 0, split, pipeline=list(pipeline))
 
@@ -60,23 +64,25 @@ def test_turned_images_over_masks_that_are_not_are_refused(tmp_path, orientation
     assert f'0.jpg (orientation {orientation})' in text and 'color_ignore_orientation' in text
     # As they are stored they lie on their masks, and nothing is to be told.
     assert first_look(view(tmp_path, split, (AS_STORED, MASK, PACK))) == []
-    assert first_look(view(tmp_path, split, (
-        dict(LOAD, color_type='unchanged'), MASK, PACK))) == []
+    assert first_look(view(tmp_path, split, (dict(LOAD, color_type='unchanged'), MASK, PACK))) == []
 
 
 @pytest.mark.parametrize('orientation', range(2, 9))
 def test_masks_of_the_turned_images_are_right_where_the_loader_turns(tmp_path, orientation):
     write(tmp_path, orientation, 'turned')
     assert first_look(view(tmp_path)) == []
-    assert first_look(view(tmp_path, pipeline=(
-        dict(LOAD, imdecode_backend='pillow'), MASK, PACK))) == []
+    assert (
+        first_look(view(tmp_path, pipeline=(dict(LOAD, imdecode_backend='pillow'), MASK, PACK)))
+        == []
+    )
     with pytest.raises(InputError, match=r"loader ignores.*color_type='color'"):
         first_look(view(tmp_path, pipeline=(AS_STORED, MASK, PACK)))
 
 
 @pytest.mark.parametrize(('orientation', 'size'), [(3, (24, 32)), (6, (28, 28))])
 def test_turns_that_keep_the_size_are_told_where_too_few_show_what_is_right(
-        tmp_path, orientation, size):
+    tmp_path, orientation, size
+):
     write(tmp_path, orientation, turned=2, size=size)
     (note,) = first_look(view(tmp_path))
     assert note.startswith('2 of 8 images of the train split have an EXIF orientation')
@@ -104,9 +110,15 @@ def test_images_that_are_not_turned_are_not_spoken_of(tmp_path, orientation):
 RESIZE = dict(type='Resize', scale=(20, 20), keep_ratio=False)
 
 
-@pytest.mark.parametrize('early', [
-    RESIZE, dict(type='Resize', scale=(28, 28), keep_ratio=True), dict(type='Pad', size=(40, 40)),
-    dict(type='RandomResize', scale=(64, 48), ratio_range=(0.5, 0.9), keep_ratio=True)])
+@pytest.mark.parametrize(
+    'early',
+    [
+        RESIZE,
+        dict(type='Resize', scale=(28, 28), keep_ratio=True),
+        dict(type='Pad', size=(40, 40)),
+        dict(type='RandomResize', scale=(64, 48), ratio_range=(0.5, 0.9), keep_ratio=True),
+    ],
+)
 def test_what_changes_the_size_must_not_come_before_the_mask(tmp_path, early):
     write(tmp_path)
     train = view(tmp_path, pipeline=(LOAD, early, MASK, PACK))
@@ -125,8 +137,9 @@ def test_a_resize_that_changes_nothing_may_come_before_the_mask(tmp_path):
     assert first_look(view(tmp_path, pipeline=(LOAD, same, MASK, PACK))) == []
 
 
-@pytest.mark.parametrize('early', [
-    dict(type='RandomFlip', prob=0.5), dict(type='RandomRotate', prob=1.0, degree=10)])
+@pytest.mark.parametrize(
+    'early', [dict(type='RandomFlip', prob=0.5), dict(type='RandomRotate', prob=1.0, degree=10)]
+)
 def test_what_moves_the_image_must_not_come_before_the_mask(tmp_path, early):
     write(tmp_path)
     with pytest.raises(InputError, match=f'has {early["type"]} before LoadAnnotations'):
@@ -168,7 +181,8 @@ def test_black_and_white_masks_are_refused_with_the_cause(tmp_path, split):
     write(tmp_path)
     for number in range(8):
         Image.fromarray((picture(number)[1] > 0).astype(np.uint8) * 255).save(
-            tmp_path / f'masks/{number}.png')
+            tmp_path / f'masks/{number}.png'
+        )
     with pytest.raises(InputError, match=r'all 8 masks .* hold 0 and 255 alone.*255 is void'):
         first_look(view(tmp_path, split))
     Image.fromarray(draw_mask([0, 1])).save(tmp_path / 'masks/7.png')
@@ -228,6 +242,9 @@ def test_a_transform_that_fails_is_named_with_the_image(tmp_path):
     def fail(results):
         raise KeyError('scale')
 
-    with pytest.raises(InputError, match=r"function in the pipeline of the train split fails on "
-                                         r".*0\.jpg: KeyError: 'scale' \(.*first_look\.py:\d+\)"):
+    with pytest.raises(
+        InputError,
+        match=r'function in the pipeline of the train split fails on '
+        r".*0\.jpg: KeyError: 'scale' \(.*first_look\.py:\d+\)",
+    ):
         view(tmp_path, pipeline=(LOAD, MASK, fail, PACK))[0]

@@ -194,8 +194,9 @@ def test_classes_that_metainfo_leaves_out_are_void(voc):
 
 def test_a_pass_keeps_what_weighs_more(tmp_path):
     first, second = (voc_tree(tmp_path / name, {name: [0, 1]}) for name in 'ab')
-    concat = dict(type='ConcatDataset', datasets=[
-        dict(type='RepeatDataset', dataset=first, times=2), second])
+    concat = dict(
+        type='ConcatDataset', datasets=[dict(type='RepeatDataset', dataset=first, times=2), second]
+    )
     assert view(concat).step_indices() == [0, 1, 2]
     assert view(first).step_indices() == [0]
 

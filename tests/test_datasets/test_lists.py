@@ -22,10 +22,17 @@ def tree(tmp_path):
 
 
 def config(root, **changes):
-    return dict(dict(
-        type='BaseSegDataset', data_root=str(root), img_suffix='.jpg', seg_map_suffix='.png',
-        metainfo=dict(classes=('background', 'red')),
-        data_prefix=dict(img_path='images', seg_map_path='masks')), **changes)
+    return dict(
+        dict(
+            type='BaseSegDataset',
+            data_root=str(root),
+            img_suffix='.jpg',
+            seg_map_suffix='.png',
+            metainfo=dict(classes=('background', 'red')),
+            data_prefix=dict(img_path='images', seg_map_path='masks'),
+        ),
+        **changes,
+    )
 
 
 def read(root, lines=None, encoding='utf-8', look_around=False, **changes):
@@ -35,10 +42,23 @@ def read(root, lines=None, encoding='utf-8', look_around=False, **changes):
     return read_items(open_sources(config(root, **changes)), look_around)
 
 
-@pytest.mark.parametrize('line', [
-    'aachen/b', 'aachen/b  ', './aachen/b', 'aachen\\b', '.\\aachen\\b', 'aachen/b.jpg',
-    'aachen/b.JPG', 'aachen\\b.jpg', 'images/aachen/b.jpg', '/images/aachen/b', '\ufeffaachen/b',
-    '{root}/images/aachen/b.jpg'])
+@pytest.mark.parametrize(
+    'line',
+    [
+        'aachen/b',
+        'aachen/b  ',
+        './aachen/b',
+        'aachen\\b',
+        '.\\aachen\\b',
+        'aachen/b.jpg',
+        'aachen/b.JPG',
+        'aachen\\b.jpg',
+        'images/aachen/b.jpg',
+        '/images/aachen/b',
+        '\ufeffaachen/b',
+        '{root}/images/aachen/b.jpg',
+    ],
+)
 def test_what_surely_means_an_image_is_taken_for_it(tree, line):
     items = read(tree, [line.format(root=tree), '', 'c'])
     assert items.names == ['aachen/b', 'c'] and not items.notes
@@ -62,8 +82,9 @@ def test_names_that_stand_as_they_are_are_left_alone(tree):
         shutil.copy(tree / 'images/c.jpg', tree / f'images/{name}.jpg')
         shutil.copy(tree / 'masks/c.png', tree / f'masks/{name}.png')
     items = read(tree, ['c', *odd])
-    assert [path for path, _ in items.paths] == [f'{tree}/images/{name}.jpg'
-                                                for name in ['c', *odd]]
+    assert [path for path, _ in items.paths] == [
+        f'{tree}/images/{name}.jpg' for name in ['c', *odd]
+    ]
 
 
 def test_suffixes_in_another_case_are_taken_and_told(tree):
@@ -93,11 +114,18 @@ def test_names_that_come_twice_count_twice_and_are_told(tree):
     assert items.times.tolist() == [3, 3, 3] and not items.notes
 
 
-@pytest.mark.parametrize(('ann_file', 'message'), [
-    ('masks', 'ann_file .*masks is a folder'), ('masks/', 'is a folder'), ('.', 'is a folder'),
-    ('lost.txt', r'there is no ann_file .*lost\.txt$'),
-    ('list', r'there is no ann_file .*list; did you mean .*list\.txt'),
-    ('blank.txt', r'blank\.txt names no image'), ('images/c.jpg', 'no list of names')])
+@pytest.mark.parametrize(
+    ('ann_file', 'message'),
+    [
+        ('masks', 'ann_file .*masks is a folder'),
+        ('masks/', 'is a folder'),
+        ('.', 'is a folder'),
+        ('lost.txt', r'there is no ann_file .*lost\.txt$'),
+        ('list', r'there is no ann_file .*list; did you mean .*list\.txt'),
+        ('blank.txt', r'blank\.txt names no image'),
+        ('images/c.jpg', 'no list of names'),
+    ],
+)
 def test_a_list_that_is_none_is_refused(tree, ann_file, message):
     (tree / 'list.txt').write_text('c\n')
     (tree / 'blank.txt').write_text('\n   \n')

@@ -45,8 +45,10 @@ def test_black_and_white_masks_show_nothing(ids):
         check_labelled(index, paths(index), BINARY, 'train')
 
 
-@pytest.mark.parametrize(('ids', 'taxonomy'), [
-    ([[0, 1, 255]], BINARY), ([[0, 1]], BINARY), ([[0], [0]], BINARY), ([[0, 255]], ROADS)])
+@pytest.mark.parametrize(
+    ('ids', 'taxonomy'),
+    [([[0, 1, 255]], BINARY), ([[0, 1]], BINARY), ([[0], [0]], BINARY), ([[0, 255]], ROADS)],
+)
 def test_masks_that_show_something_or_no_white_pass(ids, taxonomy):
     index = index_of(*ids)
     check_labelled(index, paths(index), taxonomy, 'train')

@@ -92,9 +92,9 @@ def test_passes_end_with_their_last_whole_batch(size, batch):
     keys = first(make(size=size, whole_batches=batch), 6 * used)
     plain = [key.index for key in first(make(size=size), 6 * size)]
     for number in range(6):
-        seen = [key.index for key in keys[number * used:(number + 1) * used]]
+        seen = [key.index for key in keys[number * used : (number + 1) * used]]
         # The same orders as ever, each without its end: no image comes twice in a pass.
-        assert seen == plain[number * size:number * size + used]
+        assert seen == plain[number * size : number * size + used]
         assert len(set(seen)) == used
     assert [key.position for key in keys] == list(range(6 * used))
 

@@ -20,8 +20,13 @@ from mmseg_cil.hooks.step_images import step_batches
 STEPS = [['background', 'aeroplane', 'bicycle'], ['bird'], ['boat']]
 #: Mask ids 1..4 are the classes above, 5 comes never.
 CONTENTS = {
-    'plane': [0, 1], 'bike_bird': [0, 2, 3], 'plane_boat': [0, 1, 4], 'bird': [0, 3],
-    'bird_boat': [0, 3, 4], 'boat': [0, 4, 5], 'plane_bike_bird_boat': [0, 1, 2, 3, 4],
+    'plane': [0, 1],
+    'bike_bird': [0, 2, 3],
+    'plane_boat': [0, 1, 4],
+    'bird': [0, 3],
+    'bird_boat': [0, 3, 4],
+    'boat': [0, 4, 5],
+    'plane_bike_bird_boat': [0, 1, 2, 3, 4],
 }
 
 
@@ -38,12 +43,17 @@ def protocol(setting='overlapped', **changes):
 def view_of(data, tmp_path, stored, step, labels='at_replay', setting='overlapped', **changes):
     """A view of a step that replays the images in ``stored``: step by name."""
     plain = IncrementalDataset(data, protocol(setting, **changes), step, 'train')
-    memory = ExemplarMemory(plain.protocol.training_fingerprint(), {}, step - 1,
-                            {'all': tuple(stored)}, dict(stored))
+    memory = ExemplarMemory(
+        plain.protocol.training_fingerprint(), {}, step - 1, {'all': tuple(stored)}, dict(stored)
+    )
     memory.save(tmp_path / 'exemplars.json')
     return IncrementalDataset(
-        data, protocol(setting, **changes), step, 'train',
-        exemplars=dict(file=str(tmp_path / 'exemplars.json'), labels=labels))
+        data,
+        protocol(setting, **changes),
+        step,
+        'train',
+        exemplars=dict(file=str(tmp_path / 'exemplars.json'), labels=labels),
+    )
 
 
 def sample_of(view, name):
@@ -69,8 +79,14 @@ def test_exemplars_show_all_classes_known_at_replay(data, tmp_path):
     view = view_of(data, tmp_path, {'plane': 0, 'bike_bird': 0, 'plane_boat': 0}, 2)
     # The step's own are bird_boat, boat and plane_bike_bird_boat, and plane_boat, which
     # comes as an exemplar.
-    assert view.image_names == ['bird_boat', 'boat', 'plane_bike_bird_boat',
-                                'plane', 'bike_bird', 'plane_boat']
+    assert view.image_names == [
+        'bird_boat',
+        'boat',
+        'plane_bike_bird_boat',
+        'plane',
+        'bike_bird',
+        'plane_boat',
+    ]
     assert view.num_own == 3 and len(view.images_of_step()) == 4
     everything = {1: 1, 2: 2, 3: 3, 4: 4}
     for name in ('plane', 'bike_bird', 'plane_boat'):
@@ -81,8 +97,9 @@ def test_exemplars_show_all_classes_known_at_replay(data, tmp_path):
 
 def passed(view, **options):
     """Names of the images in a hook's pass over a step, and the labels they show."""
-    runner = SimpleNamespace(seed=0, train_dataloader=DataLoader(
-        view, batch_size=2, collate_fn=pseudo_collate))
+    runner = SimpleNamespace(
+        seed=0, train_dataloader=DataLoader(view, batch_size=2, collate_fn=pseudo_collate)
+    )
     samples = [one for batch in step_batches(runner, **options) for one in batch['data_samples']]
     return [Path(one.img_path).stem for one in samples], samples
 
@@ -112,8 +129,13 @@ def test_a_label_of_the_future_is_never_shown(data, tmp_path):
 
 
 def test_exemplars_show_the_classes_known_at_storage(data, tmp_path):
-    view = view_of(data, tmp_path, {'plane_bike_bird_boat': 0, 'bike_bird': 0, 'bird': 1}, 2,
-                   labels='at_storage')
+    view = view_of(
+        data,
+        tmp_path,
+        {'plane_bike_bird_boat': 0, 'bike_bird': 0, 'bird': 1},
+        2,
+        labels='at_storage',
+    )
     # One of the step's own images shows the new class as well, whenever it was stored.
     assert_labels(view, 'plane_bike_bird_boat', {1: 1, 2: 2, 4: 4}, hidden=(3,))
     assert_labels(view, 'bike_bird', {1: 1, 2: 2}, hidden=(3, 4))
@@ -158,25 +180,38 @@ def test_augmentation_depends_on_the_position_alone(data, tmp_path):
 
 def test_repeated_datasets_repeat_exemplars(data, tmp_path):
     view = view_of(dict(type='RepeatDataset', dataset=data, times=2), tmp_path, {'plane': 0}, 1)
-    assert view.image_names[view.num_own:] == ['plane', 'plane']
+    assert view.image_names[view.num_own :] == ['plane', 'plane']
     view = view_of(dict(type='RepeatDataset', dataset=data, times=2), tmp_path, {'bird': 0}, 1)
     # A pass over the step's images sees each once, also one that comes as an exemplar.
     assert sorted(view.image_names[i] for i in view.step_indices()) == sorted(
-        set(view.images_of_step()))
+        set(view.images_of_step())
+    )
 
 
 def test_cities_replay_with_their_labels_and_domain(tmp_path):
     init_default_scope('mmseg_cil')
-    train = cityscapes_tree(tmp_path / 'city', 'train', {
-        f'{city}/{city}_{i:06d}_000019': [i % 3, 7] for city in ('aachen', 'hamburg', 'zurich')
-        for i in range(5)})
+    train = cityscapes_tree(
+        tmp_path / 'city',
+        'train',
+        {
+            f'{city}/{city}_{i:06d}_000019': [i % 3, 7]
+            for city in ('aachen', 'hamburg', 'zurich')
+            for i in range(5)
+        },
+    )
     config = dict(name='cityscapes_domain_11-5')
     plain = [IncrementalDataset(train, config, step, 'train') for step in (0, 1)]
     name = plain[0].image_names[0]
-    ExemplarMemory(plain[0].protocol.training_fingerprint(), {}, 0, {'domains of step 0': (name,)},
-                   {name: 0}).save(tmp_path / 'exemplars.json')
-    view = IncrementalDataset(train, config, 1, 'train', exemplars=dict(
-        file=str(tmp_path / 'exemplars.json'), labels='at_storage'))
+    ExemplarMemory(
+        plain[0].protocol.training_fingerprint(), {}, 0, {'domains of step 0': (name,)}, {name: 0}
+    ).save(tmp_path / 'exemplars.json')
+    view = IncrementalDataset(
+        train,
+        config,
+        1,
+        'train',
+        exemplars=dict(file=str(tmp_path / 'exemplars.json'), labels='at_storage'),
+    )
     assert view.image_names == [*plain[1].image_names, name]
     sample, before = sample_of(view, name), sample_of(plain[0], name)
     assert sample.gt_sem_seg.data.equal(before.gt_sem_seg.data)
@@ -193,8 +228,12 @@ def test_an_image_that_vanished_is_named(data, tmp_path):
 def test_the_memory_of_another_protocol_is_refused(data, tmp_path):
     view_of(data, tmp_path, {'plane': 0}, 1)
     other = IncrementalDataset(
-        data, protocol('disjoint'), 1, 'train',
-        exemplars=dict(file=str(tmp_path / 'exemplars.json'), labels='at_replay'))
+        data,
+        protocol('disjoint'),
+        1,
+        'train',
+        exemplars=dict(file=str(tmp_path / 'exemplars.json'), labels='at_replay'),
+    )
     with pytest.raises(InputError, match='another protocol'):
         len(other)
 

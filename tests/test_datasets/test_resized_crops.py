@@ -46,7 +46,7 @@ def test_boxes_are_distributed_as_the_published_rule_says(height, width):
     # The central crop, which is the whole image where its aspect is in range.
     fallback = (min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1])))
     central = (tall == fallback[0]) & (wide == fallback[1])
-    assert central.mean() == pytest.approx((1 - share)**10, abs=0.025)
+    assert central.mean() == pytest.approx((1 - share) ** 10, abs=0.025)
     rest = drawn[~central]
     assert (rest[:, 2] * rest[:, 3] / (height * width)).mean() == pytest.approx(area, abs=0.01)
     aspects = rest[:, 3] / rest[:, 2]
@@ -58,14 +58,17 @@ def test_boxes_are_distributed_as_the_published_rule_says(height, width):
     assert places.min() == 0 and places.max() == 1
 
 
-@pytest.mark.parametrize(('height', 'width', 'expected'), [
-    (375, 500, (0, 0, 375, 500)),      # 4/3 exactly is in range
-    (300, 1000, (0, 300, 300, 400)),
-    (1000, 300, (300, 0, 400, 300)),
-    (100, 101, (0, 0, 100, 101)),
-    (333, 500, (0, 28, 333, 444)),
-    (1, 50, (0, 24, 1, 1)),
-])
+@pytest.mark.parametrize(
+    ('height', 'width', 'expected'),
+    [
+        (375, 500, (0, 0, 375, 500)),  # 4/3 exactly is in range
+        (300, 1000, (0, 300, 300, 400)),
+        (1000, 300, (300, 0, 400, 300)),
+        (100, 101, (0, 0, 100, 101)),
+        (333, 500, (0, 28, 333, 444)),
+        (1, 50, (0, 24, 1, 1)),
+    ],
+)
 def test_an_area_above_the_image_ends_in_the_centre(height, width, expected):
     assert draw_box(height, width, (1.5, 2.0), ASPECT, 10) == expected
     assert draw_box(height, width, AREA, ASPECT, 0) == expected
@@ -76,13 +79,18 @@ def sample(height, width, seed=0):
     mask = generator.integers(0, 21, (height // 5 + 1, width // 5 + 1), dtype=np.uint8)
     mask = np.kron(mask, np.ones((5, 5), np.uint8))[:height, :width]
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return dict(img=image, gt_seg_map=mask, seg_fields=['gt_seg_map'], img_shape=(height, width),
-                ori_shape=(height, width))
+    return dict(
+        img=image,
+        gt_seg_map=mask,
+        seg_fields=['gt_seg_map'],
+        img_shape=(height, width),
+        ori_shape=(height, width),
+    )
 
 
 def resized(array, box, size, how):
     top, left, tall, wide = box
-    return np.array(Image.fromarray(array[top:top + tall, left:left + wide]).resize(size, how))
+    return np.array(Image.fromarray(array[top : top + tall, left : left + wide]).resize(size, how))
 
 
 def test_image_and_mask_are_cut_and_resized_together():
@@ -94,7 +102,8 @@ def test_image_and_mask_are_cut_and_resized_together():
     assert result['img'].shape == (48, 64, 3) and result['img_shape'] == (48, 64)
     assert np.array_equal(result['img'], resized(given['img'], box, (64, 48), Image.BILINEAR))
     assert np.array_equal(
-        result['gt_seg_map'], resized(given['gt_seg_map'], box, (64, 48), Image.NEAREST))
+        result['gt_seg_map'], resized(given['gt_seg_map'], box, (64, 48), Image.NEAREST)
+    )
     assert result['gt_seg_map'].dtype == np.uint8 and not (result['gt_seg_map'] == 255).any()
     assert result['ori_shape'] == (120, 160)
 
@@ -109,50 +118,59 @@ def test_the_crop_depends_on_the_seeded_stream_alone():
     assert not np.array_equal(results[0], results[2])
 
 
-@pytest.mark.parametrize(('height', 'width', 'size', 'corner'), [
-    (375, 500, (682, 512), (0, 85)),   # 682.67 is cut off
-    (500, 375, (512, 682), (85, 0)),
-    (512, 512, (512, 512), (0, 0)),
-    (333, 500, (768, 512), (0, 128)),
-    (1024, 2048, (1024, 512), (0, 256)),
-    (400, 401, (513, 512), (0, 0)),    # half a pixel goes to the even number
-    (400, 403, (515, 512), (0, 2)),
-])
+@pytest.mark.parametrize(
+    ('height', 'width', 'size', 'corner'),
+    [
+        (375, 500, (682, 512), (0, 85)),  # 682.67 is cut off
+        (500, 375, (512, 682), (85, 0)),
+        (512, 512, (512, 512), (0, 0)),
+        (333, 500, (768, 512), (0, 128)),
+        (1024, 2048, (1024, 512), (0, 256)),
+        (400, 401, (513, 512), (0, 0)),  # half a pixel goes to the even number
+        (400, 403, (515, 512), (0, 2)),
+    ],
+)
 def test_the_centre_is_that_of_the_published_geometry(height, width, size, corner):
     given = sample(height, width)
     result = ResizedCenterCrop(512)(dict(given))
     for key, how in (('img', Image.BILINEAR), ('gt_seg_map', Image.NEAREST)):
         whole = resized(given[key], (0, 0, height, width), size, how)
         top, left = corner
-        assert np.array_equal(result[key], whole[top:top + 512, left:left + 512])
+        assert np.array_equal(result[key], whole[top : top + 512, left : left + 512])
     assert result['img_shape'] == result['ori_shape'] == (512, 512)
 
 
-@pytest.mark.parametrize('config', [
-    dict(type='RandomResizedCrop', scale=0),
-    dict(type='RandomResizedCrop', scale=(32, )),
-    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(2.0, 0.5)),
-    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.0, 1.0)),
-    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, float('nan'))),
-    dict(type='RandomResizedCrop', scale=32, aspect_ratio_range=(0.75, )),
-    dict(type='RandomResizedCrop', scale=32, max_attempts=-1),
-    dict(type='RandomResizedCrop', scale=32, backend='PIL'),
-    dict(type='ResizedCenterCrop', scale=(512, 512)),
-    dict(type='ResizedCenterCrop', scale=-3),
-    dict(type='ResizedCenterCrop', scale=512, backend='opencv'),
-])
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='RandomResizedCrop', scale=0),
+        dict(type='RandomResizedCrop', scale=(32,)),
+        dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(2.0, 0.5)),
+        dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.0, 1.0)),
+        dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.5, float('nan'))),
+        dict(type='RandomResizedCrop', scale=32, aspect_ratio_range=(0.75,)),
+        dict(type='RandomResizedCrop', scale=32, max_attempts=-1),
+        dict(type='RandomResizedCrop', scale=32, backend='PIL'),
+        dict(type='ResizedCenterCrop', scale=(512, 512)),
+        dict(type='ResizedCenterCrop', scale=-3),
+        dict(type='ResizedCenterCrop', scale=512, backend='opencv'),
+    ],
+)
 def test_settings_without_a_meaning_are_refused(config):
     init_default_scope('mmseg_cil')
     with pytest.raises(InputError):
         TRANSFORMS.build(config)
 
 
-@pytest.mark.parametrize(('pipeline', 'crop'), [
-    ([dict(type='RandomCrop', crop_size=(64, 96))], (64, 96)),
-    ([dict(type='RandomCrop', crop_size=64)], (64, 64)),
-    ([dict(type='RandomResizedCrop', scale=(96, 64))], (64, 96)),
-    ([dict(type='mmseg_cil.RandomResizedCrop', scale=32), dict(type='RandomFlip')], (32, 32)),
-    ([dict(type='Resize', scale=(96, 64))], None),
-])
+@pytest.mark.parametrize(
+    ('pipeline', 'crop'),
+    [
+        ([dict(type='RandomCrop', crop_size=(64, 96))], (64, 96)),
+        ([dict(type='RandomCrop', crop_size=64)], (64, 64)),
+        ([dict(type='RandomResizedCrop', scale=(96, 64))], (64, 96)),
+        ([dict(type='mmseg_cil.RandomResizedCrop', scale=32), dict(type='RandomFlip')], (32, 32)),
+        ([dict(type='Resize', scale=(96, 64))], None),
+    ],
+)
 def test_the_crop_of_a_pipeline(pipeline, crop):
     assert crop_of(pipeline) == crop

@@ -29,8 +29,9 @@ def made(**options):
 
 
 def loss(distiller, student, old, new, replayed=1):
-    return distiller(output(student), output(old), None, teachers={'new_data': output(new)},
-                     replayed=replayed)['loss_dual']
+    return distiller(
+        output(student), output(old), None, teachers={'new_data': output(new)}, replayed=replayed
+    )['loss_dual']
 
 
 def test_the_joined_teachers_leave_the_variances_alone_to_learn():
@@ -63,9 +64,10 @@ def test_the_old_teacher_teaches_on_generated_images_and_the_new_one_on_real_one
 
 def test_it_is_the_sum_of_both_teachers_losses():
     student, old, new = batch()
-    spread = torch.full((5, ), 5.0)
-    expected = variational_loss(student[3:, :3], old[3:], spread[:3]) + \
-        variational_loss(student[:3, 3:], new[:3, 1:], spread[3:])
+    spread = torch.full((5,), 5.0)
+    expected = variational_loss(student[3:, :3], old[3:], spread[:3]) + variational_loss(
+        student[:3, 3:], new[:3, 1:], spread[3:]
+    )
     torch.testing.assert_close(loss(made(loss_weight=2.0), student, old, new), 2 * expected)
 
 
@@ -75,18 +77,20 @@ def test_the_simple_limit_has_no_variances_and_all_images():
     assert not list(distiller.parameters())
     targets = torch.cat([old, new[:, 1:]], 1)
     targets = targets - targets.mean((0, 2, 3), keepdim=True)
-    torch.testing.assert_close(loss(distiller, student, old, new),
-                               torch.nn.functional.mse_loss(student, targets))
+    torch.testing.assert_close(
+        loss(distiller, student, old, new), torch.nn.functional.mse_loss(student, targets)
+    )
 
 
 @pytest.mark.parametrize('background', [True, False])
 @pytest.mark.parametrize('form', ['variational', 'double'])
 def test_classes_of_a_step_that_did_not_train_have_no_teacher(form, background):
     """One new class, two of the step before: broadcasting would hide a wrong slice."""
-    step = StepContext(2, (0, 0, 0, 1, 1, 2), background, background, trained=(0, ))
+    step = StepContext(2, (0, 0, 0, 1, 1, 2), background, background, trained=(0,))
     generator = torch.Generator().manual_seed(1)
-    student, old, new = (torch.randn(4, channels, 3, 3, generator=generator)
-                         for channels in (6, 3, 1 + background))
+    student, old, new = (
+        torch.randn(4, channels, 3, 3, generator=generator) for channels in (6, 3, 1 + background)
+    )
     distiller = DualTeacherDistiller(form=form)
     distiller.set_step(step)
     student.requires_grad_()

@@ -19,7 +19,8 @@ def record(seed):
 def test_it_compares_one_stage(stage):
     student, teacher = record(0), record(1)
     losses = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=stage))(
-        student, teacher, SIZE)
+        student, teacher, SIZE
+    )
     difference = student.features[stage] - teacher.features[stage]
     assert list(losses) == ['loss_features']
     torch.testing.assert_close(losses['loss_features'], 2 * difference.square().mean())

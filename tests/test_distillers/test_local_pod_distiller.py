@@ -13,8 +13,9 @@ GOLDEN = Path(__file__).parents[1] / 'golden'
 
 
 def record(case, who, count, stages='pre_activations'):
-    maps = [torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student')
-            for i in range(count)]
+    maps = [
+        torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student') for i in range(count)
+    ]
     inner = tuple(maps[:-2])
     other = tuple(one.detach().relu() for one in inner)
     features, before = (other, inner) if stages == 'pre_activations' else (inner, ())
@@ -27,7 +28,8 @@ def test_a_record_gives_the_official_loss_and_gradients(name, stages):
     case = np.load(GOLDEN / f'pod_local__voc_{name}.npz')
     count = sum(key.startswith('student_') for key in case)
     distiller = LocalPODDistiller(
-        float(case['pod_factor']), float(case['logits_factor']), regions='official')
+        float(case['pod_factor']), float(case['logits_factor']), regions='official'
+    )
     distiller.set_step(StepContext.of_class_counts([int(case['n_old']), int(case['n_new'])]))
     student, maps = record(case, 'student', count, stages)
     teacher, _ = record(case, 'teacher', count, stages)
@@ -41,8 +43,8 @@ def test_a_record_gives_the_official_loss_and_gradients(name, stages):
 
 def test_without_new_classes_nothing_grows():
     maps = torch.randn(2, 3, 8, 6)
-    student = NetworkOutput((maps, ), maps, maps)
-    teacher = NetworkOutput((maps * 0, ), maps * 0, maps * 0)
+    student = NetworkOutput((maps,), maps, maps)
+    teacher = NetworkOutput((maps * 0,), maps * 0, maps * 0)
     domain = LocalPODDistiller()
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant = LocalPODDistiller(grows=False)

@@ -16,21 +16,25 @@ SIZE = torch.Size((13, 17))
 def record(num_classes, seed, align_corners=False):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, num_classes, 4, 5, generator=generator, dtype=torch.float64)
-    return NetworkOutput((logits, ), logits, logits, align_corners)
+    return NetworkOutput((logits,), logits, logits, align_corners)
 
 
 def pixels_of(student, labels=None):
-    return PixelLogits(student.logits, labels, cuts=(1, 3), size=SIZE,
-                       align_corners=student.align_corners)
+    return PixelLogits(
+        student.logits, labels, cuts=(1, 3), size=SIZE, align_corners=student.align_corners
+    )
 
 
 @pytest.mark.parametrize('align_corners', [False, True])
 def test_full_resolution_compares_what_the_label_sees(align_corners):
     student, teacher = (record(count, seed, align_corners) for seed, count in enumerate((5, 3)))
     losses = MODELS.build(dict(type='LogitDistiller', loss=UNKD))(
-        student, teacher, pixels_of(student))
-    up = [functional.interpolate(one.logits, SIZE, mode='bilinear', align_corners=align_corners)
-          for one in (student, teacher)]
+        student, teacher, pixels_of(student)
+    )
+    up = [
+        functional.interpolate(one.logits, SIZE, mode='bilinear', align_corners=align_corners)
+        for one in (student, teacher)
+    ]
     expected = 2 * unbiased_knowledge_distillation(*up).mean()
     assert list(losses) == ['loss_unkd']
     torch.testing.assert_close(losses['loss_unkd'], expected)
@@ -62,8 +66,10 @@ def test_any_loss_of_two_logits_will_do():
     distiller = LogitDistiller(UNKD)
     distiller.loss, distiller._shares = Distance(), False
     up = [functional.interpolate(one.logits, SIZE, mode='bilinear') for one in (student, teacher)]
-    torch.testing.assert_close(distiller(student, teacher, pixels_of(student))['loss_distance'],
-                               (up[0][:, :3] - up[1]).abs().mean())
+    torch.testing.assert_close(
+        distiller(student, teacher, pixels_of(student))['loss_distance'],
+        (up[0][:, :3] - up[1]).abs().mean(),
+    )
 
 
 def test_the_mean_may_be_over_pixels_of_old_classes_alone():
@@ -82,10 +88,13 @@ def test_the_mean_may_be_over_pixels_of_old_classes_alone():
     assert loss['loss_kd'] == 0
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    (dict(among='new'), 'among must be one of'),
-    (dict(among='old', resolution='low'), 'low'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(among='new'), 'among must be one of'),
+        (dict(among='old', resolution='low'), 'low'),
+    ],
+)
 def test_pixels_that_cannot_be_chosen_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         LogitDistiller(UNKD, **changes)

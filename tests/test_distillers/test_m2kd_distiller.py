@@ -31,9 +31,12 @@ def record(logits, auxiliary=()):
 
 
 STUDENT = random(2, 7, 4, 4)
-TEACHERS = {f'step_{step:02d}': record(random(2, known, 4, 4, seed=1 + step),
-                                       [random(2, known, 4, 4, seed=9 + step)])
-            for step, known in enumerate((3, 5, 6))}
+TEACHERS = {
+    f'step_{step:02d}': record(
+        random(2, known, 4, 4, seed=1 + step), [random(2, known, 4, 4, seed=9 + step)]
+    )
+    for step, known in enumerate((3, 5, 6))
+}
 STARTS = {'step_00': 0, 'step_01': 3, 'step_02': 5}
 CUTS = (1, 3, 5, 6)
 
@@ -47,15 +50,20 @@ def distil(distiller, step=STEP, teachers=TEACHERS, auxiliary=(), size=(9, 9)):
 def expected(starts, size, teachers=TEACHERS):
     def large(x):
         return functional.interpolate(x, size, mode='bilinear')
-    return multi_model_distillation(large(STUDENT), [
-        (large(one.logits), starts[name]) for name, one in teachers.items()]).mean()
+
+    return multi_model_distillation(
+        large(STUDENT), [(large(one.logits), starts[name]) for name, one in teachers.items()]
+    ).mean()
 
 
-@pytest.mark.parametrize(('arguments', 'starts', 'size'), [
-    (dict(), STARTS, (9, 9)),
-    (dict(classes='known'), dict.fromkeys(STARTS, 0), (9, 9)),
-    (dict(resolution='low'), STARTS, (4, 4)),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'starts', 'size'),
+    [
+        (dict(), STARTS, (9, 9)),
+        (dict(classes='known'), dict.fromkeys(STARTS, 0), (9, 9)),
+        (dict(resolution='low'), STARTS, (4, 4)),
+    ],
+)
 def test_it_is_the_mean_over_snapshots(arguments, starts, size):
     losses = distil(M2KDDistiller(MATCHING, **arguments))
     torch.testing.assert_close(losses, {'loss_mmd': expected(starts, size)})
@@ -66,8 +74,10 @@ def test_of_snapshots_that_were_drawn_it_is_the_mean():
     losses = distil(M2KDDistiller(MATCHING), teachers={**drawn, 'new_data': TEACHERS['step_01']})
     torch.testing.assert_close(losses['loss_mmd'], expected(STARTS, (9, 9), drawn))
     # An unbiased estimate: the mean over all draws of one is the mean over all.
-    single = [distil(M2KDDistiller(MATCHING), teachers={name: one})['loss_mmd']
-              for name, one in TEACHERS.items()]
+    single = [
+        distil(M2KDDistiller(MATCHING), teachers={name: one})['loss_mmd']
+        for name, one in TEACHERS.items()
+    ]
     torch.testing.assert_close(torch.stack(single).mean(), expected(STARTS, (9, 9)))
 
 
@@ -77,8 +87,7 @@ def test_with_one_snapshot_it_is_a_logit_distiller_of_the_same_loss():
     pixels = PixelLogits(STUDENT, torch.zeros(2, 9, 9).long(), CUTS)
     for loss in (UNBIASED, MATCHING, dict(type='KnowledgeDistillationLoss')):
         single = LogitDistiller(loss)(record(STUDENT), last, pixels)
-        torch.testing.assert_close(
-            distil(M2KDDistiller(loss), step, {'step_00': last}), single)
+        torch.testing.assert_close(distil(M2KDDistiller(loss), step, {'step_00': last}), single)
 
 
 def test_any_loss_sees_the_snapshot_s_classes_alone():
@@ -111,7 +120,8 @@ def test_auxiliary_heads_are_distilled_from_the_snapshots_own():
 @pytest.mark.parametrize('name', TEACHERS)
 def test_ignored_pixels_are_left_out_for_every_snapshot(name, classes):
     distiller = M2KDDistiller(
-        dict(type='DenseKnowledgeDistillationLoss', weighting='constant'), classes=classes)
+        dict(type='DenseKnowledgeDistillationLoss', weighting='constant'), classes=classes
+    )
     distiller.set_step(STEP)
     distiller.loss.set_step(STEP)
     labels = torch.full((2, 4, 4), 6)
@@ -124,12 +134,12 @@ def test_ignored_pixels_are_left_out_for_every_snapshot(name, classes):
     teacher, student = TEACHERS[name].logits, STUDENT.clone().requires_grad_()
     found = of(student, teacher, labels)
     torch.testing.assert_close(found, of(STUDENT[:, :, 1:], teacher[:, :, 1:]))
-    gradient, = torch.autograd.grad(found['loss_dkd'], student)
+    (gradient,) = torch.autograd.grad(found['loss_dkd'], student)
     used = gradient.abs().amax(1) > 0
     assert not used[:, 0].any() and used[:, 1:].all()
     # Generated images have no labels, and all their pixels count.
     labels[1] = 255
-    gradient, = torch.autograd.grad(of(student, teacher, labels, 1)['loss_dkd'], student)
+    (gradient,) = torch.autograd.grad(of(student, teacher, labels, 1)['loss_dkd'], student)
     used = gradient.abs().amax(1) > 0
     assert not used[0, 0].any() and used[0, 1:].all() and used[1].all()
 
@@ -140,18 +150,18 @@ def test_a_network_without_auxiliary_head_learns_without_it():
 
 
 def test_in_a_domain_walk_every_snapshot_teaches_all_classes():
-    step = StepContext(3, (0, ) * 7, True, False, by_domain=True, trained=(0, 1, 2))
+    step = StepContext(3, (0,) * 7, True, False, by_domain=True, trained=(0, 1, 2))
     teachers = {name: record(random(2, 7, 4, 4, seed=i)) for i, name in enumerate(TEACHERS)}
     losses = distil(M2KDDistiller(MATCHING), step, teachers)
     torch.testing.assert_close(
-        losses['loss_mmd'], expected(dict.fromkeys(STARTS, 0), (9, 9), teachers))
+        losses['loss_mmd'], expected(dict.fromkeys(STARTS, 0), (9, 9), teachers)
+    )
 
 
 def test_classes_of_a_step_that_did_not_train_are_the_next_one_s():
     step = StepContext(3, (0, 1, 1, 2, 3), True, True, trained=(1, 2))
     assert [step.classes_of(one) for one in step.trained] == [range(0, 3), range(3, 4)]
-    assert [STEP.classes_of(one) for one in STEP.trained] == [
-        range(0, 3), range(3, 5), range(5, 6)]
+    assert [STEP.classes_of(one) for one in STEP.trained] == [range(0, 3), range(3, 5), range(5, 6)]
 
 
 def test_wrong_input_is_refused():

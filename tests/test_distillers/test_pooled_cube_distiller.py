@@ -12,8 +12,9 @@ GOLDEN = Path(__file__).parents[1] / 'golden'
 
 
 def record(case, who, count):
-    maps = [torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student')
-            for i in range(count)]
+    maps = [
+        torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student') for i in range(count)
+    ]
     # What lies before the activations must not matter.
     before = tuple(one.detach() - 1 for one in maps[:-2])
     return NetworkOutput(tuple(maps[:-2]), maps[-2], maps[-1], pre_activations=before), maps
@@ -24,8 +25,11 @@ def record(case, who, count):
 def test_a_record_gives_the_official_loss_and_gradients(task, kind):
     case = np.load(GOLDEN / f'rcil_{kind}__voc_{task}.npz')
     count = sum(key.startswith('student_') for key in case)
-    without = dict(channel_factor=0.0, channel_last_factor=0.0) if kind == 'spatial' \
+    without = (
+        dict(channel_factor=0.0, channel_last_factor=0.0)
+        if kind == 'spatial'
         else dict(factor=0.0, last_factor=0.0)
+    )
     distiller = PooledCubeDistiller(**without)
     distiller.set_step(StepContext.of_class_counts([int(case['n_old']), int(case['n_new'])]))
     student, maps = record(case, 'student', count)
@@ -41,19 +45,24 @@ def test_a_record_gives_the_official_loss_and_gradients(task, kind):
 
 def test_both_distances_are_added():
     maps = torch.randn(2, 3, 8, 6)
-    student, teacher = NetworkOutput((maps, ), maps, maps), NetworkOutput(
-        (maps * 0, ), maps * 0, maps * 0)
+    student, teacher = (
+        NetworkOutput((maps,), maps, maps),
+        NetworkOutput((maps * 0,), maps * 0, maps * 0),
+    )
     size = torch.Size((8, 6))
-    parts = [PooledCubeDistiller(1.0, 2.0, 3.0, 4.0),
-             PooledCubeDistiller(1.0, 2.0, 0.0, 0.0), PooledCubeDistiller(0.0, 0.0, 3.0, 4.0)]
+    parts = [
+        PooledCubeDistiller(1.0, 2.0, 3.0, 4.0),
+        PooledCubeDistiller(1.0, 2.0, 0.0, 0.0),
+        PooledCubeDistiller(0.0, 0.0, 3.0, 4.0),
+    ]
     both, spatial, channel = (one(student, teacher, size)['loss_cube'] for one in parts)
     torch.testing.assert_close(both, spatial + channel)
 
 
 def test_without_new_classes_nothing_grows():
     maps = torch.randn(2, 3, 8, 6)
-    student = NetworkOutput((maps, ), maps, maps)
-    teacher = NetworkOutput((maps * 0, ), maps * 0, maps * 0)
+    student = NetworkOutput((maps,), maps, maps)
+    teacher = NetworkOutput((maps * 0,), maps * 0, maps * 0)
     domain, constant = PooledCubeDistiller(), PooledCubeDistiller(grows=False)
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant.set_step(StepContext.of_class_counts([2, 1]))

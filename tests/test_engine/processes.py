@@ -32,21 +32,32 @@ def free_port() -> int:
 
 def start_two(arguments: Sequence[str | Path], log: Path) -> list[subprocess.Popen]:
     """Starts ``python ARGUMENTS`` as ranks 0 and 1; output goes to ``LOG.0`` and ``LOG.1``."""
-    common = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1', 'WORLD_SIZE': '2',
-              'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port()),
-              'PYTHONPATH': str(FOLDER)}
+    common = {
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '-1',
+        'WORLD_SIZE': '2',
+        'MASTER_ADDR': '127.0.0.1',
+        'MASTER_PORT': str(free_port()),
+        'PYTHONPATH': str(FOLDER),
+    }
     processes = []
     for rank in range(2):
         own = {'RANK': str(rank), 'LOCAL_RANK': str(rank)}
         with open(f'{log}.{rank}', 'w') as file:
-            processes.append(subprocess.Popen(
-                [sys.executable, *map(str, arguments)], stdout=file, stderr=file,
-                env={**os.environ, **common, **own}))
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, *map(str, arguments)],
+                    stdout=file,
+                    stderr=file,
+                    env={**os.environ, **common, **own},
+                )
+            )
     return processes
 
 
-def run_two(arguments: Sequence[str | Path], log: Path,
-            timeout: float = 240) -> list[tuple[int, str]]:
+def run_two(
+    arguments: Sequence[str | Path], log: Path, timeout: float = 240
+) -> list[tuple[int, str]]:
     """Exit status and output of both ranks; both are killed when the time is over."""
     processes = start_two(arguments, log)
     try:
@@ -58,8 +69,9 @@ def run_two(arguments: Sequence[str | Path], log: Path,
     return [(status, Path(f'{log}.{rank}').read_text()) for rank, status in enumerate(statuses)]
 
 
-def in_two_processes(function: Callable[..., object], *arguments: str | Path, log: Path,
-                     timeout: float = 240) -> None:
+def in_two_processes(
+    function: Callable[..., object], *arguments: str | Path, log: Path, timeout: float = 240
+) -> None:
     """Calls a function in both processes of a group; both must return from it.
 
     Args:

@@ -12,14 +12,18 @@ from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 
 
-@pytest.mark.parametrize(('method', 'kind', 'kill', 'saved'), [
-    pytest.param('finetune', 'OptimWrapper', 5, 3, marks=pytest.mark.slow),
-    pytest.param('finetune', 'AmpOptimWrapper', 4, 3, marks=pytest.mark.slow),
-    # Its Adam is an optimizer beside the network's; the last update gathers one iteration only.
-    ('vdfd', 'BFloat16OptimWrapper', 6, 6),
-])
+@pytest.mark.parametrize(
+    ('method', 'kind', 'kill', 'saved'),
+    [
+        pytest.param('finetune', 'OptimWrapper', 5, 3, marks=pytest.mark.slow),
+        pytest.param('finetune', 'AmpOptimWrapper', 4, 3, marks=pytest.mark.slow),
+        # Its Adam is an optimizer beside the network's; the last update gathers one iteration only.
+        ('vdfd', 'BFloat16OptimWrapper', 6, 6),
+    ],
+)
 def test_a_walk_killed_between_two_updates_resumes_to_the_same_weights(
-        data_root, tmp_path, monkeypatch, method, kind, kill, saved):
+    data_root, tmp_path, monkeypatch, method, kind, kill, saved
+):
     # Here it scales on the CPU.
     monkeypatch.setattr(amp, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(amp, 'GradScaler', functools.partial(torch.amp.GradScaler, 'cpu'))

@@ -43,9 +43,16 @@ def names(cfg):
     return [one.name for one, _ in deviations_of(cfg)]
 
 
-@pytest.mark.parametrize(('method', 'protocol'), [
-    *((method, 'voc_15-1') for method in FRAMES), ('mib', 'ade20k_100-50'), ('plop', 'voc_7-3'),
-    ('rcil', 'cityscapes_domain_11-5'), ('lwf', 'voc_real_animals')])
+@pytest.mark.parametrize(
+    ('method', 'protocol'),
+    [
+        *((method, 'voc_15-1') for method in FRAMES),
+        ('mib', 'ade20k_100-50'),
+        ('plop', 'voc_7-3'),
+        ('rcil', 'cityscapes_domain_11-5'),
+        ('lwf', 'voc_real_animals'),
+    ],
+)
 def test_all_that_is_offered_is_turned_on(method, protocol):
     cfg, frame = composed(method, protocol), find_frame(method, protocol)
     assert cfg.model.backbone.type == 'mmseg_cil.LeakyResNet'
@@ -61,7 +68,8 @@ def test_all_that_is_offered_is_turned_on(method, protocol):
     assert cfg.train_dataloader.sampler.drop_partial
     assert [one.type for one in cfg.param_scheduler] == ['PaperPolyLR']
     assert {**cfg.optim_wrapper.optimizer, 'lr': None} == dict(
-        type='SGD', lr=None, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        type='SGD', lr=None, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
     assert cfg.protocol.preset == frame.preset
     assert build_protocol(cfg.protocol).policy.old == 'base'
     if 'domain' in protocol:
@@ -71,11 +79,16 @@ def test_all_that_is_offered_is_turned_on(method, protocol):
     assert {'norm', 'first weights'} <= set(names(cfg))
 
 
-@pytest.mark.parametrize(('method', 'protocol', 'epochs', 'rates'), [
-    ('mib', 'voc_15-1', 30, (0.01, 0.001)), ('plop', 'voc_10-1', 10, (0.01, 0.001)),
-    ('rcil', 'voc_15-5', 30, (0.02, 0.001)), ('lwf', 'ade20k_50-50', 60, (0.01, 0.001)),
-    ('rcil', 'cityscapes_domain_11-1', 50, (0.02, 0.004)),
-])
+@pytest.mark.parametrize(
+    ('method', 'protocol', 'epochs', 'rates'),
+    [
+        ('mib', 'voc_15-1', 30, (0.01, 0.001)),
+        ('plop', 'voc_10-1', 10, (0.01, 0.001)),
+        ('rcil', 'voc_15-5', 30, (0.02, 0.001)),
+        ('lwf', 'ade20k_50-50', 60, (0.01, 0.001)),
+        ('rcil', 'cityscapes_domain_11-1', 50, (0.02, 0.004)),
+    ],
+)
 def test_the_schedule_is_that_of_the_scripts(method, protocol, epochs, rates):
     cfg = composed(method, protocol)
     assert cfg.step_overrides['later'].max_epochs == epochs
@@ -89,10 +102,18 @@ def test_the_schedule_is_that_of_the_scripts(method, protocol, epochs, rates):
     assert step.train_dataloader.sampler.whole_batches == batch
 
 
-@pytest.mark.parametrize(('method', 'init'), [
-    ('finetune', 'conv_default'), ('lwf', 'conv_default'), ('lwf_mc', 'conv_default'),
-    ('ilt', 'conv_default'), ('mib', 'balanced'), ('plop', 'balanced'),
-    ('rcil', 'copied_background')])
+@pytest.mark.parametrize(
+    ('method', 'init'),
+    [
+        ('finetune', 'conv_default'),
+        ('lwf', 'conv_default'),
+        ('lwf_mc', 'conv_default'),
+        ('ilt', 'conv_default'),
+        ('mib', 'balanced'),
+        ('plop', 'balanced'),
+        ('rcil', 'copied_background'),
+    ],
+)
 def test_methods_have_the_choices_of_their_code(method, init):
     cfg = composed(method, 'voc_15-1')
     found = method_of(cfg, 'voc_15-1')
@@ -103,49 +124,64 @@ def test_methods_have_the_choices_of_their_code(method, init):
         assert found['distillers'][0]['loss']['loss_weight'] == 10.0
     if method == 'rcil':
         assert found['network_change'] == dict(
-            type='ParallelBranches', parts=('backbone', 'decode_head'), eps_again=1e-5)
+            type='ParallelBranches', parts=('backbone', 'decode_head'), eps_again=1e-5
+        )
 
 
 def test_a_config_without_it_is_told_apart_setting_by_setting():
     cfg = compose(dict(method='lwf', protocol='voc_15-1', dataset='cityscapes'))
     assert set(names(cfg)) == {
-        'norm', 'first weights', 'activation', 'dilation', 'ASPP', 'dropout', 'training crop',
-        'test geometry', 'labels and means', 'new rows', 'learning rate', 'epochs'}
-    assert {'stem', 'second merge (RCIL)', 'precision'} <= set(names(
-        compose(dict(method='rcil', protocol='voc_15-1'))))
+        'norm',
+        'first weights',
+        'activation',
+        'dilation',
+        'ASPP',
+        'dropout',
+        'training crop',
+        'test geometry',
+        'labels and means',
+        'new rows',
+        'learning rate',
+        'epochs',
+    }
+    assert {'stem', 'second merge (RCIL)', 'precision'} <= set(
+        names(compose(dict(method='rcil', protocol='voc_15-1')))
+    )
     assert 'thresholds (PLOP)' in names(compose(dict(method='plop', protocol='voc_15-1')))
-    assert 'split by city' in names(
-        compose(dict(method='mib', protocol='cityscapes_domain_11-5')))
+    assert 'split by city' in names(compose(dict(method='mib', protocol='cityscapes_domain_11-5')))
     assert notes_on_published(cfg) == []
 
 
-@pytest.mark.parametrize(('changes', 'name', 'words'), [
-    ({'model.decode_head.dropout_ratio': 0.1}, 'dropout', 'dropout 0.1'),
-    ({'model.backbone.contract_dilation': True}, 'dilation', '[1, 2, 2]'),
-    ({'model.backbone.negative_slope': 0.0}, 'activation', 'ReLU'),
-    ({'model.backbone.depth': 50}, 'backbone', 'LeakyResNet'),
-    ({'protocol.preset': 'plop'}, 'labels and means', "'plop' for 'mib'"),
-    ({'param_scheduler.0.type': 'PolyLR'}, 'learning rate', 'rate 0'),
-    ({'param_scheduler': None}, 'learning rate', 'another'),
-    ({'train_dataloader.sampler.drop_partial': False}, 'epochs', 'over the end'),
-    ({'train_dataloader.dataset.pipeline.2.scale': 256}, 'training crop', 'another size'),
-    ({'test_dataloader.dataset.pipeline': []}, 'test geometry', 'whole images'),
-    ({'optim_wrapper.type': 'AmpOptimWrapper'}, 'precision', 'mixed'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'name', 'words'),
+    [
+        ({'model.decode_head.dropout_ratio': 0.1}, 'dropout', 'dropout 0.1'),
+        ({'model.backbone.contract_dilation': True}, 'dilation', '[1, 2, 2]'),
+        ({'model.backbone.negative_slope': 0.0}, 'activation', 'ReLU'),
+        ({'model.backbone.depth': 50}, 'backbone', 'LeakyResNet'),
+        ({'protocol.preset': 'plop'}, 'labels and means', "'plop' for 'mib'"),
+        ({'param_scheduler.0.type': 'PolyLR'}, 'learning rate', 'rate 0'),
+        ({'param_scheduler': None}, 'learning rate', 'another'),
+        ({'train_dataloader.sampler.drop_partial': False}, 'epochs', 'over the end'),
+        ({'train_dataloader.dataset.pipeline.2.scale': 256}, 'training crop', 'another size'),
+        ({'test_dataloader.dataset.pipeline': []}, 'test geometry', 'whole images'),
+        ({'optim_wrapper.type': 'AmpOptimWrapper'}, 'precision', 'mixed'),
+    ],
+)
 def test_what_options_take_back_is_named_in_the_log(changes, name, words):
-    cfg = walk_config(arguments(method='lwf', protocol='voc_15-5', as_published=True,
-                                cfg_options=changes))
+    cfg = walk_config(
+        arguments(method='lwf', protocol='voc_15-5', as_published=True, cfg_options=changes)
+    )
     first, *lines = notes_on_published(cfg)
     assert first == ('as published: lwf on voc_15-5, after fcdl94/MiB; what still differs:')
-    line, = [one for one in lines if one.startswith(f'as published: {name}: ')]
+    (line,) = [one for one in lines if one.startswith(f'as published: {name}: ')]
     assert words in line and '; theirs: ' in line
     # Beside that, what can never be had.
     assert len(lines) == 3
 
 
 def arguments(**given):
-    defaults = {'config': None, 'cfg_options': {}, 'as_published': False,
-                **dict.fromkeys(KINDS)}
+    defaults = {'config': None, 'cfg_options': {}, 'as_published': False, **dict.fromkeys(KINDS)}
     return argparse.Namespace(**{**defaults, **given})
 
 
@@ -155,11 +191,12 @@ def test_a_config_file_keeps_its_places(tmp_path):
     path.write_text(
         f"_base_ = '{base}'\n"
         "data = dict(data_root='/there')\n"
-        "train_dataloader = dict(num_workers=9, dataset=dict(**data))\n"
-        "test_dataloader = dict(dataset=dict(**data))\n"
-        "randomness = dict(seed=7)\n"
+        'train_dataloader = dict(num_workers=9, dataset=dict(**data))\n'
+        'test_dataloader = dict(dataset=dict(**data))\n'
+        'randomness = dict(seed=7)\n'
         "protocol = dict(setting='disjoint')\n"
-        "model = dict(backbone=dict(init_cfg=dict(checkpoint='/my/resnet101.pth')))\n")
+        "model = dict(backbone=dict(init_cfg=dict(checkpoint='/my/resnet101.pth')))\n"
+    )
     plain = walk_config(arguments(config=str(path)))
     before = plain.to_dict()
     cfg = walk_config(arguments(config=str(path), as_published=True))
@@ -176,8 +213,9 @@ def test_a_config_file_keeps_its_places(tmp_path):
 def test_datasets_within_others_are_cropped_too():
     cfg = compose(dict(method='mib', protocol='voc_15-1'))
     inner = cfg.train_dataloader.dataset
-    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(
-        type='ConcatDataset', datasets=[inner, inner]))
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[inner, inner])
+    )
     found = as_published(cfg).train_dataloader.dataset
     assert 'pipeline' not in found and 'pipeline' not in found.dataset
     assert all(CROP in one.pipeline for one in found.dataset.datasets)
@@ -189,10 +227,18 @@ def test_a_model_and_a_schedule_that_were_chosen_stay():
     assert {'backbone', 'ASPP', 'activation'} <= set(names(cfg))
 
 
-@pytest.mark.parametrize(('method', 'protocol', 'preset'), [
-    ('mib', 'voc_15-1', 'mib'), ('lwf', 'ade20k_100-10', 'mib'), ('ilt', 'voc_10-1', 'plop'),
-    ('mib', 'cityscapes_domain_1-1', 'plop'), ('plop', 'voc_15-1', 'plop'),
-    ('rcil', 'ade20k_100-5', 'plop'), ('finetune', 'ade20k_100-5', 'plop')])
+@pytest.mark.parametrize(
+    ('method', 'protocol', 'preset'),
+    [
+        ('mib', 'voc_15-1', 'mib'),
+        ('lwf', 'ade20k_100-10', 'mib'),
+        ('ilt', 'voc_10-1', 'plop'),
+        ('mib', 'cityscapes_domain_1-1', 'plop'),
+        ('plop', 'voc_15-1', 'plop'),
+        ('rcil', 'ade20k_100-5', 'plop'),
+        ('finetune', 'ade20k_100-5', 'plop'),
+    ],
+)
 def test_labels_are_treated_as_in_the_code_that_has_the_protocol(method, protocol, preset):
     assert find_frame(method, protocol).preset == preset
 
@@ -204,10 +250,13 @@ def test_a_method_without_official_code_has_their_surroundings():
     assert 'method' in names(cfg)
 
 
-@pytest.mark.parametrize(('pieces', 'words'), [
-    (dict(method='mib', protocol='embedded_11-5'), 'is over embedded'),
-    (dict(method='m2kd', protocol='voc_15-5'), 'auxiliary head'),
-])
+@pytest.mark.parametrize(
+    ('pieces', 'words'),
+    [
+        (dict(method='mib', protocol='embedded_11-5'), 'is over embedded'),
+        (dict(method='m2kd', protocol='voc_15-5'), 'auxiliary head'),
+    ],
+)
 def test_what_has_no_published_settings_is_refused(pieces, words):
     with pytest.raises(InputError, match=words):
         as_published(compose(pieces))
@@ -219,8 +268,13 @@ def test_the_published_network_is_built_with_branches():
     init_default_scope('mmseg_cil')
     cfg = composed('rcil', 'voc_15-1')
     snapshot = dict(checkpoint='x.pth', num_classes=16)
-    step = derive_step_config(cfg, build_protocol(cfg.protocol), 1,
-                              StepInputs(snapshot, snapshot, [1000] * 6), 'work_dirs/x')
+    step = derive_step_config(
+        cfg,
+        build_protocol(cfg.protocol),
+        1,
+        StepInputs(snapshot, snapshot, [1000] * 6),
+        'work_dirs/x',
+    )
     with torch.device('meta'):
         network = MODELS.build(step.model)
     assert network.decode_head.conv_seg.out_channels == 17
@@ -234,8 +288,16 @@ def thin_piece(folder):
     norm = dict(type='BN', requires_grad=True)
     model['backbone'].update(type='LeakyResNet', contract_dilation=False)
     model['decode_head'] = dict(
-        type='PaperASPPHead', in_channels=32, in_index=3, channels=8, dilations=(1, 2, 3, 4),
-        pooling_size=8, num_classes=2, norm_cfg=norm, loss_decode=dict(type='CrossEntropyLoss'))
+        type='PaperASPPHead',
+        in_channels=32,
+        in_index=3,
+        channels=8,
+        dilations=(1, 2, 3, 4),
+        pooling_size=8,
+        num_classes=2,
+        norm_cfg=norm,
+        loss_decode=dict(type='CrossEntropyLoss'),
+    )
     path = folder / 'thin.py'
     path.write_text(f'model = {model!r}\n')
     return str(path)
@@ -248,21 +310,33 @@ def walk(tmp_path_factory):
     data = make_data(folder / 'data')
 
     def run(method):
-        places = dict(data_root=str(data), img_suffix='.png', ann_file='lists/train.txt',
-                      data_prefix=dict(img_path='images', seg_map_path='masks'))
+        places = dict(
+            data_root=str(data),
+            img_suffix='.png',
+            ann_file='lists/train.txt',
+            data_prefix=dict(img_path='images', seg_map_path='masks'),
+        )
         cfg = compose(dict(method=method, protocol='voc_19-1'))
         cfg.protocol = dict(
-            name='voc_tiny', dataset='voc', setting='overlapped', preset='default',
-            steps=[['background', 'aeroplane', 'bicycle'], ['bird', 'boat']])
+            name='voc_tiny',
+            dataset='voc',
+            setting='overlapped',
+            preset='default',
+            steps=[['background', 'aeroplane', 'bicycle'], ['bird', 'boat']],
+        )
         for name, file in (('train', 'train'), ('val', 'val'), ('test', 'val')):
             loader = cfg[f'{name}_dataloader']
             loader.update(num_workers=0)
             loader.dataset.update(places, ann_file=f'lists/{file}.txt')
         cfg = as_published(cfg, dict(model=thin_piece(folder)))
-        cfg.merge_from_dict({
-            'global_batch_size': 4, 'model.data_preprocessor.size': (32, 32),
-            'train_dataloader.dataset.pipeline.2.scale': 32,
-            'test_dataloader.dataset.pipeline.2.scale': 32})
+        cfg.merge_from_dict(
+            {
+                'global_batch_size': 4,
+                'model.data_preprocessor.size': (32, 32),
+                'train_dataloader.dataset.pipeline.2.scale': 32,
+                'test_dataloader.dataset.pipeline.2.scale': 32,
+            }
+        )
         cfg.step_overrides = {0: dict(lr=0.01, max_epochs=2), 'later': dict(max_epochs=2)}
         cfg.as_published = notes_on_published(cfg)
         TaskScheduler(cfg, folder / method).run()
@@ -276,7 +350,7 @@ def test_a_walk_as_published(walk, method):
     work_dir = walk[method]
     scores = json.loads((work_dir / 'metrics.json').read_text())['steps']
     assert [len(one['seen']) for one in scores] == [3, 5]
-    log, = (work_dir / 'step_00').glob('*/*.log')
+    (log,) = (work_dir / 'step_00').glob('*/*.log')
     first = log.read_text().splitlines()[0]
     assert 'as published: ' in first and 'what still differs' in first
     cfg = Config.fromfile(work_dir / 'step_01' / 'config.py')
@@ -299,8 +373,11 @@ def test_pictures_of_the_report_show_what_was_scored(walk):
     assert truths
     for truth in truths:
         name = truth.name.removesuffix('_truth.png')
-        files = [truth, truth.with_name(f'{name}.jpg'),
-                 work_dir / 'step_01' / 'predictions' / f'{name}.png']
+        files = [
+            truth,
+            truth.with_name(f'{name}.jpg'),
+            work_dir / 'step_01' / 'predictions' / f'{name}.png',
+        ]
         assert {Image.open(one).size for one in files} == {(32, 32)}
         assert set(np.unique(np.array(Image.open(truth)))) <= {*range(5), 255}
 
@@ -313,9 +390,11 @@ def test_the_exported_step_loads_where_nothing_was_imported(walk):
         'from mmseg.apis import init_model, inference_model\n'
         'model = init_model(sys.argv[1] + "/config.py", sys.argv[1] + "/checkpoint.pth", "cpu")\n'
         'result = inference_model(model, np.zeros((32, 40, 3), np.uint8))\n'
-        'print(tuple(result.pred_sem_seg.data.shape))\n')
-    done = subprocess.run([sys.executable, '-c', code, str(folder)], capture_output=True,
-                          text=True, check=True)
+        'print(tuple(result.pred_sem_seg.data.shape))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(folder)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == '(1, 32, 32)'
 
 
@@ -325,7 +404,10 @@ def test_plain_parts_need_no_import():
 
 
 def test_imports_of_the_user_stay():
-    plain = dict(model=dict(backbone=dict(type='LeakyResNet')),
-                 custom_imports=dict(imports='mine', allow_failed_imports=True))
+    plain = dict(
+        model=dict(backbone=dict(type='LeakyResNet')),
+        custom_imports=dict(imports='mine', allow_failed_imports=True),
+    )
     assert with_own_parts(plain)['custom_imports'] == dict(
-        imports=['mine', MODULE], allow_failed_imports=True)
+        imports=['mine', MODULE], allow_failed_imports=True
+    )

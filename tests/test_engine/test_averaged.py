@@ -41,11 +41,13 @@ def averages(monkeypatch):
 
 @pytest.mark.parametrize('update_buffers', [False, True])
 def test_the_averaged_weights_are_evaluated_and_exported(
-        data_root, tmp_path, averages, update_buffers):
+    data_root, tmp_path, averages, update_buffers
+):
     cfg = tiny_config(data_root)
     cfg.custom_hooks = [
         dict(type='EMAHook', momentum=MOMENTUM, update_buffers=update_buffers),
-        dict(type='Averages')]
+        dict(type='Averages'),
+    ]
     TaskScheduler(cfg, tmp_path, steps='0').run()
     found = weights(tmp_path, 0)
     for key, value in averages.items():

@@ -59,8 +59,11 @@ def test_a_norm_is_named_where_training_would_fail(head):
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert (name is None) == trains_on_one_image(model)
     # Of SegFormer it is the size that counts: the last of four maps is of one pixel.
-    expected = {'ASPPHead': 'decode_head.image_pool.1.bn', 'FCNHead': None,
-                'SegformerHead': 'decode_head.convs.3.bn'}
+    expected = {
+        'ASPPHead': 'decode_head.image_pool.1.bn',
+        'FCNHead': None,
+        'SegformerHead': 'decode_head.convs.3.bn',
+    }
     assert name == expected.get(head, name)
     assert head != 'SegformerHead' or norm_without_variance(model, (64, 64)) is None
     assert name is None or isinstance(model.get_submodule(name), torch.nn.BatchNorm2d)
@@ -105,8 +108,9 @@ def test_turned_and_generated_images_are_several():
     rotation = dict(type='RotationSelfSupervision')
     assert sees_several(dict(self_supervision=rotation), (8, 8))
     assert not sees_several(dict(self_supervision=dict(rotation, rotations='random')), (8, 8))
-    assert sees_several(dict(replay=dict(type='GeneratedReplay'), previous=dict(num_classes=3)),
-                        (8, 8))
+    assert sees_several(
+        dict(replay=dict(type='GeneratedReplay'), previous=dict(num_classes=3)), (8, 8)
+    )
     assert not sees_several(dict(replay=dict(type='GeneratedReplay'), previous=None), (8, 8))
     assert not sees_several({}, (8, 8))
 
@@ -125,10 +129,18 @@ def walk_of(data_root, head, images):
     cfg = tiny_config(data_root, 'finetune', global_batch_size=images)
     if head == 'ASPPHead':
         own = cfg.model.decode_head
-        cfg.model.decode_head = Config(dict(
-            type=head, in_channels=own.in_channels, in_index=own.in_index, channels=8,
-            dilations=(1, 2), num_classes=2, norm_cfg=own.norm_cfg,
-            loss_decode=own.loss_decode))._cfg_dict
+        cfg.model.decode_head = Config(
+            dict(
+                type=head,
+                in_channels=own.in_channels,
+                in_index=own.in_index,
+                channels=8,
+                dilations=(1, 2),
+                num_classes=2,
+                norm_cfg=own.norm_cfg,
+                loss_decode=own.loss_decode,
+            )
+        )._cfg_dict
     return cfg
 
 
@@ -138,8 +150,11 @@ def test_walks_that_can_train_begin(data_root, tmp_path, head, images):
 
 
 def test_a_walk_of_aspp_with_one_image_is_refused_before_training(data_root, tmp_path):
-    with pytest.raises(InputError, match=r'step 0 trains with one image a process, of which the '
-                       r'norm decode_head\.image_pool\.1\.bn \(BatchNorm2d\) sees a single value'
-                       r'.*global_batch_size=2.*GN.*norm_eval.*SyncBN'):
+    with pytest.raises(
+        InputError,
+        match=r'step 0 trains with one image a process, of which the '
+        r'norm decode_head\.image_pool\.1\.bn \(BatchNorm2d\) sees a single value'
+        r'.*global_batch_size=2.*GN.*norm_eval.*SyncBN',
+    ):
         TaskScheduler(walk_of(data_root, 'ASPPHead', 1), tmp_path / 'walk')
     assert not list((tmp_path / 'walk').glob('step_*'))

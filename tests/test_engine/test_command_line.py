@@ -44,10 +44,18 @@ def place(tmp_path_factory):
     data = make_data(folder / 'data')
     (folder / 'config.py').write_text(tiny_config(data).pretty_text)
     for name, text in {
-            'file': 'x', 'config.txt': 'a = 1', 'bad.py': 'this is no python', 'list.json': '[1]',
-            'cut.json': '{"a": ', 'cut.yaml': 'a: [1\n', 'lost.py': "_base_ = ['nowhere.py']",
-            'self.py': "_base_ = 'self.py'", 'one.py': "_base_ = ['sub/../two.py']",
-            'two.py': "_base_ = ['./one.py']", 'exits.py': 'import sys\nsys.exit(0)\n'}.items():
+        'file': 'x',
+        'config.txt': 'a = 1',
+        'bad.py': 'this is no python',
+        'list.json': '[1]',
+        'cut.json': '{"a": ',
+        'cut.yaml': 'a: [1\n',
+        'lost.py': "_base_ = ['nowhere.py']",
+        'self.py': "_base_ = 'self.py'",
+        'one.py': "_base_ = ['sub/../two.py']",
+        'two.py': "_base_ = ['./one.py']",
+        'exits.py': 'import sys\nsys.exit(0)\n',
+    }.items():
         (folder / name).write_text(text)
     (folder / 'latin.py').write_bytes('name = "é"\n'.encode('latin-1'))
     for name in ('empty', 'sub', 'run', 'odd/journal.json'):
@@ -56,11 +64,23 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(('config', 'message'), [
-    ('nowhere.py', 'there is no config file'), ('empty', 'is a folder'), ('config.txt', 'end with'),
-    ('bad.py', 'SyntaxError'), ('list.json', 'cannot be read'), ('cut.json', 'cannot be read'),
-    ('cut.yaml', 'cannot be read'), ('latin.py', 'UTF-8'), ('exits.py', 'SystemExit'),
-    ('lost.py', 'lost.py names the base'), ('self.py', 'in a circle'), ('one.py', 'in a circle')])
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        ('nowhere.py', 'there is no config file'),
+        ('empty', 'is a folder'),
+        ('config.txt', 'end with'),
+        ('bad.py', 'SyntaxError'),
+        ('list.json', 'cannot be read'),
+        ('cut.json', 'cannot be read'),
+        ('cut.yaml', 'cannot be read'),
+        ('latin.py', 'UTF-8'),
+        ('exits.py', 'SystemExit'),
+        ('lost.py', 'lost.py names the base'),
+        ('self.py', 'in a circle'),
+        ('one.py', 'in a circle'),
+    ],
+)
 def test_configs_that_are_none(told, place, config, message):
     text = told('train', place / config)
     assert message in text and config in text
@@ -69,12 +89,29 @@ def test_configs_that_are_none(told, place, config, message):
     assert message in told('protocols', '--config', place / config)
 
 
-@pytest.mark.parametrize('options', [
-    ['--steps', '0-'], ['--steps', '2-0'], ['--steps', ''], ['--steps', '²'], ['--steps'],
-    ['--steps', '0-99999999999'], ['--start-from', ''], ['--work-dir', ''], ['--stepz', '0'],
-    ['--cfg-options', 'a'], ['--cfg-options', '=1'], ['--cfg-options', 'model=3'],
-    ['--cfg-options', 'custom_hooks.0.type=X'], ['--cfg-options', 'log_level=nan'],
-    ['--launcher', 'pytorch'], ['--launcher', 'x'], ['more'], ['--resume', '--overwrite']])
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--steps', '0-'],
+        ['--steps', '2-0'],
+        ['--steps', ''],
+        ['--steps', '²'],
+        ['--steps'],
+        ['--steps', '0-99999999999'],
+        ['--start-from', ''],
+        ['--work-dir', ''],
+        ['--stepz', '0'],
+        ['--cfg-options', 'a'],
+        ['--cfg-options', '=1'],
+        ['--cfg-options', 'model=3'],
+        ['--cfg-options', 'custom_hooks.0.type=X'],
+        ['--cfg-options', 'log_level=nan'],
+        ['--launcher', 'pytorch'],
+        ['--launcher', 'x'],
+        ['more'],
+        ['--resume', '--overwrite'],
+    ],
+)
 def test_options_that_are_none(told, place, tmp_path, monkeypatch, options):
     monkeypatch.delenv('RANK', raising=False)
     work_dir = ['--work-dir', tmp_path / 'walk'] if '--work-dir' not in options else []
@@ -94,24 +131,33 @@ def test_places_that_cannot_be_written(told, place, name):
     assert 'cannot be written' in text and name[:20] in text
 
 
-@pytest.mark.parametrize(('variables', 'message'), [
-    ({'RANK': '0'}, 'WORLD_SIZE'), ({'RANK': 'x', 'WORLD_SIZE': '1'}, "'x'"),
-    ({'RANK': '0', 'WORLD_SIZE': '2', 'MASTER_ADDR': 'localhost', 'MASTER_PORT': 'x'}, "'x'")])
-def test_variables_of_a_launcher_that_are_none(told, place, tmp_path, monkeypatch, variables,
-                                               message):
+@pytest.mark.parametrize(
+    ('variables', 'message'),
+    [
+        ({'RANK': '0'}, 'WORLD_SIZE'),
+        ({'RANK': 'x', 'WORLD_SIZE': '1'}, "'x'"),
+        ({'RANK': '0', 'WORLD_SIZE': '2', 'MASTER_ADDR': 'localhost', 'MASTER_PORT': 'x'}, "'x'"),
+    ],
+)
+def test_variables_of_a_launcher_that_are_none(
+    told, place, tmp_path, monkeypatch, variables, message
+):
     for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    text = told('train', place / 'config.py', '--work-dir', tmp_path / 'walk', '--launcher',
-                'pytorch')
+    text = told(
+        'train', place / 'config.py', '--work-dir', tmp_path / 'walk', '--launcher', 'pytorch'
+    )
     assert '--launcher pytorch' in text and message in text
 
 
-@pytest.mark.parametrize(('name', 'message'), [
-    ('nowhere', 'no walk'), ('file', 'no walk'), ('empty', 'no walk'), ('odd', 'is damaged')])
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [('nowhere', 'no walk'), ('file', 'no walk'), ('empty', 'no walk'), ('odd', 'is damaged')],
+)
 def test_work_directories_that_are_none(told, place, tmp_path, name, message):
     for step in ((), ('--step', '-1'), ('--step', '99')):
         assert message in told('test', place / name, *step)
@@ -152,8 +198,11 @@ def test_slips_about_a_walk_that_is_there(told, walk, place, tmp_path):
 
 
 def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 def test_overwriting_removes_the_walk_and_nothing_else(walk, place, tmp_path, monkeypatch):
@@ -175,20 +224,30 @@ def test_overwriting_removes_the_walk_and_nothing_else(walk, place, tmp_path, mo
     scheduler = TaskScheduler(cfg, work_dir, overwrite=True)
     assert scheduler.journal.content['steps'] == []
     left = {path.name for path in work_dir.iterdir()}
-    assert left == {'notes.txt', 'step_by_step', 'elsewhere', 'journal.json', *(
-        name for name in left if name == 'class_index')}
+    assert left == {
+        'notes.txt',
+        'step_by_step',
+        'elsewhere',
+        'journal.json',
+        *(name for name in left if name == 'class_index'),
+    }
     assert (work_dir / 'elsewhere/kept').read_text() == 'mine'
     # Where nothing is, it begins as usual.
     TaskScheduler(cfg, tmp_path / 'new', overwrite=True)
 
 
-@pytest.mark.parametrize(('content', 'options', 'message'), [
-    ({'notes.txt': 'mine'}, {}, r'holds notes\.txt and no walk'),
-    ({'journal.json': '{}'}, {}, 'no walk'), ({'journal.json': '[1'}, {}, 'no walk'),
-    ({'step_00/checkpoint.pth': ''}, {}, 'no walk'),
-    ({}, {'resume': True}, 'give one of them'),
-    ({}, {'start_from': '{0}'}, 'which --start-from names'),
-    ({}, {'start_from': '{0}/../walk:1'}, 'which --start-from names')])
+@pytest.mark.parametrize(
+    ('content', 'options', 'message'),
+    [
+        ({'notes.txt': 'mine'}, {}, r'holds notes\.txt and no walk'),
+        ({'journal.json': '{}'}, {}, 'no walk'),
+        ({'journal.json': '[1'}, {}, 'no walk'),
+        ({'step_00/checkpoint.pth': ''}, {}, 'no walk'),
+        ({}, {'resume': True}, 'give one of them'),
+        ({}, {'start_from': '{0}'}, 'which --start-from names'),
+        ({}, {'start_from': '{0}/../walk:1'}, 'which --start-from names'),
+    ],
+)
 def test_overwriting_is_refused(place, tmp_path, content, options, message):
     work_dir = tmp_path / 'walk'
     work_dir.mkdir()
@@ -196,8 +255,10 @@ def test_overwriting_is_refused(place, tmp_path, content, options, message):
         (work_dir / name).parent.mkdir(exist_ok=True)
         (work_dir / name).write_text(text)
     before = files(work_dir)
-    options = {key: value.format(work_dir) if isinstance(value, str) else value
-               for key, value in options.items()}
+    options = {
+        key: value.format(work_dir) if isinstance(value, str) else value
+        for key, value in options.items()
+    }
     with pytest.raises(InputError, match=message):
         TaskScheduler(tiny_config(place / 'data'), work_dir, overwrite=True, **options)
     assert files(work_dir) == before
@@ -213,8 +274,10 @@ def test_a_damaged_journal_is_overwritten_where_the_config_tells_the_walk(walk, 
     assert not (work_dir / 'step_00').exists()
 
 
-@pytest.mark.parametrize(('text', 'steps'), [
-    (None, [0, 1, 2]), ('1', [1]), ('0-2', [0, 1, 2]), (' 2 , 0-1', [0, 1, 2]), ('1-1,1', [1])])
+@pytest.mark.parametrize(
+    ('text', 'steps'),
+    [(None, [0, 1, 2]), ('1', [1]), ('0-2', [0, 1, 2]), (' 2 , 0-1', [0, 1, 2]), ('1-1,1', [1])],
+)
 def test_steps_are_read(text, steps):
     assert parse_steps(text, 3) == steps
 

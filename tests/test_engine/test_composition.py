@@ -18,23 +18,32 @@ def composed(**pieces):
     return compose(pieces)
 
 
-@pytest.mark.parametrize(('protocol', 'dataset', 'model', 'schedule'), [
-    ('voc_15-1', 'voc12aug', 'deeplabv3_r101-d16', 'voc'),
-    ('voc_7-3', 'voc12aug', 'deeplabv3_r101-d16', 'voc'),
-    ('voc_10-1', 'voc12aug', 'deeplabv3_r101-d16', 'voc_10-1_plop'),
-    ('cityscapes_domain_11-5', 'cityscapes', 'deeplabv3_r101-d16', 'cityscapes'),
-    ('embedded_11-5', 'embedded_shapes', 'fcn_r18-thin', 'demo'),
-    ('voc_real_animals', 'voc_real_160', 'deeplabv3_r50-caffe', 'voc_real'),
-])
+@pytest.mark.parametrize(
+    ('protocol', 'dataset', 'model', 'schedule'),
+    [
+        ('voc_15-1', 'voc12aug', 'deeplabv3_r101-d16', 'voc'),
+        ('voc_7-3', 'voc12aug', 'deeplabv3_r101-d16', 'voc'),
+        ('voc_10-1', 'voc12aug', 'deeplabv3_r101-d16', 'voc_10-1_plop'),
+        ('cityscapes_domain_11-5', 'cityscapes', 'deeplabv3_r101-d16', 'cityscapes'),
+        ('embedded_11-5', 'embedded_shapes', 'fcn_r18-thin', 'demo'),
+        ('voc_real_animals', 'voc_real_160', 'deeplabv3_r50-caffe', 'voc_real'),
+    ],
+)
 def test_the_rest_follows_from_the_protocol(protocol, dataset, model, schedule):
     pieces = complete(dict(method='plop', protocol=protocol))
     assert [pieces[kind] for kind in ('dataset', 'model', 'schedule')] == [dataset, model, schedule]
 
 
-@pytest.mark.parametrize(('protocol', 'schedule'), [
-    ('voc_15-1', 'voc_rcil'), ('ade20k_100-50', 'ade20k'), ('cityscapes_10-9', 'cityscapes_rcil'),
-    ('cityscapes_domain_1-1', 'cityscapes_domain_rcil'),
-    ('cityscapes_domain_11-1', 'cityscapes_domain_11-1_rcil')])
+@pytest.mark.parametrize(
+    ('protocol', 'schedule'),
+    [
+        ('voc_15-1', 'voc_rcil'),
+        ('ade20k_100-50', 'ade20k'),
+        ('cityscapes_10-9', 'cityscapes_rcil'),
+        ('cityscapes_domain_1-1', 'cityscapes_domain_rcil'),
+        ('cityscapes_domain_11-1', 'cityscapes_domain_11-1_rcil'),
+    ],
+)
 def test_the_nearest_schedule_of_a_method_is_taken(protocol, schedule):
     assert complete(dict(method='rcil', protocol=protocol))['schedule'] == schedule
 
@@ -59,17 +68,23 @@ def test_a_protocol_needs_no_file():
     assert cfg.protocol.dataset == 'embedded'
 
 
-@pytest.mark.parametrize(('pieces', 'message'), [
-    (dict(), r'--method is missing.*plop'),
-    (dict(method='mib'), '--protocol is missing'),
-    (dict(method='mibb', protocol='voc_15-1'), r'--method mibb: .*There are .*mib, plop'),
-    (dict(method='mib', protocol='voc_30-1'), '--protocol voc_30-1.*30-1 does not fit.*voc_15-1'),
-    (dict(method='mib', protocol='vok_15-1'), "unknown protocol 'vok_15-1'"),
-    (dict(method='mib', protocol='voc_15-1', model='vgg'), '--model vgg: .*segformer_b0'),
-    (dict(method='mib', protocol='voc_15-1', schedule='long'), '--schedule long: .*short'),
-    (dict(method='mib', protocol='voc_15-1', dataset='voc'), '--dataset voc: .*voc12aug'),
-    (dict(method=str(BASES / 'models/fcn_r50.py'), protocol='voc_15-1'), 'sets no method'),
-])
+@pytest.mark.parametrize(
+    ('pieces', 'message'),
+    [
+        (dict(), r'--method is missing.*plop'),
+        (dict(method='mib'), '--protocol is missing'),
+        (dict(method='mibb', protocol='voc_15-1'), r'--method mibb: .*There are .*mib, plop'),
+        (
+            dict(method='mib', protocol='voc_30-1'),
+            '--protocol voc_30-1.*30-1 does not fit.*voc_15-1',
+        ),
+        (dict(method='mib', protocol='vok_15-1'), "unknown protocol 'vok_15-1'"),
+        (dict(method='mib', protocol='voc_15-1', model='vgg'), '--model vgg: .*segformer_b0'),
+        (dict(method='mib', protocol='voc_15-1', schedule='long'), '--schedule long: .*short'),
+        (dict(method='mib', protocol='voc_15-1', dataset='voc'), '--dataset voc: .*voc12aug'),
+        (dict(method=str(BASES / 'models/fcn_r50.py'), protocol='voc_15-1'), 'sets no method'),
+    ],
+)
 def test_wrong_names_are_told_with_the_right_ones(pieces, message):
     with pytest.raises(InputError, match=message):
         compose(pieces)
@@ -108,27 +123,45 @@ def arguments(**given):
 
 
 def test_options_are_applied_last():
-    cfg = walk_config(arguments(config='-', method='mib', protocol='voc_15-1',
-                                cfg_options={'protocol.setting': 'disjoint'}))
+    cfg = walk_config(
+        arguments(
+            config='-',
+            method='mib',
+            protocol='voc_15-1',
+            cfg_options={'protocol.setting': 'disjoint'},
+        )
+    )
     assert cfg.protocol.setting == 'disjoint'
-    cfg = walk_config(arguments(config=str(PLOP_10_1),
-                                cfg_options={'method.classifier_init': 'random'}))
+    cfg = walk_config(
+        arguments(config=str(PLOP_10_1), cfg_options={'method.classifier_init': 'random'})
+    )
     assert cfg.method.classifier_init == 'random' and cfg.filename == str(PLOP_10_1)
 
 
-@pytest.mark.parametrize(('options', 'budget'), [
-    ({}, 300),
-    ({'method.memory.budget': 50}, 50),
-    ({'method.memory.selection': 'random'}, 300),
-    ({'method.memory': dict(budget=20)}, 20),
-    ({'method.memory': None}, None),
-])
+@pytest.mark.parametrize(
+    ('options', 'budget'),
+    [
+        ({}, 300),
+        ({'method.memory.budget': 50}, 50),
+        ({'method.memory.selection': 'random'}, 300),
+        ({'method.memory': dict(budget=20)}, 20),
+        ({'method.memory': None}, None),
+    ],
+)
 def test_options_go_before_what_the_method_says_of_a_protocol(options, budget):
-    cfg = walk_config(arguments(config='-', method='icarl', protocol='ade20k_100-10',
-                                cfg_options=options))
+    cfg = walk_config(
+        arguments(config='-', method='icarl', protocol='ade20k_100-10', cfg_options=options)
+    )
     settings = memory_settings(cfg, 'ade20k_100-10')
     assert (settings.budget if settings else None) == budget
-    assert walk_config(arguments(
-        config='-', method='icarl', protocol='ade20k_100-10',
-        cfg_options={'method.memory.budget': 3},
-    )).method.protocol_overrides['ade20k_100-10'] == {}
+    assert (
+        walk_config(
+            arguments(
+                config='-',
+                method='icarl',
+                protocol='ade20k_100-10',
+                cfg_options={'method.memory.budget': 3},
+            )
+        ).method.protocol_overrides['ade20k_100-10']
+        == {}
+    )

@@ -38,12 +38,15 @@ def test_a_whole_stock_config_is_found_with_and_without_its_suffix():
     assert cfg.method.name == 'mib' and cfg.filename.startswith('fcn_r50-d8_4xb4-20k')
 
 
-@pytest.mark.parametrize(('name', 'message'), [
-    ('mmseg::fcn/nothing.py', r'there is no .*fcn/nothing\.py'),
-    ('mmseg::nothing', r'there is no .*nothing\.py'),
-    ('mmdet::atss/atss.py', 'mmdet is not installed'),
-    ('nowhere/config.py', 'no config file nowhere/config.py'),
-])
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('mmseg::fcn/nothing.py', r'there is no .*fcn/nothing\.py'),
+        ('mmseg::nothing', r'there is no .*nothing\.py'),
+        ('mmdet::atss/atss.py', 'mmdet is not installed'),
+        ('nowhere/config.py', 'no config file nowhere/config.py'),
+    ],
+)
 def test_a_config_that_is_not_there_is_named(name, message):
     with pytest.raises(InputError, match=message):
         find_config(name)
@@ -55,7 +58,7 @@ def test_a_wrong_base_of_mmsegmentation_is_named(tmp_path):
         load_config(tmp_path / 'c.py')
 
 
-STOCK = '''
+STOCK = """
 _base_ = ['mmseg::_base_/models/fcn_r50-d8.py', 'mmseg::_base_/datasets/pascal_voc12.py',
           'mmseg::_base_/default_runtime.py', 'mmseg::_base_/schedules/schedule_20k.py',
           {method!r}]
@@ -75,7 +78,7 @@ model = dict(
     backbone=dict(depth=18, base_channels=4, stem_channels=4),
     decode_head=dict(in_channels=32, channels=8), auxiliary_head=dict(in_channels=16, channels=8))
 {more}
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +106,7 @@ def test_a_config_of_stock_bases_is_walked(voc_root, tmp_path):
     assert logged(tmp_path / 'walk', 0)[-1]['lr'] == pytest.approx(1e-4)
 
 
-PURE = '''
+PURE = """
 from mmengine.config import read_base
 with read_base():
     from .pure_base import *
@@ -158,9 +161,9 @@ default_hooks = dict(
 visualizer = dict(type=SegLocalVisualizer, name='visualizer', vis_backends=[
     dict(type=LocalVisBackend)])
 log_processor = dict(type=LogProcessor, by_epoch=False, window_size=1)
-'''
+"""
 
-PURE_BASE = '''
+PURE_BASE = """
 protocol = dict(name='tiny', dataset='tiny', steps={steps!r}, setting='overlapped')
 global_batch_size = 4
 step_overrides = {{0: dict(max_iters=6), 'later': dict(lr=0.02, max_iters=4)}}
@@ -170,15 +173,18 @@ method = {method!r}
 dataset = dict(data_root={data!r}, img_suffix='.png', seg_map_suffix='.png',
                metainfo=dict(classes={classes!r}, palette={palette!r}),
                data_prefix=dict(img_path='images', seg_map_path='masks'))
-'''
+"""
 
 
 @pytest.fixture
 def pure(data_root, tmp_path):
     """A pure Python config of the walk of :func:`tiny.tiny_config`."""
     method = Config.fromfile(ROOT / 'configs/_base_/methods/mib.py').method.to_dict()
-    (tmp_path / 'pure_base.py').write_text(PURE_BASE.format(
-        steps=STEPS, method=method, data=str(data_root), classes=CLASSES, palette=PALETTE))
+    (tmp_path / 'pure_base.py').write_text(
+        PURE_BASE.format(
+            steps=STEPS, method=method, data=str(data_root), classes=CLASSES, palette=PALETTE
+        )
+    )
     (tmp_path / 'pure.py').write_text(PURE)
     return tmp_path / 'pure.py'
 
@@ -207,16 +213,35 @@ def test_a_piece_replaces_a_part_of_a_pure_python_config(pure):
 
 
 def test_types_have_their_registered_names_however_they_are_given():
-    given = Config(dict(
-        a=dict(type='mmseg.EncoderDecoder'), b=[dict(type='mmseg.models.ResNet')],
-        c=dict(type=torch.optim.SGD), d=dict(type='torch.nn.SyncBatchNorm'),
-        e=dict(type='mmpretrain.ConvNeXt'), f=dict(type='mmseg.NoSuchThing'), g=dict(type='ResNet'),
-        h=(dict(type='my_package.nets.Own'),), i=dict(type='mmengine.model.PretrainedInit')))
+    given = Config(
+        dict(
+            a=dict(type='mmseg.EncoderDecoder'),
+            b=[dict(type='mmseg.models.ResNet')],
+            c=dict(type=torch.optim.SGD),
+            d=dict(type='torch.nn.SyncBatchNorm'),
+            e=dict(type='mmpretrain.ConvNeXt'),
+            f=dict(type='mmseg.NoSuchThing'),
+            g=dict(type='ResNet'),
+            h=(dict(type='my_package.nets.Own'),),
+            i=dict(type='mmengine.model.PretrainedInit'),
+        )
+    )
     named = with_type_names(given)
-    kinds = [(one[0] if isinstance(one, (list, tuple)) else one)['type']
-             for one in named._cfg_dict.values()]
-    assert kinds == ['EncoderDecoder', 'ResNet', 'SGD', 'SyncBN', 'mmpretrain.ConvNeXt',
-                     'mmseg.NoSuchThing', 'ResNet', 'my_package.nets.Own', 'Pretrained']
+    kinds = [
+        (one[0] if isinstance(one, (list, tuple)) else one)['type']
+        for one in named._cfg_dict.values()
+    ]
+    assert kinds == [
+        'EncoderDecoder',
+        'ResNet',
+        'SGD',
+        'SyncBN',
+        'mmpretrain.ConvNeXt',
+        'mmseg.NoSuchThing',
+        'ResNet',
+        'my_package.nets.Own',
+        'Pretrained',
+    ]
     assert given.a.type == 'mmseg.EncoderDecoder'
 
 
@@ -227,6 +252,7 @@ def test_names_that_ours_shadow_are_left_alone():
 
 def test_scopes_of_other_packages_stay(tmp_path):
     (tmp_path / 'c.py').write_text(
-        "a = dict(type='X', _scope_='mmpretrain')\nb = dict(type='Y', _scope_='mmseg')\n")
+        "a = dict(type='X', _scope_='mmpretrain')\nb = dict(type='Y', _scope_='mmseg')\n"
+    )
     cfg = read_config(tmp_path / 'c.py')
     assert cfg.a == dict(type='X', _scope_='mmpretrain') and cfg.b == dict(type='Y')

@@ -26,8 +26,10 @@ TEST = 'test_dataloader.dataset'
 def said(monkeypatch):
     """What a person is told, in order."""
     told = []
-    monkeypatch.setattr('mmseg_cil.engine.preflight.data.print_log',
-                        lambda text, logger, level: told.append((text, level)))
+    monkeypatch.setattr(
+        'mmseg_cil.engine.preflight.data.print_log',
+        lambda text, logger, level: told.append((text, level)),
+    )
     return told
 
 
@@ -35,11 +37,17 @@ def metainfo(classes):
     return dict(classes=list(classes), palette=[PALETTE[CLASSES.index(one)] for one in classes])
 
 
-@pytest.mark.parametrize(('classes', 'message'), [
-    (('background', 'red', 'green', 'blue'), 'only in training: grey'),
-    ((*CLASSES, 'pink'), 'only at test: pink'),
-    (('background', 'red', 'green', 'blue', 'Grey'), 'only in training: grey; only at test: Grey'),
-])
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        (('background', 'red', 'green', 'blue'), 'only in training: grey'),
+        ((*CLASSES, 'pink'), 'only at test: pink'),
+        (
+            ('background', 'red', 'green', 'blue', 'Grey'),
+            'only in training: grey; only at test: Grey',
+        ),
+    ],
+)
 def test_other_classes_at_test_are_refused(data_root, tmp_path, classes, message):
     cfg = tiny_config(data_root)
     cfg.test_dataloader.dataset.metainfo = dict(classes=list(classes))
@@ -65,8 +73,13 @@ def test_test_images_that_are_trained_on_are_told(data_root, tmp_path, said):
     shutil.copytree(tmp_path / 'data/images', tmp_path / 'data/copies')
     cfg = tiny_config(tmp_path / 'data', **{f'{TEST}.data_prefix.img_path': 'copies'})
     prepare_walk(cfg, tmp_path)
-    assert said == [('2 of 8 test images are training images too, such as val_005: their scores '
-                     'are not those of unseen images', logging.WARNING)]
+    assert said == [
+        (
+            '2 of 8 test images are training images too, such as val_005: their scores '
+            'are not those of unseen images',
+            logging.WARNING,
+        )
+    ]
 
 
 def test_names_that_come_twice_and_names_of_no_image_are_told(data_root, tmp_path, said):
@@ -75,22 +88,29 @@ def test_names_that_come_twice_and_names_of_no_image_are_told(data_root, tmp_pat
     listed.write_text(listed.read_text() + 'train_003\n', encoding='utf-8-sig')
     (tmp_path / 'early.txt').write_text('train_000\ntrain_001\nval_000\nlost\n')
     cfg = tiny_config(tmp_path / 'data')
-    cfg.protocol = dict(name='seasons', dataset='tiny', strict=False, domains=[
-        dict(name='early', list_file=str(tmp_path / 'early.txt')),
-        dict(name='late', pattern='*_0*[2-9]')])
+    cfg.protocol = dict(
+        name='seasons',
+        dataset='tiny',
+        strict=False,
+        domains=[
+            dict(name='early', list_file=str(tmp_path / 'early.txt')),
+            dict(name='late', pattern='*_0*[2-9]'),
+        ],
+    )
     walk = prepare_walk(cfg, tmp_path)
     assert walk.train_images == (2, 13)
     assert [text.split('(')[0] for text, _ in said] == [
         f'{listed} names 1 image more than once ',
         "1 of 4 names in the list of the domain 'early' are no images of the datasets, such as "
-        "'lost'"]
+        "'lost'",
+    ]
 
 
 def test_damaged_data_are_refused_before_training(data_root, tmp_path):
     shutil.copytree(data_root, tmp_path / 'data')
     image = tmp_path / 'data/images/val_002.png'
     content = bytearray(image.read_bytes())
-    content[len(content) // 2:len(content) // 2 + 60] = bytes(60)
+    content[len(content) // 2 : len(content) // 2 + 60] = bytes(60)
     image.write_bytes(content)
     with pytest.raises(InputError, match=f'corrupt image: {image}'):
         TaskScheduler(tiny_config(tmp_path / 'data'), tmp_path / 'w')
@@ -118,9 +138,11 @@ def test_test_masks_are_read_by_their_own_names(data_root, tmp_path, said):
     scheduler.run()
     assert [text for text, _ in said] == [
         'the test dataset lists its classes in another order than the training dataset: each '
-        'reads its masks by its own list']
-    plain, other = (json.loads((tmp_path / name / 'metrics.json').read_text())
-                    for name in ('plain', 'other'))
+        'reads its masks by its own list'
+    ]
+    plain, other = (
+        json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('plain', 'other')
+    )
     assert plain == other
     truths = [sorted((tmp_path / name / 'report/samples').glob('*')) for name in ('plain', 'other')]
     assert truths[0] and [path.name for path in truths[0]] == [path.name for path in truths[1]]
@@ -155,9 +177,23 @@ def test_void_ids_of_the_protocol_hold_for_all_datasets(data_root, tmp_path):
     with pytest.raises(InputError, match=r'does not know: \[9\](?s:.*)void_ids=\[9\]'):
         prepare_walk(cfg, tmp_path)
     cfg.protocol.void_ids = [9]
-    assert prepare_walk(cfg, tmp_path).train_images == prepare_walk(
-        tiny_config(data_root), tmp_path).train_images
+    assert (
+        prepare_walk(cfg, tmp_path).train_images
+        == prepare_walk(tiny_config(data_root), tmp_path).train_images
+    )
     with pytest.raises(InputError, match='RepeatDataset has void_ids'):
-        prepare_walk(tiny_config(data_root, **{'train_dataloader.dataset': dict(
-            _delete_=True, type='RepeatDataset', times=2, void_ids=[9],
-            dataset=cfg.train_dataloader.dataset)}), tmp_path)
+        prepare_walk(
+            tiny_config(
+                data_root,
+                **{
+                    'train_dataloader.dataset': dict(
+                        _delete_=True,
+                        type='RepeatDataset',
+                        times=2,
+                        void_ids=[9],
+                        dataset=cfg.train_dataloader.dataset,
+                    )
+                },
+            ),
+            tmp_path,
+        )

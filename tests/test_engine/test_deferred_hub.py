@@ -38,8 +38,9 @@ def histories(state):
     found = []
     for key, history in state['log_scalars'].items():
         # A state of ours has tensors, one of MMEngine's has the histories themselves.
-        values, counts = (one.numpy() for one in history.values()) \
-            if isinstance(history, dict) else history.data
+        values, counts = (
+            (one.numpy() for one in history.values()) if isinstance(history, dict) else history.data
+        )
         found.append((key, values.dtype, values.tolist(), counts.dtype, counts.tolist()))
     return found
 
@@ -68,8 +69,9 @@ def test_every_value_is_what_mmengine_keeps():
     found, expected = ours.state_dict(), own.state_dict()
     assert histories(found) == histories(expected)
     assert found['resumed_keys'] == expected['resumed_keys']
-    assert {type(one) for history in found['log_scalars'].values()
-            for one in history.values()} == {torch.Tensor}
+    assert {type(one) for history in found['log_scalars'].values() for one in history.values()} == {
+        torch.Tensor
+    }
     resumed, earlier = DeferredMessageHub('resumed'), DeferredMessageHub('earlier')
     resumed.load_state_dict(found)
     # As the state of a version that kept MMEngine's form.
@@ -150,8 +152,7 @@ def logged(work_dir):
     """The lines of training in ``scalars.json``, one list of names and values each."""
     lines = []
     for path in sorted(work_dir.glob('step_00/*/vis_data/scalars.json')):
-        lines += [without_clock(json.loads(line).items())
-                  for line in path.read_text().splitlines()]
+        lines += [without_clock(json.loads(line).items()) for line in path.read_text().splitlines()]
     return [line for line in lines if any(name == 'loss' for name, _ in line)]
 
 
@@ -193,8 +194,9 @@ def test_the_logs_of_a_resumed_walk_are_those_of_the_unbroken(data_root, tmp_pat
     assert logged(tmp_path / 'killed') == logged(tmp_path / 'unbroken')
 
 
-def test_values_are_fetched_for_the_logger_and_a_save_alone(data_root, tmp_path, fetches,
-                                                            monkeypatch):
+def test_values_are_fetched_for_the_logger_and_a_save_alone(
+    data_root, tmp_path, fetches, monkeypatch
+):
     """Of the real hooks, after a real iteration, none asks for a tensor's content besides."""
     asked, item = [], torch.Tensor.item
     call_hook = StepRunner.call_hook

@@ -47,8 +47,10 @@ def unbroken(data_root, step_0, tmp_path_factory):
 def test_the_sub_steps_leave_what_they_say(unbroken):
     record = Journal.load(unbroken).step(1)
     files = {name: sorted(one['files']) for name, one in record['sub_steps'].items()}
-    assert files == {'generator': ['generator.pth', 'samples.png', 'summary.json'],
-                     'new_data': ['checkpoint.pth']}
+    assert files == {
+        'generator': ['generator.pth', 'samples.png', 'summary.json'],
+        'new_data': ['checkpoint.pth'],
+    }
     folder = unbroken / 'step_01'
     assert Image.open(folder / 'generator/samples.png').size[0] > 500
     summary = json.loads((folder / 'generator/summary.json').read_text())
@@ -74,11 +76,14 @@ def test_the_step_learns_from_both_teachers_and_leaves_a_plain_network(unbroken)
     assert found['decode_head.conv_seg.weight'].shape[0] == 4
     # The step's own losses are those of its own log, not those of its sub-steps.
     from mmseg_cil.visualization.walk_record import read_walk
+
     assert len(read_walk(unbroken).losses[1].values) == 4
 
 
-@pytest.mark.parametrize('where', [
-    'step_01/generator', 'step_01/new_data', pytest.param('step_01', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    'where',
+    ['step_01/generator', 'step_01/new_data', pytest.param('step_01', marks=pytest.mark.slow)],
+)
 def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, tmp_path):
     with killed(lambda _, runner: str(runner.work_dir).endswith(where) and runner.iter == 3):
         walk(config(data_root), tmp_path, step_0)
@@ -86,8 +91,10 @@ def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, 
     TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
     assert_same_weights(unbroken, tmp_path, 1)
     for name in ('generator/generator.pth', 'new_data/checkpoint.pth'):
-        expected, found = (torch.load(one / 'step_01' / name, weights_only=True)['state_dict']
-                           for one in (unbroken, tmp_path))
+        expected, found = (
+            torch.load(one / 'step_01' / name, weights_only=True)['state_dict']
+            for one in (unbroken, tmp_path)
+        )
         assert all(torch.equal(value, found[key]) for key, value in expected.items())
 
 
@@ -108,12 +115,22 @@ def replayed(monkeypatch):
 
 
 # Half as many generated images as the four real ones, in each of four iterations.
-@pytest.mark.parametrize(('method', 'changes', 'images'), [
-    ('dfgr', {'method.sub_steps.0.replay.cache': 3}, (6, 2, 3)),
-    ('dfgr', {'protocol': seasons(['early'], ['late'], ['last'])}, (6, 2, 0)),
-    ('dfgr_dtid', {'method.distillers.1.form': 'double', 'method.sub_steps.1.init': 'pretrained',
-                   'method.sub_steps.1.max_iters': 2}, (6, 2, 0)),
-])
+@pytest.mark.parametrize(
+    ('method', 'changes', 'images'),
+    [
+        ('dfgr', {'method.sub_steps.0.replay.cache': 3}, (6, 2, 3)),
+        ('dfgr', {'protocol': seasons(['early'], ['late'], ['last'])}, (6, 2, 0)),
+        (
+            'dfgr_dtid',
+            {
+                'method.distillers.1.form': 'double',
+                'method.sub_steps.1.init': 'pretrained',
+                'method.sub_steps.1.max_iters': 2,
+            },
+            (6, 2, 0),
+        ),
+    ],
+)
 def test_the_options_walk(method, changes, images, data_root, step_0, tmp_path, replayed):
     cfg = config(data_root, method, **changes)
     if 'protocol' in changes:
@@ -123,12 +140,15 @@ def test_the_options_walk(method, changes, images, data_root, step_0, tmp_path, 
         walk(cfg, tmp_path, step_0)
     assert replayed == [images] * 4
     if 'method.distillers.1.form' in changes:
-        assert all('distill.variance_old' not in line and line['distill.loss_dual'] > 0
-                   for line in logged(tmp_path, 1))
+        assert all(
+            'distill.variance_old' not in line and line['distill.loss_dual'] > 0
+            for line in logged(tmp_path, 1)
+        )
 
 
 def test_any_method_can_replay_with_a_preprocessor_named_as_mmsegmentation_does(
-        data_root, step_0, tmp_path, replayed):
+    data_root, step_0, tmp_path, replayed
+):
     cfg = tiny_config(data_root, 'lwf')
     # Its model files have it twice, and the Runner gives the outer one to any model.
     cfg.data_preprocessor = dict(cfg.model.data_preprocessor)
@@ -138,29 +158,35 @@ def test_any_method_can_replay_with_a_preprocessor_named_as_mmsegmentation_does(
 
 
 def test_retraining_a_pruned_snapshot_has_both_teachers_and_replay(
-        data_root, step_0, tmp_path, replayed):
+    data_root, step_0, tmp_path, replayed
+):
     cfg = config(data_root)
     cfg.method.sub_steps.append(dict(type='PruneSnapshot', retrain=0.5))
     walk(cfg, tmp_path, step_0)
     assert replayed == [(6, 2, 0)] * (4 + 2)
     assert len(logged(tmp_path, 1, 'prune')) == 2
-    assert all({'distill.loss_dual', 'distill.loss_unkd'} <= set(line)
-               for line in logged(tmp_path, 1, 'prune'))
+    assert all(
+        {'distill.loss_dual', 'distill.loss_unkd'} <= set(line)
+        for line in logged(tmp_path, 1, 'prune')
+    )
 
 
 def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path, monkeypatch):
     cfg = config(data_root, **{'method.sub_steps.1.max_iters': 2})
     # Of six iterations, so two of the step's four, and one of two: too short.
-    cfg.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False)]
+    cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False)]
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
     ends = {}
     finish = NewDataSubStep.finish
 
     def note(self, runner, folder):
         hook = next(one for one in runner.hooks if isinstance(one, EMAHook))
-        ends.update({kind: one.decode_head.conv_seg.bias.detach().clone() for kind, one in dict(
-            last=runner.model, averaged=hook.ema_model.module).items()})
+        ends.update(
+            {
+                kind: one.decode_head.conv_seg.bias.detach().clone()
+                for kind, one in dict(last=runner.model, averaged=hook.ema_model.module).items()
+            }
+        )
         return finish(self, runner, folder)
 
     monkeypatch.setattr(NewDataSubStep, 'finish', note)
@@ -200,9 +226,13 @@ def test_two_processes_train_every_sub_step(data_root, step_0, unbroken, tmp_pat
 def test_a_network_without_batch_norms_is_refused_before_training(data_root, tmp_path):
     norm = dict(type='GN', num_groups=2, requires_grad=True)
     cfg = config(data_root, 'dfgr')
-    cfg.merge_from_dict({'model.backbone.norm_cfg': dict(norm, _delete_=True),
-                         'model.decode_head.norm_cfg': dict(norm, _delete_=True),
-                         'model.auxiliary_head.norm_cfg': dict(norm, _delete_=True)})
+    cfg.merge_from_dict(
+        {
+            'model.backbone.norm_cfg': dict(norm, _delete_=True),
+            'model.decode_head.norm_cfg': dict(norm, _delete_=True),
+            'model.auxiliary_head.norm_cfg': dict(norm, _delete_=True),
+        }
+    )
     with pytest.raises(InputError, match='running statistics of batch norms'):
         TaskScheduler(cfg, tmp_path / 'walk')
     assert not (tmp_path / 'walk/journal.json').exists()

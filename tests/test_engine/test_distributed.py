@@ -23,8 +23,9 @@ def test_the_processes_share_the_batch():
 
 @pytest.mark.parametrize(('batch', 'processes'), [(24, 5), (2, 4), (0, 1)])
 def test_processes_that_do_not_divide_the_batch_are_refused(batch, processes):
-    with pytest.raises(InputError, match=f'global_batch_size={batch} cannot be shared by '
-                       f'{processes} processes'):
+    with pytest.raises(
+        InputError, match=f'global_batch_size={batch} cannot be shared by {processes} processes'
+    ):
         batch_per_process(batch, processes)
 
 
@@ -47,11 +48,24 @@ def test_on_gpus_the_timeout_reaches_torch_as_it_wants_it(monkeypatch, launcher)
     monkeypatch.setattr('torch.cuda.set_device', lambda device: None)
     monkeypatch.setattr(torch_dist, 'init_process_group', init_process_group)
     # MMEngine sets variables of its own, which end with the test.
-    monkeypatch.setattr('os.environ', {
-        **os.environ, 'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': 'node',
-        'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_NODELIST': 'node', 'SLURM_LOCALID': '0',
-        'OMPI_COMM_WORLD_RANK': '0', 'OMPI_COMM_WORLD_LOCAL_RANK': '0',
-        'OMPI_COMM_WORLD_SIZE': '1', 'MASTER_PORT': '1'})
+    monkeypatch.setattr(
+        'os.environ',
+        {
+            **os.environ,
+            'RANK': '0',
+            'LOCAL_RANK': '0',
+            'WORLD_SIZE': '1',
+            'MASTER_ADDR': 'node',
+            'SLURM_PROCID': '0',
+            'SLURM_NTASKS': '1',
+            'SLURM_NODELIST': 'node',
+            'SLURM_LOCALID': '0',
+            'OMPI_COMM_WORLD_RANK': '0',
+            'OMPI_COMM_WORLD_LOCAL_RANK': '0',
+            'OMPI_COMM_WORLD_SIZE': '1',
+            'MASTER_PORT': '1',
+        },
+    )
     monkeypatch.setattr('subprocess.getoutput', lambda command: 'node')
     setup_process_group(launcher, timeout_s=5400)
     assert asked['backend'] == 'nccl'

@@ -55,12 +55,14 @@ def unbroken(data_root, tmp_path_factory):
 
 
 def step_1(data_root, unbroken, work_dir, **options):
-    return TaskScheduler(tiny_config(data_root), work_dir, start_from=str(unbroken), steps='1',
-                         **options)
+    return TaskScheduler(
+        tiny_config(data_root), work_dir, start_from=str(unbroken), steps='1', **options
+    )
 
 
 def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
-        data_root, unbroken, tmp_path, monkeypatch):
+    data_root, unbroken, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch, pytest.raises(InputError) as caught:
         spoil(patch, 1, 4, to_nan)
         step_1(data_root, unbroken, tmp_path).run()
@@ -75,12 +77,18 @@ def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
     assert_same_weights(unbroken, tmp_path, 1)
 
 
-@pytest.mark.parametrize(('iteration', 'saved'), [
-    # Seen when the state is to be saved, in the next loss, and when the step is exported.
-    pytest.param(2, None, marks=pytest.mark.slow), pytest.param(3, 2, marks=pytest.mark.slow),
-    (4, 2)])
-def test_weights_that_are_not_finite_are_not_kept(data_root, unbroken, tmp_path, monkeypatch,
-                                                  iteration, saved):
+@pytest.mark.parametrize(
+    ('iteration', 'saved'),
+    [
+        # Seen when the state is to be saved, in the next loss, and when the step is exported.
+        pytest.param(2, None, marks=pytest.mark.slow),
+        pytest.param(3, 2, marks=pytest.mark.slow),
+        (4, 2),
+    ],
+)
+def test_weights_that_are_not_finite_are_not_kept(
+    data_root, unbroken, tmp_path, monkeypatch, iteration, saved
+):
     spoil(monkeypatch, 1, iteration, spoil_gradients)
     with pytest.raises(InputError, match=r'step 1.*training has diverged'):
         step_1(data_root, unbroken, tmp_path).run()
@@ -96,10 +104,17 @@ def test_weights_that_are_not_finite_are_not_kept(data_root, unbroken, tmp_path,
 def test_a_sub_step_ends_likewise(data_root, unbroken, tmp_path, monkeypatch):
     cfg = tiny_config(data_root)
     cfg.method.sub_steps = [dict(type='NewDataSubStep', max_iters=3)]
-    spoil(monkeypatch, 0, 3, lambda model, losses: losses.update(
-        {'decode.loss_ce': losses['decode.loss_ce'] / 0}))
-    with pytest.raises(InputError, match=r'step 1, sub-step new_data: training has diverged. At '
-                                         r'iteration 3 of 3 the loss is inf \(decode.loss_ce inf'):
+    spoil(
+        monkeypatch,
+        0,
+        3,
+        lambda model, losses: losses.update({'decode.loss_ce': losses['decode.loss_ce'] / 0}),
+    )
+    with pytest.raises(
+        InputError,
+        match=r'step 1, sub-step new_data: training has diverged. At '
+        r'iteration 3 of 3 the loss is inf \(decode.loss_ce inf',
+    ):
         TaskScheduler(cfg, tmp_path, start_from=str(unbroken), steps='1').run()
     assert not list(tmp_path.glob('step_01/new_data/checkpoint.pth'))
 
@@ -117,11 +132,16 @@ def with_bad_weights(source, target, step, key, value):
     return target
 
 
-@pytest.mark.parametrize(('key', 'value'), [
-    ('backbone.conv1.weight', NAN),
-    pytest.param('decode_head.convs.0.bn.running_var', float('inf'), marks=pytest.mark.slow)])
-def test_nothing_is_made_of_a_checkpoint_that_is_not_finite(data_root, unbroken, tmp_path, key,
-                                                            value):
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('backbone.conv1.weight', NAN),
+        pytest.param('decode_head.convs.0.bn.running_var', float('inf'), marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_is_made_of_a_checkpoint_that_is_not_finite(
+    data_root, unbroken, tmp_path, key, value
+):
     bad = with_bad_weights(unbroken, tmp_path / 'bad', 1, key, value)
     message = f'checkpoint.pth: {key} hold NaN or infinity'
     with pytest.raises(InputError, match=message):
@@ -155,8 +175,13 @@ def test_a_state_that_is_not_finite_is_not_resumed(data_root, unbroken, tmp_path
 def diverge_in_one(data, folder):
     """In the second process a loss, then a statistic, is not finite; both must end alike."""
     runner = SimpleNamespace(
-        model=nn.BatchNorm2d(2), iter=0, max_iters=9, hooks=[], work_dir='w',
-        optim_wrapper=SimpleNamespace(get_lr=lambda: dict(lr=[0.1])))
+        model=nn.BatchNorm2d(2),
+        iter=0,
+        max_iters=9,
+        hooks=[],
+        work_dir='w',
+        optim_wrapper=SimpleNamespace(get_lr=lambda: dict(lr=[0.1])),
+    )
     hook, bad = FiniteLossHook(0, interval=3), NAN if get_rank() else 1.0
     with pytest.raises(InputError, match=r'At iteration 2 of 9 the loss is nan \(loss_a nan\)'):
         for runner.iter, value in enumerate([1.0, bad, 1.0]):

@@ -50,22 +50,27 @@ def test_every_iteration_draws_a_group_of_the_pool(unbroken):
     assert all(value > 0 for step in (1, 2) for value in losses(folder, step))
 
 
-def test_a_resumed_walk_draws_what_the_unbroken_one_draws(unbroken, data_root, tmp_path,
-                                                          monkeypatch):
+def test_a_resumed_walk_draws_what_the_unbroken_one_draws(
+    unbroken, data_root, tmp_path, monkeypatch
+):
     folder, everything = unbroken
     cfg = tiny_config(data_root, 'dkd_random')
     with killed(at(step=2, iteration=3)):
         TaskScheduler(cfg, tmp_path, start_from=str(folder)).run()
     drawn = recorded(monkeypatch.setattr)
     TaskScheduler(cfg, tmp_path, resume=True).run()
-    assert drawn and drawn == everything[-len(drawn):]
+    assert drawn and drawn == everything[-len(drawn) :]
     assert_same_weights(folder, tmp_path, 2)
 
 
 def walk_on_a_rank(data_root, start, folder):
     drawn = recorded()
-    TaskScheduler(tiny_config(Path(data_root), 'dkd_random'), f'{folder}/walk', start_from=start,
-                  launcher='pytorch').run()
+    TaskScheduler(
+        tiny_config(Path(data_root), 'dkd_random'),
+        f'{folder}/walk',
+        start_from=start,
+        launcher='pytorch',
+    ).run()
     Path(folder, f'{get_rank()}.json').write_text(json.dumps(drawn))
 
 
@@ -79,7 +84,17 @@ def test_two_ranks_draw_the_same_groups(unbroken, data_root, tmp_path):
 
 def test_the_loss_works_in_place_of_another_methods(unbroken, data_root, tmp_path):
     folder, _ = unbroken
-    cfg = tiny_config(data_root, 'lwf', **{'method.distillers.0.loss': dict(
-        _delete_=True, type='DenseKnowledgeDistillationLoss', loss_weight=1.0, temperature=2.0)})
+    cfg = tiny_config(
+        data_root,
+        'lwf',
+        **{
+            'method.distillers.0.loss': dict(
+                _delete_=True,
+                type='DenseKnowledgeDistillationLoss',
+                loss_weight=1.0,
+                temperature=2.0,
+            )
+        },
+    )
     TaskScheduler(cfg, tmp_path, start_from=str(folder), steps='1').run()
     assert losses(tmp_path, 1)[-1] > 0

@@ -79,13 +79,16 @@ def evaluated(monkeypatch):
 
 
 def test_another_evaluation_evaluates_anew_and_trains_nothing(
-        work_dir, data_root, evaluated, capsys):
+    work_dir, data_root, evaluated, capsys
+):
     before = weights(work_dir, 1)
     run(config(data_root, **BASE), work_dir, resume=True, steps='0-1')
     assert evaluated == [0, 1]
     assert 'step 0 was evaluated with other settings' in capsys.readouterr().out
-    assert {(one['settings']['old'], one['settings']['background_in_means'])
-            for one in metrics(work_dir)['steps']} == {('base', False)}
+    assert {
+        (one['settings']['old'], one['settings']['background_in_means'])
+        for one in metrics(work_dir)['steps']
+    } == {('base', False)}
     assert journal(work_dir)['protocol']['policy']['old'] == 'base'
     for key, value in weights(work_dir, 1).items():
         assert torch.equal(value, before[key])
@@ -95,7 +98,8 @@ def test_another_evaluation_evaluates_anew_and_trains_nothing(
 
 
 def test_evaluation_in_half_precision_is_asked_for_as_in_mmengine(
-        work_dir, data_root, evaluated, monkeypatch):
+    work_dir, data_root, evaluated, monkeypatch
+):
     formats = []
     forward = torch.nn.Conv2d.forward
 
@@ -128,7 +132,8 @@ def test_lost_or_damaged_scores_come_back_on_resume(work_dir, data_root, evaluat
 
 
 def test_steps_taken_over_are_evaluated_as_this_walk_does(
-        two_steps, data_root, tmp_path, evaluated):
+    two_steps, data_root, tmp_path, evaluated
+):
     run(config(data_root, **BASE), tmp_path / 'other', start_from=f'{two_steps}:1', steps='1')
     assert evaluated == [0, 1]
     assert {one['settings']['old'] for one in metrics(tmp_path / 'other')['steps']} == {'base'}
@@ -156,9 +161,13 @@ def test_the_tool_names_the_way_to_lost_scores(work_dir):
     assert metrics(work_dir) == before
 
 
-@pytest.mark.parametrize(('changes', 'kind'), [
-    ({'protocol.setting': 'disjoint'}, 'protocol'), ({'model.decode_head.kernel_size': 1}, 'model'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'kind'),
+    [
+        ({'protocol.setting': 'disjoint'}, 'protocol'),
+        ({'model.decode_head.kernel_size': 1}, 'model'),
+    ],
+)
 def test_the_tool_refuses_another_walks_config(work_dir, changes, kind):
     with pytest.raises(InputError, match=rf'journal\.json.*{kind}: \w+ expected, \w+ found'):
         command.test(Arguments(work_dir, cfg_options=changes))
@@ -170,8 +179,10 @@ def change(path):
     torch.save(content, path)
 
 
-MESSAGE = (r'step_00/checkpoint\.pth is not the file .*journal\.json'
-           r'.*expected: \w{64}, found: \w{64}')
+MESSAGE = (
+    r'step_00/checkpoint\.pth is not the file .*journal\.json'
+    r'.*expected: \w{64}, found: \w{64}'
+)
 
 
 def test_the_tool_refuses_weights_that_are_not_those_of_the_journal(work_dir):
@@ -219,7 +230,8 @@ def test_the_tool_needs_neither_training_images_nor_first_weights(data_root, tmp
     protocol = build_protocol(cfg.protocol, cfg.train_dataloader.dataset.metainfo.classes)
     content['fingerprints'] = {
         **training_fingerprints(cfg, protocol, content['images']['train'], 1),
-        'evaluation': content['fingerprints']['evaluation']}
+        'evaluation': content['fingerprints']['evaluation'],
+    }
     write_json(journal_path, content)
     write_text(tmp_path / 'walk/walk_config.py', cfg.pretty_text)
     before = metrics(tmp_path / 'walk')

@@ -20,8 +20,10 @@ PIPELINE = 'test_dataloader.dataset.pipeline'
 
 def prints(cfg, world_size=1, images=(8, 4, 4)):
     protocol = build_protocol(cfg.protocol, CLASSES)
-    return (training_fingerprints(cfg, protocol, images, world_size),
-            evaluation_fingerprint(cfg, protocol, (8, 8, 8)))
+    return (
+        training_fingerprints(cfg, protocol, images, world_size),
+        evaluation_fingerprint(cfg, protocol, (8, 8, 8)),
+    )
 
 
 @pytest.fixture
@@ -29,40 +31,50 @@ def cfg():
     return tiny_config('data')
 
 
-@pytest.mark.parametrize('changes', [
-    {'protocol.policy': dict(old='base')},
-    {'protocol.policy': dict(background_in_means=False)},
-    {'protocol.policy': dict(void_test='background')},
-    {'protocol.policy': dict(unseen_test='ignore')},
-    {'protocol.policy': dict(test_images='all')},
-    {'model.test_cfg': dict(mode='slide', crop_size=(24, 24), stride=(16, 16))},
-    {'model.data_preprocessor.test_cfg': dict(size_divisor=8)},
-    {PIPELINE: [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]},
-])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'protocol.policy': dict(old='base')},
+        {'protocol.policy': dict(background_in_means=False)},
+        {'protocol.policy': dict(void_test='background')},
+        {'protocol.policy': dict(unseen_test='ignore')},
+        {'protocol.policy': dict(test_images='all')},
+        {'model.test_cfg': dict(mode='slide', crop_size=(24, 24), stride=(16, 16))},
+        {'model.data_preprocessor.test_cfg': dict(size_divisor=8)},
+        {PIPELINE: [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]},
+    ],
+)
 def test_what_only_tests_read_is_another_evaluation_of_the_same_walk(cfg, changes):
     before, now = prints(cfg), prints(tiny_config('data', **changes))
     assert changed(before[0], now[0]) == [] and before[1] != now[1]
 
 
-@pytest.mark.parametrize(('changes', 'kinds'), [
-    ({'protocol.setting': 'disjoint'}, ['protocol']),
-    ({'protocol.policy': dict(void_train='background')}, ['protocol']),
-    ({'method.name': 'other'}, ['method']),
-    ({'model.decode_head.channels': 4}, ['model']),
-    ({'optim_wrapper.optimizer.lr': 0.1}, ['schedule']),
-    ({'step_overrides.later': {'model.backbone.dilations': (1, 1, 1, 1)}}, ['model', 'schedule']),
-    ({'custom_hooks': [dict(type='EMAHook')]}, ['custom hooks']),
-    ({'train_dataloader.dataset.pipeline': []}, ['train pipeline']),
-    ({'randomness.seed': 4}, ['seed']),
-])
+@pytest.mark.parametrize(
+    ('changes', 'kinds'),
+    [
+        ({'protocol.setting': 'disjoint'}, ['protocol']),
+        ({'protocol.policy': dict(void_train='background')}, ['protocol']),
+        ({'method.name': 'other'}, ['method']),
+        ({'model.decode_head.channels': 4}, ['model']),
+        ({'optim_wrapper.optimizer.lr': 0.1}, ['schedule']),
+        (
+            {'step_overrides.later': {'model.backbone.dilations': (1, 1, 1, 1)}},
+            ['model', 'schedule'],
+        ),
+        ({'custom_hooks': [dict(type='EMAHook')]}, ['custom hooks']),
+        ({'train_dataloader.dataset.pipeline': []}, ['train pipeline']),
+        ({'randomness.seed': 4}, ['seed']),
+    ],
+)
 def test_what_training_reads_is_another_walk_of_the_same_evaluation(cfg, changes, kinds):
     before, now = prints(cfg), prints(tiny_config('data', **changes))
     assert changed(before[0], now[0]) == kinds and before[1] == now[1]
 
 
 def test_neither_places_nor_workers_count(cfg):
-    other = tiny_config('elsewhere', **{
-        'train_dataloader.num_workers': 3, 'work_dir': 'there', 'log_level': 'INFO'})
+    other = tiny_config(
+        'elsewhere', **{'train_dataloader.num_workers': 3, 'work_dir': 'there', 'log_level': 'INFO'}
+    )
     assert prints(cfg) == prints(other)
 
 
@@ -100,14 +112,16 @@ def test_a_file_to_begin_with_counts_by_its_presence(cfg, key):
 
 def test_imported_classes_count_as_their_names(tmp_path):
     (tmp_path / 'lazy.py').write_text(
-        'from mmengine.hooks import EMAHook\ncustom_hooks = [dict(type=EMAHook)]\n')
+        'from mmengine.hooks import EMAHook\ncustom_hooks = [dict(type=EMAHook)]\n'
+    )
     from mmengine.config import Config
 
     lazy = Config.fromfile(str(tmp_path / 'lazy.py'), lazy_import=True)
     (tmp_path / 'copy.py').write_text(lazy.pretty_text)
     copy = Config.fromfile(str(tmp_path / 'copy.py'))
-    assert fingerprint.fingerprint(fingerprint._by_name(lazy).custom_hooks) \
-        == fingerprint.fingerprint(copy.custom_hooks)
+    assert fingerprint.fingerprint(
+        fingerprint._by_name(lazy).custom_hooks
+    ) == fingerprint.fingerprint(copy.custom_hooks)
 
 
 def test_a_file_is_hashed_in_pieces(tmp_path, monkeypatch):

@@ -30,11 +30,17 @@ def test_a_reader_writes_nothing(tmp_path):
     assert journal.is_done(0) and not (tmp_path / 'journal.json').exists()
 
 
-@pytest.mark.parametrize('text', [
-    '', '{"format": 1, "steps": [', '[]', '{"format": 99}',
-    json.dumps({'format': 1, **HEADER}),
-    json.dumps({'format': 1, **HEADER, 'steps': [{'step': 0, 'status': 'half'}]}),
-])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '{"format": 1, "steps": [',
+        '[]',
+        '{"format": 99}',
+        json.dumps({'format': 1, **HEADER}),
+        json.dumps({'format': 1, **HEADER, 'steps': [{'step': 0, 'status': 'half'}]}),
+    ],
+)
 def test_a_damaged_journal_is_refused_by_name(tmp_path, text):
     (tmp_path / 'journal.json').write_text(text)
     with pytest.raises(InputError, match=r'journal\.json is damaged.*--work-dir'):

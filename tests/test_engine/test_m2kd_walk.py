@@ -45,13 +45,22 @@ def test_losses_are_those_of_the_method(m2kd_dir):
     assert not any('distill' in key for key in logged(m2kd_dir, 0)[0])
     for step in (1, 2):
         for line in logged(m2kd_dir, step):
-            parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce',
-                                           'distill.loss_mmd', 'distill.loss_ad')]
+            parts = [
+                line[key]
+                for key in (
+                    'decode.loss_unce',
+                    'aux.loss_unce',
+                    'distill.loss_mmd',
+                    'distill.loss_ad',
+                )
+            ]
             assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
             assert line['distill.loss_mmd'] > 0 and line['distill.loss_ad'] > 0
     # A step leaves a plain network.
-    assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
-               for key in weights(m2kd_dir, 2))
+    assert all(
+        key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+        for key in weights(m2kd_dir, 2)
+    )
     assert 'teachers' not in (m2kd_dir / 'step_02/config.py').read_text()
 
 
@@ -61,16 +70,19 @@ def test_every_earlier_step_teaches(m2kd_dir, data_root, tmp_path, drawn):
 
 
 def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tmp_path, drawn):
-    cfg = tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 1,
-                                            'step_overrides.later.max_iters': 8})
+    cfg = tiny_config(
+        data_root, 'm2kd', **{'method.teacher_draw': 1, 'step_overrides.later.max_iters': 8}
+    )
     TaskScheduler(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
     expected = [one for one in drawn if one[0] == 2]
-    assert {one[1:] for one in expected} == {('step_00', ), ('step_01', )}
+    assert {one[1:] for one in expected} == {('step_00',), ('step_01',)}
     with killed(at(step=2, iteration=5)):
         TaskScheduler(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
     state = torch.load(tmp_path / 'killed/step_02/resume.pth', weights_only=False)
-    assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
-               for key in state['state_dict'])
+    assert all(
+        key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+        for key in state['state_dict']
+    )
     drawn.clear()
     TaskScheduler(cfg, tmp_path / 'killed', resume=True).run()
     # It went on from iteration 4.
@@ -94,7 +106,7 @@ def walk_on_a_rank(data_root, start, folder):
 
 def test_two_processes_draw_what_one_draws_and_train_alike(m2kd_dir, data_root, tmp_path, drawn):
     walk_that_draws(data_root, m2kd_dir, tmp_path / 'alone')
-    assert len(drawn) == 4 and {one[1:] for one in drawn} == {('step_00', ), ('step_01', )}
+    assert len(drawn) == 4 and {one[1:] for one in drawn} == {('step_00',), ('step_01',)}
     in_two_processes(walk_on_a_rank, data_root, m2kd_dir, tmp_path, log=tmp_path / 'log')
     for rank in range(2):
         found = json.loads((tmp_path / f'{rank}.json').read_text())
@@ -121,7 +133,7 @@ def test_a_step_that_did_not_train_is_no_teacher(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
     TaskScheduler(cfg, tmp_path).run()
-    assert set(drawn) == {(1, ), (2, 'step_01')}
+    assert set(drawn) == {(1,), (2, 'step_01')}
     assert not any('distill' in key for key in logged(tmp_path, 1)[0])
 
 
@@ -132,8 +144,16 @@ def test_it_learns_beside_exemplars_and_other_parts(m2kd_dir, data_root, tmp_pat
     cfg.method.distillers = [*cfg.method.distillers, *mib.distillers]
     TaskScheduler(cfg, tmp_path, start_from=str(m2kd_dir), steps='1').run()
     line = logged(tmp_path, 1)[-1]
-    parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_mmd',
-                                   'distill.loss_ad', 'distill.loss_unkd')]
+    parts = [
+        line[key]
+        for key in (
+            'decode.loss_unce',
+            'aux.loss_unce',
+            'distill.loss_mmd',
+            'distill.loss_ad',
+            'distill.loss_unkd',
+        )
+    ]
     assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
     journal = json.loads((tmp_path / 'journal.json').read_text())
     assert journal['steps'][1]['replayed'] == 4

@@ -17,11 +17,21 @@ KILLS = 6
 
 def command(work_dir, data_root, *options):
     """A shortened walk of the demo's protocol, network, method and schedule."""
-    return [sys.executable, str(ROOT / 'tools/train.py'),
-            str(ROOT / 'configs/mib/mib_demo_11-5.py'), '--work-dir', str(work_dir), '--no-report',
-            *options, '--cfg-options', f'train_dataloader.dataset.data_root={data_root}',
-            f'test_dataloader.dataset.data_root={data_root}', 'step_overrides.0.max_iters=60',
-            'step_overrides.later.max_iters=30', 'default_hooks.checkpoint.interval=5']
+    return [
+        sys.executable,
+        str(ROOT / 'tools/train.py'),
+        str(ROOT / 'configs/mib/mib_demo_11-5.py'),
+        '--work-dir',
+        str(work_dir),
+        '--no-report',
+        *options,
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={data_root}',
+        f'test_dataloader.dataset.data_root={data_root}',
+        'step_overrides.0.max_iters=60',
+        'step_overrides.later.max_iters=30',
+        'default_hooks.checkpoint.interval=5',
+    ]
 
 
 @pytest.mark.slow
@@ -38,8 +48,11 @@ def test_a_walk_killed_at_random_moments_equals_an_unbroken_one(tmp_path):
         for attempt in range(10 * KILLS):
             midway += any(broken.glob('step_*/resume.pth'))
             process = subprocess.Popen(
-                command(broken, data_root, *['--resume'] * bool(attempt)), env=env, stdout=file,
-                stderr=file)
+                command(broken, data_root, *['--resume'] * bool(attempt)),
+                env=env,
+                stdout=file,
+                stderr=file,
+            )
             try:
                 # Any moment: start-up, training, saving, evaluation, or after the end.
                 wait = moments.uniform(0.1, 0.8) * whole if killed < KILLS else 20 * whole

@@ -20,9 +20,18 @@ FLIP = dict(type='RandomFlip', direction='horizontal')
 
 
 def ways(*flips, scales=(1.0,)):
-    return [LOAD, dict(type='TestTimeAug', transforms=[
-        [dict(type='Resize', scale_factor=scale, keep_ratio=True) for scale in scales],
-        [dict(FLIP, prob=flip) for flip in flips], [dict(type='LoadAnnotations')], [PACK]])]
+    return [
+        LOAD,
+        dict(
+            type='TestTimeAug',
+            transforms=[
+                [dict(type='Resize', scale_factor=scale, keep_ratio=True) for scale in scales],
+                [dict(FLIP, prob=flip) for flip in flips],
+                [dict(type='LoadAnnotations')],
+                [PACK],
+            ],
+        ),
+    ]
 
 
 def walk(data_root, work_dir, pipeline=None, steps='0-1', **changes):
@@ -70,14 +79,23 @@ def test_several_ways_are_merged_as_mmsegmentations_tool_does(data_root, tmp_pat
 
 
 def test_a_network_of_one_class_does_not_give_it_up(data_root, tmp_path):
-    scores = walk(data_root, tmp_path, ways(0.0, 1.0), steps='0', **{
-        'protocol.steps': [['background'], ['red', 'green', 'blue', 'grey']]})
+    scores = walk(
+        data_root,
+        tmp_path,
+        ways(0.0, 1.0),
+        steps='0',
+        **{'protocol.steps': [['background'], ['red', 'green', 'blue', 'grey']]},
+    )
     assert scores[0]['mIoU']['all'] == 1.0
     assert len(list((tmp_path / 'report/samples').glob('*_truth.png'))) == 6
 
 
 def test_training_is_validated_with_it_too(data_root, tmp_path):
     walk(data_root, tmp_path, ways(0.0, 1.0), steps='0', **{'train_cfg.val_interval': 2})
-    lines = [text for path in tmp_path.glob('step_00/*/vis_data/scalars.json')
-             for text in path.read_text().splitlines() if '"aAcc"' in text]
+    lines = [
+        text
+        for path in tmp_path.glob('step_00/*/vis_data/scalars.json')
+        for text in path.read_text().splitlines()
+        if '"aAcc"' in text
+    ]
     assert len(lines) == 1

@@ -59,10 +59,12 @@ def test_amp_names_the_wrapper_that_the_machine_can_use():
 
 
 def test_a_method_with_its_own_optimizers_keeps_the_wrapper():
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(
-        type='RegulariserOptimWrapperConstructor',
-        optim_wrapper_cfg=dict(
-            type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1))))
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type='RegulariserOptimWrapperConstructor',
+            optim_wrapper_cfg=dict(type='BFloat16OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
+        )
+    )
     with DefaultScope.overwrite_default_scope('mmseg_cil'):
         assert isinstance(constructor(nn.Linear(2, 2)), BFloat16OptimWrapper)
 

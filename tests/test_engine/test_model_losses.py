@@ -53,29 +53,38 @@ def test_a_background_that_the_data_set_does_not_list_weighs_one():
 
 
 def test_with_reduce_zero_label_they_are_in_the_order_of_the_data_sets_names():
-    protocol = build_protocol(dict(name='mine', dataset='mine', steps=[['b'], ['a']]),
-                              ('a', 'b'), True)
+    protocol = build_protocol(
+        dict(name='mine', dataset='mine', steps=[['b'], ['a']]), ('a', 'b'), True
+    )
     assert StepClasses.of(protocol, 1).cut([7.0, 8.0], 'x') == [1.0, 8.0, 7.0]
 
 
 def test_they_may_be_any_sequence_or_a_file(tmp_path):
     np.save(tmp_path / 'weights.npy', np.array(WEIGHTS))
     (tmp_path / 'weights.json').write_text(json.dumps(WEIGHTS))
-    given = [WEIGHTS, tuple(WEIGHTS), np.array(WEIGHTS), str(tmp_path / 'weights.npy'),
-             str(tmp_path / 'weights.json')]
+    given = [
+        WEIGHTS,
+        tuple(WEIGHTS),
+        np.array(WEIGHTS),
+        str(tmp_path / 'weights.npy'),
+        str(tmp_path / 'weights.json'),
+    ]
     for values in given:
         assert classes_of(0).cut(values, 'x') == pytest.approx([0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize(('values', 'message'), [
-    ([1.0] * 3, 'has 3 values, and the data set has 5 classes'),
-    ([1.0] * 6, 'has 6 values'),
-    ([1.0, 2.0, 3.0, 4.0, float('nan')], 'finite'),
-    ([1.0, 2.0, 3.0, 4.0, -1.0], '0 or more'),
-    (['a'] * 5, 'no list of numbers'),
-    ('missing.npy', 'missing.npy.*FileNotFoundError'),
-    (2.0, 'no list of numbers'),
-])
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ([1.0] * 3, 'has 3 values, and the data set has 5 classes'),
+        ([1.0] * 6, 'has 6 values'),
+        ([1.0, 2.0, 3.0, 4.0, float('nan')], 'finite'),
+        ([1.0, 2.0, 3.0, 4.0, -1.0], '0 or more'),
+        (['a'] * 5, 'no list of numbers'),
+        ('missing.npy', 'missing.npy.*FileNotFoundError'),
+        (2.0, 'no list of numbers'),
+    ],
+)
 def test_wrong_weights_are_refused_by_their_key(values, message):
     head = dict(type='FCNHead', loss_decode=dict(CROSS, class_weight=values))
     with pytest.raises(InputError, match=f'model.x.loss_decode.class_weight.*{message}'):
@@ -84,13 +93,20 @@ def test_wrong_weights_are_refused_by_their_key(values, message):
 
 def test_all_losses_that_have_weights_are_cut():
     head = dict(
-        type='EncHead', loss_decode=(dict(CROSS, class_weight=WEIGHTS),
-                                     dict(type='LovaszLoss', class_weight=WEIGHTS),
-                                     dict(type='FocalLoss', alpha=WEIGHTS, class_weight=None)),
-        loss_se_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, class_weight=WEIGHTS))
+        type='EncHead',
+        loss_decode=(
+            dict(CROSS, class_weight=WEIGHTS),
+            dict(type='LovaszLoss', class_weight=WEIGHTS),
+            dict(type='FocalLoss', alpha=WEIGHTS, class_weight=None),
+        ),
+        loss_se_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, class_weight=WEIGHTS),
+    )
     found = for_step(head, classes_of(0), 'x')
     assert [one.get('class_weight') for one in found['loss_decode']] == [
-        WEIGHTS[:3], WEIGHTS[:3], None]
+        WEIGHTS[:3],
+        WEIGHTS[:3],
+        None,
+    ]
     assert found['loss_decode'][2]['alpha'] == WEIGHTS[:3]
     assert found['loss_se_decode']['class_weight'] == WEIGHTS[:3]
 
@@ -120,18 +136,31 @@ def test_losses_of_regions_stay_beside_the_methods():
     assert losses_at(dict(loss_decode=[CROSS, DICE])) == [METHOD, kept]
     assert losses_at(dict(loss_decode=[DICE, CROSS])) == [METHOD, kept]
     assert losses_at(dict(loss_decode=(dict(CROSS, loss_weight=0.5), DICE))) == [
-        dict(METHOD, loss_weight=0.5), kept]
+        dict(METHOD, loss_weight=0.5),
+        kept,
+    ]
 
 
 def test_a_loss_of_regions_alone_stays_too():
     assert losses_at(dict(loss_decode=DICE), 3.0) == [
-        METHOD, dict(type='MergedBackgroundLoss', loss=DICE)]
+        METHOD,
+        dict(type='MergedBackgroundLoss', loss=DICE),
+    ]
 
 
-@pytest.mark.parametrize('own', [
-    None, CROSS, [CROSS], dict(type='FocalLoss'), dict(type='OhemCrossEntropy'),
-    dict(type='SiLogLoss'), dict(type='mmseg.CrossEntropyLoss'),
-    dict(type='UnbiasedCrossEntropyLoss')])
+@pytest.mark.parametrize(
+    'own',
+    [
+        None,
+        CROSS,
+        [CROSS],
+        dict(type='FocalLoss'),
+        dict(type='OhemCrossEntropy'),
+        dict(type='SiLogLoss'),
+        dict(type='mmseg.CrossEntropyLoss'),
+        dict(type='UnbiasedCrossEntropyLoss'),
+    ],
+)
 def test_losses_of_pixels_are_replaced(own):
     assert losses_at({} if own is None else dict(loss_decode=own)) == METHOD
 
@@ -139,12 +168,16 @@ def test_losses_of_pixels_are_replaced(own):
 def test_a_users_own_loss_stays_beside_one_of_pixels():
     own = dict(type='SiLogLoss')
     assert losses_at(dict(loss_decode=[CROSS, own])) == [
-        METHOD, dict(type='MergedBackgroundLoss', loss=own)]
+        METHOD,
+        dict(type='MergedBackgroundLoss', loss=own),
+    ]
 
 
 def test_heads_that_find_losses_by_their_place_keep_the_places():
-    ohem, edge = dict(type='OhemCrossEntropy', loss_weight=1.0), dict(
-        type='BoundaryLoss', loss_weight=20.0)
+    ohem, edge = (
+        dict(type='OhemCrossEntropy', loss_weight=1.0),
+        dict(type='BoundaryLoss', loss_weight=20.0),
+    )
     head = dict(type='PIDHead', loss_decode=[dict(CROSS, loss_weight=0.4), ohem, edge, ohem])
     assert main_weight(dict(decode_head=head)) == 1.0
     found = with_method_losses(head, METHOD, 1.0)['loss_decode']
@@ -188,12 +221,15 @@ def test_nothing_is_said_of_plain_cross_entropy(told):
 
 
 def test_what_is_replaced_is_said_once_with_its_settings(told):
-    text = said(told, tiny_model(), loss_decode=dict(
-        CROSS, class_weight=WEIGHTS, avg_non_ignore=True))
+    text = said(
+        told, tiny_model(), loss_decode=dict(CROSS, class_weight=WEIGHTS, avg_non_ignore=True)
+    )
     assert len(told) == 1
-    assert 'model.decode_head, model.auxiliary_head: method mib learns by ' \
-        'UnbiasedCrossEntropyLoss in place of CrossEntropyLoss(class_weight=..., ' \
+    assert (
+        'model.decode_head, model.auxiliary_head: method mib learns by '
+        'UnbiasedCrossEntropyLoss in place of CrossEntropyLoss(class_weight=..., '
         'avg_non_ignore=True)' in text
+    )
 
 
 def test_what_is_kept_is_said(told):
@@ -206,14 +242,21 @@ def test_weights_that_are_cut_are_said(told):
     text = said(told, tiny_model(), 'finetune', **weighed)
     assert 'class_weight of CrossEntropyLoss: each step takes the weights of its own' in text
     assert 'does not list' not in text
-    text = said(told, tiny_model(), 'finetune', classes_of(0, [['a']], ('a', 'b', 'c', 'd', 'e')),
-                **weighed)
+    text = said(
+        told, tiny_model(), 'finetune', classes_of(0, [['a']], ('a', 'b', 'c', 'd', 'e')), **weighed
+    )
     assert 'that of a background that the data set does not list is 1' in text
 
 
 def test_a_binary_head_is_said_to_get_an_output_for_each_class(told):
-    text = said(told, tiny_model(), 'finetune', out_channels=1, threshold=0.3,
-                loss_decode=dict(CROSS, use_sigmoid=True))
+    text = said(
+        told,
+        tiny_model(),
+        'finetune',
+        out_channels=1,
+        threshold=0.3,
+        loss_decode=dict(CROSS, use_sigmoid=True),
+    )
     assert 'out_channels=1' in text
 
 

@@ -22,9 +22,15 @@ def network(cfg, tmp_path, step):
 
 
 def test_method_and_model_of_a_step_reach_its_network(data_root, tmp_path):
-    cfg = tiny_config(data_root, **{
-        'step_overrides.2': {'method.distillers.0.loss.loss_weight': 7.0,
-                             'model.decode_head.dropout_ratio': 0.4}})
+    cfg = tiny_config(
+        data_root,
+        **{
+            'step_overrides.2': {
+                'method.distillers.0.loss.loss_weight': 7.0,
+                'model.decode_head.dropout_ratio': 0.4,
+            }
+        },
+    )
     plain, changed = (network(cfg, tmp_path, step) for step in (1, 2))
     weights = [one.distillers[0].loss.loss_weight for one in (plain, changed)]
     assert weights[1] == 7.0 != weights[0]
@@ -33,11 +39,14 @@ def test_method_and_model_of_a_step_reach_its_network(data_root, tmp_path):
     assert changed.auxiliary_head.dropout.p == 0.1
 
 
-@pytest.mark.parametrize('changes', [
-    {'method.distillers.0.loss.type': 'NoSuchLoss'}, {'model.decode_head.type': 'NoSuchLoss'}])
+@pytest.mark.parametrize(
+    'changes',
+    [{'method.distillers.0.loss.type': 'NoSuchLoss'}, {'model.decode_head.type': 'NoSuchLoss'}],
+)
 @pytest.mark.parametrize('step', ['1', '2', 'later'])
 def test_a_network_that_only_a_step_cannot_build_is_refused_at_once(
-        data_root, tmp_path, step, changes):
+    data_root, tmp_path, step, changes
+):
     cfg = tiny_config(data_root, **{f'step_overrides.{step}': changes})
     with pytest.raises(InputError, match='NoSuchLoss'):
         TaskScheduler(cfg, tmp_path / 'walk')

@@ -6,13 +6,16 @@ from mmseg_cil.errors import InputError
 
 
 def config():
-    return Config(dict(
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=100),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        param_scheduler=[
-            dict(type='LinearLR', by_epoch=False, begin=0, end=10),
-            dict(type='PolyLR', by_epoch=False, begin=10, end=100),
-        ]))
+    return Config(
+        dict(
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=100),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, begin=0, end=10),
+                dict(type='PolyLR', by_epoch=False, begin=10, end=100),
+            ],
+        )
+    )
 
 
 def test_an_index_beats_later_and_later_spares_step_0():
@@ -62,28 +65,34 @@ def test_schedules_of_an_override_are_not_stretched_again():
     apply_overrides(cfg, {'max_iters': 30, 'param_scheduler': own}, 10, 2)
     assert [dict(one) for one in cfg.param_scheduler] == own
     cfg = config()
-    apply_overrides(cfg, {'max_iters': 5, 'param_scheduler.0.end': 3, 'param_scheduler.1.begin': 3},
-                    10, 2)
+    apply_overrides(
+        cfg, {'max_iters': 5, 'param_scheduler.0.end': 3, 'param_scheduler.1.begin': 3}, 10, 2
+    )
     assert [(one['begin'], one['end']) for one in cfg.param_scheduler] == [(0, 3), (3, 5)]
     cfg = config()
     apply_overrides(cfg, {'max_iters': 5, 'param_scheduler': None}, 10, 2)
     assert cfg.param_scheduler is None
 
 
-@pytest.mark.parametrize(('overrides', 'message'), [
-    (3, 'step_overrides is 3'), ({'soon': dict(lr=1)}, "'soon'"), ({1: 0.1}, '1: 0.1')])
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [(3, 'step_overrides is 3'), ({'soon': dict(lr=1)}, "'soon'"), ({1: 0.1}, '1: 0.1')],
+)
 def test_wrong_entries_say_what_is_wrong(overrides, message):
     with pytest.raises(InputError, match=message):
         overrides_of_step(overrides, 1)
 
 
-@pytest.mark.parametrize(('overrides', 'message'), [
-    ({'max_iters': 1, 'max_epochs': 1}, 'both max_iters and max_epochs'),
-    ({'max_iters': 'ten'}, "max_iters is 'ten'"),
-    ({'max_epochs': 1.5}, 'max_epochs is 1.5'),
-    ({'lr': 'low'}, "lr is 'low'"),
-    ({'param_scheduler.7.end': 3}, 'param_scheduler.7.end'),
-])
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'max_iters': 1, 'max_epochs': 1}, 'both max_iters and max_epochs'),
+        ({'max_iters': 'ten'}, "max_iters is 'ten'"),
+        ({'max_epochs': 1.5}, 'max_epochs is 1.5'),
+        ({'lr': 'low'}, "lr is 'low'"),
+        ({'param_scheduler.7.end': 3}, 'param_scheduler.7.end'),
+    ],
+)
 def test_wrong_overrides_say_what_is_wrong(overrides, message):
     with pytest.raises(InputError, match=message):
         apply_overrides(config(), overrides, 10, 2)

@@ -24,14 +24,17 @@ def child(tmp_path, text, base):
 
 
 @pytest.mark.parametrize('tasks', ADE)
-@pytest.mark.parametrize(('text', 'budget'), [
-    ('', 300),
-    ('method = dict(memory=dict(budget=50))', 50),
-    ("method = {'memory': {'budget': 50}}", 50),
-    ('method = dict(memory=dict(budget=100))', 100),  # the method's default, but said
-    ("method = dict(memory=dict(selection='random'))", 300),
-    ("method = dict(memory=dict(_delete_=True, budget=20, per='total'))", 20),
-])
+@pytest.mark.parametrize(
+    ('text', 'budget'),
+    [
+        ('', 300),
+        ('method = dict(memory=dict(budget=50))', 50),
+        ("method = {'memory': {'budget': 50}}", 50),
+        ('method = dict(memory=dict(budget=100))', 100),  # the method's default, but said
+        ("method = dict(memory=dict(selection='random'))", 300),
+        ("method = dict(memory=dict(_delete_=True, budget=20, per='total'))", 20),
+    ],
+)
 def test_of_a_config_file(tmp_path, tasks, text, budget):
     base = ROOT / f'configs/icarl/icarl_deeplabv3_r101-d16_ade20k-{tasks}.py'
     cfg = load_config(child(tmp_path, text, base))
@@ -39,17 +42,25 @@ def test_of_a_config_file(tmp_path, tasks, text, budget):
 
 
 def test_of_a_method_file_on_the_command_line(tmp_path):
-    path = child(tmp_path, "method = dict(name='small', memory=dict(budget=50))",
-                 METHODS / 'icarl.py')
+    path = child(
+        tmp_path, "method = dict(name='small', memory=dict(budget=50))", METHODS / 'icarl.py'
+    )
     cfg = compose(dict(method=str(path), protocol='ade20k_100-10'))
     assert memory_settings(cfg, 'ade20k_100-10').budget == 50
 
 
 def test_of_an_element_of_a_list(tmp_path):
     base = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_ade20k-100-10.py'
-    found = method_of(load_config(child(
-        tmp_path, "method = dict(distillers=[dict(type='LocalPODDistiller', factor=0.5)])", base)),
-        'ade20k_100-10')['distillers'][0]
+    found = method_of(
+        load_config(
+            child(
+                tmp_path,
+                "method = dict(distillers=[dict(type='LocalPODDistiller', factor=0.5)])",
+                base,
+            )
+        ),
+        'ade20k_100-10',
+    )['distillers'][0]
     assert (found['factor'], found['logits_factor']) == (0.5, 1e-5)
 
 
@@ -58,7 +69,8 @@ def test_of_a_list_that_the_protocol_replaces_as_a_whole(tmp_path):
     cfg = load_config(child(tmp_path, text, METHODS / 'rcil.py'))
     for protocol in ('voc_15-1', 'cityscapes_domain_1-1'):
         assert method_of(cfg, protocol)['distillers'] == [
-            dict(type='PooledCubeDistiller', factor=0.5)]
+            dict(type='PooledCubeDistiller', factor=0.5)
+        ]
 
 
 def test_of_an_option_within_a_list_that_the_protocol_replaces():
@@ -66,7 +78,10 @@ def test_of_an_option_within_a_list_that_the_protocol_replaces():
     with_options(cfg, {'method.distillers.0.factor': 0.5})
     (found,) = method_of(cfg, 'cityscapes_domain_1-1')['distillers']
     assert (found['type'], found['factor'], found['last_factor']) == (
-        'PooledCubeDistiller', 0.5, 1e-4)
+        'PooledCubeDistiller',
+        0.5,
+        1e-4,
+    )
 
 
 def test_an_option_for_an_element_that_the_protocol_takes_away():
@@ -77,8 +92,10 @@ def test_an_option_for_an_element_that_the_protocol_takes_away():
 
 
 def test_overrides_beside_a_value_are_for_their_protocol(tmp_path):
-    text = ("method = dict(memory=dict(budget=50), "
-            "protocol_overrides={'ade20k_100-10': {'memory.budget': 70}})")
+    text = (
+        'method = dict(memory=dict(budget=50), '
+        "protocol_overrides={'ade20k_100-10': {'memory.budget': 70}})"
+    )
     cfg = load_config(child(tmp_path, text, METHODS / 'icarl.py'))
     assert memory_settings(cfg, 'ade20k_100-10').budget == 70
     assert memory_settings(cfg, 'voc_15-1').budget == 50
@@ -88,14 +105,20 @@ def test_files_of_mmsegmentation_and_of_pure_python_configs(tmp_path):
     (tmp_path / 'bases').mkdir()
     (tmp_path / 'bases/own.py').write_text("own = 'value'\nused = own\n")
     (tmp_path / 'pure.py').write_text(
-        'from mmengine.config import read_base\nwith read_base():\n    from .bases.own import *\n')
+        'from mmengine.config import read_base\nwith read_base():\n    from .bases.own import *\n'
+    )
     stock = 'mmseg::unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py'
     (tmp_path / 'c.py').write_text(f'_base_ = [{stock!r}]\n')
     assert [one.name for one in files_of(tmp_path / 'pure.py')] == ['own.py', 'pure.py']
     assert read_names(str(tmp_path / 'pure.py')) >= {'own'}
     assert [one.name for one in files_of(tmp_path / 'c.py')] == [
-        'fcn_unet_s5-d16.py', 'drive.py', 'default_runtime.py', 'schedule_40k.py',
-        'unet-s5-d16_fcn_4xb4-40k_drive-64x64.py', 'c.py']
+        'fcn_unet_s5-d16.py',
+        'drive.py',
+        'default_runtime.py',
+        'schedule_40k.py',
+        'unet-s5-d16_fcn_4xb4-40k_drive-64x64.py',
+        'c.py',
+    ]
 
 
 def test_the_last_file_counts(tmp_path):
@@ -119,7 +142,9 @@ def test_of_one_step():
 
 
 def test_shipped_methods_keep_what_they_say_of_protocols():
-    for method, protocol, factor in (('plop_paper', 'ade20k_100-10', 1e-3),
-                                     ('plop', 'cityscapes_domain_1-1', 1e-4)):
+    for method, protocol, factor in (
+        ('plop_paper', 'ade20k_100-10', 1e-3),
+        ('plop', 'cityscapes_domain_1-1', 1e-4),
+    ):
         cfg = compose(dict(method=method, protocol=protocol))
         assert method_of(cfg, protocol)['distillers'][0]['factor'] == factor

@@ -37,9 +37,11 @@ def test_the_total_is_the_sum_of_the_parts(method, data_root, tmp_path):
 def test_a_domain_walk_runs(method, data_root, tmp_path):
     cfg = short(tiny_config(data_root, method))
     cfg.protocol = dict(
-        name='tiny_domain', dataset='tiny',
+        name='tiny_domain',
+        dataset='tiny',
         domains=[dict(name='even', pattern='*[02468]'), dict(name='odd', pattern='*[13579]')],
-        domain_steps=[['even'], ['odd']])
+        domain_steps=[['even'], ['odd']],
+    )
     TaskScheduler(cfg, tmp_path).run()
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert [len(one['IoU']) for one in metrics['steps']] == [len(CLASSES)] * 2

@@ -49,15 +49,19 @@ def samples(dataset):
 
 def assert_same_samples(walk, step, plain):
     """What MMSegmentation loads for the config is what the walk tests with."""
-    ours = samples(DATASETS.build(dataset_of_step(
-        walk.cfg, step, 'test', str(walk.work_dir), walk.protocol.pools_splits)))
+    ours = samples(
+        DATASETS.build(
+            dataset_of_step(walk.cfg, step, 'test', str(walk.work_dir), walk.protocol.pools_splits)
+        )
+    )
     init_default_scope('mmseg')
     theirs = samples(MMSEG_DATASETS.build(plain.test_dataloader.dataset))
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one['inputs'], other['inputs'])
-        assert torch.equal(one['data_samples'].gt_sem_seg.data,
-                           other['data_samples'].gt_sem_seg.data)
+        assert torch.equal(
+            one['data_samples'].gt_sem_seg.data, other['data_samples'].gt_sem_seg.data
+        )
         assert one['data_samples'].img_path == other['data_samples'].img_path
     return {int(label) for one in theirs for label in one['data_samples'].gt_sem_seg.data.unique()}
 
@@ -69,25 +73,37 @@ def comments(path):
 FOREGROUND = [['red', 'green'], ['blue'], ['grey']]
 
 
-@pytest.mark.parametrize(('changes', 'step', 'labels'), [
-    # Classes that come later are background, or ignored, as the policy says.
-    ({}, 0, {0, 1, 2, 255}),
-    ({}, 2, {0, 1, 2, 3, 4, 255}),
-    ({'protocol.policy': dict(unseen_test='ignore')}, 0, {0, 1, 2, 255}),
-    ({'protocol.policy': dict(void_test='background')}, 1, {0, 1, 2, 3}),
-    ({'protocol.policy': dict(background_test='ignore')}, 1, {1, 2, 3, 255}),
-    ({'protocol.policy': dict(test_images='all')}, 0, {0, 1, 2, 255}),
-    # Another order of the classes than the dataset's.
-    ({'protocol.steps': [['background', 'grey', 'blue'], ['green', 'red']]}, 1,
-     {0, 1, 2, 3, 4, 255}),
-    # The background alone.
-    ({'protocol.steps': [['background'], ['red', 'green']]}, 0, {0, 255}),
-    # A background that no mask holds, and none at all.
-    ({'protocol.background': 'added', 'protocol.steps': [
-        ['background', *CLASSES[1:3]], ['blue', 'grey']],
-      'metainfo': dict(classes=['floor', *CLASSES[1:]], palette=PALETTE)}, 0, {0, 1, 2, 255}),
-    ({'protocol': seasons(['early'], ['late'], ['last'])}, 1, {0, 1, 2, 3, 4, 255}),
-])
+@pytest.mark.parametrize(
+    ('changes', 'step', 'labels'),
+    [
+        # Classes that come later are background, or ignored, as the policy says.
+        ({}, 0, {0, 1, 2, 255}),
+        ({}, 2, {0, 1, 2, 3, 4, 255}),
+        ({'protocol.policy': dict(unseen_test='ignore')}, 0, {0, 1, 2, 255}),
+        ({'protocol.policy': dict(void_test='background')}, 1, {0, 1, 2, 3}),
+        ({'protocol.policy': dict(background_test='ignore')}, 1, {1, 2, 3, 255}),
+        ({'protocol.policy': dict(test_images='all')}, 0, {0, 1, 2, 255}),
+        # Another order of the classes than the dataset's.
+        (
+            {'protocol.steps': [['background', 'grey', 'blue'], ['green', 'red']]},
+            1,
+            {0, 1, 2, 3, 4, 255},
+        ),
+        # The background alone.
+        ({'protocol.steps': [['background'], ['red', 'green']]}, 0, {0, 255}),
+        # A background that no mask holds, and none at all.
+        (
+            {
+                'protocol.background': 'added',
+                'protocol.steps': [['background', *CLASSES[1:3]], ['blue', 'grey']],
+                'metainfo': dict(classes=['floor', *CLASSES[1:]], palette=PALETTE),
+            },
+            0,
+            {0, 1, 2, 255},
+        ),
+        ({'protocol': seasons(['early'], ['late'], ['last'])}, 1, {0, 1, 2, 3, 4, 255}),
+    ],
+)
 def test_images_and_labels_are_those_of_the_walk(data_root, tmp_path, changes, step, labels):
     changes = dict(changes)
     metainfo = changes.pop('metainfo', None)
@@ -105,18 +121,24 @@ def test_images_and_labels_are_those_of_the_walk(data_root, tmp_path, changes, s
     assert not any('mmseg_cil' in line for line in path.read_text().splitlines())
 
 
-@pytest.mark.parametrize(('background', 'labels'), [('added', {0, 1, 2, 255}),
-                                                    ('none', {0, 1, 255})])
+@pytest.mark.parametrize(
+    ('background', 'labels'), [('added', {0, 1, 2, 255}), ('none', {0, 1, 255})]
+)
 def test_reduced_labels_are_those_of_the_walk(data_root, tmp_path, background, labels):
     """As ADE20K: 0 in the masks is none of the classes, which count from 1."""
     cfg = tiny_config(data_root, 'finetune')
-    cfg.protocol = dict(name='tiny', dataset='tiny', background=background,
-                        steps=[['red', 'green'], ['blue', 'grey']])
+    cfg.protocol = dict(
+        name='tiny',
+        dataset='tiny',
+        background=background,
+        steps=[['red', 'green'], ['blue', 'grey']],
+    )
     if background == 'added':
         cfg.protocol.steps[0].insert(0, 'background')
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
-        loader.dataset.update(reduce_zero_label=True, metainfo=dict(
-            classes=CLASSES[1:], palette=PALETTE[1:]))
+        loader.dataset.update(
+            reduce_zero_label=True, metainfo=dict(classes=CLASSES[1:], palette=PALETTE[1:])
+        )
         loader.dataset.pipeline[1].reduce_zero_label = True
     walk, _, plain = export(cfg, tmp_path, 0)
     assert assert_same_samples(walk, 0, plain) == labels
@@ -126,11 +148,17 @@ def test_reduced_labels_are_those_of_the_walk(data_root, tmp_path, background, l
 def test_pooled_lists_and_paths_outside_the_root(data_root, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
     one = cfg.test_dataloader.dataset.to_dict()
-    other = {**one, 'ann_file': str(data_root / 'lists/train.txt'),
-             'data_root': str(tmp_path), 'data_prefix': dict(
-                 img_path=str(data_root / 'images'), seg_map_path=str(data_root / 'masks'))}
-    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[
-        dict(type='RepeatDataset', times=2, dataset=one), other])
+    other = {
+        **one,
+        'ann_file': str(data_root / 'lists/train.txt'),
+        'data_root': str(tmp_path),
+        'data_prefix': dict(
+            img_path=str(data_root / 'images'), seg_map_path=str(data_root / 'masks')
+        ),
+    }
+    cfg.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=one), other]
+    )
     walk, _, plain = export(cfg, tmp_path, 2)
     assert_same_samples(walk, 2, plain)
     assert walk.test_images == (18, 21, 24)
@@ -138,14 +166,16 @@ def test_pooled_lists_and_paths_outside_the_root(data_root, tmp_path):
 
 def test_test_masks_of_another_order_or_other_void_ids(data_root, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
-    cfg.test_dataloader.dataset.update(void_ids=[3], metainfo=dict(
-        classes=['background', 'green', 'red', 'blue', 'grey'], palette=PALETTE))
+    cfg.test_dataloader.dataset.update(
+        void_ids=[3],
+        metainfo=dict(classes=['background', 'green', 'red', 'blue', 'grey'], palette=PALETTE),
+    )
     walk, _, plain = export(cfg, tmp_path, 2)
     assert assert_same_samples(walk, 2, plain) == {0, 1, 2, 4, 255}
     assert 'void_ids' not in plain.pretty_text
 
 
-OWN_PARTS = '''
+OWN_PARTS = """
 import mmengine
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -177,15 +207,16 @@ class OwnData(BaseSegDataset):
                      seg_map_path=f'{{self.data_root}}/masks/{{name}}.png', camera=i,
                      rays=np.zeros(3), label_map=None, reduce_zero_label=False, seg_fields=[])
                 for i, name in enumerate(mmengine.list_from_file(self.ann_file))]
-'''
+"""
 
 
 @pytest.mark.parametrize('scope', ['mmseg', 'mmseg_cil'])
 def test_own_parts_come_back_by_their_imports(data_root, tmp_path, monkeypatch, scope):
     module = f'own_parts_of_{scope}'
     more = 'from mmseg_cil.registry import MODELS as OURS' if scope == 'mmseg_cil' else ''
-    text = OWN_PARTS.format(classes=CLASSES, palette=PALETTE, more=more,
-                            models='OURS' if more else 'MODELS')
+    text = OWN_PARTS.format(
+        classes=CLASSES, palette=PALETTE, more=more, models='OURS' if more else 'MODELS'
+    )
     for name in ('OwnNet', 'OwnHead', 'Darken', 'OwnData'):
         text = text.replace(name, f'{name}{len(scope)}')
     (tmp_path / f'{module}.py').write_text(text)
@@ -221,27 +252,38 @@ def test_own_parts_come_back_by_their_imports(data_root, tmp_path, monkeypatch, 
 def test_differences_are_said_in_the_config(data_root, tmp_path):
     root = make_data(tmp_path / 'data')
     # No test image shows grey.
-    names = [line for line in (root / 'lists/val.txt').read_text().split()
-             if 4 not in np.array(Image.open(root / f'masks/{line}.png'))]
+    names = [
+        line
+        for line in (root / 'lists/val.txt').read_text().split()
+        if 4 not in np.array(Image.open(root / f'masks/{line}.png'))
+    ]
     (root / 'lists/val.txt').write_text('\n'.join(names))
-    cfg = tiny_config(root, 'finetune', **{
-        'protocol.policy': dict(background_in_means=False)})
+    cfg = tiny_config(root, 'finetune', **{'protocol.policy': dict(background_in_means=False)})
     cfg.test_dataloader.dataset.pipeline = [
-        *LOAD, dict(type='ResizedCenterCrop', scale=24), dict(type='PackSegInputs')]
+        *LOAD,
+        dict(type='ResizedCenterCrop', scale=24),
+        dict(type='PackSegInputs'),
+    ]
     _, path, plain = export(cfg, tmp_path, 2)
     text = ' '.join(comments(path))
     for part in ('mIoU_with_background', 'No test image shows grey', 'ResizedCenterCrop'):
         assert part in text
     assert [one.type for one in plain.test_pipeline] == [
-        'LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs']
+        'LoadImageFromFile',
+        'LoadAnnotations',
+        'PackSegInputs',
+    ]
     _, path, _ = export(tiny_config(data_root, 'finetune'), tmp_path, 2)
     assert comments(path) == []
 
 
 def test_merged_tests_are_for_the_tool_with_tta(data_root, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
-    ways = [[dict(type='Resize', scale=(40, 32)), dict(type='Resize', scale=(80, 64))],
-            [dict(type='LoadAnnotations', reduce_zero_label=False)], [dict(type='PackSegInputs')]]
+    ways = [
+        [dict(type='Resize', scale=(40, 32)), dict(type='Resize', scale=(80, 64))],
+        [dict(type='LoadAnnotations', reduce_zero_label=False)],
+        [dict(type='PackSegInputs')],
+    ]
     merged = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=ways)]
     cfg.tta_pipeline = merged
     _, path, plain = export(cfg, tmp_path, 0)
@@ -251,13 +293,25 @@ def test_merged_tests_are_for_the_tool_with_tta(data_root, tmp_path):
     _, path, plain = export(cfg, tmp_path, 0)
     assert '--tta' in comments(path)[0]
     assert [one.type for one in plain.test_pipeline] == [
-        'LoadImageFromFile', 'Resize', 'LoadAnnotations', 'PackSegInputs']
+        'LoadImageFromFile',
+        'Resize',
+        'LoadAnnotations',
+        'PackSegInputs',
+    ]
     assert len(plain.tta_pipeline[1].transforms[0]) == 2
 
 
 def test_overrides_of_a_step_are_in_its_config(data_root, tmp_path):
-    cfg = tiny_config(data_root, 'finetune', **{'step_overrides.1': {
-        'model.decode_head.dropout_ratio': 0.3, 'test_cfg': dict(fp16=True)}})
+    cfg = tiny_config(
+        data_root,
+        'finetune',
+        **{
+            'step_overrides.1': {
+                'model.decode_head.dropout_ratio': 0.3,
+                'test_cfg': dict(fp16=True),
+            }
+        },
+    )
     _, _, plain = export(cfg, tmp_path, 1)
     assert plain.model.decode_head.dropout_ratio == 0.3
     assert plain.test_cfg == dict(type='TestLoop', fp16=True)
@@ -288,7 +342,7 @@ def test_mmsegmentation_scores_as_the_walk(walked, tmp_path):
         assert theirs['aAcc'] == pytest.approx(100 * ours[step]['overall_accuracy'], abs=0.006)
 
 
-TOOLS = '''
+TOOLS = """
 import sys
 sys.modules['mmseg_cil'] = None
 folder, data, out = sys.argv[1:]
@@ -303,16 +357,20 @@ tool = os.path.join(os.path.dirname(mmseg.__file__), '.mim/tools/test.py')
 sys.argv = [tool, folder + '/config.py', folder + '/checkpoint.pth', '--work-dir', out + '/test',
             '--show-dir', 'drawn', '--cfg-options', 'test_dataloader.num_workers=0']
 runpy.run_path(tool, run_name='__main__')
-'''
+"""
 
 
 def test_mmsegmentations_tools_run_without_this_package(walked, data_root, tmp_path):
     done = subprocess.run(
         [sys.executable, '-c', TOOLS, str(walked / 'step_02'), str(data_root), str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / 'vis/val_000.png').is_file() and list(tmp_path.glob('pred/*.png'))
     assert len(list(tmp_path.rglob('vis_image/*.png'))) == 8
     # The tool keeps a copy of the config; that is read again, too.
-    copied, = tmp_path.glob('test/config.py')
+    (copied,) = tmp_path.glob('test/config.py')
     assert Config.fromfile(copied).visualizer.type == 'SegLocalVisualizer'

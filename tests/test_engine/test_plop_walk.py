@@ -81,8 +81,13 @@ def walk_on_a_rank(data_root, start, folder):
             torch.save([one.thresholds for one in losses], f'{folder}/{get_rank()}.pth')
 
     PseudoLabelThresholdsHook.before_train = keep
-    TaskScheduler(tiny_config(Path(data_root), 'plop'), f'{folder}/walk', start_from=start,
-                  launcher='pytorch', steps='1').run()
+    TaskScheduler(
+        tiny_config(Path(data_root), 'plop'),
+        f'{folder}/walk',
+        start_from=start,
+        launcher='pytorch',
+        steps='1',
+    ).run()
 
 
 def test_thresholds_are_equal_on_two_ranks_and_those_of_one(plop_dir, data_root, tmp_path):
@@ -107,7 +112,8 @@ def test_a_step_whose_class_never_appears(data_root, tmp_path):
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.dataset.metainfo = dict(
             classes=(*dataset.metainfo.classes[:5], 'unicorn'),
-            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]])
+            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]],
+        )
     cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
     scheduler = TaskScheduler(cfg, tmp_path)
     scheduler.run()
@@ -144,10 +150,12 @@ def test_the_pass_sees_whole_images(data_root):
     from mmengine.registry import init_default_scope
 
     from mmseg_cil.datasets import IncrementalDataset
+
     init_default_scope('mmseg_cil')
     cfg = tiny_config(data_root, 'plop')
     dataset = IncrementalDataset(
-        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train')
+        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train'
+    )
     assert dataset[0]['inputs'].shape[1:] == (24, 24)
     plain = without_augmentation(dataset)
     assert plain[0]['inputs'].shape[1:] == (32, 40)
@@ -167,10 +175,12 @@ def test_the_pass_may_see_random_crops_and_these_are_reproducible(data_root):
     from mmengine.registry import init_default_scope
 
     from mmseg_cil.datasets import IncrementalDataset
+
     init_default_scope('mmseg_cil')
     cfg = tiny_config(data_root, 'plop')
     dataset = IncrementalDataset(
-        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train')
+        cfg.train_dataloader.dataset.to_dict(), cfg.protocol.to_dict(), 1, 'train'
+    )
     hook, runner = PseudoLabelThresholdsHook(crops='random'), OnlyData(dataset)
     torch.manual_seed(0)
     first = [batch['inputs'][0] for batch in hook._batches(runner)]

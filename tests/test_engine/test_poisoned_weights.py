@@ -28,19 +28,33 @@ INIT = 'model.backbone.init_cfg'
 TOLD = r"posix\.mkdir'.*as data"
 
 
-@pytest.mark.parametrize(('option', 'changes'), [
-    ('load_from', {'load_from': 'FILE'}),
-    (f'{INIT}.checkpoint', {INIT: dict(type='Pretrained', checkpoint='FILE')}),
-    (f'{INIT}.0.checkpoint', {INIT: [dict(type='Pretrained', checkpoint='FILE', prefix='a.')]}),
-    ('model.pretrained', {'model.pretrained': 'FILE'}),
-    ('model.backbone.pretrained', {'model.backbone.pretrained': 'FILE'}),
-    ('model.init_cfg.checkpoint', {'model.init_cfg': dict(type='Pretrained', checkpoint='FILE')}),
-    ('model.decode_head.init_cfg.checkpoint',
-     {'model.decode_head.init_cfg': dict(type='mmengine.PretrainedInit', checkpoint='FILE')}),
-    ('model.backbone.checkpoint_path', {'model.backbone.checkpoint_path': 'FILE'}),
-    ('method.sub_steps.0.generator.init_cfg.checkpoint', {'method.sub_steps': [
-        dict(generator=dict(init_cfg=dict(type='Pretrained', checkpoint='FILE')))]}),
-])
+@pytest.mark.parametrize(
+    ('option', 'changes'),
+    [
+        ('load_from', {'load_from': 'FILE'}),
+        (f'{INIT}.checkpoint', {INIT: dict(type='Pretrained', checkpoint='FILE')}),
+        (f'{INIT}.0.checkpoint', {INIT: [dict(type='Pretrained', checkpoint='FILE', prefix='a.')]}),
+        ('model.pretrained', {'model.pretrained': 'FILE'}),
+        ('model.backbone.pretrained', {'model.backbone.pretrained': 'FILE'}),
+        (
+            'model.init_cfg.checkpoint',
+            {'model.init_cfg': dict(type='Pretrained', checkpoint='FILE')},
+        ),
+        (
+            'model.decode_head.init_cfg.checkpoint',
+            {'model.decode_head.init_cfg': dict(type='mmengine.PretrainedInit', checkpoint='FILE')},
+        ),
+        ('model.backbone.checkpoint_path', {'model.backbone.checkpoint_path': 'FILE'}),
+        (
+            'method.sub_steps.0.generator.init_cfg.checkpoint',
+            {
+                'method.sub_steps': [
+                    dict(generator=dict(init_cfg=dict(type='Pretrained', checkpoint='FILE')))
+                ]
+            },
+        ),
+    ],
+)
 @pytest.mark.parametrize('legacy', [False, True])
 def test_weights_to_begin_with(data_root, tmp_path, poison, option, changes, legacy):
     path = poison(tmp_path / 'a.pth', legacy=legacy, state_dict={}, meta={})
@@ -51,19 +65,59 @@ def test_weights_to_begin_with(data_root, tmp_path, poison, option, changes, leg
     assert not (tmp_path / 'walk').exists()
 
 
-@pytest.mark.parametrize('backbone', [
-    dict(type='SwinTransformer', embed_dims=8, depths=(1, 1), num_heads=(1, 1), strides=(4, 2),
-         out_indices=(0, 1)),
-    dict(type='MixVisionTransformer', embed_dims=8, num_stages=1, num_layers=[1], num_heads=[1],
-         patch_sizes=[7], strides=[4], sr_ratios=[1], out_indices=(0, )),
-    dict(type='VisionTransformer', img_size=16, patch_size=8, embed_dims=8, num_layers=1,
-         num_heads=1, out_indices=0),
-    dict(type='BEiT', img_size=16, patch_size=8, embed_dims=8, num_layers=1, num_heads=1,
-         out_indices=0),
-    dict(type='MAE', img_size=16, patch_size=8, embed_dims=8, num_layers=1, num_heads=1,
-         out_indices=0),
-    dict(type='PIDNet', channels=4, ppm_channels=4, num_stem_blocks=1, num_branch_blocks=1),
-], ids=lambda backbone: backbone['type'])
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(
+            type='SwinTransformer',
+            embed_dims=8,
+            depths=(1, 1),
+            num_heads=(1, 1),
+            strides=(4, 2),
+            out_indices=(0, 1),
+        ),
+        dict(
+            type='MixVisionTransformer',
+            embed_dims=8,
+            num_stages=1,
+            num_layers=[1],
+            num_heads=[1],
+            patch_sizes=[7],
+            strides=[4],
+            sr_ratios=[1],
+            out_indices=(0,),
+        ),
+        dict(
+            type='VisionTransformer',
+            img_size=16,
+            patch_size=8,
+            embed_dims=8,
+            num_layers=1,
+            num_heads=1,
+            out_indices=0,
+        ),
+        dict(
+            type='BEiT',
+            img_size=16,
+            patch_size=8,
+            embed_dims=8,
+            num_layers=1,
+            num_heads=1,
+            out_indices=0,
+        ),
+        dict(
+            type='MAE',
+            img_size=16,
+            patch_size=8,
+            embed_dims=8,
+            num_layers=1,
+            num_heads=1,
+            out_indices=0,
+        ),
+        dict(type='PIDNet', channels=4, ppm_channels=4, num_stem_blocks=1, num_branch_blocks=1),
+    ],
+    ids=lambda backbone: backbone['type'],
+)
 def test_backbones_that_read_their_weights_themselves(tmp_path, poison, backbone):
     path = poison(tmp_path / 'a.pth', state_dict={})
     network = MODELS.build(dict(backbone, init_cfg=dict(type='Pretrained', checkpoint=path)))
@@ -83,8 +137,15 @@ def test_a_file_that_was_fetched_before(data_root, tmp_path, poison, monkeypatch
 def test_what_steps_leave_to_each_other(tmp_path, poison):
     path = tmp_path / 'a.pth'
     poison(path, state_dict={}, format=1)
-    generator = dict(type='LayoutGenerator', num_classes=2, size=(16, 16), mean=[0.0] * 3,
-                     std=[1.0] * 3, noise_size=4, channels=8)
+    generator = dict(
+        type='LayoutGenerator',
+        num_classes=2,
+        size=(16, 16),
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        noise_size=4,
+        channels=8,
+    )
     readers = {
         'checkpoint': lambda: load_plain_state(path, 2),
         'snapshots': lambda: load_packed_state(path, 0, 2),

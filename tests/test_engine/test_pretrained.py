@@ -25,13 +25,24 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_every_way_to_name_weights_is_known(data_root):
-    cfg = tiny_config(data_root, **{
-        INIT: dict(type='Pretrained', checkpoint='a'), 'model.pretrained': 'b', 'load_from': 'c',
-        'model.auxiliary_head.init_cfg': [dict(type='Constant'),
-                                          dict(type='Pretrained', checkpoint='d')]})
+    cfg = tiny_config(
+        data_root,
+        **{
+            INIT: dict(type='Pretrained', checkpoint='a'),
+            'model.pretrained': 'b',
+            'load_from': 'c',
+            'model.auxiliary_head.init_cfg': [
+                dict(type='Constant'),
+                dict(type='Pretrained', checkpoint='d'),
+            ],
+        },
+    )
     assert sorted(pretrained_weights(cfg)) == [
-        ('load_from', 'c'), ('model.auxiliary_head.init_cfg.1.checkpoint', 'd'),
-        (f'{INIT}.checkpoint', 'a'), ('model.pretrained', 'b')]
+        ('load_from', 'c'),
+        ('model.auxiliary_head.init_cfg.1.checkpoint', 'd'),
+        (f'{INIT}.checkpoint', 'a'),
+        ('model.pretrained', 'b'),
+    ]
     assert pretrained_weights(tiny_config(data_root)) == []
 
 
@@ -39,17 +50,21 @@ def test_names_stand_for_addresses():
     for name in ('mmcls://resnet18', 'open-mmlab://resnet50_v1c', 'https://a.b/c.pth'):
         assert address_of(name).startswith('https://') and address_of(name).endswith('.pth')
     # A name that MMEngine has replaced by another.
-    assert address_of('openmmlab://resnet50_caffe') == \
-        address_of('open-mmlab://detectron/resnet50_caffe')
+    assert address_of('openmmlab://resnet50_caffe') == address_of(
+        'open-mmlab://detectron/resnet50_caffe'
+    )
     assert address_of('my/file.pth') == 'my/file.pth'
 
 
-@pytest.mark.parametrize(('option', 'source'), [
-    (f'{INIT}.checkpoint', 'nowhere.pth'),
-    (f'{INIT}.checkpoint', 'torchvision://resnet51'),
-    ('model.pretrained', 'open-mmlab://nothing'),
-    ('load_from', 'nowhere.pth'),
-])
+@pytest.mark.parametrize(
+    ('option', 'source'),
+    [
+        (f'{INIT}.checkpoint', 'nowhere.pth'),
+        (f'{INIT}.checkpoint', 'torchvision://resnet51'),
+        ('model.pretrained', 'open-mmlab://nothing'),
+        ('load_from', 'nowhere.pth'),
+    ],
+)
 def test_missing_weights_are_told_before_anything_is_built(data_root, tmp_path, option, source):
     changes = {f'{INIT}.type': 'Pretrained'} if option.startswith(INIT) else {}
     cfg = tiny_config(data_root, **changes, **{option: source})
@@ -98,8 +113,10 @@ def test_step_0_begins_with_the_weights_given_and_later_steps_do_not_ask(data_ro
 
 def test_weights_lost_after_the_check_are_told_too(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr('mmseg_cil.engine.scheduler.check_pretrained', lambda cfg: None)
-    for changes in ({INIT: dict(type='Pretrained', checkpoint='gone.pth')},
-                    {'load_from': 'gone.pth'}):
+    for changes in (
+        {INIT: dict(type='Pretrained', checkpoint='gone.pth')},
+        {'load_from': 'gone.pth'},
+    ):
         cfg = tiny_config(data_root, **changes)
         with pytest.raises(InputError, match=r'gone\.pth'):
             TaskScheduler(cfg, tmp_path / next(iter(changes)), steps='0').run()

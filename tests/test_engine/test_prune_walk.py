@@ -40,8 +40,11 @@ def walked(data_root, tmp_path_factory):
     teachers, said = [], []
     make = TaskScheduler._teachers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskScheduler, '_teachers', lambda self, step: teachers.append(
-            (step, make(self, step))) or teachers[-1][1])
+        patch.setattr(
+            TaskScheduler,
+            '_teachers',
+            lambda self, step: teachers.append((step, make(self, step))) or teachers[-1][1],
+        )
         patch.setattr(prune, 'print_log', lambda text, logger: said.append(text))
         TaskScheduler(pruned_config(data_root), work_dir).run()
     return work_dir, dict(teachers), said
@@ -55,7 +58,7 @@ def pruned_dir(walked):
 def test_the_last_file_has_every_snapshot(pruned_dir):
     work_dir, _ = pruned_dir
     files = [packed(work_dir, step) for step in range(3)]
-    assert [one.steps for one in files] == [(0, ), (0, 1), (0, 1, 2)]
+    assert [one.steps for one in files] == [(0,), (0, 1), (0, 1, 2)]
     for step in range(3):
         own = files[step].rebuild(step)
         for later in files[step:]:
@@ -87,9 +90,12 @@ def test_pruned_snapshots_teach_and_the_network_stays_whole(pruned_dir):
     path = str(work_dir / 'step_01/prune/snapshots.pth')
     assert teachers[2] == {
         'step_00': dict(packed=path, snapshot=0, num_classes=3),
-        'step_01': dict(packed=path, snapshot=1, num_classes=4)}
-    assert torch.equal(load_packed_state(path, 0, 3)['decode_head.conv_seg.bias'],
-                       packed(work_dir, 0).rebuild(0)['decode_head.conv_seg.bias'])
+        'step_01': dict(packed=path, snapshot=1, num_classes=4),
+    }
+    assert torch.equal(
+        load_packed_state(path, 0, 3)['decode_head.conv_seg.bias'],
+        packed(work_dir, 0).rebuild(0)['decode_head.conv_seg.bias'],
+    )
 
 
 def test_the_journal_and_the_metrics_say_what_a_snapshot_costs_and_scores(pruned_dir):
@@ -99,9 +105,10 @@ def test_the_journal_and_the_metrics_say_what_a_snapshot_costs_and_scores(pruned
     for step in range(3):
         summary = record(work_dir, step)['sub_steps']['prune']['summary']
         assert summary['bytes_dense'] == sum(
-            value.nbytes for value in weights(work_dir, step).values())
+            value.nbytes for value in weights(work_dir, step).values()
+        )
         total = summary['bytes_all_snapshots']
-        assert summary['kept_share'] == pytest.approx(1 - 0.5**(step + 1), abs=0.01)
+        assert summary['kept_share'] == pytest.approx(1 - 0.5 ** (step + 1), abs=0.01)
         assert 0 <= summary['snapshot_mIoU'] <= 1
         assert metrics[step]['sub_steps'] == dict(prune=summary)
     size = (work_dir / 'step_02/prune/snapshots.pth').stat().st_size
@@ -116,8 +123,9 @@ def test_without_pruning_or_retraining_a_snapshot_is_its_checkpoint(data_root, t
     TaskScheduler(cfg, tmp_path, steps='0-1').run()
     for step in range(2):
         rebuilt = packed(tmp_path, 1).rebuild(step)
-        assert all(same_bits(rebuilt[name], value)
-                   for name, value in weights(tmp_path, step).items())
+        assert all(
+            same_bits(rebuilt[name], value) for name, value in weights(tmp_path, step).items()
+        )
         score = json.loads((tmp_path / 'metrics.json').read_text())['steps'][step]
         assert score['sub_steps']['prune']['snapshot_mIoU'] == score['mIoU']['all']
 
@@ -142,8 +150,7 @@ def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
     assert one.bytes_of(1).stored < one.bytes_of(0).stored
 
 
-@pytest.mark.parametrize('when', [
-    pytest.param('step', marks=pytest.mark.slow), 'retraining'])
+@pytest.mark.parametrize('when', [pytest.param('step', marks=pytest.mark.slow), 'retraining'])
 def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, when):
     work_dir, _ = pruned_dir
     cfg = pruned_config(data_root)
@@ -151,8 +158,11 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
     def reached(hook, runner):
         prunes = any(isinstance(one, PruningMaskHook) for one in runner.hooks)
         # Of the 2 iterations of retraining the first was saved.
-        return hook.step == 1 and prunes == (when == 'retraining') and \
-            runner.iter == (1 if prunes else 3)
+        return (
+            hook.step == 1
+            and prunes == (when == 'retraining')
+            and runner.iter == (1 if prunes else 3)
+        )
 
     cfg.default_hooks.checkpoint.interval = 1
     with killed(reached):
@@ -174,15 +184,22 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
 @pytest.mark.slow
 def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp_path):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
-    TaskScheduler(pruned_config(data_root), tmp_path / 'pruned',
-                  start_from=str(tmp_path / 'plain'), steps='1').run()
+    TaskScheduler(
+        pruned_config(data_root), tmp_path / 'pruned', start_from=str(tmp_path / 'plain'), steps='1'
+    ).run()
     assert packed(tmp_path / 'pruned', 1).steps == (0, 1)
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'ratio': 1.0}, 'ratio must be in'), ({'ratio': -0.1}, 'ratio must be in'),
-    ({'retrain': -1.0}, 'retrain'), ({'lr_factor': 0.0}, 'lr_factor'),
-    ({'earlier': 'kept'}, "'trained' or 'frozen'")])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'ratio': 1.0}, 'ratio must be in'),
+        ({'ratio': -0.1}, 'ratio must be in'),
+        ({'retrain': -1.0}, 'retrain'),
+        ({'lr_factor': 0.0}, 'lr_factor'),
+        ({'earlier': 'kept'}, "'trained' or 'frozen'"),
+    ],
+)
 def test_wrong_input_is_refused(data_root, tmp_path, change, message):
     changes = {f'{PRUNE}.{key}': value for key, value in change.items()}
     with pytest.raises(InputError, match=message):
@@ -201,11 +218,14 @@ def test_a_changed_file_is_refused(data_root, pruned_dir, tmp_path):
 def test_the_console_sets_a_snapshot_against_its_network(walked):
     work_dir, _, said = walked
     metrics = json.loads((work_dir / 'metrics.json').read_text())['steps']
-    assert said == [said_of(step, one['sub_steps']['prune'], one['mIoU']['all'])
-                    for step, one in enumerate(metrics)]
+    assert said == [
+        said_of(step, one['sub_steps']['prune'], one['mIoU']['all'])
+        for step, one in enumerate(metrics)
+    ]
     summary = metrics[1]['sub_steps']['prune']
     assert said_of(1, {**summary, 'snapshot_mIoU': 0.25}, 0.375).endswith(
-        'mIoU 25.0 (the network: 37.5)')
+        'mIoU 25.0 (the network: 37.5)'
+    )
     assert said_of(1, summary, None).endswith('(the network: undefined)')
 
 

@@ -87,14 +87,19 @@ def test_what_is_evaluated_is_the_plain_network(data_root, tmp_path, monkeypatch
 
 @pytest.mark.filterwarnings('ignore')
 def test_mmsegmentation_alone_loads_the_checkpoint(rcil_dir, tmp_path):
-    script = ('import sys\nfrom mmseg.apis import init_model\n'
-              'model = init_model(sys.argv[1] + "/config.py", sys.argv[1] + "/checkpoint.pth", '
-              'device="cpu")\nassert type(model).__name__ == "EncoderDecoder"\n'
-              'assert not [name for name in sys.modules if name.startswith("mmseg_cil")]\n'
-              'import torch\ntorch.save(model.state_dict(), sys.argv[2])\n')
+    script = (
+        'import sys\nfrom mmseg.apis import init_model\n'
+        'model = init_model(sys.argv[1] + "/config.py", sys.argv[1] + "/checkpoint.pth", '
+        'device="cpu")\nassert type(model).__name__ == "EncoderDecoder"\n'
+        'assert not [name for name in sys.modules if name.startswith("mmseg_cil")]\n'
+        'import torch\ntorch.save(model.state_dict(), sys.argv[2])\n'
+    )
     path = tmp_path / 'state.pth'
-    done = subprocess.run([sys.executable, '-c', script, str(rcil_dir / 'step_02'), str(path)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', script, str(rcil_dir / 'step_02'), str(path)],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     state, expected = torch.load(path), weights(rcil_dir, 2)
     assert state.keys() == expected.keys()
@@ -113,7 +118,8 @@ def test_a_killed_step_resumes_bit_by_bit(rcil_dir, data_root, tmp_path):
 
 
 def test_a_step_killed_before_its_evaluation_is_evaluated_alike(
-        rcil_dir, data_root, tmp_path, monkeypatch):
+    rcil_dir, data_root, tmp_path, monkeypatch
+):
     evaluate = step_runner.evaluate
 
     def kill(runner, has_run):
@@ -126,8 +132,10 @@ def test_a_step_killed_before_its_evaluation_is_evaluated_alike(
     monkeypatch.setattr(step_runner, 'evaluate', evaluate)
     TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
     assert_same_step(rcil_dir, tmp_path, 1)
-    metrics = [json.loads((folder / 'step_01' / 'metrics.json').read_text())
-               for folder in (rcil_dir, tmp_path)]
+    metrics = [
+        json.loads((folder / 'step_01' / 'metrics.json').read_text())
+        for folder in (rcil_dir, tmp_path)
+    ]
     assert metrics[0]['IoU'] == metrics[1]['IoU']
 
 
@@ -153,13 +161,15 @@ def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.dataset.metainfo = dict(
             classes=(*dataset.metainfo.classes[:5], 'unicorn'),
-            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]])
+            palette=[*dataset.metainfo.palette[:5], [1, 2, 3]],
+        )
     cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
     TaskScheduler(cfg, tmp_path).run()
     # Untrained, the network is that of the step before, but for the new class's row.
     before, after = weights(tmp_path, 0), weights(tmp_path, 1)
-    assert all(torch.equal(value, after[key]) for key, value in before.items()
-               if 'conv_seg' not in key)
+    assert all(
+        torch.equal(value, after[key]) for key, value in before.items() if 'conv_seg' not in key
+    )
     assert not (tmp_path / 'step_01' / CHANGE_NAME).exists()
     assert seconds(tmp_path, 2).keys() == seconds(tmp_path, 0).keys()
 
@@ -168,7 +178,8 @@ def test_a_domain_walk(data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
     cfg.protocol = seasons(['early'], ['late', 'last'])
     cfg.method.protocol_overrides = {
-        'seasons': cfg.method.protocol_overrides['cityscapes_domain_11-5']}
+        'seasons': cfg.method.protocol_overrides['cityscapes_domain_11-5']
+    }
     TaskScheduler(cfg, tmp_path).run()
     assert all(line['distill.loss_cube'] > 0 for line in logged(tmp_path, 1))
     assert not any('unkd' in key for key in logged(tmp_path, 1)[0])
@@ -196,8 +207,9 @@ def test_a_network_that_cannot_branch_is_refused_before_training(data_root, tmp_
 
 def walk_on_a_rank(data_root, folder):
     keep_own_networks(Path(folder))
-    TaskScheduler(tiny_config(Path(data_root), 'rcil'), f'{folder}/walk', launcher='pytorch',
-                  steps='0-1').run()
+    TaskScheduler(
+        tiny_config(Path(data_root), 'rcil'), f'{folder}/walk', launcher='pytorch', steps='0-1'
+    ).run()
 
 
 def test_two_processes_have_one_network(data_root, tmp_path):

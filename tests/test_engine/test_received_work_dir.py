@@ -51,8 +51,11 @@ def test_steps_are_taken_over_without_its_configs(data_root, tmp_path, received)
 
 
 def test_neither_tests_nor_reports_execute_its_config(data_root, received, made):
-    with pytest.raises(InputError, match=r'walk_config\.py cannot be read as data.*line 1 is not '
-                                         r'a plain value.*--config .*walk_config\.py'):
+    with pytest.raises(
+        InputError,
+        match=r'walk_config\.py cannot be read as data.*line 1 is not '
+        r'a plain value.*--config .*walk_config\.py',
+    ):
         command.test(Arguments(received))
     with pytest.raises(InputError, match='line 1 is not a plain value'):
         render_comparison([received, made], received / 'out', vary='randomness.seed')
@@ -61,8 +64,10 @@ def test_neither_tests_nor_reports_execute_its_config(data_root, received, made)
 
 
 def test_its_config_is_read_as_what_it_says(made):
-    assert load_copy(made / 'walk_config.py').to_dict() == \
-        Config.fromfile(made / 'walk_config.py').to_dict()
+    assert (
+        load_copy(made / 'walk_config.py').to_dict()
+        == Config.fromfile(made / 'walk_config.py').to_dict()
+    )
 
 
 def test_the_user_may_say_that_it_is_code(data_root, tmp_path, made):
@@ -71,21 +76,24 @@ def test_the_user_may_say_that_it_is_code(data_root, tmp_path, made):
     command.test(Arguments(made, config=str(path), dry_run=True))
 
 
-@pytest.mark.parametrize(('line', 'told'), [
-    ("evil = dict(type='subprocess.Popen', args=['mkdir', 'MARKER'])", 'evil.type'),
-    ("hooks = [dict(type='os.mkdir', path='MARKER')]", 'hooks.0.type'),
-    ("a = dict(b=dict(type='shutil.rmtree', path='MARKER'))", 'a.b.type'),
-    ("a = dict(type='torch.load', f='MARKER')", 'a.type'),
-    ("a = dict(type=torch.hub.load, f='MARKER')", 'a.type'),
-    ("a = dict(type='builtins.exec')", 'a.type'),
-    ("a = dict(type='mmengine.registry.registry.import_module')", 'a.type'),
-    ("a = dict(type='mmengine.fileio.load', file='MARKER')", 'a.type'),
-    ("a = dict(type='mmseg.subprocess.Popen', args=['mkdir', 'MARKER'])", 'a.type'),
-    ("a = dict(type='mmseg.shutil.rmtree', path='MARKER')", 'a.type'),
-    ("a = dict(type='LoadBiomedicalImageFromFile', decode_backend='pickle')", 'decode_backend'),
-    ("_base_ = ['elsewhere.py']", '_base_'),
-    ("custom_imports = dict(imports=['no_such_module_of_mine'])", 'no_such_module_of_mine'),
-])
+@pytest.mark.parametrize(
+    ('line', 'told'),
+    [
+        ("evil = dict(type='subprocess.Popen', args=['mkdir', 'MARKER'])", 'evil.type'),
+        ("hooks = [dict(type='os.mkdir', path='MARKER')]", 'hooks.0.type'),
+        ("a = dict(b=dict(type='shutil.rmtree', path='MARKER'))", 'a.b.type'),
+        ("a = dict(type='torch.load', f='MARKER')", 'a.type'),
+        ("a = dict(type=torch.hub.load, f='MARKER')", 'a.type'),
+        ("a = dict(type='builtins.exec')", 'a.type'),
+        ("a = dict(type='mmengine.registry.registry.import_module')", 'a.type'),
+        ("a = dict(type='mmengine.fileio.load', file='MARKER')", 'a.type'),
+        ("a = dict(type='mmseg.subprocess.Popen', args=['mkdir', 'MARKER'])", 'a.type'),
+        ("a = dict(type='mmseg.shutil.rmtree', path='MARKER')", 'a.type'),
+        ("a = dict(type='LoadBiomedicalImageFromFile', decode_backend='pickle')", 'decode_backend'),
+        ("_base_ = ['elsewhere.py']", '_base_'),
+        ("custom_imports = dict(imports=['no_such_module_of_mine'])", 'no_such_module_of_mine'),
+    ],
+)
 def test_types_that_could_be_anything_are_refused(tmp_path, made, line, told):
     path = tmp_path / 'walk_config.py'
     path.write_text(f'{(made / "walk_config.py").read_text()}\n{line}\n')
@@ -109,9 +117,10 @@ pipeline = [dict(type='mmcv.transforms.loading.LoadImageFromFile'), dict(type='m
 def test_weights_that_a_network_reads_itself_are_looked_at(tmp_path, poison):
     path = tmp_path / 'walk_config.py'
     weights = poison(tmp_path / 'a.bin')
-    path.write_text(f"model = dict(backbone=dict(type='TIMMBackbone', "
-                    f"checkpoint_path={weights!r}))\n")
-    with pytest.raises(InputError, match=r"^model\.backbone\.checkpoint_path: .*posix\.mkdir"):
+    path.write_text(
+        f"model = dict(backbone=dict(type='TIMMBackbone', checkpoint_path={weights!r}))\n"
+    )
+    with pytest.raises(InputError, match=r'^model\.backbone\.checkpoint_path: .*posix\.mkdir'):
         load_copy(path)
 
 
@@ -120,10 +129,12 @@ def test_links_are_not_followed_out_of_it(data_root, tmp_path, made):
     secret = (work_dir / 'step_00/checkpoint.pth').rename(tmp_path / 'secret')
     (work_dir / 'step_00/checkpoint.pth').symlink_to(secret)
     cfg = config(data_root)
-    for attempt in (lambda: TaskScheduler(cfg, work_dir, resume=True),
-                    lambda: TaskScheduler(cfg, tmp_path / 'own', start_from=str(work_dir)),
-                    lambda: command.test(Arguments(work_dir)),
-                    lambda: render_report(work_dir, echo=len)):
+    for attempt in (
+        lambda: TaskScheduler(cfg, work_dir, resume=True),
+        lambda: TaskScheduler(cfg, tmp_path / 'own', start_from=str(work_dir)),
+        lambda: command.test(Arguments(work_dir)),
+        lambda: render_report(work_dir, echo=len),
+    ):
         with pytest.raises(InputError, match=f'checkpoint.pth is a link to {secret}, outside'):
             attempt()
     assert not (tmp_path / 'own/step_00').exists()

@@ -23,11 +23,25 @@ from mmseg_cil.losses import UnbiasedCrossEntropyLoss
 from mmseg_cil.registry import HOOKS
 
 #: The official regions of PLOP's preset want larger maps than those of these images.
-METHODS = sorted(path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')
-                 if path.stem not in ('joint', 'plop_paper'))
+METHODS = sorted(
+    path.stem
+    for path in (ROOT / 'configs/_base_/methods').glob('*.py')
+    if path.stem not in ('joint', 'plop_paper')
+)
 #: Their parts replay in those of others too.
-VARIANTS = ('dfd', 'dfgr', 'dkd_random', 'icarl_original', 'ilt', 'ilt_original', 'm2kd',
-            'vdfd_official', 'vdfd_ssl', 'vdfd_step_ce', 'vdfd_unce')
+VARIANTS = (
+    'dfd',
+    'dfgr',
+    'dkd_random',
+    'icarl_original',
+    'ilt',
+    'ilt_original',
+    'm2kd',
+    'vdfd_official',
+    'vdfd_ssl',
+    'vdfd_step_ce',
+    'vdfd_unce',
+)
 EVERY = [f'train_{i:03d}' for i in range(16)]
 
 
@@ -111,9 +125,15 @@ def test_a_fixed_budget_is_shared_by_more_and_more_classes(icarl_dir):
     for former, later in itertools.pairwise(groups):
         assert all(later[group] <= count for group, count in former.items())
     # The order of a class is kept: its list becomes a beginning of the former one.
-    ranks = [{(one['name'], group, rank) for one in list_of(icarl_dir, step)['images']
-              for group, rank in one['kept_for'].items() if group in ('red', 'green')}
-             for step in range(3)]
+    ranks = [
+        {
+            (one['name'], group, rank)
+            for one in list_of(icarl_dir, step)['images']
+            for group, rank in one['kept_for'].items()
+            if group in ('red', 'green')
+        }
+        for step in range(3)
+    ]
     assert ranks[2] < ranks[0] and ranks[1] < ranks[0]
 
 
@@ -127,8 +147,10 @@ def test_a_list_holds_no_pixels(icarl_dir):
     assert (icarl_dir / 'step_02' / 'exemplars.json').stat().st_size < 2000
 
 
-@pytest.mark.parametrize('method', [
-    pytest.param(one, marks=pytest.mark.slow if one in VARIANTS else ()) for one in METHODS])
+@pytest.mark.parametrize(
+    'method',
+    [pytest.param(one, marks=pytest.mark.slow if one in VARIANTS else ()) for one in METHODS],
+)
 def test_every_method_replays(method, plain_dir, data_root, tmp_path):
     cfg = config(data_root, method)
     # As on the command line.
@@ -236,11 +258,17 @@ def test_steps_with_another_memory_get_the_one_of_this_walk(icarl_dir, data_root
     assert len(names_of(tmp_path, 0)) == 2
 
 
-@pytest.mark.parametrize('damage, message', [
-    (lambda text: text.replace('train_', 'other_'), r'exemplars\.json is not the file .*SHA-256'),
-    (lambda text: text[:100], 'missing or damaged'),
-    (lambda text: text.replace('"format": 1', '"format": 2'), 'missing or damaged'),
-])
+@pytest.mark.parametrize(
+    'damage, message',
+    [
+        (
+            lambda text: text.replace('train_', 'other_'),
+            r'exemplars\.json is not the file .*SHA-256',
+        ),
+        (lambda text: text[:100], 'missing or damaged'),
+        (lambda text: text.replace('"format": 1', '"format": 2'), 'missing or damaged'),
+    ],
+)
 def test_a_changed_list_is_refused_before_training(damage, message, icarl_dir, data_root, tmp_path):
     scheduler = taken(icarl(data_root), tmp_path, icarl_dir, 1)
     path = tmp_path / 'step_01/exemplars.json'
@@ -269,19 +297,23 @@ def test_an_exemplar_whose_image_vanished_is_named(icarl_dir, data_root, tmp_pat
     with pytest.raises(InputError, match='of that run had other training images'):
         taken(icarl(data), tmp_path / 'walk', icarl_dir, 1)
     # Who accepts other images is told which exemplar is not among them.
-    scheduler = TaskScheduler(icarl(data), tmp_path / 'walk', start_from=f'{icarl_dir}:1',
-                              accept_changes=True)
+    scheduler = TaskScheduler(
+        icarl(data), tmp_path / 'walk', start_from=f'{icarl_dir}:1', accept_changes=True
+    )
     with pytest.raises(InputError, match=f"not among the training images, such as '{gone}'"):
         scheduler.run()
     assert not (tmp_path / 'walk/step_02/checkpoint.pth').exists()
 
 
-@pytest.mark.parametrize('memory, message', [
-    (dict(budget=0), 'at least 1'),
-    (dict(budget=-1), 'at least 1'),
-    (dict(budget=3, selection='best'), 'selection must be one of'),
-    (dict(herding=True), 'dict with a budget'),
-])
+@pytest.mark.parametrize(
+    'memory, message',
+    [
+        (dict(budget=0), 'at least 1'),
+        (dict(budget=-1), 'at least 1'),
+        (dict(budget=3, selection='best'), 'selection must be one of'),
+        (dict(herding=True), 'dict with a budget'),
+    ],
+)
 def test_wrong_settings_are_refused_before_anything(memory, message, data_root, tmp_path):
     with pytest.raises(InputError, match=message):
         TaskScheduler(config(data_root, 'mib', memory), tmp_path)
@@ -372,10 +404,13 @@ def test_replay_keeps_what_fine_tuning_forgets(data_root, tmp_path):
         cfg.model.backbone.update(strides=(1, 1, 1, 1), base_channels=8)
         cfg.model.decode_head.in_channels = 64
         del cfg.model['auxiliary_head']
-        cfg.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(
-            type='AdamW', lr=0.01, weight_decay=1e-4))
-        cfg.step_overrides = {0: dict(lr=0.03, max_iters=100),
-                              'later': dict(lr=0.005, max_iters=40)}
+        cfg.optim_wrapper = dict(
+            type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01, weight_decay=1e-4)
+        )
+        cfg.step_overrides = {
+            0: dict(lr=0.03, max_iters=100),
+            'later': dict(lr=0.005, max_iters=40),
+        }
         cfg.default_hooks.logger.interval = 100
         work_dir = tmp_path / ('plain' if memory is None else 'memory')
         TaskScheduler(cfg, work_dir, start_from=start, steps='0-1').run()

@@ -61,8 +61,9 @@ def test_two_killed_processes_resume_with_their_own_statistics(data_root, tmp_pa
     # The batches of the two processes differ, and so do the statistics of their norms.
     assert own[0] == {}
     assert {key.split('.')[0] for key in own[1] if 'running_mean' in key} == {'model', 'average_0'}
-    for status, output in run_two([*arguments, 'killed:-1:resume', 'unbroken:-1:'],
-                                  tmp_path / 'log'):
+    for status, output in run_two(
+        [*arguments, 'killed:-1:resume', 'unbroken:-1:'], tmp_path / 'log'
+    ):
         assert status == 0, output
     assert any('running_var' in key for key in weights(tmp_path / 'unbroken', 0))
     assert_same_weights(tmp_path / 'unbroken', tmp_path / 'killed', 0)
@@ -128,14 +129,20 @@ BROKEN = {
     'empty': (lambda path: path.write_bytes(b''), 'cannot be read'),
     'a text': (lambda path: path.write_text('resume'), 'cannot be read'),
     'a list': (lambda path: torch.save([1, 2], path), 'no state'),
-    'weights': (lambda path: torch.save({'state_dict': {}, 'meta': {'mmseg_cil': '1'}}, path),
-                'no state'),
+    'weights': (
+        lambda path: torch.save({'state_dict': {}, 'meta': {'mmseg_cil': '1'}}, path),
+        'no state',
+    ),
     'no optimizer': (rewritten(lambda one: one.pop('optimizer')), 'lacks optimizer'),
     'no iteration': (rewritten(lambda one: one['meta'].pop('iter')), 'lacks the iteration'),
-    'another step': (rewritten(lambda one: one['meta'][IDENTITY_KEY].update(step=2, classes=5)),
-                     'classes 5 instead of 3, step 2 instead of 0'),
-    'another method': (rewritten(lambda one: one['meta'][IDENTITY_KEY].update(method='a b')),
-                       'differs in: method'),
+    'another step': (
+        rewritten(lambda one: one['meta'][IDENTITY_KEY].update(step=2, classes=5)),
+        'classes 5 instead of 3, step 2 instead of 0',
+    ),
+    'another method': (
+        rewritten(lambda one: one['meta'][IDENTITY_KEY].update(method='a b')),
+        'differs in: method',
+    ),
 }
 
 
@@ -182,7 +189,8 @@ def test_an_accepted_change_begins_the_step_anew(killed, data_root, tmp_path):
 
 
 def test_metrics_are_whole_after_a_kill_just_before_they_are_written(
-        unbroken, data_root, tmp_path, monkeypatch):
+    unbroken, data_root, tmp_path, monkeypatch
+):
     write = scheduler_module.write_metrics
 
     def kill(walk, journal):
@@ -201,7 +209,8 @@ def test_metrics_are_whole_after_a_kill_just_before_they_are_written(
 
 
 def test_a_file_lost_during_training_is_not_called_missing_weights(
-        data_root, tmp_path, monkeypatch):
+    data_root, tmp_path, monkeypatch
+):
     def lose(self, runner, *args, **kwargs):
         raise FileNotFoundError('train_003.png')
 

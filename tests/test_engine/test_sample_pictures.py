@@ -102,8 +102,12 @@ def test_images_of_a_loader_of_the_users_own_are_drawn_from_the_pipeline(tmp_pat
         image = np.array(Image.open(path)).astype(np.float32) * 40
         np.save(path.with_suffix('.npy'), np.concatenate([image, image[..., :2]], 2))
     load = [dict(type='LoadFiveBands'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
-    cfg = {'model.backbone.in_channels': 5, 'model.data_preprocessor.mean': [110.0],
-           'model.data_preprocessor.std': [60.0], 'model.data_preprocessor.bgr_to_rgb': False}
+    cfg = {
+        'model.backbone.in_channels': 5,
+        'model.data_preprocessor.mean': [110.0],
+        'model.data_preprocessor.std': [60.0],
+        'model.data_preprocessor.bgr_to_rgb': False,
+    }
     for split in ('train', 'test'):
         cfg[f'{split}_dataloader.dataset.img_suffix'] = '.npy'
         cfg[f'{split}_dataloader.dataset.pipeline'] = load
@@ -187,4 +191,5 @@ def test_a_report_that_cannot_be_rendered_ends_no_walk(tmp_path, monkeypatch, ca
     command._render(tmp_path)
     assert capsys.readouterr().out == (
         'note: the report cannot be rendered (ValueError: no such font); the walk is done, and '
-        f'python tools/report.py {tmp_path} renders it again\n')
+        f'python tools/report.py {tmp_path} renders it again\n'
+    )

@@ -17,8 +17,10 @@ LR = 0.5
 def rates(schedules, iterations):
     """The learning rate of every iteration."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
-    built = [PARAM_SCHEDULERS.build(dict(one, by_epoch=False, optimizer=optimizer))
-             for one in copy.deepcopy(schedules)]
+    built = [
+        PARAM_SCHEDULERS.build(dict(one, by_epoch=False, optimizer=optimizer))
+        for one in copy.deepcopy(schedules)
+    ]
     values = []
     for _ in range(iterations):
         values.append(optimizer.param_groups[0]['lr'])
@@ -30,15 +32,22 @@ def rates(schedules, iterations):
 
 def stretched(schedules, before, after):
     """The schedules of a step of another length, as a walk derives them."""
-    cfg = Config(dict(train_cfg=dict(max_iters=before), optim_wrapper=dict(optimizer=dict(lr=LR)),
-                      param_scheduler=[dict(one, by_epoch=False) for one in schedules]))
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_iters=before),
+            optim_wrapper=dict(optimizer=dict(lr=LR)),
+            param_scheduler=[dict(one, by_epoch=False) for one in schedules],
+        )
+    )
     assert apply_overrides(cfg, {'max_iters': after}, 100, 1) == after
     return cfg.param_scheduler
 
 
 def warm_poly(warm, end):
-    return [dict(type='LinearLR', start_factor=0.05, begin=0, end=warm),
-            dict(type='PolyLR', power=0.9, eta_min=0.0, begin=warm, end=end)]
+    return [
+        dict(type='LinearLR', start_factor=0.05, begin=0, end=warm),
+        dict(type='PolyLR', power=0.9, eta_min=0.0, begin=warm, end=end),
+    ]
 
 
 @pytest.mark.parametrize(('after', 'warm'), [(700, 20), (220, 6), (1400, 40), (77, 2)])
@@ -46,7 +55,7 @@ def test_warm_up_and_decay_follow_the_closed_form(after, warm):
     found = rates(stretched(warm_poly(20, 700), 700, after), after)
     rise = [LR * (0.05 + 0.95 * t / (warm - 1)) for t in range(warm)]
     length = after - warm
-    fall = [LR * (1 - t / (length - 1))**0.9 for t in range(length)]
+    fall = [LR * (1 - t / (length - 1)) ** 0.9 for t in range(length)]
     assert found == pytest.approx(rise + fall, rel=1e-9, abs=1e-12)
 
 
@@ -55,13 +64,16 @@ def test_a_warm_up_of_less_than_two_iterations_is_left_out(after):
     """At 50 of 700 a warm-up of 20 is one iteration long."""
     found = rates(stretched(warm_poly(20, 700), 700, after), after)
     assert found == pytest.approx(
-        [LR * (1 - t / max(1, after - 1))**0.9 for t in range(after)], rel=1e-9, abs=1e-12)
+        [LR * (1 - t / max(1, after - 1)) ** 0.9 for t in range(after)], rel=1e-9, abs=1e-12
+    )
 
 
 def test_two_phases_that_vanish_leave_no_gap():
-    phases = [dict(type='ConstantLR', factor=0.1, begin=0, end=10),
-              dict(type='LinearLR', start_factor=0.1, begin=10, end=20),
-              dict(type='PolyLR', power=1.0, begin=20, end=1000)]
+    phases = [
+        dict(type='ConstantLR', factor=0.1, begin=0, end=10),
+        dict(type='LinearLR', start_factor=0.1, begin=10, end=20),
+        dict(type='PolyLR', power=1.0, begin=20, end=1000),
+    ]
     found = rates(stretched(phases, 1000, 50), 50)
     assert found == pytest.approx([LR * (1 - t / 49) for t in range(50)], rel=1e-9, abs=1e-12)
 
@@ -69,15 +81,20 @@ def test_two_phases_that_vanish_leave_no_gap():
 SHAPES = {
     'poly': [dict(type='PolyLR', power=0.9, begin=0, end=120)],
     'steps': [dict(type='MultiStepLR', milestones=[60, 90], gamma=0.1, begin=0, end=120)],
-    'late steps': [dict(type='LinearLR', start_factor=0.1, begin=0, end=30),
-                   dict(type='MultiStepLR', milestones=[30, 60], gamma=0.1, begin=30, end=120)],
+    'late steps': [
+        dict(type='LinearLR', start_factor=0.1, begin=0, end=30),
+        dict(type='MultiStepLR', milestones=[30, 60], gamma=0.1, begin=30, end=120),
+    ],
     'step size': [dict(type='StepLR', step_size=30, gamma=0.5)],
     'exponential': [dict(type='ExponentialLR', gamma=0.97)],
     'cosine': [dict(type='CosineAnnealingLR', T_max=120, eta_min=0.01, begin=0, end=120)],
-    'late cosine': [dict(type='LinearLR', start_factor=0.1, begin=0, end=30),
-                    dict(type='CosineAnnealingLR', T_max=90, eta_min=0.0, begin=30, end=120)],
-    'restarts': [dict(type='CosineRestartLR', periods=[30, 90], restart_weights=[1.0, 0.5],
-                      eta_min=0.001)],
+    'late cosine': [
+        dict(type='LinearLR', start_factor=0.1, begin=0, end=30),
+        dict(type='CosineAnnealingLR', T_max=90, eta_min=0.0, begin=30, end=120),
+    ],
+    'restarts': [
+        dict(type='CosineRestartLR', periods=[30, 90], restart_weights=[1.0, 0.5], eta_min=0.001)
+    ],
     'one cycle': [dict(type='OneCycleLR', eta_max=LR, total_steps=120, begin=0, end=120)],
 }
 
@@ -99,7 +116,7 @@ def test_the_shape_is_kept_when_the_step_is_shorter(shape, after):
     found = rates(stretched(SHAPES[shape], 120, after), after)
     for t, value in enumerate(found):
         first, last = (t - 2) * 120 / after, (t + 2) * 120 / after
-        near = before[max(0, math.floor(first)):math.ceil(last) + 1]
+        near = before[max(0, math.floor(first)) : math.ceil(last) + 1]
         assert min(near) - 1e-9 <= value <= max(near) + 1e-9, (t, value, near)
 
 
@@ -119,12 +136,15 @@ def test_equal_lengths_change_nothing():
 
 
 def test_schedules_of_several_optimizers_are_stretched_each():
-    given = dict(network=warm_poly(20, 700),
-                 graph=dict(type='ConstantLR', begin=0, end=70, factor=0.5))
+    given = dict(
+        network=warm_poly(20, 700), graph=dict(type='ConstantLR', begin=0, end=70, factor=0.5)
+    )
     for one in (*given['network'], given['graph']):
         one['by_epoch'] = False
     cfg = Config(dict(train_cfg=dict(max_iters=700), optim_wrapper=dict(), param_scheduler=given))
     apply_overrides(cfg, {'max_iters': 50}, 100, 1)
-    found = {name: [(one.type, one.get('begin'), one.end) for one in group]
-             for name, group in cfg.param_scheduler.items()}
+    found = {
+        name: [(one.type, one.get('begin'), one.end) for one in group]
+        for name, group in cfg.param_scheduler.items()
+    }
     assert found == {'network': [('PolyLR', 0, 50)], 'graph': [('ConstantLR', 0, 5)]}

@@ -48,15 +48,26 @@ def config(data_root):
 
 def walk_on(data_root, unbroken, work_dir):
     resume = work_dir.exists()
-    return TaskScheduler(config(data_root), work_dir, resume=resume,
-                         start_from=None if resume else str(unbroken), steps='1')
+    return TaskScheduler(
+        config(data_root),
+        work_dir,
+        resume=resume,
+        start_from=None if resume else str(unbroken),
+        steps='1',
+    )
 
 
-@pytest.mark.parametrize(('iteration', 'number', 'status'), [
-    pytest.param(0, INT, 130, marks=pytest.mark.slow), (1, TERM, 143),
-    pytest.param(3, USR1, 143, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ('iteration', 'number', 'status'),
+    [
+        pytest.param(0, INT, 130, marks=pytest.mark.slow),
+        (1, TERM, 143),
+        pytest.param(3, USR1, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_training_saves_after_the_iteration_and_goes_on_as_if_unbroken(
-        data_root, unbroken, tmp_path, monkeypatch, iteration, number, status):
+    data_root, unbroken, tmp_path, monkeypatch, iteration, number, status
+):
     work_dir, former = tmp_path / 'walk', signal.getsignal(number)
     with monkeypatch.context() as patch, pytest.raises(Stopped) as caught, ended_by_signals():
         send_at(patch, ('step_01', iteration), number)
@@ -70,8 +81,14 @@ def test_training_saves_after_the_iteration_and_goes_on_as_if_unbroken(
     trained = []
     with monkeypatch.context() as patch:
         before = IterationSeedHook.before_train_iter
-        patch.setattr(IterationSeedHook, 'before_train_iter', lambda self, runner, *rest, **more: (
-            trained.append(runner.iter), before(self, runner, *rest, **more)))
+        patch.setattr(
+            IterationSeedHook,
+            'before_train_iter',
+            lambda self, runner, *rest, **more: (
+                trained.append(runner.iter),
+                before(self, runner, *rest, **more),
+            ),
+        )
         walk_on(data_root, unbroken, work_dir).run()
     assert trained == list(range(iteration + 1, 4))
     assert_same_weights(unbroken, work_dir, 1)
@@ -91,21 +108,28 @@ def test_an_evaluation_ends_at_once_and_is_made_again(data_root, unbroken, tmp_p
     assert caught.value.where == '' and step_runner.evaluate is own
     walk_on(data_root, unbroken, work_dir).run()
     assert_same_weights(unbroken, work_dir, 1)
-    assert (work_dir / 'step_01/metrics.json').read_bytes() == \
-        (unbroken / 'step_01/metrics.json').read_bytes()
+    assert (work_dir / 'step_01/metrics.json').read_bytes() == (
+        unbroken / 'step_01/metrics.json'
+    ).read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('place', 'saved'), [
-    (('step_01/prelude', 1), 'step 1, sub-step prelude, is saved after iteration 2 of 3'),
-    (('step_01/coda', 2), 'step 1, sub-step coda, is saved after iteration 3 of 3')])
+@pytest.mark.parametrize(
+    ('place', 'saved'),
+    [
+        (('step_01/prelude', 1), 'step 1, sub-step prelude, is saved after iteration 2 of 3'),
+        (('step_01/coda', 2), 'step 1, sub-step coda, is saved after iteration 3 of 3'),
+    ],
+)
 def test_a_sub_step_does_likewise(data_root, unbroken, tmp_path, monkeypatch, place, saved):
     import toy_sub_steps  # noqa: F401  (registers it)
 
     def walk(work_dir, **options):
         cfg = config(data_root)
-        cfg.method.sub_steps = [dict(type='ToySubStep', name='prelude', when='before'),
-                                dict(type='ToySubStep', name='coda', when='after')]
+        cfg.method.sub_steps = [
+            dict(type='ToySubStep', name='prelude', when='before'),
+            dict(type='ToySubStep', name='coda', when='after'),
+        ]
         TaskScheduler(cfg, work_dir, start_from=str(unbroken), steps='1', **options).run()
 
     walk(tmp_path / 'whole')
@@ -114,8 +138,10 @@ def test_a_sub_step_does_likewise(data_root, unbroken, tmp_path, monkeypatch, pl
         walk(tmp_path / 'broken')
     walk(tmp_path / 'broken', resume=True)
     assert_same_weights(tmp_path / 'whole', tmp_path / 'broken', 1)
-    files = [{path.name: torch.load(path) for path in sorted((tmp_path / name).rglob('toy.pth'))}
-             for name in ('whole', 'broken')]
+    files = [
+        {path.name: torch.load(path) for path in sorted((tmp_path / name).rglob('toy.pth'))}
+        for name in ('whole', 'broken')
+    ]
     assert files[0] == files[1]
 
 
@@ -142,7 +168,7 @@ run_tool(main, goes_on='go on with --resume')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('ranks', [(1, ), (0, 1)])
+@pytest.mark.parametrize('ranks', [(1,), (0, 1)])
 def test_a_signal_to_any_of_two_processes_ends_both_alike(data_root, tmp_path, ranks):
     def run(name, signalled):
         log = tmp_path / f'log_{name}'

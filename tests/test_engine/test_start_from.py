@@ -35,9 +35,14 @@ def test_steps_may_follow_those_that_are_taken_over(data_root, tmp_path, source)
     assert (tmp_path / 'step_00/checkpoint.pth').is_file()
 
 
-@pytest.mark.parametrize(('suffix', 'message'), [
-    ('/nowhere', 'holds no walk'), (':1', 'step 1 of .* is not done'), (':7', r'steps 0\.\.2 only'),
-])
+@pytest.mark.parametrize(
+    ('suffix', 'message'),
+    [
+        ('/nowhere', 'holds no walk'),
+        (':1', 'step 1 of .* is not done'),
+        (':7', r'steps 0\.\.2 only'),
+    ],
+)
 def test_a_bad_source_leaves_nothing_behind(data_root, tmp_path, source, suffix, message):
     refused(data_root, tmp_path, message, start_from=f'{source}{suffix}')
 
@@ -50,7 +55,8 @@ def test_a_changed_source_leaves_nothing_behind(data_root, tmp_path, source):
 
 
 def test_a_kill_before_the_copy_does_not_make_step_0_be_trained(
-        data_root, tmp_path, source, monkeypatch):
+    data_root, tmp_path, source, monkeypatch
+):
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -92,8 +98,9 @@ def test_the_estimate_leaves_out_steps_that_are_not_walked(data_root, tmp_path, 
 
     def spy(*arguments):
         cfg = derive(*arguments)
-        found.extend(hook['iterations'] for hook in cfg.custom_hooks
-                     if hook['type'] == 'WalkProgressHook')
+        found.extend(
+            hook['iterations'] for hook in cfg.custom_hooks if hook['type'] == 'WalkProgressHook'
+        )
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, 'derive_step_config', spy)

@@ -24,23 +24,28 @@ def model_config(data_root, loss, decode=CROSS, auxiliary=None):
         cfg.model.auxiliary_head.loss_decode = copy.deepcopy(auxiliary)
     if loss is not None:
         cfg.method.loss_decode = copy.deepcopy(loss)
-    return model_of_step(cfg.model, method_of(cfg, 'tiny'), CONTEXT,
-                         StepInputs(None, None, [8, 8, 8]))
+    return model_of_step(
+        cfg.model, method_of(cfg, 'tiny'), CONTEXT, StepInputs(None, None, [8, 8, 8])
+    )
 
 
 def weights(losses):
     return [one['loss_weight'] for one in (losses if isinstance(losses, list) else [losses])]
 
 
-@pytest.mark.parametrize(('decode', 'auxiliary', 'share'), [
-    (CROSS, dict(CROSS, loss_weight=0.4), 0.4),
-    (dict(CROSS, loss_weight=2.0), dict(CROSS, loss_weight=0.4), 0.2),
-    ([CROSS], [dict(CROSS, loss_weight=0.4)], 0.4),
-    ([CROSS, CROSS], dict(CROSS, loss_weight=0.5), 0.25),
-    (dict(type='CrossEntropyLoss'), dict(type='CrossEntropyLoss'), 1.0),
-])
+@pytest.mark.parametrize(
+    ('decode', 'auxiliary', 'share'),
+    [
+        (CROSS, dict(CROSS, loss_weight=0.4), 0.4),
+        (dict(CROSS, loss_weight=2.0), dict(CROSS, loss_weight=0.4), 0.2),
+        ([CROSS], [dict(CROSS, loss_weight=0.4)], 0.4),
+        ([CROSS, CROSS], dict(CROSS, loss_weight=0.5), 0.25),
+        (dict(type='CrossEntropyLoss'), dict(type='CrossEntropyLoss'), 1.0),
+    ],
+)
 def test_a_methods_loss_keeps_its_weight_and_auxiliary_heads_their_share(
-        data_root, decode, auxiliary, share):
+    data_root, decode, auxiliary, share
+):
     method = dict(type='UnbiasedCrossEntropyLoss', loss_weight=2.0)
     model = model_config(data_root, method, decode, auxiliary)
     assert model['decode_head']['loss_decode'] == method

@@ -26,8 +26,9 @@ class ShareOfBackground(BaseMetric):
     seen = ()
 
     def process(self, data_batch, data_samples):
-        self.results += [float((one['pred_sem_seg']['data'] == 0).float().mean())
-                         for one in data_samples]
+        self.results += [
+            float((one['pred_sem_seg']['data'] == 0).float().mean()) for one in data_samples
+        ]
 
     def compute_metrics(self, results):
         type(self).seen = (*self.seen, tuple(self.dataset_meta['classes']))
@@ -59,28 +60,37 @@ def test_what_stock_configs_ask_for(data_root):
     assert evaluators_of(cfg).iou_metrics == ('mIoU', 'mDice', 'mFscore')
 
 
-@pytest.mark.parametrize(('metric', 'message'), [
-    (dict(type='IoUMetric', iou_metrics=['mIoU', 'mKappa']), 'iou_metrics is .*mKappa'),
-    (dict(type='IoUMetric', iou_metrics=3), 'iou_metrics is 3'),
-    (dict(type='IoUMetric', beta='x'), "beta is 'x'"),
-    (dict(iou_metrics=['mIoU']), 'must be the config of a metric'),
-    ('IoUMetric', 'must be the config of a metric'),
-    (dict(type='IouMetric'), 'did you mean IoUMetric'),
-    (dict(type='IoUMetric', iou_metric=['mIoU']), "no argument 'iou_metric'; did you mean iou_met"),
-    (dict(type='ShareOfBackground', share=1), "test_evaluator: .*'share'"),
-])
+@pytest.mark.parametrize(
+    ('metric', 'message'),
+    [
+        (dict(type='IoUMetric', iou_metrics=['mIoU', 'mKappa']), 'iou_metrics is .*mKappa'),
+        (dict(type='IoUMetric', iou_metrics=3), 'iou_metrics is 3'),
+        (dict(type='IoUMetric', beta='x'), "beta is 'x'"),
+        (dict(iou_metrics=['mIoU']), 'must be the config of a metric'),
+        ('IoUMetric', 'must be the config of a metric'),
+        (dict(type='IouMetric'), 'did you mean IoUMetric'),
+        (
+            dict(type='IoUMetric', iou_metric=['mIoU']),
+            "no argument 'iou_metric'; did you mean iou_met",
+        ),
+        (dict(type='ShareOfBackground', share=1), "test_evaluator: .*'share'"),
+    ],
+)
 def test_a_wrong_evaluator_is_refused(data_root, tmp_path, metric, message):
     with pytest.raises(InputError, match=message):
         TaskScheduler(config(data_root, metric), tmp_path / 'walk')
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
-@pytest.mark.parametrize(('metric', 'part'), [
-    (dict(type='IoUMetric', ignore_index=0), 'ignore_index=0 is not followed'),
-    (dict(type='IoUMetric', output_dir='out'), 'writes no predictions'),
-    (dict(type='IoUMetric', nan_to_num=0), 'nan_to_num'),
-    (dict(type='CityscapesMetric', output_dir='x'), 'CityscapesMetric is left out'),
-])
+@pytest.mark.parametrize(
+    ('metric', 'part'),
+    [
+        (dict(type='IoUMetric', ignore_index=0), 'ignore_index=0 is not followed'),
+        (dict(type='IoUMetric', output_dir='out'), 'writes no predictions'),
+        (dict(type='IoUMetric', nan_to_num=0), 'nan_to_num'),
+        (dict(type='CityscapesMetric', output_dir='x'), 'CityscapesMetric is left out'),
+    ],
+)
 def test_what_is_not_done_is_said_once(data_root, tmp_path, monkeypatch, metric, part):
     said = []
     monkeypatch.setattr(checks, 'print_log', lambda text, *_: said.append(text))

@@ -63,8 +63,9 @@ def test_load_from_reaches_a_step_0_that_does_not_train(data_root, tmp_path):
 def test_checkpoints_do_not_wait_for_yapf(data_root, tmp_path, monkeypatch):
     calls = []
     real = yapf_api.FormatCode
-    monkeypatch.setattr(yapf_api, 'FormatCode',
-                        lambda *args, **options: calls.append(1) or real(*args, **options))
+    monkeypatch.setattr(
+        yapf_api, 'FormatCode', lambda *args, **options: calls.append(1) or real(*args, **options)
+    )
     cfg = tiny_config(data_root, 'finetune', **{'default_hooks.checkpoint.interval': 1})
     TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
     # The plain config that a step leaves for people is the one text that is formatted.

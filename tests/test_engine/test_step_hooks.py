@@ -9,20 +9,32 @@ from mmseg_cil.engine import checks
 from mmseg_cil.engine.scheduler import TaskScheduler
 from mmseg_cil.engine.step_hooks import notes_on_hooks
 
-NAMES = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
-         'visualization')
+NAMES = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+    'visualization',
+)
 
 
-@pytest.mark.parametrize(('hooks', 'said'), [
-    (dict.fromkeys(NAMES), ['checkpoint', 'runtime_info', 'logger', 'param_scheduler']),
-    (None, []),
-])
+@pytest.mark.parametrize(
+    ('hooks', 'said'),
+    [
+        (dict.fromkeys(NAMES), ['checkpoint', 'runtime_info', 'logger', 'param_scheduler']),
+        (None, []),
+    ],
+)
 def test_a_walk_goes_without_the_hooks_and_says_what_follows(
-        data_root, tmp_path, monkeypatch, hooks, said):
+    data_root, tmp_path, monkeypatch, hooks, said
+):
     cfg = tiny_config(data_root)
     cfg.default_hooks = hooks
     assert [one.split()[0] for one in notes_on_hooks(cfg)] == [
-        f'default_hooks.{name}' for name in said]
+        f'default_hooks.{name}' for name in said
+    ]
     printed = []
     monkeypatch.setattr(checks, 'print_log', lambda text, *args: printed.append(text))
     TaskScheduler(cfg, tmp_path, steps='0').run()

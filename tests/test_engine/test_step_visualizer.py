@@ -45,8 +45,9 @@ class OwnVisualizer(SegLocalVisualizer):
     """A class further down, which has a dictionary of instances of its own."""
 
 
-STOCK = dict(type='SegLocalVisualizer', name='visualizer',
-             vis_backends=[dict(type='LocalVisBackend')])
+STOCK = dict(
+    type='SegLocalVisualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')]
+)
 
 
 def config(data_root, backends=(), hook=None, **changes):
@@ -59,10 +60,12 @@ def config(data_root, backends=(), hook=None, **changes):
 @pytest.mark.filterwarnings('ignore:The draw is False')
 @pytest.mark.parametrize(('kind', 'draw'), [('SegLocalVisualizer', True), ('OwnVisualizer', False)])
 def test_losses_pictures_and_scores_of_a_step_are_in_its_own_folder(
-        data_root, tmp_path, kind, draw):
+    data_root, tmp_path, kind, draw
+):
     BUILT.clear()
-    cfg = config(data_root, [dict(type='RecordingBackend')],
-                 dict(type='SegVisualizationHook', draw=draw))
+    cfg = config(
+        data_root, [dict(type='RecordingBackend')], dict(type='SegVisualizationHook', draw=draw)
+    )
     cfg.visualizer.type = kind
     TaskScheduler(cfg, tmp_path, steps='0-1').run()
     scores = json.loads((tmp_path / 'metrics.json').read_text())['steps']
@@ -75,28 +78,35 @@ def test_losses_pictures_and_scores_of_a_step_are_in_its_own_folder(
         assert len(files) == (images if draw else 0)
         *_, (point, means), close = walked[step].calls
         assert point == step and close == 'close'
-        assert means == {f'step_mIoU/{part}': value for part, value in scores[step]['mIoU'].items()
-                         if value is not None}
+        assert means == {
+            f'step_mIoU/{part}': value
+            for part, value in scores[step]['mIoU'].items()
+            if value is not None
+        }
         assert walked[step].calls.count('close') == 1
         assert Path(walked[step]._save_dir).parts[-3] == f'step_{step:02d}'
 
 
 def test_places_and_names_that_the_user_gives_are_of_one_step_each():
     given = dict(
-        type='SegLocalVisualizer', save_dir='logs', vis_backends=[
+        type='SegLocalVisualizer',
+        save_dir='logs',
+        vis_backends=[
             dict(type='TensorboardVisBackend', save_dir='tb'),
             dict(type='LocalVisBackend'),
             dict(type='WandbVisBackend', init_kwargs=dict(project='p', name='mine', id='x7')),
             dict(type='WandbVisBackend'),
             dict(type='MLflowVisBackend', exp_name='e'),
             dict(type='ClearMLVisBackend', init_kwargs=dict(task_name='t')),
-        ])
+        ],
+    )
     made = visualizer_of_step(given, 'runs/step_up/walk/step_02')
     assert made['save_dir'] == 'logs/step_02'
     board, local, mine, plain, flow, clear = made['vis_backends']
     assert board['save_dir'] == 'tb/step_02' and 'save_dir' not in local
     assert mine['init_kwargs'] == dict(
-        project='p', name='mine_step_02', id='x7_step_02', group='walk')
+        project='p', name='mine_step_02', id='x7_step_02', group='walk'
+    )
     assert plain['init_kwargs'] == dict(name='walk_step_02', group='walk')
     assert flow['run_name'] == 'walk_step_02' and flow['exp_name'] == 'e'
     assert clear['init_kwargs'] == dict(task_name='t_step_02')
@@ -156,11 +166,15 @@ def test_wandb_has_one_run_a_step_with_its_scores(data_root, tmp_path, monkeypat
 
 @pytest.mark.parametrize('kind', sorted(preflight.PACKAGES))
 def test_a_package_that_is_not_installed_is_named_before_training(
-        data_root, tmp_path, monkeypatch, kind):
+    data_root, tmp_path, monkeypatch, kind
+):
     found = importlib.util.find_spec
     missing = {name for one in preflight.PACKAGES.values() for name in one}
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *args: None if name in missing
-                        else found(name, *args))
+    monkeypatch.setattr(
+        importlib.util,
+        'find_spec',
+        lambda name, *args: None if name in missing else found(name, *args),
+    )
     package = next(iter(preflight.PACKAGES[kind].values()))
     cfg = config(data_root, [dict(type=kind)])
     with pytest.raises(InputError, match=rf'vis_backends.1: {kind} .*pip install {package}'):
@@ -168,13 +182,16 @@ def test_a_package_that_is_not_installed_is_named_before_training(
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    (dict(type='SegLocalVisualiser'), 'did you mean SegLocalVisualizer'),
-    (dict(vis_backends=[dict(type='LocalBackend')]), 'did you mean LocalVisBackend'),
-    (dict(vis_backends=[dict(type='LocalVisBackend', folder='x')]), "visualizer: .*'folder'"),
-    (dict(vis_backends=[dict(type='LocalVisBackend')] * 2), 'LocalVisBackend already exists'),
-    (dict(aplha=0.5), "visualizer: .*'aplha'"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(type='SegLocalVisualiser'), 'did you mean SegLocalVisualizer'),
+        (dict(vis_backends=[dict(type='LocalBackend')]), 'did you mean LocalVisBackend'),
+        (dict(vis_backends=[dict(type='LocalVisBackend', folder='x')]), "visualizer: .*'folder'"),
+        (dict(vis_backends=[dict(type='LocalVisBackend')] * 2), 'LocalVisBackend already exists'),
+        (dict(aplha=0.5), "visualizer: .*'aplha'"),
+    ],
+)
 def test_a_wrong_visualizer_is_refused(data_root, tmp_path, changes, message):
     cfg = config(data_root)
     cfg.visualizer = {**STOCK, **changes}
@@ -190,10 +207,13 @@ def test_tensorboard_has_one_folder_of_events_a_step(data_root, tmp_path):
     TaskScheduler(cfg, tmp_path, steps='0-1').run()
     scores = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     for step in (0, 1):
-        folder, = {path.parent for path in tmp_path.rglob('events.out*')
-                   if f'step_{step:02d}' in path.parts}
+        (folder,) = {
+            path.parent
+            for path in tmp_path.rglob('events.out*')
+            if f'step_{step:02d}' in path.parts
+        }
         events = EventAccumulator(str(folder)).Reload()
         assert [one.step for one in events.Scalars('loss')] == list(range(1, (7, 5)[step]))
-        point, = events.Scalars('step_mIoU/all')
+        (point,) = events.Scalars('step_mIoU/all')
         assert point.step == step
         assert point.value == pytest.approx(scores[step]['mIoU']['all'])

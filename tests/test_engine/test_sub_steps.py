@@ -22,7 +22,7 @@ def config(data_root, **changes):
     cfg = tiny_config(data_root, 'finetune')
     cfg.method.sub_steps = [
         dict(type='ToySubStep', name='prelude', when='before', length=3),
-        dict(type='ToySubStep', name='coda', when='after', length=3)
+        dict(type='ToySubStep', name='coda', when='after', length=3),
     ]
     cfg.merge_from_dict(changes)
     return cfg
@@ -64,8 +64,9 @@ def from_step_0(data_root, unbroken, work_dir):
 def assert_same(one, other):
     assert_same_weights(one, other, 0, 1)
     for step in (0, 1):
-        assert {name: part['files'] for name, part in record(one, step)['sub_steps'].items()} == \
-            {name: part['files'] for name, part in record(other, step)['sub_steps'].items()}
+        assert {name: part['files'] for name, part in record(one, step)['sub_steps'].items()} == {
+            name: part['files'] for name, part in record(other, step)['sub_steps'].items()
+        }
 
 
 def test_they_are_recorded_where_they_apply(unbroken):
@@ -93,13 +94,17 @@ def test_one_before_a_step_hands_on_and_one_after_starts_from_the_step(unbroken)
     assert sum(expected in text for text in given) == 1
 
 
-@pytest.mark.parametrize(('where', 'resumed'), [
-    ('step_01/prelude', ['step_01/prelude', 'step_01', 'step_01/coda']),
-    pytest.param('step_01', ['step_01', 'step_01/coda'], marks=pytest.mark.slow),
-    ('step_01/coda', ['step_01/coda']),
-])
+@pytest.mark.parametrize(
+    ('where', 'resumed'),
+    [
+        ('step_01/prelude', ['step_01/prelude', 'step_01', 'step_01/coda']),
+        pytest.param('step_01', ['step_01', 'step_01/coda'], marks=pytest.mark.slow),
+        ('step_01/coda', ['step_01/coda']),
+    ],
+)
 def test_a_kill_loses_nothing_that_was_finished(
-        where, resumed, data_root, unbroken, tmp_path, monkeypatch):
+    where, resumed, data_root, unbroken, tmp_path, monkeypatch
+):
     trained(monkeypatch, tmp_path, where, at=2)
     with pytest.raises(Killed):
         from_step_0(data_root, unbroken, tmp_path).run()
@@ -131,7 +136,8 @@ def test_a_state_of_another_sub_step_is_refused(data_root, unbroken, tmp_path, m
 
 @pytest.mark.parametrize('spoil', ['missing', 'changed'])
 def test_a_file_that_is_not_as_recorded_is_refused_with_the_way_out(
-        spoil, data_root, unbroken, tmp_path, monkeypatch):
+    spoil, data_root, unbroken, tmp_path, monkeypatch
+):
     work_dir = shutil.copytree(unbroken, tmp_path / 'walk')
     path = work_dir / 'step_01/coda' / ARTEFACT
     if spoil == 'missing':
@@ -149,17 +155,18 @@ def test_a_file_that_is_not_as_recorded_is_refused_with_the_way_out(
 
 
 def test_a_step_that_was_taken_over_gets_what_comes_after_it(
-        data_root, unbroken, tmp_path, monkeypatch):
+    data_root, unbroken, tmp_path, monkeypatch
+):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
     begun = trained(monkeypatch, tmp_path / 'walk')
-    TaskScheduler(config(data_root), tmp_path / 'walk', start_from=str(tmp_path / 'plain'),
-                  steps='1').run()
+    TaskScheduler(
+        config(data_root), tmp_path / 'walk', start_from=str(tmp_path / 'plain'), steps='1'
+    ).run()
     assert begun == ['step_00/coda', 'step_01/prelude', 'step_01', 'step_01/coda']
     assert_same(unbroken, tmp_path / 'walk')
 
 
-def test_accepted_changes_train_an_unused_sub_step_anew(
-        data_root, unbroken, tmp_path, monkeypatch):
+def test_accepted_changes_train_an_unused_sub_step_anew(data_root, unbroken, tmp_path, monkeypatch):
     trained(monkeypatch, tmp_path, 'step_01', at=0)
     with pytest.raises(Killed):
         from_step_0(data_root, unbroken, tmp_path).run()
@@ -177,9 +184,10 @@ def test_accepted_changes_train_an_unused_sub_step_anew(
 
 def test_what_cannot_be_built_is_refused_before_training(data_root, tmp_path):
     for change, message in (
-            (dict(type='NoSubStep'), 'no sub step .*NoSubStep'),
-            (dict(type='ToySubStep', name='a/b'), 'cannot be that of its folder'),
-            (dict(type='ToySubStep', name='x', when='never'), 'not one of')):
+        (dict(type='NoSubStep'), 'no sub step .*NoSubStep'),
+        (dict(type='ToySubStep', name='a/b'), 'cannot be that of its folder'),
+        (dict(type='ToySubStep', name='x', when='never'), 'not one of'),
+    ):
         cfg = config(data_root)
         cfg.method.sub_steps = [change]
         with pytest.raises(InputError, match=message):
@@ -219,8 +227,11 @@ def test_two_processes_are_killed_in_one_and_resume(data_root, tmp_path):
         results = run_two(['-c', WALK, data_root, tmp_path / name, kill], tmp_path / 'log')
         assert status in [one for one, _ in results], results[0][1]
     for status, output in run_two(
-            ['-c', WALK, data_root, tmp_path / 'killed', '-', 'resume'], tmp_path / 'log'):
+        ['-c', WALK, data_root, tmp_path / 'killed', '-', 'resume'], tmp_path / 'log'
+    ):
         assert status == 0, output
     assert_same_weights(tmp_path / 'unbroken', tmp_path / 'killed', 1)
-    assert record(tmp_path / 'unbroken', 1)['sub_steps']['prelude']['files'] == \
-        record(tmp_path / 'killed', 1)['sub_steps']['prelude']['files']
+    assert (
+        record(tmp_path / 'unbroken', 1)['sub_steps']['prelude']['files']
+        == record(tmp_path / 'killed', 1)['sub_steps']['prelude']['files']
+    )

@@ -15,8 +15,12 @@ from mmengine.config import Config
 from processes import FOLDER, run_two
 from tiny import ROOT, tiny_config, weights
 
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1',
-       'PYTHONPATH': str(FOLDER)}
+ENV = {
+    **os.environ,
+    'OMP_NUM_THREADS': '1',
+    'CUDA_VISIBLE_DEVICES': '-1',
+    'PYTHONPATH': str(FOLDER),
+}
 
 
 def run(*arguments, **options):
@@ -52,8 +56,9 @@ def test_training_ends_in_a_report(unbroken):
     metrics = json.loads((unbroken / 'metrics.json').read_text())
     assert f'{100 * metrics["steps"][-1]["mIoU"]["all"]:.2f}' in page
     samples = json.loads((unbroken / 'report/samples.json').read_text())
-    assert samples and all((unbroken / 'step_02/predictions' / f'{one["name"]}.png').is_file()
-                           for one in samples)
+    assert samples and all(
+        (unbroken / 'step_02/predictions' / f'{one["name"]}.png').is_file() for one in samples
+    )
 
 
 def saved_states(work_dir):
@@ -78,14 +83,21 @@ def kill_after_next_save(process, work_dir, pause):
 def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken, tmp_path):
     pauses = random.Random(5)
     work_dir, log = tmp_path / 'walk', tmp_path / 'log'
-    command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), '--work-dir',
-               str(work_dir), '--no-report']
+    command = [
+        sys.executable,
+        str(ROOT / 'tools/train.py'),
+        str(config),
+        '--work-dir',
+        str(work_dir),
+        '--no-report',
+    ]
     resumed_midway = 0
     for attempt in range(4):
         resumed_midway += bool(saved_states(work_dir))
         with log.open('a') as file:
-            process = subprocess.Popen([*command, *['--resume'] * bool(attempt)], env=ENV,
-                                       stdout=file, stderr=file)
+            process = subprocess.Popen(
+                [*command, *['--resume'] * bool(attempt)], env=ENV, stdout=file, stderr=file
+            )
             if attempt < 3:
                 kill_after_next_save(process, work_dir, pauses.uniform(0.0, 0.1))
             else:
@@ -128,24 +140,35 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
     options = [config, '--steps', '0-1', '--no-report', '--work-dir']
     one = run('tools/train.py', *options, tmp_path / 'one')
     assert one.returncode == 0, one.stderr[-3000:]
-    for status, output in run_two([ROOT / 'tools/train.py', *options, tmp_path / 'two',
-                                   '--launcher', 'pytorch'], tmp_path / 'log'):
+    for status, output in run_two(
+        [ROOT / 'tools/train.py', *options, tmp_path / 'two', '--launcher', 'pytorch'],
+        tmp_path / 'log',
+    ):
         assert status == 0, output[-3000:]
     for step in (0, 1):
         expected = losses(tmp_path / 'one', step, processes=1)
         assert len(expected) == (6, 4)[step]
         assert losses(tmp_path / 'two', step, processes=2) == pytest.approx(expected, rel=1e-4)
         for key, value in weights(tmp_path / 'one', step).items():
-            torch.testing.assert_close(weights(tmp_path / 'two', step)[key], value, rtol=1e-4,
-                                       atol=1e-5, msg=lambda text, k=key: f'{k}: {text}')
+            torch.testing.assert_close(
+                weights(tmp_path / 'two', step)[key],
+                value,
+                rtol=1e-4,
+                atol=1e-5,
+                msg=lambda text, k=key: f'{k}: {text}',
+            )
     scores = [json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('one', 'two')]
     for a, b in zip(scores[0]['steps'], scores[1]['steps'], strict=True):
         assert a['images'] == b['images']
         assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
     # Two processes evaluate again as they did, and record it once.
     (tmp_path / 'two/metrics.json').unlink()
-    again = subprocess.run(['bash', str(ROOT / 'tools/dist_test.sh'), str(tmp_path / 'two'), '2'],
-                           capture_output=True, text=True, env={**ENV, 'PORT': '29631'})
+    again = subprocess.run(
+        ['bash', str(ROOT / 'tools/dist_test.sh'), str(tmp_path / 'two'), '2'],
+        capture_output=True,
+        text=True,
+        env={**ENV, 'PORT': '29631'},
+    )
     assert again.returncode == 0, again.stderr[-3000:]
     assert json.loads((tmp_path / 'two/metrics.json').read_text()) == scores[1]
 
@@ -153,16 +176,26 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
 def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.protocol = dict(name='vok_15-1')
-    done = run('tools/train.py', write_config(tmp_path / 'bad.py', cfg), '--work-dir',
-               tmp_path / 'walk')
+    done = run(
+        'tools/train.py', write_config(tmp_path / 'bad.py', cfg), '--work-dir', tmp_path / 'walk'
+    )
     assert done.returncode == 2, done.stderr[-2000:]
     assert 'error: ' in done.stderr and 'vok_15-1' in done.stderr
     assert 'Traceback' not in done.stderr and not (tmp_path / 'walk').exists()
 
 
 def test_a_config_is_composed_and_printed(tmp_path):
-    done = run('tools/train.py', '--method', 'plop', '--protocol', 'voc_10-1', '--print-config',
-               '--cfg-options', 'protocol.setting=disjoint', cwd=tmp_path)
+    done = run(
+        'tools/train.py',
+        '--method',
+        'plop',
+        '--protocol',
+        'voc_10-1',
+        '--print-config',
+        '--cfg-options',
+        'protocol.setting=disjoint',
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     path = tmp_path / 'printed.py'
     path.write_text(done.stdout)
@@ -181,17 +214,26 @@ def test_wrong_usage_has_status_2(tmp_path, config):
     assert bad.returncode == 2 and 'steps 0..2' in bad.stderr
 
 
-@pytest.mark.parametrize(('config_of', 'arguments', 'message'), [
-    ('bad', (), "unknown protocol 'vok_15-1'"),
-    pytest.param('good', ('--stepz', '0'), 'unrecognized arg', marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ('config_of', 'arguments', 'message'),
+    [
+        ('bad', (), "unknown protocol 'vok_15-1'"),
+        pytest.param('good', ('--stepz', '0'), 'unrecognized arg', marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_tell_wrong_input_once(data_root, tmp_path, config_of, arguments, message):
     cfg = tiny_config(data_root)
     if config_of == 'bad':
         cfg.protocol = dict(name='vok_15-1')
-    command = ['bash', str(ROOT / 'tools/dist_train.sh'),
-               str(write_config(tmp_path / 'tiny.py', cfg)), '2', '--work-dir',
-               str(tmp_path / 'walk'), *arguments]
+    command = [
+        'bash',
+        str(ROOT / 'tools/dist_train.sh'),
+        str(write_config(tmp_path / 'tiny.py', cfg)),
+        '2',
+        '--work-dir',
+        str(tmp_path / 'walk'),
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={**ENV, 'PORT': '29623'})
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stderr.count('error: ') == 1 and done.stderr.count(message) == 1

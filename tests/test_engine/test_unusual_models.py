@@ -15,39 +15,78 @@ from mmseg_cil.registry import MODELS
 
 NORM = dict(type='BN', requires_grad=True)
 CROSS = dict(type='CrossEntropyLoss', loss_weight=1.0)
-HEAD = dict(in_channels=32, in_index=3, channels=8, num_classes=2, norm_cfg=NORM,
-            loss_decode=CROSS)
+HEAD = dict(in_channels=32, in_index=3, channels=8, num_classes=2, norm_cfg=NORM, loss_decode=CROSS)
 SIDE = dict(HEAD, type='FCNHead', in_channels=16, in_index=2, num_convs=1, concat_input=False)
 DUAL = dict(HEAD, type='DAHead', pam_channels=4)
 ENCODED = dict(HEAD, type='EncHead', in_channels=(16, 32), in_index=(2, 3), num_codes=4)
-CASCADE = [dict(HEAD, type='FCNHead', num_convs=1, loss_decode=dict(CROSS, loss_weight=0.4)),
-           dict(HEAD, type='OCRHead', ocr_channels=4)]
+CASCADE = [
+    dict(HEAD, type='FCNHead', num_convs=1, loss_decode=dict(CROSS, loss_weight=0.4)),
+    dict(HEAD, type='OCRHead', ocr_channels=4),
+]
 BOUNDARY = dict(
-    SIDE, type='STDCHead', in_channels=4, in_index=0, boundary_threshold=0.1, loss_decode=[
+    SIDE,
+    type='STDCHead',
+    in_channels=4,
+    in_index=0,
+    boundary_threshold=0.1,
+    loss_decode=[
         dict(type='CrossEntropyLoss', loss_name='loss_ce', use_sigmoid=True),
-        dict(type='DiceLoss', loss_name='loss_dice')])
+        dict(type='DiceLoss', loss_name='loss_dice'),
+    ],
+)
 TRANSFORMER = dict(
-    type='VisionTransformer', img_size=(32, 32), patch_size=8, embed_dims=16, num_layers=4,
-    num_heads=2, out_indices=(0, 1, 2, 3), final_norm=False, with_cls_token=True,
-    output_cls_token=True)
-DPT = dict(HEAD, type='DPTHead', in_channels=(16, ) * 4, in_index=(0, 1, 2, 3), embed_dims=16,
-           post_process_channels=[4, 4, 8, 8], readout_type='project', patch_size=8,
-           input_transform='multiple_select')
-PIDNET = dict(type='PIDNet', channels=8, ppm_channels=8, num_stem_blocks=1, num_branch_blocks=1,
-              norm_cfg=NORM)
+    type='VisionTransformer',
+    img_size=(32, 32),
+    patch_size=8,
+    embed_dims=16,
+    num_layers=4,
+    num_heads=2,
+    out_indices=(0, 1, 2, 3),
+    final_norm=False,
+    with_cls_token=True,
+    output_cls_token=True,
+)
+DPT = dict(
+    HEAD,
+    type='DPTHead',
+    in_channels=(16,) * 4,
+    in_index=(0, 1, 2, 3),
+    embed_dims=16,
+    post_process_channels=[4, 4, 8, 8],
+    readout_type='project',
+    patch_size=8,
+    input_transform='multiple_select',
+)
+PIDNET = dict(
+    type='PIDNet', channels=8, ppm_channels=8, num_stem_blocks=1, num_branch_blocks=1, norm_cfg=NORM
+)
 PID = dict(
-    type='PIDHead', in_channels=32, channels=8, num_classes=2, norm_cfg=NORM,
-    act_cfg=dict(type='ReLU', inplace=True), loss_decode=[
+    type='PIDHead',
+    in_channels=32,
+    channels=8,
+    num_classes=2,
+    norm_cfg=NORM,
+    act_cfg=dict(type='ReLU', inplace=True),
+    loss_decode=[
         dict(CROSS, loss_weight=0.4, class_weight=[0.5, 1.0, 1.0, 2.0, 2.0]),
         dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0),
         dict(type='BoundaryLoss', loss_weight=20.0),
-        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0)])
+        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0),
+    ],
+)
 DDRNET = dict(type='DDRNet', in_channels=3, channels=8, ppm_channels=8, norm_cfg=NORM)
 DDR = dict(
-    type='DDRHead', in_channels=32, channels=8, num_classes=2, norm_cfg=NORM,
-    act_cfg=dict(type='ReLU', inplace=True), loss_decode=[
+    type='DDRHead',
+    in_channels=32,
+    channels=8,
+    num_classes=2,
+    norm_cfg=NORM,
+    act_cfg=dict(type='ReLU', inplace=True),
+    loss_decode=[
         dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=1.0),
-        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=0.4)])
+        dict(type='OhemCrossEntropy', thres=0.9, min_kept=100, loss_weight=0.4),
+    ],
+)
 
 
 def heads(decode, auxiliary=None, **model):
@@ -58,8 +97,15 @@ KINDS = {
     'DANet': heads(DUAL, SIDE),
     'EncNet': heads(ENCODED),
     'OCRNet': heads(CASCADE, type='CascadeEncoderDecoder', num_stages=2),
-    'STDC': heads(dict(HEAD, type='FCNHead', num_convs=1, sampler=dict(
-        type='OHEMPixelSampler', thresh=0.7, min_kept=50)), [SIDE, BOUNDARY]),
+    'STDC': heads(
+        dict(
+            HEAD,
+            type='FCNHead',
+            num_convs=1,
+            sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=50),
+        ),
+        [SIDE, BOUNDARY],
+    ),
     'DPT': heads(DPT, backbone=TRANSFORMER),
     'PIDNet': heads(PID, backbone=PIDNET),
     'DDRNet': heads(DDR, backbone=DDRNET),
@@ -109,16 +155,26 @@ def check_plain(work_dir, step):
     plain.load_state_dict(weights(work_dir, step), strict=True)
 
 
-@pytest.mark.parametrize(('kind', 'method', 'losses'), [
-    ('DANet', 'mib', {'decode.pam.loss_unce', 'aux.loss_unce', 'distill.loss_unkd'}),
-    ('OCRNet', 'plop', {'decode_0.loss_plop', 'decode_1.loss_plop', 'distill.loss_pod'}),
-    ('STDC', 'mib', {'aux_1.loss_ce', 'aux_1.loss_dice', 'aux_0.loss_unce', 'decode.loss_unce'}),
-    ('DPT', 'vdfd', {'regularise.loss_vdfd'}),
-    ('PIDNet', 'plop', {'decode.loss_sem_p', 'decode.loss_bd', 'distill.loss_pod'}),
-    pytest.param('EncNet', 'plop', {'decode.loss_se', 'distill.loss_pod'}, marks=pytest.mark.slow),
-    pytest.param('DDRNet', 'mib', {'decode.loss_context', 'distill.loss_unkd'},
-                 marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ('kind', 'method', 'losses'),
+    [
+        ('DANet', 'mib', {'decode.pam.loss_unce', 'aux.loss_unce', 'distill.loss_unkd'}),
+        ('OCRNet', 'plop', {'decode_0.loss_plop', 'decode_1.loss_plop', 'distill.loss_pod'}),
+        (
+            'STDC',
+            'mib',
+            {'aux_1.loss_ce', 'aux_1.loss_dice', 'aux_0.loss_unce', 'decode.loss_unce'},
+        ),
+        ('DPT', 'vdfd', {'regularise.loss_vdfd'}),
+        ('PIDNet', 'plop', {'decode.loss_sem_p', 'decode.loss_bd', 'distill.loss_pod'}),
+        pytest.param(
+            'EncNet', 'plop', {'decode.loss_se', 'distill.loss_pod'}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            'DDRNet', 'mib', {'decode.loss_context', 'distill.loss_unkd'}, marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_a_walk_of_an_unusual_network(kind, method, losses, data_root, tmp_path):
     lines = walked(config_of(kind, data_root, method), tmp_path / 'w')
     assert losses <= lines[-1].keys()
@@ -168,13 +224,18 @@ def test_every_method_with_hard_pixels(method, thresh, data_root, tmp_path):
     walked(cfg, tmp_path / 'w')
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'model.decode_head.ignore_index': 0}, 'model.decode_head.ignore_index is 0'),
-    ({'model.auxiliary_head.loss_decode': dict(CROSS, class_weight=[1.0, 2.0])},
-     r'model.auxiliary_head.loss_decode.class_weight has 2 values'),
-    ({'model.decode_head.type': 'SegmenterMaskTransformerHead'}, 'cannot grow by the classes'),
-    ({'model.type': 'SegTTAModel'}, 'tta_model'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'model.decode_head.ignore_index': 0}, 'model.decode_head.ignore_index is 0'),
+        (
+            {'model.auxiliary_head.loss_decode': dict(CROSS, class_weight=[1.0, 2.0])},
+            r'model.auxiliary_head.loss_decode.class_weight has 2 values',
+        ),
+        ({'model.decode_head.type': 'SegmenterMaskTransformerHead'}, 'cannot grow by the classes'),
+        ({'model.type': 'SegTTAModel'}, 'tta_model'),
+    ],
+)
 def test_what_cannot_be_right_is_refused_before_training(changes, message, data_root, tmp_path):
     with pytest.raises(InputError, match=message):
         TaskScheduler(config_of('DANet', data_root, 'mib', **changes), tmp_path / 'w')

@@ -22,8 +22,11 @@ def config(data_root, method='vdfd', **changes):
     """Step 1 has a learning rate of 0: step 2 begins with the weights that step 0 ended with."""
     cfg = vdfd_config(data_root, method, **changes)
     last = 1e-3 if cfg.optim_wrapper.optimizer.type == 'Adam' else 0.02
-    cfg.step_overrides = {0: dict(max_iters=6), 1: dict(lr=0.0, max_iters=2),
-                          2: dict(lr=last, max_iters=2)}
+    cfg.step_overrides = {
+        0: dict(max_iters=6),
+        1: dict(lr=0.0, max_iters=2),
+        2: dict(lr=last, max_iters=2),
+    }
     return cfg
 
 
@@ -39,7 +42,7 @@ def check_walk(work_dir):
     before, after = weights(work_dir, 0), weights(work_dir, 1)
     for key, value in before.items():
         if 'running' not in key and 'num_batches' not in key:
-            assert torch.equal(after[key][:len(value)], value), key
+            assert torch.equal(after[key][: len(value)], value), key
     assert logged(work_dir, 1)[0]['regularise.vdfd_quadratic'] == 0
     assert logged(work_dir, 1)[-1]['regularise.vdfd_quadratic'] == 0
     first, last = logged(work_dir, 2)[0], logged(work_dir, 2)[-1]
@@ -47,16 +50,29 @@ def check_walk(work_dir):
     assert last['regularise.vdfd_quadratic'] > 0 and math.isfinite(last['loss'])
 
 
-@pytest.mark.parametrize(('method', 'changes', 'nodes', 'cells'), [
-    pytest.param('vdfd', {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
-                 [((1,), (2,)), ((3,),), ((4,),)], 4, marks=pytest.mark.slow),
-    # After so little training the background is all that is predicted.
-    pytest.param('vdfd', {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
-                 [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))], 1,
-                 marks=pytest.mark.slow),
-    ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
-    pytest.param('vdfd_official', ADAM, PLAIN, 1, marks=pytest.mark.slow),
-], ids=['grid, exclude', 'predicted, merge', 'single weights', 'official'])
+@pytest.mark.parametrize(
+    ('method', 'changes', 'nodes', 'cells'),
+    [
+        pytest.param(
+            'vdfd',
+            {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
+            [((1,), (2,)), ((3,),), ((4,),)],
+            4,
+            marks=pytest.mark.slow,
+        ),
+        # After so little training the background is all that is predicted.
+        pytest.param(
+            'vdfd',
+            {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
+            [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))],
+            1,
+            marks=pytest.mark.slow,
+        ),
+        ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
+        pytest.param('vdfd_official', ADAM, PLAIN, 1, marks=pytest.mark.slow),
+    ],
+    ids=['grid, exclude', 'predicted, merge', 'single weights', 'official'],
+)
 def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, changes, nodes, cells):
     cfg = config(data_root, method, **changes)
     TaskScheduler(cfg, tmp_path, start_from=str(first_step)).run()

@@ -57,10 +57,12 @@ def test_losses_are_those_of_the_method(vdfd_dir):
             parts = [line['decode.loss_ce'], line['aux.loss_ce'], line['regularise.loss_vdfd']]
             assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
             assert line['regularise.loss_vdfd'] == pytest.approx(
-                10.0 * line['regularise.vdfd_quadratic'], rel=1e-4)
+                10.0 * line['regularise.vdfd_quadratic'], rel=1e-4
+            )
             # It trains the graph network, and is no part of what trains the network.
             assert line['regularise.apart_vdfd'] == pytest.approx(
-                10.0 * line['regularise.vdfd_log_det'], rel=1e-4)
+                10.0 * line['regularise.vdfd_log_det'], rel=1e-4
+            )
         assert lines[-1]['regularise.vdfd_quadratic'] > 0
         # The graph network learns: it alone moves the log-determinant.
         assert lines[-1]['regularise.vdfd_log_det'] < lines[0]['regularise.vdfd_log_det']
@@ -70,8 +72,10 @@ def test_losses_are_those_of_the_method(vdfd_dir):
 
 def test_a_step_leaves_a_plain_checkpoint(vdfd_dir):
     for step in range(3):
-        assert all(key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
-                   for key in weights(vdfd_dir, step))
+        assert all(
+            key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
+            for key in weights(vdfd_dir, step)
+        )
         assert 'regularisers' not in (vdfd_dir / f'step_{step:02d}/config.py').read_text()
 
 
@@ -104,8 +108,13 @@ def walk_on_a_rank(data_root, start, folder):
         model.load_state_dict(trained)
 
     VDFDHook.after_step = pass_over_known_weights
-    TaskScheduler(vdfd_config(Path(data_root)), f'{folder}/walk', start_from=start,
-                  launcher='pytorch', steps='1').run()
+    TaskScheduler(
+        vdfd_config(Path(data_root)),
+        f'{folder}/walk',
+        start_from=start,
+        launcher='pytorch',
+        steps='1',
+    ).run()
 
 
 def test_two_processes_train_alike_and_keep_what_one_keeps(vdfd_dir, data_root, tmp_path):
@@ -147,13 +156,23 @@ def test_dfd_is_a_method_of_its_own(vdfd_dir, data_root, tmp_path):
 def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_path):
     cfg = vdfd_config(data_root)
     mib = tiny_config(data_root, 'mib').method
-    cfg.method.update(loss_decode=mib.loss_decode, distillers=mib.distillers,
-                      classifier_init='balanced',
-                      self_supervision=dict(type='RotationSelfSupervision', rotations='random'))
+    cfg.method.update(
+        loss_decode=mib.loss_decode,
+        distillers=mib.distillers,
+        classifier_init='balanced',
+        self_supervision=dict(type='RotationSelfSupervision', rotations='random'),
+    )
     TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
     for line in logged(tmp_path, 1):
-        parts = [line[key] for key in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd',
-                                       'regularise.loss_vdfd')]
+        parts = [
+            line[key]
+            for key in (
+                'decode.loss_unce',
+                'aux.loss_unce',
+                'distill.loss_unkd',
+                'regularise.loss_vdfd',
+            )
+        ]
         assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
     # What rotations needed in training is left behind.
     assert weights(tmp_path, 1)['decode_head.conv_seg.weight'].shape[0] == 4
@@ -167,9 +186,12 @@ def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
     TaskScheduler(plop, tmp_path / 'plop', start_from=str(vdfd_dir), steps='1').run()
     # Undamped, as published, so that the first penalty can be told by hand.
     cfg = vdfd_config(data_root, **{'method.regularisers.0.damping': 0.0})
-    cfg.method.update(loss_decode=plop.method.loss_decode, distillers=plop.method.distillers,
-                      classifier_init='balanced',
-                      custom_hooks=[*cfg.method.custom_hooks, *plop.method.custom_hooks])
+    cfg.method.update(
+        loss_decode=plop.method.loss_decode,
+        distillers=plop.method.distillers,
+        classifier_init='balanced',
+        custom_hooks=[*cfg.method.custom_hooks, *plop.method.custom_hooks],
+    )
     TaskScheduler(cfg, tmp_path / 'both', start_from=str(vdfd_dir), steps='1').run()
     own = ('decode.loss_plop', 'aux.loss_plop', 'distill.loss_pod')
     lines, alone = logged(tmp_path / 'both', 1), logged(tmp_path / 'plop', 1)[0]
@@ -181,9 +203,12 @@ def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
     # The new class takes half of the background's probability, and so ln 2 of its mean logit;
     # rows of P have length 1, and eps is 0.001.
     assert lines[0]['regularise.vdfd_quadratic'] == pytest.approx(
-        1.001 * math.log(2)**2, rel=1e-4)
-    both, plain = (json.loads((tmp_path / name / 'step_01/thresholds.json').read_text())
-                   for name in ('both', 'plop'))
+        1.001 * math.log(2) ** 2, rel=1e-4
+    )
+    both, plain = (
+        json.loads((tmp_path / name / 'step_01/thresholds.json').read_text())
+        for name in ('both', 'plop')
+    )
     assert both == plain
     assert kept(tmp_path / 'both', 1).nodes == ((3,),)
 
@@ -200,11 +225,13 @@ def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
 
 
 def test_a_step_0_of_another_method_gets_the_gradients_it_would_have_had(
-        vdfd_dir, data_root, tmp_path):
+    vdfd_dir, data_root, tmp_path
+):
     TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
     assert not (tmp_path / 'plain' / 'step_00' / 'vdfd.pth').exists()
-    TaskScheduler(vdfd_config(data_root), tmp_path / 'vdfd',
-                  start_from=str(tmp_path / 'plain')).run()
+    TaskScheduler(
+        vdfd_config(data_root), tmp_path / 'vdfd', start_from=str(tmp_path / 'plain')
+    ).run()
     assert_same_weights(vdfd_dir, tmp_path / 'plain', 0)
     assert torch.equal(kept(tmp_path / 'vdfd', 0).dense(), kept(vdfd_dir, 0).dense())
     for step in (1, 2):

@@ -18,20 +18,27 @@ def refused(cfg, tmp_path, message):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'protocol.name': 'vok_15-1'}, 'vok_15-1'),
-    ({'protocol.steps': [['background', 'red'], ['red', 'green']]}, 'red'),
-    ({'protocol.steps': [['background', 'purple']]}, 'purple'),
-    ({'method.magic': 1}, 'magic'),
-    ({'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='nowhere.pth')},
-     'nowhere.pth'),
-    ({'train_cfg.max_iters': 0}, 'max_iters'),
-    ({'protocol.background': 'none', 'protocol.steps': [['red', 'green'], ['blue']]},
-     'background'),
-    ({'method.distillers.0.loss.type': 'NoSuchLoss'}, 'NoSuchLoss'),
-    ({'model.decode_head.channels': 'many'}, 'network of step 2'),
-    ({'test_dataloader.dataset.data_root': 'nowhere'}, 'nowhere'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'protocol.name': 'vok_15-1'}, 'vok_15-1'),
+        ({'protocol.steps': [['background', 'red'], ['red', 'green']]}, 'red'),
+        ({'protocol.steps': [['background', 'purple']]}, 'purple'),
+        ({'method.magic': 1}, 'magic'),
+        (
+            {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint='nowhere.pth')},
+            'nowhere.pth',
+        ),
+        ({'train_cfg.max_iters': 0}, 'max_iters'),
+        (
+            {'protocol.background': 'none', 'protocol.steps': [['red', 'green'], ['blue']]},
+            'background',
+        ),
+        ({'method.distillers.0.loss.type': 'NoSuchLoss'}, 'NoSuchLoss'),
+        ({'model.decode_head.channels': 'many'}, 'network of step 2'),
+        ({'test_dataloader.dataset.data_root': 'nowhere'}, 'nowhere'),
+    ],
+)
 def test_wrong_configs(data_root, tmp_path, changes, message):
     cfg = tiny_config(data_root, **changes)
     if 'protocol.name' in changes:
@@ -39,49 +46,58 @@ def test_wrong_configs(data_root, tmp_path, changes, message):
     assert message in refused(cfg, tmp_path, message)
 
 
-@pytest.mark.parametrize(('key', 'kind', 'message'), [
-    ('model', 'EncoderDecodr', "model.type is 'EncoderDecodr'"),
-    ('model.backbone', 'ResNeet', "no model 'ResNeet'; did you mean ResNet"),
-    ('model.data_preprocessor', 'SegDataPreprocesor', 'did you mean SegDataPreProcessor'),
-    ('method.loss_decode', 'UnbiasedCrossEntropy', 'did you mean UnbiasedCrossEntropyLoss'),
-    ('optim_wrapper', 'OptWrapper', "no optim wrapper 'OptWrapper'; did you mean OptimWrapper"),
-    ('optim_wrapper.optimizer', 'SDG', "no optimizer 'SDG'; did you mean SGD"),
-    ('param_scheduler.0', 'PollyLR', "no parameter scheduler 'PollyLR'; did you mean PolyLR"),
-    ('train_dataloader.dataset', 'BaseSegDatset', 'did you mean BaseSegDataset'),
-    ('train_dataloader.dataset.pipeline.2', 'RandomCorp', 'did you mean RandomCrop'),
-    ('test_dataloader.dataset.pipeline.0', 'LoadImage', 'did you mean LoadImageFromFile'),
-    ('default_hooks.timer', 'IterTimer', 'default_hooks.timer of step 0.*IterTimerHook'),
-    ('log_processor', 'LogProcesor', 'did you mean LogProcessor'),
-])
+@pytest.mark.parametrize(
+    ('key', 'kind', 'message'),
+    [
+        ('model', 'EncoderDecodr', "model.type is 'EncoderDecodr'"),
+        ('model.backbone', 'ResNeet', "no model 'ResNeet'; did you mean ResNet"),
+        ('model.data_preprocessor', 'SegDataPreprocesor', 'did you mean SegDataPreProcessor'),
+        ('method.loss_decode', 'UnbiasedCrossEntropy', 'did you mean UnbiasedCrossEntropyLoss'),
+        ('optim_wrapper', 'OptWrapper', "no optim wrapper 'OptWrapper'; did you mean OptimWrapper"),
+        ('optim_wrapper.optimizer', 'SDG', "no optimizer 'SDG'; did you mean SGD"),
+        ('param_scheduler.0', 'PollyLR', "no parameter scheduler 'PollyLR'; did you mean PolyLR"),
+        ('train_dataloader.dataset', 'BaseSegDatset', 'did you mean BaseSegDataset'),
+        ('train_dataloader.dataset.pipeline.2', 'RandomCorp', 'did you mean RandomCrop'),
+        ('test_dataloader.dataset.pipeline.0', 'LoadImage', 'did you mean LoadImageFromFile'),
+        ('default_hooks.timer', 'IterTimer', 'default_hooks.timer of step 0.*IterTimerHook'),
+        ('log_processor', 'LogProcesor', 'did you mean LogProcessor'),
+    ],
+)
 def test_wrong_type_names_are_told_with_near_ones(data_root, tmp_path, key, kind, message):
     text = refused(tiny_config(data_root, **{f'{key}.type': kind}), tmp_path, message)
     assert kind in text and '\n' not in text
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'global_batch_size': 'abc'}, "global_batch_size is 'abc'"),
-    ({'global_batch_size': 0}, 'global_batch_size is 0'),
-    ({'randomness.seed': 'x'}, 'randomness.seed'),
-    ({'train_dataloader.num_workers': 'two'}, 'train_dataloader.num_workers'),
-    ({'train_cfg.val_interval': 0}, 'train_cfg.val_interval'),
-    ({'train_cfg.max_epochs': 3}, 'train_cfg of step 0.*max_epochs'),
-    ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval'),
-    ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval'),
-    ({'optim_wrapper.optimizer.momentumm': 0.9}, 'optim_wrapper of step 0.*momentumm'),
-    ({'param_scheduler.0.powr': 0.9}, 'param_scheduler PolyLR of step 0.*powr'),
-    ({'train_dataloader.dataset.pipeline.2.crop': 3}, "RandomCrop.*'crop'"),
-    ({'train_cfg.type': 'EpochBasedTrainLoop'}, "train_cfg.type is 'EpochBased"),
-    ({'env_cfg': dict(mp_cfg=dict(mp_start_method='frok'))}, "mp_start_method is 'frok'"),
-    ({'method': dict(name='x', distillers=dict(type='LogitDistiller'))}, 'distillers must be a'),
-    ({'skip_empty_steps': 'no'}, "skip_empty_steps is 'no'"),
-    ({'log_level': 'LOUD'}, "log_level is 'LOUD'"),
-    ({'step_overrides': 3}, 'step_overrides is 3'),
-    ({'step_overrides.7': dict(lr=0.1)}, 'step 7, but the walk has the steps 0..2'),
-    ({'step_overrides.1': {'optim_wrapper.optimizer.type': 'SDG'}}, 'of step 1.*SDG'),
-    ({'step_overrides.1': {'model.backbone.dept': 3}}, "model.backbone.dept .*mean 'depth'"),
-    ({'visualizer': dict(type='SegVis')}, "no visualizer 'SegVis'"),
-    ({'custom_hooks': [dict(type='EMAHok')]}, 'custom_hooks.0 of step 0.*EMAHook'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'global_batch_size': 'abc'}, "global_batch_size is 'abc'"),
+        ({'global_batch_size': 0}, 'global_batch_size is 0'),
+        ({'randomness.seed': 'x'}, 'randomness.seed'),
+        ({'train_dataloader.num_workers': 'two'}, 'train_dataloader.num_workers'),
+        ({'train_cfg.val_interval': 0}, 'train_cfg.val_interval'),
+        ({'train_cfg.max_epochs': 3}, 'train_cfg of step 0.*max_epochs'),
+        ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval'),
+        ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval'),
+        ({'optim_wrapper.optimizer.momentumm': 0.9}, 'optim_wrapper of step 0.*momentumm'),
+        ({'param_scheduler.0.powr': 0.9}, 'param_scheduler PolyLR of step 0.*powr'),
+        ({'train_dataloader.dataset.pipeline.2.crop': 3}, "RandomCrop.*'crop'"),
+        ({'train_cfg.type': 'EpochBasedTrainLoop'}, "train_cfg.type is 'EpochBased"),
+        ({'env_cfg': dict(mp_cfg=dict(mp_start_method='frok'))}, "mp_start_method is 'frok'"),
+        (
+            {'method': dict(name='x', distillers=dict(type='LogitDistiller'))},
+            'distillers must be a',
+        ),
+        ({'skip_empty_steps': 'no'}, "skip_empty_steps is 'no'"),
+        ({'log_level': 'LOUD'}, "log_level is 'LOUD'"),
+        ({'step_overrides': 3}, 'step_overrides is 3'),
+        ({'step_overrides.7': dict(lr=0.1)}, 'step 7, but the walk has the steps 0..2'),
+        ({'step_overrides.1': {'optim_wrapper.optimizer.type': 'SDG'}}, 'of step 1.*SDG'),
+        ({'step_overrides.1': {'model.backbone.dept': 3}}, "model.backbone.dept .*mean 'depth'"),
+        ({'visualizer': dict(type='SegVis')}, "no visualizer 'SegVis'"),
+        ({'custom_hooks': [dict(type='EMAHok')]}, 'custom_hooks.0 of step 0.*EMAHook'),
+    ],
+)
 def test_wrong_values_are_told_with_their_place(data_root, tmp_path, changes, message):
     cfg = tiny_config(data_root)
     for key, value in changes.items():

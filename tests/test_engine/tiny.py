@@ -26,8 +26,8 @@ def write_images(root: Path, split: str, count: int, seed: int) -> None:
         mask = np.zeros((32, 40), np.uint8)
         for offset, class_id in ((2, 1 + i % 4), (22, 1 + (i // 2) % 4)):
             top = int(rng.integers(2, 14))
-            mask[top:top + 14, offset:offset + 14] = class_id
-            mask[top, offset:offset + 14] = 255
+            mask[top : top + 14, offset : offset + 14] = class_id
+            mask[top, offset : offset + 14] = 255
         colours = np.array([*PALETTE, *[[90, 90, 90]] * 251], np.float64)[mask]
         image = np.clip(colours + rng.normal(0, 20, colours.shape), 0, 255).astype(np.uint8)
         name = f'{split}_{i:03d}'
@@ -48,71 +48,120 @@ def tiny_model() -> dict[str, Any]:
     """A ResNet-18 of four base channels with two heads."""
     norm = dict(type='BN', requires_grad=True)
     head = dict(
-        type='FCNHead', in_channels=32, in_index=3, channels=8, num_convs=1, concat_input=False,
-        dropout_ratio=0.1, num_classes=2, norm_cfg=norm,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0))
+        type='FCNHead',
+        in_channels=32,
+        in_index=3,
+        channels=8,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=2,
+        norm_cfg=norm,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    )
     return dict(
         type='EncoderDecoder',
         data_preprocessor=dict(
-            type='SegDataPreProcessor', mean=[110.0] * 3, std=[60.0] * 3, bgr_to_rgb=True,
-            pad_val=0, seg_pad_val=255, size=(24, 24)),
+            type='SegDataPreProcessor',
+            mean=[110.0] * 3,
+            std=[60.0] * 3,
+            bgr_to_rgb=True,
+            pad_val=0,
+            seg_pad_val=255,
+            size=(24, 24),
+        ),
         backbone=dict(
-            type='ResNet', depth=18, base_channels=4, stem_channels=4, num_stages=4,
-            out_indices=(0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 2),
-            norm_cfg=norm, norm_eval=False, style='pytorch', contract_dilation=True),
+            type='ResNet',
+            depth=18,
+            base_channels=4,
+            stem_channels=4,
+            num_stages=4,
+            out_indices=(0, 1, 2, 3),
+            strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 2),
+            norm_cfg=norm,
+            norm_eval=False,
+            style='pytorch',
+            contract_dilation=True,
+        ),
         decode_head=head,
-        auxiliary_head=dict(head, in_channels=16, in_index=2,
-                            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
-        train_cfg=dict(), test_cfg=dict(mode='whole'))
+        auxiliary_head=dict(
+            head,
+            in_channels=16,
+            in_index=2,
+            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+        ),
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+    )
 
 
 def tiny_loaders(data_root: Path) -> dict[str, Any]:
     """The data of :func:`make_data` in batches of four, cropped to 24 x 24."""
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
     train = [
-        *load, dict(type='RandomCrop', crop_size=(24, 24)), dict(type='RandomFlip', prob=0.5),
-        dict(type='PackSegInputs')
+        *load,
+        dict(type='RandomCrop', crop_size=(24, 24)),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackSegInputs'),
     ]
     dataset = dict(
-        type='BaseSegDataset', data_root=str(data_root), img_suffix='.png', seg_map_suffix='.png',
+        type='BaseSegDataset',
+        data_root=str(data_root),
+        img_suffix='.png',
+        seg_map_suffix='.png',
         metainfo=dict(classes=CLASSES, palette=PALETTE),
-        data_prefix=dict(img_path='images', seg_map_path='masks'))
+        data_prefix=dict(img_path='images', seg_map_path='masks'),
+    )
     return dict(
         train_dataloader=dict(
-            batch_size=4, num_workers=0, dataset=dict(
-                dataset, ann_file='lists/train.txt', pipeline=train)),
+            batch_size=4,
+            num_workers=0,
+            dataset=dict(dataset, ann_file='lists/train.txt', pipeline=train),
+        ),
         test_dataloader=dict(
-            batch_size=1, num_workers=0, dataset=dict(
-                dataset, ann_file='lists/val.txt', pipeline=[*load, dict(type='PackSegInputs')])))
+            batch_size=1,
+            num_workers=0,
+            dataset=dict(
+                dataset, ann_file='lists/val.txt', pipeline=[*load, dict(type='PackSegInputs')]
+            ),
+        ),
+    )
 
 
 def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Config:
     """A config of the walk ``STEPS`` over :func:`tiny_model`."""
     base = Config.fromfile(ROOT / f'configs/_base_/methods/{method}.py')
-    cfg = Config(dict(
-        **tiny_loaders(data_root),
-        default_scope='mmseg_cil',
-        protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
-        method=base.method.to_dict(),
-        global_batch_size=4,
-        model=tiny_model(),
-        optim_wrapper=dict(
-            type='OptimWrapper',
-            optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)),
-        param_scheduler=[dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=6,
-                              by_epoch=False)],
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
-        step_overrides={0: dict(max_iters=6), 'later': dict(lr=0.02, max_iters=4)},
-        default_hooks=dict(
-            timer=dict(type='IterTimerHook'), logger=dict(type='LoggerHook', interval=1),
-            param_scheduler=dict(type='ParamSchedulerHook'),
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
-        log_processor=dict(by_epoch=False, window_size=1),
-        randomness=dict(seed=3),
-        # Tests of it have it on.
-        rehearsal=False,
-        log_level='WARNING',
-    ))
+    cfg = Config(
+        dict(
+            **tiny_loaders(data_root),
+            default_scope='mmseg_cil',
+            protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
+            method=base.method.to_dict(),
+            global_batch_size=4,
+            model=tiny_model(),
+            optim_wrapper=dict(
+                type='OptimWrapper',
+                optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4),
+            ),
+            param_scheduler=[
+                dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=6, by_epoch=False)
+            ],
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=6),
+            step_overrides={0: dict(max_iters=6), 'later': dict(lr=0.02, max_iters=4)},
+            default_hooks=dict(
+                timer=dict(type='IterTimerHook'),
+                logger=dict(type='LoggerHook', interval=1),
+                param_scheduler=dict(type='ParamSchedulerHook'),
+                checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+            ),
+            log_processor=dict(by_epoch=False, window_size=1),
+            randomness=dict(seed=3),
+            # Tests of it have it on.
+            rehearsal=False,
+            log_level='WARNING',
+        )
+    )
     cfg.merge_from_dict(changes)
     return cfg
 

@@ -15,7 +15,6 @@ ARTEFACT = 'toy.pth'
 
 @SUB_STEPS.register_module()
 class ToySubStep(SubStep):
-
     def __init__(self, name=None, when='before', length=3):
         super().__init__(name)
         self.when = when

@@ -30,15 +30,22 @@ def seasons(*steps: Sequence[str]) -> dict[str, Any]:
             trains on: pictures 0 to 3, 4 to 9 and 10 to 15.
     """
     patterns = dict(early='*_00[0-3]', late='*_00[4-9]', last='*_01*')
-    return dict(name='seasons', dataset='tiny', domain_steps=[list(one) for one in steps],
-                domains=[dict(name=name, pattern=one) for name, one in patterns.items()])
+    return dict(
+        name='seasons',
+        dataset='tiny',
+        domain_steps=[list(one) for one in steps],
+        domains=[dict(name=name, pattern=one) for name, one in patterns.items()],
+    )
 
 
 def logged(work_dir: Path, step: int, sub_step: str = '') -> list[dict[str, Any]]:
     """Scalars of the training iterations of a step, or of a sub-step of it."""
     folder = work_dir / f'step_{step:02d}' / sub_step
-    lines = [json.loads(line) for path in sorted(folder.glob('*/vis_data/scalars.json'))
-             for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+    ]
     trained = [line for line in lines if 'loss' in line]
     # Else a test of all lines would pass without any.
     assert trained, f'no iteration is logged in {folder}'

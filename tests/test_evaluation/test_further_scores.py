@@ -16,25 +16,35 @@ BOTH = ('mDice', 'mFscore')
 def entry(confusion, metrics=BOTH, beta=1.0, steps=(0, 0, 1, 2), step=2, **settings):
     confusion = np.asarray(confusion)
     confusion = confusion if confusion.ndim == 3 else confusion[None]
-    return further_entry(confusion, steps, step, NAMES, True, ScoreSettings(**settings), metrics,
-                         beta)
+    return further_entry(
+        confusion, steps, step, NAMES, True, ScoreSettings(**settings), metrics, beta
+    )
 
 
 @pytest.mark.parametrize('beta', [1.0, 2.0, 0.5])
 def test_every_class_scores_as_in_mmsegmentation(beta):
     confusion = np.random.default_rng(0).integers(1, 90, (4, 4))
     found = entry(confusion, beta=beta)
-    hits, truth, pred = (torch.tensor(one, dtype=torch.float64) for one in (
-        np.diag(confusion), confusion.sum(1), confusion.sum(0)))
-    theirs = IoUMetric.total_area_to_metrics(hits, truth + pred - hits, pred, truth, list(BOTH),
-                                             beta=beta)
+    hits, truth, pred = (
+        torch.tensor(one, dtype=torch.float64)
+        for one in (np.diag(confusion), confusion.sum(1), confusion.sum(0))
+    )
+    theirs = IoUMetric.total_area_to_metrics(
+        hits, truth + pred - hits, pred, truth, list(BOTH), beta=beta
+    )
     for name in ('Dice', 'Fscore', 'Precision', 'Recall'):
         assert list(found[name]) == NAMES
         assert list(found[name].values()) == pytest.approx(theirs[name].tolist())
         values = list(found[name].values())
-        assert found[f'm{name}'] == pytest.approx(dict(
-            all=np.mean(values), old=np.mean(values[:3]), new=values[3],
-            base=np.mean(values[:2]), later=np.mean(values[2:])))
+        assert found[f'm{name}'] == pytest.approx(
+            dict(
+                all=np.mean(values),
+                old=np.mean(values[:3]),
+                new=values[3],
+                base=np.mean(values[:2]),
+                later=np.mean(values[2:]),
+            )
+        )
 
 
 def test_only_what_is_asked_for_is_there():
@@ -42,7 +52,13 @@ def test_only_what_is_asked_for_is_there():
     assert entry(confusion, ('mIoU',)) == {}
     assert list(entry(confusion, ('mIoU', 'mDice'))) == ['Dice', 'mDice']
     assert list(entry(confusion, ('mFscore',))) == [
-        'Fscore', 'mFscore', 'Precision', 'mPrecision', 'Recall', 'mRecall']
+        'Fscore',
+        'mFscore',
+        'Precision',
+        'mPrecision',
+        'Recall',
+        'mRecall',
+    ]
 
 
 def test_classes_without_pixels_or_hits():
@@ -75,8 +91,9 @@ def test_a_walk_over_domains_has_parts_by_their_images():
 
 def test_the_metric_adds_them_to_entry_and_log(monkeypatch):
     printed = []
-    monkeypatch.setattr('mmseg_cil.evaluation.incremental_iou.print_log',
-                        lambda text, *_: printed.append(text))
+    monkeypatch.setattr(
+        'mmseg_cil.evaluation.incremental_iou.print_log', lambda text, *_: printed.append(text)
+    )
     metric = IncrementalIoUMetric([0, 0, 1], 1, True, iou_metrics=['mIoU', *BOTH])
     metric.dataset_meta = dict(classes=NAMES[:3])
     label, pred = torch.tensor([[[0, 1, 2, 2]]]), torch.tensor([[[0, 1, 2, 1]]])

@@ -17,15 +17,23 @@ NAN, INF = float('nan'), float('inf')
 
 def runner_of(iterations=100):
     wrapper = SimpleNamespace(get_lr=lambda: dict(lr=[0.1 / (runner.iter + 1), 5.0]))
-    runner = SimpleNamespace(model=nn.Linear(2, 1), iter=0, max_iters=iterations,
-                             optim_wrapper=wrapper, work_dir='w/step_01', hooks=[])
+    runner = SimpleNamespace(
+        model=nn.Linear(2, 1),
+        iter=0,
+        max_iters=iterations,
+        optim_wrapper=wrapper,
+        work_dir='w/step_01',
+        hooks=[],
+    )
     return runner
 
 
 def losses(**parts):
     total = sum(value for name, value in parts.items() if 'loss' in name)
-    return OrderedDict((name.replace('__', '.'), torch.tensor(value)) for name, value in
-                       {'loss': total, **parts}.items())
+    return OrderedDict(
+        (name.replace('__', '.'), torch.tensor(value))
+        for name, value in {'loss': total, **parts}.items()
+    )
 
 
 def train(hook, runner, each, start=0):
@@ -35,13 +43,16 @@ def train(hook, runner, each, start=0):
         hook.after_train_iter(runner, runner.iter, None, one)
 
 
-@pytest.mark.parametrize(('parts', 'told'), [
-    (dict(decode__loss_ce=1.0, aux__loss_ce=NAN), 'nan (aux.loss_ce nan, decode.loss_ce 1)'),
-    (dict(decode__loss_ce=INF, aux__loss_ce=2.0), 'inf (decode.loss_ce inf, aux.loss_ce 2)'),
-    (dict(a__loss=INF, b__loss=-INF), 'nan (a.loss inf, b.loss -inf)'),
-    # It trains a part of the method, though not the network.
-    (dict(loss_a=1.0, apart_b=-INF), '1 (apart_b -inf, loss_a 1)'),
-])
+@pytest.mark.parametrize(
+    ('parts', 'told'),
+    [
+        (dict(decode__loss_ce=1.0, aux__loss_ce=NAN), 'nan (aux.loss_ce nan, decode.loss_ce 1)'),
+        (dict(decode__loss_ce=INF, aux__loss_ce=2.0), 'inf (decode.loss_ce inf, aux.loss_ce 2)'),
+        (dict(a__loss=INF, b__loss=-INF), 'nan (a.loss inf, b.loss -inf)'),
+        # It trains a part of the method, though not the network.
+        (dict(loss_a=1.0, apart_b=-INF), '1 (apart_b -inf, loss_a 1)'),
+    ],
+)
 def test_iteration_parts_and_learning_rate_are_told(parts, told):
     runner = runner_of()
     fine = losses(**dict.fromkeys(parts, 1.0))
@@ -83,8 +94,11 @@ def test_it_is_looked_at_where_that_is_due_and_the_first_iteration_is_told(monke
     with Reads() as reads:
         train(hook, runner, [fine, other, fine, bad, bad, other, losses(loss_a=1.0, loss_b=NAN)])
     assert reads.count == 0
-    with pytest.raises(InputError, match=r'At iteration 4 of 100 the loss is nan .loss_a nan., '
-                                         'the learning rate 0.025'):
+    with pytest.raises(
+        InputError,
+        match=r'At iteration 4 of 100 the loss is nan .loss_a nan., '
+        'the learning rate 0.025',
+    ):
         train(hook, runner, [fine] * 3, start=7)
     assert runner.iter == 9
     # The last iteration is looked at, whatever the interval.
@@ -99,8 +113,11 @@ def test_a_state_is_looked_at_before_it_is_saved(monkeypatch):
     hook.check_state(runner)
     with torch.no_grad():
         runner.model.weight[0, 1] = INF
-    with pytest.raises(InputError, match=r'At iteration 2 of 100 the loss is 1 \(loss_a 1\), the '
-                                         'learning rate 0.05, and of the weights after it: weight'):
+    with pytest.raises(
+        InputError,
+        match=r'At iteration 2 of 100 the loss is 1 \(loss_a 1\), the '
+        'learning rate 0.05, and of the weights after it: weight',
+    ):
         hook.check_state(runner)
     with torch.no_grad():
         runner.model.weight.zero_()

@@ -51,16 +51,16 @@ class Coloured(Dataset):
     def __getitem__(self, index):
         drawn = random.random() + np.random.rand() + torch.rand(1).item()
         generator = torch.Generator().manual_seed(index)
-        labels = torch.randint(0, len(self.classes), (1, self.size // 2, self.size // 2),
-                               generator=generator)
+        labels = torch.randint(
+            0, len(self.classes), (1, self.size // 2, self.size // 2), generator=generator
+        )
         labels = torch.tensor(self.classes)[labels]
         labels = labels.repeat_interleave(2, 1).repeat_interleave(2, 2)
         shown = COLOURS[labels[0].clamp(max=4)].permute(2, 0, 1)
         # Longer, or another direction: the length must not matter, the direction must.
         shown = shown * (1 + index) + self.noise * drawn
         labels[:, :2] = 255
-        return dict(inputs=shown,
-                    data_samples=SegDataSample(gt_sem_seg=PixelData(data=labels)))
+        return dict(inputs=shown, data_samples=SegDataSample(gt_sem_seg=PixelData(data=labels)))
 
 
 def build(tmp_path, classifier_init='imprinted', index=1, **options):
@@ -68,21 +68,39 @@ def build(tmp_path, classifier_init='imprinted', index=1, **options):
     init_default_scope('mmseg_cil')
 
     def head(stage):
-        return dict(type='FCNHead', in_channels=3, channels=3, in_index=stage, num_convs=0,
-                    concat_input=False, num_classes=5,
-                    loss_decode=dict(type='UnbiasedCrossEntropyLoss'))
+        return dict(
+            type='FCNHead',
+            in_channels=3,
+            channels=3,
+            in_index=stage,
+            num_convs=0,
+            concat_input=False,
+            num_classes=5,
+            loss_decode=dict(type='UnbiasedCrossEntropyLoss'),
+        )
 
     config = ConfigDict(
-        type='IncrementalEncoderDecoder', backbone=dict(type='HandsOn'),
+        type='IncrementalEncoderDecoder',
+        backbone=dict(type='HandsOn'),
         data_preprocessor=dict(type='SegDataPreProcessor', size=(8, 8), seg_pad_val=255),
-        decode_head=head(0), auxiliary_head=head(1), classifier_init=classifier_init,
-        step=dict(index=index, class_steps=[0, 0, 0, 1, 1] if index else [0] * 5,
-                  has_background=True, old_labels_hidden=True), **options)
+        decode_head=head(0),
+        auxiliary_head=head(1),
+        classifier_init=classifier_init,
+        step=dict(
+            index=index,
+            class_steps=[0, 0, 0, 1, 1] if index else [0] * 5,
+            has_background=True,
+            old_labels_hidden=True,
+        ),
+        **options,
+    )
     path = Path(tmp_path) / 'old.pth'
     torch.manual_seed(0)
-    state = {f'{name}.conv_seg.{part}': torch.randn(*shape)
-             for name in ('decode_head', 'auxiliary_head')
-             for part, shape in (('weight', (3, 3, 1, 1)), ('bias', (3, )))}
+    state = {
+        f'{name}.conv_seg.{part}': torch.randn(*shape)
+        for name in ('decode_head', 'auxiliary_head')
+        for part, shape in (('weight', (3, 3, 1, 1)), ('bias', (3,)))
+    }
     torch.save(dict(state_dict=plain_state_dict(state)), path)
     if index:
         config.previous = dict(checkpoint=str(path), num_classes=3)
@@ -92,8 +110,9 @@ def build(tmp_path, classifier_init='imprinted', index=1, **options):
 
 
 def runner_of(model, dataset, iteration=0, batch_size=4, workers=0):
-    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=pseudo_collate,
-                        num_workers=workers)
+    loader = DataLoader(
+        dataset, batch_size=batch_size, collate_fn=pseudo_collate, num_workers=workers
+    )
     return SimpleNamespace(model=model, train_dataloader=loader, iter=iteration, seed=7)
 
 
@@ -110,8 +129,9 @@ def check_rows(model, before, classes):
             if index in classes:
                 expected = nn.functional.normalize(COLOURS[index], dim=0) * old.norm(dim=1).mean()
                 torch.testing.assert_close(row, expected)
-                torch.testing.assert_close(head.conv_seg.bias[index],
-                                           before[f'{name}.conv_seg.bias'][1:3].mean())
+                torch.testing.assert_close(
+                    head.conv_seg.bias[index], before[f'{name}.conv_seg.bias'][1:3].mean()
+                )
             else:
                 assert torch.equal(row, before[f'{name}.conv_seg.weight'][index].flatten())
 
@@ -152,8 +172,10 @@ def test_images_smaller_than_the_crop_are_padded(tmp_path):
     check_rows(model, before, classes=[3, 4])
 
 
-@pytest.mark.parametrize(('classifier_init', 'index', 'iteration'), [
-    ('random', 1, 0), ('balanced', 1, 0), ('imprinted', 0, 0), ('imprinted', 1, 10)])
+@pytest.mark.parametrize(
+    ('classifier_init', 'index', 'iteration'),
+    [('random', 1, 0), ('balanced', 1, 0), ('imprinted', 0, 0), ('imprinted', 1, 10)],
+)
 def test_otherwise_nothing_happens(tmp_path, classifier_init, index, iteration):
     model = build(tmp_path, classifier_init, index)
     before = rows_of(model)
@@ -211,14 +233,21 @@ def test_a_runner_imprints_before_its_first_iteration(tmp_path):
     model = build(tmp_path)
     before = rows_of(model)
     runner = Runner(
-        model, str(tmp_path / 'work'),
-        train_dataloader=dict(dataset=Coloured([0, 3, 4]), batch_size=2,
-                              sampler=dict(type='InfiniteSampler'),
-                              collate_fn=dict(type='pseudo_collate')),
+        model,
+        str(tmp_path / 'work'),
+        train_dataloader=dict(
+            dataset=Coloured([0, 3, 4]),
+            batch_size=2,
+            sampler=dict(type='InfiniteSampler'),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=2, val_interval=10),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
         custom_hooks=[dict(type='ImprintClassifierHook')],
-        default_scope='mmseg_cil', experiment_name='imprint', log_level='ERROR')
+        default_scope='mmseg_cil',
+        experiment_name='imprint',
+        log_level='ERROR',
+    )
     runner.train()
     check_rows(model, before, classes=[3, 4])
 
@@ -245,8 +274,12 @@ def test_two_processes_imprint_as_one(tmp_path):
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()
     processes = [
-        subprocess.Popen([sys.executable, '-c', script, str(rank), str(tmp_path)],
-                         stderr=subprocess.PIPE, text=True) for rank in range(2)
+        subprocess.Popen(
+            [sys.executable, '-c', script, str(rank), str(tmp_path)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
     ]
     for process in processes:
         _, errors = process.communicate(timeout=120)

@@ -11,16 +11,23 @@ from mmseg_cil.hooks import PenaltyScaleHook
 def said(penalties, others, interval=10, hook=None):
     """Warnings of a step of so many iterations."""
     lines = []
-    runner = SimpleNamespace(iter=0, max_iters=len(penalties),
-                             logger=SimpleNamespace(warning=lines.append))
+    runner = SimpleNamespace(
+        iter=0, max_iters=len(penalties), logger=SimpleNamespace(warning=lines.append)
+    )
     hook = hook or PenaltyScaleHook(interval)
     for runner.iter, (penalty, other) in enumerate(zip(penalties, others, strict=True)):
-        losses = {'loss': penalty + other, 'decode.loss_ce': other,
-                  'regularise.loss_dfd': penalty / 4, 'regularise.loss_vdfd': 3 * penalty / 4,
-                  # Neither is part of the penalty that the network feels.
-                  'regularise.vdfd_quadratic': 1e9, 'regularise.apart_vdfd': 1e9}
-        hook.after_train_iter(runner, runner.iter, None,
-                              {key: torch.tensor(value) for key, value in losses.items()})
+        losses = {
+            'loss': penalty + other,
+            'decode.loss_ce': other,
+            'regularise.loss_dfd': penalty / 4,
+            'regularise.loss_vdfd': 3 * penalty / 4,
+            # Neither is part of the penalty that the network feels.
+            'regularise.vdfd_quadratic': 1e9,
+            'regularise.apart_vdfd': 1e9,
+        }
+        hook.after_train_iter(
+            runner, runner.iter, None, {key: torch.tensor(value) for key, value in losses.items()}
+        )
     return lines
 
 

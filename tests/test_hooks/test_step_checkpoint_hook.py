@@ -135,8 +135,10 @@ def test_every_process_gets_its_own_buffers_back(monkeypatch, rank, expected):
     average.ema_model = nn.BatchNorm1d(1)
     runner = SimpleNamespace(model=nn.Identity(), hooks=[average])
     own = {'model.mean': torch.tensor(5.0), 'average_0.running_mean': torch.tensor([5.0])}
-    checkpoint = dict(meta={BUFFERS_KEY: [{}, own]},
-                      state_dict={'mean': torch.tensor(0.0), 'weight': torch.tensor(1.0)})
+    checkpoint = dict(
+        meta={BUFFERS_KEY: [{}, own]},
+        state_dict={'mean': torch.tensor(0.0), 'weight': torch.tensor(1.0)},
+    )
     StepCheckpointHook().after_load_checkpoint(runner, checkpoint)
     assert checkpoint['state_dict'] == {'mean': expected, 'weight': 1.0}
     assert average.ema_model.running_mean.item() == expected

@@ -33,16 +33,18 @@ def batches_of(sizes):
     first, parts = 0, []
     for size in sizes:
         part = range(first, first + size)
-        parts.append(dict(inputs=[images[i] for i in part],
-                          data_samples=[samples[i] for i in part]))
+        parts.append(
+            dict(inputs=[images[i] for i in part], data_samples=[samples[i] for i in part])
+        )
         first += size
     return parts
 
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
-    return base_step(network(auxiliary='single'), tmp_path_factory.mktemp('base') / 'base.pth',
-                     count=4)
+    return base_step(
+        network(auxiliary='single'), tmp_path_factory.mktemp('base') / 'base.pth', count=4
+    )
 
 
 NODES = ((0,), (1,), (2, 3))
@@ -69,10 +71,18 @@ def doubled(model):
     return double
 
 
-@pytest.mark.parametrize('options', [
-    dict(), dict(outputs='grid'), dict(average=False),
-    # Another classifier would predict other pixels, which is no change of the first order.
-    dict(outputs='predicted', classifier=False), dict(parts=['backbone.layer4'])], ids=str)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(outputs='grid'),
+        dict(average=False),
+        # Another classifier would predict other pixels, which is no change of the first order.
+        dict(outputs='predicted', classifier=False),
+        dict(parts=['backbone.layer4']),
+    ],
+    ids=str,
+)
 def test_the_products_predict_changes_to_first_order(double_model, options):
     """What is left falls with the square of the step; nothing is compressed here."""
     hook, data = VDFDHook(rank=None, **options), batches_of([6])
@@ -122,9 +132,11 @@ def outputs_of(hook, model, data):
     """The outputs themselves, by the hook's own pass with gradients replaced by values."""
     from mmseg_cil.hooks.vdfd_hook import evaluated_logits
     from mmseg_cil.vdfd.outputs import output_sums
+
     model.eval()
-    sums, counts = output_sums(evaluated_logits(model, data[0]).detach(), NODES, hook.outputs,
-                               hook.grid)
+    sums, counts = output_sums(
+        evaluated_logits(model, data[0]).detach(), NODES, hook.outputs, hook.grid
+    )
     return sums / counts.clamp(min=1)
 
 
@@ -155,8 +167,10 @@ def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
         VDFDHook().after_step(runner)
 
 
-@pytest.mark.parametrize(('rank', 'error'), [
-    (0, 'No space left'), (1, 'the main process failed: OSError: No space left')])
+@pytest.mark.parametrize(
+    ('rank', 'error'),
+    [(0, 'No space left'), (1, 'the main process failed: OSError: No space left')],
+)
 def test_a_disk_that_is_full_ends_every_process(model, tmp_path, monkeypatch, rank, error):
 
     def fail(*_):
@@ -195,20 +209,31 @@ def test_all_that_the_logits_depend_on_is_regularised(model):
     assert 'auxiliary_head.conv_seg.weight' in left_out
     without = set(VDFDHook(classifier=False).parameters(model))
     assert every - left_out - without == {
-        'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
+        'decode_head.conv_seg.weight',
+        'decode_head.conv_seg.bias',
+    }
 
 
-@pytest.mark.parametrize(('options', 'chosen'), [
-    (dict(parts=['backbone', 'decode_head']), lambda name: True),
-    (dict(parts=['backbone']), lambda name: name.startswith('backbone.')),
-    (dict(parts=['backbone.layer4', 'decode_head'], classifier=False),
-     lambda name: name.startswith(('backbone.layer4.', 'decode_head.conv'))
-     and 'conv_seg' not in name),
-    (dict(parts=['decode_head.conv_seg']), lambda name: 'conv_seg' in name),
-    # In these networks a norm is called "bn1" or "bn", or is the second of a sequence.
-    (dict(norms=False), lambda name: not any(
-        part in name for part in ('.bn', 'downsample.1.', 'norm'))),
-], ids=['whole', 'backbone', 'last stage and head', 'classifier', 'no norms'])
+@pytest.mark.parametrize(
+    ('options', 'chosen'),
+    [
+        (dict(parts=['backbone', 'decode_head']), lambda name: True),
+        (dict(parts=['backbone']), lambda name: name.startswith('backbone.')),
+        (
+            dict(parts=['backbone.layer4', 'decode_head'], classifier=False),
+            lambda name: (
+                name.startswith(('backbone.layer4.', 'decode_head.conv')) and 'conv_seg' not in name
+            ),
+        ),
+        (dict(parts=['decode_head.conv_seg']), lambda name: 'conv_seg' in name),
+        # In these networks a norm is called "bn1" or "bn", or is the second of a sequence.
+        (
+            dict(norms=False),
+            lambda name: not any(part in name for part in ('.bn', 'downsample.1.', 'norm')),
+        ),
+    ],
+    ids=['whole', 'backbone', 'last stage and head', 'classifier', 'no norms'],
+)
 def test_parts_choose_what_is_regularised(model, options, chosen):
     every = VDFDHook().parameters(model)
     found = VDFDHook(**options).parameters(model)
@@ -236,8 +261,9 @@ def test_steep_penalties_are_damped_for_sgd_alone():
     adam = torch.optim.Adam(own.parameters(), lr=0.5)
     assert size(JointOptimizer([sgd(0.01), adam])) == pytest.approx(0.02)
     assert size(JointOptimizer([adam, sgd(0.01)])) == 0
-    assert stable_step_size(OptimWrapperDict(
-        one=OptimWrapper(sgd(0.01)), other=OptimWrapper(adam))) == pytest.approx(0.02)
+    assert stable_step_size(
+        OptimWrapperDict(one=OptimWrapper(sgd(0.01)), other=OptimWrapper(adam))
+    ) == pytest.approx(0.02)
 
 
 class Records(logging.Handler):
@@ -257,27 +283,41 @@ def told_before_a_step(tmp_path):
     old = base_step(network(), tmp_path / 'base.pth')
     hook = VDFDHook()
     (tmp_path / 'step_00').mkdir()
-    save_gradients(tmp_path / 'step_00' / 'vdfd.pth',
-                   hook.keep(old, batches_of([4]), ((0,), (1,), (2,))), hook._settings())
+    save_gradients(
+        tmp_path / 'step_00' / 'vdfd.pth',
+        hook.keep(old, batches_of([4]), ((0,), (1,), (2,))),
+        hook._settings(),
+    )
 
     def told(optimizer=torch.optim.SGD, lr=1.0, **options):
-        model = next_step(network(), tmp_path / 'base.pth', distillers=(), regularisers=[
-            dict(dict(type='DFDRegulariser', loss_weight=100.0), **options)])
+        model = next_step(
+            network(),
+            tmp_path / 'base.pth',
+            distillers=(),
+            regularisers=[dict(dict(type='DFDRegulariser', loss_weight=100.0), **options)],
+        )
         more = dict(momentum=0.9, nesterov=True) if optimizer is torch.optim.SGD else {}
         handler, logger = Records(), logging.Logger('hook')
         logger.addHandler(handler)
-        hook.before_train(SimpleNamespace(
-            model=model, work_dir=str(tmp_path / 'step_01'), logger=logger,
-            optim_wrapper=OptimWrapper(optimizer(model.parameters(), lr=lr, **more))))
-        return {level: [text for one, text in handler.told if one == level]
-                for level in ('INFO', 'WARNING')}
+        hook.before_train(
+            SimpleNamespace(
+                model=model,
+                work_dir=str(tmp_path / 'step_01'),
+                logger=logger,
+                optim_wrapper=OptimWrapper(optimizer(model.parameters(), lr=lr, **more)),
+            )
+        )
+        return {
+            level: [text for one, text in handler.told if one == level]
+            for level in ('INFO', 'WARNING')
+        }
 
     return told
 
 
 def test_sgd_on_a_steep_penalty_without_damping_is_warned_of_once(told_before_a_step):
     undamped = told_before_a_step(damping=0.0)
-    warning, = undamped['WARNING']
+    (warning,) = undamped['WARNING']
     assert 'DFDRegulariser: SGD with a learning rate of 1 is likely to diverge' in warning
     # The limit that the log states, of Nesterov's momentum, is where it begins.
     limit = float(undamped['INFO'][0].partition('learning rate of ')[2].split()[0])
@@ -296,15 +336,16 @@ def test_damped_penalties_and_other_optimizers_need_no_warning(told_before_a_ste
 
 
 def test_a_penalty_far_steeper_than_its_damping_is_warned_of(told_before_a_step):
-    warning, = told_before_a_step(loss_weight=100.0)['WARNING']
+    (warning,) = told_before_a_step(loss_weight=100.0)['WARNING']
     assert 'far above the other losses' in warning and 'lower its loss_weight' in warning
 
 
 def test_nothing_holds_what_is_not_chosen(tmp_path):
     config = network()
     old = base_step(config, tmp_path / 'base.pth')
-    model = next_step(config, tmp_path / 'base.pth', distillers=(), regularisers=[
-        dict(type='DFDRegulariser')])
+    model = next_step(
+        config, tmp_path / 'base.pth', distillers=(), regularisers=[dict(type='DFDRegulariser')]
+    )
     hook = VDFDHook(parts=['backbone.layer4'])
     kept = hook.keep(old, batches_of([4]), ((0,), (1,)))
     model.regularisers[0].set_earlier_steps([kept], model, model.previous_state())
@@ -318,8 +359,9 @@ def test_nothing_holds_what_is_not_chosen(tmp_path):
 
 def test_a_file_from_before_an_option_is_one_with_its_default(model, tmp_path):
     kept = VDFDHook().keep(model, batches_of([2]), NODES)
-    old = {key: value for key, value in VDFDHook()._settings().items()
-           if key not in ('parts', 'norms')}
+    old = {
+        key: value for key, value in VDFDHook()._settings().items() if key not in ('parts', 'norms')
+    }
     save_gradients(tmp_path / 'vdfd.pth', kept, old)
     assert VDFDHook().has_kept(tmp_path)
     for options in (dict(parts=['backbone']), dict(norms=False), dict(rank=2)):
@@ -331,8 +373,10 @@ def test_a_file_from_before_an_option_is_one_with_its_default(model, tmp_path):
 
 def test_the_classifier_is_kept_exactly(model):
     """At rank 1: an output depends on its own row alone, which no leading triple tells."""
-    exact, rank_1 = (VDFDHook(rank=rank, classifier=True).keep(model, batches_of([6]), NODES)
-                     for rank in (None, 1))
+    exact, rank_1 = (
+        VDFDHook(rank=rank, classifier=True).keep(model, batches_of([6]), NODES)
+        for rank in (None, 1)
+    )
     assert rank_1.names == exact.names and rank_1.left.shape[1] == 1
     apart = {'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
     assert set(rank_1.apart) == apart
@@ -344,8 +388,9 @@ def test_the_classifier_is_kept_exactly(model):
             assert rows == 4 and exact.dense()[part][0, 1] == 0
         first += rows
     # The bias of a class moves the mean logit of that class by as much, of merged ones in part.
-    bias = exact.dense()[[sum(exact.rows[:exact.names.index('decode_head.conv_seg.bias')]) + i
-                          for i in range(4)]]
+    bias = exact.dense()[
+        [sum(exact.rows[: exact.names.index('decode_head.conv_seg.bias')]) + i for i in range(4)]
+    ]
     torch.testing.assert_close(bias[:2], torch.eye(4)[:2, :3])
     torch.testing.assert_close(bias[2:, 2].sum(), torch.tensor(1.0))
 
@@ -374,11 +419,18 @@ def test_nothing_to_remember(model):
 def test_the_segmentor_adds_what_regularisers_return(tmp_path):
     config = network()
     base_step(config, tmp_path / 'base.pth')
-    model = next_step(config, tmp_path / 'base.pth', distillers=(), regularisers=[
-        dict(type='VDFDRegulariser', covariance=dict(hidden_channels=4, out_channels=8)),
-        dict(type='DFDRegulariser', loss_name='loss_vdfd')])
-    step = VDFDHook().keep(base_step(config, tmp_path / 'base.pth'), batches_of([4]),
-                           ((0,), (1,), (2,)))
+    model = next_step(
+        config,
+        tmp_path / 'base.pth',
+        distillers=(),
+        regularisers=[
+            dict(type='VDFDRegulariser', covariance=dict(hidden_channels=4, out_channels=8)),
+            dict(type='DFDRegulariser', loss_name='loss_vdfd'),
+        ],
+    )
+    step = VDFDHook().keep(
+        base_step(config, tmp_path / 'base.pth'), batches_of([4]), ((0,), (1,), (2,))
+    )
     for one in model.regularisers:
         one.set_earlier_steps([step], model, model.previous_state())
     images, samples = batch(5)
@@ -399,10 +451,17 @@ def test_other_models_are_refused():
         VDFDHook().before_train(runner)
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    (dict(parts=['neck']), "parts has 'neck', which the network does not have; there is backbone"),
-    (dict(parts=['backbone.layer5']), 'there is .*backbone.layer4'),
-    (dict(parts=['decode_head.conv_seg'], classifier=False), 'nothing that trains is left')])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            dict(parts=['neck']),
+            "parts has 'neck', which the network does not have; there is backbone",
+        ),
+        (dict(parts=['backbone.layer5']), 'there is .*backbone.layer4'),
+        (dict(parts=['decode_head.conv_seg'], classifier=False), 'nothing that trains is left'),
+    ],
+)
 def test_parts_that_a_network_lacks_are_refused(model, options, message):
     with pytest.raises(InputError, match=message):
         VDFDHook(**options).check_network(model)
@@ -411,8 +470,13 @@ def test_parts_that_a_network_lacks_are_refused(model, options, message):
 def test_a_network_that_changes_elsewhere_is_fine(tmp_path):
     """The branches replace convolutions of the backbone; what is regularised stays."""
     base_step(network(), tmp_path / 'base.pth')
-    model = next_step(network(), tmp_path / 'base.pth', distillers=(), regularisers=[
-        dict(type='DFDRegulariser')], network_change=dict(type='ParallelBranches'))
+    model = next_step(
+        network(),
+        tmp_path / 'base.pth',
+        distillers=(),
+        regularisers=[dict(type='DFDRegulariser')],
+        network_change=dict(type='ParallelBranches'),
+    )
     VDFDHook(parts=['decode_head']).check_network(model)
     names = {name for name, _ in model.named_parameters()}
     with pytest.raises(InputError, match='network_change'):
@@ -423,13 +487,19 @@ def test_a_network_that_changes_elsewhere_is_fine(tmp_path):
     VDFDHook().check_network(model)
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    (dict(outputs='median'), 'outputs must be one of'), (dict(rank=0), 'rank must be at least 1'),
-    (dict(background='drop'), 'background must be'), (dict(weighting='x'), 'weighting must be'),
-    (dict(max_images=0), 'max_images must be at least 1'),
-    (dict(parts='backbone'), 'parts must be a list of names'),
-    (dict(parts=[]), 'parts must be a list of names'),
-    (dict(parts=['auxiliary_head']), "parts has 'auxiliary_head'; logits depend on")])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(outputs='median'), 'outputs must be one of'),
+        (dict(rank=0), 'rank must be at least 1'),
+        (dict(background='drop'), 'background must be'),
+        (dict(weighting='x'), 'weighting must be'),
+        (dict(max_images=0), 'max_images must be at least 1'),
+        (dict(parts='backbone'), 'parts must be a list of names'),
+        (dict(parts=[]), 'parts must be a list of names'),
+        (dict(parts=['auxiliary_head']), "parts has 'auxiliary_head'; logits depend on"),
+    ],
+)
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         VDFDHook(**options)

@@ -19,13 +19,16 @@ def rows(new):
     return torch.cat([AXES[:3] * torch.tensor([[1.0], [2.0], [0.5]]), torch.tensor([new])])
 
 
-@pytest.mark.parametrize(('new', 'similarity'), [
-    ([0.0, 0.0, 0.0, 1.0], 0.0),  # resembles none
-    ([0.0, 3.0, 0.0, 0.0], 1.0),  # points along an old class
-    ([0.0, 1.0, 0.0, 1.0], 0.5**0.5),
-    ([0.0, -1.0, -1.0, 0.0], 0.0),  # the contrary is not less than none
-    ([5.0, 0.0, 0.0, 0.0], 0.0),  # a copy of the background's row
-])
+@pytest.mark.parametrize(
+    ('new', 'similarity'),
+    [
+        ([0.0, 0.0, 0.0, 1.0], 0.0),  # resembles none
+        ([0.0, 3.0, 0.0, 0.0], 1.0),  # points along an old class
+        ([0.0, 1.0, 0.0, 1.0], 0.5**0.5),
+        ([0.0, -1.0, -1.0, 0.0], 0.0),  # the contrary is not less than none
+        ([5.0, 0.0, 0.0, 0.0], 0.0),  # a copy of the background's row
+    ],
+)
 def test_resemblance_raises_the_weight(new, similarity):
     weight = count_and_similarity_weight(rows(new), STEP)
     assert float(weight) == pytest.approx(0.75 * (1 + similarity))
@@ -45,7 +48,7 @@ def test_the_weight_has_no_gradient():
 
 
 def test_without_new_classes_it_is_one():
-    step = StepContext(1, (0, ) * 4, False, False, by_domain=True)
+    step = StepContext(1, (0,) * 4, False, False, by_domain=True)
     assert [find_weighting(name)(None, step) for name in WEIGHTINGS] == [1.0] * 3
 
 

@@ -19,7 +19,7 @@ def drawn(*shape, seed=0):
 
 
 def test_variances_begin_where_they_are_told_and_stay_positive():
-    start = torch.full((3, ), variance_parameter(), dtype=torch.float64)
+    start = torch.full((3,), variance_parameter(), dtype=torch.float64)
     assert variances(start).tolist() == pytest.approx([INITIAL_VARIANCE] * 3)
     assert variances(torch.tensor([-1e4])).item() == pytest.approx(1e-5)
 
@@ -53,8 +53,9 @@ def test_double_targets_have_no_mean_and_are_the_best_student():
     targets = double_targets(old, new)
     assert targets.shape == (3, 6, 5, 5)
     assert targets.mean((0, 2, 3)).abs().max() < 1e-12
-    torch.testing.assert_close(targets[:, :4] - old, (targets[:, :4] - old)[:1, :, :1, :1]
-                               .expand_as(old))
+    torch.testing.assert_close(
+        targets[:, :4] - old, (targets[:, :4] - old)[:1, :, :1, :1].expand_as(old)
+    )
     assert double_distillation(targets, old, new) == 0
 
 

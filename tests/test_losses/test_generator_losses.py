@@ -51,13 +51,13 @@ def test_it_is_zero_and_stationary_where_the_batch_has_the_running_statistics():
 
 
 def test_layers_count_alike_however_many_channels_they_have():
-    wide, narrow = torch.ones(8), torch.full((2, ), 3.0)
+    wide, narrow = torch.ones(8), torch.full((2,), 3.0)
     assert statistics_loss([wide, narrow]) == 2.0
     assert statistics_loss([]) == 0
 
 
 def test_balance_is_0_for_all_classes_alike_and_1_for_a_single_one():
-    assert class_balance(torch.full((7, ), 1 / 7)).item() == pytest.approx(0, abs=1e-6)
+    assert class_balance(torch.full((7,), 1 / 7)).item() == pytest.approx(0, abs=1e-6)
     assert class_balance(torch.eye(7)[2]).item() == 1
     assert class_balance(torch.ones(1)).item() == 0
     two = class_balance(torch.tensor([0.25, 0.75], dtype=torch.float64)).item()
@@ -114,9 +114,10 @@ def test_two_processes_have_the_moments_and_gradients_of_one():
     context = multiprocessing.get_context('spawn')
     results = context.Queue()
     port = 20000 + os.getpid() % 20000
-    processes = [context.Process(target=one_of_two,
-                                 args=(rank, port, maps, logits, weight, results))
-                 for rank in range(2)]
+    processes = [
+        context.Process(target=one_of_two, args=(rank, port, maps, logits, weight, results))
+        for rank in range(2)
+    ]
     for process in processes:
         process.start()
     found = [results.get(timeout=120) for _ in processes]

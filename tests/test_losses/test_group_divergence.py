@@ -24,8 +24,10 @@ def plain(student, teacher, groups=GROUPS):
     blocks = list(zip(student.split(SIZES, 1), teacher.split(SIZES, 1), strict=True))
     total = 0
     for group in groups:
-        new, old = (torch.cat(one, 1).log_softmax(1)
-                    for one in zip(*(blocks[i] for i in group), strict=True))
+        new, old = (
+            torch.cat(one, 1).log_softmax(1)
+            for one in zip(*(blocks[i] for i in group), strict=True)
+        )
         total = total + (old.exp() * (old - new)).sum(1)
     return total / len(groups)
 
@@ -38,8 +40,9 @@ def by_segments(student, teacher, members=MEMBERS, grid=None):
         news.append(grid.enlarge(new).logsumexp(1))
         olds.append(logsumexp)
         differences.append(difference)
-    return mean_group_divergence(*(torch.stack(one, 1) for one in (news, olds, differences)),
-                                 members)
+    return mean_group_divergence(
+        *(torch.stack(one, 1) for one in (news, olds, differences)), members
+    )
 
 
 @pytest.mark.parametrize('small_passes', [False, True])
@@ -51,8 +54,9 @@ def test_values_and_gradients_are_those_of_the_formula(monkeypatch, small_passes
     weight = torch.rand(2, 5, 7, dtype=torch.float64)
     found, expected = by_segments(student, teacher), plain(student, teacher)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(*(
-        torch.autograd.grad((one * weight).sum(), student)[0] for one in (found, expected)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad((one * weight).sum(), student)[0] for one in (found, expected))
+    )
 
 
 def test_at_another_size_it_is_that_of_the_enlarged_logits():
@@ -61,8 +65,9 @@ def test_at_another_size_it_is_that_of_the_enlarged_logits():
     large = [functional.interpolate(one, grid.size, mode='bilinear') for one in (student, teacher)]
     found, expected = by_segments(student, teacher, grid=grid), plain(*large)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(*(
-        torch.autograd.grad(one.square().sum(), student)[0] for one in (found, expected)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(one.square().sum(), student)[0] for one in (found, expected))
+    )
 
 
 def test_the_derivatives_are_those_of_finite_differences():
@@ -74,12 +79,14 @@ def test_the_chain_rule():
     """KL(all) = KL(masses of a partition) + sum of the parts' KL, weighed by the teacher."""
     student, teacher = logits(2), logits(3)
     whole = by_segments(student, teacher, torch.tensor([[True, True, True]]))
-    new, old = (torch.stack([part.logsumexp(1) for part in one.split(SIZES, 1)], 1).log_softmax(1)
-                for one in (student, teacher))
-    parts = torch.stack([by_segments(student, teacher, torch.eye(3).bool()[i:i + 1])
-                         for i in range(3)], 1)
-    torch.testing.assert_close(whole, (old.exp() * (old - new)).sum(1)
-                               + (old.exp() * parts).sum(1))
+    new, old = (
+        torch.stack([part.logsumexp(1) for part in one.split(SIZES, 1)], 1).log_softmax(1)
+        for one in (student, teacher)
+    )
+    parts = torch.stack(
+        [by_segments(student, teacher, torch.eye(3).bool()[i : i + 1]) for i in range(3)], 1
+    )
+    torch.testing.assert_close(whole, (old.exp() * (old - new)).sum(1) + (old.exp() * parts).sum(1))
 
 
 def test_groups_far_less_likely_than_others_keep_their_divergence():
@@ -91,13 +98,17 @@ def test_groups_far_less_likely_than_others_keep_their_divergence():
     found = by_segments(far, teacher + offsets, alone)
     expected = by_segments(near, teacher, alone)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(torch.autograd.grad(found.sum(), far)[0],
-                               torch.autograd.grad(expected.sum(), near)[0], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sum(), far)[0],
+        torch.autograd.grad(expected.sum(), near)[0],
+        atol=1e-4,
+        rtol=1e-3,
+    )
 
 
 def test_beyond_the_range_it_stays_finite():
     offsets = torch.tensor([0.0] * 3 + [-3e4] * 5).view(1, -1, 1, 1)
     student = (logits(0, 3.0, torch.float32) + offsets).requires_grad_()
     found = by_segments(student, logits(1, 3.0, torch.float32) - offsets)
-    gradient, = torch.autograd.grad(found.sum(), student)
+    (gradient,) = torch.autograd.grad(found.sum(), student)
     assert found.isfinite().all() and gradient.isfinite().all()

@@ -38,7 +38,10 @@ def test_the_mask_of_a_batch():
     assert hidden_mask([None, ()], 0, 3).int().tolist() == [[1, 0, 0], [1, 0, 0]]
     labels = torch.tensor([[[0, 1, 3, 255]], [[0, 1, 2, 255]], [[0, 1, 2, 4]]])
     assert label_is_hidden(labels, mask).int().tolist() == [
-        [[1, 1, 0, 0]], [[1, 0, 0, 0]], [[1, 0, 1, 1]]]
+        [[1, 1, 0, 0]],
+        [[1, 0, 0, 0]],
+        [[1, 0, 1, 1]],
+    ]
 
 
 def test_each_image_has_the_loss_of_its_kind(batch):
@@ -48,8 +51,9 @@ def test_each_image_has_the_loss_of_its_kind(batch):
     exemplar = cross_entropy(logits[1:], labels[1:], ignore_index=255, reduction='none')
     expected = torch.cat([own, exemplar])
     torch.testing.assert_close(mixed, expected, rtol=1e-12, atol=1e-12)
-    grads = [torch.autograd.grad(one.sum(), logits, retain_graph=True)[0]
-             for one in (mixed, expected)]
+    grads = [
+        torch.autograd.grad(one.sum(), logits, retain_graph=True)[0] for one in (mixed, expected)
+    ]
     torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
 
 
@@ -87,8 +91,9 @@ def test_the_registered_loss_learns_old_classes_from_exemplars(batch):
 def test_exemplars_keep_their_labels_and_their_weight_among_pseudo_labels(batch, without):
     logits, labels = batch
     generator = torch.Generator().manual_seed(1)
-    teacher = NetworkOutput((), torch.zeros(2, 1, 6, 7),
-                            3 * torch.randn(2, 3, 6, 7, generator=generator))
+    teacher = NetworkOutput(
+        (), torch.zeros(2, 1, 6, 7), 3 * torch.randn(2, 3, 6, 7, generator=generator)
+    )
     loss = PseudoLabelCrossEntropyLoss(factor_without_background=without)
     loss.set_step(STEP)
     loss.set_thresholds(torch.full((5,), 0.05))
@@ -108,8 +113,9 @@ def test_exemplars_keep_their_labels_and_their_weight_among_pseudo_labels(batch,
 def test_only_the_background_of_a_stored_exemplar_gets_pseudo_labels(batch):
     logits, labels = batch
     generator = torch.Generator().manual_seed(1)
-    teacher = NetworkOutput((), torch.zeros(2, 1, 6, 7),
-                            3 * torch.randn(2, 3, 6, 7, generator=generator))
+    teacher = NetworkOutput(
+        (), torch.zeros(2, 1, 6, 7), 3 * torch.randn(2, 3, 6, 7, generator=generator)
+    )
     loss = PseudoLabelCrossEntropyLoss()
     loss.set_step(STEP)
     loss.set_thresholds(torch.full((5,), 1.0))

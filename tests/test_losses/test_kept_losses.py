@@ -33,8 +33,10 @@ def merged(logits, labels, hidden):
     rest = [one for one in range(logits.shape[1]) if one not in hidden]
     background = logits[:, hidden].exp().sum(dim=1, keepdim=True).log()
     place = {one: 0 for one in hidden} | {one: 1 + i for i, one in enumerate(rest)} | {255: 255}
-    return (torch.cat([background, logits[:, rest]], dim=1),
-            torch.tensor([place[one] for one in labels.flatten().tolist()]).view_as(labels))
+    return (
+        torch.cat([background, logits[:, rest]], dim=1),
+        torch.tensor([place[one] for one in labels.flatten().tolist()]).view_as(labels),
+    )
 
 
 @pytest.mark.parametrize(('config', 'plain'), LOSSES)
@@ -115,7 +117,8 @@ def test_several_losses_in_one_place_are_summed():
     logits, labels = batch()
     configs = [dict(type='CrossEntropyLoss'), dict(type='DiceLoss', use_sigmoid=False)]
     loss = SummedLoss(configs)
-    expected = (CrossEntropyLoss()(logits, labels, ignore_index=255)
-                + DiceLoss(use_sigmoid=False)(logits, labels))
+    expected = CrossEntropyLoss()(logits, labels, ignore_index=255) + DiceLoss(use_sigmoid=False)(
+        logits, labels
+    )
     torch.testing.assert_close(loss(logits, labels, ignore_index=255), expected)
     assert loss.loss_name == 'loss_ce'

@@ -28,8 +28,10 @@ def files(kind):
 
 
 def load(path):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(path).items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(path).items()
+    }
 
 
 def deviation(actual, expected):
@@ -69,9 +71,9 @@ def test_the_fast_form_is_the_plain_one(size, scales):
     student = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 3, *size, dtype=torch.float64)
     plain = (local_pod(student**2, scales) - local_pod(teacher**2, scales)).norm(dim=1)
-    expected, = torch.autograd.grad(plain.sum(), student)
+    (expected,) = torch.autograd.grad(plain.sum(), student)
     fast = local_pod_distance(student, teacher, scales)
-    actual, = torch.autograd.grad(fast.sum(), student)
+    (actual,) = torch.autograd.grad(fast.sum(), student)
     torch.testing.assert_close(fast, plain)
     torch.testing.assert_close(actual, expected)
 
@@ -127,7 +129,7 @@ def test_autocast_changes_nothing(dtype):
         loss.sum().backward()
         results.append((loss.detach(), one.grad))
     (expected, expected_gradient), (found, gradient) = results
-    assert expected.item()**2 > torch.finfo(torch.float16).max
+    assert expected.item() ** 2 > torch.finfo(torch.float16).max
     assert torch.equal(found, expected) and torch.equal(gradient, expected_gradient)
 
 

@@ -25,8 +25,11 @@ def logits(*shape, seed=0, scale=3.0):
 
 STUDENT = logits(2, 7, 4, 5)
 #: Three snapshots of a walk 3 + 2 + 1 (+ 1), each with the first class that it teaches.
-SNAPSHOTS = [(logits(2, 3, 4, 5, seed=1), 0), (logits(2, 5, 4, 5, seed=2), 3),
-             (logits(2, 6, 4, 5, seed=3), 5)]
+SNAPSHOTS = [
+    (logits(2, 3, 4, 5, seed=1), 0),
+    (logits(2, 5, 4, 5, seed=2), 3),
+    (logits(2, 6, 4, 5, seed=3), 5),
+]
 
 
 def by_loops(student, teachers, temperature, merge_later, has_background):
@@ -53,12 +56,15 @@ def by_loops(student, teachers, temperature, merge_later, has_background):
     return result
 
 
-@pytest.mark.parametrize(('temperature', 'merge_later', 'background'), [
-    (1.0, True, True), (2.0, True, True), (1.0, False, True), (3.0, False, False)])
+@pytest.mark.parametrize(
+    ('temperature', 'merge_later', 'background'),
+    [(1.0, True, True), (2.0, True, True), (1.0, False, True), (3.0, False, False)],
+)
 def test_it_is_its_definition(temperature, merge_later, background):
     found = multi_model_distillation(STUDENT, SNAPSHOTS, temperature, merge_later, background)
     torch.testing.assert_close(
-        found, by_loops(STUDENT, SNAPSHOTS, temperature, merge_later, background))
+        found, by_loops(STUDENT, SNAPSHOTS, temperature, merge_later, background)
+    )
 
 
 def entropy(teacher):
@@ -71,7 +77,8 @@ def test_one_snapshot_of_all_old_classes_is_unbiased_distillation_and_lwf():
     torch.testing.assert_close(multi_model_distillation(STUDENT, [(teacher, 0)]), unbiased)
     lwf = knowledge_distillation(STUDENT, teacher, class_mean=False) - entropy(teacher)
     torch.testing.assert_close(
-        multi_model_distillation(STUDENT, [(teacher, 0)], merge_later=False), lwf)
+        multi_model_distillation(STUDENT, [(teacher, 0)], merge_later=False), lwf
+    )
     # Where no class is new, as in a domain-incremental walk, the two are one.
     old = STUDENT[:, :6]
     torch.testing.assert_close(matching_distillation(old, teacher), lwf)
@@ -79,8 +86,9 @@ def test_one_snapshot_of_all_old_classes_is_unbiased_distillation_and_lwf():
 
 def test_at_a_temperature_it_is_lwf_on_both_sides():
     teacher = SNAPSHOTS[2][0]
-    expected = 4 * (knowledge_distillation(STUDENT / 2, teacher / 2, class_mean=False)
-                    - entropy(teacher / 2))
+    expected = 4 * (
+        knowledge_distillation(STUDENT / 2, teacher / 2, class_mean=False) - entropy(teacher / 2)
+    )
     torch.testing.assert_close(matching_distillation(STUDENT, teacher, 2.0, False), expected)
 
 
@@ -100,7 +108,7 @@ def test_it_vanishes_where_the_student_says_what_each_snapshot_says():
 def test_a_snapshot_has_no_say_on_earlier_foreground_classes():
     student = STUDENT.clone().requires_grad_()
     loss = multi_model_distillation(student, SNAPSHOTS[1:2])
-    gradient, = torch.autograd.grad(loss.sum(), student)
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
     assert (gradient[:, 1:3] == 0).all() and (gradient[:, [0, 3, 4, 5, 6]] != 0).all()
     changed = SNAPSHOTS[1][0].clone()
     changed[:, 1:3] += 5
@@ -111,7 +119,7 @@ def test_a_high_temperature_is_the_squared_distance_of_centred_logits():
     teacher, known = SNAPSHOTS[0][0], 3
     z, t = (one - one.mean(dim=1, keepdim=True) for one in (STUDENT[:, :known], teacher))
     found = matching_distillation(STUDENT, teacher, 1e4, merge_later=False)
-    torch.testing.assert_close(found, ((z - t)**2).sum(dim=1) / (2 * known), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, ((z - t) ** 2).sum(dim=1) / (2 * known), rtol=1e-3, atol=1e-3)
 
 
 CUTS = (1, 3, 5, 6)
@@ -125,13 +133,15 @@ def test_the_shared_form_is_equal_in_value_and_gradient(temperature, merge_later
         student = STUDENT.clone().requires_grad_()
         whole = PixelLogits(student, cuts=CUTS, size=size)
         shared = shared_matching_distillation(
-            ClassView(whole, start), class_view(teacher, start), temperature, merge_later)
-        gradient, = torch.autograd.grad(shared.sum(), student)
+            ClassView(whole, start), class_view(teacher, start), temperature, merge_later
+        )
+        (gradient,) = torch.autograd.grad(shared.sum(), student)
         student = STUDENT.clone().requires_grad_()
-        large, known = (functional.interpolate(one, size, mode='bilinear')
-                        for one in (student, teacher))
+        large, known = (
+            functional.interpolate(one, size, mode='bilinear') for one in (student, teacher)
+        )
         plain = multi_model_distillation(large, [(known, start)], temperature, merge_later)
-        expected, = torch.autograd.grad(plain.sum(), student)
+        (expected,) = torch.autograd.grad(plain.sum(), student)
         torch.testing.assert_close(shared, plain)
         torch.testing.assert_close(gradient, expected)
 
@@ -144,22 +154,28 @@ def test_a_view_has_the_log_sum_exps_of_its_classes(background, temperature):
     assert values.shape[1] == (5 if background else 4)
     places = (0, 1, 3, 4, 5) if background else (0, 2, 3, 4)
     for i, start in enumerate(places):
-        for stop in places[i + 1:]:
-            torch.testing.assert_close(view.tempered(temperature).logsumexp(start, stop),
-                                       values[:, start:stop].logsumexp(dim=1))
+        for stop in places[i + 1 :]:
+            torch.testing.assert_close(
+                view.tempered(temperature).logsumexp(start, stop),
+                values[:, start:stop].logsumexp(dim=1),
+            )
     torch.testing.assert_close(view.tempered(temperature).logsumexp(), values.logsumexp(dim=1))
 
 
 def test_views_share_what_the_whole_computed(monkeypatch):
     computed = []
-    monkeypatch.setattr('mmseg_cil.losses.pixel_logits.pixel_statistics',
-                        lambda *args: computed.append(1) or original(*args))
+    monkeypatch.setattr(
+        'mmseg_cil.losses.pixel_logits.pixel_statistics',
+        lambda *args: computed.append(1) or original(*args),
+    )
     from mmseg_cil.losses.pixel_statistics import pixel_statistics as original
+
     whole = PixelLogits(STUDENT, cuts=CUTS)
     for teacher, start in SNAPSHOTS:
         for temperature in (1.0, 2.0):
-            shared_matching_distillation(ClassView(whole, start), class_view(teacher, start),
-                                         temperature)
+            shared_matching_distillation(
+                ClassView(whole, start), class_view(teacher, start), temperature
+            )
     assert len(computed) == 2
 
 
@@ -177,7 +193,8 @@ def test_the_module_is_the_mean_over_pixels():
     module = MatchingDistillationLoss(loss_weight=2.5, temperature=2.0)
     teacher = SNAPSHOTS[2][0]
     torch.testing.assert_close(
-        module(STUDENT, teacher), 2.5 * matching_distillation(STUDENT, teacher, 2.0).mean())
+        module(STUDENT, teacher), 2.5 * matching_distillation(STUDENT, teacher, 2.0).mean()
+    )
     half = module(STUDENT.bfloat16(), teacher.bfloat16())
     assert half.dtype == torch.float32
 

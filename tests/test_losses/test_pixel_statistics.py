@@ -96,14 +96,18 @@ def shared_mib(student, teacher, labels, counts=(OLD, ALL - OLD)):
 
 def plain_mib(student, teacher, labels):
     student, teacher = enlarge(student), enlarge(teacher)
-    return (unbiased_cross_entropy(student, labels, OLD).mean(),
-            10 * unbiased_knowledge_distillation(student, teacher).mean())
+    return (
+        unbiased_cross_entropy(student, labels, OLD).mean(),
+        10 * unbiased_knowledge_distillation(student, teacher).mean(),
+    )
 
 
 def shared_lwf(student, teacher, labels):
     pixels = pixels_of(student, labels)
-    return (PixelCrossEntropyLoss().of_pixels(pixels),
-            KnowledgeDistillationLoss(10.0).of_pixels(pixels, teacher))
+    return (
+        PixelCrossEntropyLoss().of_pixels(pixels),
+        KnowledgeDistillationLoss(10.0).of_pixels(pixels, teacher),
+    )
 
 
 def plain_lwf(student, teacher, labels):
@@ -141,10 +145,12 @@ def test_classes_that_are_ruled_out_have_no_gradient():
     student[:, OLD:] = -torch.inf
     student.requires_grad_()
     losses = shared_mib(student, teacher, labels)
-    gradient, = torch.autograd.grad(sum(losses), student)
+    (gradient,) = torch.autograd.grad(sum(losses), student)
     old = student.detach()[:, :OLD].requires_grad_()
-    expected = (unbiased_cross_entropy(old, labels, OLD).mean(),
-                10 * unbiased_knowledge_distillation(old, teacher).mean())
+    expected = (
+        unbiased_cross_entropy(old, labels, OLD).mean(),
+        10 * unbiased_knowledge_distillation(old, teacher).mean(),
+    )
     torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(gradient[:, :OLD], torch.autograd.grad(sum(expected), old)[0])
     assert (gradient[:, OLD:] == 0).all()
@@ -154,8 +160,9 @@ def test_where_nothing_is_hidden_and_nothing_new_it_is_cross_entropy_and_distill
     _, teacher, labels = draw()
     student, labels = draw(seed=1)[0][:, :OLD], labels.clamp(max=OLD - 1)
     torch.testing.assert_close(
-        with_gradient(lambda *case: shared_mib(*case, counts=(OLD, )), student, teacher, labels),
-        with_gradient(plain_lwf, student, teacher, labels))
+        with_gradient(lambda *case: shared_mib(*case, counts=(OLD,)), student, teacher, labels),
+        with_gradient(plain_lwf, student, teacher, labels),
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -193,8 +200,10 @@ def test_nothing_is_kept_for_every_class_and_pixel():
     def mib(*case):
         shared = PixelLogits(case[0], case[2], cuts=(1, 30))
         loss = of_step(UnbiasedCrossEntropyLoss(), (30, 10))
-        return (loss.of_pixels(shared),
-                UnbiasedKnowledgeDistillationLoss().of_pixels(shared, case[1]))
+        return (
+            loss.of_pixels(shared),
+            UnbiasedKnowledgeDistillationLoss().of_pixels(shared, case[1]),
+        )
 
     assert saved_numbers(mib, student, teacher, labels) < 20 * pixels
 
@@ -203,8 +212,11 @@ def test_a_pass_is_shared_and_other_groups_are_refused(monkeypatch):
     student, teacher, labels = draw()
     passes = []
     forward = pixel_statistics._Statistics.forward
-    monkeypatch.setattr(pixel_statistics._Statistics, 'forward', staticmethod(
-        lambda *arguments: passes.append(1) or forward(*arguments)))
+    monkeypatch.setattr(
+        pixel_statistics._Statistics,
+        'forward',
+        staticmethod(lambda *arguments: passes.append(1) or forward(*arguments)),
+    )
     shared_mib(student, teacher, labels)
     assert len(passes) == 1
     with pytest.raises(ValueError, match='3'):

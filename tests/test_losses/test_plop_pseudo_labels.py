@@ -28,8 +28,10 @@ def files(kind):
 
 
 def load(path):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(path).items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(path).items()
+    }
 
 
 def deviation(actual, expected):
@@ -55,10 +57,11 @@ def test_official_thresholds_are_met(path):
     assert case['mode'] == 0
     num_old, current = case['teacher_logits'].shape[2], case['n_current']
     assert official_scale(num_old, current) == pytest.approx(num_old * case['max_value'])
-    total = sum(uncertainty_histograms(logits, labels, current, 'official')
-                for logits, labels in zip(case['teacher_logits'], case['labels'], strict=True))
-    thresholds = thresholds_from_histograms(
-        total, num_old, case['base_threshold'], 'official')
+    total = sum(
+        uncertainty_histograms(logits, labels, current, 'official')
+        for logits, labels in zip(case['teacher_logits'], case['labels'], strict=True)
+    )
+    thresholds = thresholds_from_histograms(total, num_old, case['base_threshold'], 'official')
     assert deviation(thresholds / official_scale(num_old, current), case['thresholds']) < 1e-6
 
 
@@ -73,8 +76,12 @@ def test_labels_factor_and_loss_are_the_official_ones(path):
     thresholds = case['thresholds'] * scale
     assert torch.equal(unsure < thresholds[predicted], case['valid'])
     labels, factor = pseudo_labels(
-        case['labels'], teacher, thresholds,
-        factor_without_background=0.0, min_factor=case['min_factor'])
+        case['labels'],
+        teacher,
+        thresholds,
+        factor_without_background=0.0,
+        min_factor=case['min_factor'],
+    )
     assert torch.equal(labels, case['pseudo_labels'])
     assert deviation(factor, case['factor']) < 1e-6
     logits = case['student_logits'].requires_grad_()
@@ -95,7 +102,8 @@ def test_the_true_median_is_the_median_of_the_pixels(num_old, num_classes, suren
     logits[:, :3] += sureness * 4
     labels = torch.randint(0, 2, (8, 40, 40))
     thresholds = thresholds_from_histograms(
-        uncertainty_histograms(logits, labels, num_classes), num_old)
+        uncertainty_histograms(logits, labels, num_classes), num_old
+    )
     values, classes = uncertainty(logits), logits.argmax(dim=1)
     for c in range(3):
         own = values[(labels == 0) & (classes == c)]
@@ -110,7 +118,8 @@ def test_official_thresholds_reject_nothing_where_classes_are_many():
     accepted = {}
     for median in ('true', 'official'):
         thresholds = thresholds_from_histograms(
-            uncertainty_histograms(logits, labels, 151, median), 101, median=median)
+            uncertainty_histograms(logits, labels, 151, median), 101, median=median
+        )
         completed, factor = pseudo_labels(labels, logits, thresholds)
         accepted[median] = float((completed != 255).double().mean())
         assert factor.mean().item() == pytest.approx(accepted[median], abs=1e-5)
@@ -124,7 +133,8 @@ def test_the_true_median_by_hand():
     # end (both below base).
     assert thresholds.tolist() == pytest.approx([0.5**4, 0.02, 0.02, 0.02])
     assert thresholds_from_histograms(histogram, 2, base=0.0).tolist() == pytest.approx(
-        [0.5**4, 0.125**4, 0.0, 0.25**4])
+        [0.5**4, 0.125**4, 0.0, 0.25**4]
+    )
     with pytest.raises(InputError, match='median'):
         thresholds_from_histograms(histogram, 2, median='mean')
 
@@ -142,8 +152,10 @@ def test_nothing_sure_leaves_no_loss_from_the_background():
     labels = torch.tensor([[[0, 3]]])
     result, factor = pseudo_labels(labels, torch.zeros(1, 3, 1, 2), torch.zeros(4))
     assert result.tolist() == [[[255, 3]]] and factor.item() == 0.0
-    assert pseudo_labels(labels, torch.zeros(1, 3, 1, 2), torch.zeros(4),
-                         min_factor=0.5)[1].item() == 0.5
+    assert (
+        pseudo_labels(labels, torch.zeros(1, 3, 1, 2), torch.zeros(4), min_factor=0.5)[1].item()
+        == 0.5
+    )
 
 
 def test_certainty_and_a_single_class_have_no_uncertainty():

@@ -18,15 +18,20 @@ from mmseg_cil.losses.pooled_cube import (
 )
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
-CASES = [GOLDEN / f'rcil_{kind}__voc_{task}.npz'
-         for kind in ('spatial', 'channel') for task in ('15-1', '15-5')]
+CASES = [
+    GOLDEN / f'rcil_{kind}__voc_{task}.npz'
+    for kind in ('spatial', 'channel')
+    for task in ('15-1', '15-5')
+]
 #: Height and width, also below the smallest window and not square.
 SHAPES = [(32, 32), (13, 29), (7, 3), (24, 1), (1, 1)]
 
 
 def load(path):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(path).items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(path).items()
+    }
 
 
 def deviation(actual, expected):
@@ -44,15 +49,18 @@ def pair(shape, count=2, channels=5, seed=0, dtype=torch.float32):
 
 def plain_distance(student, teacher, spatial, channel):
     return spatial * spatial_distance(student, teacher) + channel * channel_distance(
-        student, teacher)
+        student, teacher
+    )
 
 
 @pytest.mark.parametrize('path', CASES, ids=[path.stem for path in CASES])
 @pytest.mark.parametrize('form', ['plain', 'fast'])
 def test_loss_and_gradients_are_the_official_ones(path, form, monkeypatch):
     if form == 'plain':
-        monkeypatch.setattr('mmseg_cil.losses.pooled_cube.pooled_cube_distance',
-                            lambda *given: plain_distance(*given[:-1]))
+        monkeypatch.setattr(
+            'mmseg_cil.losses.pooled_cube.pooled_cube_distance',
+            lambda *given: plain_distance(*given[:-1]),
+        )
     case = load(path)
     count = sum(key.startswith('student_') for key in case)
     students = [case[f'student_{i}'].requires_grad_() for i in range(count)]
@@ -87,8 +95,8 @@ def test_the_fast_form_is_the_plain_one(shape, spatial, channel):
     actual = pooled_cube_distance(student, teacher, spatial, channel)
     assert deviation(actual, expected.detach()) < 2e-6
     upstream = torch.tensor([0.7, -1.3])
-    slope, = torch.autograd.grad(actual, student, upstream)
-    exact_slope, = torch.autograd.grad(expected, exact[0], upstream.double())
+    (slope,) = torch.autograd.grad(actual, student, upstream)
+    (exact_slope,) = torch.autograd.grad(expected, exact[0], upstream.double())
     assert deviation(slope, exact_slope) < 5e-6
 
 
@@ -102,8 +110,10 @@ def test_precision_holds_where_windows_cancel(period):
     expected = spatial_distance(exact, teacher.double())
     actual = pooled_cube_distance(student, teacher, channel=0.0)
     assert deviation(actual, expected.detach()) < 1e-5
-    slopes = [torch.autograd.grad(value.sum(), one)[0]
-              for value, one in ((actual, student), (expected, exact))]
+    slopes = [
+        torch.autograd.grad(value.sum(), one)[0]
+        for value, one in ((actual, student), (expected, exact))
+    ]
     assert deviation(slopes[0], slopes[1]) < 1e-4
 
 
@@ -117,14 +127,17 @@ def test_nearly_equal_maps_keep_their_precision():
 def test_gradients_are_those_of_finite_differences():
     student, teacher = pair((6, 5), channels=3, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda one: pooled_cube_distance(one, teacher, 0.5, 1.5, (2, 3, 4)), student)
+        lambda one: pooled_cube_distance(one, teacher, 0.5, 1.5, (2, 3, 4)), student
+    )
 
 
 def test_odd_windows_are_those_of_a_padded_pooling():
     student, teacher = pair((9, 11))
     expected = spatial_distance(student, teacher, (3, 5))
-    assert deviation(pooled_cube_distance(student, teacher, 1.0, 0.0, (3, 5)),
-                     expected.detach()) < 2e-6
+    assert (
+        deviation(pooled_cube_distance(student, teacher, 1.0, 0.0, (3, 5)), expected.detach())
+        < 2e-6
+    )
 
 
 def test_equal_maps_have_neither_distance_nor_gradient():
@@ -139,8 +152,9 @@ def test_a_constant_difference_in_closed_form():
     student = torch.full((1, 1, 1, 1), 3.0, requires_grad=True)
     teacher = torch.ones(1, 1, 1, 1)
     expected = sum(8.0 * 2.0 / size**2 for size in (4, 8)) / 2
-    assert pooled_cube_distance(student, teacher, 1.0, 0.0, (4, 8)).item() \
-        == pytest.approx(expected)
+    assert pooled_cube_distance(student, teacher, 1.0, 0.0, (4, 8)).item() == pytest.approx(
+        expected
+    )
     assert pooled_cube_distance(student, teacher, 0.0, 1.0).item() == pytest.approx(8.0 / 3.0)
 
 
@@ -167,7 +181,8 @@ def test_what_is_kept_for_the_backward_pass_is_one_map():
     student, teacher = pair((16, 16))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(
-            lambda one: kept.append(one.numel()), lambda one: one):
+        lambda one: kept.append(one.numel()), lambda one: one
+    ):
         pooled_cube_distance(student, teacher)
     assert kept == [student.numel()]
 

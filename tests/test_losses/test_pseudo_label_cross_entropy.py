@@ -29,12 +29,18 @@ def at_step(counts, teacher_logits, thresholds, **arguments):
 
 @pytest.mark.parametrize('name', ['15-1', '3-2_nobg'])
 def test_it_is_the_official_loss(name):
-    case = {key: torch.from_numpy(value)
-            for key, value in np.load(GOLDEN / f'plop_pseudo__{name}.npz').items()}
+    case = {
+        key: torch.from_numpy(value)
+        for key, value in np.load(GOLDEN / f'plop_pseudo__{name}.npz').items()
+    }
     old, current = int(case['n_old']), int(case['n_current'])
-    loss = at_step([old, current - old], case['teacher_logits'],
-                   case['thresholds'] * official_scale(old, current),
-                   loss_weight=2.0, factor_without_background=0.0)
+    loss = at_step(
+        [old, current - old],
+        case['teacher_logits'],
+        case['thresholds'] * official_scale(old, current),
+        loss_weight=2.0,
+        factor_without_background=0.0,
+    )
     logits = case['student_logits'].requires_grad_()
     value = loss(logits, case['labels'])
     value.backward()
@@ -73,7 +79,8 @@ def test_another_ignore_index_and_weights():
     logits, labels = torch.randn(1, 3, 2, 2), torch.tensor([[[1, 7], [2, 0]]])
     weight = torch.tensor([[[2.0, 1.0], [0.0, 1.0]]])
     loss = PseudoLabelCrossEntropyLoss()(
-        logits, labels, weight=weight, ignore_index=7, reduction_override='none')
+        logits, labels, weight=weight, ignore_index=7, reduction_override='none'
+    )
     expected = functional.cross_entropy(logits, labels, ignore_index=7, reduction='none')
     torch.testing.assert_close(loss, expected * weight)
     with pytest.raises(ValueError, match='reduction_override'):

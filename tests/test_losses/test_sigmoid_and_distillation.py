@@ -28,8 +28,10 @@ TOLERANCE = 2e-6
 
 
 def load(name):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(GOLDEN / f'{name}.npz').items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(GOLDEN / f'{name}.npz').items()
+    }
 
 
 def deviation(actual, expected):
@@ -80,8 +82,13 @@ def test_lwf_mc_is_the_official_one_in_both_means(name):
 def test_icarls_own_form_is_the_official_one(name):
     case = load(name)
     logits = case['student_logits'].requires_grad_()
-    each = icarl_loss(logits, case['teacher_logits'], case['labels'], bool(case['bkg']),
-                      ignored_are_negatives=True)
+    each = icarl_loss(
+        logits,
+        case['teacher_logits'],
+        case['labels'],
+        bool(case['bkg']),
+        ignored_are_negatives=True,
+    )
     each.mean().backward()
     assert deviation(each, case['loss_none']) < TOLERANCE
     assert deviation(each.mean(), case['loss']) < TOLERANCE
@@ -140,14 +147,15 @@ def test_sigmoid_losses_are_the_formula():
     torch.testing.assert_close(sigmoid_distillation(student, teacher), kept)
     new = -(hot * p.log() + (1 - hot) * (1 - p).log())[:, 4:].sum(1)
     torch.testing.assert_close(
-        icarl_loss(student, teacher, labels, ignored_are_negatives=True), kept + new)
+        icarl_loss(student, teacher, labels, ignored_are_negatives=True), kept + new
+    )
     new[labels == 255] = 0
     torch.testing.assert_close(icarl_loss(student, teacher, labels), kept + new)
 
 
 def icarl_module(num_old, num_new, teacher, **options):
     module = ICaRLLoss(**options)
-    module.set_step(StepContext(1, (0, ) * num_old + (1, ) * num_new, True, True))
+    module.set_step(StepContext(1, (0,) * num_old + (1,) * num_new, True, True))
     module.read_teacher(SimpleNamespace(logits=teacher))
     return module
 
@@ -156,12 +164,15 @@ def test_icarls_loss_reads_the_teacher_at_the_size_of_the_labels():
     student, teacher, _ = draw()
     labels = torch.randint(0, 6, (2, 10, 14))
     labels[0, :3] = 255
-    large = [functional.interpolate(one, size=(10, 14), mode='bilinear', align_corners=False)
-             for one in (student, teacher)]
+    large = [
+        functional.interpolate(one, size=(10, 14), mode='bilinear', align_corners=False)
+        for one in (student, teacher)
+    ]
     for options in ({}, {'ignored_are_negatives': True}, {'background_from_labels': True}):
         expected = icarl_loss(*large, labels, **options).mean()
         found = icarl_module(4, 2, teacher, loss_weight=3.0, **options).of_pixels(
-            PixelLogits(student, labels))
+            PixelLogits(student, labels)
+        )
         torch.testing.assert_close(found, 3.0 * expected)
 
 
@@ -169,13 +180,15 @@ def test_icarls_loss_without_a_teacher_or_without_new_classes():
     student, teacher, labels = draw()
     module = icarl_module(4, 2, teacher)
     module.read_teacher(None)
-    torch.testing.assert_close(module(student, labels),
-                               sigmoid_cross_entropy(student, labels).mean())
+    torch.testing.assert_close(
+        module(student, labels), sigmoid_cross_entropy(student, labels).mean()
+    )
     old = student[:, :4]
     labels = labels.masked_fill((labels > 3) & (labels < 255), 3)
     torch.testing.assert_close(
         icarl_module(4, 0, teacher)(old, labels),
-        sigmoid_cross_entropy(old, labels).mean() + sigmoid_distillation(old, teacher).mean())
+        sigmoid_cross_entropy(old, labels).mean() + sigmoid_distillation(old, teacher).mean(),
+    )
 
 
 def test_sigmoid_distillation_rests_where_student_and_teacher_agree():
@@ -190,7 +203,8 @@ def test_a_batch_of_void_has_zero_loss_and_gradient(avg_non_ignore):
     student, _, labels = draw()
     student.requires_grad_()
     loss = SigmoidCrossEntropyLoss(avg_non_ignore=avg_non_ignore)(
-        student, torch.full_like(labels, 255))
+        student, torch.full_like(labels, 255)
+    )
     loss.backward()
     assert loss == 0 and (student.grad == 0).all()
 
@@ -245,7 +259,8 @@ def test_without_new_classes_it_is_cross_entropy_with_soft_labels(over_all):
     student, teacher, _ = draw(num_new=0)
     expected = torch.nn.functional.cross_entropy(student, teacher.softmax(1), reduction='none')
     torch.testing.assert_close(
-        knowledge_distillation(student, teacher, over_all=over_all), expected / 4)
+        knowledge_distillation(student, teacher, over_all=over_all), expected / 4
+    )
 
 
 def test_a_single_old_class_has_nothing_to_keep():

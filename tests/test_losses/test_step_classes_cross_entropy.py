@@ -23,8 +23,7 @@ def test_it_is_cross_entropy_among_background_and_new_classes(num_hidden):
     among = torch.full_like(labels, 255)
     for place, label in enumerate(kept):
         among[labels == label] = place
-    expected = functional.cross_entropy(
-        logits[:, kept], among, ignore_index=255, reduction='none')
+    expected = functional.cross_entropy(logits[:, kept], among, ignore_index=255, reduction='none')
     torch.testing.assert_close(step_classes_cross_entropy(logits, labels, num_hidden), expected)
 
 
@@ -45,11 +44,14 @@ def test_logits_of_old_classes_have_no_gradient():
     assert not logits.grad.movedim(1, -1)[(labels > 0) & (labels < 4)].any()
 
 
-@pytest.mark.parametrize(('step', 'num_hidden'), [
-    (StepContext.of_class_counts([6]), 0),
-    (StepContext.of_class_counts([4, 2]), 4),
-    (StepContext(1, (0, 0, 0, 0, 1, 1), True, old_labels_hidden=False), 0),
-])
+@pytest.mark.parametrize(
+    ('step', 'num_hidden'),
+    [
+        (StepContext.of_class_counts([6]), 0),
+        (StepContext.of_class_counts([4, 2]), 4),
+        (StepContext(1, (0, 0, 0, 0, 1, 1), True, old_labels_hidden=False), 0),
+    ],
+)
 def test_the_module_knows_what_hides(step, num_hidden):
     logits, labels = draw()
     loss = StepClassesCrossEntropyLoss(loss_weight=0.5)
@@ -71,15 +73,16 @@ def draw_turns():
     return logits, labels
 
 
-@pytest.mark.parametrize(('num_hidden', 'kept'), [
-    (2, [0, 2, 3, 5, 6, 8, 9, 11]), (3, [0, 3, 6, 9]), (1, list(range(12)))])
+@pytest.mark.parametrize(
+    ('num_hidden', 'kept'),
+    [(2, [0, 2, 3, 5, 6, 8, 9, 11]), (3, [0, 3, 6, 9]), (1, list(range(12)))],
+)
 def test_old_classes_are_left_out_in_every_turn(num_hidden, kept):
     logits, labels = draw_turns()
     among = torch.full_like(labels, 255)
     for place, output in enumerate(kept):
         among[labels == output] = place
-    expected = functional.cross_entropy(
-        logits[:, kept], among, ignore_index=255, reduction='none')
+    expected = functional.cross_entropy(logits[:, kept], among, ignore_index=255, reduction='none')
     logits.requires_grad_()
     loss = step_classes_cross_entropy(logits, labels, num_hidden, num_classes=3)
     torch.testing.assert_close(loss, expected)
@@ -106,5 +109,7 @@ def test_half_precision_is_computed_in_float32():
     logits, labels = draw(torch.float32)
     half = logits.bfloat16()
     assert step_classes_cross_entropy(half, labels, 4).dtype == torch.float32
-    torch.testing.assert_close(step_classes_cross_entropy(half, labels, 4),
-                               step_classes_cross_entropy(half.float(), labels, 4))
+    torch.testing.assert_close(
+        step_classes_cross_entropy(half, labels, 4),
+        step_classes_cross_entropy(half.float(), labels, 4),
+    )

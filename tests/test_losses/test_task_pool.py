@@ -14,10 +14,10 @@ from mmseg_cil.losses.task_pool import (
 )
 
 EXPECTED = {
-    'singletons': {(0, ), (1, ), (2, )},
-    'cumulative': {(0, ), (0, 1), (0, 1, 2)},
-    'contiguous': {(0, ), (1, ), (2, ), (0, 1), (1, 2), (0, 1, 2)},
-    'all_subsets': {(0, ), (1, ), (2, ), (0, 1), (1, 2), (0, 2), (0, 1, 2)},
+    'singletons': {(0,), (1,), (2,)},
+    'cumulative': {(0,), (0, 1), (0, 1, 2)},
+    'contiguous': {(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)},
+    'all_subsets': {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)},
 }
 
 
@@ -31,7 +31,7 @@ def test_a_pool_holds_what_its_name_says(pool):
 @pytest.mark.parametrize('pool', POOLS)
 def test_groups_of_one_class_are_skipped(pool):
     found = set(groups_of_pool(pool, [2, 1, 1]))
-    assert found == EXPECTED[pool] - {(1, ), (2, )}
+    assert found == EXPECTED[pool] - {(1,), (2,)}
     assert groups_of_pool(pool, [1]) == () == groups_of_pool(pool, [])
     assert random_group(pool, [1], 0) is None and random_group(pool, [], 0) is None
 

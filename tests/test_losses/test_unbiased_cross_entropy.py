@@ -24,8 +24,11 @@ def plainly(logits, labels, num_hidden):
         label = int(labels[n, y, x])
         if label == 255:
             continue
-        mass = probability[n, :num_hidden, y, x].sum() if label < num_hidden \
+        mass = (
+            probability[n, :num_hidden, y, x].sum()
+            if label < num_hidden
             else probability[n, label, y, x]
+        )
         loss[n, y, x] = -mass.log()
     return loss
 
@@ -57,29 +60,33 @@ def test_where_labels_hide_nothing_old_classes_are_learnt_as_labelled():
     logits, labels = draw()
     ours = UnbiasedCrossEntropyLoss()
     ours.set_step(StepContext(1, (0, 0, 0, 1, 1, 1), True, old_labels_hidden=False))
-    torch.testing.assert_close(ours(logits, labels),
-                               CrossEntropyLoss()(logits, labels, ignore_index=255))
+    torch.testing.assert_close(
+        ours(logits, labels), CrossEntropyLoss()(logits, labels, ignore_index=255)
+    )
 
 
 def test_labels_of_hidden_classes_count_as_background():
     logits, labels = draw()
     merged = labels.masked_fill(labels < 4, 0)
-    torch.testing.assert_close(unbiased_cross_entropy(logits, labels, 4),
-                               unbiased_cross_entropy(logits, merged, 4))
+    torch.testing.assert_close(
+        unbiased_cross_entropy(logits, labels, 4), unbiased_cross_entropy(logits, merged, 4)
+    )
 
 
 def test_the_order_of_hidden_classes_does_not_matter():
     logits, labels = draw()
     permuted = logits[:, [0, 3, 1, 2, 4, 5]]
-    torch.testing.assert_close(unbiased_cross_entropy(permuted, labels, 4),
-                               unbiased_cross_entropy(logits, labels, 4))
+    torch.testing.assert_close(
+        unbiased_cross_entropy(permuted, labels, 4), unbiased_cross_entropy(logits, labels, 4)
+    )
 
 
 def test_a_constant_per_pixel_does_not_matter():
     logits, labels = draw()
     shift = torch.randn(2, 1, 5, 7, dtype=torch.float64) * 20
-    torch.testing.assert_close(unbiased_cross_entropy(logits + shift, labels, 4),
-                               unbiased_cross_entropy(logits, labels, 4))
+    torch.testing.assert_close(
+        unbiased_cross_entropy(logits + shift, labels, 4), unbiased_cross_entropy(logits, labels, 4)
+    )
 
 
 @pytest.mark.parametrize('avg_non_ignore', [False, True])
@@ -147,8 +154,10 @@ def test_weights_multiply_the_pixels_and_the_sampler_sees_every_pixel():
 
 def test_labels_may_be_bytes():
     logits, labels = draw()
-    torch.testing.assert_close(unbiased_cross_entropy(logits, labels.to(torch.uint8), 4),
-                               unbiased_cross_entropy(logits, labels, 4))
+    torch.testing.assert_close(
+        unbiased_cross_entropy(logits, labels.to(torch.uint8), 4),
+        unbiased_cross_entropy(logits, labels, 4),
+    )
 
 
 def test_a_config_can_name_it():

@@ -26,8 +26,7 @@ def test_it_is_the_formula(num_new, alpha):
     p, q = student.softmax(dim=1), (alpha * teacher).softmax(dim=1)
     background = p[:, 0] + p[:, 4:].sum(dim=1)
     expected = -(q[:, 0] * background.log() + (q[:, 1:] * p[:, 1:4].log()).sum(dim=1)) / 4
-    torch.testing.assert_close(
-        unbiased_knowledge_distillation(student, teacher, alpha), expected)
+    torch.testing.assert_close(unbiased_knowledge_distillation(student, teacher, alpha), expected)
 
 
 def test_without_new_classes_it_is_cross_entropy_with_soft_labels():
@@ -50,8 +49,9 @@ def test_no_student_is_below_the_entropy():
 
 def test_background_alone_asks_nothing():
     student, teacher = draw(num_old=1)
-    torch.testing.assert_close(unbiased_knowledge_distillation(student, teacher),
-                               torch.zeros(2, 5, 7, dtype=torch.float64))
+    torch.testing.assert_close(
+        unbiased_knowledge_distillation(student, teacher), torch.zeros(2, 5, 7, dtype=torch.float64)
+    )
 
 
 def test_a_balanced_classifier_agrees_with_the_teacher_to_the_last_bit_of_information():
@@ -75,7 +75,8 @@ def test_the_order_of_old_foreground_classes_and_of_new_ones_does_not_matter():
     student, teacher = draw()
     torch.testing.assert_close(
         unbiased_knowledge_distillation(student[:, [0, 3, 1, 2, 5, 4]], teacher[:, [0, 3, 1, 2]]),
-        unbiased_knowledge_distillation(student, teacher))
+        unbiased_knowledge_distillation(student, teacher),
+    )
 
 
 def test_constants_per_pixel_do_not_matter():
@@ -83,14 +84,16 @@ def test_constants_per_pixel_do_not_matter():
     shift = torch.randn(2, 2, 1, 5, 7, dtype=torch.float64) * 20
     torch.testing.assert_close(
         unbiased_knowledge_distillation(student + shift[0], teacher + shift[1]),
-        unbiased_knowledge_distillation(student, teacher))
+        unbiased_knowledge_distillation(student, teacher),
+    )
 
 
 def test_gradient_is_that_of_finite_differences():
     student, teacher = (one[:1, :, :2, :2].clone() for one in draw())
     student.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x: unbiased_knowledge_distillation(x, teacher, 0.7), student)
+        lambda x: unbiased_knowledge_distillation(x, teacher, 0.7), student
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -100,15 +103,16 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss).all()
     torch.testing.assert_close(
-        loss, unbiased_knowledge_distillation(student.float(), teacher.float(), 10.0))
+        loss, unbiased_knowledge_distillation(student.float(), teacher.float(), 10.0)
+    )
 
 
 def test_the_module_takes_the_mean_over_all_pixels():
     student, teacher = draw()
     module = MODELS.build(dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=5, alpha=0.5))
     torch.testing.assert_close(
-        module(student, teacher),
-        5 * unbiased_knowledge_distillation(student, teacher, 0.5).mean())
+        module(student, teacher), 5 * unbiased_knowledge_distillation(student, teacher, 0.5).mean()
+    )
 
 
 def test_new_classes_without_a_background_are_refused():

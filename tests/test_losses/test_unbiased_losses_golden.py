@@ -19,8 +19,10 @@ TOLERANCE = 1e-5
 
 
 def load(path):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(path).items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(path).items()
+    }
 
 
 def deviation(actual, expected):
@@ -80,7 +82,8 @@ def test_without_new_classes_it_is_the_official_ordinary_distillation(path):
     case = load(path)
     logits = case['student_logits'].requires_grad_()
     per_pixel = unbiased_knowledge_distillation(
-        logits[:, :case['n_old']], case['teacher_logits'], case['alpha'])
+        logits[:, : case['n_old']], case['teacher_logits'], case['alpha']
+    )
     per_pixel.mean().backward()
     assert deviation(per_pixel, case['loss_none']) < TOLERANCE
     assert deviation(per_pixel.mean(), case['loss']) < TOLERANCE

@@ -13,8 +13,10 @@ GOLDEN = Path(__file__).parents[1] / 'golden'
 
 
 def load(name):
-    return {key: torch.from_numpy(value) if value.ndim else value.item()
-            for key, value in np.load(GOLDEN / f'rc_merge{name}.npz').items()}
+    return {
+        key: torch.from_numpy(value) if value.ndim else value.item()
+        for key, value in np.load(GOLDEN / f'rc_merge{name}.npz').items()
+    }
 
 
 def deviation(actual, expected):
@@ -24,8 +26,9 @@ def deviation(actual, expected):
 
 def official_norm(case, number, part=slice(None)):
     """InPlace-ABN scales by |weight| + eps."""
-    scale, shift, mean, var = (case[f'bn{number}_{key}'][part]
-                               for key in ('gamma', 'beta', 'mean', 'var'))
+    scale, shift, mean, var = (
+        case[f'bn{number}_{key}'][part] for key in ('gamma', 'beta', 'mean', 'var')
+    )
     eps = case[f'bn{number}_eps']
     return Norm(scale.abs() + eps, shift, mean, var, eps)
 
@@ -36,13 +39,20 @@ def case(request):
 
 
 def branches(case):
-    return (fold_norm(case['conv1_weight'], case['conv1_bias'], official_norm(case, 1)),
-            fold_norm(case['conv2_weight'], None, official_norm(case, 2)))
+    return (
+        fold_norm(case['conv1_weight'], case['conv1_bias'], official_norm(case, 1)),
+        fold_norm(case['conv2_weight'], None, official_norm(case, 2)),
+    )
 
 
 def convolve(case, branch):
-    return functional.conv2d(case['x'], *branch, stride=case['stride'],
-                             padding=case['dilation'], dilation=case['dilation'])
+    return functional.conv2d(
+        case['x'],
+        *branch,
+        stride=case['stride'],
+        padding=case['dilation'],
+        dilation=case['dilation'],
+    )
 
 
 def test_branches_and_their_halves_are_the_official_ones(case):
@@ -80,13 +90,18 @@ def test_an_aspp_merges_branch_by_branch():
     outputs = []
     for place, dilation in enumerate((1, 6, 12, 18)):
         part = slice(256 * place, 256 * (place + 1))
-        folded = [fold_norm(case[f'conv{number}_{place}_weight'], None,
-                            official_norm(case, number, part)) for number in (1, 2)]
+        folded = [
+            fold_norm(case[f'conv{number}_{place}_weight'], None, official_norm(case, number, part))
+            for number in (1, 2)
+        ]
         kernel, bias = mix(folded[0], folded[1], 0.5)
         assert deviation(kernel, case[f'merged_weight_{place}']) < 2e-6
         assert deviation(bias, case[f'merged_bias_{place}']) < 2e-6
-        outputs.append(functional.conv2d(
-            case['x'], kernel, bias, dilation=dilation, padding=dilation if place else 0))
+        outputs.append(
+            functional.conv2d(
+                case['x'], kernel, bias, dilation=dilation, padding=dilation if place else 0
+            )
+        )
     activated = functional.leaky_relu(torch.cat(outputs, dim=1), 0.01)
     assert deviation(activated, case['eval_out_leaky']) < 2e-6
 
@@ -115,8 +130,8 @@ def test_a_norm_holds_the_bias():
     norm = as_norm(bias, *norms, eps=1e-5)
     images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
     plain = functional.batch_norm(
-        functional.conv2d(images, kernel), norm.mean, norm.var, norm.scale, norm.shift,
-        eps=norm.eps)
+        functional.conv2d(images, kernel), norm.mean, norm.var, norm.scale, norm.shift, eps=norm.eps
+    )
     torch.testing.assert_close(plain, functional.conv2d(images, kernel, bias))
 
 
@@ -126,10 +141,12 @@ def test_equal_branches_give_the_norm_that_statistics_of_the_data_would():
     weight = torch.randn(6, 3, 3, 3, dtype=torch.float64)
     outputs = functional.conv2d(images, weight)
     norm = random_norm(3)._replace(
-        mean=outputs.mean((0, 2, 3)), var=outputs.var((0, 2, 3), correction=0))
+        mean=outputs.mean((0, 2, 3)), var=outputs.var((0, 2, 3), correction=0)
+    )
     kernel, bias = fold_norm(weight, None, norm)
     merged = as_norm(bias, norm, norm, eps=1e-5)
     outputs = functional.conv2d(images, kernel)
     torch.testing.assert_close(merged.mean, outputs.mean((0, 2, 3)))
     torch.testing.assert_close(
-        merged.var, outputs.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-8)
+        merged.var, outputs.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-8
+    )

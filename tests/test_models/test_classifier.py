@@ -29,15 +29,17 @@ def draw(num_old=4, num_new=3, dim=8, seed=0):
     return normal(num_old, dim), normal(num_old), normal(num_new, dim), normal(num_new)
 
 
-@pytest.mark.parametrize('path', sorted(GOLDEN.glob('balanced_init__*.npz')),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', sorted(GOLDEN.glob('balanced_init__*.npz')), ids=lambda path: path.stem
+)
 def test_initialisations_are_the_official_ones(path):
     case = np.load(path)
     num_new = int(case['classes_per_step'][-1])
     weight, bias = (torch.from_numpy(case[f'{part}_before']) for part in ('weight', 'bias'))
     # The file holds the rows of all classes, the last ones freshly initialised.
     grown = find_classifier_init(VARIANTS[int(case['variant'])])(
-        weight[:-num_new], bias[:-num_new], weight[-num_new:], bias[-num_new:])
+        weight[:-num_new], bias[:-num_new], weight[-num_new:], bias[-num_new:]
+    )
     for actual, part in zip(grown, ('weight', 'bias'), strict=True):
         expected = case[f'{part}_after']
         assert actual.shape == expected.shape
@@ -48,12 +50,13 @@ def test_the_golden_files_are_there():
     assert len(list(GOLDEN.glob('balanced_init__*.npz'))) == 3
 
 
-@pytest.mark.parametrize('dim', [(8, ), (8, 1, 1)])
+@pytest.mark.parametrize('dim', [(8,), (8, 1, 1)])
 @pytest.mark.parametrize('num_new', [0, 1, 3])
 def test_balanced_rows_share_the_backgrounds_mass(dim, num_new):
     weight, bias, fresh, fresh_bias = draw(num_new=num_new)
-    new_weight, new_bias = balanced_rows(weight.reshape(-1, *dim), bias,
-                                         fresh.reshape(-1, *dim), fresh_bias)
+    new_weight, new_bias = balanced_rows(
+        weight.reshape(-1, *dim), bias, fresh.reshape(-1, *dim), fresh_bias
+    )
     x = torch.randn(100, 8, dtype=torch.float64)
     before = (x @ weight.T + bias).softmax(dim=1)
     after = (x @ new_weight.reshape(-1, 8).T + new_bias).softmax(dim=1)
@@ -107,14 +110,21 @@ def test_imprinted_rows_point_at_the_class_means_and_are_as_long_as_old_ones():
     assert torch.equal(new_bias[keep], bias[keep])
 
 
-@pytest.mark.parametrize(('num_old', 'has_background', 'rows'),
-                         [(1, True, [0]), (3, True, [1, 2]), (3, False, [0, 1, 2])])
+@pytest.mark.parametrize(
+    ('num_old', 'has_background', 'rows'),
+    [(1, True, [0]), (3, True, [1, 2]), (3, False, [0, 1, 2])],
+)
 def test_which_old_rows_set_the_scale_of_imprinted_ones(num_old, has_background, rows):
     weight, bias = draw(num_old=4)[:2]
     num_new = 4 - num_old
     new_weight, new_bias = imprinted_rows(
-        weight[:, :, None, None], bias, torch.eye(8, dtype=torch.float64)[:num_new],
-        torch.ones(num_new), num_old, has_background)
+        weight[:, :, None, None],
+        bias,
+        torch.eye(8, dtype=torch.float64)[:num_new],
+        torch.ones(num_new),
+        num_old,
+        has_background,
+    )
     assert new_weight.shape == (4, 8, 1, 1)
     torch.testing.assert_close(new_weight[-1].norm(), weight[rows].norm(dim=1).mean())
     torch.testing.assert_close(new_bias[-1], bias[rows].mean())
@@ -124,13 +134,13 @@ def test_which_old_rows_set_the_scale_of_imprinted_ones(num_old, has_background,
 def test_rows_begin_as_those_of_a_new_convolution(dim):
     torch.manual_seed(1)
     old, old_bias = torch.randn(3, *dim), torch.randn(3)
-    fresh, fresh_bias = torch.full((500, *dim), 9.0), torch.full((500, ), 9.0)
+    fresh, fresh_bias = torch.full((500, *dim), 9.0), torch.full((500,), 9.0)
     weight, bias = find_classifier_init('conv_default')(old, old_bias, fresh, fresh_bias)
     assert torch.equal(weight[:3], old) and torch.equal(bias[:3], old_bias)
     plain = torch.nn.Conv2d(dim[0], 500, dim[1:])
     for rows, expected in ((weight[3:], plain.weight), (bias[3:], plain.bias)):
         assert rows.shape == expected.shape
-        bound = 1 / (dim[0] * dim[1] * dim[2])**0.5
+        bound = 1 / (dim[0] * dim[1] * dim[2]) ** 0.5
         assert rows.abs().max() <= bound and rows.abs().max() > 0.98 * bound
         assert rows.std().item() == pytest.approx(expected.std().item(), rel=0.1)
         assert rows.std().item() == pytest.approx(bound / 3**0.5, rel=0.06)

@@ -69,8 +69,9 @@ def test_it_learns_to_be_taken_for_the_layout(checkpoint):
 
 def test_a_weight_scales_its_part_and_no_other(checkpoint):
     batch = rows(0, 2)
-    plain, heavy = (training(checkpoint, weights=weights)(*batch)
-                    for weights in (None, dict(statistics=3.0)))
+    plain, heavy = (
+        training(checkpoint, weights=weights)(*batch) for weights in (None, dict(statistics=3.0))
+    )
     assert heavy['loss_statistics'].item() == pytest.approx(3 * plain['loss_statistics'].item())
     assert heavy['loss_layout'].item() == pytest.approx(plain['loss_layout'].item())
     with pytest.raises(InputError, match='no loss weights'):
@@ -94,8 +95,13 @@ def one_of_two(rank, port, path, results):
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     dist.init_process_group('gloo', rank=rank, world_size=2)
     found, losses = gradients(DistributedDataParallel(training(path)), rows(rank, 4, 2))
-    results.put((rank, {key.removeprefix('module.'): value.numpy() for key, value in found.items()},
-                 {key: float(value.detach()) for key, value in losses.items()}))
+    results.put(
+        (
+            rank,
+            {key.removeprefix('module.'): value.numpy() for key, value in found.items()},
+            {key: float(value.detach()) for key, value in losses.items()},
+        )
+    )
     dist.barrier()
     dist.destroy_process_group()
 
@@ -105,8 +111,10 @@ def test_two_processes_have_the_gradients_of_one(checkpoint):
     context = multiprocessing.get_context('spawn')
     results = context.Queue()
     port = 22000 + os.getpid() % 20000
-    processes = [context.Process(target=one_of_two, args=(rank, port, checkpoint, results))
-                 for rank in range(2)]
+    processes = [
+        context.Process(target=one_of_two, args=(rank, port, checkpoint, results))
+        for rank in range(2)
+    ]
     for process in processes:
         process.start()
     found = [results.get(timeout=300) for _ in processes]

@@ -47,7 +47,8 @@ def test_a_layout_depends_on_its_position_alone():
     assert all(torch.equal(one[key], same[key]) for key in ('noise', 'layout'))
     assert not torch.equal(one['noise'], other['noise'])
     assert not torch.equal(
-        LayoutDataset(5, True, (16, 16), 8, seed=3, step=2)[4000]['noise'], one['noise'])
+        LayoutDataset(5, True, (16, 16), 8, seed=3, step=2)[4000]['noise'], one['noise']
+    )
 
 
 def generator(size=(24, 40), **options):
@@ -86,8 +87,9 @@ def test_a_size_that_cannot_be_is_refused():
 
 
 def test_the_statistics_of_what_runs_are_compared():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1),
-                            nn.BatchNorm2d(4)).eval()
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4)
+    ).eval()
     assert len(batch_norms(network)) == 2
     maps = torch.randn(2, 3, 6, 6)
     with torch.no_grad():
@@ -109,8 +111,15 @@ def test_the_statistics_of_what_runs_are_compared():
 def replay(tmp_path):
     path = tmp_path / 'generator.pth'
     torch.save(dict(state_dict=generator().state_dict()), path)
-    config = dict(type='LayoutGenerator', num_classes=4, size=(24, 40), mean=MEAN, std=STD,
-                  noise_size=8, channels=8)
+    config = dict(
+        type='LayoutGenerator',
+        num_classes=4,
+        size=(24, 40),
+        mean=MEAN,
+        std=STD,
+        noise_size=8,
+        channels=8,
+    )
 
     def make(**options):
         made = GeneratedReplay(str(path), config, has_background=True, **options)

@@ -12,8 +12,12 @@ from mmseg_cil.registry import MODELS
 KD = dict(type='LogitDistiller', loss=dict(type='KnowledgeDistillationLoss'))
 UNKD = dict(type='LogitDistiller', loss=dict(type='UnbiasedKnowledgeDistillationLoss'))
 SIGMOID = dict(type='LogitDistiller', loss=dict(type='SigmoidDistillationLoss'))
-LOSSES = [('UnbiasedCrossEntropyLoss', UNKD), ('PixelCrossEntropyLoss', KD),
-          ('CrossEntropyLoss', KD), ('SigmoidCrossEntropyLoss', SIGMOID)]
+LOSSES = [
+    ('UnbiasedCrossEntropyLoss', UNKD),
+    ('PixelCrossEntropyLoss', KD),
+    ('CrossEntropyLoss', KD),
+    ('SigmoidCrossEntropyLoss', SIGMOID),
+]
 
 
 def losses_and_gradients(model, samples):
@@ -63,7 +67,9 @@ def test_a_plain_step_is_mmsegmentations_to_the_last_bit(head, tmp_path):
 def test_several_losses_share_and_those_of_one_name_are_summed(tmp_path):
     config = network(loss='PixelCrossEntropyLoss')
     config['decode_head']['loss_decode'] = [
-        dict(type='PixelCrossEntropyLoss'), dict(type='PixelCrossEntropyLoss'),
-        dict(type='CrossEntropyLoss', loss_name='loss_other')]
+        dict(type='PixelCrossEntropyLoss'),
+        dict(type='PixelCrossEntropyLoss'),
+        dict(type='CrossEntropyLoss', loss_name='loss_other'),
+    ]
     several = segmentor(config, [5]).eval().loss(*batch(5))
     torch.testing.assert_close(several['decode.loss_ce'], 2 * several['decode.loss_other'])

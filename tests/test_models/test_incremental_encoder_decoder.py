@@ -49,8 +49,10 @@ def test_a_network_grows_and_knows_what_it_knew(head, auxiliary, tmp_path):
         assert after[name].shape[1] == 5
         # The weights are equal bit by bit; the order of summing follows the number of rows.
         for part in ('weight', 'bias'):
-            assert torch.equal(getattr(grown.heads[name].conv_seg, part)[:3],
-                               getattr(base.heads[name].conv_seg, part))
+            assert torch.equal(
+                getattr(grown.heads[name].conv_seg, part)[:3],
+                getattr(base.heads[name].conv_seg, part),
+            )
         torch.testing.assert_close(after[name][:, :3], old)
 
     after = logits_of(next_step(config, path, classifier_init='balanced'), images)
@@ -69,7 +71,10 @@ def test_a_step_trains_the_student_alone(head, auxiliary, tmp_path):
     losses = model.loss(*batch(5))
     names = {'none': [], 'single': ['aux'], 'list': ['aux_0', 'aux_1']}[auxiliary]
     assert {name for name in losses if 'loss' in name} == {
-        'decode.loss_unce', 'distill.loss_unkd', *(f'{name}.loss_unce' for name in names)}
+        'decode.loss_unce',
+        'distill.loss_unkd',
+        *(f'{name}.loss_unce' for name in names),
+    }
     total, _ = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
@@ -131,10 +136,10 @@ def test_before_training_the_student_is_its_teacher(tmp_path):
     base = base_step(config, path)
     images, samples = batch(5)
     model = next_step(config, path, classifier_init='balanced').eval()
-    torch.testing.assert_close(model.teacher(images).logits,
-                               logits_of(base, images)['decode_head'])
+    torch.testing.assert_close(model.teacher(images).logits, logits_of(base, images)['decode_head'])
     old = base.decode_head.predict_by_feat(
-        logits_of(base, images)['decode_head'], [dict(img_shape=torch.Size((32, 32)))])
+        logits_of(base, images)['decode_head'], [dict(img_shape=torch.Size((32, 32)))]
+    )
     entropy = -(old.softmax(dim=1) * old.log_softmax(dim=1)).sum(dim=1).mean()
     # 10 is the loss's weight; 3 classes are old.
     loss = model.loss(images, samples)['distill.loss_unkd']
@@ -145,14 +150,18 @@ def test_before_training_the_student_is_its_teacher(tmp_path):
 def test_networks_run_once_a_batch_however_many_distillers_there_are(tmp_path):
     config, path = network(auxiliary='single'), tmp_path / 'step.pth'
     base_step(config, path)
-    second = dict(UNKD, resolution='low', loss=dict(
-        type='UnbiasedKnowledgeDistillationLoss', loss_name='loss_low'))
+    second = dict(
+        UNKD,
+        resolution='low',
+        loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_name='loss_low'),
+    )
     model = next_step(config, path, distillers=[UNKD, second]).train()
     runs = {'student': 0, 'student head': 0, 'teacher': 0, 'teacher head': 0}
 
     def count(name, module):
         def hook(*_):
             runs[name] += 1
+
         module.register_forward_hook(hook)
 
     count('student', model.backbone)
@@ -219,11 +228,13 @@ def test_hard_pixels_are_chosen_by_the_unbiased_loss(tmp_path):
     model = next_step(config, path, classifier_init='balanced').eval()
     images, samples = batch(5)
     logits = functional.interpolate(
-        logits_of(model, images)['decode_head'], (32, 32), mode='bilinear')
+        logits_of(model, images)['decode_head'], (32, 32), mode='bilinear'
+    )
     labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
     hardest = unbiased_cross_entropy(logits, labels, num_hidden=3).flatten().topk(2 * kept).values
-    torch.testing.assert_close(model.loss(images, samples)['decode.loss_unce'],
-                               hardest.sum() / labels.numel())
+    torch.testing.assert_close(
+        model.loss(images, samples)['decode.loss_unce'], hardest.sum() / labels.numel()
+    )
 
 
 def test_one_class_is_predicted_everywhere():
@@ -255,8 +266,16 @@ def test_a_step_of_a_domain_walk_has_no_new_classes(tmp_path, classifier_init):
     images, samples = batch(3)
     base = base_step(config, path, has_background=False)
     old = snapshot(path, 3)
-    model = segmentor(config, [3], has_background=False, index=2, previous=old, teacher=old,
-                      distillers=[UNKD], classifier_init=classifier_init)
+    model = segmentor(
+        config,
+        [3],
+        has_background=False,
+        index=2,
+        previous=old,
+        teacher=old,
+        distillers=[UNKD],
+        classifier_init=classifier_init,
+    )
     model.init_weights()
     torch.testing.assert_close(logits_of(model, images), logits_of(base, images))
     losses = model.train().loss(images, samples)
@@ -272,7 +291,8 @@ def test_three_steps_in_a_row(tmp_path):
     last = next_step(config, tmp_path / '1.pth', counts=(3, 2, 1), classifier_init='balanced')
     assert last.teacher.num_classes == 5
     assert last.decode_head.conv_seg.bias[0].item() == pytest.approx(
-        model.decode_head.conv_seg.bias[0].item() - math.log(2))
+        model.decode_head.conv_seg.bias[0].item() - math.log(2)
+    )
 
 
 # Wrong input.
@@ -281,9 +301,15 @@ def test_three_steps_in_a_row(tmp_path):
 def test_a_head_without_conv_seg_is_refused():
     config = network()
     config['decode_head'] = dict(
-        type='SegmenterMaskTransformerHead', in_channels=64, channels=12, num_classes=19,
-        num_layers=1, num_heads=1, embed_dims=12,
-        loss_decode=dict(type='UnbiasedCrossEntropyLoss'))
+        type='SegmenterMaskTransformerHead',
+        in_channels=64,
+        channels=12,
+        num_classes=19,
+        num_layers=1,
+        num_heads=1,
+        embed_dims=12,
+        loss_decode=dict(type='UnbiasedCrossEntropyLoss'),
+    )
     with pytest.raises(InputError, match=r'decode_head \(SegmenterMaskTransformerHead\).*conv_seg'):
         segmentor(config, [3])
 
@@ -295,12 +321,15 @@ def test_a_head_of_another_class_count_is_refused():
         segmentor(config, [2])
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    (dict(previous=snapshot('x', 5)), 'starts from 3 classes'),
-    (dict(previous=snapshot('x', 2)), 'starts from 3 classes'),
-    (dict(teacher=snapshot('x', 5), distillers=[UNKD]), 'its teacher knows 5'),
-    (dict(classifier_init='zero'), 'unknown classifier_init'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(previous=snapshot('x', 5)), 'starts from 3 classes'),
+        (dict(previous=snapshot('x', 2)), 'starts from 3 classes'),
+        (dict(teacher=snapshot('x', 5), distillers=[UNKD]), 'its teacher knows 5'),
+        (dict(classifier_init='zero'), 'unknown classifier_init'),
+    ],
+)
 def test_contradictory_arguments_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         segmentor(network(), [3, 2], **changes)
@@ -308,8 +337,13 @@ def test_contradictory_arguments_are_refused(changes, message):
 
 def test_balanced_rows_need_a_background():
     with pytest.raises(InputError, match='background'):
-        segmentor(network(), [3, 2], has_background=False, previous=snapshot('x', 3),
-                  classifier_init='balanced')
+        segmentor(
+            network(),
+            [3, 2],
+            has_background=False,
+            previous=snapshot('x', 3),
+            classifier_init='balanced',
+        )
 
 
 def broken_checkpoint(path, kind):
@@ -336,18 +370,21 @@ def broken_checkpoint(path, kind):
     return config
 
 
-@pytest.mark.parametrize(('kind', 'message'), [
-    ('missing', 'does not exist'),
-    ('text', 'cannot be read'),
-    ('truncated', 'cannot be read'),
-    ('no mapping', 'no decode_head.conv_seg'),
-    ('no network', 'no decode_head.conv_seg'),
-    ('other class count', '4 classes.*3'),
-    ('other architecture', 'do not fit'),
-    ('other width', 'do not fit'),
-    ('no auxiliary head', 'do not fit.*missing'),
-    ('further auxiliary heads', 'do not fit.*superfluous'),
-])
+@pytest.mark.parametrize(
+    ('kind', 'message'),
+    [
+        ('missing', 'does not exist'),
+        ('text', 'cannot be read'),
+        ('truncated', 'cannot be read'),
+        ('no mapping', 'no decode_head.conv_seg'),
+        ('no network', 'no decode_head.conv_seg'),
+        ('other class count', '4 classes.*3'),
+        ('other architecture', 'do not fit'),
+        ('other width', 'do not fit'),
+        ('no auxiliary head', 'do not fit.*missing'),
+        ('further auxiliary heads', 'do not fit.*superfluous'),
+    ],
+)
 @pytest.mark.parametrize('role', ['previous', 'teacher'])
 def test_a_checkpoint_that_does_not_fit_is_refused(kind, message, role, tmp_path):
     good, bad = tmp_path / 'good.pth', tmp_path / 'bad.pth'
@@ -355,8 +392,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(kind, message, role, tmp_path
     base_step(config, good)
     paths = dict(previous=good, teacher=good)
     paths[role] = bad
-    model = segmentor(config, [3, 2], distillers=[UNKD],
-                      **{name: snapshot(path, 3) for name, path in paths.items()})
+    model = segmentor(
+        config,
+        [3, 2],
+        distillers=[UNKD],
+        **{name: snapshot(path, 3) for name, path in paths.items()},
+    )
     with pytest.raises(InputError, match=message) as caught:
         model.init_weights()
     assert 'bad.pth' in str(caught.value)

@@ -13,8 +13,10 @@ class Recorder:
 
     def test_step(self, data):
         self.batches.append([tuple(image.shape) for image in data['inputs']])
-        return [(float(image.flatten()[0]), sample)
-                for image, sample in zip(data['inputs'], data['data_samples'], strict=True)]
+        return [
+            (float(image.flatten()[0]), sample)
+            for image, sample in zip(data['inputs'], data['data_samples'], strict=True)
+        ]
 
     def val_step(self, data):
         return self.test_step(data)
@@ -25,9 +27,10 @@ class Mixed(MixedSizes, Recorder):
 
 
 def images(*sides):
-    return dict(inputs=[torch.full((3, side, side), float(place))
-                        for place, side in enumerate(sides)],
-                data_samples=[f'sample {place}' for place in range(len(sides))])
+    return dict(
+        inputs=[torch.full((3, side, side), float(place)) for place, side in enumerate(sides)],
+        data_samples=[f'sample {place}' for place in range(len(sides))],
+    )
 
 
 def test_each_size_is_a_batch_and_the_order_stays():

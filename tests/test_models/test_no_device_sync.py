@@ -21,9 +21,20 @@ from mmseg_cil.models.generators import LayoutGenerator
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 #: Operators whose result, or its size, is known only once the device has computed it.
 WAITING = {
-    '_local_scalar_dense', 'is_nonzero', 'nonzero', 'nonzero_static', 'masked_select', 'equal',
-    'bincount', 'histc', 'allclose', 'unique_dim', '_unique', '_unique2', 'unique_consecutive',
-    '_linalg_check_errors'
+    '_local_scalar_dense',
+    'is_nonzero',
+    'nonzero',
+    'nonzero_static',
+    'masked_select',
+    'equal',
+    'bincount',
+    'histc',
+    'allclose',
+    'unique_dim',
+    '_unique',
+    '_unique2',
+    'unique_consecutive',
+    '_linalg_check_errors',
 }
 
 
@@ -37,17 +48,25 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         name = function.overloadpacket.__name__
         masks = name in ('index', 'index_put', 'index_put_', '_unsafe_index') and any(
-            one is not None and one.dtype in (torch.bool, torch.uint8) for one in arguments[1])
+            one is not None and one.dtype in (torch.bool, torch.uint8) for one in arguments[1]
+        )
         if name in WAITING or masks:
             self.seen.append(name)
         return function(*arguments, **(keywords or {}))
 
 
-@pytest.mark.parametrize('waiting', [
-    lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x[x > 0],
-    lambda x: x.nonzero(), lambda x: x.masked_select(x > 0), lambda x: x.unique(),
-    lambda x: torch.linalg.cholesky(x.diag() + 1)
-])
+@pytest.mark.parametrize(
+    'waiting',
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.unique(),
+        lambda x: torch.linalg.cholesky(x.diag() + 1),
+    ],
+)
 def test_what_waits_is_noticed(waiting):
     with Waits() as waits:
         waiting(torch.arange(3.0))
@@ -97,8 +116,10 @@ class BlockingCopies(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
-        if function.overloadpacket.__name__ == '_to_copy' \
-                and arguments[0].device.type != result.device.type:
+        if (
+            function.overloadpacket.__name__ == '_to_copy'
+            and arguments[0].device.type != result.device.type
+        ):
             self.seen.append(not (keywords or {}).get('non_blocking', False))
         return result
 
@@ -112,16 +133,27 @@ def replaying(folder, **options):
     base_step(network(), folder / 'step.pth')
     generator = dict(num_classes=3, size=(64, 64))
     torch.save(dict(state_dict=LayoutGenerator(**generator).state_dict()), folder / 'replay.pth')
-    return next_step(network(), folder / 'step.pth', replay=dict(
-        type='GeneratedReplay', checkpoint=str(folder / 'replay.pth'), has_background=True,
-        generator=dict(type='LayoutGenerator', **generator), **options))
+    return next_step(
+        network(),
+        folder / 'step.pth',
+        replay=dict(
+            type='GeneratedReplay',
+            checkpoint=str(folder / 'replay.pth'),
+            has_background=True,
+            generator=dict(type='LayoutGenerator', **generator),
+            **options,
+        ),
+    )
 
 
-@pytest.mark.parametrize(('build', 'replays', 'copies'), [
-    (rotating, False, 1),  # turns
-    (rotating, True, 2),  # and what the background of an exemplar stands for
-    (replaying, True, 3),  # and noise and layouts
-])
+@pytest.mark.parametrize(
+    ('build', 'replays', 'copies'),
+    [
+        (rotating, False, 1),  # turns
+        (rotating, True, 2),  # and what the background of an exemplar stands for
+        (replaying, True, 3),  # and noise and layouts
+    ],
+)
 def test_copies_to_the_device_are_queued_there(build, replays, copies, tmp_path):
     """On the device "meta", where tensors have no content but copies are copies."""
     model, data = build(tmp_path).to('meta'), data_of(replays)

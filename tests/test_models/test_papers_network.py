@@ -25,8 +25,12 @@ def scope():
 
 def head(**kwargs):
     torch.manual_seed(0)
-    built = PaperASPPHead(**{**dict(in_channels=12, channels=8, dilations=(1, 2, 3, 4),
-                                    num_classes=5, norm_cfg=BN), **kwargs})
+    built = PaperASPPHead(
+        **{
+            **dict(in_channels=12, channels=8, dilations=(1, 2, 3, 4), num_classes=5, norm_cfg=BN),
+            **kwargs,
+        }
+    )
     built.init_weights()
     return shaken(built).double()
 
@@ -48,8 +52,11 @@ class TheirHead(nn.Module):
     def __init__(self, inside, wide, outside, dilations, classes, window):
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Conv2d(inside, wide, 1 if d == 1 else 3, dilation=d, padding=0 if d == 1 else d,
-                      bias=False) for d in dilations)
+            nn.Conv2d(
+                inside, wide, 1 if d == 1 else 3, dilation=d, padding=0 if d == 1 else d, bias=False
+            )
+            for d in dilations
+        )
         self.branch_norm = nn.BatchNorm2d(wide * len(dilations))
         self.pool, self.pool_norm = nn.Conv2d(inside, wide, 1, bias=False), nn.BatchNorm2d(wide)
         self.reduce = nn.Conv2d(wide * len(dilations), outside, 1, bias=False)
@@ -63,8 +70,11 @@ class TheirHead(nn.Module):
             conv.load_state_dict(module.conv.state_dict())
         norms = [module.bn.state_dict() for module in ours.aspp_modules]
         self.branch_norm.load_state_dict(
-            {key: torch.cat([norm[key] for norm in norms]) if value.ndim else value
-             for key, value in norms[0].items()})
+            {
+                key: torch.cat([norm[key] for norm in norms]) if value.ndim else value
+                for key, value in norms[0].items()
+            }
+        )
         self.pool.load_state_dict(ours.image_pool[1].conv.state_dict())
         self.pool_norm.load_state_dict(ours.image_pool[1].bn.state_dict())
         fuse = ours.bottleneck.conv.weight.data
@@ -93,8 +103,9 @@ class TheirHead(nn.Module):
             for column in range(x.shape[3]):
                 top, left = (
                     min(max(place - (side - 1) // 2, 0), whole - side)
-                    for place, side, whole in zip((row, column), sides, x.shape[2:], strict=True))
-                window = x[:, :, top:top + sides[0], left:left + sides[1]]
+                    for place, side, whole in zip((row, column), sides, x.shape[2:], strict=True)
+                )
+                window = x[:, :, top : top + sides[0], left : left + sides[1]]
                 result[:, :, row, column] = window.mean((2, 3))
         return result
 
@@ -116,11 +127,14 @@ def test_the_head_is_theirs_in_values_and_gradients(training, window):
     torch.testing.assert_close(
         ours.bottleneck.conv.weight.grad,
         torch.cat([theirs.pool_reduce.weight.grad, theirs.reduce.weight.grad], 1),
-        rtol=1e-11, atol=1e-11)
+        rtol=1e-11,
+        atol=1e-11,
+    )
     if training:  # their statistics too
         torch.testing.assert_close(
             torch.cat([one.bn.running_var for one in ours.aspp_modules]),
-            theirs.branch_norm.running_var)
+            theirs.branch_norm.running_var,
+        )
 
 
 def test_the_head_begins_as_theirs():
@@ -131,24 +145,32 @@ def test_the_head_begins_as_theirs():
     assert rows.abs().max() <= bound and built.conv_seg.bias.abs().max() <= bound
     assert rows.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     # Xavier: gain^2 * 2 / (inputs + outputs), of a 3x3 kernel nine times as many.
-    for conv, fan in ((built.bottleneck.conv, 5 * 256 + 256),
-                      (built.aspp_modules[1].conv, 9 * 512)):
+    for conv, fan in (
+        (built.bottleneck.conv, 5 * 256 + 256),
+        (built.aspp_modules[1].conv, 9 * 512),
+    ):
         expected = math.sqrt(2 / (1 + 0.01**2)) * math.sqrt(2 / fan)
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.02)
     rcil = head(in_channels=256, channels=256, gain_slope=1.0)
     assert rcil.bottleneck.conv.weight.std().item() == pytest.approx(
-        math.sqrt(2 / (6 * 256)), rel=0.02)
+        math.sqrt(2 / (6 * 256)), rel=0.02
+    )
 
 
 def test_a_given_initialisation_of_the_head_goes_before_theirs():
     torch.manual_seed(0)
-    built = PaperASPPHead(in_channels=12, channels=8, num_classes=5, norm_cfg=BN,
-                          init_cfg=dict(type='Constant', layer='Conv2d', val=0.5))
+    built = PaperASPPHead(
+        in_channels=12,
+        channels=8,
+        num_classes=5,
+        norm_cfg=BN,
+        init_cfg=dict(type='Constant', layer='Conv2d', val=0.5),
+    )
     built.init_weights()
     assert (built.conv_seg.weight == 0.5).all()
 
 
-@pytest.mark.parametrize('window', [0, -1, (3, ), (3, 0), 2.5])
+@pytest.mark.parametrize('window', [0, -1, (3,), (3, 0), 2.5])
 def test_a_window_must_have_a_size(window):
     with pytest.raises((InputError, TypeError)):
         head(pooling_size=window)
@@ -156,8 +178,19 @@ def test_a_window_must_have_a_size(window):
 
 def resnet(kind=LeakyResNet, **kwargs):
     torch.manual_seed(0)
-    built = kind(**{**dict(depth=50, stem_channels=8, base_channels=8, strides=(1, 2, 2, 1),
-                           dilations=(1, 1, 1, 2), norm_cfg=BN), **kwargs})
+    built = kind(
+        **{
+            **dict(
+                depth=50,
+                stem_channels=8,
+                base_channels=8,
+                strides=(1, 2, 2, 1),
+                dilations=(1, 1, 1, 2),
+                norm_cfg=BN,
+            ),
+            **kwargs,
+        }
+    )
     built.init_weights()
     built.eval()  # which MMSegmentation's does not return
     return shaken(built).double()
@@ -189,7 +222,8 @@ def test_the_backbone_is_theirs(stem):
     with tap_stages(ours) as before:
         outputs = ours(images)
     for ours_before, output, (expected_before, expected) in zip(
-            before, outputs, their_backbone(ours, images, 0.01, stem), strict=True):
+        before, outputs, their_backbone(ours, images, 0.01, stem), strict=True
+    ):
         torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(ours_before, expected_before, rtol=1e-12, atol=1e-12)
 
@@ -209,9 +243,14 @@ def test_the_last_stage_is_dilated_throughout():
     assert [block.conv2.dilation[0] for block in contracted.layer4] == [1, 2, 2]
 
 
-@pytest.mark.parametrize('options', [
-    dict(negative_slope=1.0), dict(negative_slope=-0.1),
-    dict(stem_activation=False, deep_stem=True)])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(negative_slope=1.0),
+        dict(negative_slope=-0.1),
+        dict(stem_activation=False, deep_stem=True),
+    ],
+)
 def test_a_backbone_that_makes_no_sense_is_refused(options):
     with pytest.raises(InputError):
         resnet(**options)
@@ -223,7 +262,8 @@ def test_branches_find_their_places_and_begin_as_the_head_does():
     places = [place.name for place in find_places(network)]
     assert sum('backbone' in place for place in places) == 3 + 4 + 6 + 3
     assert [place for place in places if 'head' in place] == [
-        f'decode_head.aspp_modules.{branch}.conv' for branch in range(4)]
+        f'decode_head.aspp_modules.{branch}.conv' for branch in range(4)
+    ]
     change = MODELS.build(dict(type='ParallelBranches'))
     network.decode_head.gain_slope = 1e3  # recognisable: next to nothing
     change.install(network, learnt=False)

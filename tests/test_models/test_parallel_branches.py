@@ -49,23 +49,35 @@ def enliven(model, seed=0):
 def save(model, folder, kept=None):
     """What a step leaves behind, and how the next one is told of it."""
     folder.mkdir()
-    torch.save(dict(state_dict=plain_state_dict(model.state_dict()), meta={}),
-               folder / 'checkpoint.pth')
+    torch.save(
+        dict(state_dict=plain_state_dict(model.state_dict()), meta={}), folder / 'checkpoint.pth'
+    )
     if kept:
         torch.save(kept, folder / CHANGE_NAME)
     return snapshot(folder / 'checkpoint.pth', model.step.num_seen)
 
 
 def next_model(config, previous, counts, change=BRANCHES, **arguments):
-    model = segmentor(config, counts, previous=previous, teacher=previous, distillers=[UNKD],
-                      network_change=change, **arguments)
+    model = segmentor(
+        config,
+        counts,
+        previous=previous,
+        teacher=previous,
+        distillers=[UNKD],
+        network_change=change,
+        **arguments,
+    )
     model.init_weights()
     return model
 
 
 def train(model, iterations=3, seed=0):
-    optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.02,
-                                momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        [one for one in model.parameters() if one.requires_grad],
+        lr=0.02,
+        momentum=0.9,
+        weight_decay=1e-4,
+    )
     model.train()
     for i in range(iterations):
         torch.manual_seed(100 * seed + i)
@@ -89,11 +101,16 @@ def assert_equal_outputs(actual, expected, tolerance=1e-5):
         assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())
 
 
-@pytest.fixture(params=[
-    dict(depth=18), dict(depth=50), dict(depth=50, style='caffe', norm_eval=True),
-    dict(depth=18, kind='ResNetV1c', stem_channels=8, head='DepthwiseSeparableASPPHead'),
-    dict(depth=50, with_cp=True, head='FCNHead')],
-    ids=['r18', 'r50', 'r50-norm-eval', 'r18v1c-separable', 'r50-checkpointed-fcn'])
+@pytest.fixture(
+    params=[
+        dict(depth=18),
+        dict(depth=50),
+        dict(depth=50, style='caffe', norm_eval=True),
+        dict(depth=18, kind='ResNetV1c', stem_channels=8, head='DepthwiseSeparableASPPHead'),
+        dict(depth=50, with_cp=True, head='FCNHead'),
+    ],
+    ids=['r18', 'r50', 'r50-norm-eval', 'r18v1c-separable', 'r50-checkpointed-fcn'],
+)
 def config(request):
     return thin(**request.param)
 
@@ -111,8 +128,11 @@ def test_a_merged_network_is_the_two_branch_network_step_after_step(config, tmp_
             model = train(next_model(config, previous, counts), seed=10 * step)
         two_branches = outputs(model)
         with torch.no_grad():
-            kernels = [one.second.conv.weight.clone() for one in model.modules()
-                       if isinstance(one, ParallelConv)]
+            kernels = [
+                one.second.conv.weight.clone()
+                for one in model.modules()
+                if isinstance(one, ParallelConv)
+            ]
         assert kernels
         kept = model.make_plain()
         assert not any(isinstance(one, ParallelConv) for one in model.modules())
@@ -160,11 +180,14 @@ def test_the_frozen_branch_is_frozen_and_the_other_learns(norm_eval, tmp_path):
         assert len(first) == 6
         assert all(torch.equal(after[key], before[key]) for key in first)
         assert not torch.equal(
-            after[f'{name}.second.conv.weight'], before[f'{name}.second.conv.weight'])
+            after[f'{name}.second.conv.weight'], before[f'{name}.second.conv.weight']
+        )
         fixed = norm_eval and name.startswith('backbone')
         for key in ('running_mean', 'running_var', 'num_batches_tracked'):
-            assert torch.equal(after[f'{name}.second.norm.{key}'],
-                               before[f'{name}.second.norm.{key}']) == fixed
+            assert (
+                torch.equal(after[f'{name}.second.norm.{key}'], before[f'{name}.second.norm.{key}'])
+                == fixed
+            )
     without = [name for name, one in model.named_parameters() if one.grad is None]
     assert without and all('.first.' in name for name in without)
 
@@ -193,8 +216,11 @@ def test_the_second_branch_goes_on_where_it_was(tmp_path):
     model = segmentor(config, [3], network_change=BRANCHES)
     model.init_weights()
     train(model)
-    second = {name: copy.deepcopy(one.second.state_dict()) for name, one in model.named_modules()
-              if isinstance(one, ParallelConv)}
+    second = {
+        name: copy.deepcopy(one.second.state_dict())
+        for name, one in model.named_modules()
+        if isinstance(one, ParallelConv)
+    }
     previous = save(model, tmp_path / '0', model.make_plain())
     merged = model.state_dict()
     model = next_model(config, previous, [3, 2])
@@ -241,22 +267,28 @@ def test_both_ways_of_computing_are_the_two_branches(frozen, trained):
     torch.manual_seed(5)
     draws = torch.rand(8)[:, None, None]
     first, second = reference.first(images), reference.second(images)
-    expected = torch.where(draws < .33, first, torch.where(draws < .66, second,
-                                                           0.5 * (first + second)))
+    expected = torch.where(
+        draws < 0.33, first, torch.where(draws < 0.66, second, 0.5 * (first + second))
+    )
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
     upstream = torch.randn_like(output)
     watched = [one for one in module.parameters() if one.requires_grad]
     theirs = [one for one in reference.parameters() if one.requires_grad]
     assert len(watched) == (3 if frozen else 6)
-    for one, other in zip(torch.autograd.grad(output, [images, *watched], upstream),
-                          torch.autograd.grad(expected, [images, *theirs], upstream),
-                          strict=True):
+    for one, other in zip(
+        torch.autograd.grad(output, [images, *watched], upstream),
+        torch.autograd.grad(expected, [images, *theirs], upstream),
+        strict=True,
+    ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     module.eval()
     reference.eval()
     torch.testing.assert_close(
-        module(images), 0.5 * (reference.first(images) + reference.second(images)),
-        rtol=1e-5, atol=1e-5)
+        module(images),
+        0.5 * (reference.first(images) + reference.second(images)),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_places_are_those_of_the_paper():
@@ -268,11 +300,13 @@ def test_places_are_those_of_the_paper():
     assert len(bottleneck) == 3 + 4 + 6 + 3 + 2
     assert all(name.endswith('conv2') for name in bottleneck[:16])
     assert bottleneck[16:] == [f'decode_head.aspp_modules.{i}.conv' for i in range(2)]
-    basic = names(thin(18), parts=('backbone', ))
+    basic = names(thin(18), parts=('backbone',))
     assert len(basic) == 16 and {name[-5:] for name in basic} == {'conv1', 'conv2'}
-    assert names(thin(18, 'DepthwiseSeparableASPPHead'), parts=('decode_head', )) == [
-        'decode_head.aspp_modules.0.conv', 'decode_head.aspp_modules.1.depthwise_conv.conv',
-        'decode_head.aspp_modules.1.pointwise_conv.conv']
+    assert names(thin(18, 'DepthwiseSeparableASPPHead'), parts=('decode_head',)) == [
+        'decode_head.aspp_modules.0.conv',
+        'decode_head.aspp_modules.1.depthwise_conv.conv',
+        'decode_head.aspp_modules.1.pointwise_conv.conv',
+    ]
     # Stem and first stage do not learn, so there is nothing to branch.
     assert len(names(thin(50, frozen_stages=1))) == len(bottleneck) - 3
 
@@ -281,10 +315,9 @@ def test_a_network_without_a_place_is_refused():
     with pytest.raises(InputError, match='ResNet-like'):
         segmentor(network('SegformerHead'), [3], network_change=BRANCHES)
     with pytest.raises(InputError, match='ResNet-like'):
-        segmentor(network('FCNHead'), [3],
-                  network_change=dict(BRANCHES, parts=('decode_head', )))
+        segmentor(network('FCNHead'), [3], network_change=dict(BRANCHES, parts=('decode_head',)))
     with pytest.raises(InputError, match='parts'):
-        segmentor(network('FCNHead'), [3], network_change=dict(BRANCHES, parts=('neck', )))
+        segmentor(network('FCNHead'), [3], network_change=dict(BRANCHES, parts=('neck',)))
 
 
 def test_half_precision_trains(tmp_path):
@@ -311,10 +344,11 @@ def test_a_merged_branch_can_have_the_official_eps_once_more(frozen):
     pair.eval()
     images = torch.randn(2, 3, 6, 6)
     first, second = pair.first(images), pair.second(images)
-    scale = (1 + eps) / (1 + eps)**0.5 if frozen else 1.0
+    scale = (1 + eps) / (1 + eps) ** 0.5 if frozen else 1.0
     pair.merge(eps)
-    torch.testing.assert_close(pair.first(images), (scale * first + second) / 2,
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        pair.first(images), (scale * first + second) / 2, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('eps', [-1e-5, 0.5, float('nan')])

@@ -37,20 +37,35 @@ def test_mmsegmentation_loads_a_step_without_us(tmp_path):
         base_step(config, folder / 'base.pth')
         model = next_step(config, folder / 'base.pth', classifier_init='balanced').eval()
         # The user's config, with what the scheduler adds at a step.
-        config.update(type='IncrementalEncoderDecoder', step=dict(index=1), distillers=[UNKD],
-                      classifier_init='balanced', previous=None, teacher=None)
+        config.update(
+            type='IncrementalEncoderDecoder',
+            step=dict(index=1),
+            distillers=[UNKD],
+            classifier_init='balanced',
+            previous=None,
+            teacher=None,
+        )
         config['decode_head']['norm_cfg'] = dict(type='SyncBN', requires_grad=True)
         plain = Config(dict(default_scope='mmseg', model=plain_model_config(config, 5)))
         plain.dump(folder / 'config.py')
-        torch.save(dict(meta=dict(dataset_meta=dict(classes=list('abcde'))),
-                        state_dict=plain_state_dict(model.state_dict())),
-                   folder / 'checkpoint.pth')
+        torch.save(
+            dict(
+                meta=dict(dataset_meta=dict(classes=list('abcde'))),
+                state_dict=plain_state_dict(model.state_dict()),
+            ),
+            folder / 'checkpoint.pth',
+        )
         torch.save(images, folder / 'images.pth')
         with torch.no_grad():
             expected.append(model(images))
         folders.append(str(folder))
-    done = subprocess.run([sys.executable, '-c', LOADER, *folders], capture_output=True, text=True,
-                          cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    done = subprocess.run(
+        [sys.executable, '-c', LOADER, *folders],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
     assert done.returncode == 0, done.stderr
     assert 'unexpected key' not in done.stdout + done.stderr
     assert 'missing key' not in done.stdout + done.stderr
@@ -60,19 +75,35 @@ def test_mmsegmentation_loads_a_step_without_us(tmp_path):
 
 def test_the_plain_config_is_as_a_user_would_write_it():
     config = network(auxiliary='list')
-    config.update(type='IncrementalEncoderDecoder', step={}, previous=None, teacher=None,
-                  distillers=[], classifier_init='random', pretrained='open-mmlab://resnet18',
-                  init_cfg=dict(type='Pretrained', checkpoint='x'))
+    config.update(
+        type='IncrementalEncoderDecoder',
+        step={},
+        previous=None,
+        teacher=None,
+        distillers=[],
+        classifier_init='random',
+        pretrained='open-mmlab://resnet18',
+        init_cfg=dict(type='Pretrained', checkpoint='x'),
+    )
     config['backbone'].update(
-        init_cfg=dict(type='Pretrained', checkpoint='x'), norm_cfg=dict(type='SyncBN'))
+        init_cfg=dict(type='Pretrained', checkpoint='x'), norm_cfg=dict(type='SyncBN')
+    )
     config['decode_head'].update(
-        out_channels=19, loss_decode=[dict(type='UnbiasedCrossEntropyLoss')])
+        out_channels=19, loss_decode=[dict(type='UnbiasedCrossEntropyLoss')]
+    )
     before = copy.deepcopy(config)
     plain = plain_model_config(config, 7)
     assert config == before
     assert plain['type'] == 'EncoderDecoder'
-    assert set(plain) == {'type', 'data_preprocessor', 'backbone', 'decode_head',
-                          'auxiliary_head', 'train_cfg', 'test_cfg'}
+    assert set(plain) == {
+        'type',
+        'data_preprocessor',
+        'backbone',
+        'decode_head',
+        'auxiliary_head',
+        'train_cfg',
+        'test_cfg',
+    }
     assert plain['backbone']['norm_cfg'] == dict(type='BN')
     assert 'init_cfg' not in plain['backbone']
     heads = [plain['decode_head'], *plain['auxiliary_head']]
@@ -95,7 +126,15 @@ def test_heads_are_mapped_one_or_many():
 
 
 def test_the_plain_state_leaves_out_what_only_training_needs():
-    state = {key: torch.zeros(1) for key in (
-        'backbone.conv1.weight', 'neck.x', 'decode_head.conv_seg.weight', 'auxiliary_head.0.x',
-        'distillers.0.loss.weight', 'data_preprocessor.mean')}
+    state = {
+        key: torch.zeros(1)
+        for key in (
+            'backbone.conv1.weight',
+            'neck.x',
+            'decode_head.conv_seg.weight',
+            'auxiliary_head.0.x',
+            'distillers.0.loss.weight',
+            'data_preprocessor.mean',
+        )
+    }
     assert list(plain_state_dict(state)) == list(state)[:4]

@@ -29,23 +29,44 @@ def operator(monkeypatch):
     init_default_scope('mmseg_cil')
 
 
-def segmentor(loss, counts=(3, ), **arguments):
+def segmentor(loss, counts=(3,), **arguments):
     classes = sum(counts)
     config = network()
     config.pop('auxiliary_head')
     common = dict(num_classes=classes, loss_decode=loss)
     config.update(
-        type='IncrementalCascadeEncoderDecoder', num_stages=2,
+        type='IncrementalCascadeEncoderDecoder',
+        num_stages=2,
         decode_head=[
-            dict(common, type='FPNHead', in_channels=[8, 16], in_index=[0, 1], channels=12,
-                 feature_strides=[4, 8], norm_cfg=NORM, dropout_ratio=-1),
-            dict(common, type='PointHead', in_channels=[8], in_index=[0], channels=6, num_fcs=2,
-                 dropout_ratio=-1)],
+            dict(
+                common,
+                type='FPNHead',
+                in_channels=[8, 16],
+                in_index=[0, 1],
+                channels=12,
+                feature_strides=[4, 8],
+                norm_cfg=NORM,
+                dropout_ratio=-1,
+            ),
+            dict(
+                common,
+                type='PointHead',
+                in_channels=[8],
+                in_index=[0],
+                channels=6,
+                num_fcs=2,
+                dropout_ratio=-1,
+            ),
+        ],
         train_cfg=dict(num_points=24, oversample_ratio=3, importance_sample_ratio=0.75),
-        test_cfg=dict(mode='whole', subdivision_steps=1, subdivision_num_points=20,
-                      scale_factor=2),
-        step=dict(index=len(counts) - 1, has_background=True, old_labels_hidden=True,
-                  class_steps=[k for k, count in enumerate(counts) for _ in range(count)]))
+        test_cfg=dict(mode='whole', subdivision_steps=1, subdivision_num_points=20, scale_factor=2),
+        step=dict(
+            index=len(counts) - 1,
+            has_background=True,
+            old_labels_hidden=True,
+            class_steps=[k for k, count in enumerate(counts) for _ in range(count)],
+        ),
+    )
     model = MODELS.build(ConfigDict(dict(config, **arguments)))
     model.init_weights()
     return model
@@ -55,8 +76,9 @@ def steps(loss, path, **arguments):
     torch.manual_seed(0)
     first = segmentor(loss)
     torch.save(dict(state_dict=plain_state_dict(first.state_dict()), meta={}), path)
-    second = segmentor(loss, (3, 2), previous=snapshot(path, 3), teacher=snapshot(path, 3),
-                       **arguments)
+    second = segmentor(
+        loss, (3, 2), previous=snapshot(path, 3), teacher=snapshot(path, 3), **arguments
+    )
     return first, second
 
 
@@ -105,7 +127,7 @@ def test_pseudo_labels_of_points_are_the_teachers_at_these_points(tmp_path):
         one.gt_sem_seg.data.fill_(0)
     for one in model.modules():
         if hasattr(one, 'set_thresholds'):
-            one.set_thresholds(torch.full((5, ), 2.0))
+            one.set_thresholds(torch.full((5,), 2.0))
     with torch.no_grad():
         # A teacher that is sure of class 2 everywhere.
         teacher = model.teacher.network.decode_head[0].conv_seg
@@ -122,14 +144,38 @@ def test_pseudo_labels_of_points_are_the_teachers_at_these_points(tmp_path):
 
 
 def test_one_output_is_the_background_everywhere():
-    model = MODELS.build(ConfigDict(dict(
-        network(), type='IncrementalCascadeEncoderDecoder', num_stages=2, step=dict(
-            index=0, class_steps=[0], has_background=True, old_labels_hidden=True),
-        decode_head=[
-            dict(type='FCNHead', in_channels=64, in_index=3, channels=4, num_convs=1,
-                 num_classes=1, norm_cfg=NORM, loss_decode=UNBIASED),
-            dict(type='OCRHead', in_channels=64, in_index=3, channels=4, ocr_channels=4,
-                 num_classes=1, norm_cfg=NORM, loss_decode=UNBIASED)])))
+    model = MODELS.build(
+        ConfigDict(
+            dict(
+                network(),
+                type='IncrementalCascadeEncoderDecoder',
+                num_stages=2,
+                step=dict(index=0, class_steps=[0], has_background=True, old_labels_hidden=True),
+                decode_head=[
+                    dict(
+                        type='FCNHead',
+                        in_channels=64,
+                        in_index=3,
+                        channels=4,
+                        num_convs=1,
+                        num_classes=1,
+                        norm_cfg=NORM,
+                        loss_decode=UNBIASED,
+                    ),
+                    dict(
+                        type='OCRHead',
+                        in_channels=64,
+                        in_index=3,
+                        channels=4,
+                        ocr_channels=4,
+                        num_classes=1,
+                        norm_cfg=NORM,
+                        loss_decode=UNBIASED,
+                    ),
+                ],
+            )
+        )
+    )
     images, _ = batch(1)
     with torch.no_grad():
         result = model.eval().predict(images)[0]

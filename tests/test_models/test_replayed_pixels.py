@@ -15,10 +15,13 @@ from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
-LOSSES = sorted(name for name, one in MODELS.module_dict.items()
-                if inspect.isclass(one) and issubclass(one, DistillationLoss))
+LOSSES = sorted(
+    name
+    for name, one in MODELS.module_dict.items()
+    if inspect.isclass(one) and issubclass(one, DistillationLoss)
+)
 #: Of real images these leave out the pixels that are not labelled.
-NOT_IGNORED = ('DenseKnowledgeDistillationLoss', )
+NOT_IGNORED = ('DenseKnowledgeDistillationLoss',)
 SIZE, OLD, ALL, REPLAYED = (9, 13), 3, 5, 2
 
 
@@ -37,11 +40,14 @@ def labels_of(high, ignored):
 
 def distilled(distiller, labels, replayed, student=None):
     student = logits_of(ALL, 0) if student is None else student
-    records = [NetworkOutput((one, ), one, one, False) for one in (student, logits_of(OLD, 1))]
+    records = [NetworkOutput((one,), one, one, False) for one in (student, logits_of(OLD, 1))]
     cuts = (1, OLD, *(distiller.cuts() if hasattr(distiller, 'cuts') else ()))
     pixels = PixelLogits(student, labels, cuts, replayed=replayed)
-    more = {} if isinstance(distiller, LogitDistiller) else dict(
-        teachers={step_teacher_name(0): records[1]})
+    more = (
+        {}
+        if isinstance(distiller, LogitDistiller)
+        else dict(teachers={step_teacher_name(0): records[1]})
+    )
     losses = distiller(*records, pixels, **more)
     return losses[distiller.loss.loss_name]
 
@@ -49,13 +55,21 @@ def distilled(distiller, labels, replayed, student=None):
 def distillers_of(loss):
     several = M2KDDistiller(dict(type=loss))
     several.set_step(StepContext.of_class_counts((OLD, ALL - OLD)))
-    return [*(LogitDistiller(dict(type=loss), among=among) for among in ('all', 'old')),
-            LogitDistiller(dict(type=loss), resolution='low'), several]
+    return [
+        *(LogitDistiller(dict(type=loss), among=among) for among in ('all', 'old')),
+        LogitDistiller(dict(type=loss), resolution='low'),
+        several,
+    ]
 
 
 def test_there_are_losses_to_look_at():
-    assert {'KnowledgeDistillationLoss', 'UnbiasedKnowledgeDistillationLoss',
-            'SigmoidDistillationLoss', 'MatchingDistillationLoss', *NOT_IGNORED} <= set(LOSSES)
+    assert {
+        'KnowledgeDistillationLoss',
+        'UnbiasedKnowledgeDistillationLoss',
+        'SigmoidDistillationLoss',
+        'MatchingDistillationLoss',
+        *NOT_IGNORED,
+    } <= set(LOSSES)
 
 
 @pytest.mark.parametrize('loss', LOSSES)
@@ -70,8 +84,11 @@ def test_real_and_generated_images_are_as_if_all_pixels_were_labelled(loss):
 @pytest.mark.parametrize('loss', LOSSES)
 def test_the_mean_counts_every_pixel_of_a_generated_image(loss, among):
     distiller, labels = LogitDistiller(dict(type=loss), among=among), labels_of(ALL, 2)
-    counted = labels < OLD if among == 'old' else (
-        labels != 255 if loss in NOT_IGNORED else torch.ones_like(labels, dtype=torch.bool))
+    counted = (
+        labels < OLD
+        if among == 'old'
+        else (labels != 255 if loss in NOT_IGNORED else torch.ones_like(labels, dtype=torch.bool))
+    )
     counted[-REPLAYED:] = True
     assert counted[-REPLAYED:].numel() < counted.sum()
     student = logits_of(ALL, 0).requires_grad_()
@@ -106,8 +123,13 @@ def base(tmp_path_factory):
 
 def gradient_of_replay(base, distillers, head=None, **arguments):
     """Of all losses, with respect to each generated image."""
-    model = next_step(network(auxiliary='single', **(head or {})), base, distillers=distillers,
-                      teachers={step_teacher_name(0): snapshot(base, OLD)}, **arguments)
+    model = next_step(
+        network(auxiliary='single', **(head or {})),
+        base,
+        distillers=distillers,
+        teachers={step_teacher_name(0): snapshot(base, OLD)},
+        **arguments,
+    )
     # With the norms of training the images of a batch would depend on one another.
     model.eval()
     for one in model.heads.values():
@@ -124,9 +146,11 @@ def test_without_distillation_generated_images_teach_nothing(base):
     assert (gradient_of_replay(base, []) == 0).all()
 
 
-@pytest.mark.parametrize('options', [
-    dict(), dict(among='old'), dict(resolution='low'), dict(type='M2KDDistiller')],
-    ids=['all', 'old', 'low', 'm2kd'])
+@pytest.mark.parametrize(
+    'options',
+    [dict(), dict(among='old'), dict(resolution='low'), dict(type='M2KDDistiller')],
+    ids=['all', 'old', 'low', 'm2kd'],
+)
 @pytest.mark.parametrize('loss', LOSSES)
 def test_the_segmentor_learns_from_generated_images(loss, options, base):
     distiller = dict(dict(type='LogitDistiller', loss=dict(type=loss)), **options)
@@ -139,5 +163,6 @@ def test_so_it_does_beside_rotation_and_with_a_head_of_its_own_losses(loss, base
     rotation = dict(type='RotationSelfSupervision')
     sampler = dict(sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=10))
     assert (gradient_of_replay(base, [distiller], self_supervision=rotation) > 0).all()
-    assert (gradient_of_replay(base, [distiller], head=dict(loss='CrossEntropyLoss', **sampler))
-            > 0).all()
+    assert (
+        gradient_of_replay(base, [distiller], head=dict(loss='CrossEntropyLoss', **sampler)) > 0
+    ).all()

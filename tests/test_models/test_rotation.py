@@ -18,8 +18,11 @@ SSL = dict(type='RotationSelfSupervision')
 
 def model_of(rotations='all', **options):
     torch.manual_seed(0)
-    model = segmentor(network(loss='CrossEntropyLoss', dropout_ratio=0.0, **options), [4],
-                      self_supervision=dict(SSL, rotations=rotations))
+    model = segmentor(
+        network(loss='CrossEntropyLoss', dropout_ratio=0.0, **options),
+        [4],
+        self_supervision=dict(SSL, rotations=rotations),
+    )
     model.init_weights()
     with torch.no_grad():
         for one in model.self_supervision.parameters():
@@ -59,8 +62,9 @@ def test_the_loss_is_the_official_one_with_4y_plus_k():
     embedding = head._forward_feature(model.extract_feat(turned))
     weight = torch.stack([head.conv_seg.weight, *rows['weight'].split(4)], dim=1).flatten(0, 1)
     bias = torch.stack([head.conv_seg.bias, *rows['bias'].split(4)], dim=1).flatten()
-    logits = functional.interpolate(functional.conv2d(embedding, weight, bias), (32, 32),
-                                    mode='bilinear')
+    logits = functional.interpolate(
+        functional.conv2d(embedding, weight, bias), (32, 32), mode='bilinear'
+    )
     expected = functional.cross_entropy(logits, official, ignore_index=255, reduction='none').mean()
     torch.testing.assert_close(losses['decode.loss_ce'], expected, rtol=1e-5, atol=1e-6)
 
@@ -97,8 +101,10 @@ def test_every_row_learns_and_outputs_return_to_c():
     model = model_of()
     losses = model.loss(*batch(4))
     sum(one for key, one in losses.items() if 'loss' in key).backward()
-    assert all(one.grad is not None and one.grad.abs().sum() > 0
-               for one in model.self_supervision.parameters())
+    assert all(
+        one.grad is not None and one.grad.abs().sum() > 0
+        for one in model.self_supervision.parameters()
+    )
     features = model.extract_feat(batch(4)[0])
     assert model.decode_head.forward(features).shape[1] == 4
 
@@ -125,7 +131,7 @@ def test_turns_share_the_probability_of_their_class_at_first():
     logits = model.decode_head.conv_seg(embedding)
     assert logits.shape == (8, 16, 5, 5)
     for first in (4, 8, 12):
-        torch.testing.assert_close(logits[:, first:first + 4], logits[:, :4])
+        torch.testing.assert_close(logits[:, first : first + 4], logits[:, :4])
 
 
 def test_distillers_see_the_image_own_turn(tmp_path):
@@ -139,8 +145,9 @@ def test_distillers_see_the_image_own_turn(tmp_path):
     turned = torch.cat([images.rot90(k, (2, 3)) for k in range(4)])
     samples = batch(5)[1] * 4
     # The teacher's own distillation on the turned batch does not depend on labels.
-    torch.testing.assert_close(losses['distill.loss_unkd'],
-                               plain.loss(turned, samples)['distill.loss_unkd'])
+    torch.testing.assert_close(
+        losses['distill.loss_unkd'], plain.loss(turned, samples)['distill.loss_unkd']
+    )
 
 
 @pytest.mark.parametrize('rotations', ['all', 'random'])
@@ -148,8 +155,12 @@ def test_cross_entropy_of_the_step_s_classes_leaves_old_ones_alone(tmp_path, rot
     """Their outputs of the other turns too: nothing lowers an old class."""
     config = network(loss='StepClassesCrossEntropyLoss', auxiliary='single')
     base_step(config, tmp_path / 'base.pth')
-    model = next_step(config, tmp_path / 'base.pth', distillers=(),
-                      self_supervision=dict(SSL, rotations=rotations))
+    model = next_step(
+        config,
+        tmp_path / 'base.pth',
+        distillers=(),
+        self_supervision=dict(SSL, rotations=rotations),
+    )
     losses = model.loss(*batch(5))
     (losses['decode.loss_step_ce'] + losses['aux.loss_step_ce']).backward()
     for name, head in model.heads.items():

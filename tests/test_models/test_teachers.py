@@ -57,9 +57,15 @@ def student(three, distillers, teacher='step_02', **arguments):
     config, named = three
     previous = named['step_02']
     torch.manual_seed(1)
-    model = segmentor(config, [3, 1, 1, 2], previous=previous, teacher=named[teacher],
-                      teachers=arguments.pop('teachers', named), distillers=distillers,
-                      **arguments)
+    model = segmentor(
+        config,
+        [3, 1, 1, 2],
+        previous=previous,
+        teacher=named[teacher],
+        teachers=arguments.pop('teachers', named),
+        distillers=distillers,
+        **arguments,
+    )
     model.init_weights()
     return model.train()
 
@@ -69,8 +75,7 @@ def count_runs(model):
     runs = Counter()
     networks = {id(one): one for one in model.teachers._networks.values()}
     for key, one in networks.items():
-        one.network.backbone.register_forward_hook(
-            lambda *_, key=key: runs.update([key]))
+        one.network.backbone.register_forward_hook(lambda *_, key=key: runs.update([key]))
     return runs
 
 
@@ -92,8 +97,8 @@ def test_each_snapshot_runs_once_however_many_read_it(three):
 
 
 def test_only_what_is_read_is_loaded(three):
-    model = student(three, [keep(reads_teachers=('step_01', ))])
-    assert model.teacher is None and model.teachers.names == ('step_01', )
+    model = student(three, [keep(reads_teachers=('step_01',))])
+    assert model.teacher is None and model.teachers.names == ('step_01',)
     runs = count_runs(model)
     model.loss(*batch(7))
     assert sum(runs.values()) == len(model.teachers._networks) == 1
@@ -106,8 +111,9 @@ def test_only_what_is_read_is_loaded(three):
 
 def test_a_last_teacher_of_its_own_runs_beside_the_named(three):
     _, named = three
-    model = student(three, [keep(), UNKD],
-                    teachers={name: named[name] for name in ('step_00', 'step_01')})
+    model = student(
+        three, [keep(), UNKD], teachers={name: named[name] for name in ('step_00', 'step_01')}
+    )
     runs = count_runs(model)
     model.loss(*batch(7))
     assert len(runs) == 3
@@ -139,7 +145,7 @@ def test_auxiliary_logits_are_run_where_they_are_read(three):
     images, samples = batch(7)
     model.loss(images, samples)
     given = model.distillers[0].given
-    pixels, = given.auxiliary
+    (pixels,) = given.auxiliary
     assert pixels.num_classes == 7
     for name, record in given.teachers.items():
         teacher = model.teachers.named(name).network
@@ -158,8 +164,8 @@ def test_a_draw_runs_so_many_and_always_others(three):
     for seed in range(20):
         model.set_iteration_seed(seed)
         model.loss(*batch(7))
-        name, = model.distillers[0].given.teachers
-        assert (name, ) == model.teachers.drawn()
+        (name,) = model.distillers[0].given.teachers
+        assert (name,) == model.teachers.drawn()
         seen.add(name)
     assert sum(runs.values()) == 20 and seen == set(model.teachers.names)
 
@@ -181,7 +187,7 @@ def test_every_subset_is_drawn_equally_often():
     counts = Counter(draw_names(names, 2, seed) for seed in range(3000))
     assert set(counts) == set(itertools.combinations(names, 2))
     # Five degrees of freedom: exceeded by one in a thousand.
-    assert sum((one - 500)**2 / 500 for one in counts.values()) < 20.5
+    assert sum((one - 500) ** 2 / 500 for one in counts.values()) < 20.5
     assert draw_names(names, None, 0) == draw_names(names, 4, 0) == names
 
 
@@ -210,17 +216,19 @@ dist.destroy_process_group()
 
 
 def drawn_by(rank, folder, first):
-    return subprocess.Popen([sys.executable, '-c', DRAW, str(rank), str(folder), str(first)],
-                            stdout=subprocess.PIPE, text=True,
-                            env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2'})
+    return subprocess.Popen(
+        [sys.executable, '-c', DRAW, str(rank), str(folder), str(first)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2'},
+    )
 
 
 def test_all_ranks_draw_alike_and_again_after_a_resumption(tmp_path):
     outputs = {}
     for first in (0, 5):
         processes = [drawn_by(rank, tmp_path, first) for rank in range(2)]
-        outputs[first] = [process.communicate(timeout=120)[0].splitlines()
-                          for process in processes]
+        outputs[first] = [process.communicate(timeout=120)[0].splitlines() for process in processes]
         assert outputs[first][0] == outputs[first][1]
     assert outputs[5][0] == outputs[0][0][5:]
     assert len({line.split(' ', 1)[1] for line in outputs[0][0]}) > 1

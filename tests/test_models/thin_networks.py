@@ -13,17 +13,28 @@ from mmseg_cil.registry import MODELS
 
 NORM = dict(type='BN', requires_grad=True)
 RESNET = dict(
-    type='ResNet', depth=18, base_channels=8, num_stages=4, out_indices=(0, 1, 2, 3),
-    strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), norm_cfg=NORM, contract_dilation=True)
+    type='ResNet',
+    depth=18,
+    base_channels=8,
+    num_stages=4,
+    out_indices=(0, 1, 2, 3),
+    strides=(1, 2, 2, 1),
+    dilations=(1, 1, 1, 2),
+    norm_cfg=NORM,
+    contract_dilation=True,
+)
 MIT = dict(
-    type='MixVisionTransformer', embed_dims=8, num_layers=[1, 1, 1, 1], num_heads=[1, 1, 1, 1],
-    sr_ratios=[8, 4, 2, 1])
+    type='MixVisionTransformer',
+    embed_dims=8,
+    num_layers=[1, 1, 1, 1],
+    num_heads=[1, 1, 1, 1],
+    sr_ratios=[8, 4, 2, 1],
+)
 DEEP = dict(in_channels=64, in_index=3, channels=12)
 STAGES = dict(in_index=[0, 1, 2, 3], channels=12)
 HEADS = {
     'ASPPHead': dict(**DEEP, dilations=(1, 2)),
-    'DepthwiseSeparableASPPHead': dict(
-        **DEEP, dilations=(1, 2), c1_in_channels=8, c1_channels=4),
+    'DepthwiseSeparableASPPHead': dict(**DEEP, dilations=(1, 2), c1_in_channels=8, c1_channels=4),
     'PSPHead': dict(**DEEP, pool_scales=(1, 2)),
     'FCNHead': dict(**DEEP, num_convs=1),
     'UPerHead': dict(**STAGES, in_channels=[8, 16, 32, 64], pool_scales=(1, 2)),
@@ -39,9 +50,15 @@ def network(head='FCNHead', auxiliary='none', loss='UnbiasedCrossEntropyLoss', *
     mit = head == 'SegformerHead'
 
     def fcn(index):
-        return dict(common, type='FCNHead', in_channels=8 if mit else 8 * 2**index,
-                    in_index=index, channels=6, num_convs=1,
-                    loss_decode=dict(type=loss, loss_weight=0.4))
+        return dict(
+            common,
+            type='FCNHead',
+            in_channels=8 if mit else 8 * 2**index,
+            in_index=index,
+            channels=6,
+            num_convs=1,
+            loss_decode=dict(type=loss, loss_weight=0.4),
+        )
 
     heads = {'none': None, 'single': fcn(2), 'list': [fcn(1), fcn(2)]}
     return dict(
@@ -50,7 +67,9 @@ def network(head='FCNHead', auxiliary='none', loss='UnbiasedCrossEntropyLoss', *
         backbone=copy.deepcopy(MIT if mit else RESNET),
         decode_head=dict(common, type=head, **{**copy.deepcopy(HEADS[head]), **head_changes}),
         auxiliary_head=heads[auxiliary],
-        train_cfg=dict(), test_cfg=dict(mode='whole'))
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+    )
 
 
 def segmentor(config, counts, has_background=True, class_steps=None, index=None, **arguments):
@@ -61,8 +80,12 @@ def segmentor(config, counts, has_background=True, class_steps=None, index=None,
     for one in [config['decode_head'], *(heads if isinstance(heads, list) else [heads])]:
         if one is not None:
             one['num_classes'] = len(class_steps)
-    step = dict(index=len(counts) - 1 if index is None else index, class_steps=class_steps,
-                has_background=has_background, old_labels_hidden=has_background)
+    step = dict(
+        index=len(counts) - 1 if index is None else index,
+        class_steps=class_steps,
+        has_background=has_background,
+        old_labels_hidden=has_background,
+    )
     config.update(type='IncrementalEncoderDecoder', step=step, **arguments)
     init_default_scope('mmseg_cil')
     return MODELS.build(ConfigDict(config))
@@ -85,12 +108,13 @@ def snapshot(path, num_classes):
     return dict(checkpoint=str(path), num_classes=num_classes)
 
 
-def next_step(config, path, counts=(3, 2), distillers=(UNKD, ), **arguments):
+def next_step(config, path, counts=(3, 2), distillers=(UNKD,), **arguments):
     """The step after :func:`base_step`, which is its teacher too."""
     old = snapshot(path, sum(counts[:-1]))
     torch.manual_seed(1)
-    model = segmentor(config, list(counts), previous=old, teacher=old,
-                      distillers=list(distillers), **arguments)
+    model = segmentor(
+        config, list(counts), previous=old, teacher=old, distillers=list(distillers), **arguments
+    )
     model.init_weights()
     return model
 

@@ -12,9 +12,15 @@ BASE = Path(__file__).resolve().parents[2] / 'configs' / '_base_'
 MODELS = sorted(path.name for path in (BASE / 'models').glob('*.py'))
 DATASETS = ('voc12aug.py', 'ade20k.py', 'cityscapes.py', 'voc_real_160.py')
 SCHEDULES = ('voc.py', 'ade20k.py', 'cityscapes.py', 'short.py', 'voc_real.py', 'demo.py')
-OUTPUT_STRIDE = {'fcn_r18-thin.py': 8, 'pspnet_r50.py': 8, 'fcn_r50.py': 8,
-                 'fcn_r18-thin_aux.py': 8, 'upernet_r50.py': 32, 'segformer_b0.py': 32,
-                 'segformer_b2.py': 32}
+OUTPUT_STRIDE = {
+    'fcn_r18-thin.py': 8,
+    'pspnet_r50.py': 8,
+    'fcn_r50.py': 8,
+    'fcn_r18-thin_aux.py': 8,
+    'upernet_r50.py': 32,
+    'segformer_b0.py': 32,
+    'segformer_b2.py': 32,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +53,18 @@ def _plain_norm(node) -> None:
 
 def test_the_promised_models_are_there() -> None:
     assert set(MODELS) >= {
-        'deeplabv3_r18_os16.py', 'deeplabv3_r50-d16.py', 'deeplabv3_r101-d16.py',
-        'deeplabv3_r50-caffe.py', 'deeplabv3plus_r50.py', 'deeplabv3plus_r101.py',
-        'pspnet_r50.py', 'fcn_r50.py', 'upernet_r50.py', 'segformer_b0.py', 'segformer_b2.py'}
+        'deeplabv3_r18_os16.py',
+        'deeplabv3_r50-d16.py',
+        'deeplabv3_r101-d16.py',
+        'deeplabv3_r50-caffe.py',
+        'deeplabv3plus_r50.py',
+        'deeplabv3plus_r101.py',
+        'pspnet_r50.py',
+        'fcn_r50.py',
+        'upernet_r50.py',
+        'segformer_b0.py',
+        'segformer_b2.py',
+    }
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -62,7 +77,8 @@ def test_models_build_with_the_output_stride_they_state(name: str) -> None:
     assert 128 // features[-1].shape[-1] == OUTPUT_STRIDE.get(name, 16)
     assert isinstance(model.decode_head.conv_seg, torch.nn.Conv2d)
     assert model.with_auxiliary_head == (
-        name in {'pspnet_r50.py', 'fcn_r50.py', 'upernet_r50.py'} or name.endswith('_aux.py'))
+        name in {'pspnet_r50.py', 'fcn_r50.py', 'upernet_r50.py'} or name.endswith('_aux.py')
+    )
 
 
 @pytest.mark.parametrize('name', ['deeplabv3_r18_os16.py', 'segformer_b0.py'])
@@ -95,7 +111,8 @@ def test_caffe_backbone_strides_first_and_freezes_statistics() -> None:
 def test_a_backbone_weight_file_is_given_by_one_option() -> None:
     cfg = Config.fromfile(BASE / 'models' / 'deeplabv3_r101-d16.py')
     assert cfg.model.backbone.init_cfg == dict(
-        type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth')
+        type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth'
+    )
     cfg.merge_from_dict({'model.backbone.init_cfg.checkpoint': 'r101.pth'})
     assert cfg.model.backbone.init_cfg.checkpoint == 'r101.pth'
 
@@ -104,11 +121,17 @@ def test_a_backbone_weight_file_is_given_by_one_option() -> None:
 def test_bases_combine_without_a_shared_key(dataset: str, schedule: str, tmp_path: Path) -> None:
     """MMEngine refuses a key that two bases of one config hold."""
     path = tmp_path / 'config.py'
-    bases = [BASE / 'models' / 'deeplabv3_r18_os16.py', BASE / 'datasets' / dataset,
-             BASE / 'schedules' / schedule, BASE / 'default_runtime.py']
-    path.write_text(f'_base_ = {[str(base) for base in bases]}\n'
-                    'model = dict(data_preprocessor=dict(size=_base_.crop_size))\n'
-                    "step_overrides = {3: dict(max_epochs=10), 'later': dict(lr=0.002)}\n")
+    bases = [
+        BASE / 'models' / 'deeplabv3_r18_os16.py',
+        BASE / 'datasets' / dataset,
+        BASE / 'schedules' / schedule,
+        BASE / 'default_runtime.py',
+    ]
+    path.write_text(
+        f'_base_ = {[str(base) for base in bases]}\n'
+        'model = dict(data_preprocessor=dict(size=_base_.crop_size))\n'
+        "step_overrides = {3: dict(max_epochs=10), 'later': dict(lr=0.002)}\n"
+    )
     cfg = Config.fromfile(path)
     assert tuple(cfg.model.data_preprocessor.size) == cfg.crop_size
     assert set(map(str, cfg.step_overrides)) == {'0', '3', 'later'}
@@ -123,6 +146,7 @@ def test_dataset_pipelines_build_and_read_masks_raw(name: str) -> None:
     from mmengine.registry import DefaultScope
 
     import mmseg_cil.datasets  # noqa: F401  (registers the transforms)
+
     cfg = Config.fromfile(BASE / 'datasets' / name)
     for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
         # The scope of a walk: VOC and ADE20K have a crop of ours.
@@ -135,12 +159,14 @@ def test_dataset_pipelines_build_and_read_masks_raw(name: str) -> None:
     assert cfg.global_batch_size == (8 if name == 'voc_real_160.py' else 24)
 
 
-@pytest.mark.parametrize(('name', 'epochs'), [('voc.py', 30), ('ade20k.py', 60),
-                                              ('cityscapes.py', 50)])
+@pytest.mark.parametrize(
+    ('name', 'epochs'), [('voc.py', 30), ('ade20k.py', 60), ('cityscapes.py', 50)]
+)
 def test_schedules_are_the_published_ones(name: str, epochs: int) -> None:
     cfg = Config.fromfile(BASE / 'schedules' / name)
     assert cfg.optim_wrapper.optimizer == dict(
-        type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
     (poly,) = cfg.param_scheduler
     assert (poly.type, poly.power, poly.eta_min, poly.by_epoch) == ('PolyLR', 0.9, 0.0, False)
     assert cfg.step_overrides[0] == dict(lr=0.01, max_epochs=epochs)

@@ -62,17 +62,28 @@ def step_of(benchmark_module, tmp_path):
         init_default_scope('mmseg_cil')
         data = step.random_batch(2, 32, (3, 2))
         with step.quietly():
-            rows = step.contestants(argparse.Namespace(
-                model=ROOT / f'configs/_base_/models/{model}.py', classes=(3, 2), crop=crop,
-                methods=[method], tasks=1, snapshots=None, amp=False, device='cpu',
-            ), tmp_path, data)
+            rows = step.contestants(
+                argparse.Namespace(
+                    model=ROOT / f'configs/_base_/models/{model}.py',
+                    classes=(3, 2),
+                    crop=crop,
+                    methods=[method],
+                    tasks=1,
+                    snapshots=None,
+                    amp=False,
+                    device='cpu',
+                ),
+                tmp_path,
+                data,
+            )
         return rows, data
 
     return made
 
 
-@pytest.mark.parametrize(('model', 'distilled'), [
-    ('fcn_r18-thin', False), ('fcn_r18-thin_aux', True)])
+@pytest.mark.parametrize(
+    ('model', 'distilled'), [('fcn_r18-thin', False), ('fcn_r18-thin_aux', True)]
+)
 def test_a_row_says_when_there_is_no_auxiliary_head_to_distil(model, distilled, step_of):
     rows, data = step_of('m2kd', model)
     assert any('loss_ad' in name for name in rows[-1].step(data)) == distilled
@@ -101,8 +112,9 @@ def test_the_command_line_is_told(name, run, capsys):
     assert '--repeats' in capsys.readouterr().out
 
 
-def test_vdfd_on_digits_chooses_the_weight_on_training_digits(benchmark_module, monkeypatch,
-                                                              capsys):
+def test_vdfd_on_digits_chooses_the_weight_on_training_digits(
+    benchmark_module, monkeypatch, capsys
+):
     """And with the weight 0 a penalty is none: the walk is that of fine-tuning."""
     module = benchmark_module('digits')
     sets, walk = [], module.walk
@@ -112,14 +124,23 @@ def test_vdfd_on_digits_chooses_the_weight_on_training_digits(benchmark_module, 
         return walk(method, weight, seed, epochs, train_set, test_set)
 
     monkeypatch.setattr(module, 'walk', record)
-    monkeypatch.setattr(sys, 'argv', [
-        'digits', '--weights', '0', '100', '--seeds', '0', '--epochs', '2'])
+    monkeypatch.setattr(
+        sys, 'argv', ['digits', '--weights', '0', '100', '--seeds', '0', '--epochs', '2']
+    )
     status = module.main()
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()
-            if line.startswith(('finetune', 'dfd', 'vdfd'))]
+    rows = [
+        line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(('finetune', 'dfd', 'vdfd'))
+    ]
     held_out, tested = rows[:5], rows[5:]
     assert [row[:2] for row in held_out] == [
-        ['finetune', '0'], ['dfd', '0'], ['dfd', '100'], ['vdfd', '0'], ['vdfd', '100']]
+        ['finetune', '0'],
+        ['dfd', '0'],
+        ['dfd', '100'],
+        ['vdfd', '0'],
+        ['vdfd', '100'],
+    ]
     assert held_out[0][2:] == held_out[1][2:] == held_out[3][2:]
     for row, choices in zip(tested[1:], (held_out[1:3], held_out[3:]), strict=True):
         best = max(choices, key=lambda one: float(one[4]))
@@ -129,16 +150,32 @@ def test_vdfd_on_digits_chooses_the_weight_on_training_digits(benchmark_module, 
         assert float(strong[3]) > float(held_out[0][3])
     assert status == (0 if min(float(row[4]) for row in tested[1:]) > float(tested[0][4]) else 1)
     # No test digit was seen where the weight was chosen.
-    digits = [{tuple(one.flatten().tolist()) for two in pair for one in two.images}
-              for pair in (sets[0], sets[-1][1:])]
+    digits = [
+        {tuple(one.flatten().tolist()) for two in pair for one in two.images}
+        for pair in (sets[0], sets[-1][1:])
+    ]
     test_alone = digits[1] - {tuple(one.flatten().tolist()) for one in sets[-1][0].images}
     assert test_alone and not test_alone & digits[0]
 
 
 def test_vdfd_equals_its_plain_form_and_its_cost_is_told(benchmark_module, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [
-        'vdfd', '--device', 'cpu', '--depth', '50', '--size', '64', '--steps', '1',
-        '--repeats', '1'])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'vdfd',
+            '--device',
+            'cpu',
+            '--depth',
+            '50',
+            '--size',
+            '64',
+            '--steps',
+            '1',
+            '--repeats',
+            '1',
+        ],
+    )
     benchmark_module('vdfd').main()
     output = capsys.readouterr().out
     # What docs/vdfd.md says of ResNet-50 with 19 classes.

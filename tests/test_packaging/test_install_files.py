@@ -43,8 +43,12 @@ def locked(python: str) -> dict[str, str]:
 def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What setup.py declares, read by running it as the build does (egg_info, no install)."""
     base = tmp_path_factory.mktemp('egg')
-    subprocess.run([sys.executable, 'setup.py', '-q', 'egg_info', '--egg-base', str(base)],
-                   cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'egg_info', '--egg-base', str(base)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     fields: dict[str, list[str]] = {}
     text = (base / 'mmseg_cil.egg-info' / 'PKG-INFO').read_text()
     for line in text.split('\n\n')[0].splitlines():
@@ -60,8 +64,7 @@ def test_setup_gives_the_package_s_name_and_version(metadata: dict[str, list[str
 
 
 @pytest.mark.parametrize('python', PYTHONS)
-def test_lock_lies_within_the_ranges_of_setup(
-        python: str, metadata: dict[str, list[str]]) -> None:
+def test_lock_lies_within_the_ranges_of_setup(python: str, metadata: dict[str, list[str]]) -> None:
     versions = locked(python)
     requirements = [Requirement(line) for line in metadata['Requires-Dist']]
     assert {'torch', 'onedl-mmcv', 'pytest'} <= {canonical(r.name) for r in requirements}
@@ -87,8 +90,13 @@ def write_python(path: Path, version: str) -> None:
 
 
 def run_setup(checkout: Path, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(['/bin/bash', 'tools/make_venv.sh'], cwd=checkout, text=True,
-                          capture_output=True, env={**os.environ, **environment})
+    return subprocess.run(
+        ['/bin/bash', 'tools/make_venv.sh'],
+        cwd=checkout,
+        text=True,
+        capture_output=True,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.fixture
@@ -102,7 +110,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_set_up_names_what_is_missing_without_a_fitting_python(
-        checkout: Path, tmp_path: Path) -> None:
+    checkout: Path, tmp_path: Path
+) -> None:
     bin_dir = tmp_path / 'bin'
     bin_dir.mkdir()
     for name in ('python3', 'python3.12', 'python3.11', 'python3.10', 'python'):

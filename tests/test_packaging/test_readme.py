@@ -20,7 +20,8 @@ def test_what_the_pages_name_exists(page):
     text = (ROOT / page).read_text(encoding='utf-8')
     named = re.findall(
         r'\b((?:configs|benchmarks|docs|tools|tests|mmseg_cil|resources)/[\w./-]*\.(?:py|sh|md|png))',
-        text)
+        text,
+    )
     assert named and not [path for path in named if not (ROOT / path).is_file()]
     methods = re.findall(r'--method (\w+)', text)
     missing = [m for m in methods if not (ROOT / f'configs/_base_/methods/{m}.py').is_file()]

@@ -6,10 +6,12 @@ import sys
 import pytest
 import torch
 
-FILES = ('danet/danet_r50-d8_4xb2-40k_cityscapes-512x1024.py',
-         'ocrnet/ocrnet_hr18_4xb2-160k_cityscapes-512x1024.py',
-         'knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py',
-         'setr/setr_vit-l_pup_8xb1-80k_cityscapes-768x768.py')
+FILES = (
+    'danet/danet_r50-d8_4xb2-40k_cityscapes-512x1024.py',
+    'ocrnet/ocrnet_hr18_4xb2-160k_cityscapes-512x1024.py',
+    'knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py',
+    'setr/setr_vit-l_pup_8xb1-80k_cityscapes-768x768.py',
+)
 
 
 @pytest.fixture
@@ -52,8 +54,17 @@ def test_the_plain_operator_of_psanet_is_the_compiled_one(module, psa_type):
     attention = torch.randn(2, rows * columns, height, width, generator=generator)
     output = torch.zeros(2, height * width, height, width)
     _Operators.psamask_forward(
-        attention, output, psa_type=psa_type, num_=2, h_feature=height, w_feature=width,
-        h_mask=rows, w_mask=columns, half_h_mask=1, half_w_mask=2)
+        attention,
+        output,
+        psa_type=psa_type,
+        num_=2,
+        h_feature=height,
+        w_feature=width,
+        h_mask=rows,
+        w_mask=columns,
+        half_h_mask=1,
+        half_w_mask=2,
+    )
     expected = torch.zeros_like(output)
     for y in range(height):
         for x in range(width):
@@ -71,9 +82,13 @@ def test_the_plain_operator_of_psanet_is_the_compiled_one(module, psa_type):
 
 def test_files_count_by_the_worst_of_their_kind_and_their_own(module):
     groups = {'A': ['a', 'b', 'c'], 'B': ['d']}
-    results = {'A | x': dict(outcome='works'), 'A | y': dict(outcome='works'),
-               'B | x': dict(outcome='works'), 'B | y': dict(outcome='refused'),
-               'A | files': dict(files=dict(b=dict(outcome='fails'), c=dict(outcome='works')))}
+    results = {
+        'A | x': dict(outcome='works'),
+        'A | y': dict(outcome='works'),
+        'B | x': dict(outcome='works'),
+        'B | y': dict(outcome='refused'),
+        'A | files': dict(files=dict(b=dict(outcome='fails'), c=dict(outcome='works'))),
+    }
     text, failed = module.table(groups, ['x', 'y'], results)
     assert failed == 1
     assert '2 of 4 (50.0 %): works' in text

@@ -9,8 +9,9 @@ CLASSES = ('background', 'red')
 
 
 def domains(*entries, **changes):
-    config = dict(dict(name='weather', dataset='mine', domains=list(entries), strict=False),
-                  **changes)
+    config = dict(
+        dict(name='weather', dataset='mine', domains=list(entries), strict=False), **changes
+    )
     return build_protocol(config, CLASSES)
 
 
@@ -18,15 +19,18 @@ def steps_of(pattern, names):
     return domains(dict(name='a', pattern=pattern)).image_domains(names).tolist()
 
 
-@pytest.mark.parametrize(('pattern', 'names', 'expected'), [
-    ('*_[0-4]', ['p_3', 'p_7', 'x[1]_2'], [0, -1, 0]),
-    ('p[0]*', ['p[0]_1', 'p[1]_1', 'q'], [0, -1, -1]),
-    ('*[0]*', ['a[0]b', 'c', 'a[1]b'], [0, -1, -1]),
-    ('p[0]*', ['p0_1', 'p1_1'], [0, -1]),
-    ('p[[]0]*', ['p[0]_1', 'p0_1'], [0, -1]),
-    ('[a]/x*', ['[a]/x1', '[b]/x1', 'r/[a]/x2'], [0, -1, 0]),
-    ('[!a]*', ['b', 'a', '[!a]'], None),
-])
+@pytest.mark.parametrize(
+    ('pattern', 'names', 'expected'),
+    [
+        ('*_[0-4]', ['p_3', 'p_7', 'x[1]_2'], [0, -1, 0]),
+        ('p[0]*', ['p[0]_1', 'p[1]_1', 'q'], [0, -1, -1]),
+        ('*[0]*', ['a[0]b', 'c', 'a[1]b'], [0, -1, -1]),
+        ('p[0]*', ['p0_1', 'p1_1'], [0, -1]),
+        ('p[[]0]*', ['p[0]_1', 'p0_1'], [0, -1]),
+        ('[a]/x*', ['[a]/x1', '[b]/x1', 'r/[a]/x2'], [0, -1, 0]),
+        ('[!a]*', ['b', 'a', '[!a]'], None),
+    ],
+)
 def test_brackets_are_read_as_the_names_are(pattern, names, expected):
     if expected is None:
         with pytest.raises(InputError, match='brackets in the pattern'):
@@ -56,12 +60,16 @@ def test_a_list_of_another_system_names_the_same_images(tmp_path, encoding):
 
 def test_names_and_patterns_that_fit_no_image_are_told(tmp_path):
     (tmp_path / 'sun.txt').write_text('a\nlost_1\nlost_2\n')
-    protocol = domains(dict(name='sun', list_file=str(tmp_path / 'sun.txt')),
-                       dict(name='rain', pattern=['rain_*', 'wet_*']))
+    protocol = domains(
+        dict(name='sun', list_file=str(tmp_path / 'sun.txt')),
+        dict(name='rain', pattern=['rain_*', 'wet_*']),
+    )
     notes = protocol.unmatched(['x/a', 'b'])
     assert notes == [
         "2 of 3 names in the list of the domain 'sun' are no images of the datasets, such as "
-        "'lost_1'", "no image is in the domain 'rain' (rain_*, wet_*)"]
+        "'lost_1'",
+        "no image is in the domain 'rain' (rain_*, wet_*)",
+    ]
     assert build_protocol(dict(name='voc_15-1')).unmatched(['x']) == []
 
 

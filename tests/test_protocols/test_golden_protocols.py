@@ -29,7 +29,7 @@ def presence_by_mask_id(content):
     """Golden presence is by label; void, where the file has it, is mask id 255."""
     presence = content['presence'].astype(bool)
     result = np.zeros((len(presence), 256), bool)
-    result[:, :presence.shape[1]] = presence
+    result[:, : presence.shape[1]] = presence
     result[:, 255] = content['void'].astype(bool)
     return result
 
@@ -44,15 +44,20 @@ def test_images_and_label_tables_are_the_official_ones(dataset, task, step):
         assert list(protocol.steps[step].new) == list(content[f'classes__{task}__{step}'])
         np.testing.assert_array_equal(
             protocol.train_images(step, presence, names),
-            content[f'train__{task}__{setting}__{step}'])
+            content[f'train__{task}__{setting}__{step}'],
+        )
         np.testing.assert_array_equal(
-            protocol.test_images(step, presence, names), content[f'test__{task}__{step}'])
+            protocol.test_images(step, presence, names), content[f'test__{task}__{step}']
+        )
     for preset in ('mib', 'plop'):
         protocol = build_protocol(dict(name=f'{dataset}_{task}', preset=preset))
-        for split, table in (('train', protocol.train_table(step)),
-                             ('test', protocol.test_table(step))):
+        for split, table in (
+            ('train', protocol.train_table(step)),
+            ('test', protocol.test_table(step)),
+        ):
             np.testing.assert_array_equal(
-                table, content[f'map_{preset}_{split}__{task}__{step}'], err_msg=split)
+                table, content[f'map_{preset}_{split}__{task}__{step}'], err_msg=split
+            )
 
 
 def city_images(content):
@@ -65,8 +70,11 @@ def city_images(content):
 
 
 def city_steps():
-    return [key.split('__')[1:] for key in golden('cityscapes_domain__a.npz')
-            if key.startswith('cities__')]
+    return [
+        key.split('__')[1:]
+        for key in golden('cityscapes_domain__a.npz')
+        if key.startswith('cities__')
+    ]
 
 
 @pytest.mark.parametrize(('task', 'step'), city_steps())
@@ -80,15 +88,19 @@ def test_the_legacy_city_split_is_the_official_one(task, step):
     scrambled = np.random.default_rng(int(step)).permutation(len(names))
     for split, select in (('train', protocol.train_images), ('test', protocol.test_images)):
         np.testing.assert_array_equal(
-            select(int(step), presence, names), content[f'{split}_order__{task}__{step}'])
+            select(int(step), presence, names), content[f'{split}_order__{task}__{step}']
+        )
         chosen = select(int(step), presence[scrambled], [names[i] for i in scrambled])
         np.testing.assert_array_equal(scrambled[chosen], content[f'{split}_order__{task}__{step}'])
 
 
 def final_test_images_trained_on(protocol, names):
     presence = np.zeros((len(names), 256), bool)
-    trained = {i for step in range(len(protocol.steps))
-               for i in protocol.train_images(step, presence, names).tolist()}
+    trained = {
+        i
+        for step in range(len(protocol.steps))
+        for i in protocol.train_images(step, presence, names).tolist()
+    }
     tested = protocol.test_images(len(protocol.steps) - 1, presence, names).tolist()
     return len(trained.intersection(tested)) / len(tested), trained, set(tested)
 

@@ -39,7 +39,9 @@ def test_a_class_of_a_void_id_is_left_out():
         protocol(void_ids=[1])
     sized = build_protocol(dict(name='tiny_1-1', dataset='tiny', void_ids=[2]), CLASSES)
     assert [sized.class_names(step.new) for step in sized.steps] == [
-        ['background', 'red'], ['blue']]
+        ['background', 'red'],
+        ['blue'],
+    ]
 
 
 def test_a_void_background_still_stands_for_what_is_not_known():
@@ -49,8 +51,11 @@ def test_a_void_background_still_stands_for_what_is_not_known():
 
 
 def test_void_ids_with_reduce_zero_label_are_those_of_the_file():
-    reduced = build_protocol(dict(name='tiny', dataset='tiny', domains=[dict(
-        name='all', pattern='*')], void_ids=[0, 2]), CLASSES[1:], True)
+    reduced = build_protocol(
+        dict(name='tiny', dataset='tiny', domains=[dict(name='all', pattern='*')], void_ids=[0, 2]),
+        CLASSES[1:],
+        True,
+    )
     assert reduced.taxonomy.names == ('red', 'blue')
     assert labels(reduced.train_table(0)) == {1: 0, 3: 1}
 

@@ -21,9 +21,14 @@ from mmseg_cil.pruning.owners import (
 
 def network(seed=0):
     torch.manual_seed(seed)
-    net = nn.ModuleDict(dict(
-        conv=nn.Conv2d(3, 7, 3), bn=nn.BatchNorm2d(7), linear=nn.Linear(7, 5),
-        decode_head=nn.ModuleDict(dict(conv_seg=nn.Conv2d(5, 4, 1)))))
+    net = nn.ModuleDict(
+        dict(
+            conv=nn.Conv2d(3, 7, 3),
+            bn=nn.BatchNorm2d(7),
+            linear=nn.Linear(7, 5),
+            decode_head=nn.ModuleDict(dict(conv_seg=nn.Conv2d(5, 4, 1))),
+        )
+    )
     for value in net.state_dict().values():
         if value.is_floating_point():
             value.normal_()
@@ -51,8 +56,13 @@ class Attention(nn.Module):
 def test_attention_can_be_pruned_and_what_stands_beside_it_not():
     state = Attention().state_dict()
     assert prunable_names(state) == (
-        'attn.in_proj_weight', 'attn.out_proj.weight', 'cross.q_proj_weight',
-        'cross.k_proj_weight', 'cross.v_proj_weight', 'cross.out_proj.weight')
+        'attn.in_proj_weight',
+        'attn.out_proj.weight',
+        'cross.q_proj_weight',
+        'cross.k_proj_weight',
+        'cross.v_proj_weight',
+        'cross.out_proj.weight',
+    )
     apply_owners(state, claim_weights(state, {}, 0.5, 1), 1)
     assert int((state['attn.in_proj_weight'] == 0).sum()) == 24
 

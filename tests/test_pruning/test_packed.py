@@ -60,16 +60,23 @@ def test_without_pruning_a_snapshot_is_its_network():
 
 
 def test_frozen_weights_are_stored_once():
-    weights = {name: value.numel() for name, value in network().state_dict().items()
-               if name in ('conv.weight', 'linear.weight')}
+    weights = {
+        name: value.numel()
+        for name, value in network().state_dict().items()
+        if name in ('conv.weight', 'linear.weight')
+    }
     frozen, states, owners = walk(0.5, earlier='frozen')
     trained, _, _ = walk(0.5)
-    rest = {step: sum(value.nbytes for name, value in state.items() if name not in weights)
-            for step, state in states.items()}
+    rest = {
+        step: sum(value.nbytes for name, value in state.items() if name not in weights)
+        for step, state in states.items()
+    }
     # Nothing else of a snapshot is as before, but the counter of batches.
     counter = 8
-    claimed = {step: 4 * sum(int((owner == place).sum()) for owner in owners.values())
-               for place, step in enumerate(states, start=1)}
+    claimed = {
+        step: 4 * sum(int((owner == place).sum()) for owner in owners.values())
+        for place, step in enumerate(states, start=1)
+    }
     for place, step in enumerate(states):
         expected = claimed[step] + rest[step] - (counter if place else 0)
         assert frozen.bytes_of(step).stored == expected

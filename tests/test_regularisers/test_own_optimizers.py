@@ -13,7 +13,6 @@ from mmseg_cil.regularisers import JointOptimizer
 
 
 class Regulariser(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(2))
@@ -21,7 +20,6 @@ class Regulariser(nn.Module):
 
 
 class Model(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.network = nn.Linear(3, 2)
@@ -34,9 +32,14 @@ class Model(nn.Module):
 
 def build(model, **changes):
     init_default_scope('mmseg_cil')
-    return build_optim_wrapper(model, dict(
-        constructor='RegulariserOptimWrapperConstructor',
-        optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4), **changes))
+    return build_optim_wrapper(
+        model,
+        dict(
+            constructor='RegulariserOptimWrapperConstructor',
+            optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),
+            **changes,
+        ),
+    )
 
 
 def model_of(seed=0):
@@ -84,8 +87,9 @@ def test_schedules_reach_every_part():
     for _ in range(5):
         schedule.step()
     assert wrapper.get_lr()['lr'] == pytest.approx([0.01 * 4 / 9, 0.1 * 4 / 9])
-    assert [part.param_groups[0]['lr'] for part in wrapper.optimizer.parts] \
-        == pytest.approx([0.01 * 4 / 9, 0.1 * 4 / 9])
+    assert [part.param_groups[0]['lr'] for part in wrapper.optimizer.parts] == pytest.approx(
+        [0.01 * 4 / 9, 0.1 * 4 / 9]
+    )
 
 
 def test_options_by_parameter_are_the_networks():
@@ -106,8 +110,10 @@ def test_without_own_parts_it_is_the_networks_optimizer():
 
 
 def test_parts_share_groups_and_state():
-    parts = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.5)
-             for _ in range(2)]
+    parts = [
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.5)
+        for _ in range(2)
+    ]
     joint = JointOptimizer(parts)
     joint.load_state_dict(joint.state_dict())
     for index, part in enumerate(parts):

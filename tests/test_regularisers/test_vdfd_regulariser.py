@@ -25,20 +25,19 @@ class Network(nn.Module):
     def __init__(self, classes=5):
         super().__init__()
         self.backbone = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        )
         self.decode_head = nn.Module()
         self.decode_head.conv_seg = nn.Conv2d(16, classes, 1)
 
 
 class Segmentor(ParsedLosses):
-
     def forward(self, *args, **kwargs):
         raise NotImplementedError
 
 
 def body(network):
-    tensors = {name: one for name, one in network.named_parameters()
-               if name.startswith('backbone')}
+    tensors = {name: one for name, one in network.named_parameters() if name.startswith('backbone')}
     return {name: tensors[name] for name in order_by_rows(tensors)}
 
 
@@ -48,8 +47,15 @@ def gradients_of(tensors, nodes, seed=0, rank=1, cells=1, average=True, apart=()
     outputs = len(nodes) * cells
     drawn = torch.randn(sum(rows), outputs, generator=torch.Generator().manual_seed(seed))
     kept = OutputGradients(
-        tuple(tensors), rows, *compress(drawn, block_heights(tensors, rows, apart), rank),
-        torch.zeros(outputs), tuple((node,) for node in nodes), cells, average, apart)
+        tuple(tensors),
+        rows,
+        *compress(drawn, block_heights(tensors, rows, apart), rank),
+        torch.zeros(outputs),
+        tuple((node,) for node in nodes),
+        cells,
+        average,
+        apart,
+    )
     return replace(kept, projection=kept.project(tensors))
 
 
@@ -111,8 +117,9 @@ def test_changes_are_those_of_every_earlier_step(walked):
     assert changes.shape == (2, 3, 1)
     for index, step in enumerate(steps):
         expected = step.project(dict(network.named_parameters())) - step.projection
-        torch.testing.assert_close(changes[index, :len(step.nodes), 0].double(), expected,
-                                   rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            changes[index, : len(step.nodes), 0].double(), expected, rtol=1e-5, atol=1e-6
+        )
     assert changes[1, 2] == 0
     loss = regulariser(network)['loss_dfd']
     torch.testing.assert_close(loss, changes.square().sum())
@@ -126,8 +133,9 @@ def test_the_gradient_is_the_same_for_all_weights_of_a_filter(walked):
     weights = body(network)
     gradients = torch.autograd.grad(regulariser(network)['loss_dfd'], list(weights.values()))
     changes = regulariser._earlier.changes().detach()
-    expected = 4.0 * sum(step.dense() @ changes[index, :len(step.nodes), 0]
-                         for index, step in enumerate(steps))
+    expected = 4.0 * sum(
+        step.dense() @ changes[index, : len(step.nodes), 0] for index, step in enumerate(steps)
+    )
     spread = torch.cat([one if one.dim() == 1 else one[:, 0, 0, 0] for one in gradients])
     torch.testing.assert_close(spread, expected, rtol=1e-4, atol=1e-5)
     convolution = gradients[list(weights).index('backbone.0.weight')]
@@ -140,13 +148,19 @@ def test_vdfd_with_the_identity_is_dfd(walked, monkeypatch):
     for one in (vdfd, dfd):
         one.set_earlier_steps(steps, network, state_of(network))
     move(network, 2)
-    monkeypatch.setattr(vdfd, 'factors', lambda: torch.stack([
-        torch.eye(3, 4), torch.eye(3, 4) * torch.tensor([1.0, 1.0, 0.0]).unsqueeze(1)]))
+    monkeypatch.setattr(
+        vdfd,
+        'factors',
+        lambda: torch.stack(
+            [torch.eye(3, 4), torch.eye(3, 4) * torch.tensor([1.0, 1.0, 0.0]).unsqueeze(1)]
+        ),
+    )
     ours = vdfd(network)
     torch.testing.assert_close(ours['vdfd_quadratic'], dfd(network)['loss_dfd'])
     # Of orthonormal rows the log-determinant has its least value, for 3 and 2 classes.
-    assert float(ours['vdfd_log_det']) == pytest.approx(-5 * torch.tensor(1.001).log().item(),
-                                                        rel=1e-3)
+    assert float(ours['vdfd_log_det']) == pytest.approx(
+        -5 * torch.tensor(1.001).log().item(), rel=1e-3
+    )
 
 
 def test_values_are_those_of_the_formula(walked):
@@ -166,22 +180,23 @@ def test_values_are_those_of_the_formula(walked):
     torch.testing.assert_close(losses['loss_vdfd'], 3.0 * expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses['apart_vdfd'], 3.0 * log_det, rtol=1e-4, atol=1e-5)
     # The log-determinant has no gradient for the network.
-    assert torch.autograd.grad(losses['apart_vdfd'], list(body(network).values()),
-                               allow_unused=True) == (None, ) * len(body(network))
+    assert torch.autograd.grad(
+        losses['apart_vdfd'], list(body(network).values()), allow_unused=True
+    ) == (None,) * len(body(network))
 
 
 @pytest.mark.parametrize('accumulation', ACCUMULATIONS)
 @pytest.mark.parametrize('step_size', [0.0, 0.1])
-def test_the_log_determinant_apart_leaves_every_gradient_as_it_was(walked, accumulation,
-                                                                   step_size):
+def test_the_log_determinant_apart_leaves_every_gradient_as_it_was(walked, accumulation, step_size):
     """Bit for bit those of the weighted sum, which is what the publication minimises."""
     network, steps = walked
     regulariser = build(network=network, loss_weight=3.0, accumulation=accumulation)
     regulariser.set_earlier_steps(steps, network, state_of(network), step_size)
     move(network, 2)
     losses = regulariser(network)
-    total, logged = Segmentor().parse_losses({
-        f'regularise.{name}': value for name, value in losses.items()})
+    total, logged = Segmentor().parse_losses(
+        {f'regularise.{name}': value for name, value in losses.items()}
+    )
     assert logged['loss'] == losses['loss_vdfd']
     assert logged['regularise.apart_vdfd'] == losses['apart_vdfd']
     factors = regulariser.factors()
@@ -190,8 +205,9 @@ def test_the_log_determinant_apart_leaves_every_gradient_as_it_was(walked, accum
     published = 3.0 * accumulate(quadratics, log_dets, accumulation)
     torch.testing.assert_close(total, published)
     tensors = [*body(network).values(), *regulariser.parameters()]
-    for one, other in zip(torch.autograd.grad(total, tensors),
-                          torch.autograd.grad(published, tensors), strict=True):
+    for one, other in zip(
+        torch.autograd.grad(total, tensors), torch.autograd.grad(published, tensors), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -224,8 +240,9 @@ def test_single_weights_without_filter_averaging():
     regulariser.set_earlier_steps([step], network, state_of(network))
     move(network, 2)
     expected = step.dense().T @ (row_sums([tensors[n] for n in names], average=False) - before)
-    torch.testing.assert_close(regulariser._earlier.changes()[0, :, 0], expected,
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        regulariser._earlier.changes()[0, :, 0], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 APART = ('decode_head.conv_seg.weight', 'decode_head.conv_seg.bias')
@@ -236,7 +253,7 @@ def grown(old, classes):
     network, state = Network(classes), state_of(old)
     with torch.no_grad():
         for name, one in network.named_parameters():
-            one[:len(state[name])] = state[name]
+            one[: len(state[name])] = state[name]
     return network
 
 
@@ -244,8 +261,9 @@ def kept_of(network, nodes, average, seed=0):
     """Drawn gradients of all parameters, the classifier among them."""
     own = dict(network.named_parameters())
     order = order_by_rows(own, average, APART)
-    return gradients_of({name: own[name] for name in order}, nodes, seed, average=average,
-                        apart=APART)
+    return gradients_of(
+        {name: own[name] for name in order}, nodes, seed, average=average, apart=APART
+    )
 
 
 @pytest.mark.parametrize('average', [True, False])
@@ -264,8 +282,9 @@ def test_rows_of_classes_that_came_later_are_free(average):
     with torch.no_grad():
         network.decode_head.conv_seg.weight[:3] += 1.0
     expected = step.project(dict(network.named_parameters())) - step.projection
-    torch.testing.assert_close(regulariser._earlier.changes()[0, :, 0].double(), expected,
-                               rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        regulariser._earlier.changes()[0, :, 0].double(), expected, rtol=1e-5, atol=1e-6
+    )
     assert expected.abs().min() > 0
 
 
@@ -299,7 +318,8 @@ def test_a_parameter_without_dimensions_is_one_row():
     expected = dense[0] + 3.0 * dense[1:].sum(dim=0)
     torch.testing.assert_close(step.project(moved) - step.projection, expected)
     torch.testing.assert_close(
-        step.gram(tensors), dense.T @ torch.diag(torch.tensor([1.0, 3, 3, 3, 3]).double()) @ dense)
+        step.gram(tensors), dense.T @ torch.diag(torch.tensor([1.0, 3, 3, 3, 3]).double()) @ dense
+    )
 
 
 def test_half_precision_of_the_network_does_not_touch_it(walked):
@@ -333,13 +353,19 @@ def test_other_networks_and_mixed_files_are_refused(walked):
     with pytest.raises(InputError, match=r'backbone\.9\.weight'):
         regulariser.set_earlier_steps([strange], network, state_of(network))
     with pytest.raises(InputError, match='different outputs'):
-        regulariser.set_earlier_steps([steps[0], replace(steps[1], average=False)], network,
-                                      state_of(network))
+        regulariser.set_earlier_steps(
+            [steps[0], replace(steps[1], average=False)], network, state_of(network)
+        )
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    (dict(accumulation='mean'), 'accumulation'), (dict(quadratic='none'), 'quadratic'),
-    (dict(eps=0.0), 'eps must be positive')])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(accumulation='mean'), 'accumulation'),
+        (dict(quadratic='none'), 'quadratic'),
+        (dict(eps=0.0), 'eps must be positive'),
+    ],
+)
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         VDFDRegulariser(**options)
@@ -382,8 +408,9 @@ def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, 
     step_size, curvature = 1e-3, {}
     for damping in (None, 0.0):
         torch.manual_seed(0)
-        regulariser = build(kind, network, loss_weight=50.0, accumulation=accumulation,
-                            damping=damping)
+        regulariser = build(
+            kind, network, loss_weight=50.0, accumulation=accumulation, damping=damping
+        )
         regulariser.set_earlier_steps(steps, network, state_of(network), step_size)
         parameters = list(body(network).values())
 
@@ -409,8 +436,9 @@ def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, 
 
 @pytest.mark.parametrize(('momentum', 'nesterov'), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize('accumulation', ['sum', 'official_class_incremental'])
-def test_sgd_turns_from_shrinking_to_growing_where_the_curvature_says(momentum, nesterov,
-                                                                      accumulation):
+def test_sgd_turns_from_shrinking_to_growing_where_the_curvature_says(
+    momentum, nesterov, accumulation
+):
     torch.manual_seed(0)
     network = Network()
     # One step; the official form counts it four times where it is the second of two.
@@ -425,8 +453,9 @@ def test_sgd_turns_from_shrinking_to_growing_where_the_curvature_says(momentum, 
     def loss_after(rate, iterations):
         network.load_state_dict(start)
         move(network, 2)
-        optimizer = torch.optim.SGD(list(body(network).values()), lr=rate, momentum=momentum,
-                                    nesterov=nesterov)
+        optimizer = torch.optim.SGD(
+            list(body(network).values()), lr=rate, momentum=momentum, nesterov=nesterov
+        )
         for _ in range(iterations):
             optimizer.zero_grad()
             loss = regulariser(network)['loss_dfd']

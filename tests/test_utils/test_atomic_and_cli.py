@@ -60,28 +60,38 @@ def test_csv_rows_and_permissions(tmp_path):
 def raising(error):
     def main():
         raise error
+
     return main
 
 
-@pytest.mark.parametrize(('main', 'status', 'message'), [
-    (lambda: None, 0, ''), (lambda: 3, 3, ''),
-    (raising(InputError('wrong colour')), 2, 'error: wrong colour'),
-    (raising(OSError(errno.ENOSPC, 'full', 'x.pth')), 1, 'no space left for x.pth'),
-    (raising(KeyboardInterrupt()), 130, 'interrupted'),
-    (raising(Stopped(15, 'all is saved')), 143, 'ended by SIGTERM, all is saved'),
-    (raising(PermissionError(errno.EACCES, 'Permission denied', 'w/x')), 2,
-     'w/x cannot be used: Permission denied'),
-    (raising(NotADirectoryError(errno.ENOTDIR, 'Not a directory', 'f/x')), 2, 'f/x cannot be'),
-    (raising(OSError(errno.EROFS, 'Read-only file system', 'ro/x')), 2, 'ro/x cannot be used'),
-])
+@pytest.mark.parametrize(
+    ('main', 'status', 'message'),
+    [
+        (lambda: None, 0, ''),
+        (lambda: 3, 3, ''),
+        (raising(InputError('wrong colour')), 2, 'error: wrong colour'),
+        (raising(OSError(errno.ENOSPC, 'full', 'x.pth')), 1, 'no space left for x.pth'),
+        (raising(KeyboardInterrupt()), 130, 'interrupted'),
+        (raising(Stopped(15, 'all is saved')), 143, 'ended by SIGTERM, all is saved'),
+        (
+            raising(PermissionError(errno.EACCES, 'Permission denied', 'w/x')),
+            2,
+            'w/x cannot be used: Permission denied',
+        ),
+        (raising(NotADirectoryError(errno.ENOTDIR, 'Not a directory', 'f/x')), 2, 'f/x cannot be'),
+        (raising(OSError(errno.EROFS, 'Read-only file system', 'ro/x')), 2, 'ro/x cannot be used'),
+    ],
+)
 def test_a_tool_ends_with_its_status(main, status, message, capsys):
     with pytest.raises(SystemExit) as ended:
         run_tool(main)
     assert ended.value.code == status and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('error', [
-    ZeroDivisionError(), OSError('of a library'), OSError(errno.EIO, 'Input/output error', 'x')])
+@pytest.mark.parametrize(
+    'error',
+    [ZeroDivisionError(), OSError('of a library'), OSError(errno.EIO, 'Input/output error', 'x')],
+)
 def test_other_errors_keep_their_traceback(error):
     with pytest.raises(type(error)):
         run_tool(raising(error))
@@ -98,10 +108,10 @@ def test_what_goes_on_is_told_after_a_signal(capsys):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
-    code = ('from mmseg_cil.utils.cli import run_tool\n'
-            'run_tool(lambda: print("x\\n" * 100000))')
-    done = subprocess.run(f"{sys.executable} -c '{code}' | head -1", shell=True,
-                          capture_output=True, text=True)
+    code = 'from mmseg_cil.utils.cli import run_tool\nrun_tool(lambda: print("x\\n" * 100000))'
+    done = subprocess.run(
+        f"{sys.executable} -c '{code}' | head -1", shell=True, capture_output=True, text=True
+    )
     assert done.stdout == 'x\n' and done.stderr == ''
 
 
@@ -125,19 +135,34 @@ def test_wrong_usage_is_wrong_input():
     parser.add_argument('--step', type=int)
     parser.add_argument('--work-dir')
     parser.add_argument('folders', nargs='*')
-    for given, told in ((['--step', 'x'], "invalid int value: 'x' .tool --help"),
-                        (['--stepp=3'], 'unrecognized arguments.*did you mean --step'),
-                        (['--work-dir='], '--work-dir is empty'),
-                        (['a', ''], 'folders is empty')):
+    for given, told in (
+        (['--step', 'x'], "invalid int value: 'x' .tool --help"),
+        (['--stepp=3'], 'unrecognized arguments.*did you mean --step'),
+        (['--work-dir='], '--work-dir is empty'),
+        (['a', ''], 'folders is empty'),
+    ):
         with pytest.raises(InputError, match=told) as caught:
             parser.parse_args(given)
         assert '\n' not in str(caught.value)
     assert parser.parse_args(['a', '--work-dir', 'b']).work_dir == 'b'
 
 
-@pytest.mark.parametrize('given', [
-    ['a'], ['=1'], ['a.b'], ['.=1'], ['a..b=1'], ['.a=1'], ['a=1', 'b'], ['a=[1,'], ['a=(1,[2)'],
-    [' =3'], []])
+@pytest.mark.parametrize(
+    'given',
+    [
+        ['a'],
+        ['=1'],
+        ['a.b'],
+        ['.=1'],
+        ['a..b=1'],
+        ['.a=1'],
+        ['a=1', 'b'],
+        ['a=[1,'],
+        ['a=(1,[2)'],
+        [' =3'],
+        [],
+    ],
+)
 def test_settings_that_are_none(given):
     parser = ToolParser(prog='tool')
     add_config_options(parser)
@@ -151,6 +176,12 @@ def test_settings_are_read_as_mmengine_reads_them():
     add_config_options(parser)
     given = ['a.b=[1,2.5,x]', 'c="[(1,2),()]"', 'd=', 'e=a=b', 'f=None', 'g=true', 'h.0.i=1e-3']
     assert parser.parse_args(['--cfg-options', *given]).cfg_options == {
-        'a.b': [1, 2.5, 'x'], 'c': [(1, 2), ()], 'd': '', 'e': 'a=b', 'f': None, 'g': True,
-        'h.0.i': 0.001}
+        'a.b': [1, 2.5, 'x'],
+        'c': [(1, 2), ()],
+        'd': '',
+        'e': 'a=b',
+        'f': None,
+        'g': True,
+        'h.0.i': 0.001,
+    }
     assert parser.parse_args([]).cfg_options == {}

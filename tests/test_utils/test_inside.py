@@ -18,10 +18,24 @@ def work_dir(tmp_path):
     return tmp_path / 'walk'
 
 
-@pytest.mark.parametrize('name', [
-    'journal.json', 'metrics.json', 'walk_config.py', 'metrics.csv', 'walk.lock', 'step_01',
-    'step_00/resume.pth', 'step_00/run/config.py', 'step_00/run/vis_data/scalars.json',
-    'step_00/prune', 'report/samples/a.jpg', 'class_index/a.npz', 'step_00/more/../more'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'journal.json',
+        'metrics.json',
+        'walk_config.py',
+        'metrics.csv',
+        'walk.lock',
+        'step_01',
+        'step_00/resume.pth',
+        'step_00/run/config.py',
+        'step_00/run/vis_data/scalars.json',
+        'step_00/prune',
+        'report/samples/a.jpg',
+        'class_index/a.npz',
+        'step_00/more/../more',
+    ],
+)
 @pytest.mark.parametrize('target', ['secret', 'elsewhere', 'not_there', 'walk/../secret'])
 def test_a_link_out_of_it_is_refused(work_dir, name, target):
     path = work_dir / os.path.normpath(name)

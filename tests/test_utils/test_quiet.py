@@ -14,7 +14,6 @@ from mmseg_cil.utils.quiet import ConsoleFilter, quieten_console, quieten_warnin
 
 
 class Nothing(BaseModel):
-
     def forward(self, inputs, data_samples=None, mode='loss'):
         return inputs
 
@@ -25,8 +24,13 @@ def runner_of(tmp_path):
 
     def build(level):
         init_default_scope('mmseg_cil')
-        return StepRunner(Nothing(), str(tmp_path), log_level=level, experiment_name='quiet',
-                          default_scope='mmseg_cil')
+        return StepRunner(
+            Nothing(),
+            str(tmp_path),
+            log_level=level,
+            experiment_name='quiet',
+            default_scope='mmseg_cil',
+        )
 
     clear_instances()
     yield build

@@ -143,6 +143,7 @@ def test_a_loader_leaves_signals_to_its_parent(monkeypatch):
                 send(number)
             time.sleep(0.4 if signal.SIGTERM in numbers else 0.05)
             os._exit(5)
+
         return work
 
     # Ctrl-C goes to all of a terminal; SIGTERM of a job ends it, but not at once.

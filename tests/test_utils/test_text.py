@@ -9,8 +9,10 @@ NAMES = ['sun 1', 'straße', 'a/b,c']
 
 
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
-@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be',
-                                      'utf-32', 'latin-1', 'cp1252'])
+@pytest.mark.parametrize(
+    'encoding',
+    ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'latin-1', 'cp1252'],
+)
 def test_names_are_read_in_any_encoding(tmp_path, encoding, end):
     text = f'{end}{NAMES[0]}  {end}\t{NAMES[1]}{end}   {end}{NAMES[2]}'
     (tmp_path / 'list.txt').write_bytes(text.encode(encoding))

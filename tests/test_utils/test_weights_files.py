@@ -45,7 +45,8 @@ def saved(path, content, **options):
 @pytest.mark.parametrize('legacy', [False, True])
 @pytest.mark.parametrize('switch', [None, 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'])
 def test_nothing_is_executed_and_the_function_is_named(
-        tmp_path, poison, monkeypatch, legacy, switch):
+    tmp_path, poison, monkeypatch, legacy, switch
+):
     if switch:
         monkeypatch.setenv(switch, '1')
     path = poison(tmp_path / 'a.pth', legacy=legacy, state_dict={})
@@ -53,19 +54,22 @@ def test_nothing_is_executed_and_the_function_is_named(
         read_weights(path)
 
 
-@pytest.mark.parametrize(('content', 'told'), [
-    (Pickled(eval, ('1', )), "'eval'"),
-    (Pickled(exec, ('1', )), "'exec'"),
-    (Pickled(pickle.loads, (b'N.', )), "'_?pickle.loads'"),
-    (Pickled(__import__, ('antigravity', )), "'__import__'"),
-    (Pickled(io.open, ('x', 'w')), "'_?io.open'"),
-    (nn.Conv2d(1, 1, 1), "'torch.nn.modules.conv.Conv2d'"),
-    (OwnType(), "'.*test_weights_files.OwnType'"),
-    (np.array([{}], object), 'NumPy array of the type'),
-    (np.zeros(2, [('a', 'f4')]), 'NumPy array of the type'),
-    (Pickled(np.dtype, ('O', )), 'NumPy array of the type'),
-    (Pickled(np.dtype, (Pickled(np.dtype, ('O', )), )), 'NumPy array of the type'),
-])
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        (Pickled(eval, ('1',)), "'eval'"),
+        (Pickled(exec, ('1',)), "'exec'"),
+        (Pickled(pickle.loads, (b'N.',)), "'_?pickle.loads'"),
+        (Pickled(__import__, ('antigravity',)), "'__import__'"),
+        (Pickled(io.open, ('x', 'w')), "'_?io.open'"),
+        (nn.Conv2d(1, 1, 1), "'torch.nn.modules.conv.Conv2d'"),
+        (OwnType(), "'.*test_weights_files.OwnType'"),
+        (np.array([{}], object), 'NumPy array of the type'),
+        (np.zeros(2, [('a', 'f4')]), 'NumPy array of the type'),
+        (Pickled(np.dtype, ('O',)), 'NumPy array of the type'),
+        (Pickled(np.dtype, (Pickled(np.dtype, ('O',)),)), 'NumPy array of the type'),
+    ],
+)
 def test_what_is_no_data_is_refused_by_name(tmp_path, content, told):
     with pytest.raises(NotDataError, match=told):
         read_weights(saved(tmp_path / 'a.pth', {'state_dict': {}, 'more': content}))
@@ -77,7 +81,7 @@ def test_a_data_type_that_lies_about_its_bytes_is_refused(tmp_path):
     class Dtype:
         def __reduce__(self):
             fields = {'a': (np.dtype('f8'), 0)}
-            return np.dtype, ('V8', False, True), (3, '|', None, ('a', ), fields, 8, 1, 0)
+            return np.dtype, ('V8', False, True), (3, '|', None, ('a',), fields, 8, 1, 0)
 
     with pytest.raises(NotDataError, match='NumPy array'):
         read_weights(saved(tmp_path / 'a.pth', [Dtype()]))
@@ -85,7 +89,7 @@ def test_a_data_type_that_lies_about_its_bytes_is_refused(tmp_path):
     class Records:
         def __reduce__(self):
             fields = {'a': (np.dtype('f8'), 0)}
-            return np.dtype, ('f8', False, True), (3, '<', None, ('a', ), fields, 8, 1, 0)
+            return np.dtype, ('f8', False, True), (3, '<', None, ('a',), fields, 8, 1, 0)
 
     with pytest.raises(NotDataError, match='NumPy array of records'):
         read_weights(saved(tmp_path / 'a.pth', [Records()]))
@@ -93,30 +97,42 @@ def test_a_data_type_that_lies_about_its_bytes_is_refused(tmp_path):
 
 def test_attributes_of_what_is_allowed_are_out_of_reach(tmp_path):
     # MMEngine's own list of safe functions has getattr, and so all of Python.
-    content = {'kept': 1, 'reached': Pickled(getattr, (HistoryBuffer, '__init__')),
-               'nested': [{'deep': Pickled(getattr, (HistoryBuffer, '_set_default_statistics'))}]}
+    content = {
+        'kept': 1,
+        'reached': Pickled(getattr, (HistoryBuffer, '__init__')),
+        'nested': [{'deep': Pickled(getattr, (HistoryBuffer, '_set_default_statistics'))}],
+    }
     assert read_weights(saved(tmp_path / 'a.pth', content)) == {'kept': 1, 'nested': [{}]}
 
 
 @pytest.mark.parametrize('legacy', [False, True])
 def test_files_of_the_model_zoos_are_read(tmp_path, legacy):
     content = {
-        'state_dict': collections.OrderedDict(weight=torch.arange(3.)),
+        'state_dict': collections.OrderedDict(weight=torch.arange(3.0)),
         'meta': {
-            'cfg': ConfigDict(model=dict(depth=18)), 'time': datetime.datetime(2024, 1, 2, 3),
-            'left': datetime.timedelta(seconds=5), 'torch_version': torch.__version__,
-            'mIoU': np.float64(0.5), 'seed': np.int64(3), 'CLASSES': ('a', 'b'),
+            'cfg': ConfigDict(model=dict(depth=18)),
+            'time': datetime.datetime(2024, 1, 2, 3),
+            'left': datetime.timedelta(seconds=5),
+            'torch_version': torch.__version__,
+            'mIoU': np.float64(0.5),
+            'seed': np.int64(3),
+            'CLASSES': ('a', 'b'),
             'args': argparse.Namespace(lr=0.1, out=pathlib.Path('work/a')),
-            'counts': collections.defaultdict(int, a=1), 'parts': slice(0, 2),
+            'counts': collections.defaultdict(int, a=1),
+            'parts': slice(0, 2),
             'palette': np.arange(6, dtype=np.uint8).reshape(2, 3),
-            'turned': np.asfortranarray(np.arange(6.).reshape(2, 3)),
-            'names': np.array(['ab', 'c']), 'swapped': np.array([1, 2], '>i4'),
-            'none': np.zeros((0, 4), np.float32), 'scalar': np.array(3.5)},
+            'turned': np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+            'names': np.array(['ab', 'c']),
+            'swapped': np.array([1, 2], '>i4'),
+            'none': np.zeros((0, 4), np.float32),
+            'scalar': np.array(3.5),
+        },
         'message_hub': {'log_scalars': {'loss': HistoryBuffer([1.0, 3.0], [1, 1])}},
     }
-    read = read_weights(saved(tmp_path / 'a.pth', content,
-                              _use_new_zipfile_serialization=not legacy))
-    assert torch.equal(read['state_dict']['weight'], torch.arange(3.))
+    read = read_weights(
+        saved(tmp_path / 'a.pth', content, _use_new_zipfile_serialization=not legacy)
+    )
+    assert torch.equal(read['state_dict']['weight'], torch.arange(3.0))
     meta = read['meta']
     for key in ('palette', 'turned', 'names', 'swapped', 'none', 'scalar'):
         assert np.array_equal(meta[key], content['meta'][key]), key
@@ -151,18 +167,25 @@ def tar(path):
             file.addfile(tarfile.TarInfo(name))
 
 
-@pytest.mark.parametrize(('write', 'told'), [
-    (lambda path: path.write_text('version https://git-lfs.github.com/spec/v1\n'), 'git-lfs'),
-    (lambda path: path.write_text('<!DOCTYPE html>'), 'no file of PyTorch'),
-    (lambda path: path.write_bytes(b''), 'it is empty'),
-    (lambda path: np.savez(path.open('wb'), a=np.zeros(3)), 'archive'),
-    (lambda path: saved(path, {'a': torch.zeros(99)}) and path.write_bytes(
-        path.read_bytes()[:-60]), 'zip archive'),
-    (lambda path: torch.jit.save(torch.jit.script(nn.ReLU()), path), 'TorchScript'),
-    (tar, 'tar format'),
-    (lambda path: saved(path, {'a': 1}, pickle_protocol=4), 'another pickle protocol'),
-    (lambda path: path.write_bytes(pickle.dumps({'a': 1}, 4)), 'another pickle protocol'),
-])
+@pytest.mark.parametrize(
+    ('write', 'told'),
+    [
+        (lambda path: path.write_text('version https://git-lfs.github.com/spec/v1\n'), 'git-lfs'),
+        (lambda path: path.write_text('<!DOCTYPE html>'), 'no file of PyTorch'),
+        (lambda path: path.write_bytes(b''), 'it is empty'),
+        (lambda path: np.savez(path.open('wb'), a=np.zeros(3)), 'archive'),
+        (
+            lambda path: (
+                saved(path, {'a': torch.zeros(99)}) and path.write_bytes(path.read_bytes()[:-60])
+            ),
+            'zip archive',
+        ),
+        (lambda path: torch.jit.save(torch.jit.script(nn.ReLU()), path), 'TorchScript'),
+        (tar, 'tar format'),
+        (lambda path: saved(path, {'a': 1}, pickle_protocol=4), 'another pickle protocol'),
+        (lambda path: path.write_bytes(pickle.dumps({'a': 1}, 4)), 'another pickle protocol'),
+    ],
+)
 @pytest.mark.filterwarnings('ignore')
 def test_other_files_are_told_in_one_line_without_bad_advice(tmp_path, write, told):
     write(tmp_path / 'a.pth')
@@ -198,7 +221,11 @@ def test_mmengine_reads_what_it_read_before(tmp_path, monkeypatch):
     monkeypatch.setitem(weights_files.ZOOS, 'mmcls://', lambda: {'own': ADDRESS})
     with weights_as_data():
         assert list(CheckpointLoader.load_checkpoint(ADDRESS)['state_dict']) == [
-            'backbone.a', 'head.b']
+            'backbone.a',
+            'head.b',
+        ]
         assert list(CheckpointLoader.load_checkpoint('mmcls://own')['state_dict']) == ['a']
         assert list(CheckpointLoader.load_checkpoint(str(cached))['state_dict']) == [
-            'backbone.a', 'head.b']
+            'backbone.a',
+            'head.b',
+        ]

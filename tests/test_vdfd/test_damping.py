@@ -12,7 +12,8 @@ def draw(nodes=3, cells=1, steps=2, weights=20):
     torch.manual_seed(0)
     gradients = torch.randn(steps, weights, nodes * cells, dtype=torch.float64)
     factors = torch.nn.functional.normalize(
-        torch.randn(steps, nodes, 4, dtype=torch.float64), dim=2)
+        torch.randn(steps, nodes, 4, dtype=torch.float64), dim=2
+    )
     changes = torch.randn(steps, nodes, cells, dtype=torch.float64)
     return gradients, factors, changes
 
@@ -24,8 +25,7 @@ def test_without_damping_it_is_the_quadratic_form(cells, form):
     none = torch.zeros(2, 3 * cells, 3 * cells, dtype=torch.float64)
     for one in (factors, None):
         expected = quadratic_form(changes, one, EPS, form)
-        torch.testing.assert_close(
-            damped_quadratic_form(changes, none, one, EPS, form), expected)
+        torch.testing.assert_close(damped_quadratic_form(changes, none, one, EPS, form), expected)
 
 
 @pytest.mark.parametrize('cells', [1, 2])
@@ -34,8 +34,9 @@ def test_it_is_the_moreau_envelope_in_the_weights(cells):
     gradients, factors, _ = draw(cells=cells, steps=1)
     lam, eta = 3.0, 0.05
     matrix = gradients[0]
-    precision = torch.kron(factors[0] @ factors[0].T + EPS * torch.eye(3).double(),
-                           torch.eye(cells).double())
+    precision = torch.kron(
+        factors[0] @ factors[0].T + EPS * torch.eye(3).double(), torch.eye(cells).double()
+    )
     form = matrix @ precision @ matrix.T
     w = torch.randn(20, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
@@ -43,8 +44,7 @@ def test_it_is_the_moreau_envelope_in_the_weights(cells):
         best = torch.linalg.solve(2 * lam * eta * form + torch.eye(20).double(), w)
         value = lam * best @ form @ best + (best - w).square().sum() / (2 * eta)
     damping = (2 * eta * lam * matrix.T @ matrix).unsqueeze(0)
-    found = lam * damped_quadratic_form(
-        (matrix.T @ w).view(1, 3, cells), damping, factors, EPS)[0]
+    found = lam * damped_quadratic_form((matrix.T @ w).view(1, 3, cells), damping, factors, EPS)[0]
     torch.testing.assert_close(found, value)
     (gradient,) = torch.autograd.grad(found, w)
     torch.testing.assert_close(gradient, (w.detach() - best) / eta)
@@ -72,8 +72,10 @@ def test_where_the_form_is_flat_nothing_changes():
     gradients, factors, changes = draw()
     gram = gradients.transpose(1, 2) @ gradients
     plain = quadratic_form(changes, factors, EPS)
-    errors = [(damped_quadratic_form(changes, scale * gram, factors, EPS) / plain - 1).abs().max()
-              for scale in (1e-4, 1e-5, 1e-6)]
+    errors = [
+        (damped_quadratic_form(changes, scale * gram, factors, EPS) / plain - 1).abs().max()
+        for scale in (1e-4, 1e-5, 1e-6)
+    ]
     assert errors[0] > 5 * errors[1] > 25 * errors[2] and errors[2] < 1e-3
 
 

@@ -51,8 +51,9 @@ def test_graph_network(tag):
     features, edges, weights = node_graph(list(data['head_weight']))
     steps, classes = data['head_weight'].shape[:2]
     torch.testing.assert_close(features, data['prototype'].flatten(0, 1))
-    torch.testing.assert_close(weights.reshape(steps, classes, classes), data['adj_normalized'],
-                               rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        weights.reshape(steps, classes, classes), data['adj_normalized'], rtol=1e-5, atol=1e-6
+    )
     network = official_network(data)
     out = network(features, edges, weights).reshape(steps, classes, -1)
     torch.testing.assert_close(out, data['gcn_out_normalized'], rtol=1e-4, atol=1e-5)
@@ -105,10 +106,12 @@ def test_regulariser_and_its_gradients(tag):
     order, rows, left, core = stacked(data)
     weights = [data[f'w_{k}'].clone().requires_grad_() for k in order]
     steps, classes = data['GW'].shape
-    stars = torch.stack([
-        project(left, core, rows, row_sums([data[f'wstar_{k}'][i] for k in order]))[i]
-        for i in range(steps)
-    ])
+    stars = torch.stack(
+        [
+            project(left, core, rows, row_sums([data[f'wstar_{k}'][i] for k in order]))[i]
+            for i in range(steps)
+        ]
+    )
     torch.testing.assert_close(stars, data['GWstar'], rtol=1e-5, atol=1e-5)
     products = project(left, core, rows, row_sums(weights))
     torch.testing.assert_close(products, data['GW'], rtol=1e-5, atol=1e-5)
@@ -152,8 +155,10 @@ def test_gradients_of_mean_outputs_with_a_short_last_batch():
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=1e-6)
 
     # By images the division into batches does not matter, and the result is another.
-    by_images = [mean_gradients(*gradient_sums(outputs, data['images'].split(size), weights, 4))
-                 for size in (10, 4, 3)]
+    by_images = [
+        mean_gradients(*gradient_sums(outputs, data['images'].split(size), weights, 4))
+        for size in (10, 4, 3)
+    ]
     torch.testing.assert_close(by_images[0], by_images[1], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(by_images[0], by_images[2], rtol=1e-5, atol=1e-7)
     assert not torch.allclose(by_images[0].float(), theirs, rtol=1e-3, atol=1e-5)

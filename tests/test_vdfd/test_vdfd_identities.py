@@ -20,8 +20,9 @@ SHAPES = {'norm': (6,), 'conv': (6, 3, 3, 3), 'wide': (9, 4, 1, 1), 'linear': (6
 
 def tensors(seed, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
-    drawn = {name: torch.randn(shape, generator=generator, dtype=dtype)
-             for name, shape in SHAPES.items()}
+    drawn = {
+        name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in SHAPES.items()
+    }
     return {name: drawn[name] for name in order_by_rows(drawn)}
 
 
@@ -41,8 +42,11 @@ def test_averaging_the_gradient_is_projecting_the_weights():
     ours = row_means(gradient.values()) @ row_sums(change.values())
 
     def averaged(one):
-        return one.flatten(1).mean(dim=1).view(-1, *[1] * (one.dim() - 1)).expand_as(one) \
-            if one.dim() > 1 else one
+        return (
+            one.flatten(1).mean(dim=1).view(-1, *[1] * (one.dim() - 1)).expand_as(one)
+            if one.dim() > 1
+            else one
+        )
 
     left = sum((averaged(gradient[name]) * change[name]).sum() for name in SHAPES)
     right = sum((gradient[name] * averaged(change[name])).sum() for name in SHAPES)
@@ -55,15 +59,19 @@ def test_products_equal_the_expanded_sum(rank):
     """The official comp_GW expands the gradient to the shape of the weights times the classes."""
     weights = tensors(1, torch.float32)
     rows = rows_of(weights)
-    factors = [compress(torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(seed)),
-                        rows, rank) for seed in (0, 1, 2)]
+    factors = [
+        compress(
+            torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(seed)), rows, rank
+        )
+        for seed in (0, 1, 2)
+    ]
     left = torch.stack([u for u, _, _ in factors], dim=1)
     core = torch.stack([s.unsqueeze(-1) * v for _, s, v in factors])
     ours = project(left, core, rows, row_sums(weights.values()))
     for step, (u, s, v) in enumerate(factors):
         expected, first = torch.zeros(4), 0
         for index, weight in enumerate(weights.values()):
-            part = u[first:first + len(weight)] @ torch.diag(s[index]) @ v[index]
+            part = u[first : first + len(weight)] @ torch.diag(s[index]) @ v[index]
             shape = (*part.shape[:1], *[1] * (weight.dim() - 1), 4)
             expanded = part.view(shape).expand(*weight.shape, 4)
             expected += (expanded * weight.unsqueeze(-1)).flatten(0, -2).sum(dim=0)
@@ -77,18 +85,30 @@ def test_the_curvature_is_where_gradient_descent_turns_from_shrinking_to_growing
     rows = rows_of(weights, average)
     start = torch.zeros(4, dtype=torch.float64)
     drawn = torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(0))
-    kept = OutputGradients(tuple(weights), tuple(rows), *compress(drawn, rows, 1), start,
-                           ((0,), (1,), (2,), (3,)), average=average)
+    kept = OutputGradients(
+        tuple(weights),
+        tuple(rows),
+        *compress(drawn, rows, 1),
+        start,
+        ((0,), (1,), (2,), (3,)),
+        average=average,
+    )
     limit = 1 / kept.curvature(weights)
 
     def distance_after(learning_rate):
         moved = [one.clone().requires_grad_() for one in weights.values()]
         for _ in range(300):
-            outputs = project(kept.left.double().unsqueeze(1), kept.core.double().unsqueeze(0),
-                              rows, row_sums(moved, average))
+            outputs = project(
+                kept.left.double().unsqueeze(1),
+                kept.core.double().unsqueeze(0),
+                rows,
+                row_sums(moved, average),
+            )
             gradients = torch.autograd.grad(outputs.square().sum(), moved)
-            moved = [(one - learning_rate * two).detach().requires_grad_()
-                     for one, two in zip(moved, gradients, strict=True)]
+            moved = [
+                (one - learning_rate * two).detach().requires_grad_()
+                for one, two in zip(moved, gradients, strict=True)
+            ]
         return float(outputs.square().sum())
 
     first = float(kept.project(weights).square().sum())
@@ -101,13 +121,16 @@ def test_full_rank_and_no_compression_keep_the_gradients():
     matrix = torch.randn(sum(rows), 4, generator=torch.Generator().manual_seed(0))
     for rank in (None, 4, 100):
         u, s, v = compress(matrix, rows, rank)
-        kept = OutputGradients(('a',) * len(rows), tuple(rows), u, s, v, torch.zeros(4),
-                               tuple((i,) for i in range(4)))
+        kept = OutputGradients(
+            ('a',) * len(rows), tuple(rows), u, s, v, torch.zeros(4), tuple((i,) for i in range(4))
+        )
         torch.testing.assert_close(kept.dense(), matrix, rtol=1e-5, atol=1e-5)
     u, s, v = compress(matrix, rows, None)
     assert torch.equal(u, matrix)
-    assert OutputGradients(tuple('abcde'), tuple(rows), u, s, v, torch.zeros(4), ()).num_floats \
+    assert (
+        OutputGradients(tuple('abcde'), tuple(rows), u, s, v, torch.zeros(4), ()).num_floats
         == matrix.numel() + 4
+    )
 
 
 def test_rank_1_stores_what_the_official_logs_say():
@@ -158,8 +181,9 @@ def test_the_first_order_is_exact_for_a_model_linear_in_its_weights():
     torch.testing.assert_close(gradients.T @ (sums - star), change)
     # What is kept of them without compression predicts the same, to float32.
     u, s, v = compress(gradients, [len(gradients)], None)
-    kept = project(u.unsqueeze(1), (s.unsqueeze(-1) * v).unsqueeze(0), [len(gradients)],
-                   (sums - star).float())
+    kept = project(
+        u.unsqueeze(1), (s.unsqueeze(-1) * v).unsqueeze(0), [len(gradients)], (sums - star).float()
+    )
     torch.testing.assert_close(kept[0].double(), change, rtol=1e-5, atol=1e-5)
 
 
@@ -171,8 +195,7 @@ def test_averaged_gradients_see_what_moves_the_weights_of_a_row_alike_and_nothin
     def outputs(batch):
         return layer(batch).sum(dim=0), torch.full((4,), float(len(batch)))
 
-    averaged = mean_gradients(*gradient_sums(outputs, images.split(6), list(layer.parameters()),
-                                             4))
+    averaged = mean_gradients(*gradient_sums(outputs, images.split(6), list(layer.parameters()), 4))
     before = layer(images).mean(dim=0).detach()
 
     def predicted_and_actual(weight, bias):
@@ -185,8 +208,7 @@ def test_averaged_gradients_see_what_moves_the_weights_of_a_row_alike_and_nothin
         return averaged.T @ row_sums([weight, bias]), actual
 
     each = torch.randn(4, 1, dtype=torch.float64)
-    predicted, actual = predicted_and_actual(
-        each.expand(4, 7), torch.randn(4, dtype=torch.float64))
+    predicted, actual = predicted_and_actual(each.expand(4, 7), torch.randn(4, dtype=torch.float64))
     torch.testing.assert_close(predicted, actual)
     assert actual.abs().min() > 1e-2
     # Weights of a row that move against each other have the sum 0: filter averaging loses them.
@@ -242,10 +264,13 @@ def test_absent_nodes_do_not_count():
     changes = torch.randn(1, 4, 1)
     present = torch.tensor([[True] * 4 + [False] * 3])
     padded = functional.pad(factors, (0, 0, 0, 3))
-    torch.testing.assert_close(log_det_covariance(padded, 0.01, present),
-                               log_det_covariance(factors, 0.01))
-    torch.testing.assert_close(quadratic_form(functional.pad(changes, (0, 0, 0, 3)), padded, 0.01),
-                               quadratic_form(changes, factors, 0.01))
+    torch.testing.assert_close(
+        log_det_covariance(padded, 0.01, present), log_det_covariance(factors, 0.01)
+    )
+    torch.testing.assert_close(
+        quadratic_form(functional.pad(changes, (0, 0, 0, 3)), padded, 0.01),
+        quadratic_form(changes, factors, 0.01),
+    )
 
 
 def test_the_likelihood_is_best_where_the_covariance_is_that_of_the_changes():
@@ -257,7 +282,7 @@ def test_the_likelihood_is_best_where_the_covariance_is_that_of_the_changes():
     root = torch.linalg.cholesky(precision - eps * torch.eye(3)).requires_grad_()
     mean = quadratic_form(changes, root.expand(4000, 3, 3), eps).mean()
     value = mean + log_det_covariance(root[None], eps)[0]
-    gradient, = torch.autograd.grad(value, root)
+    (gradient,) = torch.autograd.grad(value, root)
     assert gradient.abs().max() < 1e-9 * root.abs().max()
     assert float(mean.detach()) == pytest.approx(3.0)
 

@@ -22,8 +22,12 @@ def test_classes_of_steps_that_did_not_train_are_caught_up():
 
 def test_without_new_classes_all_are_remembered():
     for step in range(3):
-        assert nodes_of_step((0,) * 4, step, step - 1, has_background=False) \
-            == ((0,), (1,), (2,), (3,))
+        assert nodes_of_step((0,) * 4, step, step - 1, has_background=False) == (
+            (0,),
+            (1,),
+            (2,),
+            (3,),
+        )
 
 
 def test_background_excluded_or_merged():

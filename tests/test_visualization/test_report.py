@@ -82,15 +82,32 @@ def _check_page(page):
 def test_pruned_snapshots_have_a_table(tmp_path):
     folder, metrics = make_walk(tmp_path / 'w')
     for step, entry in enumerate(metrics['steps']):
-        entry['sub_steps'] = {'other': {'images': 3}, 'prune': dict(
-            snapshot_mIoU=0.25, kept_share=0.5, bytes_snapshot=2**20 * (step + 1),
-            bytes_dense=2**22, bytes_all_snapshots=2**21)}
+        entry['sub_steps'] = {
+            'other': {'images': 3},
+            'prune': dict(
+                snapshot_mIoU=0.25,
+                kept_share=0.5,
+                bytes_snapshot=2**20 * (step + 1),
+                bytes_dense=2**22,
+                bytes_all_snapshots=2**21,
+            ),
+        }
     (folder / 'metrics.json').write_text(json.dumps(metrics))
     lines = []
     page = Page(render_report(folder, echo=lines.append))
     rows = page.table('Pruned snapshots')[1:]
-    assert rows == [[str(step), '50.00', f'{step + 1}.00', '2.00', '4.00', '25.00',
-                     _percent(entry['mIoU']['all'])] for step, entry in enumerate(metrics['steps'])]
+    assert rows == [
+        [
+            str(step),
+            '50.00',
+            f'{step + 1}.00',
+            '2.00',
+            '4.00',
+            '25.00',
+            _percent(entry['mIoU']['all']),
+        ]
+        for step, entry in enumerate(metrics['steps'])
+    ]
     assert any('Pruned snapshots' in line for line in lines)
 
 
@@ -269,9 +286,13 @@ def test_walks_over_other_images_do_not_compare_silently(tmp_path):
 
 def test_accepted_changes_are_told(tmp_path):
     folder, _ = make_walk(tmp_path / 'a')
-    with_journal(folder, accepted_changes=[
-        dict(changed=['schedule', 'seed'], trained_before=[0, 1]),
-        dict(changed=['method'], trained_before=[])])
+    with_journal(
+        folder,
+        accepted_changes=[
+            dict(changed=['schedule', 'seed'], trained_before=[0, 1]),
+            dict(changed=['method'], trained_before=[]),
+        ],
+    )
     notes = Page(render_report(folder, echo=lambda _: None)).notes
     assert 'went on with accepted changes of schedule, seed after steps 0, 1.' in notes
     assert notes.count('accepted') == 1
@@ -319,9 +340,10 @@ HOSTILE = '<script>alert(1)</script>&"\'$\\frac'
 
 
 def test_names_are_text_in_the_page(tmp_path):
-    steps = (('background', HOSTILE), ('cow$_{', ), ('<img src=x onerror=y>', ))
-    folder, _ = make_walk(tmp_path / 'walk', steps=steps, method=HOSTILE, protocol='<b>p',
-                          samples=1)
+    steps = (('background', HOSTILE), ('cow$_{',), ('<img src=x onerror=y>',))
+    folder, _ = make_walk(
+        tmp_path / 'walk', steps=steps, method=HOSTILE, protocol='<b>p', samples=1
+    )
     page = Page(render_report(folder, echo=len))
     _check_page(page)
     assert '<script' not in page.text and '<img src=x' not in page.text and '<b>p' not in page.text
@@ -332,9 +354,18 @@ def test_names_are_text_in_the_page(tmp_path):
     assert '<script' not in page.text and '<i>' not in page.text
 
 
-@pytest.mark.parametrize(('key', 'value'), [
-    ('image_path', '../secret.png'), ('image_path', '/etc/passwd'), ('truth', 'a/../../secret.png'),
-    ('truth', ''), ('name', '../x'), ('name', None), ('image_path', 3)])
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('image_path', '../secret.png'),
+        ('image_path', '/etc/passwd'),
+        ('truth', 'a/../../secret.png'),
+        ('truth', ''),
+        ('name', '../x'),
+        ('name', None),
+        ('image_path', 3),
+    ],
+)
 def test_a_report_shows_no_pictures_from_elsewhere(tmp_path, key, value):
     folder, _ = make_walk(tmp_path / 'walk', samples=1)
     index = folder / 'report/samples.json'

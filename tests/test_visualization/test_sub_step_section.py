@@ -15,9 +15,17 @@ def with_sub_steps(folder):
     """A walk whose step 1 has a generator and a teacher of its own."""
     make_walk(folder)
     journal = json.loads((folder / 'journal.json').read_text())
-    journal['steps'] = [dict(step=0, status='done'), dict(step=1, status='done', sub_steps={
-        'generator': dict(files={}, iterations=30, seconds=4.5),
-        'new_data': dict(files={}, iterations=200, seconds=61.0)})]
+    journal['steps'] = [
+        dict(step=0, status='done'),
+        dict(
+            step=1,
+            status='done',
+            sub_steps={
+                'generator': dict(files={}, iterations=30, seconds=4.5),
+                'new_data': dict(files={}, iterations=200, seconds=61.0),
+            },
+        ),
+    ]
     (folder / 'journal.json').write_text(json.dumps(journal))
     log = folder / 'step_01/generator/20250101_000000/vis_data'
     log.mkdir(parents=True)
@@ -34,7 +42,9 @@ def test_they_are_listed_with_their_pictures(tmp_path):
     section = sub_step_section(walk, tmp_path)
     table, curve, grid = section.content
     assert [list(row[:4]) for row in table.rows] == [
-        ['step 1', 'generator', '30', '4.5'], ['step 1', 'new_data', '200', '61.0']]
+        ['step 1', 'generator', '30', '4.5'],
+        ['step 1', 'new_data', '200', '61.0'],
+    ]
     assert table.rows[0][4] == '62.50' and table.rows[1][4] == '–'
     assert 'from 30% to 59%' in curve.alt and curve.path.is_file()
     assert '62.5%' in grid.caption and grid.path.name == 'samples.png'

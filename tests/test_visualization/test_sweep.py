@@ -115,8 +115,12 @@ def test_a_key_is_found_in_lists_numbers_and_dotted_names():
 
 def test_what_a_method_says_of_its_protocol_counts(tmp_path):
     overrides = "{'toy_3-1': {'regularisers.0.loss_weight': 7}, 'other': {'name': 'x'}}"
-    _walk(tmp_path / 'a', 1, "method = dict(name='vdfd', regularisers=[dict(type='V', "
-                             f"loss_weight=1)], protocol_overrides={overrides})")
+    _walk(
+        tmp_path / 'a',
+        1,
+        "method = dict(name='vdfd', regularisers=[dict(type='V', "
+        f'loss_weight=1)], protocol_overrides={overrides})',
+    )
     _walk(tmp_path / 'b', 2)
     sweep, notes = _sweep([tmp_path / 'a', tmp_path / 'b'])
     assert sweep.values == [2, 7] and notes == []

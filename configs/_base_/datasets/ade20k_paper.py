@@ -5,6 +5,7 @@ Of ade20k.py, with their random resized crop of 512 (an area of 0.5 to 2.0 of th
 their centre of 512 x 512 scored, image and label alike, and passes over the training images that
 end with their last whole batch. Part of --as-published.
 """
+
 _base_ = './ade20k.py'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -21,6 +22,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='GlobalPositionSampler', drop_partial=True),
-    dataset=dict(pipeline=train_pipeline))
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

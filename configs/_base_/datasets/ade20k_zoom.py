@@ -4,6 +4,7 @@ Of ade20k.py, with the training crop that it had up to version 0.1: the short si
 256 to 1024 pixels and a crop of 512, padded where the image is smaller. --dataset ade20k_zoom
 repeats walks of that time.
 """
+
 _base_ = './ade20k.py'
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -3,6 +3,7 @@
 800 training and 200 test pictures of 96 x 96, drawn from a seed into data_root
 on first use (some seconds) and reused. Crops of 80, batch 8.
 """
+
 data_root = 'data/embedded_shapes'
 crop_size = (80, 80)
 global_batch_size = 8
@@ -25,14 +26,18 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='EmbeddedShapesDataset', data_root=data_root, split='train', pipeline=train_pipeline))
+        type='EmbeddedShapesDataset', data_root=data_root, split='train', pipeline=train_pipeline
+    ),
+)
 val_dataloader = dict(
     batch_size=20,
     num_workers=1,
     persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='EmbeddedShapesDataset', data_root=data_root, split='val', pipeline=test_pipeline))
+        type='EmbeddedShapesDataset', data_root=data_root, split='val', pipeline=test_pipeline
+    ),
+)
 test_dataloader = val_dataloader
 
 # A placeholder: the scheduler puts the incremental metric in its place.

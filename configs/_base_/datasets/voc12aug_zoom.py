@@ -4,6 +4,7 @@ Of voc12aug.py, with the training crop that it had up to version 0.1: the short 
 256 to 1024 pixels and a crop of 512, padded where the image is smaller. --dataset voc12aug_zoom
 repeats walks of that time.
 """
+
 _base_ = './voc12aug.py'
 train_pipeline = [
     dict(type='LoadImageFromFile'),

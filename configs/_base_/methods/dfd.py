@@ -9,8 +9,10 @@ hook and its options do, and for what is our choice.
 The weight of the regulariser is 1 (officially 20 for 20 tasks of miniImageNet, the only one
 known): docs/vdfd.md. Under SGD the penalty is damped, as in vdfd.py.
 """
+
 method = dict(
     name='dfd',
     regularisers=[dict(type='DFDRegulariser', loss_weight=1.0)],
     classifier_init='random',
-    custom_hooks=[dict(type='VDFDHook', rank=1)])
+    custom_hooks=[dict(type='VDFDHook', rank=1)],
+)

@@ -17,19 +17,27 @@ its sub_steps, as below.
 docs/cumulative.md derives the losses. The cross-entropy divides by all pixels, those of
 generated images too, so that it weighs 2/3 of MiB's against the distillation.
 """
+
 method = dict(
     name='dfgr',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
+        ),
     ],
     classifier_init='balanced',
     sub_steps=[
-        dict(type='GeneratorSubStep', name='generator', batch_size=8, lr=2e-3,
-             replay=dict(ratio=0.5, cache=0)),
+        dict(
+            type='GeneratorSubStep',
+            name='generator',
+            batch_size=8,
+            lr=2e-3,
+            replay=dict(ratio=0.5, cache=0),
+        ),
     ],
     protocol_overrides={
         'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
-    })
+    },
+)

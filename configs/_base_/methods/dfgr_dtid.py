@@ -17,23 +17,35 @@ et al., WACV 2020). A walk by domain has no new classes and is refused.
 docs/cumulative.md derives the losses. The cross-entropy divides by all pixels, those of
 generated images too, so that it weighs 2/3 of MiB's against the distillation.
 """
+
 method = dict(
     name='dfgr_dtid',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
+        ),
         dict(
-            type='DualTeacherDistiller', form='variational', loss_weight=1.0, old_on='replayed',
-            optimizer=dict(type='Adam', lr=0.01)),
+            type='DualTeacherDistiller',
+            form='variational',
+            loss_weight=1.0,
+            old_on='replayed',
+            optimizer=dict(type='Adam', lr=0.01),
+        ),
     ],
     classifier_init='balanced',
     sub_steps=[
-        dict(type='GeneratorSubStep', name='generator', batch_size=8, lr=2e-3,
-             replay=dict(ratio=0.5, cache=0)),
+        dict(
+            type='GeneratorSubStep',
+            name='generator',
+            batch_size=8,
+            lr=2e-3,
+            replay=dict(ratio=0.5, cache=0),
+        ),
         dict(type='NewDataSubStep', name='new_data', init='last_step'),
     ],
     protocol_overrides={
         'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
-    })
+    },
+)

@@ -24,6 +24,7 @@ A domain-incremental walk has one task, all classes: there DKD is ordinary
 distillation, and FDKD and RDKD are the same. The loss may replace that of any
 LogitDistiller: method.distillers.0.loss of another method's config.
 """
+
 method = dict(
     name='dkd',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
@@ -36,6 +37,9 @@ method = dict(
                 pool='all_subsets',
                 groups='all',
                 background='merged',
-                weighting='counts_and_similarity')),
+                weighting='counts_and_similarity',
+            ),
+        ),
     ],
-    classifier_init='balanced')
+    classifier_init='balanced',
+)

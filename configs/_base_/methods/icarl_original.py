@@ -10,8 +10,10 @@ officially).
 By domain, where no class is new, labels and teacher both teach all classes (our choice).
 No published figure on segmentation is known to us for this form.
 """
+
 _base_ = './icarl.py'
 method = dict(
     name='icarl_original',
     loss_decode=dict(_delete_=True, type='ICaRLLoss', loss_weight=1.0),
-    distillers=[])
+    distillers=[],
+)

@@ -9,6 +9,7 @@ that are not ignored (network_loss, applied to 'all'). The paper reports the
 distillations one at a time and finds no relevant gain in both; remove one of
 the distillers for its single forms.
 """
+
 method = dict(
     name='ilt',
     loss_decode=dict(type='PixelCrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True),
@@ -17,11 +18,14 @@ method = dict(
             type='LogitDistiller',
             among='old',
             loss=dict(
-                type='KnowledgeDistillationLoss', loss_weight=1.0, over_all=True,
-                class_mean=False)),
+                type='KnowledgeDistillationLoss', loss_weight=1.0, over_all=True, class_mean=False
+            ),
+        ),
         dict(
             type='FeatureDistiller',
             stage=-1,
-            loss=dict(type='FeatureDistillationLoss', loss_weight=50.0)),
+            loss=dict(type='FeatureDistillationLoss', loss_weight=50.0),
+        ),
     ],
-    classifier_init='random')
+    classifier_init='random',
+)

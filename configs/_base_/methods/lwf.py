@@ -5,12 +5,15 @@ old classes, a mean over these classes and all pixels. The weight 100 is that of
 fcdl94/MiB (argparser.py, method LWF: loss_kd 100). A domain-incremental walk
 distils all classes with the same weight.
 """
+
 method = dict(
     name='lwf',
     loss_decode=dict(type='PixelCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',
-            loss=dict(type='KnowledgeDistillationLoss', loss_weight=100.0, alpha=1.0)),
+            loss=dict(type='KnowledgeDistillationLoss', loss_weight=100.0, alpha=1.0),
+        ),
     ],
-    classifier_init='random')
+    classifier_init='random',
+)

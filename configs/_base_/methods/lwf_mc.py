@@ -11,12 +11,12 @@ Its step 0 is trained with the sigmoid loss too: a step 0 that another method
 trained with a softmax (`--start-from`) leaves a teacher whose sigmoids mean
 little.
 """
+
 method = dict(
     name='lwf_mc',
     loss_decode=dict(type='SigmoidCrossEntropyLoss', loss_weight=1.0),
     distillers=[
-        dict(
-            type='LogitDistiller',
-            loss=dict(type='SigmoidDistillationLoss', loss_weight=10.0)),
+        dict(type='LogitDistiller', loss=dict(type='SigmoidDistillationLoss', loss_weight=10.0)),
     ],
-    classifier_init='random')
+    classifier_init='random',
+)

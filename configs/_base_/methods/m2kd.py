@@ -18,6 +18,7 @@ domain-incremental walk they are ordinary, and every snapshot teaches all classe
 Teachers are the steps' own checkpoints here; `m2kd_pruned.py` keeps pruned ones.
 teacher_draw=k runs k of them an iteration, for long walks.
 """
+
 method = dict(
     name='m2kd',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
@@ -29,7 +30,12 @@ method = dict(
             classes='new',
             loss=dict(type='MatchingDistillationLoss', loss_weight=1.0, temperature=1.0),
             auxiliary_loss=dict(
-                type='MatchingDistillationLoss', loss_weight=0.4, temperature=1.0,
-                loss_name='loss_ad')),
+                type='MatchingDistillationLoss',
+                loss_weight=0.4,
+                temperature=1.0,
+                loss_name='loss_ad',
+            ),
+        ),
     ],
-    classifier_init='balanced')
+    classifier_init='balanced',
+)

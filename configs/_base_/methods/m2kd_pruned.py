@@ -9,9 +9,11 @@ changed; it is what is evaluated and what the next step starts from.
 The paper (arXiv 1904.01769) has no known ratio; 0.5, the retraining's length and its learning
 rate (a tenth of the step's) are ours. ratio=None keeps no pruned snapshots.
 """
+
 _base_ = './m2kd.py'
 method = dict(
     name='m2kd_pruned',
     sub_steps=[
         dict(type='PruneSnapshot', ratio=0.5, retrain=0.1, lr_factor=0.1, earlier='trained')
-    ])
+    ],
+)

@@ -18,12 +18,15 @@ With an exemplar memory (method.memory), which the paper has not, the labels of
 exemplars are complete: on them the cross-entropy is the ordinary one, and the
 distillation is as on other images.
 """
+
 method = dict(
     name='mib',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(
             type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0)),
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
+        ),
     ],
-    classifier_init='balanced')
+    classifier_init='balanced',
+)

@@ -30,6 +30,7 @@ scripts run on Cityscapes by city.
 With an exemplar memory (method.memory), which the paper has not in this form,
 exemplars have no pseudo-labels, for their labels are complete, and count fully.
 """
+
 method = dict(
     name='plop',
     loss_decode=dict(type='PseudoLabelCrossEntropyLoss', loss_weight=1.0),
@@ -38,22 +39,11 @@ method = dict(
     custom_hooks=[dict(type='PseudoLabelThresholdsHook', base=0.001, median='true')],
     protocol_overrides={
         **{
-            f'ade20k_{tasks}': {
-                'distillers.0.factor': 1e-3,
-                'distillers.0.logits_factor': 1e-5
-            }
+            f'ade20k_{tasks}': {'distillers.0.factor': 1e-3, 'distillers.0.logits_factor': 1e-5}
             for tasks in ('100-50', '100-10', '100-5', '50-50')
         },
-        'cityscapes_domain_11-5': {
-            'distillers.0.factor': 1e-4,
-            'distillers.0.logits_factor': 1e-4
-        },
-        'cityscapes_domain_11-1': {
-            'distillers.0.factor': 1e-4,
-            'distillers.0.logits_factor': 1e-4
-        },
-        'cityscapes_domain_1-1': {
-            'distillers.0.factor': 1e-4,
-            'distillers.0.logits_factor': 1e-3
-        },
-    })
+        'cityscapes_domain_11-5': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-4},
+        'cityscapes_domain_11-1': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-4},
+        'cityscapes_domain_1-1': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-3},
+    },
+)

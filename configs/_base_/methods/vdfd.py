@@ -19,6 +19,7 @@ classification): 10 was better than 1 over a whole walk on held-out training ima
 better after its first step, see docs/vdfd.md. Under SGD the penalty is damped to what a
 step can follow (regulariser, damping; there too).
 """
+
 method = dict(
     name='vdfd',
     regularisers=[
@@ -26,7 +27,9 @@ method = dict(
             type='VDFDRegulariser',
             loss_weight=10.0,
             eps=1e-3,
-            optimizer=dict(type='Adam', lr=5e-4, weight_decay=5e-4))
+            optimizer=dict(type='Adam', lr=5e-4, weight_decay=5e-4),
+        )
     ],
     classifier_init='random',
-    custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='keep')])
+    custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='keep')],
+)

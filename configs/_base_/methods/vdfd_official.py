@@ -12,6 +12,7 @@ It needs Adam, as officially. There is no damping (damping=0.0), and with SGD, w
 schedules in configs/_base_/schedules/ are, a penalty of this weight diverges; the log of a
 step warns of it. Under SGD take the default, method.regularisers.0.damping=None.
 """
+
 _base_ = './vdfd.py'
 method = dict(
     name='vdfd_official',
@@ -25,7 +26,10 @@ method = dict(
             accumulation='official_class_incremental',
             damping=0.0,
             covariance=dict(residual=True),
-            optimizer=dict(type='Adam', lr=1e-4, weight_decay=5e-4))
+            optimizer=dict(type='Adam', lr=1e-4, weight_decay=5e-4),
+        )
     ],
-    custom_hooks=[dict(type='VDFDHook', rank=1, weighting='batches', max_images=None,
-                       classifier=False)])
+    custom_hooks=[
+        dict(type='VDFDHook', rank=1, weighting='batches', max_images=None, classifier=False)
+    ],
+)

@@ -6,7 +6,8 @@ rotations='random' turns each image once at random instead, which is our choice
 and costs nothing but the larger classifier. Evaluation, the gradients that are
 kept and the checkpoint of a step know turn 0 only.
 """
+
 _base_ = './vdfd.py'
 method = dict(
-    name='vdfd_ssl',
-    self_supervision=dict(type='RotationSelfSupervision', rotations='all'))
+    name='vdfd_ssl', self_supervision=dict(type='RotationSelfSupervision', rotations='all')
+)

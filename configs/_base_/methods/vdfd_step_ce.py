@@ -6,8 +6,10 @@ regulariser; here its softmax is over the background and the new classes only. I
 official class-incremental code calls LA (XiaorongLi-95/VDFD, class_incremental), with the
 background in every step's softmax, which is our choice.
 """
+
 _base_ = './vdfd.py'
 method = dict(
     name='vdfd_step_ce',
     loss_decode=dict(type='StepClassesCrossEntropyLoss', loss_weight=1.0),
-    regularisers=[dict(type='VDFDRegulariser', loss_weight=1.0)])
+    regularisers=[dict(type='VDFDRegulariser', loss_weight=1.0)],
+)

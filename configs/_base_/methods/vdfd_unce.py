@@ -9,10 +9,12 @@ The background is no node (background='exclude'): balanced initialisation shares
 with the new classes, which lowers its mean logit, and the regulariser would pull that up
 again, away from the new classes, from the first iteration on.
 """
+
 _base_ = './vdfd.py'
 method = dict(
     name='vdfd_unce',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
     regularisers=[dict(type='VDFDRegulariser', loss_weight=1.0)],
     classifier_init='balanced',
-    custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='exclude')])
+    custom_hooks=[dict(type='VDFDHook', rank=1, outputs='mean', background='exclude')],
+)

@@ -9,9 +9,14 @@ ImageNet (here torchvision's), and its scale |weight| + eps.
 MMSegmentation has neither this backbone nor this head, so config.py of a step imports
 mmseg_cil.registry, which knows both.
 """
+
 _base_ = './deeplabv3_r101-d16.py'
 model = dict(
     backbone=dict(type='mmseg_cil.LeakyResNet', negative_slope=0.01, contract_dilation=False),
     decode_head=dict(
-        type='mmseg_cil.PaperASPPHead', pooling_size=32, dropout_ratio=0.0,
-        act_cfg=dict(type='LeakyReLU', negative_slope=0.01)))
+        type='mmseg_cil.PaperASPPHead',
+        pooling_size=32,
+        dropout_ratio=0.0,
+        act_cfg=dict(type='LeakyReLU', negative_slope=0.01),
+    ),
+)

@@ -10,10 +10,15 @@ fc; half precision is cast). Elsewhere:
 --cfg-options model.backbone.init_cfg.checkpoint=/path/to/file.pth; from random weights:
 model.backbone.init_cfg=None model.backbone.norm_eval=False.
 """
+
 _base_ = './deeplabv3_r50-d16.py'
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     backbone=dict(
-        style='caffe', norm_cfg=norm_cfg, norm_eval=True,
-        init_cfg=dict(checkpoint='data/weights/resnet50_caffe.pth')),
-    decode_head=dict(norm_cfg=norm_cfg))
+        style='caffe',
+        norm_cfg=norm_cfg,
+        norm_eval=True,
+        init_cfg=dict(checkpoint='data/weights/resnet50_caffe.pth'),
+    ),
+    decode_head=dict(norm_cfg=norm_cfg),
+)

@@ -2,10 +2,21 @@
 
 deeplabv3_r50-caffe.py and the auxiliary head of deeplabv3_r101-d16_aux.py, with plain norm.
 """
+
 _base_ = './deeplabv3_r50-caffe.py'
 norm_cfg = dict(type='BN', requires_grad=True)
-model = dict(auxiliary_head=dict(
-    type='FCNHead', in_channels=1024, in_index=2, channels=256, num_convs=1,
-    concat_input=False, dropout_ratio=0.1, num_classes=21, norm_cfg=norm_cfg,
-    align_corners=False,
-    loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)))
+model = dict(
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=1024,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=21,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
+    )
+)

@@ -4,6 +4,7 @@ For the demo: it learns the embedded shapes from random weights in a minute or
 two on a CPU core. num_classes is a placeholder that the scheduler sets at every
 step. A design of ours; no published network.
 """
+
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
@@ -14,7 +15,8 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(80, 80)),
+        size=(80, 80),
+    ),
     backbone=dict(
         type='ResNetV1c',
         depth=18,
@@ -26,7 +28,8 @@ model = dict(
         dilations=(1, 1, 2, 4),
         norm_cfg=norm_cfg,
         norm_eval=False,
-        contract_dilation=True),
+        contract_dilation=True,
+    ),
     decode_head=dict(
         type='FCNHead',
         in_channels=128,
@@ -38,6 +41,8 @@ model = dict(
         num_classes=21,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+    test_cfg=dict(mode='whole'),
+)

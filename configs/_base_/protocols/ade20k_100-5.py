@@ -2,4 +2,5 @@
 
 `python tools/protocols.py ade20k_100-5` prints its steps.
 """
+
 protocol = dict(name='ade20k_100-5', setting='overlapped', preset='default')

@@ -2,4 +2,5 @@
 
 `python tools/protocols.py ade20k_50-50` prints its steps.
 """
+
 protocol = dict(name='ade20k_50-50', setting='overlapped', preset='default')

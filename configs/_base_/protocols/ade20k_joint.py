@@ -2,4 +2,5 @@
 
 `python tools/protocols.py ade20k_joint` prints its steps.
 """
+
 protocol = dict(name='ade20k_joint', setting='overlapped', preset='default')

@@ -5,4 +5,5 @@ the papers, of whose final test images 71 to 78 % were trained on at some step.
 
 `python tools/protocols.py cityscapes_domain_11-1` prints its steps.
 """
+
 protocol = dict(name='cityscapes_domain_11-1', split='clean', preset='default')

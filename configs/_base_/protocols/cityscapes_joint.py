@@ -2,4 +2,5 @@
 
 `python tools/protocols.py cityscapes_joint` prints its steps.
 """
+
 protocol = dict(name='cityscapes_joint', setting='overlapped', preset='default')

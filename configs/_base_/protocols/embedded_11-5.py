@@ -2,4 +2,5 @@
 
 `python tools/protocols.py voc_11-5` prints steps of the same sizes.
 """
+
 protocol = dict(name='embedded_11-5', dataset='embedded', setting='overlapped', preset='default')

@@ -5,4 +5,5 @@ Step 0 is the background alone: it trains nothing and teaches nothing, but is ev
 
 `python tools/protocols.py voc_1-1` prints its steps.
 """
+
 protocol = dict(name='voc_1-1', setting='overlapped', preset='default')

@@ -2,4 +2,5 @@
 
 `python tools/protocols.py voc_11-5` prints its steps.
 """
+
 protocol = dict(name='voc_11-5', setting='overlapped', preset='default')

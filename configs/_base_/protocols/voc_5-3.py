@@ -2,4 +2,5 @@
 
 `python tools/protocols.py voc_5-3` prints its steps.
 """
+
 protocol = dict(name='voc_5-3', setting='overlapped', preset='default')

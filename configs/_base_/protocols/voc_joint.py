@@ -2,4 +2,5 @@
 
 `python tools/protocols.py voc_joint` prints its steps.
 """
+
 protocol = dict(name='voc_joint', setting='overlapped', preset='default')

@@ -5,9 +5,11 @@ Over the classes of Pascal VOC, for a sample of it in which these are the freque
 
 Every dataset works so: dataset names it, steps lists class names (or ids) by step.
 """
+
 protocol = dict(
     name='voc_real_animals',
     dataset='voc',
     steps=[['background', 'cat', 'dog', 'person'], ['horse'], ['cow'], ['sheep']],
     setting='overlapped',
-    preset='default')
+    preset='default',
+)

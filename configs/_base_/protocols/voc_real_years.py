@@ -5,6 +5,7 @@ Here file names tell the year (2007_000032), so a shell pattern finds a domain; 
 image names (list_file) does as well. Years hardly differ in appearance: it shows how such a
 protocol is written, not a hard one.
 """
+
 protocol = dict(
     name='voc_real_years',
     dataset='voc',
@@ -15,4 +16,5 @@ protocol = dict(
         dict(name='2011', pattern='2011_*'),
     ],
     domain_steps=[['2007 and 2008'], ['2009'], ['2010', '2011']],
-    preset='default')
+    preset='default',
+)

@@ -8,9 +8,11 @@ are placeholders: the scheduler sets both from step_overrides, epochs by the ima
 step. Keys of an entry: lr, max_epochs or max_iters, and any dotted config key. Entry 0 is
 that of the first step that trains: step 1 where step 0 is the background alone (voc_1-1).
 """
+
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4))
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4),
+)
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=100, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=100)
 val_cfg = dict(type='ValLoop')

@@ -2,5 +2,6 @@
 
 Its official scripts of 11-5 and 1-1 (zhangchbin/RCIL, scripts/cityscapesDomain).
 """
+
 _base_ = './cityscapes.py'
 step_overrides = {0: dict(lr=0.02), 'later': dict(lr=0.002)}

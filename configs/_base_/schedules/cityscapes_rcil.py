@@ -2,5 +2,6 @@
 
 Its official script of 10-9 (zhangchbin/RCIL, scripts/cityscapeClL).
 """
+
 _base_ = './cityscapes.py'
 step_overrides = {0: dict(lr=0.02)}

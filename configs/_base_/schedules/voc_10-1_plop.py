@@ -2,5 +2,6 @@
 
 Its official script of 10-1 (arthurdouillard/CVPR2021_PLOP); step 0 takes 30 epochs.
 """
+
 _base_ = './voc.py'
 step_overrides = {'later': dict(max_epochs=10)}

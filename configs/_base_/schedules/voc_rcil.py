@@ -2,5 +2,6 @@
 
 Its official scripts (zhangchbin/RCIL, scripts/voc).
 """
+
 _base_ = './voc.py'
 step_overrides = {0: dict(lr=0.02)}

@@ -31,7 +31,7 @@ def cut_images(preprocessor: nn.Module, args: Any, data: Any) -> Any:
         return data
     for sample in data.get('data_samples') or []:
         _cut_sample(sample, former, size)
-    return {**data, 'inputs': data['inputs'][..., :size[0], :size[1]]}
+    return {**data, 'inputs': data['inputs'][..., : size[0], : size[1]]}
 
 
 def kept_side(side: int) -> int:
@@ -53,7 +53,8 @@ def _cut_sample(sample: Any, former: tuple[int, ...], size: tuple[int, int]) -> 
             sample.set_data({name: cut})
     padding = (0, size[1] - inner[1], 0, size[0] - inner[0])
     changes: dict[str, Any] = {
-        key: padding for key in ('img_padding_size', 'padding_size') if key in meta}
+        key: padding for key in ('img_padding_size', 'padding_size') if key in meta
+    }
     # A prediction gets the size of the label, which is cut where it has the image's.
     if tuple(meta.get('ori_shape') or ()) == content:
         changes['ori_shape'] = inner

@@ -34,8 +34,10 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
     # Where both read the same lists, what trains and what tests is the protocol's business.
     if train is not None and not test.protocol.pools_splits:
         if train.classes != test.classes and train.classes and test.classes:
-            notes.append('the test dataset lists its classes in another order than the training '
-                         'dataset: each reads its masks by its own list')
+            notes.append(
+                'the test dataset lists its classes in another order than the training '
+                'dataset: each reads its masks by its own list'
+            )
         notes += shared_images(train, test)
         names = [*train.class_index().names, *test.class_index().names]
         notes += train.protocol.unmatched(names)
@@ -70,20 +72,25 @@ def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) 
         here, there = set(train.classes), set(test.classes)
         differences = [
             f'only {where}: {", ".join(sorted(names))}'
-            for where, names in (('in training', here - there), ('at test', there - here)) if names]
+            for where, names in (('in training', here - there), ('at test', there - here))
+            if names
+        ]
         raise InputError(
             f'the training dataset has the classes {list(train.classes)}, the test dataset '
             f'{list(test.classes)} ({"; ".join(differences) or "some named twice"}): both need '
-            'the same classes')
+            'the same classes'
+        )
     if train.reduce_zero_label != test.reduce_zero_label:
         raise InputError(
             f'the training dataset has reduce_zero_label={train.reduce_zero_label}, the test '
-            f'dataset {test.reduce_zero_label}: the same id would mean another class')
+            f'dataset {test.reduce_zero_label}: the same id would mean another class'
+        )
     if train.classes != test.classes and not reference_of(train_config, test_config):
         raise InputError(
             f'the training dataset has the classes {list(train.classes)}, the test dataset lists '
             f'them in another order, {list(test.classes)}: give both with metainfo.classes, each '
-            'in the order of the ids in its own masks')
+            'in the order of the ids in its own masks'
+        )
 
 
 def shared_images(train: IncrementalDataset, test: IncrementalDataset) -> list[str]:
@@ -94,10 +101,14 @@ def shared_images(train: IncrementalDataset, test: IncrementalDataset) -> list[s
     if not shared.any():
         return []
     first = index.names[int(shared.argmax())]
-    return [f'{int(shared.sum())} of {len(shared)} test images are training images too, such as '
-            f'{first}: their scores are not those of unseen images']
+    return [
+        f'{int(shared.sum())} of {len(shared)} test images are training images too, such as '
+        f'{first}: their scores are not those of unseen images'
+    ]
 
 
 def _contents(index: ClassIndex) -> list[tuple[int, bytes]]:
-    return [(size, digest.tobytes())
-            for size, digest in zip(index.image_bytes.tolist(), index.image_digests, strict=True)]
+    return [
+        (size, digest.tobytes())
+        for size, digest in zip(index.image_bytes.tolist(), index.image_digests, strict=True)
+    ]

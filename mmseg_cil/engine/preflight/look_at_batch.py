@@ -26,7 +26,8 @@ def check_training_batch(batch: Any) -> None:
                 f'{name_of(sample)}: the image is {_size(image)} and its labels are '
                 f'{_size(labels)} pixels (height x width) when the training pipeline has ended: '
                 "dict(type='LoadAnnotations') must stand before transforms that resize, crop or "
-                'pad, so that they change both')
+                'pad, so that they change both'
+            )
 
 
 def check_test_batch(batch: Any, training: Any) -> None:
@@ -46,7 +47,8 @@ def check_test_batch(batch: Any, training: Any) -> None:
             raise InputError(
                 f'{name_of(sample)}: the test pipeline gives an image of {len(image)} bands, the '
                 f'training pipeline images of {", ".join(map(str, sorted(trained)))}: load both '
-                'alike (color_type and channels of LoadImageFromFile)')
+                'alike (color_type and channels of LoadImageFromFile)'
+            )
 
 
 def samples_of(batch: Any) -> list[tuple[torch.Tensor, Any]]:
@@ -55,8 +57,11 @@ def samples_of(batch: Any) -> list[tuple[torch.Tensor, Any]]:
         return []
     pairs = list(zip(batch['inputs'], batch['data_samples'], strict=False))
     # With augmentation in tests each is a list of its own.
-    return [(image, sample) for image, sample in pairs
-            if isinstance(image, torch.Tensor) and hasattr(sample, 'metainfo')]
+    return [
+        (image, sample)
+        for image, sample in pairs
+        if isinstance(image, torch.Tensor) and hasattr(sample, 'metainfo')
+    ]
 
 
 def name_of(sample: Any) -> str:
@@ -66,19 +71,23 @@ def name_of(sample: Any) -> str:
 
 def _labels(image: torch.Tensor, sample: Any, split: str) -> torch.Tensor:
     if image.dim() != 3:
-        raise InputError(f'{name_of(sample)}: the {split} pipeline gives an image of shape '
-                         f'{tuple(image.shape)}; it must be (bands, height, width)')
+        raise InputError(
+            f'{name_of(sample)}: the {split} pipeline gives an image of shape '
+            f'{tuple(image.shape)}; it must be (bands, height, width)'
+        )
     if 'gt_sem_seg' not in sample:
         raise InputError(
             f'{name_of(sample)}: the {split} pipeline gives no labels: put '
-            "dict(type='LoadAnnotations') before dict(type='PackSegInputs')")
+            "dict(type='LoadAnnotations') before dict(type='PackSegInputs')"
+        )
     labels: torch.Tensor = sample.gt_sem_seg.data
     if labels.dim() != 3 or labels.shape[0] != 1:
         raise InputError(
             f'{name_of(sample)}: the {split} pipeline gives labels of shape '
             f'{tuple(labels.shape)}, not (1, height, width): a mask of class ids was read as '
             'a colour image; a palette image is read as ids by '
-            "dict(type='LoadAnnotations', imdecode_backend='pillow')")
+            "dict(type='LoadAnnotations', imdecode_backend='pillow')"
+        )
     return labels
 
 

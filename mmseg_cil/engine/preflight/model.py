@@ -25,7 +25,7 @@ from mmseg_cil.models.plain import SEGMENTORS, type_name
 #: Heads of MMSegmentation that cannot grow by the classes of a step, and why.
 _UNFIT_HEADS = {
     'SegmenterMaskTransformerHead': 'one norm spans the scores of all its classes (take '
-                                    "Segmenter's linear decoder, an FCNHead)",
+    "Segmenter's linear decoder, an FCNHead)",
     'MaskFormerHead': 'its queries propose masks, which are matched to classes anew in each image',
     'Mask2FormerHead': 'its queries propose masks, which are matched to classes anew in each image',
     'SideAdapterCLIPHead': 'it compares masks with the names of classes by a frozen CLIP',
@@ -36,7 +36,7 @@ _UNFIT_SEGMENTORS = {
     'MultimodalEncoderDecoder': 'its classes are names that a frozen text encoder reads',
     'DepthEstimator': 'it estimates depths, not classes',
     'SegTTAModel': 'it only averages predictions: put it under tta_model, and the network that '
-                   'it is of under model',
+    'it is of under model',
 }
 _USUAL_SETTINGS = ('type', 'loss_weight', 'loss_name')
 
@@ -57,14 +57,16 @@ def check_model(model: Mapping[str, Any]) -> None:
         raise InputError(
             f'model.type is {model.get("type")!r}; a walk grows the plain EncoderDecoder, or '
             f'CascadeEncoderDecoder{f", and {reason}" if reason else ""}: use '
-            "model=dict(type='EncoderDecoder', backbone=..., decode_head=...)")
+            "model=dict(type='EncoderDecoder', backbone=..., decode_head=...)"
+        )
     for where, head in named_heads(model):
         name = type_name(head.get('type'))
         if name in _UNFIT_HEADS:
             raise InputError(
                 f'{where}: {name} cannot grow by the classes of a step, for {_UNFIT_HEADS[name]}: '
                 f'use a head that classifies every pixel by a convolution {GROWING} on the same '
-                'backbone')
+                'backbone'
+            )
         _check_losses(f'{where}.loss_decode', head.get('loss_decode'))
         _check_ignored(where, head)
 
@@ -75,7 +77,8 @@ def _check_losses(where: str, losses: Any) -> None:
         if losses is not None and not (isinstance(loss, Mapping) and loss.get('type')):
             raise InputError(
                 f'{where}{f".{i}" if listed else ""} is {loss!r}; it must be a dict with the type '
-                "of a loss, such as dict(type='CrossEntropyLoss')")
+                "of a loss, such as dict(type='CrossEntropyLoss')"
+            )
 
 
 def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
@@ -84,7 +87,8 @@ def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
             f'{where}.ignore_index is {head["ignore_index"]!r}: pixels that a walk leaves out are '
             'labelled 255 at every step, whatever the masks call them, so leave ignore_index at '
             '255. A class that shall not be learnt is left out by its id in the masks '
-            '(protocol.void_ids), not by the heads')
+            '(protocol.void_ids), not by the heads'
+        )
     for i, loss in enumerate(losses_of(head)):
         kind, key = type_name(loss.get('type')), 'ignore_index'
         if kind == 'OhemCrossEntropy':
@@ -94,7 +98,8 @@ def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
             listed = isinstance(head['loss_decode'], (list, tuple))
             raise InputError(
                 f'{where}.loss_decode{f".{i}" if listed else ""}.{key} is {loss[key]!r}: pixels '
-                'that a walk leaves out are labelled 255 at every step; leave it at 255')
+                'that a walk leaves out are labelled 255 at every step; leave it at 255'
+            )
 
 
 def check_growth(model: Mapping[str, Any]) -> None:
@@ -121,15 +126,20 @@ def check_growth(model: Mapping[str, Any]) -> None:
                     f'{", ".join(stuck[:3])}. They cannot grow from step to step: use a head '
                     f'that classifies with conv_seg {GROWING}; a head that learns something '
                     'other than the classes of the data set says so by the attribute '
-                    'own_target = True of its class')
+                    'own_target = True of its class'
+                )
 
 
 def _stuck(head: Mapping[str, Any]) -> list[str]:
     inner = head.get('kernel_generate_head')
     kinds = [head_class(one) for one in (head, inner) if isinstance(one, Mapping)]
-    if all(kind is not None and kind.__module__.startswith(('mmseg.', 'mmseg_cil.'))
-           for kind in kinds) \
-            and type_name(head.get('type')) not in _UNFIT_HEADS:
+    if (
+        all(
+            kind is not None and kind.__module__.startswith(('mmseg.', 'mmseg_cil.'))
+            for kind in kinds
+        )
+        and type_name(head.get('type')) not in _UNFIT_HEADS
+    ):
         # MMSegmentation's own are known; to build them takes up to a second.
         return []
     try:
@@ -138,8 +148,7 @@ def _stuck(head: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any],
-                classes: StepClasses) -> None:
+def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any], classes: StepClasses) -> None:
     """Say once what a walk makes of the losses of the user's heads, where it is not as they say.
 
     Args:
@@ -160,31 +169,44 @@ def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any],
         print_log(f'{", ".join(places)}: {text}', 'current', logging.WARNING)
 
 
-def _notes(where: str, head: Mapping[str, Any], method: Mapping[str, Any],
-           classes: StepClasses) -> Iterator[str]:
+def _notes(
+    where: str, head: Mapping[str, Any], method: Mapping[str, Any], classes: StepClasses
+) -> Iterator[str]:
     losses, own = losses_of(head), method.get('loss_decode')
     gone = is_replaced(losses) if own else [False] * len(losses)
     kept = [loss for loss, replaced in zip(losses, gone, strict=True) if not replaced]
-    names = [_described(loss) for loss, replaced in zip(losses, gone, strict=True)
-             if replaced and (_settings(loss) or type_name(loss['type']) != 'CrossEntropyLoss')]
+    names = [
+        _described(loss)
+        for loss, replaced in zip(losses, gone, strict=True)
+        if replaced and (_settings(loss) or type_name(loss['type']) != 'CrossEntropyLoss')
+    ]
     if names:
         learns: Any = own if isinstance(own, (list, tuple)) else [own]
-        yield (f'method {method.get("name")} learns by '
-               f'{" and ".join(type_name(one["type"]) for one in learns)} in place of '
-               f'{" and ".join(names)}, whose settings are without effect (method.loss_decode '
-               'may be a list with further losses)')
+        yield (
+            f'method {method.get("name")} learns by '
+            f'{" and ".join(type_name(one["type"]) for one in learns)} in place of '
+            f'{" and ".join(names)}, whose settings are without effect (method.loss_decode '
+            'may be a list with further losses)'
+        )
     if own and kept:
-        yield (f'{" and ".join(type_name(loss["type"]) for loss in kept)} stays beside the loss of '
-               f'method {method.get("name")}; where labels call old classes background, it takes '
-               'them and the background for one class')
+        yield (
+            f'{" and ".join(type_name(loss["type"]) for loss in kept)} stays beside the loss of '
+            f'method {method.get("name")}; where labels call old classes background, it takes '
+            'them and the background for one class'
+        )
     # Wrong weights are refused though a method has no use for them.
     for_step(head, classes, where)
     weighed = [loss for loss in kept if loss.get('class_weight') is not None]
     if weighed:
-        added = '; that of a background that the data set does not list is 1' \
-            if None in classes.places else ''
-        yield (f'class_weight of {" and ".join(type_name(one["type"]) for one in weighed)}: each '
-               f'step takes the weights of its own classes, in their order{added}')
+        added = (
+            '; that of a background that the data set does not list is 1'
+            if None in classes.places
+            else ''
+        )
+        yield (
+            f'class_weight of {" and ".join(type_name(one["type"]) for one in weighed)}: each '
+            f'step takes the weights of its own classes, in their order{added}'
+        )
     if head.get('out_channels') == 1:
         yield 'out_channels=1 (one output for two classes) becomes one output for each class'
 
@@ -193,8 +215,11 @@ def _settings(loss: Mapping[str, Any]) -> dict[str, Any]:
     """What a loss says beyond its type, name and weight, and unlike its defaults."""
     kind = head_class(loss)
     defaults = signature(kind).parameters if kind else {}
-    return {key: value for key, value in loss.items() if key not in _USUAL_SETTINGS
-            and _differs(value, defaults.get(key))}
+    return {
+        key: value
+        for key, value in loss.items()
+        if key not in _USUAL_SETTINGS and _differs(value, defaults.get(key))
+    }
 
 
 def _differs(value: Any, parameter: Parameter | None) -> bool:
@@ -204,5 +229,6 @@ def _differs(value: Any, parameter: Parameter | None) -> bool:
 def _described(loss: Mapping[str, Any]) -> str:
     settings = ', '.join(
         f'{key}={value!r}' if isinstance(value, (bool, int, float, str)) else f'{key}=...'
-        for key, value in _settings(loss).items())
+        for key, value in _settings(loss).items()
+    )
     return f'{type_name(loss["type"])}({settings})'

@@ -22,16 +22,54 @@ from mmseg_cil.errors import InputError
 
 ALLOW = 'allow_unknown_keys'
 #: What this package reads at the top level of a config.
-_OURS = ('protocol', 'method', 'step_overrides', 'global_batch_size', 'skip_empty_steps',
-         'start_from', 'as_published', 'rehearsal', 'allow_partial_weights', ALLOW)
+_OURS = (
+    'protocol',
+    'method',
+    'step_overrides',
+    'global_batch_size',
+    'skip_empty_steps',
+    'start_from',
+    'as_published',
+    'rehearsal',
+    'allow_partial_weights',
+    ALLOW,
+)
 #: What MMEngine's Runner reads.
-_RUNNER = ('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader',
-           'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper',
-           'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks',
-           'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor',
-           'log_level', 'visualizer', 'default_scope', 'randomness', 'experiment_name',
-           'custom_imports', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'compile',
-           'activation_checkpointing', 'efficient_conv_bn_eval')
+_RUNNER = (
+    'model',
+    'work_dir',
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'train_cfg',
+    'val_cfg',
+    'test_cfg',
+    'auto_scale_lr',
+    'optim_wrapper',
+    'param_scheduler',
+    'val_evaluator',
+    'test_evaluator',
+    'default_hooks',
+    'custom_hooks',
+    'data_preprocessor',
+    'load_from',
+    'resume',
+    'launcher',
+    'env_cfg',
+    'log_processor',
+    'log_level',
+    'visualizer',
+    'default_scope',
+    'randomness',
+    'experiment_name',
+    'custom_imports',
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'sync_bn',
+    'compile',
+    'activation_checkpointing',
+    'efficient_conv_bn_eval',
+)
 MEANT = (*_OURS, *_RUNNER)
 #: Variables of MMSegmentation's own configs, of which other settings are made.
 _VARIABLES = (
@@ -54,12 +92,31 @@ _FORMER = {
 #: Keys of a step's overrides that are no dotted keys of the config.
 SHORT = ('lr', 'max_iters', 'max_epochs')
 #: What holds for the whole walk, and would be passed over in the overrides of a step.
-_OF_WALK = ('protocol', 'step_overrides', 'global_batch_size', 'skip_empty_steps', 'start_from',
-            'work_dir', 'resume', 'launcher', 'load_from', 'custom_imports', 'as_published',
-            'allow_partial_weights', ALLOW)
+_OF_WALK = (
+    'protocol',
+    'step_overrides',
+    'global_batch_size',
+    'skip_empty_steps',
+    'start_from',
+    'work_dir',
+    'resume',
+    'launcher',
+    'load_from',
+    'custom_imports',
+    'as_published',
+    'allow_partial_weights',
+    ALLOW,
+)
 #: The hooks that MMEngine has by default.
-_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
-          'visualization')
+_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+    'visualization',
+)
 
 
 def check_names(cfg: Config) -> None:
@@ -78,8 +135,11 @@ def check_names(cfg: Config) -> None:
     allowed = cfg.get(ALLOW)
     if allowed is True:
         return
-    if allowed is not None and (isinstance(allowed, str) or not isinstance(
-            allowed, Collection) or not all(isinstance(one, str) for one in allowed)):
+    if allowed is not None and (
+        isinstance(allowed, str)
+        or not isinstance(allowed, Collection)
+        or not all(isinstance(one, str) for one in allowed)
+    ):
         raise InputError(f'{ALLOW} is {allowed!r}; use True or a list of names')
     allowed = frozenset(allowed or ())
     _check_top(cfg, allowed)
@@ -97,8 +157,13 @@ def check_names(cfg: Config) -> None:
 
 
 def _check_top(cfg: Config, allowed: Collection[str]) -> None:
-    unknown = [name for name in cfg if name not in (*MEANT, *_VARIABLES) and name not in allowed
-               and not str(name).startswith('_')]
+    unknown = [
+        name
+        for name in cfg
+        if name not in (*MEANT, *_VARIABLES)
+        and name not in allowed
+        and not str(name).startswith('_')
+    ]
     if not unknown:
         return
     used = read_names(cfg.filename)
@@ -108,12 +173,19 @@ def _check_top(cfg: Config, allowed: Collection[str]) -> None:
         if meant:
             raise InputError(
                 f'the config sets {name!r}, which nothing reads: did you mean {meant!r}? If it is '
-                f'a variable of your own, add {ALLOW}=[{name!r}] to the config')
+                f'a variable of your own, add {ALLOW}=[{name!r}] to the config'
+            )
     if unknown:
-        told = [f'{name} ({_FORMER[name]} took its place)' if name in _FORMER else name
-                for name in unknown]
-        print_log(f'the config sets what nothing reads: {", ".join(told)} (add {ALLOW}={unknown!r} '
-                  'to keep this note away)', 'current', logging.WARNING)
+        told = [
+            f'{name} ({_FORMER[name]} took its place)' if name in _FORMER else name
+            for name in unknown
+        ]
+        print_log(
+            f'the config sets what nothing reads: {", ".join(told)} (add {ALLOW}={unknown!r} '
+            'to keep this note away)',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -125,13 +197,18 @@ def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     hook = _at(cfg, 'default_hooks.checkpoint')
     kind = hook.get('type') if isinstance(hook, Mapping) else None
     if str(kind).rpartition('.')[2] == 'CheckpointHook':
-        yield 'default_hooks.checkpoint', (
-            'type', 'priority', 'max_minutes', *_arguments(CheckpointHook.__init__))
+        yield (
+            'default_hooks.checkpoint',
+            ('type', 'priority', 'max_minutes', *_arguments(CheckpointHook.__init__)),
+        )
 
 
 def _arguments(function: Any) -> tuple[str, ...]:
-    return tuple(name for name, one in inspect.signature(function).parameters.items()
-                 if name not in ('self', 'distributed') and one.kind is not one.VAR_KEYWORD)
+    return tuple(
+        name
+        for name, one in inspect.signature(function).parameters.items()
+        if name not in ('self', 'distributed') and one.kind is not one.VAR_KEYWORD
+    )
 
 
 def _check_overrides(cfg: Config, allowed: Collection[str]) -> None:
@@ -146,23 +223,28 @@ def _check_overrides(cfg: Config, allowed: Collection[str]) -> None:
 def _check_override(cfg: Config, where: str, key: str) -> None:
     names, node = key.split('.'), cfg._cfg_dict
     if names[0] in _OF_WALK:
-        raise InputError(f'{where} sets {key}, but {names[0]} holds for the whole walk: set it '
-                         'at the top level of the config')
+        raise InputError(
+            f'{where} sets {key}, but {names[0]} holds for the whole walk: set it '
+            'at the top level of the config'
+        )
     if names[0] not in node and names[0] not in MEANT:
         known = (*SHORT, *MEANT, *node)
         _refuse(f'{where} sets {key}: {names[0]}', near(names[0], known), (*SHORT, *MEANT))
     for place, name in enumerate(names):
         if not isinstance(node, Mapping):
             # Elements of lists have numbers, which are looked at when it is applied.
-            if not isinstance(node, (list, tuple)) or not name.isdecimal() \
-                    or int(name) >= len(node):
+            if (
+                not isinstance(node, (list, tuple))
+                or not name.isdecimal()
+                or int(name) >= len(node)
+            ):
                 return
             node = node[int(name)]
             continue
         if name not in node:
             meant = near(name, [str(one) for one in node]) if place else None
             if meant:
-                _refuse(f'{where} sets {key}: {".".join(names[:place + 1])}', meant, ())
+                _refuse(f'{where} sets {key}: {".".join(names[: place + 1])}', meant, ())
             return
         node = node[name]
 
@@ -185,8 +267,9 @@ def near(name: str, known: Iterable[str]) -> str | None:
         if plain == other or (len(plain) > 4 and sorted(plain) == sorted(other)):
             return one
     found = difflib.get_close_matches(name.lower(), known, 1, 0.84 if len(name) > 5 else 0.79)
-    if not found or re.fullmatch(f'({re.escape(found[0])}_?[0-9]+|{re.escape(found[0])}_.*'
-                                 f'|.*_{re.escape(found[0])})', name):
+    if not found or re.fullmatch(
+        f'({re.escape(found[0])}_?[0-9]+|{re.escape(found[0])}_.*|.*_{re.escape(found[0])})', name
+    ):
         return None
     return found[0]
 
@@ -201,8 +284,12 @@ def with_names_allowed(cfg: Config) -> Config:
     own = [name for name in cfg if name not in (*MEANT, *_VARIABLES) and not name.startswith('_')]
     if allowed is True or not set(own) - set(allowed or ()):
         return cfg
-    return Config({**cfg.to_dict(), ALLOW: [*(allowed or ()), *(
-        name for name in own if name not in (allowed or ()))]})
+    return Config(
+        {
+            **cfg.to_dict(),
+            ALLOW: [*(allowed or ()), *(name for name in own if name not in (allowed or ()))],
+        }
+    )
 
 
 def _at(node: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmseg_cil.errors import InputError
 
 #: Settings of which infinity is a usual value: the norm of ``clip_grad``, the largest element.
-_MAY_BE_INFINITE = ('norm_type', )
+_MAY_BE_INFINITE = ('norm_type',)
 
 
 def require_finite_settings(cfg: Config | Mapping[str, Any]) -> None:
@@ -39,6 +39,9 @@ def _not_finite(node: Any, where: str) -> Iterator[tuple[str, Any]]:
         may_be = where.rpartition('.')[2] in _MAY_BE_INFINITE and node == math.inf
         if not may_be:
             yield where, float(node)
-    elif isinstance(node, np.ndarray) and np.issubdtype(node.dtype, np.inexact) \
-            and not np.isfinite(node).all():
+    elif (
+        isinstance(node, np.ndarray)
+        and np.issubdtype(node.dtype, np.inexact)
+        and not np.isfinite(node).all()
+    ):
         yield where, 'an array with NaN or infinity'

@@ -74,18 +74,25 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
     start = time.monotonic()
     found = decided_by_main(lambda: _rehearse(walk, steps, get_world_size()))
     notes = [*found.notes, *(f'the report will go without {name}' for name in found.undrawn)]
-    if found.unused and get_world_size() > 1 and not walk.cfg.get('model_wrapper_cfg') \
-            and not walk.cfg.get('find_unused_parameters'):
+    if (
+        found.unused
+        and get_world_size() > 1
+        and not walk.cfg.get('model_wrapper_cfg')
+        and not walk.cfg.get('find_unused_parameters')
+    ):
         # On all processes: who waits for gradients that nobody computes, fails.
         walk.cfg.find_unused_parameters = True
-        notes.append(f'the losses do not depend on {found.unused[0]} (of {len(found.unused)} such '
-                     'parameters), so find_unused_parameters=True is set for this job')
+        notes.append(
+            f'the losses do not depend on {found.unused[0]} (of {len(found.unused)} such '
+            'parameters), so find_unused_parameters=True is set for this job'
+        )
     tried = ' and of '.join(f'step {step}' for step in sorted({steps[0], steps[-1]}))
     if get_rank() == 0:
         for note in notes:
             print(f'note: {note}')
-        print(f'rehearsal: a batch of {tried} trained and tested in '
-              f'{time.monotonic() - start:.1f} s')
+        print(
+            f'rehearsal: a batch of {tried} trained and tested in {time.monotonic() - start:.1f} s'
+        )
 
 
 @dataclass
@@ -109,8 +116,10 @@ def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> Findings:
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='mmseg_cil_'))
         except OSError as error:
-            found.notes.append(f'there is no rehearsal, for it needs a temporary folder: {error}; '
-                               'TMPDIR can name another one')
+            found.notes.append(
+                f'there is no rehearsal, for it needs a temporary folder: {error}; '
+                'TMPDIR can name another one'
+            )
             return found
         trial = _Trial(walk, replace(walk, work_dir=Path(folder, 'walk')), world_size, found)
         batch = global_batch_size(walk.cfg, world_size) // world_size
@@ -134,11 +143,15 @@ def _excuse(error: RehearsalError, step: int, folder: str, enlarged: bool) -> st
         enlarged: The batch was larger than in training.
     """
     if enlarged and is_out_of_memory(error):
-        return (f'step {step} is not rehearsed to its end, for that takes two images at a time, '
-                'and there is memory for one')
+        return (
+            f'step {step} is not rehearsed to its end, for that takes two images at a time, '
+            'and there is memory for one'
+        )
     if _lacks_space(error, folder):
-        return (f'step {step} is not rehearsed, for it would need more space in {folder}: TMPDIR '
-                'can name another folder')
+        return (
+            f'step {step} is not rehearsed, for it would need more space in {folder}: TMPDIR '
+            'can name another folder'
+        )
     raise error
 
 
@@ -199,18 +212,20 @@ class _Trial:
                 leave_networks(self.walk, step, state, batch, cut, self.world_size)
             self._sub_steps(step, 'before', cut)
         base = step == 0
-        with alone(), trained_once(
-                cfg, where, base and whole, cut, base, dataset) as runner:
+        with alone(), trained_once(cfg, where, base and whole, cut, base, dataset) as runner:
             model: Any = bare_model(runner)
             self.found.unused.extend(runner.train_loop.unused)
             with phase(where, 'taking back what the method changed in the network'):
                 model.make_plain()
             test_few(runner, where)
             self.found.undrawn[:] = samples.predict_samples(
-                model, self.walk, step, is_main=True, caches=self.real.work_dir, most=1)
+                model, self.walk, step, is_main=True, caches=self.real.work_dir, most=1
+            )
             export_checkpoint(model, step_folder(self.walk.work_dir, step), {})
-            state = {key: value.detach().cpu().clone()
-                     for key, value in plain_state_dict(model.state_dict()).items()}
+            state = {
+                key: value.detach().cpu().clone()
+                for key, value in plain_state_dict(model.state_dict()).items()
+            }
         if base:
             # Those of later steps need what those of earlier ones leave.
             self._sub_steps(step, 'after', cut)
@@ -220,8 +235,9 @@ class _Trial:
         """The config of a step that starts from stand-ins, and whether its batches are whole."""
         leave_exemplars(self.walk, step, str(self.real.work_dir))
         inputs = stand_in_inputs(self.walk, step)
-        cfg = derive_step_config(self.walk.cfg, self.walk.protocol, step, inputs,
-                                 self.walk.work_dir, self.world_size)
+        cfg = derive_step_config(
+            self.walk.cfg, self.walk.protocol, step, inputs, self.walk.work_dir, self.world_size
+        )
         fit_step(cfg, self.walk, step)
         forget_steps(cfg, learnt_steps(self.walk, step))
         return cfg, self._make_trial(cfg)
@@ -241,7 +257,8 @@ class _Trial:
             folder = sub_step_folder(self.walk, step, sub_step.name)
             with phase(where, 'building it'):
                 cfg = sub_step.derive_config(
-                    self.walk, step, SubStepInputs(inputs, snapshot, folder))
+                    self.walk, step, SubStepInputs(inputs, snapshot, folder)
+                )
                 place(cfg, sub_step, self.walk, step, folder, resume=False)
             self._make_trial(cfg)
             with alone(), trained_once(cfg, where, cut=cut) as runner:
@@ -251,7 +268,8 @@ class _Trial:
 
 
 def _two_images(dataset: Any) -> Any:
-    batch = pseudo_collate([dataset[SampleKey(index, index)]
-                            for index in range(min(2, len(dataset)))])
+    batch = pseudo_collate(
+        [dataset[SampleKey(index, index)] for index in range(min(2, len(dataset)))]
+    )
     check_training_batch(batch)
     return batch

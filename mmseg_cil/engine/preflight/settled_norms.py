@@ -19,8 +19,11 @@ def settled_norms(network: nn.Module) -> Iterator[None]:
     Args:
         network: With the norms.
     """
-    norms = [norm for norm in network.modules()
-             if isinstance(norm, _BatchNorm) and norm.running_var is not None]
+    norms = [
+        norm
+        for norm in network.modules()
+        if isinstance(norm, _BatchNorm) and norm.running_var is not None
+    ]
     former = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

@@ -59,21 +59,28 @@ def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
     learnt = learnt_steps(walk, step)
     all_of_them = reads_all_teachers(method_of(walk.cfg, walk.protocol.name))
     settings = memory_settings(walk.cfg, walk.protocol.name)
-    exemplars = step_folder(walk.work_dir, learnt[-1]) / FILE_NAME \
-        if learnt and settings is not None else None
+    exemplars = (
+        step_folder(walk.work_dir, learnt[-1]) / FILE_NAME
+        if learnt and settings is not None
+        else None
+    )
     return StepInputs(
         snapshot_of(walk, step - 1),
         snapshot_of(walk, learnt[-1]) if learnt else None,
         walk.train_images,
         exemplars=None if exemplars is None else str(exemplars),
         teachers={step_teacher_name(before): snapshot_of(walk, before) for before in learnt}
-        if all_of_them else {})
+        if all_of_them
+        else {},
+    )
 
 
 def snapshot_of(walk: Walk, step: int) -> dict[str, Any]:
     """Return a step's checkpoint and number of classes, as what learns from it is given them."""
-    return dict(checkpoint=str(step_folder(walk.work_dir, step) / CHECKPOINT_NAME),
-                num_classes=len(walk.protocol.steps[step].seen))
+    return dict(
+        checkpoint=str(step_folder(walk.work_dir, step) / CHECKPOINT_NAME),
+        num_classes=len(walk.protocol.steps[step].seen),
+    )
 
 
 def leave_exemplars(walk: Walk, step: int, caches: str) -> None:
@@ -89,15 +96,19 @@ def leave_exemplars(walk: Walk, step: int, caches: str) -> None:
     if settings is None or not learnt:
         return
     view = open_view(walk.cfg, 'train', caches, walk.protocol.pools_splits)
-    names = tuple(dict.fromkeys(view.images_of_step(learnt[-1])))[:min(2, settings.budget)]
+    names = tuple(dict.fromkeys(view.images_of_step(learnt[-1])))[: min(2, settings.budget)]
     ExemplarMemory(
-        walk.protocol.training_fingerprint(), settings.choice(run_seed(walk.cfg)), learnt[-1],
-        {'all': names}, dict.fromkeys(names, learnt[-1])
+        walk.protocol.training_fingerprint(),
+        settings.choice(run_seed(walk.cfg)),
+        learnt[-1],
+        {'all': names},
+        dict.fromkeys(names, learnt[-1]),
     ).save(step_folder(walk.work_dir, learnt[-1]) / FILE_NAME)
 
 
-def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
-                   world_size: int) -> None:
+def leave_networks(
+    walk: Walk, step: int, state: State, batch: Any, cut: bool, world_size: int
+) -> None:
     """Write what the steps before a step would have left.
 
     Args:
@@ -112,8 +123,9 @@ def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
     all_of_them = reads_all_teachers(method_of(walk.cfg, walk.protocol.name))
     for earlier in sorted({*learnt, step - 1}):
         inputs = StepInputs(None, None, walk.train_images)
-        cfg = derive_step_config(walk.cfg, walk.protocol, earlier, inputs, walk.work_dir,
-                                 world_size)
+        cfg = derive_step_config(
+            walk.cfg, walk.protocol, earlier, inputs, walk.work_dir, world_size
+        )
         hooks = [hook for hook in cfg.custom_hooks if hasattr(_class_of(hook), 'stand_in')]
         if earlier in learnt[:-1] and earlier != step - 1 and not hooks and not all_of_them:
             continue  # nothing reads it
@@ -121,8 +133,16 @@ def leave_networks(walk: Walk, step: int, state: State, batch: Any, cut: bool,
         forget_steps(cfg, learnt)
         model: Any = MODELS.build(cfg.model)
         own = model.state_dict()
-        model.load_state_dict({**own, **{key: value for key, value in state.items()
-                                         if key in own and own[key].shape == value.shape}})
+        model.load_state_dict(
+            {
+                **own,
+                **{
+                    key: value
+                    for key, value in state.items()
+                    if key in own and own[key].shape == value.shape
+                },
+            }
+        )
         folder = step_folder(walk.work_dir, earlier)
         export_checkpoint(model, folder, {})
         if earlier in learnt and hooks:

@@ -28,8 +28,13 @@ from mmseg_cil.registry import HOOKS
 MOST_ON_CPU = 2
 #: Images that hooks see before training.
 FEW = 2
-_LOADER_OPTIONS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'pin_memory',
-                   'worker_init_fn')
+_LOADER_OPTIONS = (
+    'prefetch_factor',
+    'timeout',
+    'multiprocessing_context',
+    'pin_memory',
+    'worker_init_fn',
+)
 
 
 class TrialRunner(StepRunner):
@@ -54,8 +59,9 @@ class TrialLoop(IterBasedTrainLoop):
         base: The weights are, so that an update of them must leave the loss finite.
     """
 
-    def __init__(self, runner: Runner, dataloader: Any, where: str, exact: bool,
-                 base: bool) -> None:
+    def __init__(
+        self, runner: Runner, dataloader: Any, where: str, exact: bool, base: bool
+    ) -> None:
         self.dataloader: Any
         super().__init__(runner, dataloader, max_iters=runner.cfg.train_cfg.max_iters)
         self.where, self.exact, self.base = where, exact, base
@@ -76,14 +82,25 @@ class TrialLoop(IterBasedTrainLoop):
             self.batch = self._read()
             loss, bad = self._forward()
         if bad:
-            raise RehearsalError(describe(self.where, 'the forward pass', InputError(
-                f'losses that are not finite in the first batch: {", ".join(bad)}; look at the '
-                'masks, ignore_index, loss weights and the numbers in the images')), of_size=True)
+            raise RehearsalError(
+                describe(
+                    self.where,
+                    'the forward pass',
+                    InputError(
+                        f'losses that are not finite in the first batch: {", ".join(bad)}; look at '
+                        'the masks, ignore_index, loss weights and the numbers in the images'
+                    ),
+                ),
+                of_size=True,
+            )
         wrapper = runner.optim_wrapper
         with phase(self.where, 'the backward pass'):
             wrapper.backward(wrapper.scale_loss(loss))
-        self.unused = [name for name, value in bare_model(runner).named_parameters()
-                       if value.requires_grad and value.grad is None]
+        self.unused = [
+            name
+            for name, value in bare_model(runner).named_parameters()
+            if value.requires_grad and value.grad is None
+        ]
         with phase(self.where, 'the optimizer step'):
             wrapper.step()
             wrapper.zero_grad()
@@ -102,8 +119,11 @@ class TrialLoop(IterBasedTrainLoop):
         loader: Any = self.dataloader
         if hasattr(loader.dataset, 'first_images'):
             self.dataloader = DataLoader(
-                loader.dataset.first_images(FEW), batch_size=loader.batch_size,
-                collate_fn=loader.collate_fn or pseudo_collate, generator=torch.Generator())
+                loader.dataset.first_images(FEW),
+                batch_size=loader.batch_size,
+                collate_fn=loader.collate_fn or pseudo_collate,
+                generator=torch.Generator(),
+            )
 
     def _forward(self) -> tuple[torch.Tensor, list[str]]:
         """The loss, and the names of those parts of it that are not finite."""
@@ -119,17 +139,21 @@ class TrialLoop(IterBasedTrainLoop):
         # Accuracies and the like may be undefined.
         parts = {name: value for name, value in parts.items() if 'loss' in name}
         parts['their sum'] = loss
-        return loss, [f'{name} = {float(value)}' for name, value in parts.items()
-                      if not torch.isfinite(torch.as_tensor(value)).all()]
-
+        return loss, [
+            f'{name} = {float(value)}'
+            for name, value in parts.items()
+            if not torch.isfinite(torch.as_tensor(value)).all()
+        ]
 
     def _check_update(self) -> None:
         """Looks at the same batch again, with the weights after one update."""
         with torch.no_grad():
             _, bad = self._forward()
         if bad:
-            raise InputError(f'losses that are not finite after one update: {", ".join(bad)}; '
-                             'lower the learning rate, or begin it with a warm-up')
+            raise InputError(
+                f'losses that are not finite after one update: {", ".join(bad)}; '
+                'lower the learning rate, or begin it with a warm-up'
+            )
 
 
 def on_cpu() -> bool:
@@ -192,8 +216,14 @@ def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False,
-                 base: bool = False, dataset: Any = None) -> Iterator[Any]:
+def trained_once(
+    cfg: Config,
+    where: str,
+    exact: bool = False,
+    cut: bool = False,
+    base: bool = False,
+    dataset: Any = None,
+) -> Iterator[Any]:
     """Train on one batch, and yield the Runner afterwards.
 
     Args:
@@ -217,7 +247,9 @@ def trained_once(cfg: Config, where: str, exact: bool = False, cut: bool = False
             if dataset is not None:
                 runner._train_dataloader['dataset'] = dataset
             runner._train_loop = TrialLoop(runner, runner._train_dataloader, where, exact, base)
-        with phase(where, 'preparing the training'), \
-                settled_norms(model) if base else contextlib.nullcontext():
+        with (
+            phase(where, 'preparing the training'),
+            settled_norms(model) if base else contextlib.nullcontext(),
+        ):
             runner.train()
         yield runner

@@ -45,8 +45,7 @@ def test_few(runner: Any, where: str) -> None:
             collate = loop.dataloader.collate_fn or pseudo_collate
             batch = collate([dataset[index] for index in indices])
             check_test_batch(batch, runner.train_loop.batch)
-        with phase(where, 'predicting a test batch'), torch.no_grad(), \
-                autocast(enabled=loop.fp16):
+        with phase(where, 'predicting a test batch'), torch.no_grad(), autocast(enabled=loop.fp16):
             outputs = model.test_step(batch)
             _check_scores(outputs, model.step.num_seen)
         with phase(where, 'the metric of a test batch'):
@@ -61,16 +60,18 @@ def _check_scores(samples: Any, classes: int) -> None:
     for sample in samples:
         scores = getattr(sample, 'seg_logits', None)
         if scores is not None and len(scores.data) not in (1, classes):
-            raise InputError(f'the network gives {len(scores.data)} scores a pixel, and this step '
-                             f'has {classes} classes: the number that its decode head gives must '
-                             'be its num_classes, which grows from step to step')
+            raise InputError(
+                f'the network gives {len(scores.data)} scores a pixel, and this step '
+                f'has {classes} classes: the number that its decode head gives must '
+                'be its num_classes, which grows from step to step'
+            )
 
 
 def _batches(dataset: Any, batch_size: int) -> list[list[int]]:
     """Indices of a batch of images of different sizes, and of more that come one by one."""
     chosen = different_sizes(sizes_of(dataset), MOST)
     rest = [index for index in range(len(dataset)) if index not in chosen]
-    together = [*chosen, *rest][:min(batch_size, MOST, len(dataset))]
+    together = [*chosen, *rest][: min(batch_size, MOST, len(dataset))]
     return [together, *([index] for index in chosen if index not in together)]
 
 

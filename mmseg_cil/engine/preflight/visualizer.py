@@ -42,9 +42,11 @@ def check_visualizer(cfg: Config) -> None:
     if visualizer is None:
         return
     if not isinstance(visualizer, Mapping):
-        raise InputError(f'visualizer is {visualizer!r}; it must be a config, such as '
-                         "dict(type='SegLocalVisualizer', name='visualizer', "
-                         "vis_backends=[dict(type='LocalVisBackend')]), or None")
+        raise InputError(
+            f'visualizer is {visualizer!r}; it must be a config, such as '
+            "dict(type='SegLocalVisualizer', name='visualizer', "
+            "vis_backends=[dict(type='LocalVisBackend')]), or None"
+        )
     require_type(VISUALIZERS, visualizer.get('type'), 'visualizer')
     backends = visualizer.get('vis_backends') or []
     listed = backends if isinstance(backends, (list, tuple)) else [backends]
@@ -62,9 +64,11 @@ def _require_packages(kind: Any, where: str) -> None:
     for base in getattr(kind, '__mro__', ()):
         for module, package in PACKAGES.get(base.__name__, {}).items():
             if importlib.util.find_spec(module) is None:
-                raise InputError(f'{where}: {kind.__name__} needs the package {package}, which is '
-                                 f'not installed: pip install {package}, or take it out of '
-                                 'vis_backends')
+                raise InputError(
+                    f'{where}: {kind.__name__} needs the package {package}, which is '
+                    f'not installed: pip install {package}, or take it out of '
+                    'vis_backends'
+                )
 
 
 @contextlib.contextmanager

@@ -66,19 +66,23 @@ def check_weights_fit(walk: Walk) -> None:
     options = pretrained_weights(walk.cfg)
     if not options:
         return
-    cfg = derive_step_config(walk.cfg, walk.protocol, 0,
-                             StepInputs(None, None, walk.train_images), walk.work_dir)
+    cfg = derive_step_config(
+        walk.cfg, walk.protocol, 0, StepInputs(None, None, walk.train_images), walk.work_dir
+    )
     with _quiet(), torch.random.fork_rng(), weights_as_data(alone=True):
         problems, notes = _compare(cfg, options, walk.seen_names(0))
     if problems and not walk.cfg.get(ALLOW, False):
-        raise InputError(f'{" ".join(problems)} Give the weights of this network, or, where a '
-                         f'part of them is meant, add --cfg-options {ALLOW}=True')
+        raise InputError(
+            f'{" ".join(problems)} Give the weights of this network, or, where a '
+            f'part of them is meant, add --cfg-options {ALLOW}=True'
+        )
     for note in [*problems, *notes]:
         print(f'note: {note}')
 
 
-def _compare(cfg: Config, options: Sequence[tuple[str, str]],
-             classes: Sequence[str]) -> tuple[list[str], list[str]]:
+def _compare(
+    cfg: Config, options: Sequence[tuple[str, str]], classes: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """What does not fit, and what is worth knowing beside."""
     with part('the network of step 0'):
         network: Any = MODELS.build(cfg.model)
@@ -98,8 +102,9 @@ def _compare(cfg: Config, options: Sequence[tuple[str, str]],
     if cfg.get('load_from'):
         with part('load_from'), plain_weights(network):
             problem, note = _fit_of_file(network, read_source(cfg.load_from), by_class, classes)
-        problems += [f'load_from: {cfg.load_from} does not fit the network: {problem}.'] \
-            if problem else []
+        problems += (
+            [f'load_from: {cfg.load_from} does not fit the network: {problem}.'] if problem else []
+        )
         notes += [f'load_from: {note}.'] if note else []
     return problems, notes
 
@@ -118,8 +123,9 @@ def recorded() -> Iterator[Taken]:
     record = Taken()
     load = nn.Module._load_from_state_dict
 
-    def watch_load(self: nn.Module, state_dict: Mapping[str, Tensor], prefix: str,
-                   *rest: Any, **more: Any) -> None:
+    def watch_load(
+        self: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *rest: Any, **more: Any
+    ) -> None:
         load(self, state_dict, prefix, *rest, **more)
         for name, value in [*self._parameters.items(), *self._buffers.items()]:
             given = state_dict.get(f'{prefix}{name}')
@@ -156,37 +162,52 @@ def _class_keys(model: dict[str, Any], network: nn.Module) -> set[str]:
     # K-Net's head has its classes in its first part.
     last = last.get('kernel_generate_head', last)
     other = MODELS.build(plain_model_config(model, last['num_classes'] + 1)).state_dict()
-    return {key for key, value in network.state_dict().items()
-            if key in other and other[key].shape != value.shape}
+    return {
+        key
+        for key, value in network.state_dict().items()
+        if key in other and other[key].shape != value.shape
+    }
 
 
-def _fit_of_module(module: nn.Module, path: str, by_class: set[str],
-                   record: Taken) -> tuple[str, bool]:
+def _fit_of_module(
+    module: nn.Module, path: str, by_class: set[str], record: Taken
+) -> tuple[str, bool]:
     """What a module does not get of its file (empty: nothing), and whether that is refused."""
     prefix = f'{path}.' if path else ''
-    own = {name: value for name, value in module.named_parameters()
-           if f'{prefix}{name}' not in by_class}
+    own = {
+        name: value
+        for name, value in module.named_parameters()
+        if f'{prefix}{name}' not in by_class
+    }
     kernels = [name for name, value in own.items() if value.ndim > 1]
     missing = [name for name, value in own.items() if id(value) not in record.taken]
     lacking = [name for name in kernels if name in set(missing)]
     if not lacking:
         # Norms and biases alone: those behind a backbone's stages.
         return '', False
-    told = (f'{len(own) - len(missing)} weights fit {path or "the network"} '
-            f'({type(module).__name__}), which has {len(own)}; it lacks '
-            f'{_listed(_described(name, own[name], record) for name in lacking)}')
-    share = sum(value.numel() for value in own.values() if id(value) in record.taken) \
-        / sum(value.numel() for value in own.values())
+    told = (
+        f'{len(own) - len(missing)} weights fit {path or "the network"} '
+        f'({type(module).__name__}), which has {len(own)}; it lacks '
+        f'{_listed(_described(name, own[name], record) for name in lacking)}'
+    )
+    share = sum(value.numel() for value in own.values() if id(value) in record.taken) / sum(
+        value.numel() for value in own.values()
+    )
     return told, share < _LEAST or kernels[0] in lacking or any(
-        id(own[name]) in record.shapes for name in lacking)
+        id(own[name]) in record.shapes for name in lacking
+    )
 
 
-def _fit_of_file(network: nn.Module, content: Any, by_class: set[str],
-                 classes: Sequence[str]) -> tuple[str, str]:
+def _fit_of_file(
+    network: nn.Module, content: Any, by_class: set[str], classes: Sequence[str]
+) -> tuple[str, str]:
     """What of a file for the whole network does not fit, and what is worth knowing."""
     own: dict[str, Tensor] = dict(network.named_parameters())
-    own.update((name, value) for name, value in network.named_buffers()
-               if value.is_floating_point() and name in network.state_dict())
+    own.update(
+        (name, value)
+        for name, value in network.named_buffers()
+        if value.is_floating_point() and name in network.state_dict()
+    )
     if not isinstance(content, dict) or not state_of(content):
         return 'it holds no weights by name', ''
     with recorded() as record:
@@ -194,21 +215,27 @@ def _fit_of_file(network: nn.Module, content: Any, by_class: set[str],
     missing = [name for name, value in own.items() if id(value) not in record.taken]
     lacking = [name for name in missing if name not in by_class]
     if lacking:
-        told = (f'{len(own) - len(missing)} weights fit, and the network has {len(own)}; it lacks '
-                f'{_listed(_described(name, own[name], record) for name in lacking)}'
-                f'{_hint(content, own, "")}')
+        told = (
+            f'{len(own) - len(missing)} weights fit, and the network has {len(own)}; it lacks '
+            f'{_listed(_described(name, own[name], record) for name in lacking)}'
+            f'{_hint(content, own, "")}'
+        )
         return told, ''
     anew = [name for name in missing if name.endswith('weight')]
     if anew:
-        return '', ('the classifiers begin anew, for their rows are of other classes: '
-                    + _listed(_described(name, own[name], record) for name in anew))
+        return '', (
+            'the classifiers begin anew, for their rows are of other classes: '
+            + _listed(_described(name, own[name], record) for name in anew)
+        )
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     data = meta.get('dataset_meta')
     theirs = (data.get('classes') if isinstance(data, Mapping) else None) or meta.get('CLASSES')
     if by_class and theirs and list(theirs) != list(classes):
-        return '', (f'the classifiers are taken over too, though their rows are of '
-                    f'{_listed(map(str, theirs))}, and those here of {_listed(classes)}')
+        return '', (
+            f'the classifiers are taken over too, though their rows are of '
+            f'{_listed(map(str, theirs))}, and those here of {_listed(classes)}'
+        )
     return '', ''
 
 
@@ -227,16 +254,25 @@ def _hint(content: Any, own: Mapping[str, Tensor], path: str) -> str:
     """Say where the weights may be, if the file has them under other names."""
     state = state_of(content)
     if not any(isinstance(value, Tensor) for value in state.values()):
-        inner = [key for key, value in state.items() if isinstance(value, Mapping)
-                 and any(isinstance(one, Tensor) for one in value.values())]
-        return f"; in the file weights lie under {_listed(map(repr, inner))}, not 'state_dict'" \
-            if inner else '; the file has no weights by name'
+        inner = [
+            key
+            for key, value in state.items()
+            if isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
+        ]
+        return (
+            f"; in the file weights lie under {_listed(map(repr, inner))}, not 'state_dict'"
+            if inner
+            else '; the file has no weights by name'
+        )
     names = [re.sub(r'^module\.', '', name) for name in state]
     if not path and any(f'backbone.{name}' in own for name in names):
-        return ("; the file is that of a backbone alone: give it as model.backbone.init_cfg="
-                "dict(type='Pretrained', checkpoint=...)")
+        return (
+            '; the file is that of a backbone alone: give it as model.backbone.init_cfg='
+            "dict(type='Pretrained', checkpoint=...)"
+        )
     for prefix in dict.fromkeys(name.partition('.')[0] + '.' for name in names):
         if any(name.removeprefix(prefix) in own for name in names if name.startswith(prefix)):
             return f'; in the file their names begin with {prefix!r}: ' + (
-                f'set init_cfg.prefix={prefix!r}' if path else 'save them without')
+                f'set init_cfg.prefix={prefix!r}' if path else 'save them without'
+            )
     return ''

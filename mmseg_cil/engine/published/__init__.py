@@ -5,6 +5,12 @@ from mmseg_cil.engine.published.frames import FRAMES, Frame, find_frame
 from mmseg_cil.engine.published.settings import as_published, notes_on_published
 
 __all__ = [
-    'DEVIATIONS', 'FRAMES', 'Deviation', 'Frame', 'as_published', 'deviations_of', 'find_frame',
-    'notes_on_published'
+    'DEVIATIONS',
+    'FRAMES',
+    'Deviation',
+    'Frame',
+    'as_published',
+    'deviations_of',
+    'find_frame',
+    'notes_on_published',
 ]

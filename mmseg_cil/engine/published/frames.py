@@ -48,14 +48,28 @@ FRAMES: Mapping[str, Frame] = {
     'mib': Frame(MIB, 'mib'),
     'plop': Frame(PLOP, 'plop_paper', 'plop', half=True),
     'plop_paper': Frame(PLOP, 'plop_paper', 'plop', half=True),
-    'rcil': Frame(RCIL, 'rcil', 'plop', 'deeplabv3_r101_paper_rcil',
-                  {'network_change.eps_again': 1e-5}, half=True),
+    'rcil': Frame(
+        RCIL,
+        'rcil',
+        'plop',
+        'deeplabv3_r101_paper_rcil',
+        {'network_change.eps_again': 1e-5},
+        half=True,
+    ),
 }
 
 
 #: What MiB's code has tasks for; of other protocols the figures are from PLOP's and RCIL's.
-MIB_PROTOCOLS = ('voc_19-1', 'voc_15-5', 'voc_15-1', 'voc_joint', 'ade20k_100-50',
-                 'ade20k_100-10', 'ade20k_50-50', 'ade20k_joint')
+MIB_PROTOCOLS = (
+    'voc_19-1',
+    'voc_15-5',
+    'voc_15-1',
+    'voc_joint',
+    'ade20k_100-50',
+    'ade20k_100-10',
+    'ade20k_50-50',
+    'ade20k_joint',
+)
 
 
 def find_frame(method: str, protocol: str) -> Frame:

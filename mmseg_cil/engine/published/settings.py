@@ -35,18 +35,22 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
     """
     given = {kind: name for kind, name in (given or {}).items() if name}
     if not isinstance(cfg.get('method'), Mapping) or not isinstance(cfg.get('protocol'), Mapping):
-        raise InputError('--as-published needs a config with method and protocol, or --method and '
-                         '--protocol')
+        raise InputError(
+            '--as-published needs a config with method and protocol, or --method and --protocol'
+        )
     method, protocol = str(cfg.method.get('name')), str(cfg.protocol.get('name'))
     frame, dataset = find_frame(method, protocol), _dataset(cfg)
     if any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ()):
-        raise InputError(f'--as-published: {method} learns from an auxiliary head, and the '
-                         "papers' network has none: take --dataset of the papers instead "
-                         f'(--dataset {dataset})')
+        raise InputError(
+            f'--as-published: {method} learns from an auxiliary head, and the '
+            "papers' network has none: take --dataset of the papers instead "
+            f'(--dataset {dataset})'
+        )
     pieces = {'model': given.get('model', frame.model)}
     if 'schedule' not in given:
         pieces['schedule'] = find_schedule(
-            dataset.removesuffix('_paper'), frame.method or method, protocol)
+            dataset.removesuffix('_paper'), frame.method or method, protocol
+        )
     if frame.method and frame.method != method:
         pieces['method'] = frame.method
     # A copy: what is given stays as it is.
@@ -61,8 +65,9 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
         drop_protocol_overrides(result, changes)
     result.as_published = True
     stem = (cfg.filename or 'config').removesuffix('.py')
-    return Config(result.to_dict(), cfg_text=f'# as published: {stem}',
-                  filename=f'{stem}_as-published.py')
+    return Config(
+        result.to_dict(), cfg_text=f'# as published: {stem}', filename=f'{stem}_as-published.py'
+    )
 
 
 def notes_on_published(cfg: Config) -> list[str]:
@@ -76,8 +81,10 @@ def notes_on_published(cfg: Config) -> list[str]:
     found = deviations_of(cfg)
     frame = find_frame(str(cfg.method.name), str(cfg.protocol.name))
     code = frame.code or 'no official code (only what surrounds the method is that of the papers)'
-    lines = [f'{cfg.method.name} on {cfg.protocol.name}, after {code}; what still differs:',
-             *(f'{one.name}: {text}; theirs: {one.theirs}' for one, text in found)]
+    lines = [
+        f'{cfg.method.name} on {cfg.protocol.name}, after {code}; what still differs:',
+        *(f'{one.name}: {text}; theirs: {one.theirs}' for one, text in found),
+    ]
     return [f'as published: {line}' for line in lines]
 
 
@@ -86,8 +93,10 @@ def _dataset(cfg: Config) -> str:
     name, over = str(cfg.protocol.get('name')), cfg.protocol.get('dataset')
     family = over or name.rpartition('_')[0].removesuffix('_domain')
     if family not in DATASETS:
-        raise InputError(f'--as-published: the papers have figures over {", ".join(DATASETS)}, '
-                         f'and the protocol {name} is over {family}')
+        raise InputError(
+            f'--as-published: the papers have figures over {", ".join(DATASETS)}, '
+            f'and the protocol {name} is over {family}'
+        )
     return DATASETS[family]
 
 
@@ -107,9 +116,11 @@ def _nodes(dataset: Any) -> Iterator[Any]:
 
 
 def _set_data(cfg: Config, piece: Mapping[str, Any]) -> None:
-    for loader, pipeline in (('train_dataloader', piece['train_pipeline']),
-                             ('val_dataloader', piece['test_pipeline']),
-                             ('test_dataloader', piece['test_pipeline'])):
+    for loader, pipeline in (
+        ('train_dataloader', piece['train_pipeline']),
+        ('val_dataloader', piece['test_pipeline']),
+        ('test_dataloader', piece['test_pipeline']),
+    ):
         for node in _nodes((cfg.get(loader) or {}).get('dataset')):
             if 'pipeline' in node or not ('dataset' in node or 'datasets' in node):
                 node['pipeline'] = pipeline
@@ -126,8 +137,15 @@ def _set_data(cfg: Config, piece: Mapping[str, Any]) -> None:
 
 def _set_schedule(cfg: Config) -> None:
     cfg.param_scheduler = [
-        dict(type='PaperPolyLR', power=0.9, eta_min=0.0, begin=0, end=cfg.train_cfg.max_iters,
-             by_epoch=False)]
+        dict(
+            type='PaperPolyLR',
+            power=0.9,
+            eta_min=0.0,
+            begin=0,
+            end=cfg.train_cfg.max_iters,
+            by_epoch=False,
+        )
+    ]
 
 
 def _set_protocol(cfg: Config, frame: Frame) -> None:

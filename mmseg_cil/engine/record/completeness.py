@@ -31,15 +31,18 @@ def load_journal(work_dir: Path) -> Journal | None:
     gone = [step for step in recorded if not step_folder(work_dir, step).is_dir()]
     if not gone:
         return journal
-    if gone != recorded[-len(gone):]:
+    if gone != recorded[-len(gone) :]:
         raise InputError(
             f'{step_folder(work_dir, gone[0])} is gone, and step {gone[0] + 1} started from it: '
-            f'{way_out(journal, gone[0])}')
+            f'{way_out(journal, gone[0])}'
+        )
     for step in gone:
         journal.drop_step(step)
-    print(f'note: {", ".join(step_folder(work_dir, step).name for step in gone)} of {work_dir} '
-          f'{"are" if len(gone) > 1 else "is"} gone: {listed(gone)} '
-          f'{"are" if len(gone) > 1 else "is"} made anew')
+    print(
+        f'note: {", ".join(step_folder(work_dir, step).name for step in gone)} of {work_dir} '
+        f'{"are" if len(gone) > 1 else "is"} gone: {listed(gone)} '
+        f'{"are" if len(gone) > 1 else "is"} made anew'
+    )
     return journal
 
 
@@ -62,8 +65,9 @@ def check_trained_steps(journal: Journal, needed: Collection[int]) -> None:
             print(f'warning: {problem}. The walk goes on, for nothing that is to come needs it')
 
 
-def needed_steps(walk: Walk, journal: Journal, steps: Sequence[int],
-                 outdated: Collection[int]) -> set[int]:
+def needed_steps(
+    walk: Walk, journal: Journal, steps: Sequence[int], outdated: Collection[int]
+) -> set[int]:
     """Trained steps whose weights are read when the walk goes on.
 
     Args:
@@ -74,6 +78,7 @@ def needed_steps(walk: Walk, journal: Journal, steps: Sequence[int],
     """
     # Sub-steps, too, need the records of steps.
     from mmseg_cil.engine.sub_steps.run import replaced_teachers, sub_steps_of
+
     trained = {step for step in range(walk.num_steps) if journal.is_trained(step)}
     taught = [step for step in sorted(trained) if (journal.step(step) or {}).get('trained')]
     needed = {*outdated, *(step for step in trained if not journal.is_done(step))}
@@ -99,31 +104,41 @@ def problem_of(journal: Journal, step: int) -> str | None:
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
-            return (f'{path} does not exist, though {journal.path} says that step {step} is '
-                    f'trained: {way_out(journal, step)}')
+            return (
+                f'{path} does not exist, though {journal.path} says that step {step} is '
+                f'trained: {way_out(journal, step)}'
+            )
         found = file_hash(path)
         if found != expected:
-            return (f'{path} is not the file that {journal.path} records (SHA-256 expected: '
-                    f'{expected}, found: {found}): it was changed or damaged; '
-                    f'{way_out(journal, step)}')
+            return (
+                f'{path} is not the file that {journal.path} records (SHA-256 expected: '
+                f'{expected}, found: {found}): it was changed or damaged; '
+                f'{way_out(journal, step)}'
+            )
     return None
 
 
 def kept_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of what later steps read of a step beside its checkpoint, by name."""
-    return {path.name: file_hash(path) for path in sorted(folder.glob('*.pth'))
-            if path.name not in (CHECKPOINT_NAME, RESUME_NAME)}
+    return {
+        path.name: file_hash(path)
+        for path in sorted(folder.glob('*.pth'))
+        if path.name not in (CHECKPOINT_NAME, RESUME_NAME)
+    }
 
 
 def way_out(journal: Journal, step: int) -> str:
     """What to do about a step of which something is lost."""
     work_dir = journal.path.parent
     steps = [one['step'] for one in journal.content['steps'] if one['step'] >= step]
-    there = [step_folder(work_dir, one).name for one in steps
-             if step_folder(work_dir, one).is_dir()]
+    there = [
+        step_folder(work_dir, one).name for one in steps if step_folder(work_dir, one).is_dir()
+    ]
     delete = f'delete {", ".join(there)} in {work_dir} and go on' if there else 'go on'
-    return (f'put the former file or folder back, or {delete} with --resume, which trains '
-            f'{listed(steps or [step])} again')
+    return (
+        f'put the former file or folder back, or {delete} with --resume, which trains '
+        f'{listed(steps or [step])} again'
+    )
 
 
 def listed(steps: Sequence[int]) -> str:

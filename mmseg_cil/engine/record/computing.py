@@ -9,8 +9,12 @@ import torch
 from mmengine.dist import get_world_size
 
 #: How each is called in a note; what was not recorded is not compared.
-_NAMES = {'processes': 'processes', 'threads': 'threads a process', 'device': 'device',
-          'torch': 'PyTorch'}
+_NAMES = {
+    'processes': 'processes',
+    'threads': 'threads a process',
+    'device': 'device',
+    'torch': 'PyTorch',
+}
 
 
 def computing() -> dict[str, Any]:
@@ -31,14 +35,21 @@ def note_of_change(header: Mapping[str, Any]) -> str | None:
     Args:
         header: Of the journal.
     """
-    before = {'processes': header.get('world_size'),
-              'torch': (header.get('versions') or {}).get('torch'),
-              **(header.get('computing') or {})}
+    before = {
+        'processes': header.get('world_size'),
+        'torch': (header.get('versions') or {}).get('torch'),
+        **(header.get('computing') or {}),
+    }
     now = computing()
-    changes = [f'{name} {before[key]} before, {now[key]} now' for key, name in _NAMES.items()
-               if None not in (before.get(key), now[key]) and before[key] != now[key]]
+    changes = [
+        f'{name} {before[key]} before, {now[key]} now'
+        for key, name in _NAMES.items()
+        if None not in (before.get(key), now[key]) and before[key] != now[key]
+    ]
     if not changes:
         return None
-    return (f'note: this walk goes on with another way of computing ({"; ".join(changes)}): sums '
-            'are rounded otherwise, so its weights will not be bit for bit those of an unbroken '
-            'walk')
+    return (
+        f'note: this walk goes on with another way of computing ({"; ".join(changes)}): sums '
+        'are rounded otherwise, so its weights will not be bit for bit those of an unbroken '
+        'walk'
+    )

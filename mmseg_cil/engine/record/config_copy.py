@@ -46,27 +46,38 @@ def load_copy(path: Path) -> Config:
     try:
         content = read_literals(path)
     except Exception as error:
-        raise InputError(f'{path} cannot be read as data: {type(error).__name__}: {error}. '
-                         f'{advice}') from error
+        raise InputError(
+            f'{path} cannot be read as data: {type(error).__name__}: {error}. {advice}'
+        ) from error
     if '_base_' in content:
-        raise InputError(f'{path} takes other files as its _base_, which no copy of a walk does. '
-                         f'{advice}')
+        raise InputError(
+            f'{path} takes other files as its _base_, which no copy of a walk does. {advice}'
+        )
     _import_parts(content.get('custom_imports'), path)
     known = _registered_ids()
     for where, kind in _types(content, ''):
-        if any(callable(found) and id(found) not in known and not (
-                isinstance(found, type) and issubclass(found, _PARTS))
-               for found in _meanings(kind)):
-            raise InputError(f'{path}: {where}={kind!r} is no registered part, and could be '
-                             f'anything that Python can do. {advice}')
+        if any(
+            callable(found)
+            and id(found) not in known
+            and not (isinstance(found, type) and issubclass(found, _PARTS))
+            for found in _meanings(kind)
+        ):
+            raise InputError(
+                f'{path}: {where}={kind!r} is no registered part, and could be '
+                f'anything that Python can do. {advice}'
+            )
     cfg = Config(content, cfg_text=path.read_text(encoding='utf-8'), filename=str(path))
     check_pretrained_files(cfg)
     return cfg
 
 
 def _registries() -> list[Registry]:
-    return [node for module in (mmengine.registry, mmseg.registry, registry)
-            for node in vars(module).values() if isinstance(node, Registry)]
+    return [
+        node
+        for module in (mmengine.registry, mmseg.registry, registry)
+        for node in vars(module).values()
+        if isinstance(node, Registry)
+    ]
 
 
 def _registered_ids() -> set[int]:
@@ -89,8 +100,10 @@ def _types(node: Any, where: str) -> Iterator[tuple[str, str]]:
             if key == 'type' and isinstance(value, str) and '.' in value:
                 yield place, value
             elif key == 'decode_backend' and value == 'pickle':
-                raise InputError(f'{place}={value!r} executes what an image file says: it is not '
-                                 'taken from a work directory; give the config with --config')
+                raise InputError(
+                    f'{place}={value!r} executes what an image file says: it is not '
+                    'taken from a work directory; give the config with --config'
+                )
             else:
                 yield from _types(value, place)
     elif isinstance(node, (list, tuple)):
@@ -111,5 +124,7 @@ def _import_parts(imports: Any, path: Path) -> None:
     try:
         import_modules_from_strings(**imports)
     except Exception as error:
-        raise InputError(f'{path}: custom_imports cannot be imported ({error}): put the modules '
-                         'where Python finds them, such as with PYTHONPATH') from error
+        raise InputError(
+            f'{path}: custom_imports cannot be imported ({error}): put the modules '
+            'where Python finds them, such as with PYTHONPATH'
+        ) from error

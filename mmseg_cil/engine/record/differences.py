@@ -27,15 +27,19 @@ def details(walk: Walk, journal: Journal) -> dict[str, str]:
     result = {}
     recorded = (journal.content.get('data') or {}).get('train')
     counts = (journal.content.get('images') or {}).get('train') or []
-    others = _differing(recorded, walk.prints.train) if recorded else \
-        _differing(counts, walk.train_images)
+    others = (
+        _differing(recorded, walk.prints.train)
+        if recorded
+        else _differing(counts, walk.train_images)
+    )
     if others:
         how = 'other images or masks, or in another order' if recorded else 'another number of them'
         result[IMAGES] = f'of {listed(others)}: {how}'
     steps = len(journal.content['protocol'].get('steps') or ())
     common = min(steps, walk.num_steps)
     if steps != walk.num_steps and has_same_beginning(
-            walk, journal.content['protocol'], common - 1):
+        walk, journal.content['protocol'], common - 1
+    ):
         change = 'further ones come' if steps < walk.num_steps else 'later ones are missing'
         result['protocol'] = f'{listed(range(common))} the same, {change}'
     return result
@@ -52,8 +56,9 @@ def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[st
         return
     step = trained[-1]
     path = check_checkpoint(journal, step)
-    config = derive_step_config(walk.cfg, walk.protocol, step,
-                                StepInputs(None, None, walk.train_images), walk.work_dir)
+    config = derive_step_config(
+        walk.cfg, walk.protocol, step, StepInputs(None, None, walk.train_images), walk.work_dir
+    )
     with part(f'the network of step {step}'):
         network: nn.Module = MODELS.build(config.model)
     load_into(network, load_plain_state(path, len(walk.seen_names(step))), str(path))
@@ -79,11 +84,13 @@ def check_trained_classes(walk: Walk, journal: Journal) -> None:
                 f'{journal.path} records step {step}, and the protocol {walk.protocol.name} of '
                 f'this config has the steps 0..{walk.num_steps - 1} only: use the former config, '
                 f'or begin in another --work-dir with --start-from {journal.path.parent}:'
-                f'{walk.num_steps - 1}')
+                f'{walk.num_steps - 1}'
+            )
         now = walk.seen_names(step)
         before = [*steps[step]['old'], *steps[step]['new']] if step < len(steps) else now
         if before != now:
             raise InputError(
                 f'step {step} in {journal.path.parent} is trained on the classes '
                 f'{", ".join(before)}, and this config gives it {", ".join(now)}: use the former '
-                'config, or another --work-dir')
+                'config, or another --work-dir'
+            )

@@ -33,12 +33,12 @@ def recognise_counts(walk: Walk, journal: Journal) -> bool:
     content = journal.content
     counts = (content.get('images') or {}).get('train') or []
     prints = dict(content['fingerprints'])
-    agree = counts == list(walk.train_images[:len(counts)])
+    agree = counts == list(walk.train_images[: len(counts)])
     if agree and prints.get(IMAGES) == fingerprint(counts) and None not in walk.prints.train:
         content['former'] = {IMAGES: [prints[IMAGES]], 'protocol': [prints.get('protocol')]}
         _recognise_sub_steps(walk, content)
-        prints[IMAGES] = fingerprint(walk.prints.train[:len(counts)])
-        content['data'] = {**walk.prints.to_dict(), 'train': walk.prints.train[:len(counts)]}
+        prints[IMAGES] = fingerprint(walk.prints.train[: len(counts)])
+        content['data'] = {**walk.prints.to_dict(), 'train': walk.prints.train[: len(counts)]}
     before = evaluation_fingerprint(walk.as_given, walk.protocol, walk.test_images)
     if prints.get(EVALUATION) == before:
         prints[EVALUATION] = evaluation_of(walk)
@@ -58,11 +58,18 @@ def _recognise_sub_steps(walk: Walk, content: dict[str, Any]) -> None:
         step = record['step']
         if not has_same_beginning(walk, content['protocol'], step):
             return
-        now = {'protocol': walk.protocol.beginning_fingerprint(step),
-               IMAGES: fingerprint(walk.prints.train[:step + 1])}
+        now = {
+            'protocol': walk.protocol.beginning_fingerprint(step),
+            IMAGES: fingerprint(walk.prints.train[: step + 1]),
+        }
         for one in (record.get('sub_steps') or {}).values():
-            one['identity'].update({key: value for key, value in now.items()
-                                    if one['identity'].get(key) == whole.get(key)})
+            one['identity'].update(
+                {
+                    key: value
+                    for key, value in now.items()
+                    if one['identity'].get(key) == whole.get(key)
+                }
+            )
 
 
 def has_same_beginning(walk: Walk, protocol: Mapping[str, Any], last: int) -> bool:

@@ -40,19 +40,26 @@ def prints_of(view: IncrementalDataset) -> tuple[str, ...]:
     its mask all bytes. So a dataset may be moved.
     """
     index, _ = view.index_of_step(0)
-    entries = [b'\0'.join([os.fsencode(name), mask.tobytes(), image.tobytes()])
-               for name, mask, image in zip(index.names, index.mask_digests, index.image_digests,
-                                            strict=True)]
-    return tuple(_digest(entries, view.index_of_step(step)[1], view.split)
-                 for step in range(len(view.protocol.steps)))
+    entries = [
+        b'\0'.join([os.fsencode(name), mask.tobytes(), image.tobytes()])
+        for name, mask, image in zip(
+            index.names, index.mask_digests, index.image_digests, strict=True
+        )
+    ]
+    return tuple(
+        _digest(entries, view.index_of_step(step)[1], view.split)
+        for step in range(len(view.protocol.steps))
+    )
 
 
 def _digest(entries: Sequence[bytes], rows: np.ndarray, split: str) -> str:
     # An image that is repeated, perhaps thousands of times, is there once with their number.
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     counts = np.diff(starts, append=len(rows))
-    listed = [(entries[row], count)
-              for row, count in zip(rows[starts].tolist(), counts.tolist(), strict=True)]
+    listed = [
+        (entries[row], count)
+        for row, count in zip(rows[starts].tolist(), counts.tolist(), strict=True)
+    ]
     digest = hashlib.sha256()
     for entry, count in listed if split == 'train' else sorted(listed):
         digest.update(b'%d %d ' % (count, len(entry)) + entry)

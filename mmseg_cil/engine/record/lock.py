@@ -58,9 +58,16 @@ class Holder:
         """The process that asks, as of now."""
         pid = os.getpid()
         state = _process_state(pid)
-        return cls(socket.gethostname(), pid, time.strftime('%Y-%m-%d %H:%M:%S %z'),
-                   _text('/etc/machine-id'), _text('/proc/sys/kernel/random/boot_id'),
-                   _pid_space(), state[1] if state else None, secrets.token_hex(16))
+        return cls(
+            socket.gethostname(),
+            pid,
+            time.strftime('%Y-%m-%d %H:%M:%S %z'),
+            _text('/etc/machine-id'),
+            _text('/proc/sys/kernel/random/boot_id'),
+            _pid_space(),
+            state[1] if state else None,
+            secrets.token_hex(16),
+        )
 
     def is_dead(self) -> bool | None:
         """Whether the process has ended; None where that cannot be seen from here."""
@@ -78,8 +85,9 @@ class Holder:
 
 
 @contextlib.contextmanager
-def work_dir_lock(work_dir: str | Path, take_over: bool = False,
-                  otherwise: str = 'give another --work-dir') -> Iterator[None]:
+def work_dir_lock(
+    work_dir: str | Path, take_over: bool = False, otherwise: str = 'give another --work-dir'
+) -> Iterator[None]:
     """Holds a work directory for the length of a block; every process of a job calls this.
 
     The main process holds it, for all. The folder is made where it is missing,
@@ -124,9 +132,11 @@ def check_still_held(work_dir: str | Path) -> None:
         return
     holder = _read(Path(work_dir) / NAME)
     if holder is None or holder.token != token:
-        raise InputError(f'the work directory {work_dir} was taken over by another process'
-                         f'{f" ({holder})" if holder else ""}: this walk ends here, and writes '
-                         'nothing more')
+        raise InputError(
+            f'the work directory {work_dir} was taken over by another process'
+            f'{f" ({holder})" if holder else ""}: this walk ends here, and writes '
+            'nothing more'
+        )
 
 
 def _release(folder: Path) -> None:
@@ -151,13 +161,16 @@ def _acquire(path: Path, take_over: bool, otherwise: str) -> str:
     if holder is not None and dead is False:
         raise InputError(
             f'{where} ({holder}), which is running: wait until it ends, or {otherwise} '
-            f'(in a copy of that folder delete {NAME})')
+            f'(in a copy of that folder delete {NAME})'
+        )
     if not dead and not take_over:
         who = f'{holder}, which cannot be seen from here' if holder else f'{path} is damaged'
         raise InputError(f'{where} ({who}): if it has ended, add --break-lock')
     _replace(path, own, holder)
-    print(f'note: {path} was left by a process that has {"" if dead else "presumably "}died '
-          f'({holder or "unknown"}): it is taken over')
+    print(
+        f'note: {path} was left by a process that has {"" if dead else "presumably "}died '
+        f'({holder or "unknown"}): it is taken over'
+    )
     return own.token
 
 
@@ -202,16 +215,19 @@ def _replace(path: Path, own: Holder, former: Holder | None) -> None:
         if time.time() - guard.stat().st_mtime > _TAKEOVER_S:
             guard.unlink()
     if not _created(guard, own):
-        raise InputError(f'another process is taking {path.parent} over at this moment: give '
-                         'another --work-dir')
+        raise InputError(
+            f'another process is taking {path.parent} over at this moment: give another --work-dir'
+        )
     try:
         if _read(path) != former:
-            raise InputError(f'another process has just taken {path.parent} over: give another '
-                             '--work-dir')
+            raise InputError(
+                f'another process has just taken {path.parent} over: give another --work-dir'
+            )
         path.unlink(missing_ok=True)
         if not _created(path, own):
-            raise InputError(f'another process has just taken {path.parent}: give another '
-                             '--work-dir')
+            raise InputError(
+                f'another process has just taken {path.parent}: give another --work-dir'
+            )
     finally:
         guard.unlink(missing_ok=True)
 
@@ -232,8 +248,9 @@ def _refusing_unwritable(folder: Path, otherwise: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise InputError(f'the work directory {folder} cannot be written ({error.strerror}): '
-                         f'{otherwise}') from error
+        raise InputError(
+            f'the work directory {folder} cannot be written ({error.strerror}): {otherwise}'
+        ) from error
 
 
 def _has_ended(pid: int, started: int | None) -> bool:

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     from mmseg_cil.engine.walk import Walk
 
 
-def open_journal(walk: Walk, journal: Journal | None, fingerprints: dict[str, str],
-                 start_from: str | None, taken: Import | None) -> Journal:
+def open_journal(
+    walk: Walk,
+    journal: Journal | None,
+    fingerprints: dict[str, str],
+    start_from: str | None,
+    taken: Import | None,
+) -> Journal:
     """Writes the journal of a walk that was checked and now begins, or goes on.
 
     Args:
@@ -89,14 +94,21 @@ def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[st
     last = max(trained, default=-1)
     recorded = (content.get('data') or {}).get('train') or []
     # What was recorded of the steps before by the prints of the whole walk stays theirs.
-    same = has_same_beginning(walk, content['protocol'], last) and \
-        list(recorded[:last + 1]) == list(walk.prints.train[:last + 1])
+    same = has_same_beginning(walk, content['protocol'], last) and list(
+        recorded[: last + 1]
+    ) == list(walk.prints.train[: last + 1])
     former = content.get('former') or {}
     return {
-        'former': {key: [*former.get(key, ()), content['fingerprints'].get(key)]
-                   for key in ('protocol', IMAGES)} if same else {},
-        'accepted_changes': [*(content.get('accepted_changes') or ()),
-                             {'changed': list(differing), 'trained_before': trained}],
+        'former': {
+            key: [*former.get(key, ()), content['fingerprints'].get(key)]
+            for key in ('protocol', IMAGES)
+        }
+        if same
+        else {},
+        'accepted_changes': [
+            *(content.get('accepted_changes') or ()),
+            {'changed': list(differing), 'trained_before': trained},
+        ],
     }
 
 

@@ -34,18 +34,26 @@ def check_overwritten(work_dir: Path, resume: bool, start_from: str | None) -> N
         InputError: The folder holds files and no walk, or the options contradict each other.
     """
     if resume:
-        raise InputError('--overwrite begins a walk anew and --resume goes on with one: give one '
-                         'of them')
+        raise InputError(
+            '--overwrite begins a walk anew and --resume goes on with one: give one of them'
+        )
     if start_from and same_folder(start_from, work_dir):
-        raise InputError(f'--overwrite would remove {work_dir}, which --start-from names: give '
-                         'another --work-dir')
+        raise InputError(
+            f'--overwrite would remove {work_dir}, which --start-from names: give '
+            'another --work-dir'
+        )
     if not work_dir.is_dir():
         return
-    others = [one.name for one in work_dir.iterdir()
-              if one.name not in _BEFORE and not one.name.startswith('.')]
+    others = [
+        one.name
+        for one in work_dir.iterdir()
+        if one.name not in _BEFORE and not one.name.startswith('.')
+    ]
     if others and not _holds_walk(work_dir):
-        raise InputError(f'--overwrite: {work_dir} holds {", ".join(sorted(others)[:3])} and no '
-                         f'walk ({JOURNAL}); only walks are removed: give another --work-dir')
+        raise InputError(
+            f'--overwrite: {work_dir} holds {", ".join(sorted(others)[:3])} and no '
+            f'walk ({JOURNAL}); only walks are removed: give another --work-dir'
+        )
 
 
 def check_no_other_run(work_dir: Path) -> None:
@@ -56,8 +64,10 @@ def check_no_other_run(work_dir: Path) -> None:
     """
     found = [one.name for pattern in _OTHER_RUNS for one in work_dir.glob(pattern)]
     if found:
-        raise InputError(f'--resume: {work_dir} holds no walk, but a run of MMSegmentation '
-                         f'({found[0]}): give the --work-dir of a walk')
+        raise InputError(
+            f'--resume: {work_dir} holds no walk, but a run of MMSegmentation '
+            f'({found[0]}): give the --work-dir of a walk'
+        )
 
 
 def same_folder(source: str, work_dir: Path) -> bool:

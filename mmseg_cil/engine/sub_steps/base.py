@@ -60,8 +60,10 @@ class SubStep:
     def __init__(self, name: str | None = None) -> None:
         self.name = name or self.name
         if not self.name.isidentifier():
-            raise InputError(f'the name {self.name!r} of the sub-step {type(self).__name__} cannot '
-                             'be that of its folder: use letters, digits and underscores')
+            raise InputError(
+                f'the name {self.name!r} of the sub-step {type(self).__name__} cannot '
+                'be that of its folder: use letters, digits and underscores'
+            )
 
     def applies(self, walk: Walk, step: int) -> bool:
         """Whether it is trained at a step.
@@ -157,8 +159,10 @@ class SubStep:
         """
         # They are built from the registry that this class's own descendants are in.
         from mmseg_cil.engine.sub_steps.run import hand_on
+
         cfg = derive_step_config(
-            walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size())
+            walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size()
+        )
         if inputs.snapshot is not None:
             hand_on(cfg, walk, step)
         return cfg

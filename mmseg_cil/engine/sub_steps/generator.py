@@ -63,21 +63,26 @@ class GeneratorSubStep(SubStep):
     name = 'generator'
     when = 'before'
 
-    def __init__(self,
-                 name: str | None = None,
-                 max_iters: int | None = None,
-                 batch_size: int = 8,
-                 lr: float = 2e-3,
-                 size: Sequence[int] | None = None,
-                 generator: Mapping[str, Any] | None = None,
-                 weights: Mapping[str, float] | None = None,
-                 replay: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        max_iters: int | None = None,
+        batch_size: int = 8,
+        lr: float = 2e-3,
+        size: Sequence[int] | None = None,
+        generator: Mapping[str, Any] | None = None,
+        weights: Mapping[str, float] | None = None,
+        replay: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(name)
-        for key, value in (('max_iters', 1 if max_iters is None else max_iters),
-                           ('batch_size', batch_size)):
+        for key, value in (
+            ('max_iters', 1 if max_iters is None else max_iters),
+            ('batch_size', batch_size),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f'sub-step {self.name}: {key} is {value!r}; it must be a whole '
-                                 'number above 0')
+                raise InputError(
+                    f'sub-step {self.name}: {key} is {value!r}; it must be a whole number above 0'
+                )
         self.max_iters, self.batch_size, self.lr = max_iters, batch_size, lr
         self.size = size
         self.generator = dict(generator or {})
@@ -105,8 +110,9 @@ class GeneratorSubStep(SubStep):
         self._palette = [walk.palette[name] for name in self._names]
         # Images are read blue first, unless the preprocessor turns them.
         self._is_bgr = not (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
-        generator = self.generator_config(walk.cfg.model.get('data_preprocessor'),
-                                          snapshot['num_classes'])
+        generator = self.generator_config(
+            walk.cfg.model.get('data_preprocessor'), snapshot['num_classes']
+        )
         cfg = self.like_step(walk, step, inputs)
         # The Runner would give it to the model, which is no segmentor.
         cfg.pop('data_preprocessor', None)
@@ -115,31 +121,54 @@ class GeneratorSubStep(SubStep):
             network=plain_model_config(walk.cfg.model.to_dict(), snapshot['num_classes']),
             snapshot=dict(snapshot),
             generator=generator,
-            weights=self.weights)
+            weights=self.weights,
+        )
         cfg.train_dataloader = dict(
             batch_size=batch_per_process(self.batch_size, get_world_size()),
             num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='GlobalPositionSampler', seed=0, shuffle=False),
             dataset=dict(
-                type='LayoutDataset', num_classes=snapshot['num_classes'],
-                has_background=walk.protocol.taxonomy.has_background, size=generator['size'],
-                noise_size=generator.get('noise_size', 64), seed=run_seed(walk.cfg), step=step))
-        precision = {key: cfg.optim_wrapper[key] for key in ('type', 'dtype', 'loss_scale')
-                     if key in cfg.optim_wrapper}
+                type='LayoutDataset',
+                num_classes=snapshot['num_classes'],
+                has_background=walk.protocol.taxonomy.has_background,
+                size=generator['size'],
+                noise_size=generator.get('noise_size', 64),
+                seed=run_seed(walk.cfg),
+                step=step,
+            ),
+        )
+        precision = {
+            key: cfg.optim_wrapper[key]
+            for key in ('type', 'dtype', 'loss_scale')
+            if key in cfg.optim_wrapper
+        }
         cfg.optim_wrapper = dict(
-            **precision, optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999)))
+            **precision, optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999))
+        )
         length = self.iterations(walk, step)
         half = length // 2
-        cfg.param_scheduler = [dict(
-            type='LinearLR', start_factor=1.0, end_factor=1e-3, begin=half, end=length,
-            by_epoch=False)] if half > 1 else None
+        cfg.param_scheduler = (
+            [
+                dict(
+                    type='LinearLR',
+                    start_factor=1.0,
+                    end_factor=1e-3,
+                    begin=half,
+                    end=length,
+                    by_epoch=False,
+                )
+            ]
+            if half > 1
+            else None
+        )
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length)
         cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in OF_ALL]
         return cfg
 
-    def generator_config(self, preprocessor: Mapping[str, Any] | None,
-                         num_classes: int) -> dict[str, Any]:
+    def generator_config(
+        self, preprocessor: Mapping[str, Any] | None, num_classes: int
+    ) -> dict[str, Any]:
         """Config of the generator.
 
         Args:
@@ -152,8 +181,10 @@ class GeneratorSubStep(SubStep):
         preprocessor = preprocessor or {}
         size = self.size or preprocessor.get('size')
         if not size:
-            raise InputError(f'sub-step {self.name}: the size of its images is not known, as '
-                             'model.data_preprocessor has no size: give size=(H, W)')
+            raise InputError(
+                f'sub-step {self.name}: the size of its images is not known, as '
+                'model.data_preprocessor has no size: give size=(H, W)'
+            )
         shrink = 1.0 if self.size else min(1.0, LONGEST / max(size))
         return dict(
             type='LayoutGenerator',
@@ -161,13 +192,17 @@ class GeneratorSubStep(SubStep):
             size=[round(side * shrink) for side in size],
             mean=list(preprocessor.get('mean') or [0.0] * 3),
             std=list(preprocessor.get('std') or [1.0] * 3),
-            **self.generator)
+            **self.generator,
+        )
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
         """Writes generator, grid and summary."""
         model: Any = bare_model(runner)
-        samples = draw_samples(model, len(self._names), has_background=bool(
-            runner.cfg.train_dataloader.dataset.has_background))
+        samples = draw_samples(
+            model,
+            len(self._names),
+            has_background=bool(runner.cfg.train_dataloader.dataset.has_background),
+        )
 
         self.summary = {'follows': samples.summary['follows']}
 
@@ -178,8 +213,10 @@ class GeneratorSubStep(SubStep):
             save_grid(grid, folder / GRID_NAME)
 
         decided_by_main(write)
-        print_log(f'generator: {samples.summary["follows"]:.1%} of the pixels follow the layout',
-                  logger='current')
+        print_log(
+            f'generator: {samples.summary["follows"]:.1%} of the pixels follow the layout',
+            logger='current',
+        )
         return [WEIGHTS_NAME, GRID_NAME, SUMMARY_NAME]
 
     def stand_in(self, runner: Runner, folder: Path) -> None:
@@ -189,8 +226,7 @@ class GeneratorSubStep(SubStep):
     @staticmethod
     def _save(model: Any, folder: Path) -> None:
         state = {key: value.cpu() for key, value in model.generator.state_dict().items()}
-        atomic_write(folder / WEIGHTS_NAME,
-                     lambda file: torch.save(dict(state_dict=state), file))
+        atomic_write(folder / WEIGHTS_NAME, lambda file: torch.save(dict(state_dict=state), file))
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
         """Lets the step replay the generator's images."""
@@ -200,7 +236,8 @@ class GeneratorSubStep(SubStep):
             checkpoint=str(folder / WEIGHTS_NAME),
             generator=self.generator_config(walk.cfg.model.get('data_preprocessor'), taught),
             has_background=walk.protocol.taxonomy.has_background,
-            **self.replay)
+            **self.replay,
+        )
 
 
 def _taught(walk: Walk, step: int) -> int:

@@ -56,15 +56,23 @@ class NewDataSubStep(SubStep):
     name = 'new_data'
     when = 'before'
 
-    def __init__(self, name: str | None = None, init: str = 'last_step',
-                 max_iters: int | None = None, lr: float | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        init: str = 'last_step',
+        max_iters: int | None = None,
+        lr: float | None = None,
+    ) -> None:
         super().__init__(name)
         if init not in INITS:
             raise InputError(f'sub-step {self.name}: init must be one of {INITS}, got {init!r}')
         if max_iters is not None and (
-                isinstance(max_iters, bool) or not isinstance(max_iters, int) or max_iters < 1):
-            raise InputError(f'sub-step {self.name}: max_iters is {max_iters!r}; it must be a '
-                             'whole number above 0, or None')
+            isinstance(max_iters, bool) or not isinstance(max_iters, int) or max_iters < 1
+        ):
+            raise InputError(
+                f'sub-step {self.name}: max_iters is {max_iters!r}; it must be a '
+                'whole number above 0, or None'
+            )
         self.init, self.max_iters, self.lr = init, max_iters, lr
 
     def iterations(self, walk: Walk, step: int) -> int:
@@ -77,7 +85,8 @@ class NewDataSubStep(SubStep):
             raise InputError(
                 f'sub-step {self.name}: {walk.protocol.name} brings domains, not classes, so there '
                 'is nothing that a teacher of new classes alone could know; use a method without '
-                'it, such as dfgr')
+                'it, such as dfgr'
+            )
 
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
         """See :meth:`SubStep.derive_config`."""
@@ -93,12 +102,15 @@ class NewDataSubStep(SubStep):
         if lr is not None and 'optimizer' in cfg.optim_wrapper:
             cfg.optim_wrapper.optimizer.lr = lr
         own = copy.deepcopy(list(walk.cfg.get('custom_hooks') or []))
-        cfg.custom_hooks = [*own, *(one for one in cfg.custom_hooks if one.type in OF_ALL
-                                    and one not in own)]
+        cfg.custom_hooks = [
+            *own,
+            *(one for one in cfg.custom_hooks if one.type in OF_ALL and one not in own),
+        ]
         return cfg
 
-    def _model(self, model: dict[str, Any], walk: Walk, step: int,
-               inputs: SubStepInputs) -> dict[str, Any]:
+    def _model(
+        self, model: dict[str, Any], walk: Walk, step: int, inputs: SubStepInputs
+    ) -> dict[str, Any]:
         has_background = walk.protocol.taxonomy.has_background
         old = len(walk.protocol.steps[step].old)
         classes = _num_classes(walk, step)
@@ -107,16 +119,28 @@ class NewDataSubStep(SubStep):
             if name in plain:
                 model[name] = _with_losses(model[name], plain[name])
         known = _classes_of(walk, step)
-        result = map_heads(model, lambda head: for_step(
-            {**head, 'num_classes': classes}, known, type_name(head['type'])))
+        result = map_heads(
+            model,
+            lambda head: for_step({**head, 'num_classes': classes}, known, type_name(head['type'])),
+        )
         result.update(
-            type='NewDataCascadeEncoderDecoder' if isinstance(model['decode_head'], (list, tuple))
+            type='NewDataCascadeEncoderDecoder'
+            if isinstance(model['decode_head'], (list, tuple))
             else 'NewDataEncoderDecoder',
             num_old=old,
-            step=dict(index=0, class_steps=[0] * classes, has_background=has_background,
-                      old_labels_hidden=False),
-            previous=None, teacher=None, teachers={}, distillers=[], regularisers=[],
-            classifier_init='random')
+            step=dict(
+                index=0,
+                class_steps=[0] * classes,
+                has_background=has_background,
+                old_labels_hidden=False,
+            ),
+            previous=None,
+            teacher=None,
+            teachers={},
+            distillers=[],
+            regularisers=[],
+            classifier_init='random',
+        )
         for key in _OF_METHOD:
             result.pop(key, None)
         previous = inputs.step.previous
@@ -126,7 +150,8 @@ class NewDataSubStep(SubStep):
                 if result.get(name):
                     result[name].pop('pretrained', None)
                     result[name]['init_cfg'] = dict(
-                        type='Pretrained', checkpoint=previous['checkpoint'], prefix=f'{name}.')
+                        type='Pretrained', checkpoint=previous['checkpoint'], prefix=f'{name}.'
+                    )
         return result
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
@@ -139,8 +164,12 @@ class NewDataSubStep(SubStep):
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
         """Gives the step's segmentor a teacher of this sub-step's name."""
-        cfg.model['teachers'] = {**(cfg.model.get('teachers') or {}), self.name: dict(
-            checkpoint=str(folder / CHECKPOINT_NAME), num_classes=_num_classes(walk, step))}
+        cfg.model['teachers'] = {
+            **(cfg.model.get('teachers') or {}),
+            self.name: dict(
+                checkpoint=str(folder / CHECKPOINT_NAME), num_classes=_num_classes(walk, step)
+            ),
+        }
 
 
 def _num_classes(walk: Walk, step: int) -> int:
@@ -152,7 +181,7 @@ def _classes_of(walk: Walk, step: int) -> StepClasses:
     every = StepClasses.of(walk.protocol, step)
     background = walk.protocol.taxonomy.has_background
     old = len(walk.protocol.steps[step].old)
-    return replace(every, places=(*every.places[:int(background)], *every.places[old:]))
+    return replace(every, places=(*every.places[: int(background)], *every.places[old:]))
 
 
 def _with_losses(heads: Any, plain: Any) -> Any:

@@ -66,17 +66,26 @@ class PruneSnapshot(SubStep):
     name = 'prune'
     when = 'after'
 
-    def __init__(self, ratio: float | None = 0.5, retrain: float = 0.1, lr_factor: float = 0.1,
-                 earlier: str = 'trained', name: str | None = None) -> None:
+    def __init__(
+        self,
+        ratio: float | None = 0.5,
+        retrain: float = 0.1,
+        lr_factor: float = 0.1,
+        earlier: str = 'trained',
+        name: str | None = None,
+    ) -> None:
         super().__init__(name)
         if ratio is not None and not 0 <= ratio < 1:
             raise InputError(f'PruneSnapshot: ratio must be in [0, 1) or None, got {ratio!r}')
         if retrain < 0 or lr_factor <= 0:
-            raise InputError(f'PruneSnapshot: retrain must be at least 0 and lr_factor above 0, '
-                             f'got {retrain!r} and {lr_factor!r}')
+            raise InputError(
+                f'PruneSnapshot: retrain must be at least 0 and lr_factor above 0, '
+                f'got {retrain!r} and {lr_factor!r}'
+            )
         if earlier not in ('trained', 'frozen'):
-            raise InputError("PruneSnapshot: earlier must be 'trained' or 'frozen', "
-                             f'got {earlier!r}')
+            raise InputError(
+                f"PruneSnapshot: earlier must be 'trained' or 'frozen', got {earlier!r}"
+            )
         self.ratio = ratio
         self.retrain = retrain
         self.lr_factor = lr_factor
@@ -102,19 +111,26 @@ class PruneSnapshot(SubStep):
         assert inputs.snapshot is not None
         cfg = self.like_step(walk, step, inputs)
         self._step = step
-        self._test = {key: copy.deepcopy(cfg[key])
-                      for key in ('test_dataloader', 'test_evaluator', 'test_cfg')}
+        self._test = {
+            key: copy.deepcopy(cfg[key])
+            for key in ('test_dataloader', 'test_evaluator', 'test_cfg')
+        }
         checkpoint = inputs.snapshot['checkpoint']
         cfg.load_from = checkpoint or None
         cfg.model.update(network_change=None, self_supervision=None, regularisers=[])
         _shorten(cfg, self.iterations(walk, step), self.lr_factor)
         before = [one for one in range(step) if self.applies(walk, one)]
         cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type not in UNWANTED_HOOKS]
-        cfg.custom_hooks.append(dict(
-            type='PruningMaskHook', checkpoint=checkpoint,
-            num_classes=inputs.snapshot['num_classes'], ratio=self.ratio,
-            former=str(self._file(walk, before[-1])) if before else None,
-            freeze=self.earlier == 'frozen'))
+        cfg.custom_hooks.append(
+            dict(
+                type='PruningMaskHook',
+                checkpoint=checkpoint,
+                num_classes=inputs.snapshot['num_classes'],
+                ratio=self.ratio,
+                former=str(self._file(walk, before[-1])) if before else None,
+                freeze=self.earlier == 'frozen',
+            )
+        )
         return cfg
 
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
@@ -133,8 +149,7 @@ class PruneSnapshot(SubStep):
         self.summary = summary_of(packed, self._step, scores)
         if get_rank() == 0:
             packed.save(folder / FILE_NAME, dict(ratio=self.ratio, earlier=self.earlier))
-        print_log(said_of(self._step, self.summary, network_score(folder.parent)),
-                  logger='current')
+        print_log(said_of(self._step, self.summary, network_score(folder.parent)), logger='current')
         return [FILE_NAME]
 
     def rescore(self, walk: Walk, step: int, folder: Path, launcher: str) -> dict[str, Any]:
@@ -162,8 +177,8 @@ def summary_of(packed: PackedSnapshots, step: int, scores: Mapping[str, Any]) ->
         kept_share=round(size.kept / max(1, size.prunable), 6),
         bytes_snapshot=size.stored + size.owners,
         bytes_dense=size.dense,
-        bytes_all_snapshots=sum(
-            sum(packed.bytes_of(one)[:2]) for one in packed.steps))
+        bytes_all_snapshots=sum(sum(packed.bytes_of(one)[:2]) for one in packed.steps),
+    )
 
 
 def network_score(folder: Path) -> float | None:
@@ -191,11 +206,13 @@ def said_of(step: int, summary: Mapping[str, Any], network: float | None) -> str
     def per_cent(score: float | None) -> str:
         return 'undefined' if score is None else format(100 * score, '.1f')
 
-    return (f'step {step}: pruned snapshot with {100 * summary["kept_share"]:.1f} % of the weights '
-            f'that can be pruned, {summary["bytes_snapshot"] / 2**20:.2f} MiB (the network: '
-            f'{summary["bytes_dense"] / 2**20:.2f} MiB; all snapshots so far: '
-            f'{summary["bytes_all_snapshots"] / 2**20:.2f} MiB), mIoU '
-            f'{per_cent(summary["snapshot_mIoU"])} (the network: {per_cent(network)})')
+    return (
+        f'step {step}: pruned snapshot with {100 * summary["kept_share"]:.1f} % of the weights '
+        f'that can be pruned, {summary["bytes_snapshot"] / 2**20:.2f} MiB (the network: '
+        f'{summary["bytes_dense"] / 2**20:.2f} MiB; all snapshots so far: '
+        f'{summary["bytes_all_snapshots"] / 2**20:.2f} MiB), mIoU '
+        f'{per_cent(summary["snapshot_mIoU"])} (the network: {per_cent(network)})'
+    )
 
 
 def _shorten(cfg: Config, iterations: int, lr_factor: float) -> None:

@@ -47,13 +47,13 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
             built.append(SUB_STEPS.build(dict(config)))
     names = [one.name for one in built]
     if len(set(names)) < len(names):
-        raise InputError(f'method.sub_steps: two have one name among {names}: give each its own '
-                         "name=...")
+        raise InputError(
+            f'method.sub_steps: two have one name among {names}: give each its own name=...'
+        )
     for one in built:
         if one.when not in WHEN:
             raise InputError(f'sub-step {one.name}: when is {one.when!r}, not one of {WHEN}')
-    return [one for one in built
-            if (when is None or one.when == when) and one.applies(walk, step)]
+    return [one for one in built if (when is None or one.when == when) and one.applies(walk, step)]
 
 
 def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
@@ -85,13 +85,21 @@ def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None
     hand_on(cfg, walk, step)
     later = [one for one in range(step + 1, walk.num_steps) if planned is None or one in planned]
     ahead = sum(one.iterations(walk, step) for one in sub_steps_of(walk, step, 'after'))
-    ahead += sum(one.iterations(walk, index) for index in later
-                 for one in sub_steps_of(walk, index))
+    ahead += sum(
+        one.iterations(walk, index) for index in later for one in sub_steps_of(walk, index)
+    )
     _hook(cfg, 'WalkProgressHook').update(sub_steps=ahead)
 
 
-def run_sub_steps(walk: Walk, journal: Journal, step: int, when: str, inputs: StepInputs,
-                  snapshot: Mapping[str, Any] | None, launcher: str) -> None:
+def run_sub_steps(
+    walk: Walk,
+    journal: Journal,
+    step: int,
+    when: str,
+    inputs: StepInputs,
+    snapshot: Mapping[str, Any] | None,
+    launcher: str,
+) -> None:
     """Trains those sub-steps of a step that are not finished; every process must call.
 
     One that is finished stays as it is, unless it was finished with other
@@ -112,10 +120,18 @@ def run_sub_steps(walk: Walk, journal: Journal, step: int, when: str, inputs: St
     for one in sub_steps_of(walk, step, when):
         folder = sub_step_folder(walk, step, one.name)
         identity = _identity(walk, journal, step, one)
-        if not decided_by_main(functools.partial(
-                _is_finished, folder, journal, step, one.name, identity)):
-            _train(one, walk, journal, step, SubStepInputs(
-                inputs, dict(snapshot) if snapshot else None, folder), identity, launcher)
+        if not decided_by_main(
+            functools.partial(_is_finished, folder, journal, step, one.name, identity)
+        ):
+            _train(
+                one,
+                walk,
+                journal,
+                step,
+                SubStepInputs(inputs, dict(snapshot) if snapshot else None, folder),
+                identity,
+                launcher,
+            )
 
 
 def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
@@ -140,11 +156,20 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
             if not decided_by_main(folder.is_dir):
                 # It is trained anew when the walk goes on.
                 continue
-            decided_by_main(functools.partial(
-                _check_files, folder, journal, record['step'], one.name, former['files']))
+            decided_by_main(
+                functools.partial(
+                    _check_files, folder, journal, record['step'], one.name, former['files']
+                )
+            )
             changes = one.rescore(walk, record['step'], folder, launcher)
-            listed = {**listed, one.name: {
-                **former, 'summary': {**former['summary'], **changes}, 'evaluation': now}}
+            listed = {
+                **listed,
+                one.name: {
+                    **former,
+                    'summary': {**former['summary'], **changes},
+                    'evaluation': now,
+                },
+            }
             journal.update_step(record['step'], sub_steps=listed)
 
 
@@ -159,25 +184,36 @@ def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, A
 def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dict[str, Any]:
     """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
     last = step if sub_step.when == 'after' else step - 1
-    hashes = [(one['step'], one.get('checkpoint_sha256')) for one in journal.content['steps']
-              if one['step'] <= last and one['status'] != 'begun']
+    hashes = [
+        (one['step'], one.get('checkpoint_sha256'))
+        for one in journal.content['steps']
+        if one['step'] <= last and one['status'] != 'begun'
+    ]
     # Steps that come later do not shape it.
-    fingerprints = {**journal.content['fingerprints'],
-                    'protocol': walk.protocol.beginning_fingerprint(step),
-                    'training images': fingerprint(walk.prints.train[:step + 1])}
-    return {**step_identity(step, len(walk.protocol.steps[step].seen), fingerprints),
-            'sub_step': sub_step.name, 'checkpoints': fingerprint(hashes)}
+    fingerprints = {
+        **journal.content['fingerprints'],
+        'protocol': walk.protocol.beginning_fingerprint(step),
+        'training images': fingerprint(walk.prints.train[: step + 1]),
+    }
+    return {
+        **step_identity(step, len(walk.protocol.steps[step].seen), fingerprints),
+        'sub_step': sub_step.name,
+        'checkpoints': fingerprint(hashes),
+    }
 
 
-def _is_finished(folder: Path, journal: Journal, step: int, name: str,
-                 identity: Mapping[str, Any]) -> bool:
+def _is_finished(
+    folder: Path, journal: Journal, step: int, name: str, identity: Mapping[str, Any]
+) -> bool:
     record = ((journal.step(step) or {}).get('sub_steps') or {}).get(name)
     if record is None:
         return False
     differing = changed(record['identity'], identity, journal.content.get('former'))
     if differing:
-        print(f'note: the sub-step {name} of step {step} was finished with other settings '
-              f'({", ".join(differing)}): training it anew')
+        print(
+            f'note: the sub-step {name} of step {step} was finished with other settings '
+            f'({", ".join(differing)}): training it anew'
+        )
         return False
     if not folder.is_dir():
         print(f'note: {folder} is gone: training the sub-step {name} of step {step} anew')
@@ -186,25 +222,38 @@ def _is_finished(folder: Path, journal: Journal, step: int, name: str,
     return True
 
 
-def _check_files(folder: Path, journal: Journal, step: int, name: str,
-                 files: Mapping[str, str]) -> None:
+def _check_files(
+    folder: Path, journal: Journal, step: int, name: str, files: Mapping[str, str]
+) -> None:
     for file, expected in files.items():
         path = folder / file
         found = file_hash(path) if path.is_file() else None
         if found != expected:
-            problem = 'does not exist' if found is None else \
-                f'has the SHA-256 {found}, not the recorded {expected}'
+            problem = (
+                'does not exist'
+                if found is None
+                else f'has the SHA-256 {found}, not the recorded {expected}'
+            )
             raise InputError(
                 f'{path} {problem}, though {journal.path} says that the sub-step {name} of step '
                 f'{step} is finished: put the file back, or delete {folder} and go on with '
-                '--resume, which trains the sub-step again')
+                '--resume, which trains the sub-step again'
+            )
 
 
-def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubStepInputs,
-           identity: dict[str, Any], launcher: str) -> None:
+def _train(
+    one: SubStep,
+    walk: Walk,
+    journal: Journal,
+    step: int,
+    inputs: SubStepInputs,
+    identity: dict[str, Any],
+    launcher: str,
+) -> None:
     folder = inputs.folder
-    resume = decided_by_main(functools.partial(
-        can_resume, folder, identity, journal.content.get('former')))
+    resume = decided_by_main(
+        functools.partial(can_resume, folder, identity, journal.content.get('former'))
+    )
     cfg = one.derive_config(walk, step, inputs)
     place(cfg, one, walk, step, folder, resume)
     cfg.default_hooks.checkpoint.identity = identity
@@ -219,7 +268,8 @@ def _train(one: SubStep, walk: Walk, journal: Journal, step: int, inputs: SubSte
         files=hashes,
         seconds=decided_by_main(lambda: round(time.monotonic() - start, 1)),
         iterations=cfg.train_cfg.max_iters,
-        identity={key: value for key, value in identity.items() if key != EVALUATION})
+        identity={key: value for key, value in identity.items() if key != EVALUATION},
+    )
     if one.summary:
         record.update(summary=dict(one.summary), evaluation=evaluation_of(walk, step))
     former = journal.step(step) or {'status': 'begun'}
@@ -240,19 +290,25 @@ def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume
         resume: Go on with the state in the folder.
     """
     cfg.work_dir = str(folder)
-    cfg.experiment_name = \
-        f'{walk.work_dir.resolve().name}_step_{step:02d}_{one.name}'
+    cfg.experiment_name = f'{walk.work_dir.resolve().name}_step_{step:02d}_{one.name}'
     cfg.resume = resume
     if resume:
         cfg.load_from = str(folder / RESUME_NAME)
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator',
-                'test_dataloader', 'test_cfg', 'test_evaluator'):
+    for key in (
+        'val_dataloader',
+        'val_cfg',
+        'val_evaluator',
+        'test_dataloader',
+        'test_cfg',
+        'test_evaluator',
+    ):
         cfg[key] = None
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters + 1
     # Not the random numbers of the step itself.
     _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), one.name))
     _hook(cfg, 'WalkProgressHook').update(
-        iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name)
+        iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name
+    )
     for kind in ('FiniteLossHook', 'StopHook'):
         if not any(hook.type == kind for hook in cfg.custom_hooks):
             # A sub-step of the user's own may choose its hooks by their names.

@@ -62,8 +62,9 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, 
     return weight * factor[:, None, None, None], norm.shift - centre * factor
 
 
-def mix(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor],
-        share: Tensor | float) -> tuple[Tensor, Tensor]:
+def mix(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], share: Tensor | float
+) -> tuple[Tensor, Tensor]:
     """One convolution that equals the weighted sum of two.
 
     Args:
@@ -75,8 +76,10 @@ def mix(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor],
         Kernel and bias.
     """
     per_kernel = share[:, None, None, None] if isinstance(share, Tensor) else share
-    return (per_kernel * first[0] + (1 - per_kernel) * second[0],
-            share * first[1] + (1 - share) * second[1])
+    return (
+        per_kernel * first[0] + (1 - per_kernel) * second[0],
+        share * first[1] + (1 - share) * second[1],
+    )
 
 
 def as_norm(bias: Tensor, first: Norm, second: Norm, eps: float) -> Norm:
@@ -101,5 +104,5 @@ def as_norm(bias: Tensor, first: Norm, second: Norm, eps: float) -> Norm:
         The norm, with a variance and a scale above 0.
     """
     shift = 0.5 * (first.shift + second.shift)
-    var = (0.5 * (first.scale.abs() + second.scale.abs()))**2
+    var = (0.5 * (first.scale.abs() + second.scale.abs())) ** 2
     return Norm(torch.sqrt(var + eps), shift, shift - bias, var, eps)

@@ -73,19 +73,22 @@ class ParallelBranches(NetworkChange):
         InputError: ``parts`` are unknown, or ``eps_again`` is no small number.
     """
 
-    def __init__(self,
-                 parts: Sequence[str] = PARTS,
-                 first_step: bool = True,
-                 inherit: bool = True,
-                 eps_again: float = 0.0) -> None:
+    def __init__(
+        self,
+        parts: Sequence[str] = PARTS,
+        first_step: bool = True,
+        inherit: bool = True,
+        eps_again: float = 0.0,
+    ) -> None:
         if not parts or not set(parts) <= set(PARTS):
             raise InputError(f'ParallelBranches: parts must be among {PARTS}, got {parts!r}')
         self.parts = tuple(parts)
         self.first_step = first_step
         self.inherit = inherit
         if not 0 <= eps_again < 0.1:
-            raise InputError('ParallelBranches: eps_again is that of a norm, 0 or 1e-5, not '
-                             f'{eps_again!r}')
+            raise InputError(
+                f'ParallelBranches: eps_again is that of a norm, 0 or 1e-5, not {eps_again!r}'
+            )
         self.eps_again = eps_again
         self.places: tuple[Place, ...] = ()
         self._learnt = False
@@ -101,7 +104,8 @@ class ParallelBranches(NetworkChange):
             raise InputError(
                 f'ParallelBranches: {" and ".join(self.parts)} have no 3x3 convolution with batch '
                 'norm in a residual block and no ASPP that could branch: use a ResNet-like '
-                'backbone (not wholly frozen) or an ASPPHead, or another method')
+                'backbone (not wholly frozen) or an ASPPHead, or another method'
+            )
         self._learnt = learnt
         if not learnt and not self.first_step:
             return
@@ -109,7 +113,8 @@ class ParallelBranches(NetworkChange):
         for place in places:
             owner = model.get_submodule(place.owner)
             branches = ParallelConv(
-                getattr(owner, place.conv), getattr(owner, place.norm), frozen=learnt)
+                getattr(owner, place.conv), getattr(owner, place.norm), frozen=learnt
+            )
             _put(owner, place, branches, nn.Identity())
 
     @contextmanager
@@ -146,8 +151,12 @@ class ParallelBranches(NetworkChange):
         """Merges the branches into the plain network and hands on the second ones."""
         seconds: dict[str, Tensor] = {}
         for place, branches in self._branched(model).items():
-            seconds.update({f'{place.name}.{key}': value.detach().cpu().clone()
-                            for key, value in branches.second.state_dict().items()})
+            seconds.update(
+                {
+                    f'{place.name}.{key}': value.detach().cpu().clone()
+                    for key, value in branches.second.state_dict().items()
+                }
+            )
             branches.merge(self.eps_again)
             _put(model.get_submodule(place.owner), place, branches.first.conv, branches.first.norm)
         self.places = ()
@@ -169,14 +178,14 @@ def _load_seconds(branched: dict[Place, Any], path: Path) -> None:
             raise ValueError(f'{named(bad)} hold values that are not finite')
         for place, branches in branched.items():
             own = branches.second.state_dict()
-            branches.second.load_state_dict(
-                {key: state[f'{place.name}.{key}'] for key in own})
+            branches.second.load_state_dict({key: state[f'{place.name}.{key}'] for key in own})
     except NotDataError:
         raise
     except Exception as error:
         raise InputError(
             f'the branches in {path} cannot be read or are of another network ({error}): remove '
-            'the file to begin with copies, or run that step again') from error
+            'the file to begin with copies, or run that step again'
+        ) from error
 
 
 def find_places(model: nn.Module, parts: Sequence[str] = PARTS) -> Iterator[Place]:
@@ -189,8 +198,11 @@ def find_places(model: nn.Module, parts: Sequence[str] = PARTS) -> Iterator[Plac
     aspp = getattr(getattr(model, 'decode_head', None), 'aspp_modules', None)
     if 'decode_head' in parts and aspp is not None:
         for name, module in aspp.named_modules(prefix='decode_head.aspp_modules'):
-            if isinstance(module, ConvModule) and module.order[:2] == ('conv', 'norm') \
-                    and _can_branch(module.conv, module.norm):
+            if (
+                isinstance(module, ConvModule)
+                and module.order[:2] == ('conv', 'norm')
+                and _can_branch(module.conv, module.norm)
+            ):
                 yield Place(name, 'conv', module.norm_name)
 
 
@@ -198,15 +210,21 @@ def _places_of_block(block: nn.Module, path: str) -> Iterator[Place]:
     for number in (1, 2, 3):
         norm_name = getattr(block, f'norm{number}_name', None)
         conv = getattr(block, f'conv{number}', None)
-        if norm_name and getattr(conv, 'kernel_size', None) == (3, 3) \
-                and _can_branch(conv, getattr(block, norm_name)):
+        if (
+            norm_name
+            and getattr(conv, 'kernel_size', None) == (3, 3)
+            and _can_branch(conv, getattr(block, norm_name))
+        ):
             yield Place(path, f'conv{number}', norm_name)
 
 
 def _can_branch(conv: Any, norm: Any) -> bool:
     """A plain convolution that learns, and a batch norm that can be folded into it."""
     # Subclasses may compute something else from their weights.
-    plain = isinstance(conv, nn.Conv2d) and type(conv).__name__ == 'Conv2d' \
-        and conv.padding_mode == 'zeros' and conv.weight.requires_grad
-    return plain and isinstance(norm, _BatchNorm) and norm.affine \
-        and norm.running_mean is not None
+    plain = (
+        isinstance(conv, nn.Conv2d)
+        and type(conv).__name__ == 'Conv2d'
+        and conv.padding_mode == 'zeros'
+        and conv.weight.requires_grad
+    )
+    return plain and isinstance(norm, _BatchNorm) and norm.affine and norm.running_mean is not None

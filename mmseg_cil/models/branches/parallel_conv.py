@@ -71,8 +71,9 @@ class ParallelConv(nn.Module):
 
     def _convolve(self, inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         conv = self.first.conv
-        return functional.conv2d(inputs, kernel, bias, conv.stride, conv.padding, conv.dilation,
-                                 conv.groups)
+        return functional.conv2d(
+            inputs, kernel, bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
 
     @torch.no_grad()
     def merge(self, eps_again: float = 0.0) -> None:
@@ -102,13 +103,16 @@ def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:
     """The numbers of a batch norm, in their own format or another."""
     scale, shift, mean, var = (
         one.to(dtype or one.dtype)
-        for one in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+        for one in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
     return Norm(scale, shift, mean, var, norm.eps)
 
 
 def fold(branch: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Kernel and bias of a branch whose norm keeps its statistics."""
     weight, bias = branch.conv.weight, branch.conv.bias
-    return fold_norm(weight.to(dtype or weight.dtype),
-                     bias if bias is None else bias.to(dtype or bias.dtype),
-                     norm_of(branch.norm, dtype))
+    return fold_norm(
+        weight.to(dtype or weight.dtype),
+        bias if bias is None else bias.to(dtype or bias.dtype),
+        norm_of(branch.norm, dtype),
+    )

@@ -51,15 +51,19 @@ class GeneratedReplay:
         InputError: A number cannot be used.
     """
 
-    def __init__(self,
-                 checkpoint: str,
-                 generator: Mapping[str, Any],
-                 has_background: bool,
-                 ratio: float = 0.5,
-                 cache: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        generator: Mapping[str, Any],
+        has_background: bool,
+        ratio: float = 0.5,
+        cache: int = 0,
+    ) -> None:
         if ratio <= 0 or isinstance(cache, bool) or not isinstance(cache, int) or cache < 0:
-            raise InputError('GeneratedReplay: ratio must be above 0 and cache a whole number, 0 '
-                             f'or more, got {ratio!r} and {cache!r}')
+            raise InputError(
+                'GeneratedReplay: ratio must be above 0 and cache a whole number, 0 '
+                f'or more, got {ratio!r} and {cache!r}'
+            )
         self.checkpoint = checkpoint
         self.ratio = ratio
         self.cache = cache
@@ -80,11 +84,16 @@ class GeneratedReplay:
             state = read_weights(self.checkpoint)
             self.network.load_state_dict(state['state_dict'])
         except (*UNREADABLE, RuntimeError, KeyError, TypeError) as error:
-            raise InputError(f'the generator {self.checkpoint} cannot be used '
-                             f'({type(error).__name__}: {error}): its sub-step must have finished '
-                             'with the settings of this config') from error
-        require_finite(state['state_dict'], f'the generator {self.checkpoint}',
-                       'Train its sub-step anew, with a smaller learning rate')
+            raise InputError(
+                f'the generator {self.checkpoint} cannot be used '
+                f'({type(error).__name__}: {error}): its sub-step must have finished '
+                'with the settings of this config'
+            ) from error
+        require_finite(
+            state['state_dict'],
+            f'the generator {self.checkpoint}',
+            'Train its sub-step anew, with a smaller learning rate',
+        )
         self._loaded = True
 
     def set_iteration_seed(self, seed: int) -> None:
@@ -105,25 +114,34 @@ class GeneratedReplay:
         places = [get_rank() * count + place for place in range(count)]
         if not self.cache:
             return self._draw([(self._seed, place) for place in places], device)
-        chosen = [int(np.random.default_rng((self._seed, place)).integers(self.cache))
-                  for place in places]
+        chosen = [
+            int(np.random.default_rng((self._seed, place)).integers(self.cache)) for place in places
+        ]
         return self.network.from_bytes(to_device(self._cached(device)[chosen], device))
 
     def _draw(self, seeds: list[tuple[int, ...]], device: torch.device) -> Tensor:
         network = self.network
-        drawn = [draw(seed, network.num_classes, self.has_background, network.size,
-                      network.noise_size) for seed in seeds]
-        noise, layouts = (to_device(torch.from_numpy(np.stack(one)), device)
-                          for one in zip(*drawn, strict=True))
+        drawn = [
+            draw(seed, network.num_classes, self.has_background, network.size, network.noise_size)
+            for seed in seeds
+        ]
+        noise, layouts = (
+            to_device(torch.from_numpy(np.stack(one)), device) for one in zip(*drawn, strict=True)
+        )
         images: Tensor = network(noise, layouts)
         return images
 
     def _cached(self, device: torch.device) -> Tensor:
         if self._kept is None:
             # The generator is the step's own, so images need no seed but their place.
-            parts = [self.network.to_bytes(self._draw(
-                [(place, ) for place in range(first, min(first + 16, self.cache))], device)).cpu()
-                for first in range(0, self.cache, 16)]
+            parts = [
+                self.network.to_bytes(
+                    self._draw(
+                        [(place,) for place in range(first, min(first + 16, self.cache))], device
+                    )
+                ).cpu()
+                for first in range(0, self.cache, 16)
+            ]
             self._kept = torch.cat(parts)
         return self._kept
 
@@ -145,12 +163,17 @@ class GeneratedReplay:
         labels = torch.full((1, *size), IGNORED, dtype=torch.int64, device=inputs.device)
         sample = SegDataSample(
             metainfo=dict(img_shape=tuple(size), ori_shape=tuple(size), pad_shape=tuple(size)),
-            gt_sem_seg=PixelData(data=labels))
-        return (torch.cat([inputs, drawn.to(inputs.dtype)]),
-                [*data_samples, *(sample for _ in range(count))], count)
+            gt_sem_seg=PixelData(data=labels),
+        )
+        return (
+            torch.cat([inputs, drawn.to(inputs.dtype)]),
+            [*data_samples, *(sample for _ in range(count))],
+            count,
+        )
 
 
-def extend(replay: GeneratedReplay | None, inputs: Tensor,
-           data_samples: SampleList) -> tuple[Tensor, SampleList, int]:
+def extend(
+    replay: GeneratedReplay | None, inputs: Tensor, data_samples: SampleList
+) -> tuple[Tensor, SampleList, int]:
     """:meth:`GeneratedReplay.extend`; without replay the batch as it is, and 0."""
     return (inputs, data_samples, 0) if replay is None else replay.extend(inputs, data_samples)

@@ -54,11 +54,13 @@ class GeneratorTraining(BaseModel):
         InputError: The segmentor has no batch norm, or a weight has an unknown name.
     """
 
-    def __init__(self,
-                 network: Mapping[str, Any],
-                 snapshot: Mapping[str, Any],
-                 generator: Mapping[str, Any],
-                 weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        network: Mapping[str, Any],
+        snapshot: Mapping[str, Any],
+        generator: Mapping[str, Any],
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         unknown = sorted(set(weights or {}) - set(WEIGHTS))
         if unknown:
@@ -97,8 +99,12 @@ class GeneratorTraining(BaseModel):
         """
         network = self.teacher.network.to(images.device)
         logits = main_logits(network, network.extract_feat(images))
-        return resize(logits.float(), size=tuple(size), mode='bilinear',
-                      align_corners=main_head(network)[1].align_corners)
+        return resize(
+            logits.float(),
+            size=tuple(size),
+            mode='bilinear',
+            align_corners=main_head(network)[1].align_corners,
+        )
 
     def forward(self, noise: Tensor, layout: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
         """The losses of a batch.
@@ -120,7 +126,8 @@ class GeneratorTraining(BaseModel):
             statistics=statistics_loss(divergences),
             balance=class_balance(mean_probability(logits)),
             confidence=mean_entropy(logits),
-            smoothness=total_variation(images))
+            smoothness=total_variation(images),
+        )
         losses = {f'loss_{name}': self.weights[name] * part for name, part in parts.items()}
         return {**losses, 'follows': followed(logits, layout)}
 
@@ -136,4 +143,5 @@ def check_batch_norms(network: Mapping[str, Any], num_classes: int) -> None:
         raise InputError(
             'a generator is trained from the running statistics of batch norms, and this network '
             f'(backbone {network["backbone"].get("type")}) has none: use a network with '
-            'norm_cfg=dict(type="BN"), or a method without generated replay')
+            'norm_cfg=dict(type="BN"), or a method without generated replay'
+        )

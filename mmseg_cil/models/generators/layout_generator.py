@@ -46,29 +46,34 @@ class LayoutGenerator(nn.Module):
     low: Tensor
     span: Tensor
 
-    def __init__(self,
-                 num_classes: int,
-                 size: Sequence[int],
-                 mean: Sequence[float] = (0.0, 0.0, 0.0),
-                 std: Sequence[float] = (1.0, 1.0, 1.0),
-                 noise_size: int = 64,
-                 channels: int = 32) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        size: Sequence[int],
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        noise_size: int = 64,
+        channels: int = 32,
+    ) -> None:
         super().__init__()
-        if len(size) != 2 or min(size) < 2 ** STAGES or channels % 8:
-            raise InputError(f'LayoutGenerator: size must be (H, W) of at least {2 ** STAGES} and '
-                             f'channels a multiple of 8, got {tuple(size)} and {channels}')
+        if len(size) != 2 or min(size) < 2**STAGES or channels % 8:
+            raise InputError(
+                f'LayoutGenerator: size must be (H, W) of at least {2**STAGES} and '
+                f'channels a multiple of 8, got {tuple(size)} and {channels}'
+            )
         self.num_classes = num_classes
         self.size = (int(size[0]), int(size[1]))
         self.noise_size = noise_size
-        self._coarse = tuple(-(-side // 2 ** STAGES) for side in self.size)
+        self._coarse = tuple(-(-side // 2**STAGES) for side in self.size)
         widths = [channels * factor for factor in (4, 4, 2, 2, 1)]
         self.entry = nn.Linear(noise_size, widths[0] * self._coarse[0] * self._coarse[1])
         self.stages = nn.ModuleList(
-            _stage(before + num_classes, after)
-            for before, after in pairwise(widths))
+            _stage(before + num_classes, after) for before, after in pairwise(widths)
+        )
         self.exit = nn.Conv2d(widths[-1] + num_classes, len(mean), 3, padding=1)
-        centre, scale = (torch.tensor(one, dtype=torch.float32)[:, None, None]
-                         for one in (mean, std))
+        centre, scale = (
+            torch.tensor(one, dtype=torch.float32)[:, None, None] for one in (mean, std)
+        )
         self.register_buffer('low', -centre / scale, persistent=False)
         self.register_buffer('span', 255 / scale, persistent=False)
 
@@ -87,8 +92,11 @@ class LayoutGenerator(nn.Module):
         for stage in self.stages:
             maps = functional.interpolate(maps, scale_factor=2, mode='nearest')
             maps = stage(torch.cat([maps, _fit(planes, maps)], dim=1))
-        maps = functional.interpolate(maps, self.size, mode='bilinear', align_corners=False) \
-            if maps.shape[2:] != self.size else maps
+        maps = (
+            functional.interpolate(maps, self.size, mode='bilinear', align_corners=False)
+            if maps.shape[2:] != self.size
+            else maps
+        )
         drawn = self.exit(torch.cat([maps, planes], dim=1))
         return self.low + self.span * drawn.sigmoid()
 
@@ -106,7 +114,8 @@ def _stage(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1),
         nn.GroupNorm(8, after),
-        nn.LeakyReLU(0.2, inplace=True))
+        nn.LeakyReLU(0.2, inplace=True),
+    )
 
 
 def _fit(planes: Tensor, maps: Tensor) -> Tensor:

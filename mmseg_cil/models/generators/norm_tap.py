@@ -13,8 +13,11 @@ from mmseg_cil.losses.generator_losses import batch_moments, normal_divergence
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """The batch norms of a network that keep running statistics."""
-    return [one for one in network.modules()
-            if isinstance(one, _BatchNorm) and one.running_mean is not None]
+    return [
+        one
+        for one in network.modules()
+        if isinstance(one, _BatchNorm) and one.running_mean is not None
+    ]
 
 
 @contextmanager
@@ -35,8 +38,11 @@ def tap_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
         maps = inputs[0]
         if maps.dim() == 4 and maps.shape[2] * maps.shape[3] > 1:
             assert module.running_mean is not None and module.running_var is not None
-            divergences.append(normal_divergence(
-                module.running_mean, module.running_var, *batch_moments(maps), module.eps))
+            divergences.append(
+                normal_divergence(
+                    module.running_mean, module.running_var, *batch_moments(maps), module.eps
+                )
+            )
 
     handles = [one.register_forward_pre_hook(compare) for one in batch_norms(network)]
     try:

@@ -14,7 +14,7 @@ from mmseg_cil.datasets.layouts import draw
 from mmseg_cil.visualization.grid import picture_grid
 
 #: Of the seeds of the samples: no position of training has such a seed.
-SAMPLE_SEED = (2 ** 32 - 1, 7)
+SAMPLE_SEED = (2**32 - 1, 7)
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,41 @@ def draw_samples(model: Any, num_classes: int, has_background: bool, count: int 
     images, layouts, predictions = [], [], []
     parts: list[dict[str, float]] = []
     for first in range(0, count, 8):
-        drawn = [draw((*SAMPLE_SEED, place), num_classes, has_background, generator.size,
-                      generator.noise_size) for place in range(first, min(first + 8, count))]
-        noise, layout = (torch.from_numpy(np.stack(one)).to(device)
-                         for one in zip(*drawn, strict=True))
+        drawn = [
+            draw(
+                (*SAMPLE_SEED, place),
+                num_classes,
+                has_background,
+                generator.size,
+                generator.noise_size,
+            )
+            for place in range(first, min(first + 8, count))
+        ]
+        noise, layout = (
+            torch.from_numpy(np.stack(one)).to(device) for one in zip(*drawn, strict=True)
+        )
         parts.append({key: float(value) for key, value in model(noise, layout).items()})
         image = generator(noise, layout)
         images.append(generator.to_bytes(image).permute(0, 2, 3, 1).cpu().numpy())
         layouts.append(layout.cpu().numpy())
         predictions.append(model.predict(image, layout.shape[1:]).argmax(1).byte().cpu().numpy())
     asked, found = np.concatenate(layouts), np.concatenate(predictions)
-    summary: dict[str, Any] = {
-        key: sum(one[key] for one in parts) / len(parts) for key in parts[0]}
+    summary: dict[str, Any] = {key: sum(one[key] for one in parts) / len(parts) for key in parts[0]}
     summary['follows'] = float((asked == found).mean())
     summary['follows_by_class'] = [
         float((found == asked)[asked == one].mean()) if (asked == one).any() else None
-        for one in range(num_classes)]
+        for one in range(num_classes)
+    ]
     return Samples(np.concatenate(images), asked, found, summary)
 
 
-def sample_grid(samples: Samples, names: Sequence[str], palette: Sequence[Sequence[int]],
-                bgr: bool = False, most: int = 8) -> Image.Image:
+def sample_grid(
+    samples: Samples,
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    bgr: bool = False,
+    most: int = 8,
+) -> Image.Image:
     """Layout, image and prediction of some samples, with a legend.
 
     Args:
@@ -84,13 +98,21 @@ def sample_grid(samples: Samples, names: Sequence[str], palette: Sequence[Sequen
     """
     colours = np.asarray(palette, np.uint8)
     rows = []
-    for image, layout, prediction in zip(samples.images[:most], samples.layouts,
-                                         samples.predictions, strict=False):
-        rows.append([('layout', colours[layout]),
-                     ('generated image', image[..., ::-1] if bgr else image),
-                     ('prediction', colours[prediction])])
-    legend = [(name, (int(r), int(g), int(b)))
-              for name, (r, g, b) in zip(names, palette, strict=True)]
+    for image, layout, prediction in zip(
+        samples.images[:most], samples.layouts, samples.predictions, strict=False
+    ):
+        rows.append(
+            [
+                ('layout', colours[layout]),
+                ('generated image', image[..., ::-1] if bgr else image),
+                ('prediction', colours[prediction]),
+            ]
+        )
+    legend = [
+        (name, (int(r), int(g), int(b))) for name, (r, g, b) in zip(names, palette, strict=True)
+    ]
     return picture_grid(
         f'Generated images: {samples.summary["follows"]:.1%} of the pixels follow the layout',
-        rows, legend)
+        rows,
+        legend,
+    )

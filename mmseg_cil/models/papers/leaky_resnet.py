@@ -33,12 +33,14 @@ class LeakyResNet(ResNet):
             has several convolutions (``deep_stem``).
     """
 
-    def __init__(self, negative_slope: float = 0.01, stem_activation: bool = True,
-                 **network: Any) -> None:
+    def __init__(
+        self, negative_slope: float = 0.01, stem_activation: bool = True, **network: Any
+    ) -> None:
         super().__init__(**network)
         if isinstance(negative_slope, bool) or not 0 <= negative_slope < 1:
-            raise InputError('LeakyResNet: negative_slope must be from 0 to below 1, not '
-                             f'{negative_slope!r}')
+            raise InputError(
+                f'LeakyResNet: negative_slope must be from 0 to below 1, not {negative_slope!r}'
+            )
         self.negative_slope, self.stem_activation = negative_slope, stem_activation
         for module in list(self.modules()):
             for name, child in module.named_children():
@@ -46,6 +48,8 @@ class LeakyResNet(ResNet):
                     setattr(module, name, nn.LeakyReLU(negative_slope, child.inplace))
         if not stem_activation:
             if self.deep_stem:
-                raise InputError('LeakyResNet: stem_activation=False is for a stem of one '
-                                 'convolution, not for deep_stem=True')
+                raise InputError(
+                    'LeakyResNet: stem_activation=False is for a stem of one '
+                    'convolution, not for deep_stem=True'
+                )
             self.relu = nn.Identity()

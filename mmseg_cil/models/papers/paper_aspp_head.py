@@ -45,8 +45,9 @@ class PaperASPPHead(ASPPHead):
         InputError: ``pooling_size`` is not positive.
     """
 
-    def __init__(self, pooling_size: int | Sequence[int] | None = None, gain_slope: float = 0.01,
-                 **head: Any) -> None:
+    def __init__(
+        self, pooling_size: int | Sequence[int] | None = None, gain_slope: float = 0.01, **head: Any
+    ) -> None:
         head.setdefault('dropout_ratio', 0.0)
         head.setdefault('act_cfg', dict(type='LeakyReLU', negative_slope=0.01))
         self._starts_officially = 'init_cfg' not in head
@@ -54,8 +55,13 @@ class PaperASPPHead(ASPPHead):
         self.gain_slope = gain_slope
         self.pooling_size = _window(pooling_size)
         self.bottleneck = ConvModule(
-            (len(self.dilations) + 1) * self.channels, self.channels, 1, conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+            (len(self.dilations) + 1) * self.channels,
+            self.channels,
+            1,
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg,
+        )
 
     def init_weights(self) -> None:
         """Give all weights their first values; those that ``init_cfg`` names, if it is given."""
@@ -85,8 +91,10 @@ class PaperASPPHead(ASPPHead):
         if self.training or self.pooling_size is None:
             whole: Tensor = self.image_pool(features)
             return whole
-        height, width = (min(size, side) for size, side in
-                         zip(self.pooling_size, features.shape[2:], strict=True))
+        height, width = (
+            min(size, side)
+            for size, side in zip(self.pooling_size, features.shape[2:], strict=True)
+        )
         windows = functional.avg_pool2d(features, (height, width), stride=1)
         around = ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
         pooled: Tensor = self.image_pool[1](functional.pad(windows, around, mode='replicate'))
@@ -98,6 +106,8 @@ def _window(size: int | Sequence[int] | None) -> tuple[int, int] | None:
         return None
     both = (size, size) if isinstance(size, int) else tuple(size)
     if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
-        raise InputError(f'PaperASPPHead: pooling_size must be a number of places or (height, '
-                         f'width), not {size!r}')
+        raise InputError(
+            f'PaperASPPHead: pooling_size must be a number of places or (height, '
+            f'width), not {size!r}'
+        )
     return both[0], both[1]

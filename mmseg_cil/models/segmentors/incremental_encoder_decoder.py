@@ -73,20 +73,22 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
     #: MMSegmentation's segmentor that this one is a form of.
     plain_type = 'EncoderDecoder'
 
-    def __init__(self,
-                 *,
-                 step: dict,
-                 previous: dict | None = None,
-                 teacher: dict | None = None,
-                 teachers: Mapping[str, dict] | None = None,
-                 teacher_draw: int | None = None,
-                 distillers: Sequence[dict] = (),
-                 regularisers: Sequence[dict] = (),
-                 self_supervision: dict | None = None,
-                 classifier_init: str = 'random',
-                 network_change: dict | None = None,
-                 replay: dict | None = None,
-                 **network: Any) -> None:
+    def __init__(
+        self,
+        *,
+        step: dict,
+        previous: dict | None = None,
+        teacher: dict | None = None,
+        teachers: Mapping[str, dict] | None = None,
+        teacher_draw: int | None = None,
+        distillers: Sequence[dict] = (),
+        regularisers: Sequence[dict] = (),
+        self_supervision: dict | None = None,
+        classifier_init: str = 'random',
+        network_change: dict | None = None,
+        replay: dict | None = None,
+        **network: Any,
+    ) -> None:
         network_config = copy.deepcopy(network)
         super().__init__(**network)
         self.step = StepContext.from_config(step)
@@ -96,18 +98,23 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         # Losses of heads that want the teacher's record of a batch before they are computed.
         self._readers: list[Any] = [one for one in self.modules() if hasattr(one, 'read_teacher')]
         self._hidden_readers: list[Any] = [
-            one for one in self.modules() if hasattr(one, 'read_hidden')]
+            one for one in self.modules() if hasattr(one, 'read_hidden')
+        ]
         self.distillers = nn.ModuleList(
-            MODELS.build(one) for one in (distillers if teacher is not None else ()))
+            MODELS.build(one) for one in (distillers if teacher is not None else ())
+        )
         self.regularisers = nn.ModuleList(
-            MODELS.build(one) for one in (regularisers if previous is not None else ()))
+            MODELS.build(one) for one in (regularisers if previous is not None else ())
+        )
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
-        self._teachers = Teachers(teacher, teachers or {}, self.distillers, bool(self._readers),
-                                  teacher_draw)
+        self._teachers = Teachers(
+            teacher, teachers or {}, self.distillers, bool(self._readers), teacher_draw
+        )
         self._reads_stages, self._reads_auxiliary = (
             any(getattr(one, name, False) for one in self.distillers)
-            for name in ('reads_pre_activations', 'reads_auxiliary'))
+            for name in ('reads_pre_activations', 'reads_auxiliary')
+        )
         for name, head in self.heads.items():
             check_head(name, head, self.step)
         self._check_snapshots()
@@ -115,7 +122,8 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
             if module is not self and hasattr(module, 'set_step'):
                 module.set_step(self.step)
         self._change: NetworkChange = (
-            MODELS.build(network_change) if network_change else NetworkChange())
+            MODELS.build(network_change) if network_change else NetworkChange()
+        )
         self._change.install(self, learnt=teacher is not None)
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
@@ -149,15 +157,19 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         find_classifier_init(self.classifier_init, step.has_background or not grows)
         known = step.num_old if step.index > 0 else step.num_seen
         if self._previous is not None and self._previous['num_classes'] != known:
-            raise InputError(f'step {step.index} starts from {known} classes, but its previous '
-                             f'checkpoint has {self._previous["num_classes"]}: '
-                             'it must be that of the step before')
+            raise InputError(
+                f'step {step.index} starts from {known} classes, but its previous '
+                f'checkpoint has {self._previous["num_classes"]}: '
+                'it must be that of the step before'
+            )
         for name, config in self._teachers.configs.items():
             of_step = name is None or name.startswith(STEP_PREFIX)
             if of_step and config['num_classes'] > known:
                 called = 'its teacher' if name is None else f'its teacher {name}'
-                raise InputError(f'step {step.index} starts from {known} classes, but {called} '
-                                 f'knows {config["num_classes"]}: it must be of a step before')
+                raise InputError(
+                    f'step {step.index} starts from {known} classes, but {called} '
+                    f'knows {config["num_classes"]}: it must be of a step before'
+                )
 
     def init_weights(self) -> None:
         """Initialises as MMSegmentation does at step 0, else from the last step's checkpoint.
@@ -195,7 +207,8 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
             raise InputError(
                 'the pre-trained weights that the model config names cannot be loaded '
                 f'({type(error).__name__}: {error}): point --cfg-options '
-                'model.backbone.init_cfg.checkpoint=PATH at a file that every node has') from error
+                'model.backbone.init_cfg.checkpoint=PATH at a file that every node has'
+            ) from error
 
     def make_plain(self) -> dict[str, Tensor]:
         """Takes back, for good, what the method changed in the network.
@@ -227,16 +240,25 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
     def _grow_from(self, previous: dict) -> None:
         state = load_plain_state(previous['checkpoint'], previous['num_classes'])
         if self.step.num_seen > previous['num_classes']:
-            grow_state(state, self.heads, previous['num_classes'],
-                       find_classifier_init(self.classifier_init, self.step.has_background))
+            grow_state(
+                state,
+                self.heads,
+                previous['num_classes'],
+                find_classifier_init(self.classifier_init, self.step.has_background),
+            )
         parts = (prefix.rstrip('.') for prefix in PLAIN_PREFIXES)
-        plain = nn.ModuleDict({part: getattr(self, part) for part in parts
-                               if isinstance(getattr(self, part, None), nn.Module)})
+        plain = nn.ModuleDict(
+            {
+                part: getattr(self, part)
+                for part in parts
+                if isinstance(getattr(self, part, None), nn.Module)
+            }
+        )
         load_matching(plain, state, previous['checkpoint'])
 
-    def postprocess_result(self,
-                           seg_logits: Tensor,
-                           data_samples: OptSampleList = None) -> SampleList:
+    def postprocess_result(
+        self, seg_logits: Tensor, data_samples: OptSampleList = None
+    ) -> SampleList:
         """As in MMSegmentation, but a single output means the background everywhere.
 
         MMSegmentation takes one output for binary segmentation and thresholds
@@ -246,7 +268,8 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
             return super().postprocess_result(seg_logits, data_samples)
         # A second output that is nowhere the greater one.
         samples = super().postprocess_result(
-            torch.cat([seg_logits, seg_logits - 1], dim=1), data_samples)
+            torch.cat([seg_logits, seg_logits - 1], dim=1), data_samples
+        )
         for sample in samples:
             sample.seg_logits.data = sample.seg_logits.data[:1].sigmoid()
         return samples

@@ -83,8 +83,9 @@ class StepLosses:
         inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
         teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
-        pixels_at = functools.partial(pixels_of, labels=stack_labels(data_samples),
-                                      cuts=self._cuts(), replayed=replayed)
+        pixels_at = functools.partial(
+            pixels_of, labels=stack_labels(data_samples), cuts=self._cuts(), replayed=replayed
+        )
         with tap_stages(self.backbone, self._reads_stages) as stages:
             features = self.extract_feat(inputs)
         losses, tap, pixels = self._run_decode_heads(features, data_samples, pixels_at, teachers)
@@ -95,12 +96,14 @@ class StepLosses:
             student = tap.output(features, main.align_corners, stages)
             if pixels is None or self.self_supervision is not None:
                 # Self-supervision adds outputs that no teacher has.
-                student = replace(student, logits=student.logits[:, :self.step.num_seen])
+                student = replace(student, logits=student.logits[:, : self.step.num_seen])
                 pixels = pixels_at(main, student.logits)
-            losses.update(add_prefix(
-                self._distill(student, teachers, pixels, auxiliary, replayed), 'distill'))
-        losses.update(add_prefix(
-            summed_losses(one(self) for one in self.regularisers), 'regularise'))
+            losses.update(
+                add_prefix(self._distill(student, teachers, pixels, auxiliary, replayed), 'distill')
+            )
+        losses.update(
+            add_prefix(summed_losses(one(self) for one in self.regularisers), 'regularise')
+        )
         for reader in self._readers:
             reader.read_teacher(None)
         if self.self_supervision is not None:
@@ -112,15 +115,18 @@ class StepLosses:
         if self._hidden_readers:
             # Outputs of self-supervision come after those of the classes.
             turns = 1 if self.self_supervision is None else self.self_supervision.turns
-            hidden = hidden_mask([one.metainfo.get('cil_hidden') for one in data_samples],
-                                 self.step.num_hidden, self.step.num_seen * turns)
+            hidden = hidden_mask(
+                [one.metainfo.get('cil_hidden') for one in data_samples],
+                self.step.num_hidden,
+                self.step.num_seen * turns,
+            )
             hidden = None if hidden is None else to_device(hidden, device)
             for reader in self._hidden_readers:
                 reader.read_hidden(hidden)
 
-    def _run_decode_heads(self, features: Any, data_samples: SampleList, pixels_at: PixelsAt,
-                          teachers: TeacherRecords
-                          ) -> tuple[dict[str, Tensor], ClassifierTap, PixelLogits | None]:
+    def _run_decode_heads(
+        self, features: Any, data_samples: SampleList, pixels_at: PixelsAt, teachers: TeacherRecords
+    ) -> tuple[dict[str, Tensor], ClassifierTap, PixelLogits | None]:
         """Losses of the decode heads, and what the one that makes the maps of logits did.
 
         Each head of a cascade is given what the one before it made of the same batch.
@@ -133,20 +139,31 @@ class StepLosses:
         for name, head in decode_heads(self).items():  # type: ignore[arg-type]
             prefix = name.replace('decode_head', 'decode').replace('.', '_')
             if isinstance(head, PointHead):
-                own = point_losses(head, features, before[0], stack_labels(data_samples),
-                                   self.train_cfg, teachers.last)
+                own = point_losses(
+                    head,
+                    features,
+                    before[0],
+                    stack_labels(data_samples),
+                    self.train_cfg,
+                    teachers.last,
+                )
             else:
                 with tap_classifier(head) as tap:
                     own, pixels = self._run_head(head, (features, *before), data_samples, pixels_at)
                 assert tap.logits is not None or head is main
-                before = () if tap.logits is None else (tap.logits, )
+                before = () if tap.logits is None else (tap.logits,)
                 if head is main:
                     of_main = tap, pixels
             losses.update(add_prefix(own, prefix))
         return losses, *of_main
 
-    def _run_head(self, head: BaseDecodeHead, inputs: tuple[Any, ...], data_samples: SampleList,
-                  pixels_at: PixelsAt) -> tuple[dict[str, Tensor], PixelLogits | None]:
+    def _run_head(
+        self,
+        head: BaseDecodeHead,
+        inputs: tuple[Any, ...],
+        data_samples: SampleList,
+        pixels_at: PixelsAt,
+    ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of a head, and the pixels they share: None of a head with losses of its own."""
         if has_own_losses(head):
             losses: dict[str, Tensor] = head.loss(*inputs, data_samples, self.train_cfg)
@@ -154,8 +171,9 @@ class StepLosses:
         pixels = pixels_at(head, head.forward(*inputs))
         return head_losses(head, pixels), pixels
 
-    def _run_auxiliary_heads(self, features: Any, data_samples: SampleList, pixels_at: PixelsAt
-                             ) -> tuple[dict[str, Tensor], list[PixelLogits | None]]:
+    def _run_auxiliary_heads(
+        self, features: Any, data_samples: SampleList, pixels_at: PixelsAt
+    ) -> tuple[dict[str, Tensor], list[PixelLogits | None]]:
         """Losses of the auxiliary heads, and the pixels of those that classify."""
         losses: dict[str, Tensor] = {}
         auxiliary: list[PixelLogits | None] = []
@@ -165,22 +183,23 @@ class StepLosses:
             else:
                 own, pixels = self._run_auxiliary(head, features, data_samples, pixels_at)
                 auxiliary.append(pixels)
-            losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace(
-                '.', '_')))
+            losses.update(add_prefix(own, name.replace('auxiliary_head', 'aux').replace('.', '_')))
         return losses, auxiliary
 
-    def _run_auxiliary(self, head: BaseDecodeHead, features: Any, data_samples: SampleList,
-                       pixels_at: PixelsAt) -> tuple[dict[str, Tensor], PixelLogits | None]:
+    def _run_auxiliary(
+        self, head: BaseDecodeHead, features: Any, data_samples: SampleList, pixels_at: PixelsAt
+    ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of an auxiliary head, and its pixels where a distiller reads them."""
         if not self._reads_auxiliary:
             # Groups of classes that nobody asks for cost time.
-            return self._run_head(head, (features, ), data_samples,
-                                  functools.partial(pixels_at, cuts=()))
+            return self._run_head(
+                head, (features,), data_samples, functools.partial(pixels_at, cuts=())
+            )
         with tap_classifier(head) as tap:
-            own, pixels = self._run_head(head, (features, ), data_samples, pixels_at)
+            own, pixels = self._run_head(head, (features,), data_samples, pixels_at)
         if pixels is None or self.self_supervision is not None:
             assert tap.logits is not None
-            pixels = pixels_at(head, tap.logits[:, :self.step.num_seen])
+            pixels = pixels_at(head, tap.logits[:, : self.step.num_seen])
         return own, pixels
 
     def _cuts(self) -> Sequence[int]:
@@ -197,16 +216,25 @@ class StepLosses:
                 reader.read_teacher(records.last)
         return records
 
-    def _distill(self, student: NetworkOutput, teachers: TeacherRecords, pixels: PixelLogits,
-                 auxiliary: Sequence[PixelLogits | None], replayed: int) -> dict[str, Tensor]:
+    def _distill(
+        self,
+        student: NetworkOutput,
+        teachers: TeacherRecords,
+        pixels: PixelLogits,
+        auxiliary: Sequence[PixelLogits | None],
+        replayed: int,
+    ) -> dict[str, Tensor]:
         """Losses of the distillers, each given the records that it says it reads."""
 
         def of(distiller: Any) -> dict[str, Tensor]:
             more: dict[str, Any] = {}
             names = getattr(distiller, 'reads_teachers', False)
             if names:
-                more['teachers'] = teachers.named if names is True else {
-                    name: teachers.named[name] for name in names if name in teachers.named}
+                more['teachers'] = (
+                    teachers.named
+                    if names is True
+                    else {name: teachers.named[name] for name in names if name in teachers.named}
+                )
             if getattr(distiller, 'reads_auxiliary', False):
                 more['auxiliary'] = auxiliary
             if getattr(distiller, 'reads_replay', False):

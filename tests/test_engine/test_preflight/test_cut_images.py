@@ -9,8 +9,10 @@ from mmseg.structures import SegDataSample
 from mmseg_cil.engine.preflight.cut_images import cut_images, kept_side
 
 
-@pytest.mark.parametrize(('side', 'kept'), [
-    (24, 24), (128, 128), (129, 65), (500, 116), (512, 128), (375, 119), (1024, 128), (1025, 65)])
+@pytest.mark.parametrize(
+    ('side', 'kept'),
+    [(24, 24), (128, 128), (129, 65), (500, 116), (512, 128), (375, 119), (1024, 128), (1025, 65)],
+)
 def test_a_side_keeps_its_remainder(side, kept):
     assert kept_side(side) == kept
     assert (side - kept) % 64 == 0 and kept <= 128
@@ -32,7 +34,8 @@ def batch(height, width, ori_shape, labels=None):
 
 def test_training_images_and_labels_stay_on_each_other():
     data = preprocessor(size=(512, 512), pad_val=0, seg_pad_val=255)(
-        batch(300, 400, (300, 400)), True)
+        batch(300, 400, (300, 400)), True
+    )
     labels = data['data_samples'][0].gt_sem_seg.data
     assert data['inputs'].shape == (1, 3, 128, 128) and labels.shape == (1, 128, 128)
     assert torch.equal(data['inputs'][0, :1].long(), labels)

@@ -18,21 +18,30 @@ def batch(image=(3, 8, 6), labels=(1, 8, 6)):
     return dict(inputs=[torch.zeros(image)], data_samples=[sample])
 
 
-@pytest.mark.parametrize(('given', 'message'), [
-    (batch(image=(8, 6)), r'a\.png: the training pipeline gives an image of shape \(8, 6\)'),
-    (batch(labels=()), r'a\.png: the training pipeline gives no labels.*LoadAnnotations'),
-    (batch(labels=(8, 6, 3)), r'labels of shape \(8, 6, 3\).*colour.*pillow'),
-    (batch(labels=(1, 8, 8)), 'the image is 8x6 and its labels are 8x8 pixels.*LoadAnnotations'),
-])
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (batch(image=(8, 6)), r'a\.png: the training pipeline gives an image of shape \(8, 6\)'),
+        (batch(labels=()), r'a\.png: the training pipeline gives no labels.*LoadAnnotations'),
+        (batch(labels=(8, 6, 3)), r'labels of shape \(8, 6, 3\).*colour.*pillow'),
+        (
+            batch(labels=(1, 8, 8)),
+            'the image is 8x6 and its labels are 8x8 pixels.*LoadAnnotations',
+        ),
+    ],
+)
 def test_a_sample_that_cannot_be_trained_on_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         check_training_batch(given)
 
 
-@pytest.mark.parametrize(('given', 'message'), [
-    (batch(labels=()), 'the test pipeline gives no labels'),
-    (batch(image=(1, 8, 6)), 'an image of 1 bands, the training pipeline images of 3'),
-])
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (batch(labels=()), 'the test pipeline gives no labels'),
+        (batch(image=(1, 8, 6)), 'an image of 1 bands, the training pipeline images of 3'),
+    ],
+)
 def test_a_sample_that_cannot_be_scored_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         check_test_batch(given, batch())

@@ -85,15 +85,22 @@ def refused(cfg, work_dir, *texts):
 
 
 def state():
-    return (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(),
-            torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled(),
-            torch.multiprocessing.get_start_method(allow_none=True), dict(os.environ),
-            [list(kind._instance_dict.items()) for kind in (MMLogger, MessageHub, DefaultScope)])
+    return (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_rng_state().tolist(),
+        torch.backends.cudnn.benchmark,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.multiprocessing.get_start_method(allow_none=True),
+        dict(os.environ),
+        [list(kind._instance_dict.items()) for kind in (MMLogger, MessageHub, DefaultScope)],
+    )
 
 
 def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
-    cfg = tiny_config(data_root, env_cfg=dict(cudnn_benchmark=True, mp_cfg=dict(
-        mp_start_method='spawn')))
+    cfg = tiny_config(
+        data_root, env_cfg=dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='spawn'))
+    )
     walk = TaskScheduler(cfg, tmp_path / 'w').walk
     capsys.readouterr()
     files, before = sorted((tmp_path / 'w').rglob('*')), state()
@@ -106,9 +113,26 @@ def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
     assert output.out.count('\n') == 1
 
 
-@pytest.mark.parametrize('method', [
-    'mib', *(pytest.param(name, marks=pytest.mark.slow) for name in (
-        'finetune', 'vdfd', 'plop', 'rcil', 'm2kd', 'm2kd_pruned', 'dfgr', 'dfgr_dtid', 'icarl'))])
+@pytest.mark.parametrize(
+    'method',
+    [
+        'mib',
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                'finetune',
+                'vdfd',
+                'plop',
+                'rcil',
+                'm2kd',
+                'm2kd_pruned',
+                'dfgr',
+                'dfgr_dtid',
+                'icarl',
+            )
+        ),
+    ],
+)
 def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
     for name, on in (('with', True), ('without', False)):
         cfg = short(tiny_config(data_root, method, rehearsal=on))
@@ -118,45 +142,91 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
         scheduler.run()
     rehearsed, plain = tmp_path / 'with', tmp_path / 'without'
     assert_same_weights(rehearsed, plain, 0, 1, 2)
-    assert json.loads((rehearsed / 'metrics.json').read_text()) == \
-        json.loads((plain / 'metrics.json').read_text())
+    assert json.loads((rehearsed / 'metrics.json').read_text()) == json.loads(
+        (plain / 'metrics.json').read_text()
+    )
 
     def losses(folder, step):
-        return [{key: value for key, value in line.items() if 'time' not in key}
-                for line in logged(folder, step)]
+        return [
+            {key: value for key, value in line.items() if 'time' not in key}
+            for line in logged(folder, step)
+        ]
 
-    assert [losses(rehearsed, step) for step in range(3)] == \
-        [losses(plain, step) for step in range(3)]
-    assert sorted(path.name for path in rehearsed.iterdir()) == \
-        sorted(path.name for path in plain.iterdir())
+    assert [losses(rehearsed, step) for step in range(3)] == [
+        losses(plain, step) for step in range(3)
+    ]
+    assert sorted(path.name for path in rehearsed.iterdir()) == sorted(
+        path.name for path in plain.iterdir()
+    )
 
 
-@pytest.mark.parametrize(('changes', 'texts'), [
-    ({'method.distillers': [dict(type='DistillerOfTwo')]},
-     ('step 2', 'the forward pass', 'TypeError', 'DistillerOfTwo.forward() takes 3',
-      '(student, teacher, pixels)')),
-    ({'test_dataloader.dataset.pipeline': [*LOAD, dict(PACK, meta_keys=('img_path',))]},
-     ('step 0', 'predicting a test batch', "KeyError: ori_shape", 'meta_keys')),
-    ({'train_dataloader.dataset.pipeline': [
-        dict(type='LoadImageFromFile', color_type='grayscale'), LOAD[1], CROP, PACK]},
-     ('reading a test batch', '3 bands', 'images of 1')),
-    ({'model.backbone.in_channels': 4},
-     ('step 0', 'the forward pass', 'to have 4 channels', 'in_channels')),
-    ({'model.decode_head.type': 'FixedHead'},
-     ('step 2', 'the forward pass', 'another number of scores than the classes')),
-    ({'train_dataloader.dataset.pipeline': [*LOAD, PACK], 'model.data_preprocessor.size': None},
-     ('step 0', 'the forward pass', 'data_preprocessor.size=(H, W)')),
-    ({'model.test_cfg': dict(mode='slide')},
-     ('step 0', 'predicting a test batch', 'stride', 'crop_size=(H, W)')),
-    ({'model.test_cfg': dict(mode='slde')}, ('predicting a test batch', "mode='slide'")),
-    ({'optim_wrapper.optimizer.lr': 1e38},
-     ('the optimizer step', 'not finite', 'learning rate')),
-    ({'method.loss_decode': dict(type='NotANumberLoss')},
-     ('step 0', 'the forward pass', 'decode.loss_lost = nan')),
-    ({'method.loss_decode': dict(type='GreedyLoss')},
-     ('step 0 needs more memory', 'the forward pass', 'Tried to allocate 20.00 GiB',
-      'global_batch_size')),
-])
+@pytest.mark.parametrize(
+    ('changes', 'texts'),
+    [
+        (
+            {'method.distillers': [dict(type='DistillerOfTwo')]},
+            (
+                'step 2',
+                'the forward pass',
+                'TypeError',
+                'DistillerOfTwo.forward() takes 3',
+                '(student, teacher, pixels)',
+            ),
+        ),
+        (
+            {'test_dataloader.dataset.pipeline': [*LOAD, dict(PACK, meta_keys=('img_path',))]},
+            ('step 0', 'predicting a test batch', 'KeyError: ori_shape', 'meta_keys'),
+        ),
+        (
+            {
+                'train_dataloader.dataset.pipeline': [
+                    dict(type='LoadImageFromFile', color_type='grayscale'),
+                    LOAD[1],
+                    CROP,
+                    PACK,
+                ]
+            },
+            ('reading a test batch', '3 bands', 'images of 1'),
+        ),
+        (
+            {'model.backbone.in_channels': 4},
+            ('step 0', 'the forward pass', 'to have 4 channels', 'in_channels'),
+        ),
+        (
+            {'model.decode_head.type': 'FixedHead'},
+            ('step 2', 'the forward pass', 'another number of scores than the classes'),
+        ),
+        (
+            {
+                'train_dataloader.dataset.pipeline': [*LOAD, PACK],
+                'model.data_preprocessor.size': None,
+            },
+            ('step 0', 'the forward pass', 'data_preprocessor.size=(H, W)'),
+        ),
+        (
+            {'model.test_cfg': dict(mode='slide')},
+            ('step 0', 'predicting a test batch', 'stride', 'crop_size=(H, W)'),
+        ),
+        ({'model.test_cfg': dict(mode='slde')}, ('predicting a test batch', "mode='slide'")),
+        (
+            {'optim_wrapper.optimizer.lr': 1e38},
+            ('the optimizer step', 'not finite', 'learning rate'),
+        ),
+        (
+            {'method.loss_decode': dict(type='NotANumberLoss')},
+            ('step 0', 'the forward pass', 'decode.loss_lost = nan'),
+        ),
+        (
+            {'method.loss_decode': dict(type='GreedyLoss')},
+            (
+                'step 0 needs more memory',
+                'the forward pass',
+                'Tried to allocate 20.00 GiB',
+                'global_batch_size',
+            ),
+        ),
+    ],
+)
 def test_what_would_fail_later_is_refused_at_once(data_root, tmp_path, changes, texts):
     message = refused(changed(data_root, changes), tmp_path / 'w', *texts)
     assert '--no-rehearsal' in message
@@ -170,8 +240,11 @@ def test_odd_sizes_are_found_though_the_first_images_are_even(tmp_path):
             size = (48, 32) if number != 5 else (47, 32)
             Image.open(path).crop((0, 0, *size)).save(path)
     network = dict(
-        tiny_model(), backbone=dict(type='UNet', base_channels=4), auxiliary_head=None,
-        decode_head=dict(tiny_model()['decode_head'], in_channels=4, in_index=4))
+        tiny_model(),
+        backbone=dict(type='UNet', base_channels=4),
+        auxiliary_head=None,
+        decode_head=dict(tiny_model()['decode_head'], in_channels=4, in_index=4),
+    )
     network['data_preprocessor']['size'] = (32, 32)
     cfg = changed(data, {'model': network})
     refused(cfg, tmp_path / 'w', 'predicting a test batch', '(32, 47)', 'size_divisor=32')
@@ -195,8 +268,9 @@ def test_test_images_of_different_sizes_share_a_batch(tmp_path):
 
 def rehearsed_steps(monkeypatch):
     called = []
-    monkeypatch.setattr('mmseg_cil.engine.scheduler.rehearse',
-                        lambda walk, steps: called.append(steps))
+    monkeypatch.setattr(
+        'mmseg_cil.engine.scheduler.rehearse', lambda walk, steps: called.append(steps)
+    )
     return called
 
 
@@ -218,8 +292,13 @@ def test_with_nothing_to_train_there_is_none(data_root, tmp_path, capsys):
     assert 'rehearsal' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('method', ['vdfd', *(pytest.param(name, marks=pytest.mark.slow)
-                                              for name in ('plop', 'm2kd', 'icarl', 'rcil'))])
+@pytest.mark.parametrize(
+    'method',
+    [
+        'vdfd',
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ('plop', 'm2kd', 'icarl', 'rcil')),
+    ],
+)
 def test_later_steps_alone_are_rehearsed_from_the_weights_at_hand(data_root, tmp_path, method):
     walk = TaskScheduler(tiny_config(data_root, method), tmp_path / 'w').walk
     rehearsal.rehearse(walk, [1, 2])
@@ -227,8 +306,10 @@ def test_later_steps_alone_are_rehearsed_from_the_weights_at_hand(data_root, tmp
 
 def test_steps_without_images_and_short_ones_are_no_problem(data_root, tmp_path):
     steps = [['background'], ['red', 'green'], ['blue', 'grey']]
-    for changes in ({'protocol.steps': steps},
-                    {'global_batch_size': 64, 'train_dataloader.batch_size': 64}):
+    for changes in (
+        {'protocol.steps': steps},
+        {'global_batch_size': 64, 'train_dataloader.batch_size': 64},
+    ):
         TaskScheduler(changed(data_root, changes), tmp_path / str(len(changes)))
 
 
@@ -271,16 +352,17 @@ def test_without_space_there_is_a_note_and_no_refusal(data_root, tmp_path, monke
     capsys.readouterr()
     monkeypatch.setattr('mmseg_cil.engine.preflight.stand_ins.export_checkpoint', full)
     rehearsal.rehearse(walk, [0, 1, 2])
-    assert 'note: step 2 is not rehearsed, for it would need more space in' in \
-        capsys.readouterr().out
+    assert (
+        'note: step 2 is not rehearsed, for it would need more space in' in capsys.readouterr().out
+    )
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'none'))
     rehearsal.rehearse(walk, [0, 1, 2])
-    assert 'note: there is no rehearsal, for it needs a temporary folder' in \
-        capsys.readouterr().out
+    assert 'note: there is no rehearsal, for it needs a temporary folder' in capsys.readouterr().out
 
 
 def test_parameters_that_nothing_depends_on_are_no_trouble_to_several_processes(
-        data_root, tmp_path, monkeypatch, capsys):
+    data_root, tmp_path, monkeypatch, capsys
+):
     network = tiny_model()
     # A stage that no head reads.
     network['decode_head'].update(in_index=2, in_channels=16)

@@ -34,8 +34,11 @@ def state(num_classes=3, **backbone):
 
 
 def backbone_state(**backbone):
-    return {key.removeprefix('backbone.'): value for key, value in state(**backbone).items()
-            if key.startswith('backbone.')}
+    return {
+        key.removeprefix('backbone.'): value
+        for key, value in state(**backbone).items()
+        if key.startswith('backbone.')
+    }
 
 
 def save(path, content, **meta):
@@ -53,50 +56,73 @@ def test_all_that_fits_is_not_spoken_of(data_root, tmp_path, capsys):
     before = torch.get_rng_state()
     check_weights_fit(walk)
     assert torch.equal(before, torch.get_rng_state())
-    check(data_root, tmp_path, **{
-        INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'b.pth', backbone_state()))})
-    check(data_root, tmp_path, **{
-        INIT: dict(type='Pretrained', checkpoint=path, prefix='backbone.')})
+    check(
+        data_root,
+        tmp_path,
+        **{INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'b.pth', backbone_state()))},
+    )
+    check(
+        data_root, tmp_path, **{INIT: dict(type='Pretrained', checkpoint=path, prefix='backbone.')}
+    )
     assert 'note' not in capsys.readouterr().out
 
 
 def test_classifiers_of_other_classes_begin_anew_and_it_is_said(data_root, tmp_path, capsys):
     check(data_root, tmp_path, load_from=save(tmp_path / 'a.pth', state(num_classes=21)))
-    assert ('note: load_from: the classifiers begin anew, for their rows are of other classes: '
-            'decode_head.conv_seg.weight ((21, 8, 1, 1) in the file, (3, 8, 1, 1) here), '
-            'auxiliary_head.conv_seg.weight') in capsys.readouterr().out
+    assert (
+        'note: load_from: the classifiers begin anew, for their rows are of other classes: '
+        'decode_head.conv_seg.weight ((21, 8, 1, 1) in the file, (3, 8, 1, 1) here), '
+        'auxiliary_head.conv_seg.weight'
+    ) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('meta', [
-    {'dataset_meta': {'classes': ('wall', 'sky', 'car')}}, {'CLASSES': ['wall', 'sky', 'car']}])
+@pytest.mark.parametrize(
+    'meta',
+    [{'dataset_meta': {'classes': ('wall', 'sky', 'car')}}, {'CLASSES': ['wall', 'sky', 'car']}],
+)
 def test_as_many_rows_of_other_classes_are_told(data_root, tmp_path, capsys, meta):
     check(data_root, tmp_path, load_from=save(tmp_path / 'a.pth', state(), **meta))
-    assert 'rows are of wall, sky, car, and those here of background, red, green' in \
-        capsys.readouterr().out
+    assert (
+        'rows are of wall, sky, car, and those here of background, red, green'
+        in capsys.readouterr().out
+    )
 
 
 def without(content, part):
     return {key: value for key, value in content.items() if part not in key}
 
 
-@pytest.mark.parametrize(('content', 'told'), [
-    # Another network, by shape, depth, or in all.
-    (lambda: state(base_channels=8),
-     r'fit, and the network has \d+; it lacks backbone\.layer1.*\(\(8, 4, 3, 3\) in the file, '
-     r'\(4, 4, 3, 3\) here\)'),
-    (lambda: without(state(), 'layer4'), r'lacks backbone\.layer4\.0\.conv1\.weight.*and \d+ more'),
-    (lambda: without(state(), 'auxiliary_head'), r'lacks auxiliary_head\.'),
-    (lambda: dict(nn.Conv2d(1, 1, 1).state_dict()), r': 0 weights fit'),
-    (dict, 'holds no weights by name'),
-    # The right one, under other names.
-    (backbone_state, r"backbone alone: give it as model\.backbone\.init_cfg=dict\(type="),
-    (lambda: {f'net.{key}': value for key, value in state().items()},
-     r"names begin with 'net\.': save them without"),
-])
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        # Another network, by shape, depth, or in all.
+        (
+            lambda: state(base_channels=8),
+            r'fit, and the network has \d+; it lacks backbone\.layer1.*\(\(8, 4, 3, 3\) in the file'
+            r', \(4, 4, 3, 3\) here\)',
+        ),
+        (
+            lambda: without(state(), 'layer4'),
+            r'lacks backbone\.layer4\.0\.conv1\.weight.*and \d+ more',
+        ),
+        (lambda: without(state(), 'auxiliary_head'), r'lacks auxiliary_head\.'),
+        (lambda: dict(nn.Conv2d(1, 1, 1).state_dict()), r': 0 weights fit'),
+        (dict, 'holds no weights by name'),
+        # The right one, under other names.
+        (backbone_state, r'backbone alone: give it as model\.backbone\.init_cfg=dict\(type='),
+        (
+            lambda: {f'net.{key}': value for key, value in state().items()},
+            r"names begin with 'net\.': save them without",
+        ),
+    ],
+)
 def test_load_from_of_another_network_is_refused(data_root, tmp_path, content, told):
     path = save(tmp_path / 'a.pth', content())
-    with pytest.raises(InputError, match=rf'^load_from: .*a\.pth does not fit.*{told}.*'
-                                         'allow_partial_weights=True'):
+    with pytest.raises(
+        InputError,
+        match=rf'^load_from: .*a\.pth does not fit.*{told}.*'
+        'allow_partial_weights=True',
+    ):
         TaskScheduler(tiny_config(data_root, load_from=path), tmp_path / 'walk')
     assert not (tmp_path / 'walk/journal.json').exists()
 
@@ -113,16 +139,24 @@ def test_names_of_a_distributed_network_and_bare_weights_fit(data_root, tmp_path
     assert 'note' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('content', 'changes', 'told'), [
-    (lambda: backbone_state(base_channels=8), {}, r'layer1\.0\.conv1\.weight \(\(8, 4, 3, 3\)'),
-    (backbone_state, {'model.backbone.depth': 34}, r'fit backbone \(ResNet\), which has \d+; it '
-                                                   r'lacks layer1\.2\.conv1\.weight'),
-    (backbone_state, {'model.backbone.deep_stem': True}, r'lacks stem\.0\.weight'),
-    (backbone_state, {'model.backbone.in_channels': 4}, r'conv1\.weight \(\(4, 3, 7, 7\) in'),
-    (state, {}, r"names begin with 'backbone\.': set init_cfg\.prefix='backbone\.'"),
-])
+@pytest.mark.parametrize(
+    ('content', 'changes', 'told'),
+    [
+        (lambda: backbone_state(base_channels=8), {}, r'layer1\.0\.conv1\.weight \(\(8, 4, 3, 3\)'),
+        (
+            backbone_state,
+            {'model.backbone.depth': 34},
+            r'fit backbone \(ResNet\), which has \d+; it '
+            r'lacks layer1\.2\.conv1\.weight',
+        ),
+        (backbone_state, {'model.backbone.deep_stem': True}, r'lacks stem\.0\.weight'),
+        (backbone_state, {'model.backbone.in_channels': 4}, r'conv1\.weight \(\(4, 3, 7, 7\) in'),
+        (state, {}, r"names begin with 'backbone\.': set init_cfg\.prefix='backbone\.'"),
+    ],
+)
 def test_pre_trained_weights_of_another_backbone_are_refused(
-        data_root, tmp_path, content, changes, told):
+    data_root, tmp_path, content, changes, told
+):
     path = save(tmp_path / 'a.pth', content())
     changes = {INIT: dict(type='Pretrained', checkpoint=path), **changes}
     with pytest.raises(InputError, match=rf'^{INIT}\.checkpoint: of .*a\.pth \d+ weights .*{told}'):
@@ -131,15 +165,21 @@ def test_pre_trained_weights_of_another_backbone_are_refused(
 
 def test_a_backbone_may_have_norms_of_its_own(data_root, tmp_path, capsys):
     content = {key: value for key, value in backbone_state().items() if 'bn2' not in key}
-    check(data_root, tmp_path, **{
-        INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content))})
+    check(
+        data_root,
+        tmp_path,
+        **{INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content))},
+    )
     assert 'note' not in capsys.readouterr().out
 
 
 def test_a_part_that_a_file_has_not_is_told(data_root, tmp_path, capsys):
     content = without(backbone_state(), 'layer3.1.conv2')
-    check(data_root, tmp_path, **{
-        INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content))})
+    check(
+        data_root,
+        tmp_path,
+        **{INIT: dict(type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content))},
+    )
     assert 'it lacks layer3.1.conv2.weight.' in capsys.readouterr().out
 
 
@@ -151,8 +191,9 @@ def test_a_part_is_taken_where_it_is_allowed(data_root, tmp_path, capsys):
     TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
     assert 'note: load_from' in capsys.readouterr().out
     found = weights(tmp_path / 'walk', 0)
-    assert torch.equal(found['backbone.layer3.0.conv1.weight'],
-                       given['backbone.layer3.0.conv1.weight'])
+    assert torch.equal(
+        found['backbone.layer3.0.conv1.weight'], given['backbone.layer3.0.conv1.weight']
+    )
     with pytest.raises(InputError, match='allow_partial_weights is 1; use True or False'):
         check(data_root, tmp_path, load_from=path, allow_partial_weights=1)
 
@@ -173,18 +214,30 @@ def test_branches_begin_with_the_weights_of_the_plain_network(data_root, tmp_pat
 
 def test_backbones_that_read_their_weights_themselves_are_looked_at(data_root, tmp_path, capsys):
     """Transformers rename and resize what they read, and bring parts that no file has."""
-    swin = dict(type='SwinTransformer', embed_dims=8, depths=(2, 2), num_heads=(1, 1),
-                strides=(4, 2), out_indices=(0, 1), patch_norm=True, window_size=4)
-    heads = {'model.decode_head.in_channels': 16, 'model.decode_head.in_index': 1,
-             'model.auxiliary_head': None}
+    swin = dict(
+        type='SwinTransformer',
+        embed_dims=8,
+        depths=(2, 2),
+        num_heads=(1, 1),
+        strides=(4, 2),
+        out_indices=(0, 1),
+        patch_norm=True,
+        window_size=4,
+    )
+    heads = {
+        'model.decode_head.in_channels': 16,
+        'model.decode_head.in_index': 1,
+        'model.auxiliary_head': None,
+    }
     cfg = tiny_config(data_root)
     torch.manual_seed(0)
     full = dict(MODELS.build(swin).state_dict())
 
     def begin(content):
         model = cfg.model.to_dict()
-        model['backbone'] = dict(swin, init_cfg=dict(
-            type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content)))
+        model['backbone'] = dict(
+            swin, init_cfg=dict(type='Pretrained', checkpoint=save(tmp_path / 'a.pth', content))
+        )
         changed = tiny_config(data_root, **heads)
         changed.model.backbone = model['backbone']
         check_weights_fit(prepare_walk(changed, tmp_path / 'walk'))

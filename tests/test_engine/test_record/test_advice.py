@@ -77,9 +77,14 @@ def same_metrics(one, other):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize('gone', [
-    pytest.param([2], marks=pytest.mark.slow), [1, 2],
-    pytest.param([0, 1, 2], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    'gone',
+    [
+        pytest.param([2], marks=pytest.mark.slow),
+        [1, 2],
+        pytest.param([0, 1, 2], marks=pytest.mark.slow),
+    ],
+)
 def test_steps_whose_folders_were_deleted_are_trained_again(whole, walked, data_root, gone, capsys):
     for step in gone:
         shutil.rmtree(whole / f'step_{step:02d}')
@@ -90,12 +95,14 @@ def test_steps_whose_folders_were_deleted_are_trained_again(whole, walked, data_
     same_metrics(walked / 'whole', whole)
 
 
-def test_a_folder_that_later_steps_started_from_is_named_with_the_way_out(
-        whole, walked, data_root):
+def test_a_folder_that_later_steps_started_from_is_named_with_the_way_out(whole, walked, data_root):
     kept = shutil.move(whole / 'step_01', whole.parent / 'kept')
     before = (whole / 'journal.json').read_text()
-    with pytest.raises(InputError, match=r'step_01 is gone, and step 2 started from it: put .* '
-                       r'back, or delete step_02 in .*--resume, which trains steps 1, 2 again'):
+    with pytest.raises(
+        InputError,
+        match=r'step_01 is gone, and step 2 started from it: put .* '
+        r'back, or delete step_02 in .*--resume, which trains steps 1, 2 again',
+    ):
         TaskScheduler(config(data_root), whole, resume=True)
     assert (whole / 'journal.json').read_text() == before
     other = shutil.copytree(whole, whole.parent / 'other')
@@ -109,13 +116,15 @@ def test_a_folder_that_later_steps_started_from_is_named_with_the_way_out(
 
 
 @pytest.mark.parametrize('how', [pytest.param('missing', marks=pytest.mark.slow), 'damaged'])
-def test_weights_that_are_needed_are_refused_before_anything_is_done(
-        part, walked, data_root, how):
+def test_weights_that_are_needed_are_refused_before_anything_is_done(part, walked, data_root, how):
     path = checkpoint(part, 1)
     path.unlink() if how == 'missing' else damage(path)
     message = 'does not exist' if how == 'missing' else 'changed or damaged'
-    with pytest.raises(InputError, match=rf'step_01/checkpoint.pth .*{message}.*delete step_01 in '
-                       '.*--resume, which trains step 1 again'):
+    with pytest.raises(
+        InputError,
+        match=rf'step_01/checkpoint.pth .*{message}.*delete step_01 in '
+        '.*--resume, which trains step 1 again',
+    ):
         TaskScheduler(config(data_root), part, resume=True)
     shutil.rmtree(part / 'step_01')
     resume(data_root, part)
@@ -124,7 +133,8 @@ def test_weights_that_are_needed_are_refused_before_anything_is_done(
 
 @pytest.mark.parametrize('how', ['missing', 'damaged'])
 def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
-        whole, part, data_root, how, capsys):
+    whole, part, data_root, how, capsys
+):
     for step in (0, 1):
         path = checkpoint(whole, step)
         path.unlink() if how == 'missing' else damage(path)
@@ -139,8 +149,9 @@ def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
     assert f'warning: {checkpoint(whole, 0)}' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('method', 'steps'), [
-    ('finetune', {1}), ('m2kd', {0, 1}), ('m2kd_pruned', {0, 1})])
+@pytest.mark.parametrize(
+    ('method', 'steps'), [('finetune', {1}), ('m2kd', {0, 1}), ('m2kd_pruned', {0, 1})]
+)
 def test_which_weights_are_needed_is_known_before(part, data_root, method, steps):
     damage(checkpoint(part, 0))
     scheduler = TaskScheduler(config(data_root), part, resume=True)
@@ -177,8 +188,11 @@ def test_steps_taken_over_come_again_from_their_run(part, data_root, tmp_path):
     assert_same_weights(part, new, 0, 1)
     moved = part.rename(tmp_path / 'moved')
     shutil.rmtree(new / 'step_01')
-    with pytest.raises(InputError, match=r'step 1: to be taken over from .*, which holds no walk.*'
-                       '--start-from'):
+    with pytest.raises(
+        InputError,
+        match=r'step 1: to be taken over from .*, which holds no walk.*'
+        '--start-from',
+    ):
         TaskScheduler(config(data_root), new, resume=True, start_from=f'{part}:1')
     TaskScheduler(config(data_root), new, resume=True, start_from=f'{moved}:1')
     assert_same_weights(moved, new, 0, 1)
@@ -212,7 +226,8 @@ def test_a_step_before_the_record_of_hashes_is_taken_as_it_is(part, data_root):
 
 
 def test_another_way_of_computing_is_said_while_something_is_to_train(
-        part, whole, data_root, capsys, monkeypatch):
+    part, whole, data_root, capsys, monkeypatch
+):
     monkeypatch.setattr(computing, 'get_world_size', lambda: 2)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 96)
     for work_dir, times in ((part, 1), (whole, 0)):
@@ -248,8 +263,10 @@ def test_exemplars_that_are_gone_are_replaced_when_all_lists_are_deleted(data_ro
     data = Path(shutil.copytree(data_root, tmp_path / 'data'))
     cfg, walk = config(data, **RANDOM), tmp_path / 'walk'
     TaskScheduler(cfg, walk, steps='0-1').run()
-    kept = [{one['name'] for one in json.loads(path.read_text())['images']}
-            for path in sorted(walk.glob('step_*/exemplars.json'))]
+    kept = [
+        {one['name'] for one in json.loads(path.read_text())['images']}
+        for path in sorted(walk.glob('step_*/exemplars.json'))
+    ]
     gone = sorted(set.intersection(*kept))[0]
     path = data / 'lists/train.txt'
     path.write_text('\n'.join(name for name in path.read_text().split() if name != gone))

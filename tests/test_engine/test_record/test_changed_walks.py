@@ -50,8 +50,9 @@ def evaluated(monkeypatch):
     """Steps that are evaluated again."""
     steps = []
     real = scheduler_module.evaluate_step
-    monkeypatch.setattr(scheduler_module, 'evaluate_step',
-                        lambda *args: steps.append(args[2]) or real(*args))
+    monkeypatch.setattr(
+        scheduler_module, 'evaluate_step', lambda *args: steps.append(args[2]) or real(*args)
+    )
     return steps
 
 
@@ -70,7 +71,8 @@ def reorder(data):
 
 def repeat(cfg):
     cfg.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset.to_dict())
+        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset.to_dict()
+    )
 
 
 def journal(work_dir):
@@ -114,8 +116,11 @@ def test_other_images_of_steps_that_are_not_taken_over_do_not_matter(place):
     shutil.copy(data / 'images/train_015.png', data / 'images/more.png')
     (data / 'lists/train.txt').write_text('\n'.join([*names, 'more']))
     taken = TaskScheduler(config(data), place / 'new', start_from=str(place / 'walk'), steps='0')
-    changed = [step for step in range(3) if taken.walk.prints.train[step]
-               != journal(place / 'walk')['data']['train'][step]]
+    changed = [
+        step
+        for step in range(3)
+        if taken.walk.prints.train[step] != journal(place / 'walk')['data']['train'][step]
+    ]
     assert changed and 0 not in changed
 
 
@@ -157,12 +162,20 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
     TaskScheduler(config(data), place / 'short', resume=True)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'protocol.steps': [STEPS[0], ['grey'], ['blue']]},
-     'step 1 in .* is trained on the classes background, red, green, blue, and this config gives '
-     'it background, red, green, grey'),
-    ({'protocol.steps': STEPS[:1]}, r'records step 1, and .* 0\.\.0 only.*--start-from .*walk:0'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'protocol.steps': [STEPS[0], ['grey'], ['blue']]},
+            'step 1 in .* is trained on the classes background, red, green, blue, and this config '
+            'gives it background, red, green, grey',
+        ),
+        (
+            {'protocol.steps': STEPS[:1]},
+            r'records step 1, and .* 0\.\.0 only.*--start-from .*walk:0',
+        ),
+    ],
+)
 def test_weights_of_other_classes_cannot_be_accepted(place, changes, message):
     cfg = config(place / 'data', **changes)
     with pytest.raises(InputError, match=message):
@@ -171,18 +184,24 @@ def test_weights_of_other_classes_cannot_be_accepted(place, changes, message):
     TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:0', steps='0')
 
 
-@pytest.mark.parametrize('changes', [
-    {'protocol.steps': [['background', 'red'], ['green', 'blue']]},
-    {'protocol.setting': 'disjoint'},
-])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'protocol.steps': [['background', 'red'], ['green', 'blue']]},
+        {'protocol.setting': 'disjoint'},
+    ],
+)
 def test_a_run_of_other_steps_is_not_taken_over(place, changes):
     with pytest.raises(InputError, match='another protocol up to step 0'):
-        TaskScheduler(config(place / 'data', **changes), place / 'new',
-                      start_from=str(place / 'walk'), accept_changes=True)
+        TaskScheduler(
+            config(place / 'data', **changes),
+            place / 'new',
+            start_from=str(place / 'walk'),
+            accept_changes=True,
+        )
 
 
-@pytest.mark.parametrize('written', [
-    pytest.param('now', marks=SLOW), 'by an earlier version'])
+@pytest.mark.parametrize('written', [pytest.param('now', marks=SLOW), 'by an earlier version'])
 def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, written):
     memory = {'method.memory': dict(budget=2, selection='random')}
     first = TaskScheduler(short(data_root, **memory), tmp_path, steps='0')

@@ -32,7 +32,8 @@ def as_before(work_dir, walk):
     content = json.loads((work_dir / 'journal.json').read_text())
     counted = {
         **training_fingerprints(walk.cfg, walk.protocol, walk.train_images, 1),
-        'evaluation': evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images)}
+        'evaluation': evaluation_fingerprint(walk.cfg, walk.protocol, walk.test_images),
+    }
     content['fingerprints'] = counted
     del content['data'], content['computing']
     for record in content['steps']:
@@ -40,9 +41,17 @@ def as_before(work_dir, walk):
         for key in ('training_images', 'metrics_sha256', 'kept_sha256', 'computing'):
             del record[key]
         hashes = fingerprint([(0, record['checkpoint_sha256'])])
-        record['sub_steps'] = {'coda': dict(
-            files={}, evaluation=counted['evaluation'],
-            identity={**step_identity(0, 3, counted), 'sub_step': 'coda', 'checkpoints': hashes})}
+        record['sub_steps'] = {
+            'coda': dict(
+                files={},
+                evaluation=counted['evaluation'],
+                identity={
+                    **step_identity(0, 3, counted),
+                    'sub_step': 'coda',
+                    'checkpoints': hashes,
+                },
+            )
+        }
     write_json(work_dir / 'journal.json', content)
     path = work_dir / 'step_01' / RESUME_NAME
     state = torch.load(path, weights_only=False)
@@ -80,8 +89,10 @@ def test_it_goes_on_where_it_stood(work_dir, data_root, killed, monkeypatch):
     with pytest.raises(InputError, match='differs in: training images'):
         can_resume(folder, identity)
     coda = content['steps'][0]['sub_steps']['coda']
-    assert coda['identity'] == {**_identity(scheduler.walk, scheduler.journal, 0, Coda),
-                                'evaluation': killed[2]['evaluation']}
+    assert coda['identity'] == {
+        **_identity(scheduler.walk, scheduler.journal, 0, Coda),
+        'evaluation': killed[2]['evaluation'],
+    }
     # Now it knows its images.
     TaskScheduler(tiny_config(data_root), work_dir, resume=True)
     with pytest.raises(InputError, match='training images'):
@@ -119,12 +130,15 @@ def test_further_steps_are_told_from_those_that_are_there(work_dir, killed, data
     _, walk, _ = killed
     journal = Journal.load(work_dir, writable=False)
     content = journal.content
-    shorter = TaskScheduler(tiny_config(data_root, **{'protocol.steps': STEPS[:2]}),
-                            work_dir.parent / 'short').walk
+    shorter = TaskScheduler(
+        tiny_config(data_root, **{'protocol.steps': STEPS[:2]}), work_dir.parent / 'short'
+    ).walk
     content['images']['train'] = list(walk.train_images[:2])
     content['protocol'] = json.loads(json.dumps(shorter.protocol.to_dict()))
-    whole = {'training images': fingerprint(walk.train_images[:2]),
-             'protocol': shorter.protocol.training_fingerprint()}
+    whole = {
+        'training images': fingerprint(walk.train_images[:2]),
+        'protocol': shorter.protocol.training_fingerprint(),
+    }
     content['fingerprints'].update(whole)
     content['steps'][0]['sub_steps']['coda']['identity'].update(whole)
     assert recognise_counts(walk, journal)

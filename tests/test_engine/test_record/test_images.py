@@ -110,8 +110,12 @@ def test_the_same_names_in_two_datasets_are_told_apart(tmp_path, data_root):
     change_mask(other, 'train')
 
     def both(first, second):
-        return lambda dataset: dict(type='ConcatDataset', datasets=[
-            dict(dataset, data_root=str(root)) for root in (first, second)])
+        return lambda dataset: dict(
+            type='ConcatDataset',
+            datasets=[dict(dataset, data_root=str(root)) for root in (first, second)],
+        )
 
-    assert differing(prints(data_root, change=both(data_root, other)),
-                     prints(data_root, change=both(other, data_root))) == [0]
+    assert differing(
+        prints(data_root, change=both(data_root, other)),
+        prints(data_root, change=both(other, data_root)),
+    ) == [0]

@@ -31,8 +31,13 @@ def other():
 def lock_of(folder, process, **changes):
     """A lock as the process would have made it."""
     started = lock._process_state(process.pid)[1]
-    holder = replace(Holder.this_process(), pid=process.pid, started=started,
-                     since='2024-02-03 04:05:06 +0000', **changes)
+    holder = replace(
+        Holder.this_process(),
+        pid=process.pid,
+        started=started,
+        since='2024-02-03 04:05:06 +0000',
+        **changes,
+    )
     (folder / NAME).write_text(json.dumps(asdict(holder)))
     return holder
 
@@ -56,8 +61,12 @@ def held(folder, **options):
 @pytest.mark.parametrize('take_over', [False, True])
 def test_a_living_process_keeps_its_folder(tmp_path, other, take_over):
     lock_of(tmp_path, other)
-    refused(tmp_path, rf'{tmp_path} is in use .*host .*, pid {other.pid}, since 2024-02-03 '
-            r'04:05:06 \+0000\), which is running', take_over)
+    refused(
+        tmp_path,
+        rf'{tmp_path} is in use .*host .*, pid {other.pid}, since 2024-02-03 '
+        r'04:05:06 \+0000\), which is running',
+        take_over,
+    )
 
 
 @pytest.mark.parametrize('waited_for', [False, True])
@@ -70,8 +79,10 @@ def test_the_lock_of_a_dead_process_is_told_and_taken(tmp_path, other, capsys, w
         # Its number stays until then.
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     held(tmp_path)
-    assert f'note: {tmp_path / NAME} was left by a process that has died (host' \
+    assert (
+        f'note: {tmp_path / NAME} was left by a process that has died (host'
         in capsys.readouterr().out
+    )
 
 
 def test_a_number_that_was_given_again_is_another_process(tmp_path, other):
@@ -80,8 +91,10 @@ def test_a_number_that_was_given_again_is_another_process(tmp_path, other):
     held(tmp_path)
 
 
-@pytest.mark.parametrize('changes', [
-    dict(host='elsewhere'), dict(space='pid:[1]'), dict(boot='before', machine='another')])
+@pytest.mark.parametrize(
+    'changes',
+    [dict(host='elsewhere'), dict(space='pid:[1]'), dict(boot='before', machine='another')],
+)
 def test_a_process_that_cannot_be_seen_gives_way_on_request(tmp_path, other, capsys, changes):
     lock_of(tmp_path, other, **changes)
     refused(tmp_path, 'cannot be seen from here.*--break-lock')
@@ -93,7 +106,8 @@ def test_nothing_outlives_the_machine(tmp_path, other, monkeypatch):
     monkeypatch.setattr(lock, '_INITIAL_SPACE', lock._pid_space())
     text = lock._text
     monkeypatch.setattr(
-        lock, '_text', lambda path: 'm' if path == '/etc/machine-id' else text(path))
+        lock, '_text', lambda path: 'm' if path == '/etc/machine-id' else text(path)
+    )
     lock_of(tmp_path, other, boot='before')
     held(tmp_path)
 
@@ -194,6 +208,17 @@ def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
     (tmp_path / 'config.py').write_text('')
     monkeypatch.setattr(command, 'TaskScheduler', None)
     with pytest.raises(InputError, match='in use'):
-        command.train(Namespace(**options, config=str(tmp_path / 'config.py'), method=None,
-                                protocol=None, dataset=None, model=None, schedule=None,
-                                cfg_options={}, amp=False, print_config=False))
+        command.train(
+            Namespace(
+                **options,
+                config=str(tmp_path / 'config.py'),
+                method=None,
+                protocol=None,
+                dataset=None,
+                model=None,
+                schedule=None,
+                cfg_options={},
+                amp=False,
+                print_config=False,
+            )
+        )

@@ -11,13 +11,25 @@ import pytest
 from processes import FOLDER, start_two
 from tiny import ROOT, tiny_config
 
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1',
-       'PYTHONPATH': str(FOLDER)}
+ENV = {
+    **os.environ,
+    'OMP_NUM_THREADS': '1',
+    'CUDA_VISIBLE_DEVICES': '-1',
+    'PYTHONPATH': str(FOLDER),
+}
 
 
 def command(config, work_dir, *options):
-    return [str(ROOT / 'tools/train.py'), str(config), '--work-dir', str(work_dir), '--no-report',
-            '--steps', '0', *options]
+    return [
+        str(ROOT / 'tools/train.py'),
+        str(config),
+        '--work-dir',
+        str(work_dir),
+        '--no-report',
+        '--steps',
+        '0',
+        *options,
+    ]
 
 
 def wait_for(path):
@@ -28,14 +40,19 @@ def wait_for(path):
 
 
 def second(config, work_dir, *options):
-    return subprocess.run([sys.executable, *command(config, work_dir, *options)],
-                          capture_output=True, text=True, env=ENV)
+    return subprocess.run(
+        [sys.executable, *command(config, work_dir, *options)],
+        capture_output=True,
+        text=True,
+        env=ENV,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('processes', [1, 2])
 def test_the_second_is_refused_and_may_go_on_when_the_first_was_killed(
-        data_root, tmp_path, processes):
+    data_root, tmp_path, processes
+):
     cfg = tiny_config(data_root)
     cfg.step_overrides = {0: dict(max_iters=2000)}
     cfg.default_hooks.checkpoint.interval = 1
@@ -43,8 +60,11 @@ def test_the_second_is_refused_and_may_go_on_when_the_first_was_killed(
     config.write_text(cfg.pretty_text)
     if processes == 1:
         with open(tmp_path / 'log', 'w') as log:
-            first = [subprocess.Popen([sys.executable, *command(config, work_dir)], env=ENV,
-                                      stdout=log, stderr=log)]
+            first = [
+                subprocess.Popen(
+                    [sys.executable, *command(config, work_dir)], env=ENV, stdout=log, stderr=log
+                )
+            ]
     else:
         first = start_two(command(config, work_dir, '--launcher', 'pytorch'), tmp_path / 'log')
     try:
