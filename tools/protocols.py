@@ -4,6 +4,7 @@
     python tools/protocols.py voc_15-1 --setting disjoint --data-root data/VOCdevkit/VOC2012
     python tools/protocols.py --config configs/mib/mib_demo_11-5.py
 
+The figures that papers publish for the protocol are listed below its steps.
 With --data-root the images are counted as the shipped dataset config of the
 protocol's family finds them below that folder; with --config, as that config
 does. Exit status: 0 done, 2 wrong usage or input, 1 failure.
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, PRESETS, SETTINGS, Protocol, build_protocol
+from mmseg_cil.published_figures import figures_of
 from mmseg_cil.utils.cli import ToolParser, run_tool
 
 #: The datasets whose shipped config --data-root applies to.
@@ -138,12 +140,40 @@ def lines(protocol: Protocol, images: dict[str, tuple[int, ...]] | None) -> list
     return result
 
 
+def published(protocol: Protocol) -> list[str]:
+    """The lines of the figures that papers publish for a protocol, whatever its setting."""
+    figures = figures_of(protocol.to_dict(), any_setting=True)
+    if not figures:
+        return []
+    cells = [
+        (
+            figure.method,
+            figure.setting,
+            *(
+                '-' if value is None else f'{value}'
+                for value in (figure.old, figure.new, figure.all)
+            ),
+            figure.describe(),
+        )
+        for figure in figures
+    ]
+    return [
+        '',
+        'published: mIoU (%) after the last step (all settings; not results of this package)',
+        f'{"method":<10} {"setting":<10} {"old":>6} {"new":>6} {"all":>6}  source',
+        *(
+            f'{m:<10} {s:<10} {old:>6} {new:>6} {mean:>6}  {told}'
+            for m, s, old, new, mean, told in cells
+        ),
+    ]
+
+
 def main() -> None:
     """The tool."""
     args = parse_args()
     cfg = config_of(args)
     protocol, images = count(cfg) if cfg is not None else (build_protocol(request(args)), None)
-    print('\n'.join(lines(protocol, images)))
+    print('\n'.join([*lines(protocol, images), *published(protocol)]))
 
 
 if __name__ == '__main__':

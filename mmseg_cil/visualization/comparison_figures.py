@@ -9,6 +9,7 @@ import numpy as np
 
 from mmseg_cil.visualization import style
 from mmseg_cil.visualization.figures import to_percent
+from mmseg_cil.visualization.published import published_lines
 from mmseg_cil.visualization.sweep import MEASURES, Sweep, scale_of
 from mmseg_cil.visualization.tables import difference, shared_classes
 from mmseg_cil.visualization.walk_record import WalkRecord
@@ -22,7 +23,8 @@ def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     """The mIoU of all (solid) and old (dashed) over the steps, a colour a walk.
 
     A walk of one step among longer ones, as joint training is, is drawn as a
-    level line: it is what the others are measured against at every step.
+    level line: it is what the others are measured against at every step. A thin dotted line is
+    no result: a published figure for the walk's method and protocol, named in the legend.
     """
     from matplotlib.lines import Line2D
 
@@ -43,6 +45,11 @@ def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title:
             markerfacecolor='white', **look,
         )  # fmt: skip
         handles.append(Line2D([], [], label=label, linewidth=2.2, **look))
+    for position, walk in enumerate(walks):
+        for level, label in published_lines(walk):
+            look = {'color': series_look(position)['color'], 'linestyle': ':', 'linewidth': 1.1}
+            axes.axhline(level, zorder=1, **look)
+            handles.append(Line2D([], [], label=label, **look))
     handles += [
         Line2D([], [], color=style.INK, linewidth=2.2, label='all'),
         Line2D([], [], color=style.INK, linewidth=1.6, linestyle='--', label='old'),

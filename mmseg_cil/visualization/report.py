@@ -14,6 +14,7 @@ from mmseg_cil.visualization import comparison_figures, figures, tables
 from mmseg_cil.visualization.comparability import check_comparable, notes_on_images
 from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid, save_grid
 from mmseg_cil.visualization.page import Picture, Section, html_page
+from mmseg_cil.visualization.published import published_lines, published_table
 from mmseg_cil.visualization.samples import read_samples
 from mmseg_cil.visualization.style import save_png, styled
 from mmseg_cil.visualization.sub_steps import sub_step_section
@@ -139,6 +140,9 @@ def render_comparison(
     page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
     write_text(out / COMPARISON_PAGE, page)
     echo(f'{heading}\n\n{main.to_text()}\n')
+    published = published_table(walks)
+    if published:
+        echo(f'{published.to_text()}\n')
     if sweep:
         echo(f'{tables.sweep_table(sweep).to_text()}\n')
     for note in notes:
@@ -242,7 +246,9 @@ def _comparison_sections(
         curves = _draw(
             comparison_figures.comparison_curves(walks, labels, title),
             out / 'comparison_curves.png',
-            'mIoU of all (solid) and old (dashed) over the steps.',
+            'mIoU of all (solid) and old (dashed) over the steps; dotted: published, not run here.'
+            if any(map(published_lines, walks))
+            else 'mIoU of all (solid) and old (dashed) over the steps.',
             f'Line chart of the mIoU of all and old over the steps. After the last step {final}.',
         )
         bars = _draw(
@@ -261,9 +267,10 @@ def _comparison_sections(
             'Grid of pictures: for each sample the image, the true classes and what each walk '
             'predicts after its last step.', notes,
         )  # fmt: skip
+    published = published_table(walks)
     over_steps = [tables.mean_over_steps_table(walks, labels, part) for part in ('all', 'old')]
     return [
-        Section('Results', [main, *curves, *over_steps]),
+        Section('Results', [main, *([published] if published else []), *curves, *over_steps]),
         Section('Predictions', grid),
         Section('Classes', [tables.difference_table(walks, labels), *bars]),
     ]

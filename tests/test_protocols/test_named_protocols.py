@@ -221,6 +221,8 @@ def test_the_tool_prints_steps_and_spellings():
     assert 'voc_11-1' in done.stdout and 'voc_10-1' in done.stdout
     rows = [line for line in done.stdout.splitlines() if 'tvmonitor' in line]
     assert rows and rows[-1].split()[0] == '10'
+    figures = done.stdout.partition('published: ')[2]
+    assert 'not results of this package' in figures and 'RCIL README (CVPR 2022)' in figures
 
 
 def test_the_tool_refuses_unknown_names():
