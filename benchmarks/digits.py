@@ -33,11 +33,11 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mmseg_cil.vdfd.compression import OutputGradients, compress, project, stack
-from mmseg_cil.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
-from mmseg_cil.vdfd.filters import num_rows, order_by_rows, row_sums
-from mmseg_cil.vdfd.gradients import gradient_sums, mean_gradients
-from mmseg_cil.vdfd.regularisation import accumulate, quadratic_form
+from mmseg_cil.methods.vdfd.compression import OutputGradients, compress, project, stack
+from mmseg_cil.methods.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
+from mmseg_cil.methods.vdfd.filters import num_rows, order_by_rows, row_sums
+from mmseg_cil.methods.vdfd.gradients import gradient_sums, mean_gradients
+from mmseg_cil.methods.vdfd.quadratic_form import accumulate, quadratic_form
 
 PAIRS = tuple((2 * step, 2 * step + 1) for step in range(5))
 EPS = 1e-3

@@ -30,26 +30,24 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.losses import (
-    DenseKnowledgeDistillationLoss,
-    dense_knowledge_distillation,
-    knowledge_distillation,
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.baselines.lwf import knowledge_distillation, shared_knowledge_distillation
+from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss, dense_knowledge_distillation
+from mmseg_cil.methods.dkd.task_pool import groups_of_pool
+from mmseg_cil.methods.mib.unbiased_cross_entropy import (
+    shared_unbiased_cross_entropy,
     unbiased_cross_entropy,
 )
-from mmseg_cil.losses.knowledge_distillation import shared_knowledge_distillation
-from mmseg_cil.losses.local_pod import local_pod, local_pod_distance
-from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.plop_pseudo_labels import pseudo_labels, uncertainty
-from mmseg_cil.losses.pooled_cube import (
+from mmseg_cil.methods.mib.unbiased_distillation import (
+    shared_unbiased_knowledge_distillation,
+    unbiased_knowledge_distillation,
+)
+from mmseg_cil.methods.plop.local_pod import local_pod, local_pod_distance
+from mmseg_cil.methods.plop.pseudo_labels import pseudo_labels, uncertainty
+from mmseg_cil.methods.rcil.pooled_cube import (
     channel_distance,
     pooled_cube_distance,
     spatial_distance,
-)
-from mmseg_cil.losses.task_pool import groups_of_pool
-from mmseg_cil.losses.unbiased_cross_entropy import shared_unbiased_cross_entropy
-from mmseg_cil.losses.unbiased_knowledge_distillation import (
-    shared_unbiased_knowledge_distillation,
-    unbiased_knowledge_distillation,
 )
 from mmseg_cil.utils.step_context import StepContext
 

@@ -29,7 +29,9 @@ sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.utils.cli import run_tool
 
-IMPORTS = 'import mmseg_cil.engine.command, mmseg_cil.models, mmseg_cil.hooks, mmseg_cil.evaluation'
+IMPORTS = (
+    'import mmseg_cil.engine.commands, mmseg_cil.models, mmseg_cil.hooks, mmseg_cil.evaluation'
+)
 
 
 def first_iteration(config: Path, options: list[str], work_dir: Path) -> float:
@@ -75,8 +77,8 @@ def index_seconds(config: Path, options: dict) -> list[tuple[str, int, float, fl
 
     from mmseg_cil.datasets.class_index import load_or_build_index
     from mmseg_cil.datasets.items import open_sources, read_items
-    from mmseg_cil.engine.step_config import dataset_configs
-    from mmseg_cil.engine.walk import load_config
+    from mmseg_cil.engine.config.load import load_config
+    from mmseg_cil.engine.data import dataset_configs
 
     init_default_scope('mmseg_cil')
     rows = []

@@ -56,7 +56,7 @@ from step_networks import (
     trained_before,
 )
 
-from mmseg_cil.engine.step_config import reads_all_teachers
+from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS

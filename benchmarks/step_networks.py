@@ -12,13 +12,10 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-import mmseg_cil.distillers
-import mmseg_cil.hooks
-import mmseg_cil.losses
-import mmseg_cil.models
-import mmseg_cil.regularisers  # noqa: F401  (registers what configs name)
-from mmseg_cil.engine.step_config import StepInputs, model_of_step, reads_all_teachers
-from mmseg_cil.engine.sub_steps import GeneratorSubStep, NewDataSubStep
+from mmseg_cil.engine.config.method import reads_all_teachers
+from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
+from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
+from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS, SUB_STEPS

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mmseg_cil.methods.vdfd.compression import OutputGradients
+from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows
+from mmseg_cil.methods.vdfd.parameters import classifier_prefix
+from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
-from mmseg_cil.regularisers import VDFDRegulariser
-from mmseg_cil.vdfd.compression import OutputGradients
-from mmseg_cil.vdfd.filters import block_heights, num_rows, order_by_rows
-from mmseg_cil.vdfd.parameters import classifier_prefix
 
 #: What the hook would tell for SGD with a learning rate of 0.001: the penalty is damped.
 STEP_SIZE = 2e-3

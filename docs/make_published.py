@@ -2,8 +2,9 @@
 
     python docs/make_published.py [--check]
 
-Both are made of one list, mmseg_cil/engine/published/deviations.py, by looking at the configs as
-they are. With --check nothing is written, and the exit status is 1 where something is not current.
+Both are made of one list, mmseg_cil/engine/config/published/deviations.py, by looking at the
+configs as they are. With --check nothing is written, and the exit status is 1 where something is
+not current.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from mmengine.config import Config  # noqa: E402
 
-from mmseg_cil.engine.composition import compose  # noqa: E402
-from mmseg_cil.engine.published import (  # noqa: E402
+from mmseg_cil.engine.config.compose import compose  # noqa: E402
+from mmseg_cil.engine.config.published import (  # noqa: E402
     DEVIATIONS,
     FRAMES,
     as_published,
@@ -37,7 +38,7 @@ INTRODUCTION = """\
 # The papers' settings
 
 *Made by `docs/make_published.py` of the configs and of \
-`mmseg_cil/engine/published/deviations.py`; change those and run it.*
+`mmseg_cil/engine/config/published/deviations.py`; change those and run it.*
 
 The configs with `_deeplabv3_r101-d16_` in their name have MMSegmentation's network and test \
 geometry, and the papers' methods, protocols, crops and schedules. `--as-published` turns on what \

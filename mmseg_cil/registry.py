@@ -36,22 +36,22 @@ MODELS = _child(
     'mmseg_cil.models',
     'mmseg_cil.losses',
     'mmseg_cil.distillers',
-    'mmseg_cil.regularisers',
+    'mmseg_cil.methods',
 )
-DATASETS = _child('DATASETS', 'mmseg_cil.datasets')
+DATASETS = _child('DATASETS', 'mmseg_cil.datasets', 'mmseg_cil.methods')
 TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets')
-DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets')
-HOOKS = _child('HOOKS', 'mmseg_cil.hooks')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets', 'mmseg_cil.memory.replay_sampler')
+HOOKS = _child('HOOKS', 'mmseg_cil.hooks', 'mmseg_cil.methods')
 METRICS = _child('METRICS', 'mmseg_cil.evaluation')
 
 EVALUATOR = _child('EVALUATOR', 'mmseg.evaluation')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'mmseg.visualization')
 LOOPS = _child('LOOPS')
 MODEL_WRAPPERS = _child('MODEL_WRAPPERS')
-OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg_cil.regularisers')
-OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'mmseg_cil.engine.mixed_precision')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg_cil.optim')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'mmseg_cil.engine.config.mixed_precision')
 OPTIMIZERS = _child('OPTIMIZERS', 'mmseg.engine.optimizers')
-PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmseg.engine', 'mmseg_cil.engine.poly_schedule')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmseg.engine', 'mmseg_cil.optim.poly_schedule')
 RUNNERS = _child('RUNNERS')
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS')
 TASK_UTILS = _child('TASK_UTILS', 'mmseg.models')
@@ -60,4 +60,8 @@ VISUALIZERS = _child('VISUALIZERS', 'mmseg.visualization')
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 
 #: What a method trains beside a step (:mod:`mmseg_cil.engine.sub_steps`): MMSegmentation has none.
-SUB_STEPS = Registry('sub step', scope=SCOPE, locations=['mmseg_cil.engine.sub_steps'])
+SUB_STEPS = Registry('sub step', scope=SCOPE, locations=['mmseg_cil.methods'])
+
+#: Readers of files that hold the snapshots of several steps: functions of the file's path and a
+#: step that return the weights of that step's network, by the argument of a teacher.
+SNAPSHOT_READERS = Registry('snapshot reader', scope=SCOPE, locations=['mmseg_cil.methods'])

@@ -65,7 +65,7 @@ def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
 
     from mmengine.registry import init_default_scope
 
-    from mmseg_cil.engine.walk import read_data
+    from mmseg_cil.engine.preflight.prepare import read_data
 
     init_default_scope('mmseg_cil')
     cfg.skip_empty_steps = True
@@ -78,8 +78,8 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config to count with; None where nothing is to be counted."""
     if args.config is None and args.data_root is None:
         return None
-    from mmseg_cil.engine.composition import BASES, DATASET_OF
-    from mmseg_cil.engine.walk import load_config
+    from mmseg_cil.engine.config.compose import BASES, DATASET_OF
+    from mmseg_cil.engine.config.load import load_config
 
     if args.config is not None:
         cfg = load_config(args.config)

@@ -43,7 +43,7 @@ def main() -> None:
     """The tool."""
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from mmseg_cil.engine.command import test
+    from mmseg_cil.engine.commands import test
 
     test(args)
 

@@ -99,7 +99,7 @@ def main() -> None:
     """The tool."""
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from mmseg_cil.engine.command import train
+    from mmseg_cil.engine.commands import train
 
     train(args)
 

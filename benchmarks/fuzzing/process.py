@@ -82,6 +82,7 @@ def _wait(child: int, seconds: float) -> int | None:
 
 def _preload() -> None:
     import mmseg_cil.engine.command
+
     import mmseg_cil.visualization.report  # noqa: F401
 
 

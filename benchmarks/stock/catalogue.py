@@ -10,7 +10,7 @@ from typing import Any
 import mmseg
 from mmengine.config import Config
 
-from mmseg_cil.engine.config_files import read_config
+from mmseg_cil.engine.config.files import read_config
 from mmseg_cil.models.plain import type_name
 
 ROOT = Path(mmseg.__file__).parent / '.mim' / 'configs'

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from mmseg_cil.engine.config_files import read_config
+from mmseg_cil.engine.config.files import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ('background', 'red', 'green', 'blue', 'grey')

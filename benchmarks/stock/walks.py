@@ -20,10 +20,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmseg_cil.engine import checks
+from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.preflight.model import check_model
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.walk import prepare_walk
+from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from stock.catalogue import read
@@ -71,7 +71,7 @@ def check_all(files: list[str], method: str, folder: Path) -> dict[str, Any]:
         method: Name of a file in ``configs/_base_/methods``.
         folder: For data and work directories.
     """
-    build = checks._network
+    build = parts._network
     networks: dict[int, nn.Module] = {}
 
     def build_once(cfg: Config, step: int) -> nn.Module:
@@ -80,7 +80,7 @@ def check_all(files: list[str], method: str, folder: Path) -> dict[str, Any]:
             networks[step] = build(cfg, step)
         return networks[step]
 
-    checks._network = build_once
+    parts._network = build_once
     found = {file: check(file, method, folder / str(i)) for i, file in enumerate(files)}
     outcomes = collections.Counter(one['outcome'] for one in found.values())
     reasons = sorted({one['reason'] for one in found.values() if one['reason']})

@@ -3,10 +3,7 @@
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
 from mmseg_cil.datasets.embedded import EmbeddedShapesDataset
-from mmseg_cil.datasets.exemplar_memory import ExemplarMemory, MemorySettings
-from mmseg_cil.datasets.layouts import LayoutDataset
 from mmseg_cil.datasets.mask_ids import check_mask_ids
-from mmseg_cil.datasets.replay_sampler import ReplaySampler
 from mmseg_cil.datasets.resized_crops import RandomResizedCrop, ResizedCenterCrop
 from mmseg_cil.datasets.sampler import GlobalPositionSampler, SampleKey
 from mmseg_cil.datasets.transforms import MapLabels, map_labels
@@ -15,14 +12,10 @@ from mmseg_cil.datasets.view import IncrementalDataset
 __all__ = [
     'ClassIndex',
     'EmbeddedShapesDataset',
-    'ExemplarMemory',
     'GlobalPositionSampler',
     'IncrementalDataset',
-    'LayoutDataset',
     'MapLabels',
-    'MemorySettings',
     'RandomResizedCrop',
-    'ReplaySampler',
     'ResizedCenterCrop',
     'SampleKey',
     'check_mask_ids',

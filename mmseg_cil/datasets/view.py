@@ -17,10 +17,10 @@ from mmseg_cil.datasets.items import DatasetConfig, Items, index_items, open_sou
 from mmseg_cil.datasets.mask_ids import check_mask_ids
 from mmseg_cil.datasets.meaning import class_palette, protocols_of
 from mmseg_cil.datasets.pipeline import seeded, step_pipeline
-from mmseg_cil.datasets.replay import Replay, read_replay, rows_by_name
 from mmseg_cil.datasets.sample_pipeline import SamplePipeline
 from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.replay import Replay, read_replay, rows_by_name
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS, SCOPE
 
@@ -63,7 +63,7 @@ class IncrementalDataset(Dataset):
         pipeline: The transforms. None: those of (the first) ``dataset``.
         skip_empty: Whether a step without images is a dataset of length 0
             rather than an error.
-        exemplars: What to replay, see :func:`mmseg_cil.datasets.replay.read_replay`.
+        exemplars: What to replay, see :func:`mmseg_cil.memory.replay.read_replay`.
         reference: ``classes`` and ``void_ids`` of the training dataset, where
             they differ from this one's: the protocol counts classes as there,
             and masks are read by the names that their own dataset gives.

@@ -5,11 +5,8 @@ from mmseg_cil.hooks.finite_loss_hook import FiniteLossHook
 from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
 from mmseg_cil.hooks.penalty_scale_hook import PenaltyScaleHook
-from mmseg_cil.hooks.pruning_mask_hook import PruningMaskHook
-from mmseg_cil.hooks.pseudo_label_thresholds_hook import PseudoLabelThresholdsHook
 from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook
 from mmseg_cil.hooks.stop_hook import StopHook
-from mmseg_cil.hooks.vdfd_hook import VDFDHook
 from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
@@ -17,10 +14,7 @@ __all__ = [
     'ImprintClassifierHook',
     'IterationSeedHook',
     'PenaltyScaleHook',
-    'PruningMaskHook',
-    'PseudoLabelThresholdsHook',
     'StepCheckpointHook',
     'StopHook',
-    'VDFDHook',
     'WalkProgressHook',
 ]

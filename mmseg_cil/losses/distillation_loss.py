@@ -1,4 +1,4 @@
-"""What the losses of a ``LogitDistiller`` have in common."""
+"""What losses that compare student and teacher have in common."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.utils.values import check_weights
 
 
-class DistillationLoss(nn.Module):
-    """Compares logits of student and teacher; a subclass says what it is at a pixel.
+class TwoNetworkLoss(nn.Module):
+    """The base of all losses that compare two networks: none of them can be a head's own.
 
     Args:
         loss_weight: Factor of the loss.
@@ -24,6 +24,18 @@ class DistillationLoss(nn.Module):
         check_weights(self, loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.loss_name = loss_name
+
+
+class DistillationLoss(TwoNetworkLoss):
+    """Compares logits of student and teacher; a subclass says what it is at a pixel.
+
+    Args:
+        loss_weight: Factor of the loss.
+        loss_name: Name in the log.
+
+    Raises:
+        InputError: ``loss_weight`` is no number, 0 or more.
+    """
 
     def cuts(self) -> tuple[int, ...]:
         """Groups of classes that :meth:`per_pixel` asks for beside the cuts at 1 and O.

@@ -49,7 +49,7 @@ def label_is_hidden(labels: Tensor, hidden: Tensor) -> Tensor:
 
 
 def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
-    """:func:`~mmseg_cil.losses.unbiased_cross_entropy.unbiased_cross_entropy` where images differ.
+    """The unbiased cross-entropy of MiB where images differ in what they hide.
 
     Which classes the background stands for is said for each image. For an
     image in which it stands for itself alone this is the ordinary

@@ -13,8 +13,7 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.distillation_loss import DistillationLoss
-from mmseg_cil.losses.feature_distillation import FeatureDistillationLoss
+from mmseg_cil.losses.distillation_loss import TwoNetworkLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.heads import classifier_holder, classifier_of
 from mmseg_cil.utils.step_context import StepContext
@@ -73,7 +72,7 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
                 f'{step.index} has {step.num_seen} classes'
             )
     for loss in loss_modules(head):
-        if isinstance(loss, (DistillationLoss, FeatureDistillationLoss)):
+        if isinstance(loss, TwoNetworkLoss):
             raise InputError(
                 f'{name}.loss_decode: {type(loss).__name__} compares student with '
                 'teacher: it belongs into the loss of a distiller, '

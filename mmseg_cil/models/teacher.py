@@ -14,8 +14,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import classifier_key
 from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
-from mmseg_cil.pruning.packed import PackedSnapshots
-from mmseg_cil.registry import MODELS
+from mmseg_cil.registry import MODELS, SNAPSHOT_READERS
 from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
@@ -64,13 +63,8 @@ def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str
         InputError: The file is missing or damaged, has no such snapshot, or
             that classifies into another number of classes.
     """
-    packed = PackedSnapshots.load(path)
-    if step not in packed.steps:
-        raise InputError(
-            f'{path} has snapshots of the steps {list(packed.steps)}, and none of '
-            f'step {step}: it is of another walk or of an earlier step'
-        )
-    return _checked(packed.rebuild(step), f'snapshot {step} of {path}', num_classes)
+    read = SNAPSHOT_READERS.get('packed')
+    return _checked(read(path, step), f'snapshot {step} of {path}', num_classes)
 
 
 def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
@@ -108,7 +102,7 @@ class Teacher:
         checkpoint: Path of the snapshot. None where it is one of ``packed``.
         num_classes: Classes the snapshot knows.
         packed: File of pruned snapshots
-            (:class:`~mmseg_cil.pruning.packed.PackedSnapshots`).
+            (:data:`~mmseg_cil.registry.SNAPSHOT_READERS`, under ``packed``).
         snapshot: The step whose snapshot in that file it is.
 
     Raises:

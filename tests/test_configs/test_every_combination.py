@@ -6,8 +6,10 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmseg_cil.engine.composition import BASES, compose
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config, first_value, method_of
+from mmseg_cil.engine.config.compose import BASES, compose
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.data import first_value
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import DATASETS, MODELS
 

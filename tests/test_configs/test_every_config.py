@@ -9,8 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmseg_cil.datasets.pipeline import crop_of
-from mmseg_cil.engine.composition import compose
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config, first_value, method_of
+from mmseg_cil.engine.config.compose import compose
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.data import first_value
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import DATASETS
 

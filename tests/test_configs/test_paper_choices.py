@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_cil.engine.composition import compose
-from mmseg_cil.engine.step_config import method_of
-from mmseg_cil.engine.walk import with_options
+from mmseg_cil.engine.config.compose import compose
+from mmseg_cil.engine.config.load import with_options
+from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.protocols import build_protocol
 
 METHODS = Path(__file__).resolve().parents[2] / 'configs/_base_/methods'

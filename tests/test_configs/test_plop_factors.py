@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmseg_cil.engine.step_config import method_of
+from mmseg_cil.engine.config.method import method_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTORS = {

@@ -12,10 +12,11 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
-from mmseg_cil.datasets import IncrementalDataset, ReplaySampler, SampleKey
-from mmseg_cil.datasets.exemplar_memory import ExemplarMemory
+from mmseg_cil.datasets import IncrementalDataset, SampleKey
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
+from mmseg_cil.memory.memory import ExemplarMemory
+from mmseg_cil.memory.replay_sampler import ReplaySampler
 
 STEPS = [['background', 'aeroplane', 'bicycle'], ['bird'], ['boat']]
 #: Mask ids 1..4 are the classes above, 5 comes never.

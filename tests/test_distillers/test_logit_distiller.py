@@ -4,8 +4,9 @@ from torch.nn import functional
 
 from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses import knowledge_distillation, unbiased_knowledge_distillation
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.baselines.lwf import knowledge_distillation
+from mmseg_cil.methods.mib.unbiased_distillation import unbiased_knowledge_distillation
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 

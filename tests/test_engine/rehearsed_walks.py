@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config, tiny_model
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 
 

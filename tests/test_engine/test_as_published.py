@@ -14,18 +14,15 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS as MMSEG_MODELS
 from tiny import make_data, tiny_model
 
-from mmseg_cil.engine.command import walk_config
-from mmseg_cil.engine.composition import KINDS, compose
-from mmseg_cil.engine.own_parts import MODULE, with_own_parts
-from mmseg_cil.engine.published import (
-    FRAMES,
-    as_published,
-    deviations_of,
-    find_frame,
-    notes_on_published,
-)
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config, method_of
+from mmseg_cil.engine.commands import walk_config
+from mmseg_cil.engine.config.compose import KINDS, compose
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.published.deviations import deviations_of
+from mmseg_cil.engine.config.published.frames import FRAMES, find_frame
+from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.export.own_parts import MODULE, with_own_parts
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import MODELS

@@ -8,9 +8,9 @@ from mmengine.hooks import Hook
 from tiny import tiny_config, weights
 from walks import assert_same_weights, at, killed
 
-from mmseg_cil.engine import evaluation
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import evaluate
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.registry import HOOKS
 
 MOMENTUM = 0.3
@@ -53,8 +53,8 @@ def test_the_averaged_weights_are_evaluated_and_exported(
     for key, value in averages.items():
         torch.testing.assert_close(found[key], value.float(), rtol=1e-5, atol=1e-6)
     journal = Journal.load(tmp_path)
-    walk = evaluation.open_walk(cfg, tmp_path, journal)
-    again = evaluation.evaluate_step(walk, journal, 0, 'none', keep=False)
+    walk = evaluate.open_walk(cfg, tmp_path, journal)
+    again = evaluate.evaluate_step(walk, journal, 0, 'none', keep=False)
     assert again == json.loads((tmp_path / 'step_00/metrics.json').read_text())
 
 

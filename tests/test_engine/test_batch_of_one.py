@@ -14,9 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 
 from thin_networks import HEADS, batch, network, segmentor
 
-from mmseg_cil.engine import batch_of_one
-from mmseg_cil.engine.batch_of_one import norm_without_variance, sees_several, training_size
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.preflight import batch_of_one
+from mmseg_cil.engine.preflight.batch_of_one import (
+    norm_without_variance,
+    sees_several,
+    training_size,
+)
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 from tiny import ROOT, make_data, tiny_config
 
-from mmseg_cil.engine import command
-from mmseg_cil.engine.scheduler import TaskScheduler, parse_steps
+from mmseg_cil.engine import commands
+from mmseg_cil.engine.walk_runner import TaskScheduler, parse_steps
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import run_tool
 
@@ -179,7 +179,7 @@ def walk(place, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('walk')
     cfg = tiny_config(place / 'data', rehearsal=False)
     TaskScheduler(cfg, work_dir, steps='0').run()
-    (work_dir / command.CONFIG_COPY).write_text(cfg.pretty_text)
+    (work_dir / commands.CONFIG_COPY).write_text(cfg.pretty_text)
     return work_dir
 
 

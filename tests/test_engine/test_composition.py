@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 from tiny import ROOT
 
-from mmseg_cil.engine.command import walk_config
-from mmseg_cil.engine.composition import BASES, KINDS, complete, compose
-from mmseg_cil.engine.step_config import memory_settings
+from mmseg_cil.engine.commands import walk_config
+from mmseg_cil.engine.config.compose import BASES, KINDS, complete, compose
+from mmseg_cil.engine.config.method import memory_settings
 from mmseg_cil.errors import InputError
 
 PLOP_10_1 = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-10-1.py'

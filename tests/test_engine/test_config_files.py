@@ -11,12 +11,12 @@ from PIL import Image
 from tiny import CLASSES, PALETTE, ROOT, STEPS, tiny_config, tiny_loaders, tiny_model, weights
 from walks import logged
 
-from mmseg_cil.engine import config_files
-from mmseg_cil.engine.composition import compose
-from mmseg_cil.engine.config_files import find_config, read_config
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.type_names import with_type_names
-from mmseg_cil.engine.walk import load_config
+from mmseg_cil.engine.config import files
+from mmseg_cil.engine.config.compose import compose
+from mmseg_cil.engine.config.files import find_config, read_config
+from mmseg_cil.engine.config.load import load_config
+from mmseg_cil.engine.config.type_names import with_type_names
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 
 WHOLE = 'fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512'
@@ -25,8 +25,8 @@ WHOLE = 'fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512'
 @pytest.mark.parametrize('installed', ['onedl-mmsegmentation', 'mmsegmentation'])
 def test_mmseg_means_whichever_mmsegmentation_is_installed(monkeypatch, installed):
     monkeypatch.setitem(config_utils.MODULE2PACKAGE, 'mmseg', 'other')
-    monkeypatch.setattr(config_files, 'is_installed', lambda name: name == installed)
-    config_files.know_installed_mmsegmentation()
+    monkeypatch.setattr(files, 'is_installed', lambda name: name == installed)
+    files.know_installed_mmsegmentation()
     assert config_utils.MODULE2PACKAGE['mmseg'] == installed
 
 

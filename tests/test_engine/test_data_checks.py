@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 from tiny import CLASSES, PALETTE, tiny_config
 
-from mmseg_cil.engine.evaluation import open_walk
-from mmseg_cil.engine.fingerprint import evaluation_fingerprint
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.scoring import evaluation_of
-from mmseg_cil.engine.walk import prepare_walk
+from mmseg_cil.engine.evaluate import open_walk
+from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.record.fingerprint import evaluation_fingerprint, evaluation_of
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 

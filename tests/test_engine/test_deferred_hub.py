@@ -8,10 +8,10 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from tiny import tiny_config
 
-from mmseg_cil.engine import deferred_hub
-from mmseg_cil.engine.deferred_hub import DeferredMessageHub
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_runner import StepRunner, clear_instances
+from mmseg_cil.engine.runner import message_hub
+from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
+from mmseg_cil.engine.runner.step_runner import StepRunner, clear_instances
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
 
 #: What no two runs share.
@@ -22,14 +22,14 @@ CLOCK = ('time', 'data_time', 'eta')
 def fetches(monkeypatch):
     """How many values each fetch brought."""
     counts = []
-    numbers = deferred_hub._numbers
+    numbers = message_hub._numbers
 
     def count(scalars):
         if scalars:
             counts.append(len(scalars))
         return numbers(scalars)
 
-    monkeypatch.setattr(deferred_hub, '_numbers', count)
+    monkeypatch.setattr(message_hub, '_numbers', count)
     return counts
 
 
@@ -104,7 +104,7 @@ def test_a_value_is_fetched_when_it_is_read_and_not_before(fetches):
 
 
 def test_what_nobody_reads_does_not_pile_up(fetches, monkeypatch):
-    monkeypatch.setattr(deferred_hub, 'MOST_KEPT', 4)
+    monkeypatch.setattr(message_hub, 'MOST_KEPT', 4)
     hub = DeferredMessageHub('hub')
     for i in range(10):
         hub.update_scalar('train/loss', torch.tensor(float(i)))

@@ -11,12 +11,12 @@ from processes import in_two_processes
 from tiny import tiny_config, weights
 from walks import assert_same_weights, killed, logged, seasons
 
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.sub_steps.new_data import NewDataSubStep
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.generators import GeneratedReplay
+from mmseg_cil.methods.dfgr.generated_replay import GeneratedReplay
+from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
 
 
 def config(data_root, method='dfgr_dtid', **changes):

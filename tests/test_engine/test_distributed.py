@@ -5,7 +5,7 @@ import pytest
 import torch.distributed as torch_dist
 from processes import run_two
 
-from mmseg_cil.engine.distributed import (
+from mmseg_cil.engine.runner.distributed import (
     batch_per_process,
     decided_by_main,
     leave_process_group,

@@ -12,9 +12,9 @@ from tiny import tiny_config
 from torch import nn
 from walks import assert_same_weights
 
-from mmseg_cil.engine.evaluation import evaluate_step
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.evaluate import evaluate_step
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import FiniteLossHook
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder

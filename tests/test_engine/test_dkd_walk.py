@@ -9,8 +9,8 @@ from processes import in_two_processes
 from tiny import tiny_config
 from walks import assert_same_weights, at, killed, logged
 
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.losses import DenseKnowledgeDistillationLoss
+from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss
 
 
 def recorded(setattr=setattr):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import make_data, tiny_config, weights
 
-from mmseg_cil.engine import command, evaluation
-from mmseg_cil.engine.fingerprint import training_fingerprints
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import commands, evaluate
+from mmseg_cil.engine.record.fingerprint import training_fingerprints
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.utils.atomic import write_json, write_text
@@ -67,7 +67,7 @@ BASE = {'protocol.policy': dict(old='base', background_in_means=False)}
 def evaluated(monkeypatch):
     """The steps that are evaluated from their checkpoints."""
     steps = []
-    real = evaluation.evaluate_step
+    real = evaluate.evaluate_step
 
     def spy(walk, journal, step, launcher, keep=True):
         steps.append(step)
@@ -143,12 +143,12 @@ def test_steps_taken_over_are_evaluated_as_this_walk_does(
 def test_the_tool_takes_a_changed_evaluation_for_all_steps_or_none(work_dir, evaluated, capsys):
     former = metrics(work_dir)
     with pytest.raises(InputError, match=r'mix two ways of evaluation.*step 0.*--step'):
-        command.test(Arguments(work_dir, step=1, cfg_options=BASE))
-    command.test(Arguments(work_dir, step=1, cfg_options=BASE, dry_run=True))
+        commands.test(Arguments(work_dir, step=1, cfg_options=BASE))
+    commands.test(Arguments(work_dir, step=1, cfg_options=BASE, dry_run=True))
     assert metrics(work_dir) == former and evaluated == [1]
-    command.test(Arguments(work_dir, cfg_options=BASE))
+    commands.test(Arguments(work_dir, cfg_options=BASE))
     assert {one['settings']['old'] for one in metrics(work_dir)['steps']} == {'base'}
-    command.test(Arguments(work_dir))
+    commands.test(Arguments(work_dir))
     assert metrics(work_dir) == former
 
 
@@ -156,8 +156,8 @@ def test_the_tool_names_the_way_to_lost_scores(work_dir):
     before = metrics(work_dir)
     (work_dir / 'step_00/metrics.json').unlink()
     with pytest.raises(InputError, match=r'step_00/metrics.json is missing.*Leave out --step'):
-        command.test(Arguments(work_dir, step=1))
-    command.test(Arguments(work_dir))
+        commands.test(Arguments(work_dir, step=1))
+    commands.test(Arguments(work_dir))
     assert metrics(work_dir) == before
 
 
@@ -170,7 +170,7 @@ def test_the_tool_names_the_way_to_lost_scores(work_dir):
 )
 def test_the_tool_refuses_another_walks_config(work_dir, changes, kind):
     with pytest.raises(InputError, match=rf'journal\.json.*{kind}: \w+ expected, \w+ found'):
-        command.test(Arguments(work_dir, cfg_options=changes))
+        commands.test(Arguments(work_dir, cfg_options=changes))
 
 
 def change(path):
@@ -188,7 +188,7 @@ MESSAGE = (
 def test_the_tool_refuses_weights_that_are_not_those_of_the_journal(work_dir):
     change(work_dir / 'step_00/checkpoint.pth')
     with pytest.raises(InputError, match=MESSAGE):
-        command.test(Arguments(work_dir))
+        commands.test(Arguments(work_dir))
 
 
 def test_no_step_starts_from_weights_that_are_not_those_of_the_journal(work_dir, data_root):
@@ -235,7 +235,7 @@ def test_the_tool_needs_neither_training_images_nor_first_weights(data_root, tmp
     write_json(journal_path, content)
     write_text(tmp_path / 'walk/walk_config.py', cfg.pretty_text)
     before = metrics(tmp_path / 'walk')
-    command.test(Arguments(tmp_path / 'walk'))
+    commands.test(Arguments(tmp_path / 'walk'))
     assert metrics(tmp_path / 'walk') == before
 
 
@@ -249,9 +249,9 @@ def test_a_journal_of_an_earlier_version_says_so(work_dir, data_root, tmp_path, 
     with pytest.raises(InputError, match=earlier):
         TaskScheduler(config(data_root), work_dir, resume=True)
     with pytest.raises(InputError, match=earlier):
-        command.test(Arguments(work_dir))
+        commands.test(Arguments(work_dir))
     with pytest.raises(InputError, match=earlier):
         TaskScheduler(config(data_root), tmp_path / 'other', start_from=str(work_dir))
     run(config(data_root), work_dir, resume=True, accept_changes=True, steps='0')
     assert evaluated == [0, 1]
-    command.test(Arguments(work_dir, step=1))
+    commands.test(Arguments(work_dir, step=1))

@@ -6,8 +6,8 @@ import io
 import pytest
 from tiny import CLASSES, tiny_config
 
-from mmseg_cil.engine import fingerprint
-from mmseg_cil.engine.fingerprint import (
+from mmseg_cil.engine.record import fingerprint
+from mmseg_cil.engine.record.fingerprint import (
     changed,
     evaluation_fingerprint,
     file_hash,

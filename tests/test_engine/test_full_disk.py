@@ -9,7 +9,7 @@ from mmengine.fileio import get_file_backend
 from tiny import tiny_config
 from walks import assert_same_weights
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.errors import InputError
 
 HEADER = {'protocol': {'name': 'p'}, 'method': {'name': 'm'}, 'fingerprints': {'protocol': 'x'}}

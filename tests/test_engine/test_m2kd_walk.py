@@ -10,7 +10,7 @@ from processes import in_two_processes
 from tiny import tiny_config, weights
 from walks import assert_same_weights, at, keep_own_networks, killed, logged, seasons
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 

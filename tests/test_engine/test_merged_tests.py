@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny import tiny_config
 
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_runner import clear_instances
+from mmseg_cil.engine.runner.step_runner import clear_instances
+from mmseg_cil.engine.walk_runner import TaskScheduler
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 

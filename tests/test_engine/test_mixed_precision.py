@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmseg_cil.engine.mixed_precision import BFloat16OptimWrapper, use_mixed_precision
-from mmseg_cil.engine.walk import load_config
+from mmseg_cil.engine.config.load import load_config
+from mmseg_cil.engine.config.mixed_precision import BFloat16OptimWrapper, use_mixed_precision
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 

@@ -8,10 +8,15 @@ import pytest
 from mmengine.registry import init_default_scope
 from tiny import CLASSES, STEPS, tiny_config, tiny_model
 
-from mmseg_cil.engine.model_losses import StepClasses, for_step, main_weight, with_method_losses
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.model_losses import (
+    StepClasses,
+    for_step,
+    main_weight,
+    with_method_losses,
+)
 from mmseg_cil.engine.preflight import model as preflight
 from mmseg_cil.engine.preflight.model import tell_losses
-from mmseg_cil.engine.step_config import method_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 

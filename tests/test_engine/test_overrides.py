@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmseg_cil.engine.overrides import apply_overrides, overrides_of_step
+from mmseg_cil.engine.config.step_overrides import apply_overrides, overrides_of_step
 from mmseg_cil.errors import InputError
 
 

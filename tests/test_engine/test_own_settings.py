@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_cil.engine.composition import compose
-from mmseg_cil.engine.own_settings import files_of
+from mmseg_cil.engine.config.compose import compose
+from mmseg_cil.engine.config.load import load_config, with_options
+from mmseg_cil.engine.config.method import memory_settings, method_of
+from mmseg_cil.engine.config.protocol_overrides import files_of
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.names import read_names
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config, memory_settings, method_of
-from mmseg_cil.engine.walk import load_config, with_options
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 

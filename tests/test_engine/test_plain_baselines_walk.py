@@ -6,7 +6,7 @@ import pytest
 from tiny import CLASSES, tiny_config
 from walks import logged
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 
 PARTS = {
     'lwf': ('decode.loss_ce', {'distill.loss_kd'}),

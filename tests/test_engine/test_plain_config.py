@@ -17,11 +17,12 @@ from PIL import Image
 from tiny import CLASSES, PALETTE, make_data, tiny_config
 from walks import seasons
 
-from mmseg_cil.engine.plain_config import export_config
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_config import dataset_of_step, overridden_config
-from mmseg_cil.engine.step_runner import clear_instances
-from mmseg_cil.engine.walk import prepare_walk
+from mmseg_cil.engine.config.step_config import overridden_config
+from mmseg_cil.engine.data import dataset_of_step
+from mmseg_cil.engine.export.config import export_config
+from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.runner.step_runner import clear_instances
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.registry import DATASETS
 
 pytestmark = pytest.mark.filterwarnings('ignore')

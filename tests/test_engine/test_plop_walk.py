@@ -12,13 +12,10 @@ from torch.utils.data import DataLoader
 from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.datasets.pipeline import without_augmentation
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import pseudo_label_thresholds_hook as hook_module
-from mmseg_cil.hooks.pseudo_label_thresholds_hook import (
-    PseudoLabelThresholdsHook,
-    read_thresholds,
-)
+from mmseg_cil.methods.plop import thresholds_hook as hook_module
+from mmseg_cil.methods.plop.thresholds_hook import PseudoLabelThresholdsHook, read_thresholds
 
 
 def thresholds(work_dir, step):

@@ -9,20 +9,20 @@ from test_evaluate_again import Arguments
 from tiny import tiny_config
 from walks import at, killed
 
-from mmseg_cil.engine import command
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.pretrained import check_pretrained
-from mmseg_cil.engine.resume_state import can_resume, step_identity
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import commands
+from mmseg_cil.engine.preflight.pretrained import check_pretrained
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.record.resume_state import can_resume, step_identity
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.models.branches.parallel_branches import _load_seconds
-from mmseg_cil.models.generators.generated_replay import GeneratedReplay
+from mmseg_cil.methods.dfgr.generated_replay import GeneratedReplay
+from mmseg_cil.methods.rcil.parallel_branches import _load_seconds
+from mmseg_cil.methods.vdfd.files import load_gradients
 from mmseg_cil.models.teacher import load_packed_state, load_plain_state
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.utils.weights_files import NotDataError, weights_as_data
-from mmseg_cil.vdfd.files import load_gradients
 
 INIT = 'model.backbone.init_cfg'
 TOLD = r"posix\.mkdir'.*as data"
@@ -189,7 +189,7 @@ def test_a_received_work_directory(data_root, tmp_path, one_step, poison):
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
         TaskScheduler(cfg, work_dir, resume=True).run()
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
-        command.test(Arguments(work_dir))
+        commands.test(Arguments(work_dir))
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
         TaskScheduler(cfg, tmp_path / 'other', start_from=str(work_dir)).run()
 

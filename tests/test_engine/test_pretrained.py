@@ -5,8 +5,8 @@ import torch
 from processes import free_port
 from tiny import tiny_config, weights
 
-from mmseg_cil.engine.pretrained import check_pretrained, pretrained_weights
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.preflight.pretrained import check_pretrained, pretrained_weights
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils import weights_files
 from mmseg_cil.utils.weights_files import address_of
@@ -112,7 +112,7 @@ def test_step_0_begins_with_the_weights_given_and_later_steps_do_not_ask(data_ro
 
 
 def test_weights_lost_after_the_check_are_told_too(data_root, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmseg_cil.engine.scheduler.check_pretrained', lambda cfg: None)
+    monkeypatch.setattr('mmseg_cil.engine.walk_runner.check_pretrained', lambda cfg: None)
     for changes in (
         {INIT: dict(type='Pretrained', checkpoint='gone.pth')},
         {'load_from': 'gone.pth'},

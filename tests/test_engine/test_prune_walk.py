@@ -8,14 +8,15 @@ import torch
 from tiny import tiny_config, weights
 from walks import assert_same_weights, killed
 
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.sub_steps import prune
-from mmseg_cil.engine.sub_steps.prune import said_of
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import IterationSeedHook, PruningMaskHook
+from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.methods.m2kd import prune_sub_step
+from mmseg_cil.methods.m2kd.packed_snapshots import PackedSnapshots, same_bits
+from mmseg_cil.methods.m2kd.prune_sub_step import said_of
+from mmseg_cil.methods.m2kd.pruning_mask_hook import PruningMaskHook
+from mmseg_cil.methods.m2kd.weight_owners import prunable_names
 from mmseg_cil.models.teacher import load_packed_state
-from mmseg_cil.pruning.owners import prunable_names
-from mmseg_cil.pruning.packed import PackedSnapshots, same_bits
 
 PRUNE = 'method.sub_steps.0'
 
@@ -45,7 +46,7 @@ def walked(data_root, tmp_path_factory):
             '_teachers',
             lambda self, step: teachers.append((step, make(self, step))) or teachers[-1][1],
         )
-        patch.setattr(prune, 'print_log', lambda text, logger: said.append(text))
+        patch.setattr(prune_sub_step, 'print_log', lambda text, logger: said.append(text))
         TaskScheduler(pruned_config(data_root), work_dir).run()
     return work_dir, dict(teachers), said
 

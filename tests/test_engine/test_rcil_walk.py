@@ -20,12 +20,13 @@ from walks import (
     seasons,
 )
 
-from mmseg_cil.engine import evaluation, step_runner
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import evaluate
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
-from mmseg_cil.models.branches.parallel_conv import ParallelConv
+from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import CHANGE_NAME
 
 
@@ -191,9 +192,9 @@ def test_averaged_weights_are_merged(data_root, tmp_path):
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
     TaskScheduler(cfg, tmp_path, steps='0-1').run()
     journal = Journal.load(tmp_path)
-    walk = evaluation.open_walk(cfg, tmp_path, journal)
+    walk = evaluate.open_walk(cfg, tmp_path, journal)
     for step in (0, 1):
-        again = evaluation.evaluate_step(walk, journal, step, 'none', keep=False)
+        again = evaluate.evaluate_step(walk, journal, step, 'none', keep=False)
         metrics = json.loads((tmp_path / f'step_{step:02d}/metrics.json').read_text())
         assert again['IoU'] == metrics['IoU']
 

@@ -8,9 +8,9 @@ from mmengine.config import Config
 from test_evaluate_again import Arguments
 from tiny import tiny_config
 
-from mmseg_cil.engine import command
+from mmseg_cil.engine import commands
 from mmseg_cil.engine.record.config_copy import load_copy
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.visualization.report import render_comparison, render_report
@@ -56,7 +56,7 @@ def test_neither_tests_nor_reports_execute_its_config(data_root, received, made)
         match=r'walk_config\.py cannot be read as data.*line 1 is not '
         r'a plain value.*--config .*walk_config\.py',
     ):
-        command.test(Arguments(received))
+        commands.test(Arguments(received))
     with pytest.raises(InputError, match='line 1 is not a plain value'):
         render_comparison([received, made], received / 'out', vary='randomness.seed')
     render_report(received, received / 'out', echo=len)
@@ -73,7 +73,7 @@ def test_its_config_is_read_as_what_it_says(made):
 def test_the_user_may_say_that_it_is_code(data_root, tmp_path, made):
     path = tmp_path / 'mine.py'
     path.write_text(f'seed = int("3")\n{(made / "walk_config.py").read_text()}')
-    command.test(Arguments(made, config=str(path), dry_run=True))
+    commands.test(Arguments(made, config=str(path), dry_run=True))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_links_are_not_followed_out_of_it(data_root, tmp_path, made):
     for attempt in (
         lambda: TaskScheduler(cfg, work_dir, resume=True),
         lambda: TaskScheduler(cfg, tmp_path / 'own', start_from=str(work_dir)),
-        lambda: command.test(Arguments(work_dir)),
+        lambda: commands.test(Arguments(work_dir)),
         lambda: render_report(work_dir, echo=len),
     ):
         with pytest.raises(InputError, match=f'checkpoint.pth is a link to {secret}, outside'):

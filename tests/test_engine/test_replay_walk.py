@@ -12,14 +12,15 @@ from processes import in_two_processes
 from tiny import ROOT, tiny_config
 from walks import Killed, assert_same_weights, at, killed, logged, seasons
 
-from mmseg_cil.engine import exemplar_choice, step_runner
-from mmseg_cil.engine.exemplars import exemplars_after, exemplars_before
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_config import derive_step_config
+from mmseg_cil.engine.config.step_config import derive_step_config
+from mmseg_cil.engine.exemplars import choose
+from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before
+from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.sub_steps.run import fit_step
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import pseudo_label_thresholds_hook as thresholds_hook
-from mmseg_cil.losses import UnbiasedCrossEntropyLoss
+from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
+from mmseg_cil.methods.plop import thresholds_hook as thresholds_hook
 from mmseg_cil.registry import HOOKS
 
 #: The official regions of PLOP's preset want larger maps than those of these images.
@@ -201,18 +202,18 @@ def test_thresholds_are_those_of_the_steps_own_images(plain_dir, data_root, tmp_
 
 
 def test_a_killed_walk_resumes_with_its_memory(icarl_dir, data_root, tmp_path, monkeypatch):
-    choose = exemplar_choice.herding_order
+    order = choose.herding_order
     cfg = icarl(data_root)
 
     def kill_choice(*args):
         raise Killed
 
     # First between the checkpoint of step 0 and its list, then within step 1.
-    monkeypatch.setattr(exemplar_choice, 'herding_order', kill_choice)
+    monkeypatch.setattr(choose, 'herding_order', kill_choice)
     with pytest.raises(Killed):
         TaskScheduler(cfg, tmp_path).run()
     assert record(tmp_path, 0)['status'] == 'trained'
-    monkeypatch.setattr(exemplar_choice, 'herding_order', choose)
+    monkeypatch.setattr(choose, 'herding_order', order)
     with killed(at(step=1, iteration=3)):
         TaskScheduler(cfg, tmp_path, resume=True).run()
     assert (tmp_path / 'step_01' / 'resume.pth').is_file()
@@ -365,7 +366,7 @@ def test_a_domain_walk_keeps_by_domain(data_root, tmp_path):
 def test_a_random_memory_is_a_sample_of_all_images_met(plain_dir, data_root, tmp_path):
     memory = dict(budget=6, selection='random', seed=5)
     chosen(config(data_root, 'finetune', memory), tmp_path, plain_dir)
-    order = [EVERY[i] for i in exemplar_choice.random_order(EVERY, 5, 'all')]
+    order = [EVERY[i] for i in choose.random_order(EVERY, 5, 'all')]
     assert names_of(tmp_path, 2) == order[:6]
     # An image is stored by the last step that met it.
     for one in list_of(tmp_path, 2)['images']:

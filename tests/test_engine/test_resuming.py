@@ -11,9 +11,9 @@ from processes import run_two
 from tiny import tiny_config, weights
 from walks import Killed, assert_same_weights, at
 
-from mmseg_cil.engine import scheduler as scheduler_module
-from mmseg_cil.engine.resume_state import can_resume, step_identity
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import walk_runner as scheduler_module
+from mmseg_cil.engine.record.resume_state import can_resume, step_identity
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks.step_checkpoint_hook import BUFFERS_KEY, IDENTITY_KEY, RESUME_NAME

@@ -10,9 +10,9 @@ from PIL import Image
 from tiny import make_data, tiny_config
 from torch import nn
 
-from mmseg_cil.engine import command, samples
+from mmseg_cil.engine import commands, predictions
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.sample_pictures import as_picture, sample_names
-from mmseg_cil.engine.walk import prepare_walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import TRANSFORMS
 from mmseg_cil.visualization.samples import read_image, read_mask, read_samples
@@ -42,7 +42,7 @@ class Oracle(nn.Module):
 def drawn(data, work_dir, **changes):
     """Samples as a walk draws them after its last step, and the notes."""
     walk = prepare_walk(tiny_config(data, **changes), work_dir)
-    notes = samples.predict_samples(Oracle(), walk, 2, is_main=True)
+    notes = predictions.predict_samples(Oracle(), walk, 2, is_main=True)
     return read_samples(work_dir), notes
 
 
@@ -130,7 +130,7 @@ def test_images_that_exif_turns_are_drawn_as_they_are_loaded(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monkeypatch):
-    write = samples.write_sample
+    write = predictions.write_sample
 
     def fail_once(work_dir, name, *arrays):
         if not read_samples(work_dir) and not failed:
@@ -139,7 +139,7 @@ def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monke
         write(work_dir, name, *arrays)
 
     failed = []
-    monkeypatch.setattr(samples, 'write_sample', fail_once)
+    monkeypatch.setattr(predictions, 'write_sample', fail_once)
     found, notes = drawn(data_root, tmp_path / 'w')
     assert found and failed[0] not in [sample.name for sample in found]
     assert notes == [f'the picture of {failed[0]}: OSError: no space left']
@@ -147,11 +147,11 @@ def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monke
 
 def test_a_damaged_index_of_samples_ends_no_walk(data_root, tmp_path):
     (tmp_path / 'w/report').mkdir(parents=True)
-    (tmp_path / 'w/report/samples.json').write_text('{')
+    (tmp_path / 'w/report/predictions.json').write_text('{')
     walk = prepare_walk(tiny_config(data_root), tmp_path / 'w')
-    notes = samples.predict_samples(Oracle(), walk, 2, is_main=True)
+    notes = predictions.predict_samples(Oracle(), walk, 2, is_main=True)
     assert len(notes) == 6 and all('samples.json is damaged' in note for note in notes)
-    assert samples.predict_samples(Oracle(), walk, 2, is_main=False) == []
+    assert predictions.predict_samples(Oracle(), walk, 2, is_main=False) == []
 
 
 def picture(values, **options):
@@ -179,7 +179,7 @@ def test_an_array_that_is_no_image_is_refused():
 
 def test_the_index_lists_what_was_drawn(data_root, tmp_path):
     found, _ = drawn(data_root, tmp_path / 'w')
-    listed = json.loads((tmp_path / 'w/report/samples.json').read_text())
+    listed = json.loads((tmp_path / 'w/report/predictions.json').read_text())
     assert [entry['name'] for entry in listed] == [sample.name for sample in found]
 
 
@@ -188,7 +188,7 @@ def test_a_report_that_cannot_be_rendered_ends_no_walk(tmp_path, monkeypatch, ca
         raise ValueError('no such font')
 
     monkeypatch.setattr('mmseg_cil.visualization.report.render_report', fail)
-    command._render(tmp_path)
+    commands._render(tmp_path)
     assert capsys.readouterr().out == (
         'note: the report cannot be rendered (ValueError: no such font); the walk is done, and '
         f'python tools/report.py {tmp_path} renders it again\n'

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from mmseg_cil.engine.overrides import apply_overrides
-from mmseg_cil.engine.schedules import stretch_schedules
+from mmseg_cil.engine.config.schedules import stretch_schedules
+from mmseg_cil.engine.config.step_overrides import apply_overrides
 
 LR = 0.5
 

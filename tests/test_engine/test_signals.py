@@ -11,8 +11,8 @@ from processes import start_two
 from tiny import tiny_config
 from walks import assert_same_weights
 
-from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.utils.stopping import Stopped, ended_by_signals
 

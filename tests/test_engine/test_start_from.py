@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_config
 from walks import assert_same_weights
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 
 
@@ -92,7 +92,7 @@ def test_to_resume_what_is_not_there_begins_and_says_so(data_root, tmp_path, sou
 
 
 def test_the_estimate_leaves_out_steps_that_are_not_walked(data_root, tmp_path, monkeypatch):
-    from mmseg_cil.engine import scheduler as module
+    from mmseg_cil.engine import walk_runner as module
 
     derive, found = module.derive_step_config, []
 

@@ -9,7 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from tiny import tiny_config
 
-from mmseg_cil.engine.step_config import StepInputs, method_of, model_of_step
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 

@@ -10,9 +10,9 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS as MMSEG_METRICS
 from tiny import tiny_config
 
-from mmseg_cil.engine import checks
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_evaluation import evaluators_of
+from mmseg_cil.engine.config.step_evaluation import evaluators_of
+from mmseg_cil.engine.preflight import parts
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.visualization.report import render_report
 
@@ -93,7 +93,7 @@ def test_a_wrong_evaluator_is_refused(data_root, tmp_path, metric, message):
 )
 def test_what_is_not_done_is_said_once(data_root, tmp_path, monkeypatch, metric, part):
     said = []
-    monkeypatch.setattr(checks, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(parts, 'print_log', lambda text, *_: said.append(text))
     TaskScheduler(config(data_root, metric), tmp_path / 'walk')
     assert sum(part in one for one in said) == 1
 

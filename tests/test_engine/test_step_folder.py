@@ -5,9 +5,9 @@ from mmengine.config import Config
 from tiny import tiny_config, weights
 from yapf.yapflib import yapf_api
 
-from mmseg_cil.engine import evaluation
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import evaluate
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk_runner import TaskScheduler
 
 KEY = 'backbone.layer4.1.conv2.weight'
 
@@ -21,8 +21,8 @@ def test_a_config_called_config_is_not_taken_for_the_steps_own(data_root, tmp_pa
     assert Config.fromfile(str(folder / 'config.py')).model.type == 'EncoderDecoder'
     # The Runner that evaluates has a config of its own too.
     journal = Journal.load(tmp_path / 'walk')
-    walk = evaluation.open_walk(cfg, tmp_path / 'walk', journal)
-    evaluation.evaluate_step(walk, journal, 0, 'none')
+    walk = evaluate.open_walk(cfg, tmp_path / 'walk', journal)
+    evaluate.evaluate_step(walk, journal, 0, 'none')
     assert [one.name for one in folder.glob('*.py')] == ['config.py']
     assert (folder / 'config.py').read_text() == plain
     # What it was given lies with its log.

@@ -5,9 +5,9 @@ import json
 import pytest
 from tiny import tiny_config
 
-from mmseg_cil.engine import checks
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_hooks import notes_on_hooks
+from mmseg_cil.engine.config.step_hooks import notes_on_hooks
+from mmseg_cil.engine.preflight import parts
+from mmseg_cil.engine.walk_runner import TaskScheduler
 
 NAMES = (
     'runtime_info',
@@ -36,7 +36,7 @@ def test_a_walk_goes_without_the_hooks_and_says_what_follows(
         f'default_hooks.{name}' for name in said
     ]
     printed = []
-    monkeypatch.setattr(checks, 'print_log', lambda text, *args: printed.append(text))
+    monkeypatch.setattr(parts, 'print_log', lambda text, *args: printed.append(text))
     TaskScheduler(cfg, tmp_path, steps='0').run()
     assert [one for one in printed if 'default_hooks' in one] == notes_on_hooks(cfg)
     assert json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]['step'] == 0

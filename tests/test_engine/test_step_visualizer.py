@@ -13,9 +13,9 @@ from mmseg.visualization import SegLocalVisualizer
 from tiny import tiny_config
 from walks import logged
 
+from mmseg_cil.engine.config.step_visualizer import visualizer_of_step
 from mmseg_cil.engine.preflight import visualizer as preflight
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_visualizer import visualizer_of_step
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
 

@@ -12,8 +12,8 @@ from tiny import tiny_config, weights
 from toy_sub_steps import ARTEFACT
 from walks import Killed, assert_same_weights
 
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from tiny import tiny_config, weights
 from walks import logged
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny import make_data, tiny_config
 
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.step_config import validation_dataset
+from mmseg_cil.engine.data import validation_dataset
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 
 

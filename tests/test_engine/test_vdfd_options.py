@@ -8,9 +8,9 @@ from test_vdfd_walk import kept, vdfd_config
 from tiny import weights
 from walks import logged
 
-from mmseg_cil.engine.mixed_precision import use_mixed_precision
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.regularisers import VDFDRegulariser
+from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
 
 #: As officially, which is also what its undamped penalty needs.
 ADAM = {'optim_wrapper.optimizer': dict(_delete_=True, type='Adam', lr=1e-3)}

@@ -11,10 +11,10 @@ from processes import in_two_processes
 from tiny import tiny_config, weights
 from walks import assert_same_weights, at, killed, logged, seasons
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
-from mmseg_cil.hooks import VDFDHook
-from mmseg_cil.vdfd.files import load_gradients
+from mmseg_cil.methods.vdfd.files import load_gradients
+from mmseg_cil.methods.vdfd.hook import VDFDHook
 
 STRONG = {
     'method.regularisers.0.loss_weight': 10.0,

@@ -8,7 +8,7 @@ import pytest
 from tiny import CLASSES, tiny_config, weights
 from walks import assert_same_weights, logged, seasons
 
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 
 

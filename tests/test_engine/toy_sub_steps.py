@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from mmengine.dist import get_rank
 
-from mmseg_cil.engine.step_runner import bare_model
+from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.sub_steps import SubStep
+from mmseg_cil.engine.sub_steps.run import like_step
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.atomic import atomic_write
 
@@ -25,7 +26,7 @@ class ToySubStep(SubStep):
         return self.length
 
     def derive_config(self, walk, step, inputs):
-        cfg = self.like_step(walk, step, inputs)
+        cfg = like_step(walk, step, inputs)
         cfg.train_cfg.max_iters = self.length
         cfg.param_scheduler = None
         if inputs.snapshot is not None:

@@ -14,8 +14,8 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from tiny import weights
 
-from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
 
 #: Whether an iteration that is about to begin is the one to be killed in.

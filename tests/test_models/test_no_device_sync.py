@@ -15,8 +15,8 @@ from mmengine.registry import init_default_scope
 from thin_networks import base_step, batch, network, next_step, segmentor, snapshot
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmseg_cil.engine.deferred_hub import DeferredMessageHub
-from mmseg_cil.models.generators import LayoutGenerator
+from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
+from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 #: Operators whose result, or its size, is known only once the device has computed it.

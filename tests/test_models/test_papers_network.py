@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.branches.parallel_branches import find_places
+from mmseg_cil.methods.rcil.parallel_branches import find_places
 from mmseg_cil.models.network_output import tap_stages
 from mmseg_cil.models.papers import LeakyResNet, PaperASPPHead
 from mmseg_cil.registry import MODELS

@@ -7,9 +7,9 @@ import torch
 from thin_networks import base_step, batch, network, next_step, snapshot
 
 from mmseg_cil.distillers import LogitDistiller
-from mmseg_cil.distillers.m2kd_distiller import M2KDDistiller
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
 from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import MODELS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import init_default_scope
 
-from mmseg_cil.models.generators import LayoutGenerator
+from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem for path in ROOT.glob('configs/_base_/methods/*.py')}

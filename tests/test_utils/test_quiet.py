@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
-from mmseg_cil.engine.step_runner import StepRunner, clear_instances
+from mmseg_cil.engine.runner.step_runner import StepRunner, clear_instances
 from mmseg_cil.evaluation import IncrementalIoUMetric
 from mmseg_cil.utils.quiet import ConsoleFilter, quieten_console, quieten_warnings
 

@@ -31,9 +31,9 @@ def _sweep(folders, key=KEY):
 
 
 def test_the_copy_is_what_a_walk_writes():
-    from mmseg_cil.engine import command
+    from mmseg_cil.engine import commands
 
-    assert command.CONFIG_COPY == CONFIG_COPY
+    assert commands.CONFIG_COPY == CONFIG_COPY
 
 
 def test_the_page_shows_every_run_by_its_value(tmp_path):

@@ -20,7 +20,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 
-from mmseg_cil.engine.step_visualizer import kinds_of
+from mmseg_cil.engine.config.step_visualizer import kinds_of
 
 
 @contextlib.contextmanager

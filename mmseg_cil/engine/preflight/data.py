@@ -13,7 +13,7 @@ from mmseg_cil.datasets import ClassIndex, IncrementalDataset
 from mmseg_cil.datasets.first_look import first_look
 from mmseg_cil.datasets.items import DatasetConfig, open_sources
 from mmseg_cil.datasets.meaning import reference_of
-from mmseg_cil.engine.explain import part
+from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.errors import InputError
 
 

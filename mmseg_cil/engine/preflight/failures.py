@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mmseg_cil.engine.explain import explain
+from mmseg_cil.engine.preflight.building import explain
 from mmseg_cil.errors import InputError
 
 #: How to do without it.

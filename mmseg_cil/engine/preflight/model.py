@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmseg_cil.engine.model_losses import (
+from mmseg_cil.engine.config.model_losses import (
     StepClasses,
     for_step,
     is_replaced,

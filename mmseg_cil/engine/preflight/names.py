@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
-from mmseg_cil.engine.own_settings import files_of
+from mmseg_cil.engine.config.protocol_overrides import files_of
 from mmseg_cil.errors import InputError
 
 ALLOW = 'allow_unknown_keys'

@@ -21,8 +21,11 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.datasets.sampler import SampleKey
-from mmseg_cil.engine import samples
-from mmseg_cil.engine.plain_export import export_checkpoint
+from mmseg_cil.engine import predictions
+from mmseg_cil.engine.config.length import global_batch_size
+from mmseg_cil.engine.config.step_config import derive_step_config
+from mmseg_cil.engine.export.checkpoint import export_checkpoint
+from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
 from mmseg_cil.engine.preflight.failures import RehearsalError, is_out_of_memory, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
@@ -38,8 +41,7 @@ from mmseg_cil.engine.preflight.stand_ins import (
 )
 from mmseg_cil.engine.preflight.trial import is_enlarged, make_trial, on_cpu, trained_once
 from mmseg_cil.engine.preflight.trial_test import test_few
-from mmseg_cil.engine.step_config import derive_step_config, global_batch_size, step_folder
-from mmseg_cil.engine.step_runner import bare_model
+from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.run import fit_step, place, sub_step_folder, sub_steps_of
 from mmseg_cil.engine.walk import Walk
@@ -218,7 +220,7 @@ class _Trial:
             with phase(where, 'taking back what the method changed in the network'):
                 model.make_plain()
             test_few(runner, where)
-            self.found.undrawn[:] = samples.predict_samples(
+            self.found.undrawn[:] = predictions.predict_samples(
                 model, self.walk, step, is_main=True, caches=self.real.work_dir, most=1
             )
             export_checkpoint(model, step_folder(self.walk.work_dir, step), {})

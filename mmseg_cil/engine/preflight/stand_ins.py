@@ -17,21 +17,16 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor
 
-from mmseg_cil.datasets.exemplar_memory import FILE_NAME, ExemplarMemory
-from mmseg_cil.engine.plain_export import CHECKPOINT_NAME, export_checkpoint
+from mmseg_cil.engine.config.method import memory_settings, method_of, reads_all_teachers
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.data import open_view
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_checkpoint
+from mmseg_cil.engine.paths import run_seed, step_folder
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.settled_norms import settled_norms
-from mmseg_cil.engine.step_config import (
-    StepInputs,
-    derive_step_config,
-    memory_settings,
-    method_of,
-    reads_all_teachers,
-    run_seed,
-    step_folder,
-)
-from mmseg_cil.engine.walk import Walk, open_view
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import FILE_NAME, ExemplarMemory
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.models.teachers import step_teacher_name

@@ -15,12 +15,12 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmseg_cil.engine.config.step_hooks import DISPENSABLE
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
 from mmseg_cil.engine.preflight.settled_norms import settled_norms
-from mmseg_cil.engine.step_hooks import DISPENSABLE
-from mmseg_cil.engine.step_runner import StepRunner, bare_model, step_runner
+from mmseg_cil.engine.runner.step_runner import StepRunner, bare_model, step_runner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import HOOKS
 

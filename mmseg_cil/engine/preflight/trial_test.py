@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmseg_cil.engine.preflight.failures import phase
 from mmseg_cil.engine.preflight.look_at_batch import check_test_batch
-from mmseg_cil.engine.step_runner import bare_model
+from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.errors import InputError
 
 #: Seconds to look at the sizes of test images.

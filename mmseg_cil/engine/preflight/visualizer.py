@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
 
-from mmseg_cil.engine.explain import part, require_type
-from mmseg_cil.engine.step_visualizer import forget_instances, visualizer_of_step
+from mmseg_cil.engine.config.step_visualizer import forget_instances, visualizer_of_step
+from mmseg_cil.engine.preflight.building import part, require_type
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
 

@@ -8,24 +8,22 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import Tensor, nn
 
-from mmseg_cil.engine.explain import part
-from mmseg_cil.engine.pretrained import is_pretrained, pretrained_weights
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.engine.preflight.pretrained import is_pretrained, pretrained_weights
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_change import plain_weights
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 #: The option that takes weights of which a part fits.
 ALLOW = 'allow_partial_weights'

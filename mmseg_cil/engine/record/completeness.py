@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.plain_export import CHECKPOINT_NAME
-from mmseg_cil.engine.step_config import method_of, reads_all_teachers, step_folder
+from mmseg_cil.engine.config.method import method_of, reads_all_teachers
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 
 def load_journal(work_dir: Path) -> Journal | None:

@@ -17,7 +17,7 @@ from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mmseg_cil import registry
-from mmseg_cil.engine.pretrained import check_pretrained_files
+from mmseg_cil.engine.preflight.pretrained import check_pretrained_files
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.literals import read_literals
 

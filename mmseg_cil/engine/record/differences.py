@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mmseg_cil.engine.agreement import check_checkpoint
-from mmseg_cil.engine.explain import part
-from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config
-from mmseg_cil.engine.step_runner import load_into
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.verify import check_checkpoint
+from mmseg_cil.engine.runner.step_runner import load_into
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.registry import MODELS
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 
 def details(walk: Walk, journal: Journal) -> dict[str, str]:

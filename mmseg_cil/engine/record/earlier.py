@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmseg_cil.engine.fingerprint import EVALUATION, evaluation_fingerprint, fingerprint
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.scoring import evaluation_of
+from mmseg_cil.engine.record.fingerprint import (
+    EVALUATION,
+    evaluation_fingerprint,
+    evaluation_of,
+    fingerprint,
+)
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.protocols.base import beginning
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 IMAGES = 'training images'
 

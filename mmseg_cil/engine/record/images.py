@@ -6,12 +6,11 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from mmseg_cil.datasets import IncrementalDataset
+from mmseg_cil.datasets import IncrementalDataset
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmseg_cil.engine.distributed import decided_by_main
+from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import TEMPORARY
 

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmengine
 import mmseg
@@ -15,18 +15,17 @@ import torch
 from mmengine.dist import get_world_size
 
 import mmseg_cil
-from mmseg_cil.engine.fingerprint import changed
-from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.record.computing import computing, note_of_change
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
-from mmseg_cil.engine.start_from import Import, import_steps
-from mmseg_cil.engine.step_config import method_of, run_seed
+from mmseg_cil.engine.record.fingerprint import changed
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.start_from import Import, import_steps
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.utils.atomic import remove_leftovers
 from mmseg_cil.utils.hashed_file import remove_hashed
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 
 def open_journal(

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from mmseg_cil.engine.journal import NAME as JOURNAL
+from mmseg_cil.engine.record.journal import NAME as JOURNAL
 from mmseg_cil.engine.record.lock import NAME as LOCK
 from mmseg_cil.errors import InputError
 

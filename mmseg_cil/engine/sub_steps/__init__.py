@@ -6,8 +6,5 @@ registered in :data:`mmseg_cil.registry.SUB_STEPS` (see
 """
 
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
-from mmseg_cil.engine.sub_steps.generator import GeneratorSubStep
-from mmseg_cil.engine.sub_steps.new_data import NewDataSubStep
-from mmseg_cil.engine.sub_steps.prune import PruneSnapshot
 
-__all__ = ['GeneratorSubStep', 'NewDataSubStep', 'PruneSnapshot', 'SubStep', 'SubStepInputs']
+__all__ = ['SubStep', 'SubStepInputs']

@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
-from mmseg_cil.engine.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.config.step_config import StepInputs
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 WHEN = ('before', 'after')
 
@@ -150,19 +147,3 @@ class SubStep:
             What changes in the summary; nothing by default.
         """
         return {}
-
-    @staticmethod
-    def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
-        """The config of the step itself, to be changed into that of a sub-step.
-
-        For one after the step it has what the sub-steps before the step have left to it.
-        """
-        # They are built from the registry that this class's own descendants are in.
-        from mmseg_cil.engine.sub_steps.run import hand_on
-
-        cfg = derive_step_config(
-            walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size()
-        )
-        if inputs.snapshot is not None:
-            hand_on(cfg, walk, step)
-        return cfg

@@ -7,27 +7,33 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
-from mmseg_cil.engine import step_runner
-from mmseg_cil.engine.distributed import decided_by_main
-from mmseg_cil.engine.explain import part
-from mmseg_cil.engine.fingerprint import EVALUATION, changed, file_hash, fingerprint
-from mmseg_cil.engine.journal import Journal
-from mmseg_cil.engine.resume_state import can_resume, step_identity
-from mmseg_cil.engine.scoring import evaluation_of
-from mmseg_cil.engine.step_config import StepInputs, method_of, run_seed, step_folder
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.paths import run_seed, step_folder
+from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.engine.record.fingerprint import (
+    EVALUATION,
+    changed,
+    evaluation_of,
+    file_hash,
+    fingerprint,
+)
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.resume_state import can_resume, step_identity
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.sub_steps.base import WHEN, SubStep, SubStepInputs
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.hashed_file import remove_hashed
-
-if TYPE_CHECKING:
-    from mmseg_cil.engine.walk import Walk
 
 
 def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep]:
@@ -89,6 +95,24 @@ def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None
         one.iterations(walk, index) for index in later for one in sub_steps_of(walk, index)
     )
     _hook(cfg, 'WalkProgressHook').update(sub_steps=ahead)
+
+
+def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
+    """Derive the config of the step itself, to be changed into that of a sub-step.
+
+    For one after the step it has what the sub-steps before the step have left to it.
+
+    Args:
+        walk: The walk.
+        step: The step.
+        inputs: What the sub-step begins with.
+    """
+    cfg = derive_step_config(
+        walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size()
+    )
+    if inputs.snapshot is not None:
+        hand_on(cfg, walk, step)
+    return cfg
 
 
 def run_sub_steps(

@@ -50,17 +50,17 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         distillers: Configs of distillers; built only where there is a teacher.
             Teachers that no distiller, and no loss with ``read_teacher``, reads
             are not loaded.
-        regularisers: Configs of regularisers (see :mod:`mmseg_cil.regularisers`); built
+        regularisers: Configs of regularisers (see :mod:`mmseg_cil.contracts`); built
             only where there is a previous step.
         self_supervision: Config of a module that changes the batches of training and
             the classifiers' outputs there
-            (:class:`~mmseg_cil.models.rotation.RotationSelfSupervision`), or None.
+            (:class:`~mmseg_cil.methods.vdfd.rotation.RotationSelfSupervision`), or None.
         classifier_init: How the rows of new classes begin (see
             :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
             classes nothing begins, and it is not used.
         network_change: Config of a :class:`~mmseg_cil.models.network_change.NetworkChange`:
             what the method changes in the network while the step trains.
-        replay: Config of a :class:`~mmseg_cil.models.generators.GeneratedReplay`, which
+        replay: Config of a :class:`~mmseg_cil.methods.dfgr.generated_replay.GeneratedReplay`, which
             appends images to the batches; used where there is a previous step.
         **network: Arguments of MMSegmentation's segmentor.
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.models.generators.generated_replay import extend
 from mmseg_cil.models.head_losses import (
     has_own_losses,
     head_losses,
@@ -80,7 +79,9 @@ class StepLosses:
         self._teachers.check_loaded()
         if self.self_supervision is not None:
             inputs, data_samples = self.self_supervision.turn(inputs, data_samples)
-        inputs, data_samples, replayed = extend(self._replay, inputs, data_samples)
+        replayed = 0
+        if self._replay is not None:
+            inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
         teachers = self._run_teachers(inputs)
         self._tell_hidden(data_samples, inputs.device)
         pixels_at = functools.partial(

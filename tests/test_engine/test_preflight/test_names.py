@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 from tiny import tiny_config
 
+from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.preflight import names
 from mmseg_cil.engine.preflight.names import (
     MEANT,
@@ -16,7 +17,7 @@ from mmseg_cil.engine.preflight.names import (
     read_names,
     with_names_allowed,
 )
-from mmseg_cil.engine.walk import load_config, prepare_walk
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.errors import InputError
 
 STOCK = Path(mmseg.__file__).parent / '.mim/configs'

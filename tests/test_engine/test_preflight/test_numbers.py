@@ -5,8 +5,9 @@ import pytest
 from mmengine.config import Config, DictAction
 from tiny import tiny_config
 
+from mmseg_cil.engine.config.load import with_options
 from mmseg_cil.engine.preflight.numbers import require_finite_settings
-from mmseg_cil.engine.walk import prepare_walk, with_options
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.errors import InputError
 
 NAN, INF = float('nan'), float('inf')

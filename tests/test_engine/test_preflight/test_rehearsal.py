@@ -22,7 +22,7 @@ from walks import assert_same_weights, logged
 
 from mmseg_cil.engine.preflight import cut_images, rehearsal
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import MODELS
@@ -269,7 +269,7 @@ def test_test_images_of_different_sizes_share_a_batch(tmp_path):
 def rehearsed_steps(monkeypatch):
     called = []
     monkeypatch.setattr(
-        'mmseg_cil.engine.scheduler.rehearse', lambda walk, steps: called.append(steps)
+        'mmseg_cil.engine.walk_runner.rehearse', lambda walk, steps: called.append(steps)
     )
     return called
 

@@ -8,9 +8,9 @@ from mmengine.registry import init_default_scope
 from tiny import tiny_config, tiny_model, weights
 from torch import nn
 
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.walk import prepare_walk
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS

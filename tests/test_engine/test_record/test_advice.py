@@ -9,13 +9,13 @@ import torch
 from tiny import tiny_config
 from walks import assert_same_weights
 
-from mmseg_cil.engine import command
-from mmseg_cil.engine.agreement import check_checkpoint
-from mmseg_cil.engine.exemplars import exemplars_before
+from mmseg_cil.engine import commands
+from mmseg_cil.engine.exemplars.lists import exemplars_before
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.record import computing
 from mmseg_cil.engine.record.completeness import load_journal, needed_steps
-from mmseg_cil.engine.scheduler import TaskScheduler
-from mmseg_cil.engine.walk import prepare_walk
+from mmseg_cil.engine.record.verify import check_checkpoint
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 
@@ -143,9 +143,9 @@ def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
     for step in (0, 1):
         assert f'warning: {checkpoint(whole, step)}' in said
     with pytest.raises(InputError, match=r'step_00/checkpoint.pth'):
-        command.test(Arguments(whole))
+        commands.test(Arguments(whole))
     capsys.readouterr()
-    command.test(Arguments(whole, step=2))
+    commands.test(Arguments(whole, step=2))
     assert f'warning: {checkpoint(whole, 0)}' in capsys.readouterr().out
 
 
@@ -209,8 +209,8 @@ def test_scores_that_were_changed_are_made_again(part, data_root, capsys):
     assert (part / 'metrics.json').read_text() == before
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r'not the file that journal.json records.*--step'):
-        command.test(Arguments(part, step=1))
-    command.test(Arguments(part))
+        commands.test(Arguments(part, step=1))
+    commands.test(Arguments(part))
     assert (part / 'metrics.json').read_text() == before
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 from tiny import STEPS, tiny_config
 from walks import assert_same_weights
 
-from mmseg_cil.datasets import ExemplarMemory
-from mmseg_cil.engine import scheduler as scheduler_module
-from mmseg_cil.engine.exemplars import exemplars_before
-from mmseg_cil.engine.fingerprint import file_hash
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine import walk_runner as scheduler_module
+from mmseg_cil.engine.exemplars.lists import exemplars_before
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import ExemplarMemory
 from mmseg_cil.utils.atomic import write_json
 
 SLOW = pytest.mark.slow
@@ -213,7 +213,7 @@ def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, 
         # By the fingerprint of all steps that the walk had.
         write_json(path, {**content, 'protocol': first.walk.protocol.training_fingerprint()})
         first.journal.update_step(0, exemplars=dict(kept=2, sha256=file_hash(path)))
-    monkeypatch.setattr('mmseg_cil.engine.exemplars.choose_exemplars', None)
+    monkeypatch.setattr('mmseg_cil.engine.exemplars.lists.choose_exemplars', None)
     longer = TaskScheduler(config(data_root, **memory), tmp_path, resume=True, accept_changes=True)
     assert exemplars_before(longer.walk, longer.journal, 1) == str(path)
     now = ExemplarMemory.load(path)

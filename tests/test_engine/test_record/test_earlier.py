@@ -9,13 +9,17 @@ import walks
 from tiny import STEPS, tiny_config
 from walks import at
 
-from mmseg_cil.engine import scheduler as scheduler_module
-from mmseg_cil.engine.fingerprint import evaluation_fingerprint, fingerprint, training_fingerprints
-from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.record.earlier import recognise_counts
-from mmseg_cil.engine.resume_state import can_resume, step_identity
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.record.fingerprint import (
+    evaluation_fingerprint,
+    fingerprint,
+    training_fingerprints,
+)
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.resume_state import can_resume, step_identity
 from mmseg_cil.engine.sub_steps.run import _identity
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
 from mmseg_cil.utils.atomic import write_json

@@ -9,8 +9,8 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from tiny import make_data, tiny_config
 
+from mmseg_cil.engine.data import open_view
 from mmseg_cil.engine.record.images import prints_of
-from mmseg_cil.engine.walk import open_view
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from mmseg_cil.engine import command
-from mmseg_cil.engine.journal import Journal
+from mmseg_cil.engine import commands
 from mmseg_cil.engine.record import lock
+from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.lock import NAME, Holder, work_dir_lock
 from mmseg_cil.errors import InputError
 
@@ -197,18 +197,18 @@ def test_a_file_is_no_work_directory(tmp_path):
 def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
     options = dict(launcher='none', dry_run=False, work_dir=str(tmp_path), break_lock=False)
     with pytest.raises(InputError, match='holds no walk'):
-        command.test(Namespace(**dict(options, work_dir=str(tmp_path / 'new'))))
+        commands.test(Namespace(**dict(options, work_dir=str(tmp_path / 'new'))))
     assert not (tmp_path / 'new').exists()
     Journal.create(tmp_path, HEADER)
     lock_of(tmp_path, other)
-    monkeypatch.setattr(command, '_test', lambda args, work_dir: None)
+    monkeypatch.setattr(commands, '_test', lambda args, work_dir: None)
     with pytest.raises(InputError, match=r'in use .*add --dry-run'):
-        command.test(Namespace(**options))
-    command.test(Namespace(**dict(options, dry_run=True)))
+        commands.test(Namespace(**options))
+    commands.test(Namespace(**dict(options, dry_run=True)))
     (tmp_path / 'config.py').write_text('')
-    monkeypatch.setattr(command, 'TaskScheduler', None)
+    monkeypatch.setattr(commands, 'TaskScheduler', None)
     with pytest.raises(InputError, match='in use'):
-        command.train(
+        commands.train(
             Namespace(
                 **options,
                 config=str(tmp_path / 'config.py'),

@@ -1,0 +1,184 @@
+"""What ``tools/train.py`` and ``tools/test.py`` do, free of argument parsing."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import is_cuda_available
+from mmengine.dist import get_rank, get_world_size
+
+from mmseg_cil.engine.config.compose import KINDS, compose
+from mmseg_cil.engine.config.load import load_config, with_options
+from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
+from mmseg_cil.engine.evaluate import evaluate_step, open_walk, outdated_steps, write_metrics
+from mmseg_cil.engine.preflight.names import with_names_allowed
+from mmseg_cil.engine.record.completeness import check_trained_steps
+from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
+from mmseg_cil.engine.record.config_copy import load_copy
+from mmseg_cil.engine.record.earlier import recognise_counts
+from mmseg_cil.engine.record.fingerprint import EVALUATION, evaluation_of, training_fingerprints
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.lock import work_dir_lock
+from mmseg_cil.engine.record.verify import check_same_walk
+from mmseg_cil.engine.runner.distributed import decided_by_main, process_group
+from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.quiet import quieten_warnings
+
+
+def train(args: argparse.Namespace) -> None:
+    """Walks a schedule and renders its report.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
+    quieten_warnings()
+    cfg = walk_config(args)
+    if args.amp:
+        use_mixed_precision(cfg, is_cuda_available())
+    if getattr(args, 'no_rehearsal', False):
+        cfg.rehearsal = False
+    if args.print_config:
+        print(cfg.pretty_text)
+        return
+    if cfg.get('as_published'):
+        # Of the config as it is now, with all options; the steps' logs begin with it.
+        cfg.as_published = notes_on_published(cfg)
+    default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    work_dir = Path(args.work_dir or default_dir)
+    with process_group(args.launcher), work_dir_lock(work_dir, getattr(args, 'break_lock', False)):
+        for line in cfg.get('as_published') or ():
+            if get_rank() == 0:
+                print(line, flush=True)
+        scheduler = TaskScheduler(
+            cfg,
+            work_dir,
+            args.launcher,
+            args.resume or bool(cfg.get('resume')),
+            args.accept_changes,
+            args.start_from or cfg.get('start_from'),
+            args.steps,
+            getattr(args, 'overwrite', False),
+        )
+        if get_rank() == 0:
+            write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
+        scheduler.run()
+        if get_rank() == 0 and not args.no_report:
+            _render(work_dir)
+
+
+def _render(work_dir: Path) -> None:
+    """Renders the report of a walk, which has succeeded whatever becomes of its pictures."""
+    from mmseg_cil.visualization.report import render_report
+
+    try:
+        print(f'report: {render_report(work_dir)}')
+    except Exception as error:
+        print(
+            f'note: the report cannot be rendered ({type(error).__name__}: {error}); the walk is '
+            f'done, and python tools/report.py {work_dir} renders it again'
+        )
+
+
+def walk_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments of ``tools/train.py`` amount to.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
+    pieces = {kind: getattr(args, kind) for kind in KINDS}
+    given = None if args.config in (None, '-') else load_config(args.config)
+    cfg = given
+    if cfg is None or any(pieces.values()):
+        cfg = compose(pieces, cfg)
+    if getattr(args, 'as_published', False):
+        cfg = as_published(cfg, pieces)
+    return with_options(cfg, args.cfg_options)
+
+
+def test(args: argparse.Namespace) -> None:
+    """Evaluates finished steps again.
+
+    Raises:
+        InputError: There is no walk, the step is not done, or config or
+            checkpoint are not those of the walk.
+    """
+    quieten_warnings()
+    work_dir = Path(args.work_dir)
+    with process_group(args.launcher):
+        _journal(work_dir)
+        # What only reads and prints may do so beside a walk.
+        with (
+            contextlib.nullcontext()
+            if args.dry_run
+            else work_dir_lock(
+                work_dir,
+                getattr(args, 'break_lock', False),
+                'add --dry-run to print the scores only',
+            )
+        ):
+            _test(args, work_dir)
+
+
+def _journal(work_dir: Path) -> Journal:
+    journal = decided_by_main(lambda: Journal.load(work_dir, writable=False))
+    if journal is None:
+        raise InputError(f'{work_dir} holds no walk (no journal.json)')
+    return journal
+
+
+def _test(args: argparse.Namespace, work_dir: Path) -> None:
+    journal = _journal(work_dir)
+    journal.writable = get_rank() == 0
+    cfg = (
+        load_config(args.config, args.cfg_options)
+        if args.config
+        else with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
+    )
+    walk = open_walk(cfg, work_dir, journal)
+    recognise_counts(walk, journal)
+    fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
+    check_same_walk(
+        journal, {**fingerprints, EVALUATION: evaluation_of(walk)}, ('protocol', 'model')
+    )
+    steps = _steps_to_test(walk, journal, args.step, args.dry_run)
+    decided_by_main(lambda: check_trained_steps(journal, steps))
+    for step in steps:
+        result = evaluate_step(walk, journal, step, args.launcher, keep=not args.dry_run)
+        if get_rank() == 0:
+            print(summary_line(step, result))
+    if not args.dry_run:
+        rescore_sub_steps(walk, journal, args.launcher)
+        write_metrics(walk, journal)
+
+
+def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool) -> list[int]:
+    done = [record['step'] for record in journal.content['steps'] if record['status'] == 'done']
+    steps = done if step is None else [step]
+    if not steps or not set(steps) <= set(done):
+        raise InputError(f'steps {steps} of {walk.work_dir} are not all done; done: {done}')
+    outdated = outdated_steps(walk, journal)
+    others = [reason for one, reason in outdated.items() if one not in steps]
+    if others and not dry_run:
+        raise InputError(
+            f'metrics.json would mix two ways of evaluation: {"; ".join(others)}. '
+            'Leave out --step to evaluate all steps, or add --dry-run to print only'
+        )
+    return steps
+
+
+def summary_line(step: int, result: dict[str, Any]) -> str:
+    """One line of a step's mean IoUs, in per cent."""
+    values = ', '.join(
+        f'{key} {100 * value:.2f}' if value is not None else f'{key} -'
+        for key, value in result['mIoU'].items()
+    )
+    return f'step {step}: mIoU {values}'

@@ -1,0 +1,1 @@
+"""From a user's config to the configs of the steps."""

@@ -1,0 +1,207 @@
+"""Configs composed of the pieces in ``configs/_base_``, by the names of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.files import read_config
+from mmseg_cil.engine.config.protocol_overrides import settle_protocol_overrides
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import NAMED, build_protocol
+
+#: Of a checkout: a package that was installed without one composes from files given by path only.
+BASES = Path(__file__).resolve().parents[3] / 'configs' / '_base_'
+
+#: What a config is made of, each a folder of ``configs/_base_`` (with an s).
+KINDS = ('model', 'dataset', 'protocol', 'method', 'schedule')
+
+#: Dataset piece by what a protocol's name begins with, or else by the dataset it is over.
+DATASET_OF = {
+    'voc': 'voc12aug',
+    'voc_real': 'voc_real_160',
+    'ade20k': 'ade20k',
+    'cityscapes': 'cityscapes',
+    'embedded': 'embedded_shapes',
+}
+#: Schedule and model pieces by dataset piece, where they are not those of the papers.
+SCHEDULE_OF = {'voc12aug': 'voc', 'voc_real_160': 'voc_real', 'embedded_shapes': 'demo'}
+MODEL_OF = {'voc_real_160': 'deeplabv3_r50-caffe', 'embedded_shapes': 'fcn_r18-thin'}
+PAPER_MODEL = 'deeplabv3_r101-d16'
+
+
+def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> Config:
+    """The config that consists of some pieces, or a config with some parts replaced.
+
+    A piece is the name of a file in its folder of ``configs/_base_``, or the
+    path of a file like those. A protocol may also be any name that
+    :func:`~mmseg_cil.protocols.build_protocol` reads (``voc_7-3``). Without a
+    config, method and protocol are needed and the rest follows: the dataset
+    from the protocol, model and schedule from the dataset; the model with an auxiliary head,
+    ``MODEL_aux.py``, where the method learns from it. A schedule for this
+    protocol and method, or for this method, goes before the dataset's own:
+    ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``; for a protocol by domain
+    ``cityscapes_domain_rcil.py`` goes before ``cityscapes_rcil.py``.
+
+    A piece replaces the top-level keys that it holds, whole: what the config
+    said of them is gone. The padding of training images is set to the crop.
+
+    Args:
+        pieces: Name by kind (one of :data:`KINDS`); None: not given.
+        config: What to change; None: compose anew.
+
+    Returns:
+        Equal to the config file that has these pieces as its ``_base_``.
+
+    Raises:
+        InputError: A piece is missing or unknown.
+    """
+    given = {kind: name for kind, name in pieces.items() if name}
+    if config is None:
+        given = complete(given)
+    content = {} if config is None else dict(config.to_dict())
+    for kind in KINDS:
+        if kind in given:
+            content.update(read_piece(kind, given[kind]))
+    if config is None:
+        content.update(_read(BASES / 'default_runtime.py'))
+    size = content.get('crop_size')
+    padded = (content.get('model') or {}).get('data_preprocessor')
+    if size and padded and ('model' in given or 'dataset' in given):
+        padded['size'] = tuple(size)
+    # Config would open the file to read a text that is not given.
+    return Config(
+        content, cfg_text=f'# composed of {given}', filename=f'{composed_name(given, config)}.py'
+    )
+
+
+def complete(given: Mapping[str, str]) -> dict[str, str]:
+    """Adds the pieces that follow from the others.
+
+    Raises:
+        InputError: Method or protocol is missing, or no dataset follows.
+    """
+    missing = [kind for kind in ('method', 'protocol') if kind not in given]
+    if missing:
+        raise InputError(
+            f'--{missing[0]} is missing: give a config file, or --method and '
+            f'--protocol. Methods: {_listed("method")}'
+        )
+    pieces = dict(given)
+    protocol = read_piece('protocol', pieces['protocol'])['protocol']
+    family = _family(protocol['name'])
+    if 'dataset' not in pieces:
+        follows = DATASET_OF.get(family) or DATASET_OF.get(protocol.get('dataset', ''))
+        if follows is None:
+            raise InputError(
+                f'no dataset follows from the protocol {pieces["protocol"]!r}: give '
+                f'--dataset. There are {_listed("dataset")}'
+            )
+        pieces['dataset'] = follows
+    dataset = Path(pieces['dataset']).stem
+    if 'model' not in pieces:
+        model = MODEL_OF.get(dataset, PAPER_MODEL)
+        wants_auxiliary = _reads_auxiliary(read_piece('method', pieces['method'])['method'])
+        pieces['model'] = f'{model}_aux' if wants_auxiliary else model
+    if 'schedule' not in pieces:
+        pieces['schedule'] = find_schedule(dataset, pieces['method'], protocol['name'])
+    return pieces
+
+
+def find_schedule(dataset: str, method: str, protocol: str) -> str:
+    """Return the schedule piece for a dataset piece, a method and a protocol, by their names."""
+    schedule, family = SCHEDULE_OF.get(dataset, dataset), _family(protocol)
+    size = protocol.removeprefix(f'{family}_')
+    scopes = (size, 'domain') if size.startswith('domain_') else (size,)
+    special = [
+        name
+        for name in (*(f'{schedule}_{scope}_{method}' for scope in scopes), f'{schedule}_{method}')
+        if (BASES / 'schedules' / f'{name}.py').is_file()
+    ]
+    return [*special, schedule][0]
+
+
+def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
+    """Whether a method learns from auxiliary heads: then the network needs one."""
+    return any(one.get('auxiliary_loss') for one in method.get('distillers') or ())
+
+
+def composed_name(pieces: Mapping[str, str], config: Config | None = None) -> str:
+    """A name in the manner of the config files: method, model and protocol.
+
+    That of a config with parts replaced begins with the config's own.
+    """
+    kinds = ('method', 'model', 'protocol') if config is None else KINDS
+    parts = [Path(pieces[kind]).stem for kind in kinds if kind in pieces]
+    if 'protocol' in pieces:
+        place = [kind for kind in kinds if kind in pieces].index('protocol')
+        parts[place] = parts[place].replace('_', '-')
+    if config is not None and config.filename:
+        parts.insert(0, Path(config.filename).stem)
+    return '_'.join(parts)
+
+
+def _family(name: str) -> str:
+    """The dataset that a protocol's name begins with: 'cityscapes' of 'cityscapes_domain_11-5'."""
+    return name.rpartition('_')[0].removesuffix('_domain')
+
+
+def read_piece(kind: str, name: str) -> dict[str, Any]:
+    """The content of a piece.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        name: Of a file in its folder, or the path of a file.
+
+    Raises:
+        InputError: There is none of this name; the message lists those there are.
+    """
+    path = Path(name) if name.endswith('.py') else BASES / f'{kind}s' / f'{name}.py'
+    if path.is_file():
+        content = _read(path)
+        if kind in ('model', 'protocol', 'method') and kind not in content:
+            raise InputError(f'--{kind} {name}: {path} sets no {kind}')
+        return content
+    if kind == 'protocol':
+        return {'protocol': _named_protocol(name)}
+    raise InputError(f'--{kind} {name}: there is no {path}. There are {_listed(kind)}')
+
+
+def _named_protocol(name: str) -> dict[str, Any]:
+    """A protocol of which only the name is given, in the form of the files.
+
+    Raises:
+        InputError: The name means none.
+    """
+    protocol = {'name': name, 'setting': 'overlapped', 'preset': 'default'}
+    if '_domain_' in name:
+        protocol = {'name': name, 'split': 'clean', 'preset': 'default'}
+    family = _family(name)
+    if family in DATASET_OF and not any(one.startswith(f'{family}_') for one in NAMED):
+        # Its classes are known to the dataset alone, which checks the sizes.
+        return {**protocol, 'dataset': family}
+    try:
+        build_protocol(protocol)
+    except InputError as error:
+        raise InputError(
+            f'--protocol {name}: {error} As files there are {_listed("protocol")}'
+        ) from error
+    return protocol
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        cfg = read_config(path)
+        settle_protocol_overrides(cfg, path)
+        content: dict[str, Any] = cfg.to_dict()
+    except Exception as error:
+        raise InputError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
+    return content
+
+
+def _listed(kind: str) -> str:
+    names = sorted(path.stem for path in (BASES / f'{kind}s').glob('*.py'))
+    return ', '.join(names) or f'none: {BASES} is not there (give the path of a file)'

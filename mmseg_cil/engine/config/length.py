@@ -1,0 +1,65 @@
+"""How long the steps train, and what they see in an iteration."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.step_overrides import (
+    apply_overrides,
+    overrides_of_step,
+)
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import Protocol
+
+
+def global_batch_size(cfg: Config, world_size: int) -> int:
+    """Images an iteration over all processes.
+
+    ``global_batch_size`` of the config, or, where it has none, MMSegmentation's
+    meaning of ``train_dataloader.batch_size``: that many for each process.
+    """
+    total = cfg.get('global_batch_size')
+    return total or cfg.train_dataloader.batch_size * world_size
+
+
+def step_iterations(
+    cfg: Config, protocol: Protocol, images: Sequence[int], global_batch: int
+) -> list[int]:
+    """Iterations of every step of the walk; 0 where a step does not train."""
+    result = []
+    first = first_trained(protocol, images)
+    for step in range(len(protocol.steps)):
+        overrides = overrides_of_step(cfg.get('step_overrides'), step, first)
+        length = apply_overrides(copy.deepcopy(cfg), overrides, images[step], global_batch)
+        result.append(length if protocol.trains(step) and images[step] else 0)
+    return result
+
+
+def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
+    """The first step with something to learn: images, and more than the background alone."""
+    return next(
+        (step for step in range(len(protocol.steps)) if protocol.trains(step) and images[step]), 0
+    )
+
+
+def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:
+    """The entries of ``step_overrides`` that are for one step alone.
+
+    Raises:
+        InputError: One is for a step that the walk does not have.
+    """
+    entries = {
+        int(key): dict(value)
+        for key, value in (cfg.get('step_overrides') or {}).items()
+        if key != 'later'
+    }
+    if entries and max(entries) >= num_steps:
+        raise InputError(
+            f'step_overrides has an entry for step {max(entries)}, but the walk has '
+            f'the steps 0..{num_steps - 1} only: remove it'
+        )
+    return entries

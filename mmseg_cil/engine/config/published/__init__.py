@@ -1,0 +1,16 @@
+"""The settings that the papers' figures were made with, and what of a config differs from them."""
+
+from mmseg_cil.engine.config.published.deviations import DEVIATIONS, Deviation, deviations_of
+from mmseg_cil.engine.config.published.frames import FRAMES, Frame, find_frame
+from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
+
+__all__ = [
+    'DEVIATIONS',
+    'FRAMES',
+    'Deviation',
+    'Frame',
+    'as_published',
+    'deviations_of',
+    'find_frame',
+    'notes_on_published',
+]

@@ -1,0 +1,331 @@
+"""What of a config differs from the settings that the papers' figures were made with.
+
+One list, :data:`DEVIATIONS`, from which the log, the docstrings of the configs and
+``docs/published.md`` are made, so that none of them says what another does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.published.frames import Frame, find_frame
+from mmseg_cil.engine.data import drops_partial, first_value
+
+#: What a config has in place of the papers' setting, in a few words; None: the same.
+Look = Callable[[Config, Frame], str | None]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One setting of the papers.
+
+    Attributes:
+        name: In a table.
+        theirs: What the papers' code has.
+        source: Where it has it.
+        ours: Says what a config has in its place.
+        offered: Whether ``--as-published`` sets it.
+        option: How else it is set.
+    """
+
+    name: str
+    theirs: str
+    source: str
+    ours: Look
+    offered: bool = True
+    option: str = ''
+
+
+def deviations_of(cfg: Config) -> list[tuple[Deviation, str]]:
+    """Return every setting in which a config differs, with what it has in its place.
+
+    Args:
+        cfg: Of a walk, with protocol and method.
+    """
+    frame = find_frame(str(cfg.method.get('name')), str(cfg.protocol.get('name')))
+    found = ((one, one.ours(cfg, frame)) for one in DEVIATIONS)
+    return [(one, text) for one, text in found if text]
+
+
+def _name(config: Any) -> str:
+    kind = config.get('type') if isinstance(config, Mapping) else None
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+
+
+def _activation(cfg: Config, frame: Frame) -> str | None:
+    slope = cfg.model.backbone.get('negative_slope', 0.01)
+    leaky = _name(cfg.model.backbone) == 'LeakyResNet' and slope == 0.01
+    return None if leaky else 'ReLU'
+
+
+def _stem(cfg: Config, frame: Frame) -> str | None:
+    if not frame.model.endswith('rcil') or cfg.model.backbone.get('stem_activation') is False:
+        return None
+    return 'activated stem'
+
+
+def _dilation(cfg: Config, frame: Frame) -> str | None:
+    backbone = cfg.model.backbone
+    dilation = (backbone.get('dilations') or [1])[-1]
+    contracted = backbone.get('contract_dilation') and dilation > 1
+    return f'last stage dilated [{dilation // 2}, {dilation}, {dilation}]' if contracted else None
+
+
+def _aspp(cfg: Config, frame: Frame) -> str | None:
+    head = cfg.model.decode_head
+    if _name(head) == 'PaperASPPHead':
+        return None
+    return 'ASPP fused by 3x3' if _name(head) == 'ASPPHead' else f'another head ({_name(head)})'
+
+
+def _dropout(cfg: Config, frame: Frame) -> str | None:
+    head = cfg.model.decode_head
+    ratio = head.get('dropout_ratio', 0.0 if _name(head) == 'PaperASPPHead' else 0.1)
+    return f'dropout {ratio:g} before the classifier' if ratio else None
+
+
+def _depth(cfg: Config, frame: Frame) -> str | None:
+    depth = cfg.model.backbone.get('depth')
+    resnet = _name(cfg.model.backbone) in ('ResNet', 'LeakyResNet')
+    return None if resnet and depth == 101 else f'another backbone ({_name(cfg.model.backbone)})'
+
+
+def _crop(cfg: Config, frame: Frame) -> str | None:
+    pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
+    names = [_name(one) for one in pipeline]
+    if 'RandomResizedCrop' in names:
+        crop = pipeline[names.index('RandomResizedCrop')]
+        same = tuple(crop.get('crop_ratio_range', (0.5, 2.0))) == (0.5, 2.0) and crop.get(
+            'scale'
+        ) in (512, (512, 512), [512, 512])
+        return None if same else 'a random resized crop of another size'
+    return 'random scale and padded crop' if 'RandomResize' in names else 'another augmentation'
+
+
+def _geometry(cfg: Config, frame: Frame) -> str | None:
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    names = [_name(one) for one in first_value(loader.get('dataset') or {}, 'pipeline') or []]
+    return None if 'ResizedCenterCrop' in names else 'evaluation on whole images'
+
+
+def _labels(cfg: Config, frame: Frame) -> str | None:
+    preset = cfg.protocol.get('preset', 'default')
+    return None if preset == frame.preset else f"preset '{preset}' for '{frame.preset}'"
+
+
+def _split(cfg: Config, frame: Frame) -> str | None:
+    by_city = cfg.protocol.name.startswith('cityscapes_domain')
+    split = cfg.protocol.get('split', 'clean')
+    return f"the {split} split for 'legacy'" if by_city and split != 'legacy' else None
+
+
+def _rows(cfg: Config, frame: Frame) -> str | None:
+    wanted = frame.changes.get('classifier_init')
+    init = method_of(cfg, cfg.protocol.name).get('classifier_init', 'random')
+    by_domain = '_domain_' in cfg.protocol.name
+    same = not wanted or init == wanted or _name(cfg.model.decode_head) == 'PaperASPPHead'
+    return None if same or by_domain else 'new rows of deviation 0.01 and bias 0'
+
+
+def _rate(cfg: Config, frame: Frame) -> str | None:
+    schedules = cfg.get('param_scheduler') or []
+    listed = schedules if isinstance(schedules, (list, tuple)) else [schedules]
+    names = [_name(one) for one in listed]
+    if names == ['PaperPolyLR']:
+        return None
+    return 'a last iteration of rate 0' if names == ['PolyLR'] else 'another learning rate'
+
+
+def _passes(cfg: Config, frame: Frame) -> str | None:
+    return None if drops_partial(cfg) else 'batches over the end of an epoch'
+
+
+def _thresholds(cfg: Config, frame: Frame) -> str | None:
+    if frame.method != 'plop_paper' or cfg.method.name == 'plop_paper':
+        return None
+    return 'a true median, whole images for the thresholds, full weight without background'
+
+
+def _merge(cfg: Config, frame: Frame) -> str | None:
+    if 'network_change.eps_again' not in frame.changes:
+        return None
+    change = method_of(cfg, cfg.protocol.name).get('network_change') or {}
+    return None if change.get('eps_again') else 'a merge without the eps of a second norm'
+
+
+def _statistics(cfg: Config, frame: Frame) -> str | None:
+    return 'statistics of the merged norms' if frame.method == 'rcil' else None
+
+
+def _norms(cfg: Config, frame: Frame) -> str | None:
+    return 'batch norm of torch for InPlace-ABN'
+
+
+def _weights(cfg: Config, frame: Frame) -> str | None:
+    return "torchvision's ImageNet weights"
+
+
+def _precision(cfg: Config, frame: Frame) -> str | None:
+    amp = _name(cfg.optim_wrapper) == 'AmpOptimWrapper'
+    if amp == frame.half:
+        return "MMEngine's mixed precision for apex" if amp else None
+    return 'mixed precision' if amp else 'single precision'
+
+
+def _processes(cfg: Config, frame: Frame) -> str | None:
+    return 'thresholds shared by all processes' if frame.method == 'plop_paper' else None
+
+
+def _code(cfg: Config, frame: Frame) -> str | None:
+    return None if frame.code else 'the method itself'
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation('method', 'no official code in this frame is public', '-', _code, offered=False),
+    Deviation(
+        'norm',
+        'InPlace-ABN: scale |weight| + eps, synchronised',
+        'segmentation_module.py',
+        _norms,
+        offered=False,
+    ),
+    Deviation(
+        'first weights',
+        'ImageNet weights of InPlace-ABN',
+        'segmentation_module.py',
+        _weights,
+        offered=False,
+    ),
+    Deviation(
+        'backbone',
+        'ResNet-101',
+        'argparser.py',
+        _depth,
+        option='the model piece `deeplabv3_r101_paper`',
+    ),
+    Deviation(
+        'activation',
+        'leaky ReLU of slope 0.01',
+        'segmentation_module.py',
+        _activation,
+        option='`LeakyResNet`, `act_cfg`',
+    ),
+    Deviation(
+        'stem',
+        'not activated (RCIL)',
+        'RCIL segmentation_module.py',
+        _stem,
+        option='`LeakyResNet(stem_activation=False)`',
+    ),
+    Deviation(
+        'dilation',
+        'last stage dilated throughout, [2, 2, 2]',
+        'models/resnet.py',
+        _dilation,
+        option='`contract_dilation=False`',
+    ),
+    Deviation(
+        'ASPP',
+        'fused by 1x1, the pooled branch added after a 1x1 of its own',
+        'modules/deeplab.py',
+        _aspp,
+        option='`PaperASPPHead`',
+    ),
+    Deviation(
+        'dropout',
+        'none before the classifier',
+        'modules/deeplab.py',
+        _dropout,
+        option='`dropout_ratio=0`',
+    ),
+    Deviation(
+        'training crop',
+        'a random area of 0.5 to 2.0 of the image, aspect 3/4 to 4/3, resized to 512',
+        'run.py, dataset/transform.py',
+        _crop,
+        option='`RandomResizedCrop`',
+    ),
+    Deviation(
+        'test geometry',
+        'short side and centre crop 512, image and label',
+        'run.py',
+        _geometry,
+        option='`ResizedCenterCrop`',
+    ),
+    Deviation(
+        'labels and means',
+        "void, unseen classes and background in means as in each paper's code",
+        'dataset/voc.py, dataset/ade.py',
+        _labels,
+        option='`protocol.preset`',
+    ),
+    Deviation(
+        'split by city',
+        'images of later training are tested too (leaks)',
+        'dataset/cityscapes_domain.py',
+        _split,
+        option="`protocol.split='legacy'`",
+    ),
+    Deviation(
+        'new rows',
+        'as `nn.Conv2d` begins: uniform, deviation 0.036',
+        'segmentation_module.py',
+        _rows,
+        option="`method.classifier_init='conv_default'`",
+    ),
+    Deviation(
+        'learning rate',
+        '(1 - i / n) to the power 0.9, above 0 at the end',
+        'utils/scheduler.py',
+        _rate,
+        option='`PaperPolyLR`',
+    ),
+    Deviation(
+        'epochs',
+        'the last partial batch is dropped',
+        'run.py',
+        _passes,
+        option='`train_dataloader.sampler.drop_partial=True`',
+    ),
+    Deviation(
+        'precision',
+        'apex O1 in the scripts of PLOP and RCIL, O0 in MiB',
+        'scripts',
+        _precision,
+        offered=False,
+        option='`--amp`',
+    ),
+    Deviation(
+        'thresholds (PLOP)',
+        'median by a sum of bin indices, from random crops; factor 0 without background',
+        'PLOP train.py',
+        _thresholds,
+        option='the method piece `plop_paper`',
+    ),
+    Deviation(
+        'thresholds by process (PLOP)',
+        'every process has its own',
+        'PLOP train.py',
+        _processes,
+        offered=False,
+    ),
+    Deviation(
+        'second merge (RCIL)',
+        'trained with eps 0, merged with eps 1e-5',
+        'RCIL run.py',
+        _merge,
+        option='`method.network_change.eps_again=1e-5`',
+    ),
+    Deviation(
+        'merged norms (RCIL)',
+        'mean 0, deviation 1, scale 1',
+        'RCIL run.py',
+        _statistics,
+        offered=False,
+    ),
+)

@@ -1,0 +1,117 @@
+"""From what a step begins with to the config of its segmentor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mmseg_cil.engine.config.model_losses import (
+    StepClasses,
+    for_step,
+    main_weight,
+    with_method_losses,
+)
+from mmseg_cil.models.plain import SEGMENTORS, map_heads, plain_type, replace_value, type_name
+from mmseg_cil.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step begins with.
+
+    Attributes:
+        previous: Checkpoint and number of classes of the last step, or None.
+        teacher: The same of the snapshot to learn from, or None.
+        images: Training images of every step of the walk.
+        resume: Training goes on from ``resume.pth`` in the step's folder.
+        exemplars: Path of the list of exemplars to replay, or None.
+        teachers: Further snapshots by name, in the order they were learnt (see
+            :class:`~mmseg_cil.models.teachers.Teachers`).
+    """
+
+    previous: dict[str, Any] | None
+    teacher: dict[str, Any] | None
+    images: Sequence[int]
+    resume: bool = False
+    exemplars: str | None = None
+    teachers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]) -> dict[str, Any]:
+    """Plain form of the step's ``StepContext``.
+
+    Args:
+        protocol: Of the walk.
+        step: The step.
+        iterations: Of every step; 0 where one does not train.
+    """
+    return dict(
+        index=step,
+        class_steps=list(protocol.class_steps(step)),
+        has_background=protocol.taxonomy.has_background,
+        old_labels_hidden=protocol.old_labels_hidden,
+        by_domain=protocol.kind == 'domain',
+        trained=[i for i in range(step) if iterations[i]],
+    )
+
+
+def model_of_step(
+    model: Mapping[str, Any],
+    method: Mapping[str, Any],
+    context: dict[str, Any],
+    inputs: StepInputs,
+    classes: StepClasses | None = None,
+) -> dict[str, Any]:
+    """The segmentor's config at a step.
+
+    A method's ``loss_decode``, one loss or a list, takes the place of what the heads have
+    to say which class a pixel is of (``CrossEntropyLoss`` and its like), with the
+    weights it has there. Auxiliary heads get it too, because plain cross-entropy there
+    would undo what it does about hidden classes; their share is what it was, the sum
+    of their own loss weights over that of the decode head. Losses of regions (Dice,
+    Lovasz, Tversky) stay beside it. Weights of classes are cut to those of the step.
+
+    Args:
+        model: Of the user's config, with the step's overrides.
+        method: Of the step.
+        context: Of :func:`step_context_config`.
+        inputs: What the step begins with.
+        classes: Of the step. None leaves weights of classes as they are.
+
+    Raises:
+        InputError: Weights of classes are wrong.
+    """
+    num_classes = len(context['class_steps'])
+    main = main_weight(model)
+
+    def at_step(head: dict) -> dict:
+        head.update(num_classes=num_classes)
+        head.pop('out_channels', None)
+        if method.get('loss_decode'):
+            head = with_method_losses(head, method['loss_decode'], main)
+        fitted: dict = (
+            head if classes is None else for_step(head, classes, type_name(head.get('type')))
+        )
+        return fitted
+
+    result = map_heads(model, at_step)
+    if not torch.cuda.is_available():
+        # Synchronised batch norm exists on GPUs only.
+        result = replace_value(result, 'SyncBN', 'BN')
+    result.update(
+        type=SEGMENTORS[plain_type(model)],
+        step=context,
+        previous=inputs.previous,
+        teacher=inputs.teacher,
+        teachers={name: dict(one) for name, one in inputs.teachers.items()},
+        teacher_draw=method.get('teacher_draw'),
+        distillers=list(method.get('distillers') or []),
+        regularisers=list(method.get('regularisers') or []),
+        self_supervision=method.get('self_supervision'),
+        classifier_init=method.get('classifier_init', 'random'),
+        network_change=method.get('network_change'),
+    )
+    return result

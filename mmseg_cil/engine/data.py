@@ -1,0 +1,130 @@
+"""The datasets of a config, and views of them at a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.datasets import IncrementalDataset
+from mmseg_cil.datasets.meaning import reference_of
+from mmseg_cil.engine.paths import run_seed
+from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import DATASETS
+
+
+def open_view(
+    cfg: Config,
+    split: str,
+    work_dir: str,
+    pools_splits: bool,
+    tested: Mapping[str, Any] | None = None,
+) -> IncrementalDataset:
+    """A view of all images of a split, for counting them.
+
+    Args:
+        cfg: The user's config.
+        split: 'train' or 'test'.
+        work_dir: Of the walk.
+        pools_splits: Whether the protocol draws from both splits together.
+        tested: The dataset to test with, where it is not the test dataset.
+
+    Raises:
+        InputError: The dataset, its pipeline or the protocol are wrong.
+    """
+    config = dataset_of_step(cfg, 0, split, work_dir, pools_splits, tested)
+    name = split if tested is None else 'validation'
+    with part(f'the {name} dataset or its pipeline'):
+        # Counting is not training: a step without images is refused (or not) by the caller.
+        view: IncrementalDataset = DATASETS.build(dict(config, skip_empty=True))
+    return view
+
+
+def dataset_configs(cfg: Config) -> tuple[dict, dict]:
+    """Config of the training dataset and of the test dataset (the val one where there is no test).
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    train = (cfg.get('train_dataloader') or {}).get('dataset')
+    test = ((cfg.get('test_dataloader') or cfg.get('val_dataloader')) or {}).get('dataset')
+    if train is None or test is None:
+        raise InputError(
+            'the config needs train_dataloader.dataset and test_dataloader.dataset '
+            '(or val_dataloader.dataset)'
+        )
+    return train, test
+
+
+def validation_dataset(cfg: Config, pools_splits: bool) -> Mapping[str, Any] | None:
+    """Return the dataset that training is validated with; None where it is that of the tests.
+
+    A protocol that pools the splits chooses its test images itself, for both.
+    """
+    own = (cfg.get('val_dataloader') or {}).get('dataset')
+    test = (cfg.get('test_dataloader') or {}).get('dataset')
+    if pools_splits or own is None or test is None or own == test:
+        return None
+    return own
+
+
+def dataset_of_step(
+    cfg: Config,
+    step: int,
+    split: str,
+    work_dir: str,
+    pools_splits: bool,
+    tested: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Config of the view of the data at a step, for 'train' or 'test'.
+
+    Args:
+        cfg: The user's config.
+        step: The step.
+        split: 'train' or 'test'.
+        work_dir: Of the walk.
+        pools_splits: Whether the protocol draws from both splits together.
+        tested: The dataset to test with, where it is not the test dataset.
+    """
+    train, test = dataset_configs(cfg)
+    if tested is not None:
+        test = dict(tested)
+    own = train if split == 'train' else test
+    dataset: Any = [train, test] if pools_splits else own
+    reference = None if pools_splits or split == 'train' else reference_of(train, test)
+    return dict(
+        type='IncrementalDataset',
+        dataset=dataset,
+        pipeline=first_value(own, 'pipeline'),
+        protocol=dict(cfg.protocol),
+        step=step,
+        split=split,
+        seed=run_seed(cfg),
+        # Where the folder beside the data, which goes first, cannot be written.
+        cache_dirs=[str(Path(work_dir) / 'class_index')],
+        skip_empty=bool(cfg.get('skip_empty_steps', False)),
+        **({'reference': reference} if reference else {}),
+    )
+
+
+def first_value(dataset: Mapping[str, Any], key: str) -> Any:
+    """The first value of a key in a dataset's config or those it wraps."""
+    if dataset.get(key) is not None:
+        return dataset[key]
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    for one in inner:
+        if isinstance(one, Mapping) and first_value(one, key) is not None:
+            return first_value(one, key)
+    return None
+
+
+def drops_partial(cfg: Config) -> bool:
+    """Whether a pass over the training images ends with its last whole batch.
+
+    The config says so by ``train_dataloader.sampler.drop_partial``.
+    """
+    loader = cfg.get('train_dataloader') or {}
+    return bool((loader.get('sampler') or {}).get('drop_partial'))

@@ -1,0 +1,1 @@
+"""The exemplars of a walk: choosing them, and handing their lists from step to step."""

@@ -1,0 +1,177 @@
+"""Choosing exemplars among the images of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+from torch.nn import functional
+from torch.utils.data import DataLoader, Subset
+
+from mmseg_cil.datasets.pipeline import without_augmentation
+from mmseg_cil.engine.data import dataset_of_step
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.paths import run_seed, step_folder
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.memory.memory import ExemplarMemory, MemorySettings
+from mmseg_cil.memory.selection import (
+    herding_order,
+    keep_in_turns,
+    keep_per_group,
+    random_order,
+    region_features,
+    regions,
+)
+from mmseg_cil.models.teacher import Teacher
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.registry import DATASETS
+
+#: Of one image: its region features, by group.
+Features = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images among which exemplars are chosen by themselves.
+
+    Attributes:
+        name: A class's name, 'domains of step K', or 'all'.
+        label: The class's model id; None: the group has images of any class.
+        mask_id: The class's value in masks; None as above.
+        share: Its weight in turns and quotas.
+    """
+
+    name: str
+    label: int | None = None
+    mask_id: int | None = None
+    share: int = 1
+
+
+def groups_of_step(protocol: Protocol, step: int, settings: MemorySettings) -> list[Group]:
+    """The groups for which a step brings candidates.
+
+    By class: one for each new foreground class. (The background has none: it is
+    in every image.) By domain: one for all new domains together, with their
+    number as its share. A random selection within one budget has one group that
+    all steps add to.
+    """
+    if settings.is_one_pool:
+        return [Group('all')]
+    one = protocol.steps[step]
+    if protocol.kind == 'domain':
+        return [Group(f'domains of step {step}', share=len(one.domains))]
+    taxonomy = protocol.taxonomy
+    return [
+        Group(taxonomy.names[c], one.seen.index(c), taxonomy.mask_ids[c])
+        for c in one.new
+        if c in taxonomy.foreground
+    ]
+
+
+def choose_exemplars(
+    walk: Walk, step: int, settings: MemorySettings, former: ExemplarMemory | None
+) -> ExemplarMemory:
+    """Chooses among a step's own images, and among those kept before, by shortening their lists.
+
+    Args:
+        walk: The walk.
+        step: A step that has been trained.
+        settings: Of the memory.
+        former: What was kept before; None at first.
+
+    Returns:
+        The same on all processes.
+    """
+    protocol, seed = walk.protocol, run_seed(walk.cfg)
+    view = DATASETS.build(
+        dataset_of_step(walk.cfg, step, 'train', str(walk.work_dir), protocol.pools_splits)
+    )
+    names, presence = view.image_names, view.presence()
+    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    own = np.array(sorted(first.values()), np.int64)
+    groups = groups_of_step(protocol, step, settings)
+    members = {
+        group.name: own if group.mask_id is None else own[presence[own, group.mask_id]]
+        for group in groups
+    }
+    lists = dict(former.lists) if former else {}
+    if settings.selection == 'herding':
+        features = _features(walk, step, view, groups, members)
+        for name, indices in members.items():
+            rows = np.array([features[index][name] for index in indices.tolist()])
+            order = herding_order(rows, settings.budget * _shares(protocol, [name])[name])
+            lists[name] = tuple(names[indices[place]] for place in order)
+    else:
+        key = seed if settings.seed is None else settings.seed
+        for name, indices in members.items():
+            merged = list(dict.fromkeys([*lists.get(name, ()), *(names[i] for i in indices)]))
+            lists[name] = tuple(merged[place] for place in random_order(merged, key, name))
+    keep = keep_per_group if settings.per == 'class' else keep_in_turns
+    kept = keep(lists, settings.budget, _shares(protocol, lists))
+    # An image that is chosen again is stored again: it has the labels of this step.
+    chosen_now = {name for group in members for name in kept[group]} & set(first)
+    before = former.stored if former else {}
+    stored = {
+        name: step if name in chosen_now else before[name] for one in kept.values() for name in one
+    }
+    return ExemplarMemory(
+        protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored
+    )
+
+
+def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
+    """The share of groups, also of earlier steps, by their names."""
+    domains = {f'domains of step {one.index}': len(one.domains) for one in protocol.steps}
+    return {name: domains.get(name, 1) if protocol.kind == 'domain' else 1 for name in names}
+
+
+def _features(
+    walk: Walk, step: int, view: Any, groups: Sequence[Group], members: Mapping[str, np.ndarray]
+) -> dict[int, Features]:
+    """Region features of every candidate, by its index in the view; equal on all processes."""
+    wanted: dict[int, list[Group]] = {}
+    for group in groups:
+        for index in members[group.name].tolist():
+            wanted.setdefault(index, []).append(group)
+    mine = sorted(wanted)[get_rank() :: get_world_size()]
+    folder = step_folder(walk.work_dir, step)
+    network = Teacher(
+        walk.cfg.model.to_dict(),
+        str(folder / CHECKPOINT_NAME),
+        num_classes=len(walk.protocol.steps[step].seen),
+    )
+    network.network.to(get_device())
+    loader = DataLoader(
+        Subset(without_augmentation(view), mine),
+        # One by one: sizes differ, and a feature must not depend on its neighbours.
+        batch_size=1,
+        num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
+        collate_fn=pseudo_collate,
+        # Without its own generator the loader draws from the global one.
+        generator=torch.Generator(),
+    )
+    part = {
+        index: _image_features(network, batch, wanted[index])
+        for index, batch in zip(mine, loader, strict=True)
+    }
+    result: dict[int, Features] = {}
+    for one in all_gather_object(part):
+        result.update(one)
+    return result
+
+
+def _image_features(network: Teacher, batch: Any, groups: Sequence[Group]) -> Features:
+    data = network.network.data_preprocessor(batch, False)
+    inputs, labels = data['inputs'], data['data_samples'][0].gt_sem_seg.data[0]
+    # A preprocessor may have padded the image at its lower right.
+    padding = (0, inputs.shape[-1] - labels.shape[-1], 0, inputs.shape[-2] - labels.shape[-2])
+    labels = functional.pad(labels, padding, value=255).to(inputs.device)
+    members = regions(labels, [group.label for group in groups])
+    features = region_features(network(inputs).embedding[0], members).cpu().numpy()
+    return {group.name: row for group, row in zip(groups, features, strict=True)}

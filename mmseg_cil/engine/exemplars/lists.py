@@ -1,0 +1,102 @@
+"""The exemplars of a walk: which list a step replays, and that every step leaves one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmseg_cil.engine.config.method import memory_settings
+from mmseg_cil.engine.exemplars.choose import choose_exemplars
+from mmseg_cil.engine.paths import run_seed, step_folder
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.verify import check_checkpoint
+from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import FILE_NAME, ExemplarMemory, MemorySettings
+
+
+def exemplars_before(walk: Walk, journal: Journal, step: int) -> str | None:
+    """Path of the list of exemplars that a step replays; None where there is none.
+
+    Raises:
+        InputError: As :func:`exemplars_after`.
+    """
+    earlier = [one for one in range(step) if (journal.step(one) or {}).get('trained')]
+    path = exemplars_after(walk, journal, earlier[-1]) if earlier else None
+    return None if path is None else str(path)
+
+
+def exemplars_after(walk: Walk, journal: Journal, step: int) -> Path | None:
+    """Path of the list of exemplars that a step leaves, which is made where it is missing.
+
+    The list depends on the step's checkpoint, its images and the list before
+    alone, so one that is missing (after a kill, or in a step taken over from a
+    run without memory) is the same when it is made later (on GPUs as far as
+    features are, whose last digits can decide between near ties). One that
+    other settings chose (accepted changes, steps taken over) is replaced.
+
+    Every process must call.
+
+    Returns:
+        None for a method without memory, and for a step that was not trained.
+
+    Raises:
+        InputError: The list is damaged, changed or of another protocol, or the
+            step's checkpoint is missing or was changed.
+    """
+    settings = memory_settings(walk.cfg, walk.protocol.name)
+    if settings is None or not (journal.step(step) or {}).get('trained'):
+        return None
+    path = step_folder(walk.work_dir, step) / FILE_NAME
+    if not decided_by_main(lambda: _is_usable(path, walk, journal, step, settings)):
+        check_checkpoint(journal, step)
+        before = exemplars_before(walk, journal, step)
+        former = (
+            None if before is None else decided_by_main(lambda: ExemplarMemory.load(Path(before)))
+        )
+        memory = choose_exemplars(walk, step, settings, former)
+        decided_by_main(lambda: memory.save(path))
+        counts = ', '.join(f'{group} {len(names)}' for group, names in memory.lists.items())
+        print_log(f'step {step}: {len(memory.names)} exemplars kept ({counts})', logger='current')
+    record = decided_by_main(lambda: dict(kept=num_exemplars(path), sha256=file_hash(path)))
+    if (journal.step(step) or {}).get('exemplars') != record:
+        journal.update_step(step, exemplars=record)
+    return path
+
+
+def num_exemplars(path: str | Path | None) -> int:
+    """How many images a list of exemplars has; 0 without a list."""
+    return 0 if path is None else len(ExemplarMemory.load(Path(path)).names)
+
+
+def _is_usable(
+    path: Path, walk: Walk, journal: Journal, step: int, settings: MemorySettings
+) -> bool:
+    """Whether a list is there and was chosen as this walk would choose it."""
+    if not path.is_file():
+        return False
+    record = journal.step(step) or {}
+    memory = ExemplarMemory.load(path)
+    expected = (record.get('exemplars') or {}).get('sha256')
+    if expected not in (None, file_hash(path)):
+        raise InputError(
+            f'{path} is not the file that {journal.path} records (SHA-256 differs): '
+            'it was changed or damaged; put the former file back, or delete it, and '
+            "the walk chooses exemplars anew from that step's checkpoint"
+        )
+    same_protocol = memory.is_of(walk.protocol)
+    former = (journal.content.get('former') or {}).get('protocol') or ()
+    if not same_protocol and memory.protocol in former:
+        # Written before further steps were added, by what then was the whole protocol.
+        replace(memory, protocol=walk.protocol.beginning_fingerprint(memory.step)).save(path)
+        same_protocol = True
+    if not same_protocol and not record.get('taken_from'):
+        raise InputError(
+            f'the exemplars in {path} were chosen in a walk of another protocol '
+            f'than {walk.protocol.name}: give another --work-dir, or delete the file'
+        )
+    return same_protocol and memory.choice == settings.choice(run_seed(walk.cfg))

@@ -1,0 +1,1 @@
+"""A step in the form that MMSegmentation reads without this package."""

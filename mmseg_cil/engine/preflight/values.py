@@ -1,0 +1,87 @@
+"""Numbers and words of a config that nothing else looks at in time."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mmseg_cil.datasets.pipeline import crop_of
+from mmseg_cil.engine.data import first_value
+from mmseg_cil.engine.preflight.model import check_model
+from mmseg_cil.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+#: Settings that must be whole numbers, and the least they may be.
+_COUNTS = {
+    'global_batch_size': 1,
+    'train_dataloader.batch_size': 0,
+    'train_dataloader.num_workers': 0,
+    'test_dataloader.num_workers': 0,
+    'train_cfg.max_iters': 0,
+    'train_cfg.val_interval': 1,
+    'default_hooks.logger.interval': 1,
+    'default_hooks.checkpoint.interval': 1,
+    'randomness.seed': 0,
+}
+
+
+def check_values(cfg: Config) -> None:
+    """Looks at the numbers and words of a config that nothing else looks at in time.
+
+    Raises:
+        InputError: One of them cannot be used.
+    """
+    for key, least in _COUNTS.items():
+        value: Any = cfg
+        for name in key.split('.'):
+            value = value.get(name) if isinstance(value, Mapping | Config) else None
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
+    for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights'):
+        if not isinstance(cfg.get(key, False), bool):
+            raise InputError(f'{key} is {cfg[key]!r}; use True or False')
+    hooks = cfg.get('custom_hooks') or []
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(one, Mapping) for one in hooks):
+        raise InputError(
+            f"custom_hooks is {hooks!r}; it must be a list of hooks, such as [dict(type='EMAHook')]"
+        )
+    level = cfg.get('log_level', 'INFO')
+    if not isinstance(level, int) and not isinstance(logging.getLevelName(str(level)), int):
+        raise InputError(f'log_level is {level!r}; use DEBUG, INFO, WARNING or ERROR')
+    start = ((cfg.get('env_cfg') or {}).get('mp_cfg') or {}).get('mp_start_method', 'fork')
+    if start not in multiprocessing.get_all_start_methods():
+        raise InputError(
+            f'env_cfg.mp_cfg.mp_start_method is {start!r}; use one of '
+            f'{multiprocessing.get_all_start_methods()}'
+        )
+    loop = (cfg.get('train_cfg') or {}).get('type', 'IterBasedTrainLoop')
+    if str(loop).rpartition('.')[2] != 'IterBasedTrainLoop':
+        raise InputError(
+            f"train_cfg.type is {loop!r}; a walk is trained by 'IterBasedTrainLoop'; "
+            'epochs are given in step_overrides as max_epochs'
+        )
+    check_model(cfg.get('model') or {})
+
+
+def warn_of_crop(cfg: Config) -> None:
+    """Warns where training images are cropped to another size than they are padded to."""
+    size = (cfg.model.get('data_preprocessor') or {}).get('size')
+    pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
+    crop = crop_of(pipeline)
+    if size and crop and crop != tuple(size):
+        print_log(
+            f'the pipeline crops to {crop}, but model.data_preprocessor.size pads to '
+            f'{tuple(size)}: set it to the crop, or training runs on padding',
+            'current',
+            logging.WARNING,
+        )

@@ -1,0 +1,92 @@
+"""What a method keeps of a step that it did not train itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_rank, get_world_size
+
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.record.completeness import kept_hashes
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.verify import check_checkpoint
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.registry import HOOKS
+
+
+def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
+    """Makes what this walk's method keeps of the steps it took over from another run.
+
+    A hook with ``after_step`` keeps something of a finished step; one that also has
+    ``has_kept(folder)`` can say whether it is there, as this method would have made it. Where it
+    is not, because the step was trained by another method, it is made now from the step's
+    checkpoint and images, so that all methods can share one base step.
+
+    Args:
+        walk: The walk.
+        journal: Its journal.
+        launcher: MMEngine's launcher.
+
+    Raises:
+        InputError: A checkpoint is missing, was changed, or does not fit.
+    """
+    for record in journal.content['steps']:
+        if record.get('taken_from') and record.get('trained'):
+            _complete(walk, journal, record['step'], launcher)
+
+
+def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
+    config = derive_step_config(
+        walk.cfg,
+        walk.protocol,
+        step,
+        StepInputs(None, None, walk.train_images),
+        walk.work_dir,
+        get_world_size(),
+    )
+    # Before a network is built, which most methods need not do.
+    missing = decided_by_main(
+        lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step))
+    )
+    if not missing:
+        return
+    config.load_from = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        config[key] = None
+    path = check_checkpoint(journal, step)
+    # A kill while they are made must not leave hashes of others.
+    journal.update_step(step, kept_sha256={})
+    if get_rank() == 0:
+        print(
+            f'note: step {step} was taken over from a walk that kept nothing for '
+            f'{", ".join(missing)}, or kept it with other settings: making it now'
+        )
+    with step_runner.step_runner(config, launcher) as runner:
+        step_runner.load_weights(runner, str(path))
+        for hook in runner.hooks:
+            if type(hook).__name__ in missing:
+                hook.after_step(runner)
+    hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
+    journal.update_step(step, kept_sha256=hashes)
+
+
+def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Types of the hooks whose files of a step are not there.
+
+    Args:
+        hooks: Configs.
+        folder: Of the step.
+    """
+    missing = []
+    for config in hooks:
+        kind = HOOKS.get(config['type']) if 'type' in config else None
+        if kind is not None and hasattr(kind, 'has_kept'):
+            own = {key: value for key, value in config.items() if key != 'priority'}
+            if not HOOKS.build(own).has_kept(folder):
+                missing.append(kind.__name__)
+    return missing

@@ -1,0 +1,184 @@
+"""What a walk must not change between a stop and its resumption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.datasets.meaning import mask_meaning, reference_of
+from mmseg_cil.engine.config.length import global_batch_size
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.step_evaluation import evaluators_of, half_precision
+from mmseg_cil.engine.data import dataset_configs, drops_partial, first_value
+from mmseg_cil.engine.paths import run_seed
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.policy import TEST_CHOICES
+
+#: The one fingerprint that may differ without anything being trained anew.
+EVALUATION = 'evaluation'
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex."""
+    text = json.dumps(_plain(value), sort_keys=True, separators=(',', ':'))
+    return hashlib.sha256(text.encode('utf-8')).hexdigest()
+
+
+def training_fingerprints(
+    cfg: Config, protocol: Protocol, train_images: Sequence[Any], world_size: int
+) -> dict[str, str]:
+    """Fingerprints of everything that changes the weights of a walk.
+
+    Paths, loggers and numbers of workers are not among them, so that a walk
+    can be resumed elsewhere; nor is the number of processes, but the batch of
+    all of them is.
+
+    Args:
+        cfg: The user's config.
+        protocol: Built from ``cfg.protocol``.
+        train_images: What tells which training images every step has.
+        world_size: Processes.
+    """
+    cfg = _by_name(cfg)
+    schedule = {
+        key: cfg.get(key)
+        for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'step_overrides')
+    }
+    schedule['batch'] = global_batch_size(cfg, world_size)
+    if drops_partial(cfg):  # walks of before it was heard of stay as they are
+        schedule['drop_partial'] = True
+    train, _ = dataset_configs(cfg)
+    return {
+        'protocol': protocol.training_fingerprint(),
+        'method': fingerprint(method_of(cfg, protocol.name)),
+        'model': fingerprint(_network(cfg)),
+        'schedule': fingerprint(schedule),
+        'custom hooks': fingerprint(cfg.get('custom_hooks') or []),
+        'train pipeline': fingerprint(first_value(train, 'pipeline')),
+        'training images': fingerprint(train_images),
+        'seed': fingerprint(run_seed(cfg)),
+    }
+
+
+def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequence[Any]) -> str:
+    """Fingerprint of what changes the scores of steps but not their weights.
+
+    Args:
+        cfg: The user's config.
+        protocol: Built from ``cfg.protocol``.
+        test_images: What tells which test images each of the steps has.
+    """
+    cfg = _by_name(cfg)
+    policy = protocol.policy.to_dict()
+    train, test = dataset_configs(cfg)
+    asked = evaluators_of(cfg)
+    further = [*asked.iou_metrics, asked.beta] if asked.iou_metrics != ('mIoU',) else []
+    return fingerprint(
+        {
+            'policy': {key: policy[key] for key in TEST_CHOICES},
+            'test_cfg': cfg.model.get('test_cfg'),
+            'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
+            'pipeline': first_value(test, 'pipeline'),
+            'images': test_images,
+            # Only where the masks of the tests have another meaning than those of training.
+            **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
+            # Only where it is on: walks of before it was heard of stay as they are.
+            **half_precision(cfg),
+            **({'further': further} if further else {}),
+        }
+    )
+
+
+def changed(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    former: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
+    """Names of the fingerprints that differ and matter to training.
+
+    Args:
+        before: What was recorded.
+        now: What it should be.
+        former: What else may have been recorded, by name: the same in another form.
+    """
+    return [
+        key
+        for key in sorted({*before, *now} - {EVALUATION})
+        if before.get(key) != now.get(key) and before.get(key) not in (former or {}).get(key, ())
+    ]
+
+
+def _by_name(cfg: Config) -> Config:
+    # Classes that a config imports become their names, as in the copy that a walk keeps of it.
+    return Config(cfg.to_dict())
+
+
+def _network(cfg: Config) -> dict[str, Any]:
+    """What says which network is trained, without the parts that only tests read.
+
+    A step may have changes of its own. Of weights to begin with only their
+    presence counts: a file that was moved makes no other network.
+    """
+    model = _without_places(cfg.model)
+    model.pop('test_cfg', None)
+    if model.get('data_preprocessor'):
+        model['data_preprocessor'].pop('test_cfg', None)
+    by_step = {
+        step: {key: value for key, value in changes.items() if key.split('.')[0] == 'model'}
+        for step, changes in (cfg.get('step_overrides') or {}).items()
+    }
+    return {
+        'model': model,
+        'by step': {step: changes for step, changes in by_step.items() if changes},
+        'load_from': bool(cfg.get('load_from')),
+    }
+
+
+def _without_places(node: Any) -> Any:
+    """Copies a config with the names of weight files replaced by a mark."""
+    if isinstance(node, Mapping):
+        return {
+            key: 'given'
+            if key in ('checkpoint', 'pretrained') and isinstance(value, str)
+            else _without_places(value)
+            for key, value in node.items()
+        }
+    if isinstance(node, (list, tuple)):
+        return [_without_places(one) for one in node]
+    return node
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return repr(value)
+
+
+def evaluation_of(walk: Walk, step: int | None = None) -> str:
+    """Fingerprint of how a step, and what its sub-steps leave, are evaluated now.
+
+    Args:
+        walk: The walk.
+        step: The step; None: of all steps together.
+    """
+    images = walk.prints.test if step is None else walk.prints.test[step : step + 1]
+    return evaluation_fingerprint(walk.as_given, walk.protocol, images)

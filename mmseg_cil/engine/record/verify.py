@@ -1,0 +1,93 @@
+"""Whether a journal speaks of the config and the files that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.record.completeness import problem_of
+from mmseg_cil.engine.record.fingerprint import changed
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.errors import InputError
+
+
+def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> None:
+    """Refuses a journal whose fingerprints are not of the kinds that this version takes.
+
+    Raises:
+        InputError: An earlier version wrote it.
+    """
+    found = journal.content['fingerprints']
+    if set(found) != set(fingerprints):
+        version = (journal.content.get('versions') or {}).get('mmseg_cil', 'unknown')
+        raise InputError(
+            f'the journal {journal.path} was written by an earlier version of mmseg_cil '
+            f'({version}) and cannot be compared with this config: it has fingerprints of '
+            f'{sorted(found)}, this version takes {sorted(fingerprints)}. Go on with that version, '
+            'or, if the config is the one of that walk, record it anew: python tools/train.py '
+            f'CONFIG --work-dir {journal.path.parent} --resume --accept-changes --steps 0'
+        )
+
+
+def check_same_walk(
+    journal: Journal,
+    fingerprints: Mapping[str, str],
+    kinds: Sequence[str] | None = None,
+    details: Mapping[str, str] | None = None,
+) -> None:
+    """Refuses a config that would train otherwise than the one the walk was begun with.
+
+    Args:
+        journal: Of the walk.
+        fingerprints: Of the config now.
+        kinds: Compare these only. All but that of the evaluation by default.
+        details: What to say besides of fingerprints that differ, by name.
+
+    Raises:
+        InputError: They differ, or an earlier version wrote the journal.
+    """
+    check_same_version(journal, fingerprints)
+    before = journal.content['fingerprints']
+    differing = [key for key in changed(before, fingerprints) if kinds is None or key in kinds]
+    if not differing:
+        return
+    if kinds is not None:
+        prints = '; '.join(
+            f'{key}: {before[key][:16]} expected, {fingerprints[key][:16]} found'
+            for key in differing
+        )
+        raise InputError(
+            f'this config is not that of the walk that {journal.path} records '
+            f'({prints}): its scores would be of something else; use the config of '
+            'the walk'
+        )
+    said = [f'{key} ({details[key]})' if details and key in details else key for key in differing]
+    raise InputError(
+        f'this config differs from the one that {journal.path.parent} was begun with, in: '
+        f'{", ".join(said)}. Results would mix two settings: use the former config, '
+        'another --work-dir, or --accept-changes if you mean it'
+    )
+
+
+def check_checkpoint(journal: Journal, step: int) -> Path:
+    """Makes sure that a step's checkpoint, and what its hooks kept, are what its journal records.
+
+    The main process reads it, for all.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        InputError: A file is missing, or was changed or damaged.
+    """
+    return decided_by_main(lambda: _checked(journal, step))
+
+
+def _checked(journal: Journal, step: int) -> Path:
+    problem = problem_of(journal, step)
+    if problem:
+        raise InputError(problem)
+    return step_folder(journal.path.parent, step) / CHECKPOINT_NAME

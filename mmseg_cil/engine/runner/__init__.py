@@ -1,0 +1,1 @@
+"""One step through one MMEngine Runner, and what it needs around it."""

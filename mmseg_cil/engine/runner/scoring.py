@@ -1,0 +1,66 @@
+"""How steps are evaluated now, and running nothing but a step's test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.walk import Walk
+
+
+def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManager[Runner]:
+    """A Runner of a step's network that can do nothing but evaluate.
+
+    Args:
+        walk: The walk.
+        step: The step.
+        launcher: MMEngine's launcher.
+    """
+    # No teacher and no former step: nothing but the step's own weights is needed.
+    inputs = StepInputs(None, None, walk.train_images)
+    config = derive_step_config(
+        walk.cfg, walk.protocol, step, inputs, walk.work_dir, get_world_size()
+    )
+    for key in (
+        'train_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+        'val_dataloader',
+        'val_cfg',
+        'val_evaluator',
+        'load_from',
+    ):
+        config[key] = None
+    return step_runner.step_runner(config, launcher)
+
+
+def score_weights(
+    walk: Walk, step: int, state: Mapping[str, Tensor], path: Path, launcher: str
+) -> dict[str, Any]:
+    """Evaluates other weights than a step's own on its test images; nothing is recorded.
+
+    Args:
+        walk: The walk.
+        step: The step, whose classes the weights know.
+        state: Of the plain network.
+        path: Of the file they are from, for an error.
+        launcher: MMEngine's launcher.
+
+    Returns:
+        The step's entry as of ``metrics.json``.
+
+    Raises:
+        InputError: They are of another network.
+    """
+    with scoring_runner(walk, step, launcher) as runner:
+        step_runner.load_state(runner, state, str(path))
+        return step_runner.evaluate(runner, has_run=False)

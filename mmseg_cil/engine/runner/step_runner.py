@@ -1,0 +1,297 @@
+"""One step of a walk through one MMEngine Runner."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import broadcast, is_distributed, master_only
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmseg_cil.engine.config.merged_tests import merge_tests, merges_tests
+from mmseg_cil.engine.config.step_visualizer import (
+    close_visualizer,
+    forget_instances,
+    keep_open,
+    kinds_of,
+    visualizer_of_step,
+)
+from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
+from mmseg_cil.errors import UNREADABLE, InputError
+from mmseg_cil.models.network_change import plain_weights
+from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
+from mmseg_cil.utils.quiet import quieten_console
+from mmseg_cil.utils.stopping import end_waiting, start_loader
+from mmseg_cil.utils.weights_files import weights_as_data
+
+
+def clear_instances() -> None:
+    """Forgets the loggers, hubs, visualisers and scopes of the last Runner.
+
+    MMEngine keeps them by name for the life of the process; with one Runner a
+    step, values of one step would leak into the next, and its log file would
+    stay open.
+    """
+    for logger in [one for kind in kinds_of(MMLogger) for one in kind._instance_dict.values()]:
+        for handler in list(getattr(logger, 'handlers', [])):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                logger.removeHandler(handler)
+    forget_instances(MMLogger, MessageHub, Visualizer, DefaultScope)
+
+
+class StepRunner(Runner):
+    """MMEngine's Runner with a console that repeats nothing, and errors that say what to do.
+
+    What it says alike at every step is in the step's log file, and on the
+    console too with ``log_level='DEBUG'``. Logged values wait on their device
+    until somebody reads them.
+    """
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """Builds a hub that fetches values when they are read."""
+        hub: MessageHub = DeferredMessageHub.get_instance(
+            **{'name': self._experiment_name, **(message_hub or {})}
+        )
+        return hub
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Builds a visualizer whose logs are the step's alone, open until the step is scored."""
+        if isinstance(visualizer, Mapping):
+            visualizer = visualizer_of_step(visualizer, self.work_dir)
+        built: Visualizer = super().build_visualizer(visualizer)
+        return keep_open(built)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Builds a loader whose processes leave signals to this one."""
+        loader: DataLoader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if loader.num_workers:
+            loader.worker_init_fn = functools.partial(start_loader, loader.worker_init_fn)
+        return loader
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Builds the segmentor; it merges what ``TestTimeAug`` makes of an image."""
+        built: nn.Module = super().build_model(model)
+        if not torch.cuda.is_available() and any(
+            isinstance(module, nn.SyncBatchNorm) for module in built.modules()
+        ):
+            # Of parts whose own default it is; what a config says is changed before.
+            built = revert_sync_batchnorm(built)
+        if merges_tests(self.cfg):
+            merge_tests(built, self.cfg.get('tta_model'))
+        return built
+
+    def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
+        """Builds the logger and filters its console."""
+        logger: MMLogger = super().build_logger(log_level, **kwargs)
+        quieten_console(logger)
+        for line in self.cfg.get('as_published') or ():
+            logger.info(line)
+        return logger
+
+    def load_or_resume(self) -> None:
+        """Load what the step begins with: a state in training, or the weights of ``load_from``.
+
+        Those are of a plain network, whatever the method changes in it.
+        """
+        begins = not (self._has_loaded or self._resume) and self._load_from is not None
+        with plain_weights(bare_model(self)) if begins else contextlib.nullcontext():
+            super().load_or_resume()
+
+    def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
+        """Loads weights or a state in training.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        try:
+            checkpoint: dict = super().load_checkpoint(filename, *args, **options)
+        except UNREADABLE as error:
+            raise InputError(
+                f'{filename} cannot be loaded ({type(error).__name__}: {error}): the '
+                'file must be whole, and the same on every node'
+            ) from error
+        return checkpoint
+
+    @master_only
+    def dump_config(self) -> None:
+        """Writes the step's config beside its log.
+
+        MMEngine's place for it is the step's folder, under the name of the
+        user's file; ``config.py`` there is the plain one of MMSegmentation.
+        """
+        self.cfg.dump(Path(self.log_dir) / 'config.py')
+
+
+def without_yapf(cfg: Config) -> Config:
+    """Return the config with a text that is valid Python, but not formatted by yapf.
+
+    MMEngine asks for the text at the beginning of a step and at every checkpoint, and yapf
+    takes up to seconds for it.
+    """
+    # Config would open the file for a text that is not given.
+    return Config(
+        cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename, format_python_code=False
+    )
+
+
+@contextlib.contextmanager
+def step_runner(
+    cfg: Config, launcher: str, kind: type[StepRunner] = StepRunner
+) -> Iterator[Runner]:
+    """A Runner for one step; whatever it held is released afterwards.
+
+    In the block MMEngine reads weights as data only.
+    """
+    with weights_as_data(), _runner(cfg, launcher, kind) as runner:
+        yield runner
+
+
+@contextlib.contextmanager
+def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runner]:
+    clear_instances()
+    cfg.launcher = launcher
+    runner = kind.from_cfg(without_yapf(cfg))
+    try:
+        yield runner
+    finally:
+        end_waiting()
+        # Worker processes live as long as their loader's iterator.
+        loop = runner._train_loop
+        if loop is not None and hasattr(loop, 'dataloader_iterator'):
+            loop.dataloader_iterator._iterator = None
+        close_visualizer(runner.visualizer)
+        del runner, loop
+        clear_instances()
+        # What is built between two Runners is of our registries too.
+        init_default_scope('mmseg_cil')
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The segmentor, out of its distributed wrapper."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def require_finite_network(runner: Runner, what: str) -> None:
+    """Refuses a trained network whose weights are not finite, before anything is made of it.
+
+    Args:
+        runner: Of what has been trained.
+        what: What it is, for the message.
+
+    Raises:
+        InputError: Some weights are NaN or infinite, in any process.
+    """
+    require_finite_everywhere(
+        bare_model(runner).state_dict(),
+        f'{what}: training has diverged',
+        f'Nothing is made of such weights. {ADVICE}. Then start again with --resume '
+        '--accept-changes: the steps before it stay',
+    )
+
+
+def after_step(runner: Runner) -> None:
+    """Calls ``after_step`` of the hooks that have it, once the step's weights are final.
+
+    That is after ``after_train`` of all hooks, after weights that were averaged
+    have been put in place and the network is plain again, and before it is
+    exported.
+    """
+    for hook in runner.hooks:
+        if hasattr(hook, 'after_step'):
+            hook.after_step(runner)
+
+
+def initialise_untrained(runner: Runner) -> None:
+    """Gives a step without iterations the weights it would start from, equal on all ranks."""
+    model: Any = bare_model(runner)
+    model.make_plain()
+    model.init_weights()
+    runner.load_or_resume()
+    if is_distributed():
+        for value in model.state_dict().values():
+            broadcast(value)
+
+
+def load_weights(runner: Runner, path: str) -> None:
+    """Loads a step's own checkpoint; the network must be that of the checkpoint.
+
+    Raises:
+        InputError: It cannot be read or is of another network.
+    """
+    model: Any = bare_model(runner)
+    load_state(runner, load_plain_state(path, model.step.num_seen), path)
+
+
+def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
+    """Loads the weights of a plain network; the Runner's network becomes one.
+
+    Args:
+        runner: Of the step.
+        state: All weights, as an exported checkpoint has them.
+        path: Of the file they are from, for the error.
+
+    Raises:
+        InputError: They are of another network.
+    """
+    load_into(bare_model(runner), state, path)
+
+
+def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
+    """Load the weights of a plain network into a segmentor, which becomes one.
+
+    Args:
+        model: Of the step.
+        state: All weights, as an exported checkpoint has them.
+        path: Of the file they are from, for the error.
+
+    Raises:
+        InputError: They are of another network.
+    """
+    model.make_plain()
+    try:
+        # Strict but for parts that only training needs, which no checkpoint holds.
+        model.load_state_dict({**model.state_dict(), **state})
+    except RuntimeError as error:
+        raise InputError(
+            f'{path} does not fit the network of this config ({error}): use the config of the walk'
+        ) from error
+
+
+def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:
+    """Runs the test loop and returns the metric's entry for ``metrics.json``.
+
+    Not ``Runner.test``, which would call every hook's ``before_run`` again
+    after training.
+
+    Args:
+        runner: The step's Runner, with the step's weights.
+        has_run: It has trained, so that its hooks have begun.
+    """
+    if not has_run:
+        runner.call_hook('before_run')
+    runner._test_loop = runner.build_test_loop(runner._test_loop)
+    runner.test_loop.run()
+    result: dict[str, Any] = runner.test_loop.evaluator.metrics[0].result
+    return result

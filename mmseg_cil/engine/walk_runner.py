@@ -1,0 +1,433 @@
+"""Walks the steps of a protocol."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.runner import Runner
+
+import mmseg_cil
+from mmseg_cil.engine import predictions
+from mmseg_cil.engine.config.length import global_batch_size
+from mmseg_cil.engine.config.method import method_of, reads_all_teachers
+from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config, overridden_config
+from mmseg_cil.engine.config.step_visualizer import log_scores
+from mmseg_cil.engine.evaluate import evaluate_step, outdated_steps, record_scores, write_metrics
+from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before, num_exemplars
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_change, export_checkpoint
+from mmseg_cil.engine.export.config import export_config
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.preflight.pretrained import check_pretrained
+from mmseg_cil.engine.preflight.rehearsal import rehearse, wants_rehearsal
+from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
+from mmseg_cil.engine.record.complete_imported import complete_taken_steps
+from mmseg_cil.engine.record.completeness import (
+    check_trained_steps,
+    kept_hashes,
+    load_journal,
+    needed_steps,
+)
+from mmseg_cil.engine.record.computing import computing
+from mmseg_cil.engine.record.differences import (
+    check_trained_classes,
+    check_trained_network,
+    details,
+)
+from mmseg_cil.engine.record.earlier import recognise_counts
+from mmseg_cil.engine.record.fingerprint import (
+    EVALUATION,
+    evaluation_of,
+    file_hash,
+    training_fingerprints,
+)
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.record.opening import open_journal
+from mmseg_cil.engine.record.overwriting import (
+    check_no_other_run,
+    check_overwritten,
+    remove_walk,
+)
+from mmseg_cil.engine.record.resume_state import can_resume, step_identity
+from mmseg_cil.engine.record.start_from import plan_import
+from mmseg_cil.engine.record.verify import check_checkpoint, check_same_walk
+from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.engine.runner.ema import keep_averaged_weights
+from mmseg_cil.engine.sub_steps.run import (
+    fit_step,
+    replaced_teachers,
+    rescore_sub_steps,
+    run_sub_steps,
+    sub_steps_of,
+)
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.models.teachers import step_teacher_name
+from mmseg_cil.utils.hashed_file import remove_hashed
+from mmseg_cil.utils.stopping import follow_signal
+
+
+class TaskScheduler:
+    """Walks all steps in this process, one MMEngine Runner each.
+
+    Every rank of a distributed job runs the same scheduler; the process group
+    stays up from the first step to the last, and only rank 0 writes.
+
+    Args:
+        cfg: The user's config.
+        work_dir: Where everything goes.
+        launcher: MMEngine's launcher; the process group must be up already.
+        resume: Go on with the walk that the work directory holds.
+        accept_changes: Resume also where protocol, method or anything else
+            that shapes the result differs from what the walk began with.
+        start_from: ``WORK_DIR`` or ``WORK_DIR:K`` of another run, whose steps
+            0..K (0 by default) are taken over instead of trained.
+        steps: The steps to walk, as :func:`parse_steps` reads them. All by default.
+        overwrite: Begin anew where the work directory holds a walk, which goes.
+
+    Raises:
+        InputError: Something the user gave is wrong; nothing has been trained.
+    """
+
+    def __init__(
+        self,
+        cfg: Config,
+        work_dir: str | Path,
+        launcher: str = 'none',
+        resume: bool = False,
+        accept_changes: bool = False,
+        start_from: str | None = None,
+        steps: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.launcher = launcher
+        self.is_main = get_rank() == 0
+        self.work_dir = Path(work_dir)
+        # Refuse before the index of a large dataset is built.
+        if steps is not None:
+            read_ranges(steps)
+        if overwrite:
+            decided_by_main(lambda: check_overwritten(self.work_dir, resume, start_from))
+        journal = None if overwrite else decided_by_main(lambda: load_journal(self.work_dir))
+        if journal is not None and not resume:
+            raise InputError(
+                f'{work_dir} already holds a walk: add --resume to go on with it, '
+                '--overwrite to begin anew in its place, or give another --work-dir'
+            )
+        if journal is None and resume:
+            decided_by_main(lambda: check_no_other_run(self.work_dir))
+        if journal is None and resume and self.is_main:
+            print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
+        # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
+        asked = bool(start_from)
+        start_from = start_from or (journal.content.get('start_from') if journal else None)
+        # Later steps begin with the weights of the one before.
+        begins = not start_from and (journal is None or not journal.is_trained(0))
+        if begins:
+            decided_by_main(lambda: check_pretrained(cfg))
+        self.walk: Walk = prepare_walk(cfg, work_dir)
+        if begins:
+            decided_by_main(lambda: check_weights_fit(self.walk))
+        self.steps = parse_steps(steps, self.walk.num_steps)
+        fingerprints = self._fingerprints()
+        if journal is not None:
+            recognise_counts(self.walk, journal)
+            if not accept_changes:
+                check_same_walk(journal, fingerprints, details=details(self.walk, journal))
+            check_trained_classes(self.walk, journal)
+            if accept_changes:
+                check_trained_network(self.walk, journal, fingerprints)
+        taken = (
+            plan_import(start_from, self.walk, fingerprints, journal, accept_changes, asked)
+            if start_from
+            else None
+        )
+        there = taken.steps if taken else ()
+        check_order(self.steps, there, journal)
+        if journal is not None:
+            outdated = outdated_steps(self.walk, journal)
+            decided_by_main(
+                lambda: check_trained_steps(
+                    journal, needed_steps(self.walk, journal, self.steps, outdated)
+                )
+            )
+        if wants_rehearsal(cfg):
+            rehearse(self.walk, self._to_train(journal, there))
+        # All is checked: from here on the work directory is written.
+        if overwrite:
+            decided_by_main(lambda: remove_walk(self.work_dir))
+        self.journal = decided_by_main(
+            lambda: open_journal(self.walk, journal, fingerprints, start_from, taken)
+        )
+        self.journal.writable = self.is_main
+
+    def _fingerprints(self) -> dict[str, str]:
+        walk = self.walk
+        training = training_fingerprints(
+            walk.as_given, walk.protocol, walk.prints.train, get_world_size()
+        )
+        return {**training, EVALUATION: evaluation_of(walk)}
+
+    def _to_train(self, journal: Journal | None, taken: Sequence[int]) -> list[int]:
+        return [
+            step
+            for step in self.steps
+            if self.walk.trains(step)
+            and step not in taken
+            and not (journal and journal.is_trained(step))
+        ]
+
+    def run(self) -> None:
+        """Walks the steps; those that are done are evaluated again where that is due.
+
+        Raises:
+            InputError: A file of a finished step is missing or was changed.
+        """
+        for step, reason in outdated_steps(self.walk, self.journal).items():
+            if self.is_main:
+                print(f'note: {reason}: evaluating it again')
+            evaluate_step(self.walk, self.journal, step, self.launcher)
+        rescore_sub_steps(self.walk, self.journal, self.launcher)
+        if any(self.journal.is_done(step) for step in range(self.walk.num_steps)):
+            # A kill may have come between the journal and the metrics.
+            write_metrics(self.walk, self.journal)
+        complete_taken_steps(self.walk, self.journal, self.launcher)
+        for step in self.steps:
+            follow_signal()
+            if not self.journal.is_trained(step):
+                self._train_step(step)
+            if not self.journal.is_done(step):
+                exemplars_after(self.walk, self.journal, step)
+                evaluate_step(self.walk, self.journal, step, self.launcher)
+                self._forget_state(step)
+            self._run_sub_steps(step, 'after')
+            write_metrics(self.walk, self.journal)
+
+    def _inputs(self, step: int) -> StepInputs:
+        return StepInputs(
+            self._previous(step),
+            self._teacher(step),
+            self.walk.train_images,
+            teachers=self._teachers(step),
+        )
+
+    def _run_sub_steps(self, step: int, when: str) -> None:
+        if not sub_steps_of(self.walk, step, when):
+            return
+        inputs, snapshot = self._inputs(step), None
+        if when == 'after':
+            # It has the step's own data, and what was trained for the step, which one that was
+            # taken over from another method lacks.
+            kept = (self.journal.step(step) or {}).get('sub_steps') or {}
+            if any(one.name not in kept for one in sub_steps_of(self.walk, step, 'before')):
+                self._run_sub_steps(step, 'before')
+            inputs = replace(inputs, exemplars=exemplars_before(self.walk, self.journal, step))
+            snapshot = self._snapshot(step)
+        run_sub_steps(self.walk, self.journal, step, when, inputs, snapshot, self.launcher)
+
+    def _train_step(self, step: int) -> None:
+        # Steps that were taken over may lack them.
+        for earlier in range(step):
+            self._run_sub_steps(earlier, 'after')
+        self._run_sub_steps(step, 'before')
+        folder = step_folder(self.work_dir, step)
+        identity = step_identity(
+            step, len(self.walk.protocol.steps[step].seen), self.journal.content['fingerprints']
+        )
+        resume = decided_by_main(
+            lambda: can_resume(folder, identity, self.journal.content.get('former'))
+        )
+        inputs = replace(
+            self._inputs(step),
+            resume=resume,
+            exemplars=exemplars_before(self.walk, self.journal, step),
+        )
+        planned = [one for one in self.steps if not self.journal.is_done(one)]
+        cfg = derive_step_config(
+            self.walk.cfg,
+            self.walk.protocol,
+            step,
+            inputs,
+            self.work_dir,
+            get_world_size(),
+            planned,
+        )
+        fit_step(cfg, self.walk, step, planned)
+        cfg.default_hooks.checkpoint.identity = identity
+        with step_runner.step_runner(cfg, self.launcher) as runner:
+            start = time.monotonic()
+            if self.walk.trains(step):
+                runner.train()
+                keep_averaged_weights(runner)
+            else:
+                step_runner.initialise_untrained(runner)
+            self._save_step(step, runner, time.monotonic() - start, num_exemplars(inputs.exemplars))
+            exemplars_after(self.walk, self.journal, step)
+            start = time.monotonic()
+            result = step_runner.evaluate(runner, self.walk.trains(step))
+            log_scores(runner.visualizer, step, result)
+            predictions.predict_samples(
+                step_runner.bare_model(runner), self.walk, step, self.is_main
+            )
+            record_scores(self.walk, self.journal, step, result, time.monotonic() - start)
+        self._forget_state(step)
+
+    def _forget_state(self, step: int) -> None:
+        if self.is_main:
+            remove_hashed(step_folder(self.work_dir, step) / RESUME_NAME)
+
+    def _save_step(self, step: int, runner: Runner, seconds: float, replayed: int) -> None:
+        walk = self.walk
+        model: Any = step_runner.bare_model(runner)
+        # What is saved, and evaluated afterwards, is a plain network.
+        kept = model.make_plain()
+        step_runner.require_finite_network(runner, f'step {step}')
+        if walk.trains(step):
+            step_runner.after_step(runner)
+        hashes = decided_by_main(lambda: self._export(step, model, kept))
+        previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
+        self.journal.update_step(
+            step,
+            status='trained',
+            trained=walk.trains(step),
+            classes=len(walk.seen_names(step)),
+            images=walk.train_images[step],
+            training_images=walk.prints.train[step],
+            replayed=replayed,
+            iterations=walk.iterations[step],
+            started_from=str(previous) if step else None,
+            train_seconds=round(seconds, 1),
+            computing=computing(),
+            **hashes,
+        )
+        if get_world_size() > 1:
+            barrier()
+
+    def _export(
+        self, step: int, model: torch.nn.Module, kept: Mapping[str, torch.Tensor]
+    ) -> dict[str, Any]:
+        """Writes a step in MMSegmentation's form; returns the hashes of its files."""
+        walk, folder = self.walk, step_folder(self.work_dir, step)
+        classes = walk.seen_names(step)
+        palette = [walk.palette[name] for name in classes]
+        export_change(kept, folder)
+        own, _ = overridden_config(
+            walk.cfg,
+            walk.protocol,
+            step,
+            walk.train_images,
+            global_batch_size(walk.cfg, get_world_size()),
+        )
+        export_config(walk, step, own, folder)
+        path = export_checkpoint(
+            model,
+            folder,
+            {
+                'dataset_meta': {'classes': classes, 'palette': palette},
+                'protocol': walk.protocol.name,
+                'step': step,
+                'mmseg_cil': mmseg_cil.__version__,
+            },
+        )
+        return dict(checkpoint_sha256=file_hash(path), kept_sha256=kept_hashes(folder))
+
+    def _previous(self, step: int) -> dict[str, Any] | None:
+        return None if step == 0 else self._snapshot(step - 1)
+
+    def _teacher(self, step: int) -> dict[str, Any] | None:
+        """The last step that trained: one that did not has learnt nothing to teach."""
+        for earlier in range(step - 1, -1, -1):
+            record = self.journal.step(earlier)
+            if record is not None and record.get('trained'):
+                return self._snapshot(earlier)
+        return None
+
+    def _teachers(self, step: int) -> dict[str, dict[str, Any]]:
+        """The snapshots of all earlier steps that trained, where the method asks for them."""
+        if not reads_all_teachers(method_of(self.walk.cfg, self.walk.protocol.name)):
+            return {}
+        earlier = [one for one in range(step) if (self.journal.step(one) or {}).get('trained')]
+        kept = replaced_teachers(self.walk, earlier)
+        return {
+            step_teacher_name(one): dict(
+                kept[one], num_classes=len(self.walk.protocol.steps[one].seen)
+            )
+            if one in kept
+            else self._snapshot(one)
+            for one in earlier
+        }
+
+    def _snapshot(self, step: int) -> dict[str, Any]:
+        return dict(
+            checkpoint=str(check_checkpoint(self.journal, step)),
+            num_classes=len(self.walk.protocol.steps[step].seen),
+        )
+
+
+def parse_steps(text: str | None, num_steps: int) -> list[int]:
+    """Reads ``--steps``: '3', '0-2', '0,2-4'; None means all.
+
+    Raises:
+        InputError: The text is not of this form or names a step that is not there.
+    """
+    if text is None:
+        return list(range(num_steps))
+    ranges = read_ranges(text)
+    if max(last for _, last in ranges) >= num_steps:
+        raise InputError(f'--steps {text}: this walk has the steps 0..{num_steps - 1}')
+    return sorted({step for first, last in ranges for step in range(first, last + 1)})
+
+
+def read_ranges(text: str) -> list[tuple[int, int]]:
+    """Reads the form of ``--steps``: the first and the last step of each of its parts.
+
+    Raises:
+        InputError: It is another form.
+    """
+    ranges = []
+    for part in str(text).split(','):
+        found = re.fullmatch(r'([0-9]{1,9})(?:-([0-9]{1,9}))?', part.strip())
+        if not found:
+            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise InputError(f'--steps {text}: {part.strip()} goes backwards; write {last}-{first}')
+        ranges.append((first, last))
+    return ranges
+
+
+def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | None) -> None:
+    """Makes sure that every step to walk finds the one before it.
+
+    Args:
+        steps: To walk, in order.
+        taken: Steps that are taken over from another run.
+        journal: Says which are done already.
+
+    Raises:
+        InputError: One is missing.
+    """
+    there = set(taken)
+    for step in steps:
+        before = step - 1
+        if (
+            step
+            and before not in there
+            and not (journal and journal.is_done(before))
+            and not (journal and journal.is_done(step))
+        ):
+            raise InputError(
+                f'step {step} starts from step {before}, which is not done: '
+                'include it in --steps, or take it over with --start-from'
+            )
+        there.add(step)

@@ -1,0 +1,1 @@
+"""The exemplar memory: which old images are kept, and how they are replayed."""

@@ -1,0 +1,208 @@
+"""The exemplar memory: its settings, and the list of image names that it is kept as."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.memory.selection import Lists
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.utils.atomic import write_json
+
+FILE_NAME = 'exemplars.json'
+FORMAT = 1
+SELECTIONS = ('herding', 'class_balanced', 'random')
+PER = ('total', 'class')
+LABELS = ('at_replay', 'at_storage')
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """What a method's ``memory`` may say.
+
+    Attributes:
+        budget: How many images to keep.
+        per: ``'total'``: so many different images in all, shared by the classes
+            seen, so that a class keeps fewer and fewer. ``'class'``: so many for
+            each class, so that the memory grows. In a domain-incremental walk a
+            domain stands for a class.
+        selection: ``'herding'``: iCaRL's, for each class the images whose mean
+            feature is nearest the mean of all. ``'class_balanced'``: drawn for
+            each class. ``'random'``: drawn from all images met so far, whatever
+            they show (with a budget per class the same as ``'class_balanced'``).
+        labels: Which labels an exemplar shows when it is replayed.
+            ``'at_replay'``: those of all classes known at the step that replays
+            it, as SSUL does (clovaai/SSUL ``datasets/voc.py``, image set
+            'memory'). In the setting overlapped that shows no label that the
+            training images of some step did not show before. ``'at_storage'``:
+            those of the classes known when the image was chosen; whatever came
+            later is background, but for this step's classes where the image is
+            one of this step's own.
+        ratio: Probability that a training sample is an exemplar, in (0, 1).
+            None: exemplars and the step's images are drawn alike.
+        seed: Of random selections. None: the run's.
+    """
+
+    budget: int
+    per: str = 'total'
+    selection: str = 'herding'
+    labels: str = 'at_replay'
+    ratio: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.budget, int) or isinstance(self.budget, bool) or self.budget < 1:
+            raise InputError(
+                f'memory: the budget is a number of images, at least 1, not '
+                f'{self.budget!r}; to replay nothing, leave memory out'
+            )
+        for key, allowed in (('per', PER), ('selection', SELECTIONS), ('labels', LABELS)):
+            if getattr(self, key) not in allowed:
+                raise InputError(
+                    f'memory: {key} must be one of {allowed}, not {getattr(self, key)!r}'
+                )
+        if self.ratio is not None and not (
+            isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1
+        ):
+            raise InputError(
+                'memory: ratio is the share of exemplars among the training samples, '
+                f'between 0 and 1, or None, not {self.ratio!r}'
+            )
+        if self.seed is not None and not isinstance(self.seed, int):
+            raise InputError(f'memory: the seed must be an integer or None, not {self.seed!r}')
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | None) -> MemorySettings | None:
+        """Reads a method's ``memory``; None where it keeps no exemplars.
+
+        Raises:
+            InputError: It is not a dict of the attributes above, or a value is wrong.
+        """
+        if config is None:
+            return None
+        known = [one.name for one in fields(cls)]
+        if not isinstance(config, Mapping) or 'budget' not in config or set(config) - set(known):
+            raise InputError(
+                f'memory must be None or a dict with a budget and perhaps others of '
+                f'{known}, such as dict(budget=100), not {config!r}'
+            )
+        return cls(**config)
+
+    @property
+    def is_one_pool(self) -> bool:
+        """Images are drawn whatever they show, so that there are no groups."""
+        return self.selection == 'random' and self.per == 'total'
+
+    def choice(self, run_seed: int) -> dict[str, Any]:
+        """What the chosen images depend on, besides the data and the network."""
+        chosen: dict[str, Any] = dict(budget=self.budget, per=self.per, selection=self.selection)
+        if self.selection != 'herding':
+            chosen['seed'] = run_seed if self.seed is None else self.seed
+        return chosen
+
+
+@dataclass(frozen=True)
+class ExemplarMemory:
+    """The images kept after a step, by name.
+
+    Attributes:
+        protocol: Fingerprint of the protocol up to the step (of the whole of it, in lists of
+            an earlier version).
+        choice: :meth:`MemorySettings.choice` that they were chosen by.
+        step: The step after which they were.
+        lists: The images kept for each group, the most important first. A group
+            is a class, or the domains of a step, or all images.
+        stored: The step after which each image was chosen, the last one where
+            it was chosen several times. It fixes the classes known at storage.
+    """
+
+    protocol: str
+    choice: dict[str, Any]
+    step: int
+    lists: Lists
+    stored: dict[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """The different images, group by group."""
+        return list(dict.fromkeys(name for names in self.lists.values() for name in names))
+
+    def is_of(self, protocol: Protocol) -> bool:
+        """Whether it was chosen in a walk over this protocol, as far as it had come."""
+        if not self.step < len(protocol.steps):
+            return False
+        return self.protocol in (
+            protocol.beginning_fingerprint(self.step),
+            protocol.training_fingerprint(),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes ``exemplars.json`` atomically: names, never pixels.
+
+        ``kept_for`` gives the rank of the image in the list of each group that
+        it is kept for.
+        """
+        kept_for: dict[str, dict[str, int]] = {name: {} for name in self.names}
+        for group, names in self.lists.items():
+            for rank, name in enumerate(names):
+                kept_for[name][group] = rank
+        write_json(
+            path,
+            {
+                'format': FORMAT,
+                'step': self.step,
+                'protocol': self.protocol,
+                'choice': self.choice,
+                'groups': {group: len(names) for group, names in self.lists.items()},
+                'images': [
+                    {'name': name, 'step': self.stored[name], 'kept_for': groups}
+                    for name, groups in kept_for.items()
+                ],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> ExemplarMemory:
+        """Reads ``exemplars.json``.
+
+        Raises:
+            InputError: The file is missing or is not whole.
+        """
+        try:
+            content = json.loads(path.read_text(encoding='utf-8-sig'))
+            if content['format'] != FORMAT:
+                raise ValueError(f'its format is {content["format"]!r}, not {FORMAT}')
+            images = content['images']
+            lists = {
+                group: _in_order(images, group, int(count))
+                for group, count in content['groups'].items()
+            }
+            stored = {str(one['name']): int(one['step']) for one in images}
+            memory = cls(
+                str(content['protocol']),
+                dict(content['choice']),
+                int(content['step']),
+                lists,
+                stored,
+            )
+            if set(memory.names) != set(stored) or len(stored) != len(images):
+                raise ValueError('an image is kept for nothing or listed twice')
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f'the list of exemplars {path} is missing or damaged ({error!r:.200}): restore it, '
+                "or delete it, and the walk chooses exemplars anew from that step's checkpoint"
+            ) from error
+        return memory
+
+
+def _in_order(images: list[dict[str, Any]], group: str, count: int) -> tuple[str, ...]:
+    ranked = {
+        int(one['kept_for'][group]): str(one['name']) for one in images if group in one['kept_for']
+    }
+    if sorted(ranked) != list(range(count)):
+        raise ValueError(f'the ranks of the images of {group!r} are not 0 to {count - 1}')
+    return tuple(ranked[rank] for rank in range(count))

@@ -1,0 +1,134 @@
+"""Distillation from the old segmentor and from one of the new data: DT-ID."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.dfgr.dual_teacher import (
+    EPS,
+    INITIAL_VARIANCE,
+    double_distillation,
+    variance_parameter,
+    variances,
+    variational_loss,
+)
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+FORMS = ('variational', 'double')
+
+
+@MODELS.register_module()
+class DualTeacherDistiller(nn.Module):
+    """Teaches old classes by the old segmentor and new classes by that of the new data.
+
+    The old teacher has the old outputs (the background among them), on generated
+    images, or on all where ``old_on`` says so or the batch has none that is
+    generated; the new teacher has the new classes' outputs, the last of the
+    student's, on real images. Its own background is left out: what it calls
+    background, old classes are among. Classes in between, of earlier steps that
+    did not train, no teacher knows; nothing is compared there.
+    Logits are compared as the classifiers return them, not enlarged. This is
+    our reading of a method whose loss is not published (see
+    :mod:`mmseg_cil.methods.dfgr.dual_teacher`).
+
+    Args:
+        loss_weight: Factor of the loss.
+        form: 'variational': learnt variances, one for each output; 'double': the
+            mean squared distance from both teachers' logits less the batch's mean,
+            on all images, as in deep model consolidation.
+        old_on: 'replayed' or 'all': the images on which the old teacher teaches.
+        new_teacher: The name of the new teacher.
+        variance: At the start.
+        eps: Added to every variance.
+        optimizer: Config of an optimizer of the variances' own. By default the
+            network's trains them too, with its weight decay.
+        loss_name: Name in the log. Defaults to 'loss_dual'.
+
+    Raises:
+        InputError: ``form`` or ``old_on`` is unknown, or ``variance`` is not above ``eps``.
+    """
+
+    #: It is told how many images at the end of a batch are generated.
+    reads_replay = True
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        form: str = 'variational',
+        old_on: str = 'replayed',
+        new_teacher: str = 'new_data',
+        variance: float = INITIAL_VARIANCE,
+        eps: float = EPS,
+        optimizer: dict | None = None,
+        loss_name: str = 'loss_dual',
+    ) -> None:
+        super().__init__()
+        if form not in FORMS or old_on not in ('replayed', 'all'):
+            raise InputError(
+                f'DualTeacherDistiller: form must be one of {FORMS} and old_on '
+                f"'replayed' or 'all', got {form!r} and {old_on!r}"
+            )
+        if variance <= eps:
+            raise InputError(
+                f'DualTeacherDistiller: variance must be above eps={eps}, got {variance}'
+            )
+        self.loss_weight = loss_weight
+        self.form = form
+        self.old_on = old_on
+        self.reads_teachers = (new_teacher,)
+        self.eps = eps
+        self.optimizer = optimizer
+        self.loss_name = loss_name
+        self._start = variance_parameter(variance, eps)
+        self._first = 0
+        self.spread: nn.Parameter | None = None
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor how many outputs there are."""
+        self._first = 1 if step.has_background else 0
+        if self.form == 'variational':
+            self.spread = nn.Parameter(torch.full((step.num_seen,), self._start))
+
+    def forward(
+        self,
+        student: NetworkOutput,
+        teacher: NetworkOutput,
+        pixels: PixelLogits,
+        teachers: Mapping[str, NetworkOutput],
+        replayed: int = 0,
+    ) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            student: Record of the student's run.
+            teacher: Record of the old teacher's run on the same images.
+            pixels: The student's logits at the labels' pixels; not used.
+            teachers: Record of the new teacher's run, by its name.
+            replayed: How many images, at the end of the batch, are generated.
+
+        Returns:
+            The loss under its name, and the mean variances of old and new outputs.
+        """
+        old, new = teacher.logits, teachers[self.reads_teachers[0]].logits[:, self._first :]
+        known, first = old.shape[1], student.logits.shape[1] - new.shape[1]
+        if self.spread is None:
+            taught = torch.cat([student.logits[:, :known], student.logits[:, first:]], dim=1)
+            loss = double_distillation(taught, old, new)
+            return {self.loss_name: self.loss_weight * loss}
+        real = len(old) - replayed
+        start = real if self.old_on == 'replayed' and replayed else 0
+        spread = variances(self.spread, self.eps)
+        of_old = variational_loss(student.logits[start:, :known], old[start:], spread[:known])
+        of_new = variational_loss(student.logits[:real, first:], new[:real], spread[first:])
+        return {
+            self.loss_name: self.loss_weight * (of_old + of_new),
+            'variance_old': spread[:known].mean().detach(),
+            'variance_new': spread[first:].mean().detach(),
+        }

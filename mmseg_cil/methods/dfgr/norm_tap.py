@@ -1,0 +1,52 @@
+"""Watching how far a batch's statistics are from those that a network's norms keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmseg_cil.methods.dfgr.generator_losses import batch_moments, normal_divergence
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The batch norms of a network that keep running statistics."""
+    return [
+        one
+        for one in network.modules()
+        if isinstance(one, _BatchNorm) and one.running_mean is not None
+    ]
+
+
+@contextmanager
+def tap_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Compares the input of every batch norm that runs with its running statistics.
+
+    Maps of one pixel (the pooled branch of an ASPP head) are passed over: a
+    batch has too few of them for a variance. The norm's own ``eps`` is added to
+    the variances.
+
+    Yields:
+        A list of divergences ``(D_i,)``, one a norm, filled while the network runs.
+    """
+    divergences: list[Tensor] = []
+
+    def compare(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, _BatchNorm)
+        maps = inputs[0]
+        if maps.dim() == 4 and maps.shape[2] * maps.shape[3] > 1:
+            assert module.running_mean is not None and module.running_var is not None
+            divergences.append(
+                normal_divergence(
+                    module.running_mean, module.running_var, *batch_moments(maps), module.eps
+                )
+            )
+
+    handles = [one.register_forward_pre_hook(compare) for one in batch_norms(network)]
+    try:
+        yield divergences
+    finally:
+        for handle in handles:
+            handle.remove()

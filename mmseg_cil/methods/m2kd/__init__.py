@@ -1,0 +1,23 @@
+"""M2KD: multi-model and multi-level distillation (Zhou et al., arXiv 1904.01769, 2019).
+
+No formula is public; ``configs/_base_/methods/m2kd.py`` says what is known and what is ours.
+
+* ``loss`` and ``distiller``: the snapshot of every earlier step teaches, with ``class_view``
+  what it knew.
+* ``prune_sub_step``, ``pruning_mask_hook``, ``weight_owners`` and ``packed_snapshots``: the
+  snapshots as one pruned network (Mallya and Lazebnik, PackNet, CVPR 2018, section 3).
+"""
+
+from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
+from mmseg_cil.methods.m2kd.loss import MatchingDistillationLoss
+from mmseg_cil.methods.m2kd.packed_snapshots import read_packed_snapshot
+from mmseg_cil.methods.m2kd.prune_sub_step import PruneSnapshot
+from mmseg_cil.methods.m2kd.pruning_mask_hook import PruningMaskHook
+
+__all__ = [
+    'M2KDDistiller',
+    'MatchingDistillationLoss',
+    'PruneSnapshot',
+    'PruningMaskHook',
+    'read_packed_snapshot',
+]

@@ -1,0 +1,182 @@
+"""Distillation from all earlier snapshots at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from mmseg_cil.distillers.build import build_distillation_loss
+from mmseg_cil.distillers.logit_distiller import RESOLUTIONS
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.distillation_loss import DistillationLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.m2kd.class_view import ClassView, class_view
+from mmseg_cil.methods.m2kd.loss import mean_over_snapshots
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.models.teachers import STEP_PREFIX, step_teacher_name
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+CLASSES = ('new', 'known')
+
+
+@MODELS.register_module()
+class M2KDDistiller(nn.Module):
+    """Feeds a loss with the logits of the student and of every earlier snapshot.
+
+    It reads the snapshots of earlier steps (``method.teachers='all'``; with
+    ``method.teacher_draw`` those drawn for the batch) and takes the mean over
+    them, an unbiased estimate of the mean over all if some are drawn. The same
+    is done with the logits of each auxiliary head: the distillation of an
+    intermediate level (AD), whose own cross-entropy is that of the head.
+
+    Source: Zhou et al., arXiv 1904.01769, published for classification; what a
+    snapshot teaches in segmentation is a design choice
+    (:func:`~mmseg_cil.methods.m2kd.loss.multi_model_distillation`).
+
+    Args:
+        loss: Config of a loss as of a
+            :class:`~mmseg_cil.distillers.logit_distiller.LogitDistiller`: any that
+            compares the logits of a student and of one teacher.
+        auxiliary_loss: The same for auxiliary heads. None leaves them alone. A
+            network without such a head learns without it, and the log says so.
+        classes: 'new', snapshot k teaches the background and the classes that
+            were new at step k; other foreground classes that it knows are left out, of the
+            student's logits too. 'known', all classes that it knows. Where a walk brings
+            no new classes (domain-incremental) every snapshot teaches all.
+            Defaults to 'new'.
+        resolution: See ``LogitDistiller``. Defaults to 'full'.
+
+    Raises:
+        InputError: ``classes`` or ``resolution`` is unknown.
+    """
+
+    reads_teacher = False
+    reads_teachers = True
+
+    def __init__(
+        self,
+        loss: dict,
+        auxiliary_loss: dict | None = None,
+        classes: str = 'new',
+        resolution: str = 'full',
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ('classes', classes, CLASSES),
+            ('resolution', resolution, RESOLUTIONS),
+        ):
+            if value not in known:
+                raise InputError(f'M2KDDistiller: {name} must be one of {known}, got {value!r}')
+        self.loss = build_distillation_loss(self, loss)
+        self.auxiliary_loss = (
+            None if auxiliary_loss is None else build_distillation_loss(self, auxiliary_loss)
+        )
+        self.classes = classes
+        self.resolution = resolution
+        self.reads_auxiliary = self.auxiliary_loss is not None
+        self._starts: dict[str, int] = {}
+        self._background = True
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor which classes were new at which step."""
+        self._background = step.has_background
+        self._starts = {
+            step_teacher_name(one): step.classes_of(one).start if self.classes == 'new' else 0
+            for one in step.trained
+        }
+
+    def forward(
+        self,
+        student: NetworkOutput,
+        teacher: NetworkOutput | None,
+        pixels: PixelLogits,
+        teachers: Mapping[str, NetworkOutput],
+        auxiliary: Sequence[PixelLogits | None] = (),
+    ) -> dict[str, Tensor]:
+        """The losses of one batch.
+
+        Args:
+            student: Record of the student's run.
+            teacher: Not read.
+            pixels: The student's logits at the labels' pixels, with cuts at 1
+                and at the number of classes that each snapshot knows.
+            teachers: Records of the snapshots' runs on the same images, by name.
+            auxiliary: The same as ``pixels`` of each auxiliary head.
+
+        Returns:
+            The losses under their names; that of several auxiliary heads is the sum.
+
+        Raises:
+            InputError: There are no snapshots of earlier steps.
+        """
+        records = {name: one for name, one in teachers.items() if name.startswith(STEP_PREFIX)}
+        if not records:
+            raise InputError(
+                'M2KDDistiller learns from the snapshots of all earlier steps: set '
+                "method.teachers='all'"
+            )
+        for loss in (self.loss, self.auxiliary_loss):
+            if hasattr(loss, 'read_classifier'):
+                loss.read_classifier(student.classifier)  # type: ignore[union-attr]
+        losses = {
+            self.loss.loss_name: self._mean(
+                self.loss, pixels, {name: one.logits for name, one in records.items()}
+            )
+        }
+        if self.auxiliary_loss is None:
+            return losses
+        heads = [
+            self._mean(
+                self.auxiliary_loss,
+                one,
+                {name: record.auxiliary[place] for name, record in records.items()},
+            )
+            for place, one in enumerate(auxiliary)
+            if one is not None
+        ]
+        if heads:
+            losses[self.auxiliary_loss.loss_name] = torch.stack(heads).sum()
+        else:
+            print_log(
+                'M2KDDistiller: the network has no auxiliary head, so no intermediate level '
+                'is distilled',
+                'current',
+                logging.WARNING,
+            )
+            self.auxiliary_loss = None
+        return losses
+
+    def _mean(self, loss: nn.Module, pixels: PixelLogits, teachers: Mapping[str, Tensor]) -> Tensor:
+        """The mean over snapshots of what one head's logits lose."""
+        if self.resolution == 'low':
+            cuts = [1, *self._starts.values(), *(one.shape[1] for one in teachers.values())]
+            pixels = PixelLogits(pixels.logits, cuts=cuts)
+        return mean_over_snapshots(
+            [
+                self._one(loss, pixels, logits, self._starts[name])
+                for name, logits in teachers.items()
+            ]
+        )
+
+    def _one(self, loss: nn.Module, pixels: PixelLogits, teacher: Tensor, start: int) -> Tensor:
+        if start > int(self._background):
+            pixels = ClassView(pixels, start, self._background)
+            teacher = class_view(teacher, start, self._background)
+        if isinstance(loss, DistillationLoss):
+            return loss.of_pixels(pixels, teacher)
+        result: Tensor = loss(
+            pixels.upsampled,
+            resize(
+                teacher,
+                size=pixels.grid.size,
+                mode='bilinear',
+                align_corners=pixels.grid.align_corners,
+            ),
+        )
+        return result

@@ -1,0 +1,89 @@
+"""Keeping a network pruned while it is trained."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmseg_cil.methods.m2kd.packed_snapshots import PackedSnapshots
+from mmseg_cil.methods.m2kd.weight_owners import Owners, apply_owners, claim_weights, restore_owned
+from mmseg_cil.models.plain import plain_state_dict
+from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PruningMaskHook(Hook):
+    """Prunes the network before training, and again after every iteration.
+
+    What is pruned follows from the step's checkpoint and from the snapshots
+    before it alone, so a resumed training has the same mask.
+
+    Args:
+        checkpoint: Of the step, not pruned.
+        num_classes: Classes it knows.
+        ratio: Share of the free weights that is pruned, layer by layer.
+        former: File of the snapshots before it; None for the first.
+        freeze: Weights of former snapshots have, and keep, the values of the last one.
+    """
+
+    # Before anything that saves or averages weights.
+    priority = 'ABOVE_NORMAL'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
+
+    def __init__(
+        self,
+        checkpoint: str,
+        num_classes: int,
+        ratio: float,
+        former: str | None = None,
+        freeze: bool = False,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.num_classes = num_classes
+        self.ratio = ratio
+        self.former = former
+        self.freeze = freeze
+        #: Snapshots before this one, and owners with it; filled before training.
+        self.packed = PackedSnapshots()
+        self.owners: Owners = {}
+        self._frozen: dict[str, Tensor] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Works the mask out and applies it."""
+        state = load_plain_state(self.checkpoint, self.num_classes)
+        if self.former is not None:
+            self.packed = PackedSnapshots.load(self.former)
+        own = _weights(runner)
+        self.owners = {
+            name: one.to(own[name].device)
+            for name, one in claim_weights(
+                state, self.packed.owners, self.ratio, len(self.packed.steps) + 1
+            ).items()
+        }
+        if self.freeze and self.packed.steps:
+            frozen = self.packed.rebuild(self.packed.steps[-1])
+            self._frozen = {name: frozen[name].to(own[name].device) for name in self.owners}
+        self._prune(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Applies the mask again: the optimizer has moved every weight."""
+        self._prune(runner)
+
+    def _prune(self, runner: Runner) -> None:
+        weights = _weights(runner)
+        last = len(self.packed.steps)
+        if self._frozen:
+            restore_owned(weights, self.owners, self._frozen, last)
+        apply_owners(weights, self.owners, last + 1)
+
+
+def _weights(runner: Runner) -> dict[str, Tensor]:
+    """The network's own tensors by their names in plain form."""
+    model = runner.model
+    return plain_state_dict((model.module if is_model_wrapper(model) else model).state_dict())

@@ -1,0 +1,95 @@
+"""Distillation of pooled stage maps, embedding and logits: PLOP's Local POD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.plop.local_pod import REGIONS, SCALES, fold_new_classes, local_pod_loss
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_sizes, check_weights
+
+
+@MODELS.register_module()
+class LocalPODDistiller(nn.Module):
+    """Compares student and teacher by :func:`~mmseg_cil.methods.plop.local_pod.local_pod_loss`.
+
+    The maps are the stages of the backbone before their last activation, the
+    embedding before the classifier (DeepLabV3: the ASPP output), and the
+    logits, not upsampled; the student's logits of new classes are added to the
+    background's. Of a backbone without a last activation (a transformer) the
+    stage outputs themselves are compared.
+
+    Args:
+        factor: Weight of stages and embedding. Defaults to 0.01, that of VOC.
+        logits_factor: Weight of the logits. Defaults to 0.0005, that of VOC.
+        scales: Regions along each axis, for each scale.
+        regions: 'even' or 'official', see
+            :func:`~mmseg_cil.methods.plop.local_pod.region_edges`.
+        grows: Multiply by sqrt(classes seen / new classes), as officially; 1
+            where no class is new (our choice: the official factor is infinite).
+        loss_name: Name in the log. Defaults to 'loss_pod'.
+
+    Raises:
+        InputError: ``regions`` is unknown, or a number cannot be used.
+    """
+
+    #: The segmentor keeps the stages' pre-activations for distillers that say so.
+    reads_pre_activations = True
+
+    def __init__(
+        self,
+        factor: float = 0.01,
+        logits_factor: float = 0.0005,
+        scales: Sequence[int] = SCALES,
+        regions: str = 'even',
+        grows: bool = True,
+        loss_name: str = 'loss_pod',
+    ) -> None:
+        super().__init__()
+        if regions not in REGIONS:
+            raise InputError(
+                f'LocalPODDistiller: regions must be one of {REGIONS}, got {regions!r}'
+            )
+        check_weights(self, factor=factor, logits_factor=logits_factor)
+        check_sizes(self, 'scales', scales)
+        self.factor = factor
+        self.logits_factor = logits_factor
+        self.scales = tuple(scales)
+        self.regions = regions
+        self.grows = grows
+        self.loss_name = loss_name
+        self._growth = 1.0
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor how many classes are new."""
+        if self.grows and step.num_new:
+            self._growth = math.sqrt(step.num_seen / step.num_new)
+
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            student: Record of the student's run.
+            teacher: Record of the teacher's run on the same images.
+            pixels: The student's logits at the labels' pixels; not used.
+
+        Returns:
+            The loss under its name.
+        """
+        students, teachers = (
+            [*(one.pre_activations or one.features), one.embedding] for one in (student, teacher)
+        )
+        factors = [self.factor] * len(students) + [self.logits_factor]
+        students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))
+        teachers.append(teacher.logits)
+        parts = local_pod_loss(students, teachers, factors, self._growth, self.scales, self.regions)
+        return {self.loss_name: parts.sum()}

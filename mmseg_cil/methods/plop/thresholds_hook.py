@@ -1,0 +1,201 @@
+"""The thresholds of PLOP's pseudo-labels, from one pass before a step's training."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.models.utils import resize
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from mmseg_cil.datasets.pipeline import without_augmentation
+from mmseg_cil.datasets.sampler import SampleKey
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.plop.pseudo_labels import (
+    MEDIANS,
+    NUM_BINS,
+    thresholds_from_histograms,
+    uncertainty_histograms,
+)
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.registry import HOOKS
+from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.values import check_number
+
+FILE_NAME = 'thresholds.json'
+CROPS = ('whole', 'random')
+
+
+@HOOKS.register_module()
+class PseudoLabelThresholdsHook(Hook):
+    """Computes the thresholds and hands them to every loss that has ``set_thresholds``.
+
+    It acts at steps with a teacher whose labels hide old classes. The teacher
+    sees every image of the step once (exemplars are none of them). Each process
+    takes a part, the histograms are summed over processes (officially they are
+    not), and all have equal thresholds whatever their number. They are kept as
+    ``thresholds.json`` in the step's folder; a resumed step reads them there.
+
+    Args:
+        base: The least threshold: with the true median a fraction of the greatest
+            entropy, with the official one on the official scale. Defaults to 0.001, the
+            official number.
+        median: 'true' or 'official', see
+            :func:`~mmseg_cil.methods.plop.pseudo_labels.thresholds_from_histograms`.
+        crops: What the teacher sees of an image: 'whole', all of it in its own
+            size, or 'random', what the training pipeline makes of it, as
+            officially. Augmentation is drawn from the image's place in the
+            list, so that these thresholds are reproducible too. Defaults to 'whole'.
+
+    Raises:
+        InputError: ``median`` or ``crops`` is unknown.
+    """
+
+    priority = 'HIGH'
+    #: Takes part in the rehearsal before training.
+    rehearsed = True
+
+    def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
+        if median not in MEDIANS:
+            raise InputError(
+                f'PseudoLabelThresholdsHook: median must be one of {MEDIANS}, got {median!r}'
+            )
+        if crops not in CROPS:
+            raise InputError(
+                f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, got {crops!r}'
+            )
+        check_number(self, 'base', base)
+        self.base = base
+        self.median = median
+        self.crops = crops
+
+    def before_train(self, runner: Runner) -> None:
+        """Reads or computes the thresholds, where pseudo-labels are used."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(model, IncrementalEncoderDecoder) or model.teacher is None:
+            return
+        readers = [one for one in model.modules() if hasattr(one, 'set_thresholds')]
+        if not readers or not model.step.num_hidden:
+            return
+        path = Path(runner.work_dir) / FILE_NAME
+        values = self._cached(path, model.step.num_seen)
+        if values is None:
+            histograms = teacher_histograms(
+                model, self._batches(runner), median=self.median, augmented=self.crops == 'random'
+            )
+            values = thresholds_from_histograms(
+                histograms, model.step.num_old, self.base, self.median
+            ).tolist()
+            if get_rank() == 0:
+                write_json(
+                    path,
+                    {
+                        **self._settings(),
+                        'thresholds': values,
+                        'pixels': histograms.sum(dim=1).tolist(),
+                    },
+                )
+        device = next(model.parameters()).device
+        for one in readers:
+            one.set_thresholds(torch.tensor(values, device=device))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            'base': self.base,
+            'median': self.median,
+            'crops': self.crops,
+            'unit': 'greatest entropy',
+        }
+
+    def _cached(self, path: Path, num_classes: int) -> list[float] | None:
+        """Thresholds in the step's folder, as the main process finds them, or None."""
+        found: list[Any] = [None]
+        if get_rank() == 0:
+            found = [read_thresholds(path, self._settings(), num_classes)]
+        broadcast_object_list(found)
+        values: list[float] | None = found[0]
+        return values
+
+    def _batches(self, runner: Runner) -> Iterable[Any]:
+        """This process's images, one by one: sizes may differ."""
+        loader: Any = runner.train_dataloader
+        dataset = loader.dataset
+        # The labels of exemplars, which come after, hide nothing.
+        own = getattr(dataset, 'num_own', len(dataset))
+        images: Sequence[Any] = range(get_rank(), own, get_world_size())
+        if self.crops == 'whole':
+            dataset = without_augmentation(dataset)
+        else:
+            images = [SampleKey(index, index) for index in images]
+        return DataLoader(
+            Subset(dataset, images),
+            batch_size=1,
+            num_workers=loader.num_workers,
+            collate_fn=pseudo_collate,
+            # Without its own generator the loader draws from the global one.
+            generator=torch.Generator(),
+        )
+
+
+def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> list[float] | None:
+    """The thresholds in a file, or None where it is missing, unreadable or of other settings."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        values = [float(value) for value in content['thresholds']]
+        same = all(content[key] == value for key, value in settings.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    usable = same and len(values) == num_classes and all(math.isfinite(one) for one in values)
+    return values if usable else None
+
+
+def teacher_histograms(
+    model: IncrementalEncoderDecoder,
+    batches: Iterable[Any],
+    median: str = 'true',
+    augmented: bool = False,
+) -> Tensor:
+    """Histograms of the teacher's uncertainty over the pixels labelled background.
+
+    Args:
+        model: With a loaded teacher.
+        batches: This process's collated samples. With several processes every
+            one must call, if only with no batch.
+        median: What the histograms are for, 'true' or 'official'.
+        augmented: They come from the training pipeline, and are padded as in
+            training. Otherwise, as in evaluation, an image keeps its size.
+
+    Returns:
+        ``(C, bins)`` int64, summed over all processes.
+    """
+    assert model.teacher is not None
+    num_classes = model.step.num_seen
+    device = next(model.parameters()).device
+    total = torch.zeros(num_classes, NUM_BINS[median], dtype=torch.int64, device=device)
+    with torch.no_grad():
+        for batch in batches:
+            data = model.data_preprocessor(batch, augmented)
+            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            labels = labels.squeeze(1).to(device)
+            record = model.teacher(data['inputs'])
+            logits = resize(
+                record.logits,
+                size=data['inputs'].shape[-2:],
+                mode='bilinear',
+                align_corners=record.align_corners,
+            )
+            # A preprocessor may have padded the image at its lower right.
+            logits = logits[:, :, : labels.shape[1], : labels.shape[2]]
+            total += uncertainty_histograms(logits, labels, num_classes, median)
+    all_reduce(total)
+    return total.cpu()

@@ -1,0 +1,109 @@
+"""Distillation of maps pooled over squares and channels: RCIL's pooled cube."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.plop.local_pod import fold_new_classes
+from mmseg_cil.methods.rcil.pooled_cube import SIZES, pooled_cube_loss
+from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_sizes, check_weights
+
+
+@MODELS.register_module()
+class PooledCubeDistiller(nn.Module):
+    """Compares student and teacher by :func:`~mmseg_cil.methods.rcil.pooled_cube.pooled_cube_loss`.
+
+    The maps are the stages of the backbone, the embedding before the classifier
+    (DeepLabV3: the ASPP output), and the logits, not upsampled; the student's
+    logits of new classes are added to the background's. The channel distance
+    leaves out the logits.
+
+    The official code means to keep each stage before its activation, but
+    applies that in place (zhangchbin/RCIL ``modules/residual.py``,
+    ``leaky_relu_``), so that what it compares is the stage's output; so is
+    this.
+
+    Args:
+        factor: Weight of the spatial distance of stages and embedding.
+            Defaults to 0.01, that of VOC.
+        last_factor: Weight of the spatial distance of the logits. Defaults to
+            0.0005, that of VOC.
+        channel_factor: Weight of the channel distance of the stages. Defaults
+            to 0.01.
+        channel_last_factor: Weight of the channel distance of the embedding,
+            the last map that it compares. Defaults to 0.0005.
+        sizes: Sides of the pooled squares.
+        grows: Multiply by sqrt(classes seen / new classes), as officially; 1
+            where no class is new, which is the official factor too.
+        loss_name: Name in the log. Defaults to 'loss_cube'.
+
+    Raises:
+        InputError: A number cannot be used.
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.01,
+        last_factor: float = 0.0005,
+        channel_factor: float = 0.01,
+        channel_last_factor: float = 0.0005,
+        sizes: Sequence[int] = SIZES,
+        grows: bool = True,
+        loss_name: str = 'loss_cube',
+    ) -> None:
+        super().__init__()
+        check_weights(
+            self,
+            factor=factor,
+            last_factor=last_factor,
+            channel_factor=channel_factor,
+            channel_last_factor=channel_last_factor,
+        )
+        check_sizes(self, 'sizes', sizes)
+        self.factor = factor
+        self.last_factor = last_factor
+        self.channel_factor = channel_factor
+        self.channel_last_factor = channel_last_factor
+        self.sizes = tuple(sizes)
+        self.grows = grows
+        self.loss_name = loss_name
+        self._growth = 1.0
+
+    def set_step(self, step: StepContext) -> None:
+        """Told by the segmentor how many classes are new."""
+        if self.grows and step.num_new:
+            self._growth = math.sqrt(step.num_seen / step.num_new)
+
+    def forward(
+        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
+    ) -> dict[str, Tensor]:
+        """The loss of one batch.
+
+        Args:
+            student: Record of the student's run.
+            teacher: Record of the teacher's run on the same images.
+            pixels: The student's logits at the labels' pixels; not used.
+
+        Returns:
+            The loss under its name.
+        """
+        students, teachers = ([*one.features, one.embedding] for one in (student, teacher))
+        students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))
+        teachers.append(teacher.logits)
+        stages = len(student.features)
+        parts = pooled_cube_loss(
+            students,
+            teachers,
+            [self.factor] * (stages + 1) + [self.last_factor],
+            [self.channel_factor] * stages + [self.channel_last_factor],
+            self._growth,
+            self.sizes,
+        )
+        return {self.loss_name: parts.sum()}

@@ -1,0 +1,118 @@
+"""Two parallel convolutions in the place of one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmseg_cil.methods.rcil.merge import Norm, as_norm, drop_shares, fold_norm, mix
+
+
+class ParallelConv(nn.Module):
+    """A convolution and its norm, twice: their outputs are averaged.
+
+    In training every channel takes one branch, the other, or their mean, drawn
+    anew each time for the whole batch; in evaluation always the mean. Where
+    norms keep their stored statistics all this is linear in the input, and one
+    convolution with mixed kernels computes it: the same output (up to
+    rounding), with the time and memory of one branch.
+
+    Source: Zhang et al., CVPR 2022, section 3.2; zhangchbin/RCIL
+    ``modules/residual.py`` and ``modules/deeplab.py``.
+
+    Args:
+        conv: The plain network's convolution; it becomes the first branch.
+        norm: The batch norm that follows it.
+        frozen: The first branch learns neither weights nor statistics.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module, frozen: bool) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.first: Any = nn.Sequential(OrderedDict(conv=conv, norm=norm))
+        self.second: Any = copy.deepcopy(self.first)
+        if frozen:
+            self.first.requires_grad_(False)
+        self.train(conv.training)
+
+    def train(self, mode: bool = True) -> ParallelConv:
+        """As of any module, but a frozen branch stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.first.eval()
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Output of the convolution and its norm.
+
+        Args:
+            inputs: ``(N, D, H, W)``.
+
+        Returns:
+            ``(N, C, h, w)``.
+        """
+        share: Tensor | float = 0.5
+        if self.training:
+            share = drop_shares(torch.rand(self.first.conv.out_channels, device=inputs.device))
+        if not self.first.norm.training and not self.second.norm.training:
+            return self._convolve(inputs, *mix(fold(self.first), fold(self.second), share))
+        second = self.second(inputs)
+        first = self._convolve(inputs, *fold(self.first)) if self.frozen else self.first(inputs)
+        if isinstance(share, Tensor):
+            share = share.to(first.dtype)[:, None, None]
+        # Exact at the shares 0 and 1.
+        return torch.lerp(second, first, share)
+
+    def _convolve(self, inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        conv = self.first.conv
+        return functional.conv2d(
+            inputs, kernel, bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+
+    @torch.no_grad()
+    def merge(self, eps_again: float = 0.0) -> None:
+        """Makes the first branch alone give the mean of both in evaluation.
+
+        Args:
+            eps_again: Of the norm that a merged branch has officially, with weight
+                ``1 + eps_again`` and variance 1: scales a frozen first branch.
+        """
+        # In double precision, so that merging step after step does not add up errors.
+        folded = [fold(one, torch.float64) for one in (self.first, self.second)]
+        if self.frozen and eps_again:
+            scale = (1 + eps_again) / math.sqrt(1 + eps_again)
+            folded[0] = folded[0][0] * scale, folded[0][1] * scale
+        kernel, bias = mix(folded[0], folded[1], 0.5)
+        norms = [norm_of(one.norm, torch.float64) for one in (self.first, self.second)]
+        conv, norm = self.first.conv, self.first.norm
+        merged = as_norm(bias, norms[0], norms[1], norm.eps)
+        conv.weight.copy_(kernel)
+        norm.weight.copy_(merged.scale)
+        norm.bias.copy_(merged.shift)
+        norm.running_mean.copy_(merged.mean if conv.bias is None else merged.mean + conv.bias)
+        norm.running_var.copy_(merged.var)
+
+
+def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:
+    """The numbers of a batch norm, in their own format or another."""
+    scale, shift, mean, var = (
+        one.to(dtype or one.dtype)
+        for one in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+    return Norm(scale, shift, mean, var, norm.eps)
+
+
+def fold(branch: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of a branch whose norm keeps its statistics."""
+    weight, bias = branch.conv.weight, branch.conv.bias
+    return fold_norm(
+        weight.to(dtype or weight.dtype),
+        bias if bias is None else bias.to(dtype or bias.dtype),
+        norm_of(branch.norm, dtype),
+    )

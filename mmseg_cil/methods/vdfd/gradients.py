@@ -1,0 +1,75 @@
+"""The pass over a step's images that gives the gradients of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmseg_cil.methods.vdfd.filters import row_means
+
+WEIGHTINGS = ('images', 'batches')
+
+
+def gradient_sums(
+    outputs: Callable[[Any], tuple[Tensor, Tensor]],
+    batches: Iterable[Any],
+    parameters: Sequence[Tensor],
+    num_outputs: int,
+    average: bool = True,
+    weighting: str = 'images',
+) -> tuple[Tensor, Tensor]:
+    """Sums of the outputs' gradients over batches, and what to divide them by.
+
+    One backward pass an output and batch; a gradient is reduced to its rows at
+    once. Sums and divisors of several processes may be added up.
+
+    'images' gives every image (or pixel, as the outputs say) the same weight, so
+    that the result does not depend on how images are divided into batches.
+    'batches' is the official computation: means over each batch, averaged over
+    batches, which weighs the images of a short last batch more.
+
+    Source: XiaorongLi-95/VDFD ``task_incremental/agents/vdfd.py``,
+    ``calculate_importance``; weights by images are our choice.
+
+    Args:
+        outputs: From a batch to sums and divisors of the N outputs, each ``(N,)``.
+        batches: This process's batches; may be none.
+        parameters: L tensors with F rows in all. A parameter that an output does
+            not depend on has the gradient 0.
+        num_outputs: N.
+        average: Rows are filters; else single weights.
+        weighting: 'images' or 'batches'.
+
+    Returns:
+        Sums ``(F, N)`` and divisors ``(N,)``, float64, on the parameters' device.
+    """
+    device = parameters[0].device
+    size = sum(one.shape[0] if average and one.dim() > 1 else one.numel() for one in parameters)
+    total = torch.zeros(size, num_outputs, dtype=torch.float64, device=device)
+    divisors = torch.zeros(num_outputs, dtype=torch.float64, device=device)
+    for batch in batches:
+        sums, counts = outputs(batch)
+        if weighting == 'batches':
+            sums, counts = sums / counts.clamp(min=1), (counts > 0).to(counts)
+        for index in range(num_outputs):
+            gradients = torch.autograd.grad(
+                sums[index], parameters, retain_graph=index + 1 < num_outputs, allow_unused=True
+            )
+            rows = row_means(
+                (
+                    torch.zeros_like(parameter) if gradient is None else gradient
+                    for gradient, parameter in zip(gradients, parameters, strict=True)
+                ),
+                average,
+            )
+            total[:, index] += rows
+        divisors += counts.double()
+    return total, divisors
+
+
+def mean_gradients(sums: Tensor, divisors: Tensor) -> Tensor:
+    """The gradients ``(F, N)`` of the outputs; 0 of an output that nothing contributed to."""
+    return sums / divisors.clamp(min=torch.finfo(divisors.dtype).tiny) * (divisors > 0)

@@ -1,1 +1,0 @@
-"""The mathematics of VDFD: functions on tensors that know nothing of segmentation or MMEngine."""

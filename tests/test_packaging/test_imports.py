@@ -1,0 +1,82 @@
+"""The floors of the package: no circle of imports, and nothing below a method knows one."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / 'mmseg_cil'
+METHODS = 'mmseg_cil.methods'
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+MODULES = {name_of(path): path for path in PACKAGE.rglob('*.py')}
+
+
+def imports(path, modules):
+    """Every module of ours that a file imports, in functions and for type checks too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & modules
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f'{node.module}.{alias.name}' for alias in node.names} & modules
+            found |= whole or {node.module} & modules
+    return found
+
+
+@pytest.fixture(scope='module')
+def graph():
+    arrows = {name: imports(path, MODULES.keys()) - {name} for name, path in MODULES.items()}
+    assert len(arrows['mmseg_cil.engine.walk_runner']) > 20
+    return arrows
+
+
+def test_there_is_no_circle(graph):
+    # Raises CycleError, which shows the circle.
+    TopologicalSorter(graph).prepare()
+
+
+def test_nothing_below_imports_a_method(graph):
+    wrong = [
+        (name, target)
+        for name, targets in graph.items()
+        if not name.startswith(METHODS)
+        for target in targets
+        if target.startswith(METHODS)
+    ]
+    assert wrong == []
+
+
+def test_methods_know_three_things_of_each_other(graph):
+    def room(name):
+        return name.split('.')[2] if name.startswith(f'{METHODS}.') else None
+
+    arrows = {
+        (name, target)
+        for name, targets in graph.items()
+        for target in targets
+        if room(name) and room(target) and room(name) != room(target)
+    }
+    mib = f'{METHODS}.mib.unbiased_cross_entropy'
+    assert arrows == {
+        (f'{METHODS}.plop.pseudo_label_loss', mib),
+        (f'{METHODS}.vdfd.step_classes_cross_entropy', mib),
+        (f'{METHODS}.rcil.distiller', f'{METHODS}.plop.local_pod'),
+    }
+
+
+def test_an_import_in_a_function_or_for_types_counts(tmp_path):
+    file = tmp_path / 'module.py'
+    file.write_text(
+        'from typing import TYPE_CHECKING\n'
+        'if TYPE_CHECKING:\n    from a.b import C\n'
+        'def f():\n    from a import d\n    import a.e\n'
+    )
+    assert imports(file, {'a', 'a.b', 'a.d', 'a.e'}) == {'a.b', 'a.d', 'a.e'}
