@@ -5,7 +5,7 @@ scikit-learn). As in the official class-incremental code
 one head has all outputs, cross-entropy is over those of the step, and the head
 is not regularised. After the last step every digit is classified among all ten
 (class-incremental) and among the two of its step (task-incremental). The
-regulariser is that of the segmentation walks: the functions of mmseg_cil.vdfd.
+regulariser is that of the segmentation walks: the functions of mmseg_cil.methods.vdfd.
 
     python benchmarks/digits.py [--weights 0.1 1 10 100] [--seeds 0 1 2] [--epochs 10]
 

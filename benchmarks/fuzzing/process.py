@@ -81,8 +81,7 @@ def _wait(child: int, seconds: float) -> int | None:
 
 
 def _preload() -> None:
-    import mmseg_cil.engine.command
-
+    import mmseg_cil.engine.commands
     import mmseg_cil.visualization.report  # noqa: F401
 
 

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 CALL = """
 import importlib, sys
 import torch
-from mmseg_cil.engine.distributed import process_group
+from mmseg_cil.engine.runner.distributed import process_group
 torch.set_num_threads(1)
 module, name, *arguments = sys.argv[1:]
 with process_group('pytorch', 'gloo'):

@@ -85,7 +85,7 @@ import os, signal, sys
 from mmengine.dist import all_reduce, barrier, get_rank
 import torch
 import torch.distributed as torch_dist
-from mmseg_cil.engine.distributed import decided_by_main, main_process_first, process_group
+from mmseg_cil.engine.runner.distributed import decided_by_main, main_process_first, process_group
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import run_tool
 

@@ -22,8 +22,8 @@ from mmseg_cil.hooks.step_checkpoint_hook import BUFFERS_KEY, IDENTITY_KEY, RESU
 WALK = """
 import os, signal, sys
 from pathlib import Path
-from mmseg_cil.engine import scheduler
-from mmseg_cil.engine.distributed import process_group
+from mmseg_cil.engine import walk_runner
+from mmseg_cil.engine.runner.distributed import process_group
 from mmseg_cil.hooks import IterationSeedHook
 from tiny import tiny_config
 
@@ -37,8 +37,8 @@ IterationSeedHook.before_train_iter = kill
 def look(*args, **kwargs):
     raise AssertionError('only the main process looks at what is on the disk')
 if os.environ['RANK'] == '1':
-    scheduler.Journal.load = scheduler.can_resume = scheduler.check_pretrained = look
-    scheduler.check_weights_fit = look
+    walk_runner.Journal.load = scheduler.can_resume = scheduler.check_pretrained = look
+    walk_runner.check_weights_fit = look
 
 data, folder = map(Path, sys.argv[1:3])
 with process_group('pytorch'):
@@ -46,7 +46,7 @@ with process_group('pytorch'):
         kill_at = int(kill_at)
         cfg = tiny_config(data)
         cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
-        scheduler.TaskScheduler(cfg, folder / name, 'pytorch', resume=bool(resume),
+        walk_runner.TaskScheduler(cfg, folder / name, 'pytorch', resume=bool(resume),
                                 steps='0').run()
 """
 

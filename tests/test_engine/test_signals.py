@@ -150,8 +150,8 @@ LONG = 150
 #: Walks ``DATA FOLDER``: step 0 in two processes, as tools/train.py would.
 WALK = """
 import sys
-from mmseg_cil.engine.distributed import process_group
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.runner.distributed import process_group
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.utils.cli import run_tool
 from tiny import tiny_config
 

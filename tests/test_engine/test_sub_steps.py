@@ -202,8 +202,8 @@ def test_what_cannot_be_built_is_refused_before_training(data_root, tmp_path):
 WALK = """
 import os, signal, sys
 from pathlib import Path
-from mmseg_cil.engine.distributed import process_group
-from mmseg_cil.engine.scheduler import TaskScheduler
+from mmseg_cil.engine.runner.distributed import process_group
+from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
 import toy_sub_steps
 from tiny import tiny_config

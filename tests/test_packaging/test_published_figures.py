@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmseg_cil.engine.composition import BASES
+from mmseg_cil.engine.config.compose import BASES
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.published_figures import FILE, figures_of, read_figures
