@@ -34,6 +34,15 @@ IMPORTS = (
 )
 
 
+def demo_config(folder: Path) -> Path:
+    """Write the demo's config to a folder."""
+    from mmseg_cil.engine.config.compose import compose
+
+    path = folder / 'demo.py'
+    path.write_text(compose(dict(method='mib', protocol='embedded_11-5')).pretty_text)
+    return path
+
+
 def first_iteration(config: Path, options: list[str], work_dir: Path) -> float:
     """Seconds from the command until the first iteration is logged."""
     command = [
@@ -103,22 +112,21 @@ def main() -> None:
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description='Start-up and class index.')
-    parser.add_argument(
-        'config', nargs='?', type=Path, default=ROOT / 'configs/mib/mib_demo_11-5.py'
-    )
+    parser.add_argument('config', nargs='?', type=Path)
     parser.add_argument('--cfg-options', nargs='+', default=[])
     args = parser.parse_args()
     action = argparse.ArgumentParser()
     action.add_argument('--o', nargs='+', action=DictAction, default={})
     options = action.parse_args(['--o', *args.cfg_options] if args.cfg_options else []).o
-    for split, images, cold, cached in index_seconds(args.config, options):
-        print(
-            f'index of {images} {split} masks: {cold:.2f} s, cached {cached:.3f} s '
-            f'({cold / cached:.0f}x)'
-        )
-    imports = import_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        total = first_iteration(args.config, args.cfg_options, Path(folder) / 'walk')
+        config = args.config or demo_config(Path(folder))
+        for split, images, cold, cached in index_seconds(config, options):
+            print(
+                f'index of {images} {split} masks: {cold:.2f} s, cached {cached:.3f} s '
+                f'({cold / cached:.0f}x)'
+            )
+        imports = import_seconds()
+        total = first_iteration(config, args.cfg_options, Path(folder) / 'walk')
     print(
         f'command to first iteration: {total:.1f} s, of which imports {imports:.1f} s '
         f'({100 * imports / total:.0f} %); {os.cpu_count()} cores'

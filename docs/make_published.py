@@ -1,25 +1,21 @@
-"""Writes docs/published.md and the deviations in the docstrings of the papers' configs.
+"""Writes docs/published.md.
 
     python docs/make_published.py [--check]
 
-Both are made of one list, mmseg_cil/engine/config/published/deviations.py, by looking at the
-configs as they are. With --check nothing is written, and the exit status is 1 where something is
-not current.
+The page is made of two lists, the deviations in mmseg_cil/engine/config/published/deviations.py
+and the figures in configs/published.csv, and of the configs as they are. With --check nothing is
+written, and the exit status is 1 where the page is not current.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-from mmengine.config import Config  # noqa: E402
 
 from mmseg_cil.engine.config.compose import compose  # noqa: E402
 from mmseg_cil.engine.config.published import (  # noqa: E402
@@ -28,25 +24,24 @@ from mmseg_cil.engine.config.published import (  # noqa: E402
     as_published,
     deviations_of,
 )
+from mmseg_cil.published_figures import PublishedFigure, read_figures  # noqa: E402
 
-PAGE = Path('docs/published.md')
-BEGINS = "Deviations from the papers' settings"
-#: By which a config file is one with the settings of the papers.
-NETWORK = '_deeplabv3_r101-d16_'
+PAGE = ROOT / 'docs/published.md'
 
 INTRODUCTION = """\
 # The papers' settings
 
-*Made by `docs/make_published.py` of the configs and of \
-`mmseg_cil/engine/config/published/deviations.py`; change those and run it.*
+*Made by `docs/make_published.py` of the configs, of \
+`mmseg_cil/engine/config/published/deviations.py` and of `configs/published.csv`; change those and \
+run it.*
 
-The configs with `_deeplabv3_r101-d16_` in their name have MMSegmentation's network and test \
-geometry, and the papers' methods, protocols, crops and schedules. `--as-published` turns on what \
-else the code of the papers did, for a method and a protocol or for a config file:
+What `--method` and `--protocol` compose has MMSegmentation's network and test geometry, and the \
+papers' methods, protocols, crops and schedules. `--as-published` turns on what else the code of \
+the papers did, for a method and a protocol or for a config file:
 
 ```bash
 python tools/train.py --method mib --protocol voc_15-1 --as-published
-python tools/train.py configs/rcil/rcil_deeplabv3_r101-d16_ade20k-100-50.py --as-published
+python tools/train.py CONFIG --as-published
 ```
 
 The log begins with what still differs then; every setting can be had alone, too. A method \
@@ -66,31 +61,6 @@ the random scale with a padded crop, which the configs of VOC and ADE20K had bef
 of a crop. In MiB's official loop on real images (short runs, four seeds) the first gave 33.1 mIoU \
 and the second 28.0; our walk with the second gave 27.8. So the first is the default.
 """
-
-
-def papers_configs() -> Iterator[Path]:
-    """Config files with the settings of the papers."""
-    yield from sorted(ROOT.glob(f'configs/[!_]*/*{NETWORK}*.py'))
-
-
-def paragraph(cfg: Config) -> str:
-    """The deviations of a config, as its docstring has them."""
-    offered = not any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ())
-    listed = '; '.join(
-        f'{"*" if one.offered and offered else ""}{text}'
-        for one, text in deviations_of(cfg)
-        if one.name != 'method'
-    )
-    legend = ' (* --as-published takes them back, docs/published.md)' if offered else ''
-    return textwrap.fill(
-        f'{BEGINS}{legend}: {listed}.', 80, break_on_hyphens=False, break_long_words=False
-    )
-
-
-def with_deviations(text: str, cfg: Config) -> str:
-    """The text of a config file with the paragraph of its deviations as it should be."""
-    pattern = re.compile(rf'^{re.escape(BEGINS)}.*?(?=\n\n)', re.M | re.S)
-    return pattern.sub(lambda _: paragraph(cfg), text, count=1)
 
 
 def escaped(text: str) -> str:
@@ -136,21 +106,21 @@ def named(found: dict[str, set[str]] | None) -> str:
     return ', '.join(texts) or 'the same'
 
 
-def published(path: Path) -> str | None:
-    """The figures that a config's docstring tells; None where there are none."""
-    text = path.read_text(encoding='utf-8')
-    match = re.search(r'^Published mIoU[^:]*:(.*?)\n(?:Not run|\n)', text, re.M | re.S)
-    figures = ' '.join(match[1].split()).rstrip('.') if match else 'none'
-    return None if figures.startswith('none') else figures
-
-
-def figure_rows() -> Iterator[str]:
-    """One row a config with published figures."""
-    for path in papers_configs():
-        figures = published(path)
-        if figures:
-            method, protocol = path.stem.split(NETWORK)
-            yield f'| {method} | {protocol} | {escaped(figures)} |'
+def figure_row(figure: PublishedFigure) -> str:
+    """The row of one figure."""
+    means = ('' if value is None else f'{value}' for value in (figure.old, figure.new, figure.all))
+    background = {True: 'with', False: 'without', None: ''}[figure.background]
+    told = '; '.join(part for part in (figure.source, figure.note) if part)
+    cells = (
+        figure.method,
+        figure.protocol,
+        figure.setting,
+        *means,
+        background,
+        figure.backbone,
+        told,
+    )
+    return f'| {" | ".join(map(escaped, cells))} |'
 
 
 def page() -> str:
@@ -166,21 +136,17 @@ def page() -> str:
         TRAINING_CROP,
         '## Published figures',
         '',
-        'Of the papers, not ours: mIoU over all classes after the last step, in per cent. The '
-        'docstring of each config names what it deviates in.',
+        'Of the papers, not ours: mIoU after the last step, in per cent, with or without the '
+        'background in the means, as far as that is told. `voc_10-1` is `voc_11-1` here, where '
+        'the background counts. `legacy` is the split by city that leaks. '
+        '`python tools/protocols.py PROTOCOL` prints those of one protocol, and a comparison of '
+        'walks shows those of its methods.',
         '',
-        '| method | protocol | figures |',
-        '|---|---|---|',
-        *figure_rows(),
+        '| method | protocol | setting | old | new | all | background | backbone | source |',
+        '|---|---|---|---|---|---|---|---|---|',
+        *map(figure_row, read_figures()),
     ]
     return '\n'.join(lines) + '\n'
-
-
-def contents() -> Iterator[tuple[Path, str]]:
-    """Every file that is made, or made in part, and what it should hold."""
-    yield ROOT / PAGE, page()
-    for path in papers_configs():
-        yield path, with_deviations(path.read_text(encoding='utf-8'), Config.fromfile(path))
 
 
 def main() -> int:
@@ -188,16 +154,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Write what the configs deviate in.')
     parser.add_argument('--check', action='store_true', help='write nothing')
     check = parser.parse_args().check
-    old = [
-        (path, text)
-        for path, text in contents()
-        if not path.is_file() or path.read_text(encoding='utf-8') != text
-    ]
-    for path, text in old:
-        print(f'{"not current" if check else "written"}: {path.relative_to(ROOT)}')
-        if not check:
-            path.write_text(text, encoding='utf-8')
-    return int(check and bool(old))
+    if PAGE.is_file() and PAGE.read_text(encoding='utf-8') == page():
+        return 0
+    print(f'{"not current" if check else "written"}: {PAGE.relative_to(ROOT)}')
+    if not check:
+        PAGE.write_text(page(), encoding='utf-8')
+    return int(check)
 
 
 if __name__ == '__main__':

@@ -28,7 +28,10 @@ def walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
     command = [
         sys.executable,
         str(ROOT / 'tools/train.py'),
-        str(ROOT / f'configs/{method}/{method}_demo_11-5.py'),
+        '--method',
+        method,
+        '--protocol',
+        'embedded_11-5',
         '--work-dir',
         str(work_dir),
         '--no-report',
@@ -40,7 +43,7 @@ def walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
         command.append('--resume')
     if start_from is not None:
         command += ['--start-from', str(start_from)]
-    print(f'\n=== {method}: {" ".join(command[1:5])} ...', flush=True)
+    print(f'\n=== {method}: {" ".join(command[1:8])} ...', flush=True)
     process = subprocess.Popen(command, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
     try:
         status = process.wait()

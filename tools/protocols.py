@@ -2,7 +2,7 @@
 
     python tools/protocols.py voc_11-1
     python tools/protocols.py voc_15-1 --setting disjoint --data-root data/VOCdevkit/VOC2012
-    python tools/protocols.py --config configs/mib/mib_demo_11-5.py
+    python tools/protocols.py --config configs/mib/mib_deeplabv3_r101-d16_voc-15-1.py
 
 The figures that papers publish for the protocol are listed below its steps.
 With --data-root the images are counted as the shipped dataset config of the

@@ -1,30 +1,10 @@
-"""iCaRL with exemplars (Rebuffi et al., CVPR 2017: LwF-MC and a memory) on voc 15-1.
-
-Paper settings: DeepLabV3 with ResNet-101, output stride 16, crop 512, total
-batch 24, SGD with Nesterov momentum, poly schedule (fcdl94/MiB, argparser.py).
-Memory: 100 images in all, by herding (`configs/_base_/methods/icarl.py`).
-Published mIoU over all classes after the last step: none is known with
-exemplars in this form; the papers' LwF-MC figures are in `configs/lwf_mc`.
-Not run here in full.
-
-Deviations: classified by the classifier, not by the nearest mean of exemplars.
-
-Deviations from the papers' settings (* --as-published takes them back,
-docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
-weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
-before the classifier; *evaluation on whole images; *preset 'default' for
-'plop'; *a last iteration of rate 0; *batches over the end of an epoch; single
-precision.
-
-    bash tools/dist_train.sh \
-        configs/icarl/icarl_deeplabv3_r101-d16_voc-15-1.py 4
-"""
+"""iCaRL on voc_15-1, a template: as --method icarl --protocol voc_15-1."""
 
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',
-    '../_base_/protocols/voc_15-1.py',
     '../_base_/methods/icarl.py',
     '../_base_/schedules/voc.py',
     '../_base_/default_runtime.py',
 ]
+protocol = dict(name='voc_15-1', setting='overlapped', preset='default')

@@ -1,28 +1,10 @@
-"""LwF (Li and Hoiem, ECCV 2016) on voc 15-1.
-
-Paper settings: DeepLabV3 with ResNet-101, output stride 16, crop 512, total
-batch 24, SGD with Nesterov momentum, poly schedule (fcdl94/MiB, argparser.py).
-Published mIoU over all classes after the last step: disjoint 1.5 / overlapped
-1.8 (MiB paper (CVPR 2020), without background); disjoint 5.3 / overlapped 5.5
-(RCIL README, with background).
-Not run here in full: the figure is the paper's, not ours.
-
-Deviations from the papers' settings (* --as-published takes them back,
-docs/published.md): batch norm of torch for InPlace-ABN; torchvision's ImageNet
-weights; *ReLU; *last stage dilated [1, 2, 2]; *ASPP fused by 3x3; *dropout 0.1
-before the classifier; *evaluation on whole images; *preset 'default' for 'mib';
-*new rows of deviation 0.01 and bias 0; *a last iteration of rate 0; *batches
-over the end of an epoch.
-
-    bash tools/dist_train.sh \
-        configs/lwf/lwf_deeplabv3_r101-d16_voc-15-1.py 4
-"""
+"""LwF on voc_15-1, a template: as --method lwf --protocol voc_15-1."""
 
 _base_ = [
     '../_base_/models/deeplabv3_r101-d16.py',
     '../_base_/datasets/voc12aug.py',
-    '../_base_/protocols/voc_15-1.py',
     '../_base_/methods/lwf.py',
     '../_base_/schedules/voc.py',
     '../_base_/default_runtime.py',
 ]
+protocol = dict(name='voc_15-1', setting='overlapped', preset='default')

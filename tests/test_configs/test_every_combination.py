@@ -10,11 +10,12 @@ from mmseg_cil.engine.config.compose import BASES, compose
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.data import first_value
-from mmseg_cil.protocols import build_protocol
+from mmseg_cil.protocols import NAMED, build_protocol
 from mmseg_cil.registry import DATASETS, MODELS
 
 METHODS = sorted(path.stem for path in (BASES / 'methods').glob('*.py'))
-PROTOCOLS = sorted(path.stem for path in (BASES / 'protocols').glob('*.py'))
+FILES = [path.stem for path in (BASES / 'protocols').glob('*.py')]
+PROTOCOLS = sorted((*NAMED, 'embedded_11-5', *FILES))
 
 
 @pytest.fixture(scope='module')

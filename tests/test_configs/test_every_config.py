@@ -1,20 +1,15 @@
-"""Every shipped config: that it loads, says what it must, and is what its pieces compose to."""
+"""The config files that there are, what is made of them, and what became of former ones."""
 
-import ast
 import importlib.util
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mmseg_cil.datasets.pipeline import crop_of
-from mmseg_cil.engine.config.compose import compose
-from mmseg_cil.engine.config.method import method_of
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.config.compose import BASES, compose
+from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.data import first_value
-from mmseg_cil.protocols import build_protocol
-from mmseg_cil.registry import DATASETS
+from mmseg_cil.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = importlib.util.spec_from_file_location(
@@ -22,93 +17,100 @@ SCRIPT = importlib.util.spec_from_file_location(
 )
 make_published = importlib.util.module_from_spec(SCRIPT)
 SCRIPT.loader.exec_module(make_published)
-CONFIGS = sorted(ROOT.glob('configs/[!_]*/*.py'))
+TEMPLATES = sorted(ROOT.glob('configs/[!_]*/*.py'))
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
-def path(request):
-    init_default_scope('mmseg_cil')
-    return request.param
+def test_every_method_has_one_template():
+    assert len(TEMPLATES) == len({path.parent for path in TEMPLATES})
+    methods = {path.stem.partition('_')[0] for path in (BASES / 'methods').glob('*.py')}
+    assert methods == {path.parent.name.partition('_')[0] for path in TEMPLATES}
 
 
-def protocol_of(cfg):
-    kind = DATASETS.get(first_value(cfg.train_dataloader.dataset, 'type'))
-    classes = kind.METAINFO['classes']
-    reduced = first_value(cfg.train_dataloader.dataset, 'type') == 'ADE20KDataset'
-    return build_protocol(cfg.protocol, classes, reduced)
+@pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: path.parent.name)
+def test_a_template_is_what_method_and_protocol_compose(path):
+    cfg = load_config(path)
+    composed = compose(dict(method=path.parent.name, protocol=cfg.protocol.name))
+    assert cfg.to_dict() == composed.to_dict()
+    assert Path(composed.filename).name == path.name
+    assert f'--method {path.parent.name} --protocol {cfg.protocol.name}' in path.read_text()
 
 
-def test_the_docstring_says_what_it_reproduces_and_how(path):
-    text = ast.get_docstring(ast.parse(path.read_text())) or ''
-    command = ''.join(text.split())
-    assert f'{path.relative_to(ROOT)}' in command, 'the exact command is missing'
-    for word in ('Published', 'Deviations'):
-        assert word in text, f'{word} is missing'
+@pytest.mark.parametrize(
+    ('method', 'protocol'),
+    [
+        ('mib', 'embedded_11-5'),
+        ('plop', 'ade20k_100-50'),
+        ('icarl', 'ade20k_100-5'),
+        ('rcil', 'cityscapes_domain_1-1'),
+        ('m2kd', 'voc_11-5'),
+    ],
+)
+def test_a_printed_config_walks_the_same(tmp_path, method, protocol):
+    cfg = compose(dict(method=method, protocol=protocol))
+    path = tmp_path / 'my.py'
+    path.write_text(cfg.pretty_text)
+    assert load_config(path).to_dict() == cfg.to_dict()
 
 
-def test_every_step_has_a_config_of_its_classes(path):
-    """Networks are built in test_every_combination.py."""
-    cfg = Config.fromfile(path)
-    protocol = protocol_of(cfg)
-    images = [1000] * len(protocol.steps)
-    for step in {0, len(protocol.steps) - 1}:
-        snapshot = dict(checkpoint='x.pth', num_classes=len(protocol.steps[max(0, step - 1)].seen))
-        inputs = StepInputs(snapshot if step else None, snapshot if step else None, images)
-        config = derive_step_config(cfg, protocol, step, inputs, 'work_dirs/x')
-        assert config.model.decode_head.num_classes == len(protocol.steps[step].seen)
-        assert config.test_dataloader.dataset.step == step
+@pytest.mark.parametrize(
+    ('pieces', 'logged', 'saved'),
+    [
+        (dict(protocol='voc_15-1'), 50, 1000),
+        (dict(protocol='embedded_11-5'), 50, 100),
+        (dict(protocol='voc_11-5', dataset='voc_real_160'), 10, 50),
+        (dict(protocol='embedded_11-5', schedule='short'), 50, 1000),
+    ],
+)
+def test_short_schedules_log_and_save_more_often(pieces, logged, saved):
+    hooks = compose(dict(method='mib', **pieces)).default_hooks
+    assert (hooks.logger.interval, hooks.checkpoint.interval) == (logged, saved)
+    assert set(hooks) == {'timer', 'logger', 'param_scheduler', 'checkpoint', 'sampler_seed'}
 
 
-def pieces_of(path):
-    """The names of the pieces that a config file has as its bases."""
-    tree = ast.parse(path.read_text())
-    listed = next(
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_'
-    )
-    return {
-        Path(one).parent.name.removesuffix('s'): Path(one).stem
-        for one in listed
-        if Path(one).parent.name != '_base_'
-    }
-
-
-def test_the_command_line_composes_the_same_config(path):
-    """From method and protocol alone for the papers' settings, else from all pieces."""
-    cfg, pieces = Config.fromfile(path), pieces_of(path)
-    of_papers = '_deeplabv3_r101-d16_' in path.stem
-    chosen = ('method', 'protocol') if of_papers else tuple(pieces)
-    composed = compose({kind: pieces[kind] for kind in chosen})
-    expected, found = cfg.to_dict(), composed.to_dict()
-    if not of_papers:
-        # How often a short walk logs and saves is said in the file itself.
-        del expected['default_hooks'], found['default_hooks']
-    else:
-        assert Path(composed.filename).stem == path.stem
-    assert found == expected
-
-
-def test_the_crop_is_what_the_network_is_padded_to_and_deviations_are_current(path):
-    cfg = Config.fromfile(path)
+@pytest.mark.parametrize(
+    'protocol', ['voc_15-1', 'ade20k_100-50', 'cityscapes_14-1', 'embedded_11-5', 'voc_real_years']
+)
+def test_the_crop_is_what_the_network_is_padded_to(protocol):
+    cfg = compose(dict(method='mib', protocol=protocol))
     pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline')
     assert crop_of(pipeline) == tuple(cfg.model.data_preprocessor.size)
-    # Else: python docs/make_published.py
-    text = path.read_text()
-    assert text == make_published.with_deviations(text, cfg)
-    of_papers = make_published.NETWORK in path.name
-    assert text.count(make_published.BEGINS) == of_papers
+
+
+@pytest.mark.parametrize(
+    ('name', 'instead'),
+    [
+        ('plop/plop_deeplabv3_r101-d16_voc-10-1.py', '--method plop --protocol voc_10-1,'),
+        ('m2kd/m2kd_pruned_demo_11-5.py', '--method m2kd_pruned --protocol embedded_11-5,'),
+        (
+            'rcil/rcil_deeplabv3_r101-d16_cityscapes-domain-11-5.py',
+            '--method rcil --protocol cityscapes_domain_11-5,',
+        ),
+        (
+            'm2kd/m2kd_deeplabv3_r50-caffe_aux_voc-real-11-5.py',
+            '--method m2kd --protocol voc_11-5 --dataset voc_real_160,',
+        ),
+        (
+            'vdfd/vdfd_unce_deeplabv3_r50-caffe_voc-real-animals.py',
+            '--method vdfd_unce --protocol voc_real_animals,',
+        ),
+        ('_base_/protocols/voc_15-1.py', "protocol = dict(name='voc_15-1', setting='overlapped'"),
+        (
+            '_base_/protocols/cityscapes_domain_1-1.py',
+            "protocol = dict(name='cityscapes_domain_1-1', split='clean'",
+        ),
+    ],
+)
+def test_a_former_file_says_what_to_do_instead(tmp_path, name, instead):
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = '{ROOT}/configs/{name}'\n")
+    with pytest.raises(InputError, match='which does not exist') as refused:
+        load_config(path)
+    assert instead in str(refused.value)
+    with pytest.raises(InputError, match='there is no config file') as refused:
+        load_config(ROOT / 'configs' / name)
+    assert instead in str(refused.value)
 
 
 def test_the_page_of_the_papers_settings_is_current():
-    assert (ROOT / make_published.PAGE).read_text() == make_published.page()
-
-
-def test_mib_weighs_distillation_as_published():
-    weights = {}
-    for path in ROOT.glob('configs/mib/*.py'):
-        cfg = Config.fromfile(path)
-        name = cfg.protocol.name
-        weights[name] = method_of(cfg, name)['distillers'][0]['loss']['loss_weight']
-    # Also on VOC 15-1, as --method MiB of every official script.
-    assert 'voc_15-1' in weights and set(weights.values()) == {10.0}
+    # Else: python docs/make_published.py
+    assert make_published.PAGE.read_text() == make_published.page()

@@ -11,7 +11,7 @@ from mmseg_cil.engine.config.compose import BASES, KINDS, complete, compose
 from mmseg_cil.engine.config.method import memory_settings
 from mmseg_cil.errors import InputError
 
-PLOP_10_1 = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-10-1.py'
+PLOP = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-15-1.py'
 
 
 def composed(**pieces):
@@ -104,12 +104,12 @@ def test_a_piece_may_be_a_file_of_the_users(tmp_path):
 
 
 def test_parts_of_a_config_are_replaced_whole():
-    given = Config.fromfile(PLOP_10_1)
+    given = Config.fromfile(PLOP)
     cfg = compose(dict(method='mib'), given)
     theirs, ours = given.to_dict(), cfg.to_dict()
     assert [key for key in ours if ours[key] != theirs[key]] == ['method']
     assert 'custom_hooks' not in cfg.method and given.method.name == 'plop'
-    assert cfg.filename == 'plop_deeplabv3_r101-d16_voc-10-1_mib.py'
+    assert cfg.filename == 'plop_deeplabv3_r101-d16_voc-15-1_mib.py'
     cfg = compose(dict(model='fcn_r18-thin', schedule='short', protocol='voc_7-3'), given)
     assert cfg.model.decode_head.type == 'FCNHead'
     assert cfg.model.data_preprocessor.size == (512, 512)
@@ -132,10 +132,8 @@ def test_options_are_applied_last():
         )
     )
     assert cfg.protocol.setting == 'disjoint'
-    cfg = walk_config(
-        arguments(config=str(PLOP_10_1), cfg_options={'method.classifier_init': 'random'})
-    )
-    assert cfg.method.classifier_init == 'random' and cfg.filename == str(PLOP_10_1)
+    cfg = walk_config(arguments(config=str(PLOP), cfg_options={'method.classifier_init': 'random'}))
+    assert cfg.method.classifier_init == 'random' and cfg.filename == str(PLOP)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ def command(work_dir, data_root, *options):
     return [
         sys.executable,
         str(ROOT / 'tools/train.py'),
-        str(ROOT / 'configs/mib/mib_demo_11-5.py'),
+        '--method',
+        'mib',
+        '--protocol',
+        'embedded_11-5',
         '--work-dir',
         str(work_dir),
         '--no-report',

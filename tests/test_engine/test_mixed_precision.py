@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmseg_cil.engine.config.load import load_config
+from mmseg_cil.engine.config.compose import compose
 from mmseg_cil.engine.config.mixed_precision import BFloat16OptimWrapper, use_mixed_precision
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
@@ -76,7 +76,7 @@ def test_amp_refuses_a_wrapper_of_another_kind():
 
 
 def test_amp_twice_is_amp():
-    cfg = load_config('configs/mib/mib_demo_11-5.py', {})
+    cfg = compose(dict(method='mib', protocol='embedded_11-5'))
     use_mixed_precision(cfg, accelerator=False)
     use_mixed_precision(cfg, accelerator=False)
     assert cfg.optim_wrapper.type == 'BFloat16OptimWrapper'

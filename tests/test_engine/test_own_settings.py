@@ -37,8 +37,7 @@ def child(tmp_path, text, base):
     ],
 )
 def test_of_a_config_file(tmp_path, tasks, text, budget):
-    base = ROOT / f'configs/icarl/icarl_deeplabv3_r101-d16_ade20k-{tasks}.py'
-    cfg = load_config(child(tmp_path, text, base))
+    cfg = load_config(child(tmp_path, text, METHODS / 'icarl.py'))
     assert memory_settings(cfg, f'ade20k_{tasks}').budget == budget
 
 
@@ -51,13 +50,12 @@ def test_of_a_method_file_on_the_command_line(tmp_path):
 
 
 def test_of_an_element_of_a_list(tmp_path):
-    base = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_ade20k-100-10.py'
     found = method_of(
         load_config(
             child(
                 tmp_path,
                 "method = dict(distillers=[dict(type='LocalPODDistiller', factor=0.5)])",
-                base,
+                METHODS / 'plop.py',
             )
         ),
         'ade20k_100-10',

@@ -67,7 +67,7 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
         if kind in given:
             content.update(read_piece(kind, given[kind]))
     if config is None:
-        content.update(_read(BASES / 'default_runtime.py'))
+        content.update(_read(find_runtime(given['schedule'])))
     size = content.get('crop_size')
     padded = (content.get('model') or {}).get('data_preprocessor')
     if size and padded and ('model' in given or 'dataset' in given):
@@ -122,6 +122,12 @@ def find_schedule(dataset: str, method: str, protocol: str) -> str:
         if (BASES / 'schedules' / f'{name}.py').is_file()
     ]
     return [*special, schedule][0]
+
+
+def find_runtime(schedule: str) -> Path:
+    """Return the file of hooks and logs for a schedule piece: its own, or the one of every run."""
+    own = BASES / 'runtimes' / f'{schedule}.py'
+    return own if own.is_file() else BASES / 'default_runtime.py'
 
 
 def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
@@ -187,7 +193,8 @@ def _named_protocol(name: str) -> dict[str, Any]:
         build_protocol(protocol)
     except InputError as error:
         raise InputError(
-            f'--protocol {name}: {error} As files there are {_listed("protocol")}'
+            f'--protocol {name}: {error} In common use: {", ".join(NAMED)}; as files there are '
+            f'{_listed("protocol")}'
         ) from error
     return protocol
 

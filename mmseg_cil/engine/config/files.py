@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.utils import get_installed_path, is_installed
 
+from mmseg_cil.engine.config.former_files import hint_at
 from mmseg_cil.errors import InputError
 
 #: What MMEngine reads.
@@ -45,7 +46,7 @@ def find_config(name: str | Path) -> Path:
         if path.is_dir():
             raise InputError(f'the config {name} is a folder: give a file')
         if not path.is_file():
-            raise InputError(f'there is no config file {name}')
+            raise InputError(f'there is no config file {name}{hint_at(path)}')
         if path.suffix not in SUFFIXES:
             raise InputError(
                 f'the config {name} is no file of settings: its name must end with '

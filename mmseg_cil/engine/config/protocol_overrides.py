@@ -15,6 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.files import find_config
+from mmseg_cil.engine.config.former_files import hint_at
 from mmseg_cil.engine.config.step_overrides import drop_protocol_overrides
 from mmseg_cil.errors import InputError
 
@@ -63,7 +64,9 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
             f'{" -> ".join(str(one) for one in (*above, path))}'
         )
     if above and not path.is_file():
-        raise InputError(f'the config {above[-1]} names the base {path}, which does not exist')
+        raise InputError(
+            f'the config {above[-1]} names the base {path}, which does not exist{hint_at(path)}'
+        )
     bases = _assigned(path, '_base_')
     try:
         names = [] if bases is None else ast.literal_eval(bases)

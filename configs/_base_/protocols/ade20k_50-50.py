@@ -1,6 +1,0 @@
-"""Protocol ade20k_50-50: class-incremental, setting overlapped.
-
-`python tools/protocols.py ade20k_50-50` prints its steps.
-"""
-
-protocol = dict(name='ade20k_50-50', setting='overlapped', preset='default')

@@ -1,9 +1,0 @@
-"""Protocol cityscapes_domain_1-1: domain-incremental by city, 19 classes.
-
-split='clean': no test image is trained on at any step. split='legacy' is that of
-the papers, of whose final test images 71 to 78 % were trained on at some step.
-
-`python tools/protocols.py cityscapes_domain_1-1` prints its steps.
-"""
-
-protocol = dict(name='cityscapes_domain_1-1', split='clean', preset='default')
