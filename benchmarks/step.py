@@ -56,6 +56,7 @@ from step_networks import (
     trained_before,
 )
 
+from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.plain import plain_model_config
@@ -136,7 +137,7 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
 def lacks_auxiliary(network: nn.Module) -> bool:
     """Whether its method distils auxiliary heads, of which the model has none."""
     reads = any(
-        getattr(one, 'reads_auxiliary', False) for one in getattr(network, 'distillers', ())
+        isinstance(module, Distiller) and module.needs.auxiliary for module in network.modules()
     )
     return reads and not network.with_auxiliary_head
 

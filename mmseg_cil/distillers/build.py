@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from mmseg_cil.contracts import ComparisonLoss, HeadLoss
+from mmseg_cil.contracts.check import check_part
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.registry import MODELS
 
 
@@ -22,8 +23,8 @@ def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
         InputError: It is a loss of labels, or it has no name for the log. Both
             would show in the second step only.
     """
-    loss = MODELS.build(config)
-    if isinstance(loss, DecodeLoss):
+    loss: Any = MODELS.build(config)
+    if isinstance(loss, HeadLoss):
         raise InputError(
             f'{type(owner).__name__}: {type(loss).__name__} compares logits with '
             'labels, not student with teacher: it belongs in loss_decode'
@@ -33,4 +34,11 @@ def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
             f'{type(owner).__name__}: {type(loss).__name__} has no loss_name, under '
             'which a loss is logged: give the class one'
         )
+    check_part(loss, ComparisonLoss, type(owner).__name__)
     return loss
+
+
+def tell_classifier(loss: nn.Module | None, rows: Tensor | None) -> None:
+    """Give a loss the rows ``(C, D)`` of the student's classifier, if it is told such things."""
+    if isinstance(loss, ComparisonLoss):
+        loss.receive_classifier(rows)

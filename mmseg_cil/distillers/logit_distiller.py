@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from mmseg.models.utils import resize
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmseg_cil.distillers.build import build_distillation_loss
+from mmseg_cil.contracts import Batch, Distiller
+from mmseg_cil.distillers.build import build_distillation_loss, tell_classifier
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
-from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 
 RESOLUTIONS = ('full', 'low')
@@ -17,7 +16,7 @@ AMONG = ('all', 'old')
 
 
 @MODELS.register_module()
-class LogitDistiller(nn.Module):
+class LogitDistiller(Distiller):
     """Feeds a loss with the logits of student and teacher.
 
     Args:
@@ -25,8 +24,8 @@ class LogitDistiller(nn.Module):
             teacher_logits)`` that returns a scalar and has a ``loss_name``. A
             :class:`~mmseg_cil.losses.distillation_loss.DistillationLoss` shares
             what it needs of the student's logits with the head's losses. One
-            with a method ``read_classifier`` is told the rows of the student's
-            classifier first.
+            that is a :class:`~mmseg_cil.contracts.ComparisonLoss` is told the rows of the
+            student's classifier first.
         resolution: 'full' compares logits upsampled to the size of the labels,
             as MiB and its successors do; 'low' compares the classifier's own
             output, some hundred times fewer pixels, which is another definition
@@ -65,23 +64,14 @@ class LogitDistiller(nn.Module):
         cuts: tuple[int, ...] = self.loss.cuts() if self._shares else ()
         return cuts
 
-    def forward(
-        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
-    ) -> dict[str, Tensor]:
-        """The loss of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch under its name.
 
         Args:
-            student: Record of the student's run.
-            teacher: Record of the teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels, with cuts at 1,
-                at the number of classes that the teacher knows, and at those of
-                :meth:`cuts`.
-
-        Returns:
-            The loss under its name.
+            batch: With the last teacher's record.
         """
-        if hasattr(self.loss, 'read_classifier'):
-            self.loss.read_classifier(student.classifier)
+        student, teacher, pixels = batch.student, batch.teacher, batch.pixels
+        tell_classifier(self.loss, student.classifier)
         if self._shares:
             among = None
             if self.among == 'old':

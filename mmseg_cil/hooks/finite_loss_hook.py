@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.models.parsed_losses import is_trained_on
@@ -43,7 +43,7 @@ class _Record:
 
 
 @HOOKS.register_module()
-class FiniteLossHook(Hook):
+class FiniteLossHook(StepHook):
     """Ends the training at the first loss that is NaN or infinite.
 
     Which iteration that was, and with which parts of the loss, is kept on the

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.models.decode_heads import PointHead
 from torch import Tensor
 from torch.nn import functional
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import imprinted_rows
@@ -24,7 +24,7 @@ from mmseg_cil.registry import HOOKS
 
 
 @HOOKS.register_module()
-class ImprintClassifierHook(Hook):
+class ImprintClassifierHook(StepHook):
     """Replaces the rows of new classes before a step's first iteration.
 
     It acts only where the segmentor's ``classifier_init`` is 'imprinted', at a
@@ -48,7 +48,6 @@ class ImprintClassifierHook(Hook):
 
     # Before hooks that copy the weights when training begins (EMAHook).
     priority = 'HIGH'
-    #: Takes part in the rehearsal before training.
     rehearsed = True
 
     def __init__(self, max_images: int | None = 1000) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmseg_cil.contracts import IterationSeeded, StepHook
 from mmseg_cil.registry import HOOKS
 
 
 @HOOKS.register_module()
-class IterationSeedHook(Hook):
+class IterationSeedHook(StepHook):
     """Seeds all generators at the start of every iteration.
 
     The seed is made of the run's seed, the step, the iteration and the rank,
     so that a resumed run draws what the unbroken one would have drawn (dropout,
     say) with no generator state in the checkpoint, on any number of processes.
-    Modules with a method ``set_iteration_seed`` are handed a seed made of all
+    Every :class:`~mmseg_cil.contracts.IterationSeeded` module is handed a seed made of all
     but the rank: what they draw with it is the same on all ranks.
 
     Args:
@@ -31,13 +30,12 @@ class IterationSeedHook(Hook):
     """
 
     priority = 'VERY_HIGH'
-    #: Takes part in the rehearsal before training.
     rehearsed = True
 
     def __init__(self, seed: int, step: int) -> None:
         self.seed = seed
         self.step = step
-        self._modules: list[Any] | None = None
+        self._modules: list[IterationSeeded] | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Seeds ``random``, NumPy and torch (all devices), and modules that draw for all ranks."""
@@ -49,9 +47,9 @@ class IterationSeedHook(Hook):
         for module in self._drawing(runner.model):
             module.set_iteration_seed(shared)
 
-    def _drawing(self, model: nn.Module) -> list[Any]:
+    def _drawing(self, model: nn.Module) -> list[IterationSeeded]:
         if self._modules is None:
-            self._modules = [one for one in model.modules() if hasattr(one, 'set_iteration_seed')]
+            self._modules = [one for one in model.modules() if isinstance(one, IterationSeeded)]
         return self._modules
 
 

@@ -26,6 +26,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.hashed_file import write_hashed
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
@@ -155,7 +156,7 @@ class StepCheckpointHook(Hook):
         """Saves the state after this iteration; every process must call."""
         for hook in runner.hooks:
             # Nothing takes the place of a good state before it has been looked at.
-            if hasattr(hook, 'check_state'):
+            if isinstance(hook, StepHook):
                 hook.check_state(runner)
         runner.save_checkpoint(
             runner.work_dir,

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_cil.datasets.pipeline import seeded
+from mmseg_cil.datasets.view import IncrementalDataset
 
 
 def step_batches(
@@ -31,7 +32,8 @@ def step_batches(
     """
     loader: Any = runner.train_dataloader
     dataset = loader.dataset
-    own = dataset.step_indices() if hasattr(dataset, 'step_indices') else range(len(dataset))
+    view = isinstance(dataset, IncrementalDataset)
+    own = dataset.step_indices() if view else range(len(dataset))
     chosen = [own[place] for place in spread_indices(len(own), max_images)]
     return DataLoader(
         _SeededImages(dataset, chosen[get_rank() :: get_world_size()], seed=runner.seed or 0),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import PixelLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.utils.values import check_weights
 
 
-class DecodeLoss(nn.Module):
+class DecodeLoss(PixelLoss, nn.Module):
     """A loss for ``loss_decode`` of any head; a subclass says what it is at a pixel.
 
     Our segmentor calls :meth:`of_pixels`, so that what several losses need of

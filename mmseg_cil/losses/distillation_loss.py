@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import ComparisonLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.utils.values import check_weights
 
 
-class TwoNetworkLoss(nn.Module):
+class TwoNetworkLoss(ComparisonLoss, nn.Module):
     """The base of all losses that compare two networks: none of them can be a head's own.
 
     Args:

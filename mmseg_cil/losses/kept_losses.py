@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import HeadLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -16,7 +17,7 @@ from mmseg_cil.utils.step_context import StepContext
 _NEVER = -1e4
 
 
-class _AroundLoss(nn.Module):
+class _AroundLoss(HeadLoss, nn.Module):
     """A loss around another one, told by the segmentor what the labels of a step hide.
 
     Args:
@@ -38,7 +39,7 @@ class _AroundLoss(nn.Module):
         """Told by the segmentor which classes hide in the background."""
         self._num_hidden = step.num_hidden
 
-    def read_hidden(self, hidden: Tensor | None) -> None:
+    def receive_hidden(self, hidden: Tensor | None) -> None:
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
         self._hidden = hidden
 

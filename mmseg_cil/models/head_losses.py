@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from mmseg.models.decode_heads import PointHead
@@ -12,8 +11,9 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import ComparisonLoss, HeadLoss, PixelLoss
+from mmseg_cil.contracts.check import check_part, overrides
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.distillation_loss import TwoNetworkLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.heads import classifier_holder, classifier_of
 from mmseg_cil.utils.step_context import StepContext
@@ -40,10 +40,19 @@ def has_own_losses(head: BaseDecodeHead) -> bool:
     )
 
 
-def loss_modules(head: nn.Module) -> list[Any]:
+def loss_modules(head: nn.Module) -> list[nn.Module]:
     """The losses of a head, one or several."""
-    losses = classifier_holder(head).loss_decode
+    losses: nn.Module = classifier_holder(head).loss_decode
     return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+
+
+def teacher_readers(network: nn.Module) -> list[HeadLoss]:
+    """The losses of a network, or of a head, that are told what the teacher says."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, HeadLoss) and overrides(module, HeadLoss.receive_teacher)
+    ]
 
 
 def check_head(name: str, head: nn.Module, step: StepContext) -> None:
@@ -56,7 +65,8 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
 
     Raises:
         InputError: It has no ``conv_seg`` with bias, another number of outputs
-            than the step has classes, or a loss of two networks.
+            than the step has classes, a loss of two networks, or a loss with a
+            name that no contract knows.
     """
     classifier = classifier_of(head)
     if not isinstance(head, PointHead):
@@ -72,12 +82,13 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
                 f'{step.index} has {step.num_seen} classes'
             )
     for loss in loss_modules(head):
-        if isinstance(loss, TwoNetworkLoss):
+        if isinstance(loss, ComparisonLoss):
             raise InputError(
                 f'{name}.loss_decode: {type(loss).__name__} compares student with '
                 'teacher: it belongs into the loss of a distiller, '
                 "method.distillers=[dict(type='LogitDistiller', loss=...)]"
             )
+        check_part(loss, PixelLoss, f'{name}.loss_decode')
 
 
 def pixels_of(
@@ -96,7 +107,7 @@ def pixels_of(
         cuts: Where groups begin and end that distillation needs.
         replayed: How many images, at the end of the batch, are generated.
     """
-    wanted = [one.cuts() for one in loss_modules(head) if hasattr(one, 'cuts')]
+    wanted = [loss.cuts() for loss in loss_modules(head) if isinstance(loss, PixelLoss)]
     return PixelLogits(
         logits,
         labels,
@@ -122,13 +133,13 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
     """
     losses: dict[str, Tensor] = {}
     for module in loss_modules(head):
-        if hasattr(module, 'of_pixels'):
+        if isinstance(module, PixelLoss):
             loss = module.of_pixels(pixels)
         else:
             loss = module(
                 pixels.upsampled, pixels.labels, weight=None, ignore_index=pixels.ignore_index
             )
-        name = module.loss_name
+        name = str(module.loss_name)
         losses[name] = losses[name] + loss if name in losses else loss
     losses['acc_seg'] = pixels.accuracy()
     return losses

@@ -1,16 +1,16 @@
-"""One record of a network's run, from which every distiller reads."""
+"""Running a network and keeping what distillers read: its :class:`NetworkOutput`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import (
     auxiliary_heads,
@@ -21,37 +21,6 @@ from mmseg_cil.models.heads import (
     returns_as_in_training,
     run_decode_heads,
 )
-
-
-@dataclass(frozen=True)
-class NetworkOutput:
-    """What student and teacher hand to the distillers.
-
-    Attributes:
-        features: What the backbone (and neck) returns, shallow to deep, each
-            ``(N, D_i, H_i, W_i)``. Where a transformer returns a map and its class
-            token, the map.
-        embedding: ``(N, D, h, w)``, the input of the classifier, before its
-            dropout.
-        logits: ``(N, C, h, w)``, the classifier's output, not upsampled. A
-            student's were computed with dropout, where its head has any.
-        align_corners: How the head upsamples its logits.
-        pre_activations: The backbone's stages before their last activation,
-            shallow to deep, if they were asked for and the backbone has them
-            (see :func:`tap_stages`); otherwise empty.
-        auxiliary: Logits ``(N, C, h_i, w_i)`` of the auxiliary heads, in their
-            order, if a teacher was asked for them; otherwise empty.
-        classifier: ``(C, D)``, the rows of the classifier at the time, detached;
-            None if nobody noted them.
-    """
-
-    features: tuple[Tensor, ...]
-    embedding: Tensor
-    logits: Tensor
-    align_corners: bool = False
-    pre_activations: tuple[Tensor, ...] = ()
-    auxiliary: tuple[Tensor, ...] = ()
-    classifier: Tensor | None = None
 
 
 class ClassifierTap:

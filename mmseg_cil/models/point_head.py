@@ -10,9 +10,9 @@ import torch
 from mmseg.models.decode_heads import PointHead, point_head
 from torch import Tensor
 
+from mmseg_cil.contracts import NetworkOutput, PixelLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.models.head_losses import head_losses, loss_modules
-from mmseg_cil.models.network_output import NetworkOutput
+from mmseg_cil.models.head_losses import head_losses, loss_modules, teacher_readers
 
 
 def point_losses(
@@ -50,20 +50,20 @@ def point_losses(
         head._get_coarse_point_feats(coarse, points),
     )
     modules = loss_modules(head)
-    cuts = [cut for module in modules if hasattr(module, 'cuts') for cut in module.cuts()]
+    cuts = [cut for module in modules if isinstance(module, PixelLoss) for cut in module.cuts()]
     pixels = PixelLogits(
         logits.unsqueeze(-1),
         at_points.squeeze(1).long().unsqueeze(-1),
         cuts,
         ignore_index=head.ignore_index,
     )
-    readers: list[Any] = [one for one in head.modules() if hasattr(one, 'read_teacher')]
+    readers = teacher_readers(head)
     if teacher is not None and readers:
         sampled = point_head.point_sample(
             teacher.logits.float(), points, align_corners=head.align_corners
         )
         for reader in readers:
-            reader.read_teacher(replace(teacher, logits=sampled.unsqueeze(-1)))
+            reader.receive_teacher(replace(teacher, logits=sampled.unsqueeze(-1)))
     losses = head_losses(head, pixels)
     accuracy = losses.pop('acc_seg')
     return {**{f'point{name}': loss for name, loss in losses.items()}, 'acc_point': accuracy}

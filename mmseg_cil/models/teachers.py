@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mmseg_cil.contracts import Needs, NetworkOutput
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.models.teacher import Teacher
 
 #: How the snapshot of a step is called: the prefix of its folder's name.
@@ -65,9 +65,7 @@ class Teachers:
         named: The same of further snapshots, in the order they were learnt:
             'step_00', 'step_01', ... for earlier steps, other names as a method
             gives them.
-        distillers: They say what they read: ``reads_teacher`` the last one (it
-            is read where they do not say), ``reads_teachers`` the names (True for
-            all of them).
+        needs: What the distillers read.
         losses_read: Losses of the heads read the last one.
         draw: Of the snapshots of earlier steps, run only so many for a batch,
             drawn by :func:`draw_names`. All by default.
@@ -80,7 +78,7 @@ class Teachers:
         self,
         last: Mapping[str, Any] | None,
         named: Mapping[str, Mapping[str, Any]],
-        distillers: Iterable[Any] = (),
+        needs: Iterable[Needs] = (),
         losses_read: bool = False,
         draw: int | None = None,
     ) -> None:
@@ -89,14 +87,11 @@ class Teachers:
                 f'method.teacher_draw must be a positive number of teachers to draw '
                 f'for a batch, or None for all of them, got {draw!r}'
             )
-        distillers = list(distillers)
-        reads_last = losses_read or any(getattr(one, 'reads_teacher', True) for one in distillers)
+        needs = list(needs)
+        reads_last = losses_read or any(need.teacher for need in needs)
         self._last = dict(last) if last is not None and reads_last else None
-        readers = [one for one in distillers if getattr(one, 'reads_teachers', False)]
-        self._wanted = {
-            name for one in readers if one.reads_teachers is not True for name in one.reads_teachers
-        }
-        reads_all = any(one.reads_teachers is True for one in readers)
+        self._wanted = {name for need in needs for name in need.names}
+        reads_all = any(need.all_teachers for need in needs)
         self._named = {
             name: dict(one) for name, one in named.items() if reads_all or name in self._wanted
         }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmseg_cil.contracts import Distiller, Regulariser
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
 #: The segmentor's lists of modules that may have optimizers of their own.
@@ -90,24 +92,28 @@ class RegulariserOptimWrapperConstructor:
         Args:
             model: The segmentor, perhaps in a distributed wrapper.
         """
-        bare: Any = getattr(model, 'module', model)
+        bare: Any = model.module if is_model_wrapper(model) else model
         own = [
-            one
-            for child in CHILDREN
-            for one in getattr(bare, child, ())
-            if getattr(one, 'optimizer', None) and any(True for _ in one.parameters())
+            part for part in _parts(bare) if part.optimizer and any(True for _ in part.parameters())
         ]
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
         if own:
             wrapper.optimizer = JointOptimizer(
-                [wrapper.optimizer, *(_build(one.optimizer, one.parameters()) for one in own)]
+                [wrapper.optimizer, *(_build(part.optimizer, part.parameters()) for part in own)]
             )
         return wrapper
 
 
-def _build(config: dict, parameters: Iterator[Tensor]) -> Optimizer:
-    optimizer: Optimizer = OPTIMIZERS.build(dict(config, params=list(parameters)))
+def _parts(model: nn.Module) -> Iterator[Distiller | Regulariser]:
+    for name, parts in model.named_children():
+        for part in parts.children() if name in CHILDREN else ():
+            if isinstance(part, (Distiller, Regulariser)):
+                yield part
+
+
+def _build(config: Mapping[str, Any] | None, parameters: Iterator[Tensor]) -> Optimizer:
+    optimizer: Optimizer = OPTIMIZERS.build(dict(config or {}, params=list(parameters)))
     return optimizer
 
 

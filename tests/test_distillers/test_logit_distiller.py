@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.baselines.lwf import knowledge_distillation
 from mmseg_cil.methods.mib.unbiased_distillation import unbiased_knowledge_distillation
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 
 UNKD = dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=2.0)
@@ -30,7 +30,7 @@ def pixels_of(student, labels=None):
 def test_full_resolution_compares_what_the_label_sees(align_corners):
     student, teacher = (record(count, seed, align_corners) for seed, count in enumerate((5, 3)))
     losses = MODELS.build(dict(type='LogitDistiller', loss=UNKD))(
-        student, teacher, pixels_of(student)
+        Batch(student, pixels_of(student), teacher)
     )
     up = [
         functional.interpolate(one.logits, SIZE, mode='bilinear', align_corners=align_corners)
@@ -43,7 +43,7 @@ def test_full_resolution_compares_what_the_label_sees(align_corners):
 
 def test_low_resolution_compares_the_classifiers_output():
     student, teacher = record(5, 0), record(3, 1)
-    losses = LogitDistiller(UNKD, resolution='low')(student, teacher, pixels_of(student))
+    losses = LogitDistiller(UNKD, resolution='low')(Batch(student, pixels_of(student), teacher))
     expected = 2 * unbiased_knowledge_distillation(student.logits, teacher.logits).mean()
     torch.testing.assert_close(losses['loss_unkd'], expected)
 
@@ -68,7 +68,7 @@ def test_any_loss_of_two_logits_will_do():
     distiller.loss, distiller._shares = Distance(), False
     up = [functional.interpolate(one.logits, SIZE, mode='bilinear') for one in (student, teacher)]
     torch.testing.assert_close(
-        distiller(student, teacher, pixels_of(student))['loss_distance'],
+        distiller(Batch(student, pixels_of(student), teacher))['loss_distance'],
         (up[0][:, :3] - up[1]).abs().mean(),
     )
 
@@ -82,10 +82,10 @@ def test_the_mean_may_be_over_pixels_of_old_classes_alone():
     labels[:, 0] = 255
     up = [functional.interpolate(one.logits, SIZE, mode='bilinear') for one in (student, teacher)]
     each = knowledge_distillation(*up, over_all=True, class_mean=False)
-    loss = distiller(student, teacher, pixels_of(student, labels))['loss_kd']
+    loss = distiller(Batch(student, pixels_of(student, labels), teacher))['loss_kd']
     torch.testing.assert_close(loss, 2 * each[labels < 3].mean())
     # Where every pixel is new or ignored there is nothing to average over, and no NaN.
-    loss = distiller(student, teacher, pixels_of(student, torch.full_like(labels, 255)))
+    loss = distiller(Batch(student, pixels_of(student, torch.full_like(labels, 255)), teacher))
     assert loss['loss_kd'] == 0
 
 

@@ -12,6 +12,8 @@ from processes import in_two_processes
 from tiny import ROOT, tiny_config
 from walks import Killed, assert_same_weights, at, killed, logged, seasons
 
+from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts.check import overrides
 from mmseg_cil.engine.config.step_config import derive_step_config
 from mmseg_cil.engine.exemplars import choose
 from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before
@@ -157,7 +159,7 @@ def test_every_method_replays(method, plain_dir, data_root, tmp_path):
     # As on the command line.
     cfg.merge_from_dict({'method.memory.budget': 4, 'method.memory.ratio': 0.5})
     hooks = [HOOKS.get(one['type']) for one in cfg.method.get('custom_hooks', [])]
-    if any(hasattr(one, 'after_step') for one in hooks):
+    if any(overrides(hook, StepHook.after_step) for hook in hooks):
         # It needs more of step 0 than the weights, which another method did not keep.
         TaskScheduler(cfg, tmp_path, steps='0').run()
         scheduler = TaskScheduler(cfg, tmp_path, resume=True)
@@ -170,13 +172,13 @@ def test_every_method_replays(method, plain_dir, data_root, tmp_path):
 
 def test_mib_is_told_which_images_hide_nothing(plain_dir, data_root, tmp_path, monkeypatch):
     told = []
-    before = UnbiasedCrossEntropyLoss.read_hidden
+    before = UnbiasedCrossEntropyLoss.receive_hidden
 
     def keep(self, hidden):
         told.append(hidden)
         before(self, hidden)
 
-    monkeypatch.setattr(UnbiasedCrossEntropyLoss, 'read_hidden', keep)
+    monkeypatch.setattr(UnbiasedCrossEntropyLoss, 'receive_hidden', keep)
     cfg = config(data_root, 'mib', dict(budget=4, ratio=0.5))
     cfg.step_overrides['later']['max_iters'] = 6
     train_step_1(taken(cfg, tmp_path, plain_dir, 0))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.losses.hidden_classes import (
     hidden_mask,
     label_is_hidden,
@@ -14,7 +15,6 @@ from mmseg_cil.methods.mib.unbiased_cross_entropy import (
     unbiased_cross_entropy,
 )
 from mmseg_cil.methods.plop.pseudo_label_loss import PseudoLabelCrossEntropyLoss
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 # Background and classes 1, 2 are old, 3 and 4 new.
@@ -77,7 +77,7 @@ def test_the_registered_loss_learns_old_classes_from_exemplars(batch):
     loss = UnbiasedCrossEntropyLoss()
     loss.set_step(STEP)
     hidden_old = loss(logits, labels)
-    loss.read_hidden(hidden_mask([None, ()], 3, 5))
+    loss.receive_hidden(hidden_mask([None, ()], 3, 5))
     told = loss(logits, labels)
     exemplar = cross_entropy(logits[1:], labels[1:], ignore_index=255, reduction='none')
     own = unbiased_cross_entropy(logits[:1], labels[:1], 3)
@@ -86,7 +86,7 @@ def test_the_registered_loss_learns_old_classes_from_exemplars(batch):
     # Another ignore_index means the same pixels.
     other = labels.masked_fill(labels == 255, 77)
     torch.testing.assert_close(loss(logits, other, ignore_index=77), told)
-    loss.read_hidden(None)
+    loss.receive_hidden(None)
     assert loss(logits, labels) == hidden_old
 
 
@@ -102,8 +102,8 @@ def test_exemplars_keep_their_labels_and_their_weight_among_pseudo_labels(batch,
     loss.set_thresholds(torch.full((5,), 0.05))
 
     def per_pixel(hidden):
-        loss.read_teacher(teacher)
-        loss.read_hidden(hidden)
+        loss.receive_teacher(teacher)
+        loss.receive_hidden(hidden)
         return loss(logits, labels, reduction_override='none')
 
     plain, mixed = per_pixel(None), per_pixel(hidden_mask([None, ()], 3, 5))
@@ -122,11 +122,11 @@ def test_only_the_background_of_a_stored_exemplar_gets_pseudo_labels(batch):
     loss = PseudoLabelCrossEntropyLoss()
     loss.set_step(STEP)
     loss.set_thresholds(torch.full((5,), 1.0))
-    loss.read_teacher(teacher)
+    loss.receive_teacher(teacher)
     # Class 1 was known at storage, 2 was not.
     labels = labels.clone()
     labels[1][labels[1] == 2] = 0
-    loss.read_hidden(hidden_mask([None, (2,)], 3, 5))
+    loss.receive_hidden(hidden_mask([None, (2,)], 3, 5))
     found = loss(logits, labels, reduction_override='none')[1]
     completed = torch.where(labels[1] == 0, teacher.logits[1].argmax(dim=0), labels[1])
     expected = cross_entropy(logits[1:], completed[None], ignore_index=255, reduction='none')[0]

@@ -79,7 +79,7 @@ def test_an_image_that_hides_nothing_teaches_its_old_classes():
     loss = MergedBackgroundLoss(dict(type='DiceLoss', use_sigmoid=False))
     loss.set_step(StepContext.of_class_counts([3, 2]))
     hidden = torch.tensor([[True, True, True, False, False], [True] + [False] * 4])
-    loss.read_hidden(hidden)
+    loss.receive_hidden(hidden)
     plain = DiceLoss(use_sigmoid=False)
     first = plain(*merged(logits[:1], labels[:1], [0, 1, 2]))
     second = plain(logits[1:], labels[1:])
@@ -108,7 +108,7 @@ def test_the_presence_of_hidden_classes_is_not_learnt():
     assert (logits.grad[:, [0, 3, 4]] != 0).all()
     # An exemplar tells of all its classes.
     logits.grad = None
-    loss.read_hidden(torch.tensor([[True, True, True, False, False], [True] + [False] * 4]))
+    loss.receive_hidden(torch.tensor([[True, True, True, False, False], [True] + [False] * 4]))
     loss(logits, presence).backward()
     assert torch.equal(logits.grad[0, 1:3], torch.zeros(2)) and (logits.grad[1] != 0).all()
 

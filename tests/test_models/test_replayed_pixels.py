@@ -6,11 +6,11 @@ import pytest
 import torch
 from thin_networks import base_step, batch, network, next_step, snapshot
 
+from mmseg_cil.contracts import Batch, NetworkOutput, Replay
 from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -41,14 +41,9 @@ def labels_of(high, ignored):
 def distilled(distiller, labels, replayed, student=None):
     student = logits_of(ALL, 0) if student is None else student
     records = [NetworkOutput((one,), one, one, False) for one in (student, logits_of(OLD, 1))]
-    cuts = (1, OLD, *(distiller.cuts() if hasattr(distiller, 'cuts') else ()))
+    cuts = (1, OLD, *distiller.cuts())
     pixels = PixelLogits(student, labels, cuts, replayed=replayed)
-    more = (
-        {}
-        if isinstance(distiller, LogitDistiller)
-        else dict(teachers={step_teacher_name(0): records[1]})
-    )
-    losses = distiller(*records, pixels, **more)
+    losses = distiller(Batch(records[0], pixels, records[1], {step_teacher_name(0): records[1]}))
     return losses[distiller.loss.loss_name]
 
 
@@ -102,7 +97,7 @@ def test_the_mean_counts_every_pixel_of_a_generated_image(loss, among):
     assert (gradients[0][-REPLAYED:].abs().sum((1, 2, 3)) > 0).all()
 
 
-class Replay:
+class RememberedReplay(Replay):
     """Appends images as the generator does, and remembers them."""
 
     def extend(self, inputs, samples):
@@ -136,7 +131,7 @@ def gradient_of_replay(base, distillers, head=None, **arguments):
         one.conv_seg.train()
         # Of the teacher's own outputs there is nothing to learn.
         torch.nn.init.normal_(one.conv_seg.weight)
-    model._replay = Replay()
+    model._replay = RememberedReplay()
     losses = model.loss(*batch(ALL))
     total = sum(one for name, one in losses.items() if 'loss' in name)
     return torch.autograd.grad(total, model._replay.images)[0].abs().sum((1, 2, 3))

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from thin_networks import UNKD, base_step, batch, network, next_step, segmentor, snapshot
-from torch import nn
 
+from mmseg_cil.contracts import Distiller, Needs
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.models.network_output import run_network
@@ -20,16 +20,15 @@ from mmseg_cil.registry import MODELS
 
 
 @MODELS.register_module()
-class KeepRecords(nn.Module):
+class KeepRecords(Distiller):
     """A distiller that keeps what it is given."""
 
-    def __init__(self, reads_teacher=False, reads_teachers=True, reads_auxiliary=False):
+    def __init__(self, teacher=False, teachers='all', auxiliary=False):
         super().__init__()
-        self.reads_teacher, self.reads_teachers = reads_teacher, reads_teachers
-        self.reads_auxiliary = reads_auxiliary
+        self.needs = Needs(teacher, teachers, auxiliary)
 
-    def forward(self, student, teacher, pixels, **more):
-        self.given = SimpleNamespace(student=student, teacher=teacher, pixels=pixels, **more)
+    def forward(self, batch):
+        self.given = batch
         return {}
 
 
@@ -80,7 +79,7 @@ def count_runs(model):
 
 
 def test_each_snapshot_runs_once_however_many_read_it(three):
-    model = student(three, [keep(), keep(reads_teacher=True), UNKD])
+    model = student(three, [keep(), keep(teacher=True), UNKD])
     # The last teacher is the very snapshot of step 2.
     assert model.teacher is model.teachers.named('step_02')
     runs = count_runs(model)
@@ -88,21 +87,22 @@ def test_each_snapshot_runs_once_however_many_read_it(three):
         model.loss(*batch(7))
         assert len(runs) == 3 and set(runs.values()) == {times}
     given = model.distillers[0].given
-    assert list(given.teachers) == ['step_00', 'step_01', 'step_02']
+    assert list(given.teachers) == ['step_00', 'step_01', 'step_02'] and given.last is None
     assert [one.logits.shape[1] for one in given.teachers.values()] == [3, 4, 5]
-    assert given.teacher is given.teachers['step_02']
+    assert model.distillers[1].given.teacher is given.teachers['step_02']
     for name, record in given.teachers.items():
         expected = run_network(model.teachers.named(name).network, batch(7)[0])
         assert torch.equal(record.logits, expected.logits)
 
 
 def test_only_what_is_read_is_loaded(three):
-    model = student(three, [keep(reads_teachers=('step_01',))])
+    model = student(three, [keep(teachers=('step_01',))])
     assert model.teacher is None and model.teachers.names == ('step_01',)
     runs = count_runs(model)
     model.loss(*batch(7))
     assert sum(runs.values()) == len(model.teachers._networks) == 1
-    assert model.distillers[0].given.teacher is None
+    with pytest.raises(InputError, match='without asking'):
+        model.distillers[0].given.teacher  # noqa: B018
     assert list(model.distillers[0].given.teachers) == ['step_01']
     model = student(three, [UNKD])
     assert model.teachers.names == () and model.teacher is not None
@@ -141,7 +141,7 @@ def test_pixels_have_cuts_at_what_each_teacher_knows(three):
 
 
 def test_auxiliary_logits_are_run_where_they_are_read(three):
-    model = student(three, [keep(reads_auxiliary=True)])
+    model = student(three, [keep(auxiliary=True)])
     images, samples = batch(7)
     model.loss(images, samples)
     given = model.distillers[0].given
@@ -196,14 +196,15 @@ import sys
 from types import SimpleNamespace
 import torch.distributed as dist
 from torch import nn
+from mmseg_cil.contracts import IterationSeeded, Needs
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.models.teachers import Teachers
 rank, folder, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 dist.init_process_group('gloo', init_method=f'file://{folder}/group{first}', rank=rank,
                         world_size=2)
 teachers = Teachers(None, {f'step_{i:02d}': dict(checkpoint=str(i)) for i in range(5)},
-                    [SimpleNamespace(reads_teachers=True)], draw=2)
-class Model(nn.Module):
+                    [Needs(teachers='all')], draw=2)
+class Model(IterationSeeded, nn.Module):
     def set_iteration_seed(self, seed):
         teachers.set_seed(seed)
 runner = SimpleNamespace(model=nn.ModuleDict({'module': Model()}), iter=0)
@@ -257,7 +258,7 @@ def test_a_draw_must_be_a_positive_number(draw, tmp_path):
 
 def test_a_name_that_is_not_there_is_refused(three):
     with pytest.raises(InputError, match=r"reads the teachers \['new_data'\]"):
-        student(three, [keep(reads_teachers=('new_data', 'step_00'))])
+        student(three, [keep(teachers=('new_data', 'step_00'))])
 
 
 def test_a_named_teacher_of_a_later_step_is_refused(three):

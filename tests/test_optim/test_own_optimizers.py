@@ -9,10 +9,11 @@ from mmengine.optim.scheduler import PolyLR
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmseg_cil.contracts import Regulariser
 from mmseg_cil.optim.own_optimizers import JointOptimizer
 
 
-class Regulariser(nn.Module):
+class Scale(Regulariser):
     def __init__(self):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(2))
@@ -23,7 +24,7 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.network = nn.Linear(3, 2)
-        self.regularisers = nn.ModuleList([Regulariser()])
+        self.regularisers = nn.ModuleList([Scale()])
 
     def loss(self):
         outputs = self.network(torch.arange(6.0).reshape(2, 3)) * self.regularisers[0].scale

@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.engine.data import drops_partial
-from mmseg_cil.engine.preflight.names import near
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import MemorySettings
+from mmseg_cil.utils.near import near
 
 #: What a method may consist of.
 METHOD_KEYS = (

@@ -101,10 +101,9 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
     (
         r'(forward|__call__)\(\) (takes|missing|got)',
         'forward pass',
-        'a distiller is called with (student, teacher, pixels), where student and teacher are '
-        'NetworkOutput records and pixels the logits at the labels, with teachers=, auxiliary= or '
-        'replayed= besides where it says that it reads them, and returns a dict of losses; a '
-        'regulariser with the segmentor alone',
+        'a distiller is called with one mmseg_cil.contracts.Batch, where batch.student and '
+        'batch.teacher are NetworkOutput records and batch.pixels the logits at the labels, and '
+        'returns a dict of losses; a regulariser with the segmentor alone',
     ),
     (
         r'Expected more than 1 (value per channel|spatial element)',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import logging
 import re
@@ -19,6 +18,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from mmseg_cil.engine.config.protocol_overrides import files_of
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.near import near
 
 ALLOW = 'allow_unknown_keys'
 #: What this package reads at the top level of a config.
@@ -252,26 +252,6 @@ def _check_override(cfg: Config, where: str, key: str) -> None:
 def _refuse(name: str, meant: str | None, known: Iterable[str]) -> None:
     hint = f'did you mean {meant!r}?' if meant else f'there are {", ".join(known)}'
     raise InputError(f'{name} is not known: {hint} (a key of your own is named in {ALLOW})')
-
-
-def near(name: str, known: Iterable[str]) -> str | None:
-    """Return the name that another was probably meant to be; None where none is like it.
-
-    One that only adds a part of its own (``model_2``, ``old_model``) is another name.
-    """
-    known = list(known)
-    plain = name.lower().replace('_', '')
-    for one in known:
-        other = one.lower().replace('_', '')
-        # Letters that changed places, too.
-        if plain == other or (len(plain) > 4 and sorted(plain) == sorted(other)):
-            return one
-    found = difflib.get_close_matches(name.lower(), known, 1, 0.84 if len(name) > 5 else 0.79)
-    if not found or re.fullmatch(
-        f'({re.escape(found[0])}_?[0-9]+|{re.escape(found[0])}_.*|.*_{re.escape(found[0])})', name
-    ):
-        return None
-    return found[0]
 
 
 def with_names_allowed(cfg: Config) -> Config:

@@ -16,6 +16,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.priority import get_priority
 from torch import nn
 
+from mmseg_cil.contracts import Distiller, MethodPart, StepHook
+from mmseg_cil.contracts.check import check_part
 from mmseg_cil.engine.config.length import first_trained, overrides_by_index
 from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.engine.config.schedules import schedule_groups
@@ -139,7 +141,7 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
 
 
 def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:
-    """Builds them; one that has ``check_network`` is asked about the network of a step."""
+    """Builds them and asks them about the network of a step."""
     hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
     hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
     with trial_visualizer(cfg):
@@ -150,7 +152,8 @@ def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> N
                     priority = own.pop('priority', None)
                     built = HOOKS.build(own)
                     get_priority(built.priority if priority is None else priority)
-                    if network is not None and hasattr(built, 'check_network'):
+                    check_part(built, StepHook)
+                    if network is not None and isinstance(built, StepHook):
                         built.check_network(network)
 
 
@@ -158,22 +161,23 @@ def _check_needs(cfg: Config, network: nn.Module) -> None:
     """What parts of the network need of the rest of the method."""
     hooks = [HOOKS.get(one['type']) for one in cfg.custom_hooks if 'type' in one]
     for one in network.modules():
-        needed = getattr(one, 'needs_hook', None)
+        needed = one.needs_hook if isinstance(one, MethodPart) else None
         if needed and not any(issubclass(hook, HOOKS.get(needed)) for hook in hooks if hook):
             raise InputError(
                 f'{type(one).__name__} works with a {needed} only: add '
                 f"dict(type='{needed}') to method.custom_hooks"
             )
-        wanted = getattr(one, 'reads_teachers', None)
-        if wanted is True and not reads_all_teachers(cfg.method):
+        if not isinstance(one, Distiller):
+            continue
+        if one.needs.all_teachers and not reads_all_teachers(cfg.method):
             raise InputError(
                 f'{type(one).__name__} learns from the snapshots of all earlier '
                 "steps: set method.teachers='all'"
             )
         # The first step has none, and does not distil.
-        if cfg.model.get('teacher') and wanted and wanted is not True:
+        if cfg.model.get('teacher'):
             there = sorted(cfg.model.get('teachers') or ())
-            missing = sorted(set(wanted) - set(there))
+            missing = sorted(set(one.needs.names) - set(there))
             if missing:
                 raise InputError(
                     f'{type(one).__name__} learns from the teachers {missing}, and '

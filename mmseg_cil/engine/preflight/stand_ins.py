@@ -17,6 +17,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import Tensor
 
+from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts.check import overrides
 from mmseg_cil.engine.config.method import memory_settings, method_of, reads_all_teachers
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.data import open_view
@@ -121,7 +123,7 @@ def leave_networks(
         cfg = derive_step_config(
             walk.cfg, walk.protocol, earlier, inputs, walk.work_dir, world_size
         )
-        hooks = [hook for hook in cfg.custom_hooks if hasattr(_class_of(hook), 'stand_in')]
+        hooks = [hook for hook in cfg.custom_hooks if _leaves_files(hook)]
         if earlier in learnt[:-1] and earlier != step - 1 and not hooks and not all_of_them:
             continue  # nothing reads it
         cfg.model.update(network_change=None, self_supervision=None)
@@ -149,9 +151,11 @@ def leave_networks(
                 HOOKS.build(own).stand_in(model, [batch], folder)
 
 
-def _class_of(hook: Mapping[str, Any]) -> Any:
+def _leaves_files(hook: Mapping[str, Any]) -> bool:
     kind = hook.get('type')
-    return HOOKS.get(kind) if isinstance(kind, str) else kind
+    kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+    is_ours = isinstance(kind, type) and issubclass(kind, StepHook)
+    return is_ours and overrides(kind, StepHook.stand_in)
 
 
 def forget_steps(cfg: Config, kept: Sequence[int]) -> None:

@@ -15,6 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.engine.config.step_hooks import DISPENSABLE
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
@@ -176,7 +177,7 @@ def is_enlarged(batch: int, world_size: int) -> bool:
 def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
     """Change a step's config, in place, so that it leaves nothing and waits for nothing.
 
-    Hooks take part that say so by an attribute ``rehearsed``: those of this package that
+    Hooks take part that say so by ``StepHook.rehearsed``: those of this package that
     training cannot do without. Others may write, send or stop something.
 
     Args:
@@ -212,7 +213,8 @@ def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
 
 def _is_rehearsed(hook: Mapping[str, Any]) -> bool:
     kind = hook.get('type')
-    return bool(getattr(HOOKS.get(kind) if isinstance(kind, str) else kind, 'rehearsed', False))
+    kind = HOOKS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, StepHook) and kind.rehearsed
 
 
 @contextlib.contextmanager

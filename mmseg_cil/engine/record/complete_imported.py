@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dist import get_rank, get_world_size
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.record.completeness import kept_hashes
@@ -22,10 +23,10 @@ from mmseg_cil.registry import HOOKS
 def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
     """Makes what this walk's method keeps of the steps it took over from another run.
 
-    A hook with ``after_step`` keeps something of a finished step; one that also has
-    ``has_kept(folder)`` can say whether it is there, as this method would have made it. Where it
-    is not, because the step was trained by another method, it is made now from the step's
-    checkpoint and images, so that all methods can share one base step.
+    A :class:`~mmseg_cil.contracts.StepHook` keeps something of a finished step, and says whether
+    it is there, as this method would have made it. Where it is not, because the step was trained
+    by another method, it is made now from the step's checkpoint and images, so that all methods
+    can share one base step.
 
     Args:
         walk: The walk.
@@ -69,7 +70,7 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     with step_runner.step_runner(config, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         for hook in runner.hooks:
-            if type(hook).__name__ in missing:
+            if isinstance(hook, StepHook) and type(hook).__name__ in missing:
                 hook.after_step(runner)
     hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
     journal.update_step(step, kept_sha256=hashes)
@@ -85,7 +86,7 @@ def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     missing = []
     for config in hooks:
         kind = HOOKS.get(config['type']) if 'type' in config else None
-        if kind is not None and hasattr(kind, 'has_kept'):
+        if kind is not None and issubclass(kind, StepHook):
             own = {key: value for key, value in config.items() if key != 'priority'}
             if not HOOKS.build(own).has_kept(folder):
                 missing.append(kind.__name__)

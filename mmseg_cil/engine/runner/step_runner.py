@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.engine.config.merged_tests import merge_tests, merges_tests
 from mmseg_cil.engine.config.step_visualizer import (
     close_visualizer,
@@ -212,14 +213,14 @@ def require_finite_network(runner: Runner, what: str) -> None:
 
 
 def after_step(runner: Runner) -> None:
-    """Calls ``after_step`` of the hooks that have it, once the step's weights are final.
+    """Call ``after_step`` of the hooks, once the step's weights are final.
 
     That is after ``after_train`` of all hooks, after weights that were averaged
     have been put in place and the network is plain again, and before it is
     exported.
     """
     for hook in runner.hooks:
-        if hasattr(hook, 'after_step'):
+        if isinstance(hook, StepHook):
             hook.after_step(runner)
 
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
+from mmseg_cil.contracts.check import require_contract
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.paths import run_seed, step_folder
@@ -50,7 +51,9 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
     built: list[SubStep] = []
     for config in method_of(walk.cfg, walk.protocol.name).get('sub_steps') or []:
         with part('method.sub_steps'):
-            built.append(SUB_STEPS.build(dict(config)))
+            sub_step = SUB_STEPS.build(dict(config))
+            require_contract(sub_step, SubStep, 'method.sub_steps')
+            built.append(sub_step)
     names = [one.name for one in built]
     if len(set(names)) < len(names):
         raise InputError(

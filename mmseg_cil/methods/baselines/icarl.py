@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.baselines.lwf_mc import sigmoid_cross_entropy, sigmoid_distillation
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.devices import one_hot_maps
 from mmseg_cil.utils.step_context import StepContext
@@ -88,7 +88,7 @@ class ICaRLLoss(DecodeLoss):
         """Told by the segmentor whether classes are new."""
         self._step = step
 
-    def read_teacher(self, teacher: NetworkOutput | None) -> None:
+    def receive_teacher(self, teacher: NetworkOutput | None) -> None:
         """Told by the segmentor what the teacher says of the batch; None after the batch."""
         self._teacher = teacher
 

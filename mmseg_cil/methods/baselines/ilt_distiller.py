@@ -6,16 +6,15 @@ import math
 
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import Batch, Distiller
 from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.values import check_number
 
 
 @MODELS.register_module()
-class FeatureDistiller(nn.Module):
+class FeatureDistiller(Distiller):
     """Feeds a loss with one stage's features of student and teacher.
 
     Args:
@@ -36,7 +35,7 @@ class FeatureDistiller(nn.Module):
         self.stage = stage
 
     def attach(self, network: nn.Module) -> None:
-        """Told the segmentor, once it is built.
+        """Look for the stage, once the segmentor is built.
 
         Raises:
             InputError: Its backbone says how many stages it returns, and the one
@@ -53,22 +52,16 @@ class FeatureDistiller(nn.Module):
                 'feature maps that the backbone returns'
             )
 
-    def forward(
-        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
-    ) -> dict[str, Tensor]:
-        """The loss of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch under its name.
 
         Args:
-            student: Record of the student's run.
-            teacher: Record of the teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels; not used.
-
-        Returns:
-            The loss under its name.
+            batch: With the last teacher's record.
 
         Raises:
             InputError: The backbone returns no such stage.
         """
+        student, teacher = batch.student, batch.teacher
         self._check_stage(len(student.features))
         maps = student.features[self.stage], teacher.features[self.stage]
         return {self.loss.loss_name: self.loss(*maps)}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import Batch, Distiller, Needs
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.dfgr.dual_teacher import (
     EPS,
     INITIAL_VARIANCE,
@@ -17,7 +15,6 @@ from mmseg_cil.methods.dfgr.dual_teacher import (
     variances,
     variational_loss,
 )
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -25,7 +22,7 @@ FORMS = ('variational', 'double')
 
 
 @MODELS.register_module()
-class DualTeacherDistiller(nn.Module):
+class DualTeacherDistiller(Distiller):
     """Teaches old classes by the old segmentor and new classes by that of the new data.
 
     The old teacher has the old outputs (the background among them), on generated
@@ -55,9 +52,6 @@ class DualTeacherDistiller(nn.Module):
         InputError: ``form`` or ``old_on`` is unknown, or ``variance`` is not above ``eps``.
     """
 
-    #: It is told how many images at the end of a batch are generated.
-    reads_replay = True
-
     def __init__(
         self,
         loss_weight: float = 1.0,
@@ -82,7 +76,8 @@ class DualTeacherDistiller(nn.Module):
         self.loss_weight = loss_weight
         self.form = form
         self.old_on = old_on
-        self.reads_teachers = (new_teacher,)
+        self.new_teacher = new_teacher
+        self.needs = Needs(teacher=True, teachers=(new_teacher,))
         self.eps = eps
         self.optimizer = optimizer
         self.loss_name = loss_name
@@ -96,27 +91,18 @@ class DualTeacherDistiller(nn.Module):
         if self.form == 'variational':
             self.spread = nn.Parameter(torch.full((step.num_seen,), self._start))
 
-    def forward(
-        self,
-        student: NetworkOutput,
-        teacher: NetworkOutput,
-        pixels: PixelLogits,
-        teachers: Mapping[str, NetworkOutput],
-        replayed: int = 0,
-    ) -> dict[str, Tensor]:
-        """The loss of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch.
 
         Args:
-            student: Record of the student's run.
-            teacher: Record of the old teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels; not used.
-            teachers: Record of the new teacher's run, by its name.
-            replayed: How many images, at the end of the batch, are generated.
+            batch: With the records of the old and of the new teacher.
 
         Returns:
             The loss under its name, and the mean variances of old and new outputs.
         """
-        old, new = teacher.logits, teachers[self.reads_teachers[0]].logits[:, self._first :]
+        student, replayed = batch.student, batch.replayed
+        old = batch.teacher.logits
+        new = batch.teachers[self.new_teacher].logits[:, self._first :]
         known, first = old.shape[1], student.logits.shape[1] - new.shape[1]
         if self.spread is None:
             taught = torch.cat([student.logits[:, :known], student.logits[:, first:]], dim=1)

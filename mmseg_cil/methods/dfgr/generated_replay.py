@@ -14,6 +14,7 @@ from mmseg.utils import SampleList
 from torch import Tensor
 from torch.nn import functional
 
+from mmseg_cil.contracts import Replay
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 from mmseg_cil.methods.dfgr.layouts import draw
@@ -28,7 +29,7 @@ IGNORED = 255
 
 
 @MODELS.register_module()
-class GeneratedReplay:
+class GeneratedReplay(Replay):
     """Appends generated images to the batches of training.
 
     They have no labels (255 everywhere): what they show is told by the last

@@ -276,7 +276,7 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
         """Told before every iteration, alike on all ranks, what to draw its group from."""
         self._iteration_seed = seed
 
-    def read_classifier(self, rows: Tensor | None) -> None:
+    def receive_classifier(self, rows: Tensor | None) -> None:
         """Told by the distiller the rows ``(C, D)`` of the student's classifier, or None."""
         self._rows = rows
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from mmengine.logging import print_log
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
-from mmseg_cil.distillers.build import build_distillation_loss
+from mmseg_cil.contracts import Batch, Distiller, Needs
+from mmseg_cil.distillers.build import build_distillation_loss, tell_classifier
 from mmseg_cil.distillers.logit_distiller import RESOLUTIONS
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.m2kd.class_view import ClassView, class_view
 from mmseg_cil.methods.m2kd.loss import mean_over_snapshots
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.models.teachers import STEP_PREFIX, step_teacher_name
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -26,7 +26,7 @@ CLASSES = ('new', 'known')
 
 
 @MODELS.register_module()
-class M2KDDistiller(nn.Module):
+class M2KDDistiller(Distiller):
     """Feeds a loss with the logits of the student and of every earlier snapshot.
 
     It reads the snapshots of earlier steps (``method.teachers='all'``; with
@@ -56,9 +56,6 @@ class M2KDDistiller(nn.Module):
         InputError: ``classes`` or ``resolution`` is unknown.
     """
 
-    reads_teacher = False
-    reads_teachers = True
-
     def __init__(
         self,
         loss: dict,
@@ -79,7 +76,7 @@ class M2KDDistiller(nn.Module):
         )
         self.classes = classes
         self.resolution = resolution
-        self.reads_auxiliary = self.auxiliary_loss is not None
+        self.needs = Needs(teachers='all', auxiliary=self.auxiliary_loss is not None)
         self._starts: dict[str, int] = {}
         self._background = True
 
@@ -91,23 +88,11 @@ class M2KDDistiller(nn.Module):
             for one in step.trained
         }
 
-    def forward(
-        self,
-        student: NetworkOutput,
-        teacher: NetworkOutput | None,
-        pixels: PixelLogits,
-        teachers: Mapping[str, NetworkOutput],
-        auxiliary: Sequence[PixelLogits | None] = (),
-    ) -> dict[str, Tensor]:
-        """The losses of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch by name.
 
         Args:
-            student: Record of the student's run.
-            teacher: Not read.
-            pixels: The student's logits at the labels' pixels, with cuts at 1
-                and at the number of classes that each snapshot knows.
-            teachers: Records of the snapshots' runs on the same images, by name.
-            auxiliary: The same as ``pixels`` of each auxiliary head.
+            batch: With the records of the earlier steps' snapshots, and the auxiliary heads.
 
         Returns:
             The losses under their names; that of several auxiliary heads is the sum.
@@ -115,18 +100,19 @@ class M2KDDistiller(nn.Module):
         Raises:
             InputError: There are no snapshots of earlier steps.
         """
-        records = {name: one for name, one in teachers.items() if name.startswith(STEP_PREFIX)}
+        records = {
+            name: one for name, one in batch.teachers.items() if name.startswith(STEP_PREFIX)
+        }
         if not records:
             raise InputError(
                 'M2KDDistiller learns from the snapshots of all earlier steps: set '
                 "method.teachers='all'"
             )
         for loss in (self.loss, self.auxiliary_loss):
-            if hasattr(loss, 'read_classifier'):
-                loss.read_classifier(student.classifier)  # type: ignore[union-attr]
+            tell_classifier(loss, batch.student.classifier)
         losses = {
             self.loss.loss_name: self._mean(
-                self.loss, pixels, {name: one.logits for name, one in records.items()}
+                self.loss, batch.pixels, {name: one.logits for name, one in records.items()}
             )
         }
         if self.auxiliary_loss is None:
@@ -137,7 +123,7 @@ class M2KDDistiller(nn.Module):
                 one,
                 {name: record.auxiliary[place] for name, record in records.items()},
             )
-            for place, one in enumerate(auxiliary)
+            for place, one in enumerate(batch.auxiliary)
             if one is not None
         ]
         if heads:

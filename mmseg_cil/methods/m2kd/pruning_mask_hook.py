@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.methods.m2kd.packed_snapshots import PackedSnapshots
 from mmseg_cil.methods.m2kd.weight_owners import Owners, apply_owners, claim_weights, restore_owned
 from mmseg_cil.models.plain import plain_state_dict
@@ -15,7 +15,7 @@ from mmseg_cil.registry import HOOKS
 
 
 @HOOKS.register_module()
-class PruningMaskHook(Hook):
+class PruningMaskHook(StepHook):
     """Prunes the network before training, and again after every iteration.
 
     What is pruned follows from the step's checkpoint and from the snapshots
@@ -31,7 +31,6 @@ class PruningMaskHook(Hook):
 
     # Before anything that saves or averages weights.
     priority = 'ABOVE_NORMAL'
-    #: Takes part in the rehearsal before training.
     rehearsed = True
 
     def __init__(

@@ -122,7 +122,7 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
         """Told by the segmentor which classes hide in the background."""
         self._num_hidden = step.num_hidden
 
-    def read_hidden(self, hidden: Tensor | None) -> None:
+    def receive_hidden(self, hidden: Tensor | None) -> None:
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
         self._hidden = hidden
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmseg_cil.contracts import Batch, Distiller, Needs
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.plop.local_pod import REGIONS, SCALES, fold_new_classes, local_pod_loss
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_sizes, check_weights
 
 
 @MODELS.register_module()
-class LocalPODDistiller(nn.Module):
+class LocalPODDistiller(Distiller):
     """Compares student and teacher by :func:`~mmseg_cil.methods.plop.local_pod.local_pod_loss`.
 
     The maps are the stages of the backbone before their last activation, the
@@ -40,8 +39,7 @@ class LocalPODDistiller(nn.Module):
         InputError: ``regions`` is unknown, or a number cannot be used.
     """
 
-    #: The segmentor keeps the stages' pre-activations for distillers that say so.
-    reads_pre_activations = True
+    needs = Needs(teacher=True, pre_activations=True)
 
     def __init__(
         self,
@@ -72,19 +70,13 @@ class LocalPODDistiller(nn.Module):
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
-    def forward(
-        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
-    ) -> dict[str, Tensor]:
-        """The loss of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch under its name.
 
         Args:
-            student: Record of the student's run.
-            teacher: Record of the teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels; not used.
-
-        Returns:
-            The loss under its name.
+            batch: With the last teacher's record.
         """
+        student, teacher = batch.student, batch.teacher
         students, teachers = (
             [*(one.pre_activations or one.features), one.embedding] for one in (student, teacher)
         )

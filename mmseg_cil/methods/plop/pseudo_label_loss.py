@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mmseg_cil.contracts import HeadLoss, NetworkOutput
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.mib.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.methods.plop.pseudo_labels import pseudo_labels
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_number
 
 
+class ThresholdedLoss(HeadLoss):
+    """A loss that ``PseudoLabelThresholdsHook`` gives thresholds: a contract of this method."""
+
+    #: A walk is refused whose hooks do not include it.
+    needs_hook = 'PseudoLabelThresholdsHook'
+
+    def set_thresholds(self, thresholds: Tensor) -> None:
+        """Take the greatest uncertainty ``(C,)`` of a pseudo-label of each class."""
+
+
 @MODELS.register_module()
-class PseudoLabelCrossEntropyLoss(DecodeLoss):
+class PseudoLabelCrossEntropyLoss(ThresholdedLoss, DecodeLoss):
     """Registered form of PLOP's classification loss, for ``loss_decode`` of any head.
 
     The segmentor hands it the teacher's record of the batch before the heads'
@@ -34,9 +44,6 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
             pseudo-label; by default it is over all, as officially.
         loss_name: Name in the log. Defaults to 'loss_plop'.
     """
-
-    #: A walk is refused whose hooks do not include it.
-    needs_hook = 'PseudoLabelThresholdsHook'
 
     def __init__(
         self,
@@ -69,11 +76,11 @@ class PseudoLabelCrossEntropyLoss(DecodeLoss):
         """Told by the hook the greatest uncertainty ``(C,)`` of a pseudo-label of each class."""
         self.thresholds = thresholds
 
-    def read_teacher(self, teacher: NetworkOutput | None) -> None:
+    def receive_teacher(self, teacher: NetworkOutput | None) -> None:
         """Told by the segmentor what the teacher says of the batch; None after the batch."""
         self._teacher = teacher
 
-    def read_hidden(self, hidden: Tensor | None) -> None:
+    def receive_hidden(self, hidden: Tensor | None) -> None:
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
         self._hidden = hidden
 

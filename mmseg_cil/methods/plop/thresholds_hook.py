@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.models.utils import resize
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.datasets.sampler import SampleKey
+from mmseg_cil.datasets.view import IncrementalDataset
 from mmseg_cil.errors import InputError
+from mmseg_cil.methods.plop.pseudo_label_loss import ThresholdedLoss
 from mmseg_cil.methods.plop.pseudo_labels import (
     MEDIANS,
     NUM_BINS,
@@ -37,8 +39,8 @@ CROPS = ('whole', 'random')
 
 
 @HOOKS.register_module()
-class PseudoLabelThresholdsHook(Hook):
-    """Computes the thresholds and hands them to every loss that has ``set_thresholds``.
+class PseudoLabelThresholdsHook(StepHook):
+    """Computes the thresholds and hands them to every :class:`ThresholdedLoss`.
 
     It acts at steps with a teacher whose labels hide old classes. The teacher
     sees every image of the step once (exemplars are none of them). Each process
@@ -62,7 +64,6 @@ class PseudoLabelThresholdsHook(Hook):
     """
 
     priority = 'HIGH'
-    #: Takes part in the rehearsal before training.
     rehearsed = True
 
     def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
@@ -84,7 +85,7 @@ class PseudoLabelThresholdsHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not isinstance(model, IncrementalEncoderDecoder) or model.teacher is None:
             return
-        readers = [one for one in model.modules() if hasattr(one, 'set_thresholds')]
+        readers = [one for one in model.modules() if isinstance(one, ThresholdedLoss)]
         if not readers or not model.step.num_hidden:
             return
         path = Path(runner.work_dir) / FILE_NAME
@@ -131,7 +132,7 @@ class PseudoLabelThresholdsHook(Hook):
         loader: Any = runner.train_dataloader
         dataset = loader.dataset
         # The labels of exemplars, which come after, hide nothing.
-        own = getattr(dataset, 'num_own', len(dataset))
+        own = dataset.num_own if isinstance(dataset, IncrementalDataset) else len(dataset)
         images: Sequence[Any] = range(get_rank(), own, get_world_size())
         if self.crops == 'whole':
             dataset = without_augmentation(dataset)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.contracts import Batch, Distiller
 from mmseg_cil.methods.plop.local_pod import fold_new_classes
 from mmseg_cil.methods.rcil.pooled_cube import SIZES, pooled_cube_loss
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_sizes, check_weights
 
 
 @MODELS.register_module()
-class PooledCubeDistiller(nn.Module):
+class PooledCubeDistiller(Distiller):
     """Compares student and teacher by :func:`~mmseg_cil.methods.rcil.pooled_cube.pooled_cube_loss`.
 
     The maps are the stages of the backbone, the embedding before the classifier
@@ -81,19 +80,13 @@ class PooledCubeDistiller(nn.Module):
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
-    def forward(
-        self, student: NetworkOutput, teacher: NetworkOutput, pixels: PixelLogits
-    ) -> dict[str, Tensor]:
-        """The loss of one batch.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch under its name.
 
         Args:
-            student: Record of the student's run.
-            teacher: Record of the teacher's run on the same images.
-            pixels: The student's logits at the labels' pixels; not used.
-
-        Returns:
-            The loss under its name.
+            batch: With the last teacher's record.
         """
+        student, teacher = batch.student, batch.teacher
         students, teachers = ([*one.features, one.embedding] for one in (student, teacher))
         students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))
         teachers.append(teacher.logits)

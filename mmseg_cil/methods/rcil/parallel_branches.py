@@ -12,9 +12,9 @@ from mmengine.model import kaiming_init
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmseg_cil.contracts import NetworkChange
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
-from mmseg_cil.models.network_change import NetworkChange
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.finite import named, not_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights

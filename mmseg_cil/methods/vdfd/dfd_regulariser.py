@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import Regulariser
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.compression import OutputGradients, project, stack
 from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
@@ -58,8 +59,32 @@ class _EarlierSteps:
         return changes.unflatten(1, (-1, self.cells))
 
 
+class GradientRegulariser(Regulariser):
+    """A regulariser that ``VDFDHook`` gives what earlier steps kept: a contract of this method."""
+
+    #: A walk is refused whose hooks do not include it.
+    needs_hook = 'VDFDHook'
+
+    def set_earlier_steps(
+        self,
+        steps: Sequence[OutputGradients],
+        network: nn.Module,
+        previous: Mapping[str, Tensor],
+        step_size: float = 0.0,
+    ) -> None:
+        """Take the gradients of all earlier steps, before training.
+
+        Args:
+            steps: Earliest first; may be none.
+            network: Whose parameters are regularised, on its device.
+            previous: The weights that this step began with, by name (also where
+                training is resumed).
+            step_size: The step size of the optimizer, for a penalty that must be stable.
+        """
+
+
 @MODELS.register_module()
-class DFDRegulariser(nn.Module):
+class DFDRegulariser(GradientRegulariser):
     r"""Penalises predicted changes of earlier steps' outputs, all alike.
 
     .. math:: \lambda \sum_i \| G_i^T (w - w_i^*) \|^2
@@ -89,9 +114,6 @@ class DFDRegulariser(nn.Module):
     Raises:
         InputError: ``accumulation`` is unknown, or ``damping`` negative.
     """
-
-    #: A walk is refused whose hooks do not include it.
-    needs_hook = 'VDFDHook'
 
     def __init__(
         self,

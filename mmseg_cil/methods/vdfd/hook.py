@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import StepHook
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.methods.vdfd.compression import OutputGradients, check_finite, compress
-from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser
+from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser, GradientRegulariser
 from mmseg_cil.methods.vdfd.files import FILE_NAME, load_gradients, save_gradients
 from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows
 from mmseg_cil.methods.vdfd.gradients import WEIGHTINGS, gradient_sums, mean_gradients
@@ -50,7 +50,7 @@ FAR_TOO_STEEP = 1e4
 
 
 @HOOKS.register_module()
-class VDFDHook(Hook):
+class VDFDHook(StepHook):
     """Makes ``vdfd.pth`` after a step and gives those of earlier steps to the regulariser.
 
     After training one pass over images of the step, in evaluation mode and
@@ -60,7 +60,7 @@ class VDFDHook(Hook):
     is cropped and flipped by a seed of its own, so the file is the same on any
     number of processes, to the rounding of sums.
 
-    Before a later step every regulariser that has ``set_earlier_steps`` is given
+    Before a later step every :class:`GradientRegulariser` is given
     the files of all earlier steps that trained. The log then states how steep the
     penalty is, and warns where SGD's learning rate is too large for it undamped.
 
@@ -98,7 +98,6 @@ class VDFDHook(Hook):
         InputError: An option is unknown or out of range.
     """
 
-    #: Takes part in the rehearsal before training.
     rehearsed = True
 
     def __init__(
@@ -146,7 +145,7 @@ class VDFDHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Gives the regularisers what earlier steps kept."""
         model = _bare(runner)
-        takers: list[Any] = [one for one in model.regularisers if hasattr(one, 'set_earlier_steps')]
+        takers = [one for one in model.regularisers if isinstance(one, GradientRegulariser)]
         if not takers:
             return
         steps = []
@@ -197,9 +196,7 @@ class VDFDHook(Hook):
         # A full disk ends all processes, and none waits for the main one.
         runner.logger.info(decided_by_main(write))
 
-    def stand_in(
-        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], folder: Path
-    ) -> None:
+    def stand_in(self, model: nn.Module, batches: Iterable[Any], folder: Path) -> None:
         """Write, for the rehearsal, a file of the kind that a step leaves.
 
         The gradients are those of its first output, for all of its outputs.
@@ -209,6 +206,7 @@ class VDFDHook(Hook):
             batches: Collated samples.
             folder: Of the step.
         """
+        assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
         nodes = nodes_of_step(
             step.class_steps,

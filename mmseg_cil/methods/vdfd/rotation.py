@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmseg_cil.contracts import HeadLoss, SelfSupervision
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.devices import to_device
@@ -21,7 +23,7 @@ ROTATIONS = ('all', 'random')
 
 
 @MODELS.register_module()
-class RotationSelfSupervision(nn.Module):
+class RotationSelfSupervision(SelfSupervision):
     r"""Turns images and masks together and quadruples the classifiers in training.
 
     Label augmentation: a pixel of class y in an image turned by k quarters is
@@ -61,10 +63,10 @@ class RotationSelfSupervision(nn.Module):
         self.rows = nn.ModuleDict()
         self._turns: Tensor | None = None
 
-    def attach(self, heads: dict[str, Any]) -> None:
+    def attach(self, heads: Mapping[str, Any]) -> None:
         """Makes the rows of the other turns for every head, and adds them to its outputs.
 
-        Losses that have ``set_turns`` are told how many outputs a class has in training.
+        Losses are told how many outputs a class has in training.
 
         Args:
             heads: By name, each with a convolution ``conv_seg``.
@@ -77,7 +79,7 @@ class RotationSelfSupervision(nn.Module):
                     'or leave method.self_supervision out'
                 )
             for one in head.modules():
-                if hasattr(one, 'set_turns'):
+                if isinstance(one, HeadLoss):
                     one.set_turns(self.turns)
             own = head.conv_seg
             key = name.replace('.', '_')
@@ -89,7 +91,7 @@ class RotationSelfSupervision(nn.Module):
             )
             own.register_forward_hook(functools.partial(self._extend, key))
 
-    def begin(self, heads: dict[str, Any]) -> None:
+    def begin(self, heads: Mapping[str, Any]) -> None:
         """Copies the classifiers' rows, once these have their initial values."""
         with torch.no_grad():
             for name, head in heads.items():

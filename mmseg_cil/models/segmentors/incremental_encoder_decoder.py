@@ -5,19 +5,30 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.utils import OptSampleList, SampleList
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import (
+    Distiller,
+    HeadLoss,
+    IterationSeeded,
+    MethodPart,
+    NetworkChange,
+    Regulariser,
+    Replay,
+    SelfSupervision,
+)
+from mmseg_cil.contracts.check import check_told, overrides, require_contract
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.growth import grow_state
-from mmseg_cil.models.head_losses import check_head
+from mmseg_cil.models.head_losses import check_head, teacher_readers
 from mmseg_cil.models.heads import auxiliary_heads, decode_heads
-from mmseg_cil.models.network_change import CHANGE_NAME, NetworkChange
+from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.segmentors.mixed_sizes import MixedSizes
@@ -27,9 +38,13 @@ from mmseg_cil.models.teachers import STEP_PREFIX, Teachers
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
+Part = TypeVar('Part')
+
 
 @MODELS.register_module()
-class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDecoder):
+class IncrementalEncoderDecoder(
+    StepLosses, IterationSeeded, MixedSizes, ParsedLosses, EncoderDecoder
+):
     """MMSegmentation's ``EncoderDecoder`` at one step of a walk.
 
     It works with every head that classifies with ``conv_seg``; auxiliary heads
@@ -48,9 +63,8 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
             :class:`~mmseg_cil.models.teachers.Teachers`).
         teacher_draw: Of those of earlier steps, run so many for a batch. All by default.
         distillers: Configs of distillers; built only where there is a teacher.
-            Teachers that no distiller, and no loss with ``read_teacher``, reads
-            are not loaded.
-        regularisers: Configs of regularisers (see :mod:`mmseg_cil.contracts`); built
+            Teachers that no distiller and no loss needs are not loaded.
+        regularisers: Configs of regularisers (see :class:`mmseg_cil.contracts.Regulariser`); built
             only where there is a previous step.
         self_supervision: Config of a module that changes the batches of training and
             the classifiers' outputs there
@@ -96,45 +110,56 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         self._network_config = network_config
         self._previous = previous
         # Losses of heads that want the teacher's record of a batch before they are computed.
-        self._readers: list[Any] = [one for one in self.modules() if hasattr(one, 'read_teacher')]
-        self._hidden_readers: list[Any] = [
-            one for one in self.modules() if hasattr(one, 'read_hidden')
+        self._teacher_readers = teacher_readers(self)
+        self._hidden_readers = [
+            module
+            for module in self.modules()
+            if isinstance(module, HeadLoss) and overrides(module, HeadLoss.receive_hidden)
         ]
-        self.distillers = nn.ModuleList(
-            MODELS.build(one) for one in (distillers if teacher is not None else ())
-        )
-        self.regularisers = nn.ModuleList(
-            MODELS.build(one) for one in (regularisers if previous is not None else ())
-        )
+        own_distillers = [
+            _build(config, Distiller, 'method.distillers')
+            for config in (distillers if teacher is not None else ())
+        ]
+        own_regularisers = [
+            _build(config, Regulariser, 'method.regularisers')
+            for config in (regularisers if previous is not None else ())
+        ]
+        self.distillers = nn.ModuleList(own_distillers)
+        self.regularisers = nn.ModuleList(own_regularisers)
+        needs = [distiller.needs for distiller in own_distillers]
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
         self._teachers = Teachers(
-            teacher, teachers or {}, self.distillers, bool(self._readers), teacher_draw
+            teacher, teachers or {}, needs, bool(self._teacher_readers), teacher_draw
         )
-        self._reads_stages, self._reads_auxiliary = (
-            any(getattr(one, name, False) for one in self.distillers)
-            for name in ('reads_pre_activations', 'reads_auxiliary')
-        )
+        self._needs_stages = any(need.pre_activations for need in needs)
+        self._needs_auxiliary = any(need.auxiliary for need in needs)
         for name, head in self.heads.items():
             check_head(name, head, self.step)
         self._check_snapshots()
         for module in self.modules():
-            if module is not self and hasattr(module, 'set_step'):
+            check_told(module)
+            if isinstance(module, MethodPart):
                 module.set_step(self.step)
-        self._change: NetworkChange = (
-            MODELS.build(network_change) if network_change else NetworkChange()
+        self._change = (
+            _build(network_change, NetworkChange, 'method.network_change')
+            if network_change
+            else NetworkChange()
         )
         self._change.install(self, learnt=teacher is not None)
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
-        for part in (*self.distillers, *self.regularisers):
-            if hasattr(part, 'attach'):
-                part.attach(self)
-        self.self_supervision: Any = None
+        for distiller in own_distillers:
+            distiller.attach(self)
+        for regulariser in own_regularisers:
+            regulariser.attach(self)
+        self.self_supervision: SelfSupervision | None = None
         if self_supervision is not None:
-            self.self_supervision = MODELS.build(self_supervision)
+            self.self_supervision = _build(
+                self_supervision, SelfSupervision, 'method.self_supervision'
+            )
             self.self_supervision.attach(self.heads)
-        self._replay: Any = MODELS.build(replay) if replay and previous else None
+        self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None
 
     @property
     def teacher(self) -> Teacher | None:
@@ -273,6 +298,13 @@ class IncrementalEncoderDecoder(StepLosses, MixedSizes, ParsedLosses, EncoderDec
         for sample in samples:
             sample.seg_logits.data = sample.seg_logits.data[:1].sigmoid()
         return samples
+
+
+def _build(config: Mapping[str, Any], contract: type[Part], where: str) -> Part:
+    """Build a part of a method, which must keep its contract."""
+    part: Part = MODELS.build(config)
+    require_contract(part, contract, where)
+    return part
 
 
 @MODELS.register_module()

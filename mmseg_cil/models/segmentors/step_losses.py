@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList, add_prefix
 from torch import Tensor, nn
 
+from mmseg_cil.contracts import Batch, Distiller, HeadLoss, Replay, SelfSupervision
 from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.head_losses import (
@@ -30,7 +31,6 @@ from mmseg_cil.models.heads import (
 )
 from mmseg_cil.models.network_output import (
     ClassifierTap,
-    NetworkOutput,
     tap_classifier,
     tap_stages,
 )
@@ -49,16 +49,16 @@ class StepLosses:
     step: StepContext
     distillers: nn.ModuleList
     regularisers: nn.ModuleList
-    self_supervision: Any
+    self_supervision: SelfSupervision | None
     backbone: nn.Module
     train_cfg: Any
     extract_feat: Callable[[Tensor], Any]
     _teachers: Teachers
-    _replay: Any
-    _readers: list[Any]
-    _hidden_readers: list[Any]
-    _reads_stages: bool
-    _reads_auxiliary: bool
+    _replay: Replay | None
+    _teacher_readers: list[HeadLoss]
+    _hidden_readers: list[HeadLoss]
+    _needs_stages: bool
+    _needs_auxiliary: bool
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of the heads, the distillers and the regularisers.
@@ -87,7 +87,7 @@ class StepLosses:
         pixels_at = functools.partial(
             pixels_of, labels=stack_labels(data_samples), cuts=self._cuts(), replayed=replayed
         )
-        with tap_stages(self.backbone, self._reads_stages) as stages:
+        with tap_stages(self.backbone, self._needs_stages) as stages:
             features = self.extract_feat(inputs)
         losses, tap, pixels = self._run_decode_heads(features, data_samples, pixels_at, teachers)
         of_auxiliary, auxiliary = self._run_auxiliary_heads(features, data_samples, pixels_at)
@@ -100,13 +100,18 @@ class StepLosses:
                 student = replace(student, logits=student.logits[:, : self.step.num_seen])
                 pixels = pixels_at(main, student.logits)
             losses.update(
-                add_prefix(self._distill(student, teachers, pixels, auxiliary, replayed), 'distill')
+                add_prefix(
+                    self._distill(
+                        Batch(student, pixels, teachers.last, teachers.named, auxiliary, replayed)
+                    ),
+                    'distill',
+                )
             )
         losses.update(
-            add_prefix(summed_losses(one(self) for one in self.regularisers), 'regularise')
+            add_prefix(summed_losses(part(self) for part in self.regularisers), 'regularise')
         )
-        for reader in self._readers:
-            reader.read_teacher(None)
+        for reader in self._teacher_readers:
+            reader.receive_teacher(None)
         if self.self_supervision is not None:
             self.self_supervision.end()
         return losses
@@ -123,7 +128,7 @@ class StepLosses:
             )
             hidden = None if hidden is None else to_device(hidden, device)
             for reader in self._hidden_readers:
-                reader.read_hidden(hidden)
+                reader.receive_hidden(hidden)
 
     def _run_decode_heads(
         self, features: Any, data_samples: SampleList, pixels_at: PixelsAt, teachers: TeacherRecords
@@ -191,7 +196,7 @@ class StepLosses:
         self, head: BaseDecodeHead, features: Any, data_samples: SampleList, pixels_at: PixelsAt
     ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of an auxiliary head, and its pixels where a distiller reads them."""
-        if not self._reads_auxiliary:
+        if not self._needs_auxiliary:
             # Groups of classes that nobody asks for cost time.
             return self._run_head(
                 head, (features,), data_samples, functools.partial(pixels_at, cuts=())
@@ -206,41 +211,24 @@ class StepLosses:
     def _cuts(self) -> Sequence[int]:
         """Between the groups of classes that distillation asks for: background, each teacher's."""
         known = [config['num_classes'] for config in self._teachers.configs.values()]
-        wanted = [one.cuts() for one in self.distillers if hasattr(one, 'cuts')]  # type: ignore
-        return (1, *known, *(cut for each in wanted for cut in each)) if known else ()
+        wanted = [cut for distiller in self._own_distillers() for cut in distiller.cuts()]
+        return (1, *known, *wanted) if known else ()
+
+    def _own_distillers(self) -> Iterator[Distiller]:
+        for distiller in self.distillers:
+            assert isinstance(distiller, Distiller)
+            yield distiller
 
     def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
         """Runs the teachers and hands the last one's record to the losses that read it."""
-        records = self._teachers.run(inputs, self._reads_stages, self._reads_auxiliary)
+        records = self._teachers.run(inputs, self._needs_stages, self._needs_auxiliary)
         if records.last is not None:
-            for reader in self._readers:
-                reader.read_teacher(records.last)
+            for reader in self._teacher_readers:
+                reader.receive_teacher(records.last)
         return records
 
-    def _distill(
-        self,
-        student: NetworkOutput,
-        teachers: TeacherRecords,
-        pixels: PixelLogits,
-        auxiliary: Sequence[PixelLogits | None],
-        replayed: int,
-    ) -> dict[str, Tensor]:
-        """Losses of the distillers, each given the records that it says it reads."""
-
-        def of(distiller: Any) -> dict[str, Tensor]:
-            more: dict[str, Any] = {}
-            names = getattr(distiller, 'reads_teachers', False)
-            if names:
-                more['teachers'] = (
-                    teachers.named
-                    if names is True
-                    else {name: teachers.named[name] for name in names if name in teachers.named}
-                )
-            if getattr(distiller, 'reads_auxiliary', False):
-                more['auxiliary'] = auxiliary
-            if getattr(distiller, 'reads_replay', False):
-                more['replayed'] = replayed
-            losses: dict[str, Tensor] = distiller(student, teachers.last, pixels, **more)
-            return losses
-
-        return summed_losses(of(one) for one in self.distillers)
+    def _distill(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of the distillers, each given what it needs of the batch."""
+        return summed_losses(
+            distiller(batch.for_needs(distiller.needs)) for distiller in self._own_distillers()
+        )

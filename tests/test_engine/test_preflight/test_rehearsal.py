@@ -20,6 +20,7 @@ from tiny import make_data, tiny_config, tiny_model, weights
 from torch import nn
 from walks import assert_same_weights, logged
 
+from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.preflight import cut_images, rehearsal
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
 from mmseg_cil.engine.walk_runner import TaskScheduler
@@ -33,11 +34,11 @@ PACK = dict(type='PackSegInputs')
 
 
 @MODELS.register_module()
-class DistillerOfTwo(nn.Module):
-    """Takes fewer arguments than a distiller is given."""
+class DistillerOfTwo(Distiller):
+    """Calls a module with more arguments than it takes."""
 
-    def forward(self, student, teacher):
-        return {}
+    def forward(self, batch):
+        return {'loss_two': nn.ReLU()(batch.student.logits, batch.teacher.logits)}
 
 
 @MODELS.register_module()
@@ -169,8 +170,8 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
                 'step 2',
                 'the forward pass',
                 'TypeError',
-                'DistillerOfTwo.forward() takes 3',
-                '(student, teacher, pixels)',
+                'ReLU.forward() takes 2',
+                'batch.student and batch.teacher',
             ),
         ),
         (

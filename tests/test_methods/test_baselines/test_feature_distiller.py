@@ -1,11 +1,10 @@
 import pytest
 import torch
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.registry import MODELS
 
-SIZE = torch.Size((8, 8))
 LOSS = dict(type='FeatureDistillationLoss', loss_weight=2.0)
 
 
@@ -19,7 +18,7 @@ def record(seed):
 def test_it_compares_one_stage(stage):
     student, teacher = record(0), record(1)
     losses = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=stage))(
-        student, teacher, SIZE
+        Batch(student, None, teacher)
     )
     difference = student.features[stage] - teacher.features[stage]
     assert list(losses) == ['loss_features']
@@ -29,4 +28,4 @@ def test_it_compares_one_stage(stage):
 def test_a_stage_that_is_not_there_is_refused():
     distiller = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=2))
     with pytest.raises(InputError, match='stage 2'):
-        distiller(record(0), record(1), SIZE)
+        distiller(Batch(record(0), None, record(1)))

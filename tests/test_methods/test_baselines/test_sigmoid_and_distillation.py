@@ -154,7 +154,7 @@ def test_sigmoid_losses_are_the_formula():
 def icarl_module(num_old, num_new, teacher, **options):
     module = ICaRLLoss(**options)
     module.set_step(StepContext(1, (0,) * num_old + (1,) * num_new, True, True))
-    module.read_teacher(SimpleNamespace(logits=teacher))
+    module.receive_teacher(SimpleNamespace(logits=teacher))
     return module
 
 
@@ -177,7 +177,7 @@ def test_icarls_loss_reads_the_teacher_at_the_size_of_the_labels():
 def test_icarls_loss_without_a_teacher_or_without_new_classes():
     student, teacher, labels = draw()
     module = icarl_module(4, 2, teacher)
-    module.read_teacher(None)
+    module.receive_teacher(None)
     torch.testing.assert_close(
         module(student, labels), sigmoid_cross_entropy(student, labels).mean()
     )

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.dfgr.dual_teacher import variational_loss
 from mmseg_cil.methods.dfgr.dual_teacher_distiller import DualTeacherDistiller
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 STEP = StepContext.of_class_counts([3, 2])
@@ -29,9 +29,8 @@ def made(**options):
 
 
 def loss(distiller, student, old, new, replayed=1):
-    return distiller(
-        output(student), output(old), None, teachers={'new_data': output(new)}, replayed=replayed
-    )['loss_dual']
+    batch = Batch(output(student), None, output(old), {'new_data': output(new)}, replayed=replayed)
+    return distiller(batch)['loss_dual']
 
 
 def test_the_joined_teachers_leave_the_variances_alone_to_learn():

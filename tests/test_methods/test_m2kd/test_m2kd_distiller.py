@@ -5,12 +5,12 @@ import torch
 from mmengine.registry import init_default_scope
 from torch.nn import functional
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
 from mmseg_cil.methods.m2kd.loss import multi_model_distillation
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 STEP = StepContext.of_class_counts([3, 2, 1, 1])
@@ -45,7 +45,7 @@ CUTS = (1, 3, 5, 6)
 def distil(distiller, step=STEP, teachers=TEACHERS, auxiliary=(), size=(9, 9)):
     distiller.set_step(step)
     pixels = PixelLogits(STUDENT, torch.zeros(2, *size).long(), CUTS)
-    return distiller(record(STUDENT), None, pixels, teachers=teachers, auxiliary=auxiliary)
+    return distiller(Batch(record(STUDENT), pixels, None, teachers, auxiliary))
 
 
 def expected(starts, size, teachers=TEACHERS):
@@ -87,7 +87,7 @@ def test_with_one_snapshot_it_is_a_logit_distiller_of_the_same_loss():
     last = TEACHERS['step_02']
     pixels = PixelLogits(STUDENT, torch.zeros(2, 9, 9).long(), CUTS)
     for loss in (UNBIASED, MATCHING, dict(type='KnowledgeDistillationLoss')):
-        single = LogitDistiller(loss)(record(STUDENT), last, pixels)
+        single = LogitDistiller(loss)(Batch(record(STUDENT), pixels, last))
         torch.testing.assert_close(distil(M2KDDistiller(loss), step, {'step_00': last}), single)
 
 
@@ -130,7 +130,7 @@ def test_ignored_pixels_are_left_out_for_every_snapshot(name, classes):
 
     def of(student, teacher, labels=None, replayed=0):
         pixels = PixelLogits(student, labels, CUTS, replayed=replayed)
-        return distiller(record(student), None, pixels, teachers={name: record(teacher)})
+        return distiller(Batch(record(student), pixels, None, {name: record(teacher)}))
 
     teacher, student = TEACHERS[name].logits, STUDENT.clone().requires_grad_()
     found = of(student, teacher, labels)
@@ -147,7 +147,7 @@ def test_ignored_pixels_are_left_out_for_every_snapshot(name, classes):
 
 def test_a_network_without_auxiliary_head_learns_without_it():
     distiller = M2KDDistiller(MATCHING, dict(MATCHING, loss_name='loss_ad'))
-    assert distiller.reads_auxiliary and set(distil(distiller)) == {'loss_mmd'}
+    assert distiller.needs.auxiliary and set(distil(distiller)) == {'loss_mmd'}
 
 
 def test_in_a_domain_walk_every_snapshot_teaches_all_classes():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.distiller import LocalPODDistiller
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[2] / 'golden'
@@ -33,7 +33,7 @@ def test_a_record_gives_the_official_loss_and_gradients(name, stages):
     distiller.set_step(StepContext.of_class_counts([int(case['n_old']), int(case['n_new'])]))
     student, maps = record(case, 'student', count, stages)
     teacher, _ = record(case, 'teacher', count, stages)
-    losses = distiller(student, teacher, torch.Size((64, 64)))
+    losses = distiller(Batch(student, None, teacher))
     losses['loss_pod'].backward()
     assert losses['loss_pod'].item() == pytest.approx(case['loss'].item(), rel=1e-5)
     for i, one in enumerate(maps):
@@ -49,7 +49,7 @@ def test_without_new_classes_nothing_grows():
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant = LocalPODDistiller(grows=False)
     constant.set_step(StepContext.of_class_counts([2, 1]))
-    values = [one(student, teacher, torch.Size((8, 6)))['loss_pod'] for one in (domain, constant)]
+    values = [one(Batch(student, None, teacher))['loss_pod'] for one in (domain, constant)]
     assert values[0] == values[1] > 0
 
 

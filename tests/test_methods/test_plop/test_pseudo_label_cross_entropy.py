@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.methods.plop.pseudo_label_loss import PseudoLabelCrossEntropyLoss
 from mmseg_cil.methods.plop.pseudo_labels import official_scale
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[2] / 'golden'
@@ -23,7 +23,7 @@ def at_step(counts, teacher_logits, thresholds, **arguments):
     loss = PseudoLabelCrossEntropyLoss(**arguments)
     loss.set_step(StepContext.of_class_counts(counts))
     loss.set_thresholds(thresholds)
-    loss.read_teacher(record(teacher_logits))
+    loss.receive_teacher(record(teacher_logits))
     return loss
 
 
@@ -69,7 +69,7 @@ def test_without_old_classes_or_teacher_it_is_cross_entropy():
     loss.set_step(StepContext.of_class_counts([2, 1]))
     torch.testing.assert_close(loss(logits, labels), plain / labels.numel())
     loss.set_step(StepContext(1, (0, 0, 0), False, False))
-    loss.read_teacher(record(torch.randn(2, 3, 4, 4)))
+    loss.receive_teacher(record(torch.randn(2, 3, 4, 4)))
     torch.testing.assert_close(loss(logits, labels), plain / labels.numel())
     mean = PseudoLabelCrossEntropyLoss(avg_non_ignore=True)(logits, labels)
     torch.testing.assert_close(mean, plain / (labels != 255).sum())
@@ -90,7 +90,7 @@ def test_another_ignore_index_and_weights():
 def test_missing_thresholds_are_told_and_none_are_saved():
     loss = PseudoLabelCrossEntropyLoss()
     loss.set_step(StepContext.of_class_counts([2, 1]))
-    loss.read_teacher(record(torch.randn(1, 2, 2, 2)))
+    loss.receive_teacher(record(torch.randn(1, 2, 2, 2)))
     with pytest.raises(RuntimeError, match='PseudoLabelThresholdsHook'):
         loss(torch.randn(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
     loss.set_thresholds(torch.zeros(3))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.methods.rcil.distiller import PooledCubeDistiller
-from mmseg_cil.models.network_output import NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[2] / 'golden'
@@ -34,7 +34,7 @@ def test_a_record_gives_the_official_loss_and_gradients(task, kind):
     distiller.set_step(StepContext.of_class_counts([int(case['n_old']), int(case['n_new'])]))
     student, maps = record(case, 'student', count)
     teacher, _ = record(case, 'teacher', count)
-    losses = distiller(student, teacher, torch.Size((64, 64)))
+    losses = distiller(Batch(student, None, teacher))
     losses['loss_cube'].backward()
     assert losses['loss_cube'].item() == pytest.approx(case['loss'].item(), rel=2e-6)
     for i, one in enumerate(maps):
@@ -49,13 +49,12 @@ def test_both_distances_are_added():
         NetworkOutput((maps,), maps, maps),
         NetworkOutput((maps * 0,), maps * 0, maps * 0),
     )
-    size = torch.Size((8, 6))
     parts = [
         PooledCubeDistiller(1.0, 2.0, 3.0, 4.0),
         PooledCubeDistiller(1.0, 2.0, 0.0, 0.0),
         PooledCubeDistiller(0.0, 0.0, 3.0, 4.0),
     ]
-    both, spatial, channel = (one(student, teacher, size)['loss_cube'] for one in parts)
+    both, spatial, channel = (one(Batch(student, None, teacher))['loss_cube'] for one in parts)
     torch.testing.assert_close(both, spatial + channel)
 
 
@@ -66,5 +65,5 @@ def test_without_new_classes_nothing_grows():
     domain, constant = PooledCubeDistiller(), PooledCubeDistiller(grows=False)
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant.set_step(StepContext.of_class_counts([2, 1]))
-    values = [one(student, teacher, torch.Size((8, 6)))['loss_cube'] for one in (domain, constant)]
+    values = [one(Batch(student, None, teacher))['loss_cube'] for one in (domain, constant)]
     assert values[0] == values[1] > 0

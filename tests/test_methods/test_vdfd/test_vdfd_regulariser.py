@@ -399,7 +399,7 @@ def test_uncompressed_gradients_are_stored_once(tmp_path):
 
 def test_dfd_has_nothing_to_train():
     assert not list(DFDRegulariser().parameters())
-    assert not hasattr(DFDRegulariser(), 'optimizer')
+    assert DFDRegulariser().optimizer is None
 
 
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
