@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.utils import SampleList
 from torch import Tensor, nn
@@ -67,6 +68,7 @@ __all__ = [
     'Replay',
     'SelfSupervision',
     'StepHook',
+    'network_of',
 ]
 
 
@@ -359,6 +361,12 @@ class ClassifierInit:
             Weight ``(O + K, D, ...)`` and bias ``(O + K,)``.
         """
         return torch.cat([weight, fresh_weight]), torch.cat([bias, fresh_bias])
+
+
+def network_of(runner: Runner) -> nn.Module:
+    """Return the segmentor of a Runner, out of its distributed wrapper."""
+    model: nn.Module = runner.model
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
 
 
 class StepHook(Hook):

@@ -114,6 +114,8 @@ def test_a_head_that_waits_for_the_step_is_refused():
 def test_all_parts_of_the_package_keep_their_contracts():
     contracts = (PixelLoss, HeadLoss, ComparisonLoss, Distiller, Regulariser, StepHook)
     checked = set()
+    for registry in (MODELS, HOOKS):
+        registry.import_from_location()
     for kind in [*MODELS.module_dict.values(), *HOOKS.module_dict.values()]:
         contract = next((one for one in contracts if issubclass(kind, one)), None)
         if contract is not None and kind.__module__.startswith('mmseg_cil.'):
