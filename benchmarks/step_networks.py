@@ -13,6 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmseg_cil.engine.config.method import reads_all_teachers
+from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
@@ -161,9 +162,7 @@ def segmentor_of(
 
 def parts_of(method: dict[str, Any]) -> dict[str, Any]:
     """What of a method a training step has; pruning comes after the step."""
-    parts = {
-        key: value for key, value in method.items() if key not in ('name', 'protocol_overrides')
-    }
+    parts = {key: value for key, value in method.items() if key != 'name'}
     parts['sub_steps'] = [
         one for one in method.get('sub_steps') or () if one['type'] != 'PruneSnapshot'
     ]
@@ -174,7 +173,7 @@ def methods_of(names: list[str] | None) -> dict[str, dict[str, Any]]:
     """Methods by the name of their file; of those that consist of the same parts the first."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(METHODS.glob('*.py')):
-        method = Config.fromfile(path).method.to_dict()
+        method = settled(Config.fromfile(path).method, 'voc_19-1')
         known = [parts_of(one) for one in found.values()]
         if parts_of(method) not in known and (names is None or path.stem in names):
             found[path.stem] = method

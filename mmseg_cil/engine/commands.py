@@ -12,8 +12,9 @@ from mmengine.device import is_cuda_available
 from mmengine.dist import get_rank, get_world_size
 
 from mmseg_cil.engine.config.compose import KINDS, compose
-from mmseg_cil.engine.config.load import load_config, with_options
+from mmseg_cil.engine.config.load import load_config, read_unsettled, with_options
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
+from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
 from mmseg_cil.engine.evaluate import evaluate_step, open_walk, outdated_steps, write_metrics
 from mmseg_cil.engine.preflight.names import with_names_allowed
@@ -95,10 +96,8 @@ def walk_config(args: argparse.Namespace) -> Config:
         InputError: Something the user gave is wrong.
     """
     pieces = {kind: getattr(args, kind) for kind in KINDS}
-    given = None if args.config in (None, '-') else load_config(args.config)
-    cfg = given
-    if cfg is None or any(pieces.values()):
-        cfg = compose(pieces, cfg)
+    cfg = None if args.config in (None, '-') else read_unsettled(args.config)
+    cfg = compose(pieces, cfg) if cfg is None or any(pieces.values()) else settle(cfg)
     if getattr(args, 'as_published', False):
         cfg = as_published(cfg, pieces)
     return with_options(cfg, args.cfg_options)

@@ -21,6 +21,8 @@ from walks import (
 )
 
 from mmseg_cil.engine import evaluate
+from mmseg_cil.engine.config.compose import read_piece
+from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.walk_runner import TaskScheduler
@@ -178,9 +180,8 @@ def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
 def test_a_domain_walk(data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
     cfg.protocol = seasons(['early'], ['late', 'last'])
-    cfg.method.protocol_overrides = {
-        'seasons': cfg.method.protocol_overrides['cityscapes_domain_11-5']
-    }
+    method = read_piece('method', 'rcil')['method']
+    cfg.method = settled(method, 'cityscapes_domain_11-5')
     TaskScheduler(cfg, tmp_path).run()
     assert all(line['distill.loss_cube'] > 0 for line in logged(tmp_path, 1))
     assert not any('unkd' in key for key in logged(tmp_path, 1)[0])

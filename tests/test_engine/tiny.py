@@ -10,6 +10,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmseg_cil.engine.config.protocol_pieces import settled
+
 CLASSES = ('background', 'red', 'green', 'blue', 'grey')
 PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128, 128, 128]]
 STEPS = [['background', 'red', 'green'], ['blue'], ['grey']]
@@ -137,7 +139,7 @@ def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Conf
             **tiny_loaders(data_root),
             default_scope='mmseg_cil',
             protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
-            method=base.method.to_dict(),
+            method=settled(base.method, 'tiny'),
             global_batch_size=4,
             model=tiny_model(),
             optim_wrapper=dict(

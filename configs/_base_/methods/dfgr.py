@@ -20,13 +20,8 @@ generated images too, so that it weighs 2/3 of MiB's against the distillation.
 
 method = dict(
     name='dfgr',
+    by_protocol='dfgr',  # distillers
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
-    distillers=[
-        dict(
-            type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
-        ),
-    ],
     classifier_init='balanced',
     sub_steps=[
         dict(
@@ -37,7 +32,4 @@ method = dict(
             replay=dict(ratio=0.5, cache=0),
         ),
     ],
-    protocol_overrides={
-        'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
-    },
 )

@@ -20,20 +20,8 @@ generated images too, so that it weighs 2/3 of MiB's against the distillation.
 
 method = dict(
     name='dfgr_dtid',
+    by_protocol='dfgr_dtid',  # distillers
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
-    distillers=[
-        dict(
-            type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
-        ),
-        dict(
-            type='DualTeacherDistiller',
-            form='variational',
-            loss_weight=1.0,
-            old_on='replayed',
-            optimizer=dict(type='Adam', lr=0.01),
-        ),
-    ],
     classifier_init='balanced',
     sub_steps=[
         dict(
@@ -45,7 +33,4 @@ method = dict(
         ),
         dict(type='NewDataSubStep', name='new_data', init='last_step'),
     ],
-    protocol_overrides={
-        'voc_15-1': {'distillers.0.loss.loss_weight': 100.0},
-    },
 )

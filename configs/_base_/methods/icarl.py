@@ -31,14 +31,11 @@ MMSegmentation networks, evaluated as such.
 
 method = dict(
     name='icarl',
+    by_protocol='icarl',  # memory.budget
     loss_decode=dict(type='SigmoidCrossEntropyLoss', loss_weight=1.0),
     distillers=[
         dict(type='LogitDistiller', loss=dict(type='SigmoidDistillationLoss', loss_weight=10.0)),
     ],
     classifier_init='random',
-    memory=dict(budget=100, per='total', selection='herding', labels='at_replay'),
-    protocol_overrides={
-        f'ade20k_{tasks}': {'memory.budget': 300}
-        for tasks in ('100-50', '100-10', '100-5', '50-50')
-    },
+    memory=dict(per='total', selection='herding', labels='at_replay'),
 )

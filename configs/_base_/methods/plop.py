@@ -33,17 +33,8 @@ exemplars have no pseudo-labels, for their labels are complete, and count fully.
 
 method = dict(
     name='plop',
+    by_protocol='plop',  # distillers
     loss_decode=dict(type='PseudoLabelCrossEntropyLoss', loss_weight=1.0),
-    distillers=[dict(type='LocalPODDistiller', factor=0.01, logits_factor=0.0005)],
     classifier_init='balanced',
     custom_hooks=[dict(type='PseudoLabelThresholdsHook', base=0.001, median='true')],
-    protocol_overrides={
-        **{
-            f'ade20k_{tasks}': {'distillers.0.factor': 1e-3, 'distillers.0.logits_factor': 1e-5}
-            for tasks in ('100-50', '100-10', '100-5', '50-50')
-        },
-        'cityscapes_domain_11-5': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-4},
-        'cityscapes_domain_11-1': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-4},
-        'cityscapes_domain_1-1': {'distillers.0.factor': 1e-4, 'distillers.0.logits_factor': 1e-3},
-    },
 )

@@ -16,13 +16,9 @@ above the greatest uncertainty and reject nothing, which follows from the above.
 _base_ = './plop.py'
 method = dict(
     name='plop_paper',
+    by_protocol='plop_paper',  # distillers
     loss_decode=dict(factor_without_background=0.0),
-    distillers=[
-        dict(type='LocalPODDistiller', factor=0.01, logits_factor=0.0005, regions='official')
-    ],
     custom_hooks=[
         dict(type='PseudoLabelThresholdsHook', base=0.001, median='official', crops='random')
     ],
-    # Those of plop.py hold beside the factors above, which else would go before them.
-    protocol_overrides={},
 )

@@ -29,56 +29,8 @@ InPlace-ABN by |weight| + eps; the merged norm holds statistics that fit
 
 method = dict(
     name='rcil',
+    by_protocol='rcil',  # distillers
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
-    distillers=[
-        dict(
-            type='LogitDistiller',
-            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=100.0, alpha=1.0),
-        ),
-        dict(
-            type='PooledCubeDistiller',
-            factor=0.01,
-            last_factor=5e-4,
-            channel_factor=0.01,
-            channel_last_factor=5e-4,
-        ),
-    ],
     network_change=dict(type='ParallelBranches', parts=('backbone', 'decode_head')),
     classifier_init='copied_background',
-    protocol_overrides={
-        **{
-            f'ade20k_{tasks}': {
-                'distillers.1.factor': 5e-6,
-                'distillers.1.last_factor': 5e-7,
-                'distillers.1.channel_factor': 5e-6,
-                'distillers.1.channel_last_factor': 5e-7,
-            }
-            for tasks in ('100-50', '100-10', '100-5', '50-50')
-        },
-        **{
-            f'cityscapes_domain_{tasks}': {
-                'distillers': [
-                    dict(
-                        type='PooledCubeDistiller',
-                        factor=5e-4,
-                        last_factor=1e-4,
-                        channel_factor=1e-4,
-                        channel_last_factor=0.0,
-                    )
-                ]
-            }
-            for tasks in ('11-5', '11-1', '1-1')
-        },
-        'voc_real_years': {
-            'distillers': [
-                dict(
-                    type='PooledCubeDistiller',
-                    factor=0.01,
-                    last_factor=5e-4,
-                    channel_factor=0.01,
-                    channel_last_factor=5e-4,
-                )
-            ]
-        },
-    },
 )

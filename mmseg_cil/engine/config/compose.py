@@ -8,13 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_cil.engine.config.files import read_config
-from mmseg_cil.engine.config.protocol_overrides import settle_protocol_overrides
+from mmseg_cil.engine.config.files import BASES, read_config
+from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, build_protocol
-
-#: Of a checkout: a package that was installed without one composes from files given by path only.
-BASES = Path(__file__).resolve().parents[3] / 'configs' / '_base_'
 
 #: What a config is made of, each a folder of ``configs/_base_`` (with an s).
 KINDS = ('model', 'dataset', 'protocol', 'method', 'schedule')
@@ -47,7 +44,9 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     ``cityscapes_domain_rcil.py`` goes before ``cityscapes_rcil.py``.
 
     A piece replaces the top-level keys that it holds, whole: what the config
-    said of them is gone. The padding of training images is set to the crop.
+    said of them is gone. What the method leaves to the protocol is filled in (see
+    :mod:`~mmseg_cil.engine.config.protocol_pieces`). The padding of training images is set to the
+    crop.
 
     Args:
         pieces: Name by kind (one of :data:`KINDS`); None: not given.
@@ -73,9 +72,10 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     if size and padded and ('model' in given or 'dataset' in given):
         padded['size'] = tuple(size)
     # Config would open the file to read a text that is not given.
-    return Config(
+    cfg = Config(
         content, cfg_text=f'# composed of {given}', filename=f'{composed_name(given, config)}.py'
     )
+    return settle(cfg)
 
 
 def complete(given: Mapping[str, str]) -> dict[str, str]:
@@ -201,9 +201,7 @@ def _named_protocol(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        cfg = read_config(path)
-        settle_protocol_overrides(cfg, path)
-        content: dict[str, Any] = cfg.to_dict()
+        content: dict[str, Any] = read_config(path).to_dict()
     except Exception as error:
         raise InputError(f'{path} cannot be read: {type(error).__name__}: {error}') from error
     return content

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mmengine.utils import get_installed_path, is_installed
 
 from mmseg_cil.engine.config.former_files import hint_at
 from mmseg_cil.errors import InputError
+
+#: The pieces of configs in a checkout, which a package that was installed without one lacks.
+BASES = Path(__file__).resolve().parents[3] / 'configs' / '_base_'
 
 #: What MMEngine reads.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -67,6 +71,44 @@ def find_config(name: str | Path) -> Path:
     return path
 
 
+def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """A config file and its bases in the order in which they are merged: bases first.
+
+    Bases are those of ``_base_``, also of MMSegmentation (``mmseg::``), and those that a pure
+    Python config imports within ``read_base()``.
+
+    Args:
+        path: The file.
+        above: Files that it is a base of, as they name each other.
+
+    Raises:
+        InputError: A base does not exist, or has the file itself as a base.
+    """
+    if path.resolve() in (one.resolve() for one in above):
+        raise InputError(
+            'the bases of the config go in a circle: '
+            f'{" -> ".join(str(one) for one in (*above, path))}'
+        )
+    if above and not path.is_file():
+        raise InputError(
+            f'the config {above[-1]} names the base {path}, which does not exist{hint_at(path)}'
+        )
+    bases = _assigned(path, '_base_')
+    try:
+        names = [] if bases is None else ast.literal_eval(bases)
+    except ValueError:
+        names = []
+    names = [names] if isinstance(names, str) else names
+    # Names with variables in them MMEngine finds.
+    inner = [
+        find_config(name) if '::' in name else path.parent / name
+        for name in names
+        if '{{' not in name
+    ]
+    inner += _read_bases(path)
+    return [one for base in inner for one in files_of(base, (*above, path))] + [path]
+
+
 def read_config(path: str | Path) -> Config:
     """Read a config file; parts that a base takes from MMSegmentation are like any others.
 
@@ -100,3 +142,32 @@ def _without_scopes(node: Any) -> Any:
     if isinstance(node, (list, tuple)):
         return type(node)(map(_without_scopes, node))
     return copy.deepcopy(node)
+
+
+def _read_bases(path: Path) -> Iterator[Path]:
+    """The files that a pure Python config imports within ``with read_base():``, by their place."""
+    if path.suffix != '.py' or not path.is_file():
+        return
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        calls = [one.context_expr for one in node.items] if isinstance(node, ast.With) else []
+        if any(
+            isinstance(one, ast.Call) and getattr(one.func, 'id', '') == 'read_base'
+            for one in calls
+        ):
+            for one in getattr(node, 'body', ()):
+                if isinstance(one, ast.ImportFrom) and one.module and one.level:
+                    folder = path.parents[one.level - 1]
+                    yield folder.joinpath(*one.module.split('.')).with_suffix('.py')
+
+
+def _assigned(path: Path, name: str) -> ast.expr | None:
+    """What a Python file assigns to a name at its top level; None where it does not."""
+    if path.suffix != '.py' or not path.is_file():
+        return None
+    found = None
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == name for target in node.targets
+        ):
+            found = node.value
+    return found

@@ -8,17 +8,25 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_cil.engine.config.files import find_config, read_config
-from mmseg_cil.engine.config.protocol_overrides import files_of, settle_protocol_overrides
-from mmseg_cil.engine.config.step_overrides import drop_protocol_overrides
+from mmseg_cil.engine.config.files import files_of, find_config, read_config
+from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.errors import InputError
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Reads a config file, also one named ``mmseg::``, and applies ``--cfg-options``.
+    """Read a config file, also one named ``mmseg::``, and apply ``--cfg-options``.
 
-    What a file says of the method goes before the ``protocol_overrides`` of its
-    bases, and the options go before both.
+    Raises:
+        InputError: The file is missing or is no valid config, or an option does not fit.
+    """
+    return with_options(read_unsettled(path), options)
+
+
+def read_unsettled(path: str | Path) -> Config:
+    """Read a config file, whose method may leave to the protocol what it is.
+
+    Args:
+        path: Of the file, or its name ``mmseg::FOLDER/NAME.py``.
 
     Raises:
         InputError: The file is missing or is no valid config.
@@ -26,8 +34,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     path = find_config(path)
     try:
         files_of(path)
-        cfg = read_config(path)
-        settle_protocol_overrides(cfg, path)
+        return read_config(path)
     except InputError:
         raise
     except UnicodeDecodeError as error:
@@ -40,22 +47,28 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             f'the config {path} cannot be read: {type(error).__name__}: '
             f'{" ".join(str(error).split())}'
         ) from error
-    return with_options(cfg, options)
 
 
 def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
-    """Applies ``--cfg-options``, in place.
+    """Settle the method and apply ``--cfg-options``, in place.
 
-    What they say of the method holds for every protocol: it goes before the
-    method's own ``protocol_overrides``.
+    Options of the protocol come first, as the method may depend on it; what others say of the
+    method holds for every protocol.
 
     Raises:
         InputError: One of them does not fit the config.
     """
-    if options:
-        try:
-            cfg.merge_from_dict(dict(options))
-        except Exception as error:
-            raise InputError(f'--cfg-options cannot be applied: {error}') from error
-        drop_protocol_overrides(cfg, options)
+    options = dict(options or {})
+    first = {key: options.pop(key) for key in list(options) if key.split('.')[0] == 'protocol'}
+    _merge(cfg, first)
+    settle(cfg)
+    _merge(cfg, options)
     return cfg
+
+
+def _merge(cfg: Config, options: dict[str, Any]) -> None:
+    try:
+        if options:
+            cfg.merge_from_dict(options)
+    except Exception as error:
+        raise InputError(f'--cfg-options cannot be applied: {error}') from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.data import drops_partial
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import MemorySettings
@@ -27,12 +27,13 @@ METHOD_KEYS = (
     'teachers',
     'teacher_draw',
     'sub_steps',
+    'by_protocol',
     'protocol_overrides',
 )
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
-    """The method of a config, with what it says of this protocol merged in.
+    """Return the method of a config as it is on a protocol.
 
     Raises:
         InputError: There is no method, or it has unknown or ill-typed parts.
@@ -61,18 +62,7 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
             f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
             f'earlier steps) or None, not {method["teachers"]!r}'
         )
-    merged = Config(dict(method=copy.deepcopy(dict(method))))
-    changes = merged.method.pop('protocol_overrides', {}).get(protocol_name, {})
-    for key, value in changes.items():
-        try:
-            merged.merge_from_dict({f'method.{key}': value})
-        except Exception as error:
-            raise InputError(
-                f'method.{key} = {value!r} does not fit method {method["name"]!r} as it is for '
-                f'{protocol_name} (see its protocol_overrides): {error}'
-            ) from error
-    result: dict[str, Any] = merged.method.to_dict()
-    return result
+    return settled(method, protocol_name)
 
 
 def reads_all_teachers(method: Mapping[str, Any]) -> bool:

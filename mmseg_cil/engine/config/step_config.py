@@ -12,12 +12,12 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.length import first_trained, global_batch_size, step_iterations
 from mmseg_cil.engine.config.method import memory_settings, method_of
 from mmseg_cil.engine.config.model_losses import StepClasses
+from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.engine.config.step_evaluation import set_evaluation
 from mmseg_cil.engine.config.step_hooks import set_hooks
 from mmseg_cil.engine.config.step_model import StepInputs, model_of_step, step_context_config
 from mmseg_cil.engine.config.step_overrides import (
     apply_overrides,
-    drop_protocol_overrides,
     overrides_of_step,
 )
 from mmseg_cil.engine.data import dataset_of_step, drops_partial, validation_dataset
@@ -105,8 +105,7 @@ def overridden_config(
     """
     result = copy.deepcopy(cfg)
     overrides = overrides_of_step(cfg.get('step_overrides'), step, first_trained(protocol, images))
-    max_iters = apply_overrides(result, overrides, images[step], global_batch)
-    drop_protocol_overrides(result, overrides)
+    max_iters = apply_overrides(settle(result), overrides, images[step], global_batch)
     return result, max_iters
 
 

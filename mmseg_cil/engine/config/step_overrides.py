@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.schedules import schedule_groups, stretch_schedules, without_short
 from mmseg_cil.errors import InputError
-
-_MISSING = object()
 
 
 def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, Any]:
@@ -146,44 +143,3 @@ def _merge(cfg: Config, overrides: Mapping[str, Any]) -> None:
         raise InputError(
             f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'
         ) from error
-
-
-def drop_protocol_overrides(
-    cfg: Config, options: Iterable[str], replaced: Collection[str] = ()
-) -> None:
-    """Lets what a user set go before a method's ``protocol_overrides``, in place.
-
-    An override of a key that was set, or of a part of it, is taken out. One that
-    replaces more than was set (all ``distillers``, where
-    ``distillers.0.loss_weight`` was set) stays, and the user's value is set once
-    more after it: it speaks of the method as the protocol has it.
-
-    Args:
-        cfg: The user's config, with what was set merged in.
-        options: Dotted keys; those that begin with ``method.`` count.
-        replaced: Dotted keys, likewise, of lists that were set as a whole:
-            overrides of the whole list are taken out as well, those of single
-            keys of an element only where ``options`` has them.
-    """
-    given = [key.removeprefix('method.') for key in options if key.startswith('method.')]
-    whole = {key.removeprefix('method.') for key in replaced}
-    method = cfg.get('method')
-    by_protocol = method.get('protocol_overrides') if isinstance(method, Mapping) else None
-    for changes in (by_protocol or {}).values():
-        for key in list(changes):
-            if key in whole or any(key == one or key.startswith(f'{one}.') for one in given):
-                del changes[key]
-        again = [one for one in given if any(one.startswith(f'{key}.') for key in changes)]
-        changes.update(
-            {one: value for one in again if (value := _value_at(method, one)) is not _MISSING}
-        )
-
-
-def _value_at(content: Any, key: str) -> Any:
-    """What stands at a dotted key, elements of lists by their number, or that nothing does."""
-    for part in key.split('.'):
-        try:
-            content = content[int(part)] if isinstance(content, (list, tuple)) else content[part]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return _MISSING
-    return copy.deepcopy(content)

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
-from mmseg_cil.engine.config.protocol_overrides import files_of
+from mmseg_cil.engine.config.files import files_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.compose import compose, find_schedule, read_piece
 from mmseg_cil.engine.config.published.deviations import deviations_of
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
-from mmseg_cil.engine.config.step_overrides import drop_protocol_overrides
 from mmseg_cil.errors import InputError
 
 #: Datasets of the papers, by what a protocol is over, and their piece.
@@ -62,7 +61,6 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
     changes = {f'method.{key}': value for key, value in frame.changes.items()}
     if changes:
         result.merge_from_dict(changes)
-        drop_protocol_overrides(result, changes)
     result.as_published = True
     stem = (cfg.filename or 'config').removesuffix('.py')
     return Config(

@@ -1,13 +1,14 @@
-"""A user's own value in a file goes before what the method says of a protocol."""
+"""What a method sets for one protocol, and that a user's own value goes before it."""
 
 from pathlib import Path
 
 import pytest
 
 from mmseg_cil.engine.config.compose import compose
-from mmseg_cil.engine.config.load import load_config, with_options
+from mmseg_cil.engine.config.files import files_of
+from mmseg_cil.engine.config.load import load_config, read_unsettled, with_options
 from mmseg_cil.engine.config.method import memory_settings, method_of
-from mmseg_cil.engine.config.protocol_overrides import files_of
+from mmseg_cil.engine.config.protocol_pieces import find_piece
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.names import read_names
 from mmseg_cil.errors import InputError
@@ -72,7 +73,7 @@ def test_of_a_list_that_the_protocol_replaces_as_a_whole(tmp_path):
         ]
 
 
-def test_of_an_option_within_a_list_that_the_protocol_replaces():
+def test_of_an_option_within_a_list_that_the_protocol_gives():
     cfg = compose(dict(method='rcil', protocol='cityscapes_domain_1-1'))
     with_options(cfg, {'method.distillers.0.factor': 0.5})
     (found,) = method_of(cfg, 'cityscapes_domain_1-1')['distillers']
@@ -83,11 +84,98 @@ def test_of_an_option_within_a_list_that_the_protocol_replaces():
     )
 
 
-def test_an_option_for_an_element_that_the_protocol_takes_away():
+def test_an_option_for_an_element_that_the_protocol_has_not():
     cfg = compose(dict(method='rcil', protocol='cityscapes_domain_1-1'))
-    with_options(cfg, {'method.distillers.1.factor': 0.5})
-    with pytest.raises(InputError, match=r'distillers\.1\.factor = 0\.5 does not fit .*domain_1-1'):
-        method_of(cfg, 'cityscapes_domain_1-1')
+    with pytest.raises(InputError, match='--cfg-options cannot be applied'):
+        with_options(cfg, {'method.distillers.1.factor': 0.5})
+
+
+def test_the_protocol_of_the_options_counts(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(f"_base_ = '{METHODS}/plop.py'\nprotocol = dict(name='voc_15-1')\n")
+    options = {'method.distillers.0.factor': 0.5, 'protocol.name': 'ade20k_100-10'}
+    (found,) = load_config(path, options).method.distillers
+    assert (found.factor, found.logits_factor) == (0.5, 1e-5)
+
+
+def test_a_config_with_another_protocol_by_name_takes_its_settings(tmp_path):
+    path = tmp_path / 'c.py'
+    path.write_text(f"_base_ = '{METHODS}/plop.py'\nprotocol = dict(name='voc_15-1')\n")
+    cfg = compose(dict(protocol='ade20k_100-10'), read_unsettled(path))
+    assert cfg.method.distillers[0].factor == 1e-3
+    assert load_config(path).method.distillers[0].factor == 0.01
+
+
+@pytest.mark.parametrize('factor', [0.01, 0.3])
+def test_what_is_usual_but_said_stays(tmp_path, factor):
+    """Here VOC's factors on ADE20K."""
+    text = (
+        "method = dict(distillers=[dict(type='LocalPODDistiller', "
+        f'factor={factor}, logits_factor=0.0005)])'
+    )
+    path = child(tmp_path, text, METHODS / 'plop.py')
+    (found,) = method_of(load_config(path), 'ade20k_100-10')['distillers']
+    assert (found['factor'], found['logits_factor']) == (factor, 0.0005)
+    # On other protocols nothing is put into a user's list.
+    assert method_of(load_config(path), 'voc_15-1')['distillers'] == [found]
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'piece'),
+    [
+        ('ade20k_100-50', 'ade20k'),
+        ('ade20k_joint', 'default'),  # nothing is distilled
+        ('ade20k_30-20', 'default'),  # no schedule of the papers
+        ('cityscapes_10-9', 'default'),
+        ('cityscapes_domain_11-5', 'cityscapes_domain'),
+        ('cityscapes_domain_1-1', 'cityscapes_domain_1-1'),
+        ('voc_real_years', 'default'),
+        ('mine', 'default'),
+    ],
+)
+def test_the_nearest_piece_is_found_by_name(protocol, piece):
+    assert find_piece(METHODS / 'plop', protocol) == METHODS / f'plop/{piece}.py'
+
+
+def test_pieces_of_a_users_own(tmp_path):
+    for name, weight in (('default', 1.0), ('voc_15-1', 3.0)):
+        (tmp_path / f'{name}.py').write_text(
+            f'method = dict(loss_decode=dict(loss_weight={weight}))'
+        )
+    method = dict(name='mine', by_protocol=str(tmp_path), loss_decode=dict(type='X'))
+    for protocol, weight in (('voc_15-1', 3.0), ('voc_19-1', 1.0)):
+        assert method_of(dict(method=method), protocol) == dict(
+            name='mine', loss_decode=dict(type='X', loss_weight=weight)
+        )
+    with pytest.raises(InputError, match=r"method\.by_protocol is 'nowhere', but .* no default.py"):
+        method_of(dict(method=dict(method, by_protocol='nowhere')), 'voc_15-1')
+
+
+def test_a_file_may_delete_the_overrides_that_a_method_had(tmp_path):
+    text = 'method = dict(protocol_overrides=dict(_delete_=True))'
+    cfg = load_config(child(tmp_path, text, METHODS / 'icarl.py'))
+    assert memory_settings(cfg, 'ade20k_100-10').budget == 100
+
+
+def test_overrides_that_are_no_dict_are_told():
+    with pytest.raises(InputError, match='protocol_overrides is 3; it must be a dict of dicts'):
+        method_of(dict(method=dict(name='mine', protocol_overrides=3)), 'a')
+
+
+def test_overrides_that_do_not_fit_are_told():
+    method = dict(
+        name='mine', distillers=[], protocol_overrides={'a': {'distillers.1.factor': 0.5}}
+    )
+    with pytest.raises(InputError, match=r'distillers\.1\.factor = 0\.5 does not fit .* for a'):
+        method_of(dict(method=method), 'a')
+
+
+def test_options_go_before_a_users_overrides(tmp_path):
+    text = "method = dict(protocol_overrides={'voc_15-1': {'memory.budget': 70}})"
+    path = child(tmp_path, f"{text}\nprotocol = dict(name='voc_15-1')", METHODS / 'icarl.py')
+    assert memory_settings(load_config(path), 'voc_15-1').budget == 70
+    cfg = load_config(path, {'method.memory.budget': 5})
+    assert memory_settings(cfg, 'voc_15-1').budget == 5
 
 
 def test_overrides_beside_a_value_are_for_their_protocol(tmp_path):

@@ -1,0 +1,10 @@
+"""MiB's weight of the distillation, which every official script has."""
+
+method = dict(
+    distillers=[
+        dict(
+            type='LogitDistiller',
+            loss=dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=10.0, alpha=1.0),
+        ),
+    ]
+)

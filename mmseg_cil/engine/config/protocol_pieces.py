@@ -1,0 +1,152 @@
+"""What a method sets for one protocol: pieces of configs found by name, as schedules are.
+
+A method piece that says ``by_protocol='plop'`` leaves out what depends on the protocol. That lies
+in ``configs/_base_/methods/plop/``: the first that there is of ``PROTOCOL.py``, ``FAMILY.py`` (for
+the protocols of a family in common use, so ``ade20k.py`` for ``ade20k_100-50``) and
+``default.py``. It fills in what the method does not say, so that a user's own value always stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.files import BASES, read_config
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols import NAMED
+
+#: Of a method: the folder of its pieces, by name in ``configs/_base_/methods`` or by path.
+FOLDER = 'by_protocol'
+#: Of a user's method: changes by protocol and dotted key, which come after all that files say.
+OVERRIDES = 'protocol_overrides'
+DEFAULT = 'default'
+_MISSING = object()
+
+
+def settle(cfg: Config) -> Config:
+    """Make a config's method what it is on the config's protocol, in place.
+
+    Options and overrides of steps come after it. A config without method or protocol stays.
+
+    Raises:
+        InputError: There are no pieces where the method says, or an override does not fit.
+    """
+    method, protocol = cfg.get('method'), cfg.get('protocol')
+    told = isinstance(protocol, Mapping) and 'name' in protocol
+    if told and isinstance(method, Mapping) and {FOLDER, OVERRIDES} & set(method):
+        cfg.method = settled(method, str(protocol['name']))
+    return cfg
+
+
+def settled(method: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Return a method as it is on one protocol.
+
+    Args:
+        method: Of a config; not changed.
+        protocol: Name of the protocol.
+
+    Raises:
+        InputError: There are no pieces where the method says, or an override does not fit.
+    """
+    result: Any = Config(dict(method=copy.deepcopy(dict(method))))
+    folder = result.method.pop(FOLDER, None)
+    overrides = result.method.pop(OVERRIDES, None) or {}
+    if not isinstance(overrides, Mapping):
+        raise InputError(
+            f'method.{OVERRIDES} is {overrides!r}; it must be a dict of dicts, such as '
+            "{'voc_15-1': {'distillers.0.loss.loss_weight': 100.0}}"
+        )
+    if folder:
+        home = _home(str(folder))
+        usual = _piece(home / f'{DEFAULT}.py')
+        # A file may say so of the overrides that method pieces once had: then nothing is special.
+        special = '_delete_' not in overrides
+        _fill(result.method, _piece(find_piece(home, protocol)) if special else usual, usual)
+    for key, value in (overrides.get(protocol) or {}).items():
+        try:
+            result.merge_from_dict({f'method.{key}': value})
+        except Exception as error:
+            raise InputError(
+                f'method.{key} = {value!r} does not fit method {method.get("name")!r} as it is for '
+                f'{protocol} (see its {OVERRIDES}): {error}'
+            ) from error
+    settled_method: dict[str, Any] = result.method.to_dict()
+    return settled_method
+
+
+def find_piece(home: Path, protocol: str) -> Path:
+    """Return the file of a method's pieces that is for a protocol.
+
+    Args:
+        home: The folder of the method's pieces.
+        protocol: Name of the protocol.
+    """
+    names = [protocol]
+    if protocol in NAMED and not protocol.endswith('_joint'):
+        names.append(protocol.rpartition('_')[0])
+    files = (home / f'{name}.py' for name in names)
+    return next((file for file in files if file.is_file()), home / f'{DEFAULT}.py')
+
+
+def _home(folder: str) -> Path:
+    home = Path(folder) if Path(folder).is_dir() else BASES / 'methods' / folder
+    if not (home / f'{DEFAULT}.py').is_file():
+        raise InputError(
+            f'method.{FOLDER} is {folder!r}, but {home} holds no {DEFAULT}.py: name a folder that '
+            f'has one with what the method leaves out, or set it to None and give that yourself'
+        )
+    return home
+
+
+def _piece(path: Path) -> dict[str, Any]:
+    """The method of a piece; files of one time are read once."""
+    return copy.deepcopy(_read(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, time: int) -> dict[str, Any]:
+    content: dict[str, Any] = read_config(path).to_dict()
+    if not isinstance(content.get('method'), Mapping):
+        raise InputError(f'{path} sets no method')
+    return dict(content['method'])
+
+
+def _fill(
+    ours: Any, piece: Mapping[str, Any], usual: Mapping[str, Any], whole: bool = True
+) -> None:
+    """Fill in what is not there.
+
+    A list that is there stays the user's, but its elements, where they are of the types of the
+    piece's, get what the protocol sets otherwise than usual and they leave out.
+
+    Args:
+        ours: Of the method; changed.
+        piece: Of the protocol.
+        usual: Of the default piece.
+        whole: Whether to fill in what is as usual, too.
+    """
+    for key, value in piece.items():
+        common = usual.get(key, _MISSING)
+        if key not in ours:
+            if whole or value != common:
+                ours[key] = value
+        elif isinstance(value, Mapping) and isinstance(ours[key], Mapping):
+            _fill(ours[key], value, common if isinstance(common, Mapping) else {}, whole)
+        elif _alike(ours[key], value, common):
+            for own, element, ordinary in zip(ours[key], value, common, strict=True):
+                _fill(own, element, ordinary, whole=False)
+
+
+def _alike(*lists: Any) -> bool:
+    """Whether all are lists of parts of the same types in the same order."""
+    if not all(isinstance(one, Sequence) and not isinstance(one, str) for one in lists):
+        return False
+    types = [
+        [part.get('type') if isinstance(part, Mapping) else None for part in one] for one in lists
+    ]
+    return None not in types[0] and all(one == types[0] for one in types)
