@@ -1,15 +1,16 @@
-"""Writes docs/published.md.
+"""Writes docs/published.md, and deviations and figures in the READMEs of the methods.
 
     python docs/make_published.py [--check]
 
-The page is made of two lists, the deviations in mmseg_cil/engine/config/published/deviations.py
-and the figures in configs/published.csv, and of the configs as they are. With --check nothing is
-written, and the exit status is 1 where the page is not current.
+All is made of two lists, the deviations in mmseg_cil/engine/config/published/deviations.py and the
+figures in configs/published.csv, and of the configs as they are. With --check nothing is written,
+and the exit status is 1 where a file is not current.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ from mmseg_cil.engine.config.published import (  # noqa: E402
 from mmseg_cil.published_figures import PublishedFigure, read_figures  # noqa: E402
 
 PAGE = ROOT / 'docs/published.md'
+READMES = sorted(ROOT.glob('configs/[!_]*/README.md'))
+HEAD = (
+    '| method | protocol | setting | old | new | all | background | backbone | source |',
+    '|---|---|---|---|---|---|---|---|---|',
+)
 
 INTRODUCTION = """\
 # The papers' settings
@@ -136,17 +142,60 @@ def page() -> str:
         TRAINING_CROP,
         '## Published figures',
         '',
-        'Of the papers, not ours: mIoU after the last step, in per cent, with or without the '
-        'background in the means, as far as that is told. `voc_10-1` is `voc_11-1` here, where '
+        "These are the papers', not ours: mIoU after the last step, in per cent, with or without "
+        'the background in the means, as far as that is told. `voc_10-1` is `voc_11-1` here, where '
         'the background counts. `legacy` is the split by city that leaks. '
         '`python tools/protocols.py PROTOCOL` prints those of one protocol, and a comparison of '
         'walks shows those of its methods.',
         '',
-        '| method | protocol | setting | old | new | all | background | backbone | source |',
-        '|---|---|---|---|---|---|---|---|---|',
+        *HEAD,
         *map(figure_row, read_figures()),
     ]
     return '\n'.join(lines) + '\n'
+
+
+def deviations_section(method: str) -> list[str]:
+    """What a method's config has in place of the papers' settings, as lines of its README."""
+    protocol = 'voc_joint' if method == 'joint' else 'voc_15-1'
+    cfg = compose(dict(method=method, protocol=protocol))
+    offered = not any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ())
+    mark = ' \\*'
+    legend = ', and `--as-published` takes back those with *' if offered else ''
+    return [
+        f'`--method {method} --protocol {protocol}` has the following '
+        f'([docs/published.md](../../docs/published.md) lists the settings{legend}):',
+        '',
+        *(
+            f'* {text}{mark if one.offered and offered else ""}'
+            for one, text in deviations_of(cfg)
+            if one.name != 'method'
+        ),
+    ]
+
+
+def figures_section(method: str) -> list[str]:
+    """The published figures of a method, as lines of its README."""
+    figures = [figure for figure in read_figures() if figure.method == method]
+    if not figures:
+        return ['None on segmentation is known to us.']
+    told = "These figures are the papers', not ours: mIoU in per cent after the last step."
+    return [told, '', *HEAD, *map(figure_row, figures)]
+
+
+def with_sections(text: str, method: str) -> str:
+    """The text of a method's README with its made sections as they should be."""
+    for name, section in (('deviations', deviations_section), ('figures', figures_section)):
+        begin, end = f'<!-- made by docs/make_published.py: {name} -->', '<!-- end -->'
+        made = '\n'.join((begin, '', *section(method), '', end))
+        text = re.sub(f'{begin}.*?{end}', lambda _, made=made: made, text, count=1, flags=re.S)
+    return text
+
+
+def contents() -> Iterator[tuple[Path, str]]:
+    """Every file that is made, or made in part, and what it should hold."""
+    yield PAGE, page()
+    for path in READMES:
+        yield path, with_sections(path.read_text(encoding='utf-8'), path.parent.name)
 
 
 def main() -> int:
@@ -154,12 +203,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Write what the configs deviate in.')
     parser.add_argument('--check', action='store_true', help='write nothing')
     check = parser.parse_args().check
-    if PAGE.is_file() and PAGE.read_text(encoding='utf-8') == page():
-        return 0
-    print(f'{"not current" if check else "written"}: {PAGE.relative_to(ROOT)}')
-    if not check:
-        PAGE.write_text(page(), encoding='utf-8')
-    return int(check)
+    old = [
+        (path, text)
+        for path, text in contents()
+        if not path.is_file() or path.read_text(encoding='utf-8') != text
+    ]
+    for path, text in old:
+        print(f'{"not current" if check else "written"}: {path.relative_to(ROOT)}')
+        if not check:
+            path.write_text(text, encoding='utf-8')
+    return int(check and bool(old))
 
 
 if __name__ == '__main__':

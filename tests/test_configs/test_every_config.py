@@ -1,6 +1,7 @@
 """The config files that there are, what is made of them, and what became of former ones."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,25 @@ def test_a_former_file_says_what_to_do_instead(tmp_path, name, instead):
     assert instead in str(refused.value)
 
 
-def test_the_page_of_the_papers_settings_is_current():
+def test_the_pages_that_are_made_are_current():
     # Else: python docs/make_published.py
-    assert make_published.PAGE.read_text() == make_published.page()
+    made = dict(make_published.contents())
+    assert {path.parent for path in made} == {ROOT / 'docs', *(one.parent for one in TEMPLATES)}
+    assert [path.parent.name for path, text in made.items() if path.read_text() != text] == []
+
+
+@pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: path.parent.name)
+def test_a_readme_tells_paper_choices_commands_and_figures(path):
+    text = (path.parent / 'README.md').read_text()
+    heads = re.findall('^## (.*)$', text, re.M)
+    assert heads == [
+        'Official and ours',
+        'Commands',
+        "Deviations from the papers' settings",
+        'Published figures',
+    ]
+    assert path.name in text and f'--method {path.parent.name} ' in text
+    # Every piece of the method is told of.
+    named = f'configs/{path.parent.name}/README.md'
+    forms = [one.stem for one in (BASES / 'methods').glob('*.py') if named in one.read_text()]
+    assert [form for form in forms if form not in text] == []

@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from thin_networks import base_step, batch, network, next_step, segmentor, snapshot
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 
@@ -78,7 +79,7 @@ def method_model(path, folder, data, build, device='cpu'):
     init_default_scope('mmseg_cil')
     config, checkpoint = network(auxiliary='single'), folder / 'step.pth'
     base_step(config, checkpoint)
-    method = Config.fromfile(path).method.to_dict()
+    method = settled(Config.fromfile(path).method, 'voc_19-1')
     return build(method, config, (3, 2), snapshot(checkpoint, 3), data, device).train()
 
 

@@ -1,7 +1,6 @@
-"""DKD with one random group in every iteration (RDKD); see dkd.py for what is published.
+"""DKD with one random group in every iteration (RDKD; Shi et al., 2024).
 
-The group is drawn uniformly from the whole pool, however large it is, the same on
-all ranks and after resuming. In the mean over iterations it is the full form.
+configs/dkd/README.md tells what is official and what is ours.
 """
 
 _base_ = './dkd.py'

@@ -1,11 +1,6 @@
-"""ILT: Michieli and Zanuttigh, "Incremental Learning Techniques for Semantic
-Segmentation", ICCV workshops 2019, in the form of fcdl94/MiB.
+"""ILT (Michieli and Zanuttigh, ICCV workshops 2019) in the form of fcdl94/MiB.
 
-Cross-entropy on the step's labels, distillation of the old classes'
-probabilities with weight 100 and mean squared distance of the backbone's
-output with weight 100 (argparser.py, method ILT: loss_kd 100, loss_de 100). This
-is the form behind the ILT rows of the MiB, PLOP and RCIL tables; the weights
-of the original paper are in `ilt_original.py`.
+configs/ilt/README.md tells what is official and what is ours.
 """
 
 method = dict(

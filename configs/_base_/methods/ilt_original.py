@@ -1,13 +1,6 @@
-"""ILT with the weights of its paper: Michieli and Zanuttigh, ICCV workshops 2019.
+"""ILT with the weights of its paper (Michieli and Zanuttigh, ICCV workshops 2019).
 
-Distillation of the output with weight 1, a sum over classes with the student's
-softmax over all of its classes, a mean over the pixels that are labelled with
-the background or an old class (LTTM/IL-SemSegm, codes/LD1,
-model_with_distillation.py, distillation_loss, applied to 'old_bgr'), and of the
-encoder's output with weight 50. The cross-entropy is a mean over the pixels
-that are not ignored (network_loss, applied to 'all'). The paper reports the
-distillations one at a time and finds no relevant gain in both; remove one of
-the distillers for its single forms.
+configs/ilt/README.md tells what is official and what is ours.
 """
 
 method = dict(

@@ -1,7 +1,6 @@
-"""Joint training on all classes at once: the upper bound.
+"""Joint training on all classes at once, the upper bound; for joint protocols.
 
-Use it with a joint protocol (`voc_joint`, `ade20k_joint`, ...), which has one
-step. Published on VOC (all, without background): 77.4 (MiB paper, table 1).
+configs/joint/README.md tells what is official and what is ours.
 """
 
 method = dict(name='joint', classifier_init='random')

@@ -1,9 +1,6 @@
-"""LwF: Li and Hoiem, "Learning without Forgetting", ECCV 2016, as segmentation papers run it.
+"""LwF (Li and Hoiem, ECCV 2016) with the weight of fcdl94/MiB.
 
-Cross-entropy on the step's labels plus distillation of the probabilities of the
-old classes, a mean over these classes and all pixels. The weight 100 is that of
-fcdl94/MiB (argparser.py, method LWF: loss_kd 100). A domain-incremental walk
-distils all classes with the same weight.
+configs/lwf/README.md tells what is official and what is ours.
 """
 
 method = dict(

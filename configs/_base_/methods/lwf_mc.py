@@ -1,15 +1,6 @@
 """LwF-MC, the row that papers also call iCaRL: sigmoid outputs, no exemplars.
 
-Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning",
-CVPR 2017, where LwF-MC is iCaRL's network without its exemplars. Binary
-cross-entropy of every class on the step's labels, summed over classes, plus
-binary cross-entropy of the old outputs with the teacher's sigmoid, summed over
-the old classes, times 10: fcdl94/MiB argparser.py, method LWF-MC
-(icarl_importance 10), and train.py, the combined form.
-
-Its step 0 is trained with the sigmoid loss too: a step 0 that another method
-trained with a softmax (`--start-from`) leaves a teacher whose sigmoids mean
-little.
+configs/lwf_mc/README.md tells what is official and what is ours.
 """
 
 method = dict(

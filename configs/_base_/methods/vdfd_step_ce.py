@@ -1,10 +1,6 @@
-"""VDFD beside cross-entropy over the step's own classes: what is old is left alone by the labels.
+"""VDFD beside cross-entropy over the background and the step's own classes.
 
-For class-incremental walks whose labels hide old classes in the background. Plain
-cross-entropy there pushes the logits of old classes down at every pixel, against the
-regulariser; here its softmax is over the background and the new classes only. It is what the
-official class-incremental code calls LA (XiaorongLi-95/VDFD, class_incremental), with the
-background in every step's softmax, which is our choice.
+configs/vdfd/README.md tells what is official and what is ours.
 """
 
 _base_ = './vdfd.py'

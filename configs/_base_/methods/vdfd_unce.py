@@ -1,13 +1,6 @@
-"""VDFD beside MiB's unbiased cross-entropy and balanced initialisation: no old network, either.
+"""VDFD beside MiB's unbiased cross-entropy and balanced initialisation; ours.
 
-For class-incremental walks whose labels hide old classes in the background.
-The regulariser holds the mean outputs, plain cross-entropy meanwhile teaches
-that pixels of old classes are background; the unbiased one (mib.py, equations 5,
-9 and 10 there) does not. A combination of ours: the publication has none.
-
-The background is no node (background='exclude'): balanced initialisation shares its mass
-with the new classes, which lowers its mean logit, and the regulariser would pull that up
-again, away from the new classes, from the first iteration on.
+configs/vdfd/README.md tells what is official and what is ours.
 """
 
 _base_ = './vdfd.py'

@@ -1,6 +1,6 @@
 """DF-GR with DT-ID (Choi, El-Khamy and Lee, CVPR workshops 2021, arXiv 2106.09835).
 
-The paper is on classification, without code; ``configs/_base_/methods/dfgr.py`` says what is ours.
+The paper is on classification, without code; ``configs/dfgr/README.md`` says what is ours.
 
 * ``generator_sub_step``, ``generator_training``, ``generator_losses``, ``layout_generator``,
   ``layouts`` and ``norm_tap``: a generator learns from the last segmentor alone.

@@ -1,6 +1,6 @@
 """DKD: densely distilling cumulative knowledge (Shi et al., arXiv 2405.09820, 2024).
 
-No code is public; ``configs/_base_/methods/dkd.py`` says what is published and what is ours.
+No code is public; ``configs/dkd/README.md`` says what is published and what is ours.
 
 * ``loss``: divergences over groups of classes, one a set of earlier steps; ``task_pool``: which
   groups there are; ``group_divergence``: all of them from a few maps.

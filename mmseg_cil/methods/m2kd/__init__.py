@@ -1,6 +1,6 @@
 """M2KD: multi-model and multi-level distillation (Zhou et al., arXiv 1904.01769, 2019).
 
-No formula is public; ``configs/_base_/methods/m2kd.py`` says what is known and what is ours.
+No formula is public; ``configs/m2kd/README.md`` says what is known and what is ours.
 
 * ``loss`` and ``distiller``: the snapshot of every earlier step teaches, with ``class_view``
   what it knew.
