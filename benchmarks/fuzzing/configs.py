@@ -459,7 +459,6 @@ def the_file_is_no_config(world: World) -> Case:
             'def f(:\n',
             '\x00',
             '    indented = 1\n',
-            'raise KeyboardInterrupt\n',
             'custom_imports = dict(imports=["nothing_of_this_name"])\n',
         ]
     )

@@ -127,6 +127,9 @@ def cut_off(world: World) -> Case:
     lenient = (path.name == 'journal.json' and kind == 'bit') or (
         path.name == 'vdfd.pth' and which == 'finished'
     )
+    if which == 'finished' and path.name == 'checkpoint.pth':
+        # Nothing is left to do that needs it: it is told, and the walk goes on.
+        return Case(TOLD, ('checkpoint.pth',), ('checkpoint.pth', 'warning'))
     return Case(ANY if lenient else REFUSED, (path.name,))
 
 
@@ -162,7 +165,8 @@ def exchanged_steps(world: World) -> Case:
 @mutation
 def deleted(world: World) -> Case:
     """Delete a file or a folder of a walk that goes on."""
-    work_dir = world.take_walk(world.rng.choice(['begun', 'finished']))
+    which = world.rng.choice(['begun', 'finished'])
+    work_dir = world.take_walk(which)
     name = world.rng.choice(
         [
             'step_00',
@@ -179,7 +183,9 @@ def deleted(world: World) -> Case:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    needed = name in ('step_00/checkpoint.pth',)
+    if name == 'step_00/checkpoint.pth' and which == 'finished':
+        return Case(TOLD, ('checkpoint.pth',), ('checkpoint.pth', 'warning'))
+    needed = name == 'step_00/checkpoint.pth'
     return Case(REFUSED if needed else ANY, (name.rpartition('/')[2], 'step 0'))
 
 

@@ -117,6 +117,12 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
         'of the model, and at loss weights',
     ),
     (
+        r"KeyError: '?(inputs|data_samples)'?$",
+        '',
+        "the pipeline must end with dict(type='PackSegInputs'), which makes a sample of what was "
+        'loaded',
+    ),
+    (
         r'gt_sem_seg',
         '',
         "the pipeline must have dict(type='LoadAnnotations') before dict(type='PackSegInputs')",

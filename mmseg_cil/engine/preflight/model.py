@@ -16,11 +16,13 @@ from mmseg_cil.engine.config.model_losses import (
     losses_of,
     named_heads,
 )
+from mmseg_cil.engine.preflight.building import require_type
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.growth import what_cannot_grow
 from mmseg_cil.models.head_losses import GROWING
 from mmseg_cil.models.heads import head_class
 from mmseg_cil.models.plain import SEGMENTORS, type_name
+from mmseg_cil.registry import MODELS
 
 #: Heads of MMSegmentation that cannot grow by the classes of a step, and why.
 _UNFIT_HEADS = {
@@ -38,6 +40,8 @@ _UNFIT_SEGMENTORS = {
     'SegTTAModel': 'it only averages predictions: put it under tta_model, and the network that '
     'it is of under model',
 }
+#: Settings under which MMSegmentation's networks name a kind of layer.
+_LAYERS = ('norm_cfg', 'act_cfg', 'conv_cfg', 'upsample_cfg')
 _USUAL_SETTINGS = ('type', 'loss_weight', 'loss_name')
 
 
@@ -69,6 +73,19 @@ def check_model(model: Mapping[str, Any]) -> None:
             )
         _check_losses(f'{where}.loss_decode', head.get('loss_decode'))
         _check_ignored(where, head)
+    _check_layers('model', model)
+
+
+def _check_layers(where: str, node: Any) -> None:
+    """Look for types of layers that nobody knows: MMCV answers them without their names."""
+    if isinstance(node, (list, tuple)):
+        for place, item in enumerate(node):
+            _check_layers(f'{where}.{place}', item)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in _LAYERS and isinstance(value, Mapping) and 'type' in value:
+                require_type(MODELS, value['type'], f'{where}.{key}.type')
+            _check_layers(f'{where}.{key}', value)
 
 
 def _check_losses(where: str, losses: Any) -> None:
