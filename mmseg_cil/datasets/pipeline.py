@@ -25,6 +25,10 @@ _FIXED = (
 )
 
 
+#: Packages whose transforms are known: those that are not in ``_FIXED`` augment.
+_PACKAGES = ('mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'mmseg_cil')
+
+
 def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
     """Puts :class:`MapLabels` into a pipeline, right before ``PackSegInputs``.
 
@@ -139,16 +143,25 @@ def first_way(transforms: Iterable[Any]) -> Iterator[Any]:
 
 
 def without_augmentation(dataset: Any) -> Any:
-    """The same images with a pipeline that only loads, resizes to a fixed size, and packs.
+    """Return the same images with a pipeline that loads, resizes to a fixed size, and packs.
+
+    Transforms of the user's own stay, for they may be what makes an image fit the network. Where
+    they draw random numbers, ask the dataset by ``SampleKey``, which seeds them.
 
     Args:
         dataset: A view of the data at a step; it is not changed.
     """
     plain = copy.copy(dataset)
     plain.pipeline = Compose(
-        [one for one in dataset.pipeline.transforms if type(one).__name__ in _FIXED]
+        [transform for transform in dataset.pipeline.transforms if not _augments(transform)]
     )
     return plain
+
+
+def _augments(transform: Any) -> bool:
+    """Whether a transform draws random numbers; none of a user's own counts as one that does."""
+    name, package = kind_of(transform), type(transform).__module__.partition('.')[0]
+    return package in _PACKAGES and name not in _FIXED and not name.startswith('Load')
 
 
 @contextlib.contextmanager

@@ -161,6 +161,34 @@ def test_the_pass_sees_whole_images(data_root):
     assert dataset[0]['inputs'].shape[1:] == (24, 24)
 
 
+def test_the_pass_reads_by_loaders_and_transforms_of_the_users_own(data_root):
+    import numpy as np
+    from mmcv.transforms import BaseTransform
+    from mmengine.registry import init_default_scope
+
+    from mmseg_cil.datasets import IncrementalDataset
+    from mmseg_cil.registry import TRANSFORMS
+
+    class ReadWhite(BaseTransform):
+        def transform(self, results):
+            image = np.full((32, 40, 3), 255, np.uint8)
+            return {**results, 'img': image, 'img_shape': (32, 40), 'ori_shape': (32, 40)}
+
+    class Halve(BaseTransform):
+        def transform(self, results):
+            return {**results, 'img': results['img'] // 2}
+
+    init_default_scope('mmseg_cil')
+    cfg = tiny_config(data_root, 'plop').train_dataloader.dataset.to_dict()
+    for kind in (ReadWhite, Halve):
+        TRANSFORMS.register_module(module=kind, force=True)
+    cfg['pipeline'][0] = dict(type='ReadWhite')
+    cfg['pipeline'].insert(-1, dict(type='Halve'))
+    protocol = tiny_config(data_root, 'plop').protocol.to_dict()
+    plain = without_augmentation(IncrementalDataset(cfg, protocol, 1, 'train'))
+    assert plain[0]['inputs'].shape == (3, 32, 40) and (plain[0]['inputs'] == 127).all()
+
+
 class OnlyData:
     """What the hook reads of a runner before it has seen a model."""
 

@@ -391,6 +391,21 @@ def test_labels_are_ignored_by_the_number_255_alone(changes, message):
         check_model(config)
 
 
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(norm_cfg=dict(type='BNX')), r"decode_head.norm_cfg.type: .* 'BNX'; did you mean BN"),
+        (dict(act_cfg=dict(type='RELU')), r"decode_head.act_cfg.type: there is no .*'RELU'"),
+        (dict(conv_cfg=dict(type='Conv2D')), r"decode_head.conv_cfg.type: .*'Conv2D'"),
+        (dict(norm_cfg=dict(type=None)), r'decode_head.norm_cfg.type has no type'),
+    ],
+)
+def test_kinds_of_layers_that_nobody_knows_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        check_model(network(**changes))
+    check_model(network(norm_cfg=dict(type='SyncBN'), act_cfg=dict(type='GELU'), conv_cfg=None))
+
+
 def test_dice_may_leave_out_a_class():
     check_model(network(loss_decode=dict(type='DiceLoss', ignore_index=0)))
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Subset
 
 from mmseg_cil.datasets.pipeline import without_augmentation
+from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
 from mmseg_cil.engine.paths import run_seed, step_folder
@@ -148,7 +149,7 @@ def _features(
     )
     network.network.to(get_device())
     loader = DataLoader(
-        Subset(without_augmentation(view), mine),
+        Subset(without_augmentation(view), [SampleKey(index, index) for index in mine]),
         # One by one: sizes differ, and a feature must not depend on its neighbours.
         batch_size=1,
         num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),

@@ -21,7 +21,7 @@ from mmseg_cil.engine.preflight.model import tell_losses
 from mmseg_cil.engine.preflight.names import check_names
 from mmseg_cil.engine.preflight.numbers import require_finite_settings
 from mmseg_cil.engine.preflight.parts import check_parts
-from mmseg_cil.engine.preflight.values import check_values, warn_of_crop
+from mmseg_cil.engine.preflight.values import check_mappings, check_values, warn_of_crop
 from mmseg_cil.engine.record.images import ImagePrints, prints_of
 from mmseg_cil.engine.runner.distributed import batch_per_process, main_process_first
 from mmseg_cil.engine.walk import Walk
@@ -37,6 +37,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     Raises:
         InputError: Something the user gave is wrong.
     """
+    check_mappings(cfg)
     check_names(cfg)
     require_finite_settings(cfg)
     for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -14,10 +14,6 @@ from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.data import first_value
 from mmseg_cil.engine.preflight.model import check_model
 from mmseg_cil.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 #: Settings that must be whole numbers, and the least they may be.
 _COUNTS = {
@@ -31,6 +27,49 @@ _COUNTS = {
     'default_hooks.checkpoint.interval': 1,
     'randomness.seed': 0,
 }
+
+
+#: Settings that are no single value but have settings of their own.
+_MAPPINGS = (
+    'randomness',
+    'env_cfg',
+    'env_cfg.mp_cfg',
+    'env_cfg.dist_cfg',
+    'default_hooks',
+    'step_overrides',
+    'val_dataloader',
+    'test_dataloader',
+    'train_dataloader.sampler',
+    'train_dataloader.dataset',
+    'val_dataloader.dataset',
+    'test_dataloader.dataset',
+    'val_cfg',
+    'test_cfg',
+    'visualizer',
+    'log_processor',
+    'model.data_preprocessor',
+    'model.backbone',
+    'model.test_cfg',
+    'optim_wrapper.optimizer',
+    'optim_wrapper.paramwise_cfg',
+    'optim_wrapper.clip_grad',
+)
+
+
+def check_mappings(cfg: Config) -> None:
+    """Check that the settings that have settings of their own are dictionaries.
+
+    Raises:
+        InputError: One of them is something else.
+    """
+    for key in _MAPPINGS:
+        value: Any = cfg
+        for name in key.split('.'):
+            value = value.get(name) if isinstance(value, Mapping | Config) else None
+        if value is not None and not isinstance(value, Mapping):
+            raise InputError(
+                f'{key} is {value!r}; it must be a dictionary, as dict(...), or be left out'
+            )
 
 
 def check_values(cfg: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,9 @@ class PseudoLabelThresholdsHook(StepHook):
         dataset = loader.dataset
         # The labels of exemplars, which come after, hide nothing.
         own = dataset.num_own if isinstance(dataset, IncrementalDataset) else len(dataset)
-        images: Sequence[Any] = range(get_rank(), own, get_world_size())
         if self.crops == 'whole':
             dataset = without_augmentation(dataset)
-        else:
-            images = [SampleKey(index, index) for index in images]
+        images = [SampleKey(index, index) for index in range(get_rank(), own, get_world_size())]
         return DataLoader(
             Subset(dataset, images),
             batch_size=1,

@@ -82,6 +82,8 @@ def test_lack_of_memory_is_told_with_what_takes_less(error):
             'the backward pass',
             'frozen_stages',
         ),
+        ("KeyError: 'inputs'", 'predicting a test batch', 'PackSegInputs'),
+        ("KeyError: 'inputs_of_mine'", 'predicting a test batch', ''),
         ('ZeroDivisionError: division by zero', 'the metric', ''),
     ],
 )
