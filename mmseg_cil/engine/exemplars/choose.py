@@ -148,8 +148,9 @@ def _features(
         num_classes=len(walk.protocol.steps[step].seen),
     )
     network.network.to(get_device())
+    images: Sequence[Any] = [SampleKey(index, index) for index in mine]
     loader = DataLoader(
-        Subset(without_augmentation(view), [SampleKey(index, index) for index in mine]),
+        Subset(without_augmentation(view), images),
         # One by one: sizes differ, and a feature must not depend on its neighbours.
         batch_size=1,
         num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),

@@ -135,7 +135,8 @@ class PseudoLabelThresholdsHook(StepHook):
         own = dataset.num_own if isinstance(dataset, IncrementalDataset) else len(dataset)
         if self.crops == 'whole':
             dataset = without_augmentation(dataset)
-        images = [SampleKey(index, index) for index in range(get_rank(), own, get_world_size())]
+        mine = range(get_rank(), own, get_world_size())
+        images: Sequence[Any] = [SampleKey(index, index) for index in mine]
         return DataLoader(
             Subset(dataset, images),
             batch_size=1,
