@@ -10,7 +10,7 @@ The second form composes the config of the files of these names in
 ``configs/_base_``; dataset, model and schedule follow from the protocol where
 they are not given. Beside a CONFIG, such an option replaces that part of it.
 ``--as-published`` turns the settings of the papers on. ``--print-config`` shows the result
-and does nothing else.
+and does nothing else; ``--print-step-config K`` shows what the walk makes of it for step K.
 
 Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
 ``tools/slurm_train.sh``; CONFIG may be - where a config is composed.
@@ -51,6 +51,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'method and protocol; the log names what still differs',
     )
     parser.add_argument('--print-config', action='store_true', help='print the config and end')
+    parser.add_argument(
+        '--print-step-config',
+        type=int,
+        metavar='STEP',
+        help="print a step's config, each line with what has set it, and end",
+    )
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument(
         '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'

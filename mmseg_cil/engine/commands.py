@@ -15,9 +15,12 @@ from mmseg_cil.engine.config.compose import KINDS, compose
 from mmseg_cil.engine.config.load import load_config, read_unsettled, with_options
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.config.protocol_pieces import settle
+from mmseg_cil.engine.config.provenance import described
 from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
 from mmseg_cil.engine.evaluate import evaluate_step, open_walk, outdated_steps, write_metrics
 from mmseg_cil.engine.preflight.names import with_names_allowed
+from mmseg_cil.engine.preflight.parts import expected_inputs
+from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.record.completeness import check_trained_steps
 from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
 from mmseg_cil.engine.record.config_copy import load_copy
@@ -27,6 +30,7 @@ from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.lock import work_dir_lock
 from mmseg_cil.engine.record.verify import check_same_walk
 from mmseg_cil.engine.runner.distributed import decided_by_main, process_group
+from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.engine.walk_runner import TaskScheduler
@@ -55,6 +59,9 @@ def train(args: argparse.Namespace) -> None:
         cfg.as_published = notes_on_published(cfg)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
+    if getattr(args, 'print_step_config', None) is not None:
+        print_step_config(cfg, work_dir, args.print_step_config)
+        return
     with process_group(args.launcher), work_dir_lock(work_dir, getattr(args, 'break_lock', False)):
         for line in cfg.get('as_published') or ():
             if get_rank() == 0:
@@ -74,6 +81,26 @@ def train(args: argparse.Namespace) -> None:
         scheduler.run()
         if get_rank() == 0 and not args.no_report:
             _render(work_dir)
+
+
+def print_step_config(cfg: Config, work_dir: Path, step: int) -> None:
+    """Print the config of one step, line by line with what has set it.
+
+    Args:
+        cfg: The user's config.
+        work_dir: Of the walk, which need not be there.
+        step: The step.
+
+    Raises:
+        InputError: The walk has no such step, or as :func:`prepare_walk`.
+    """
+    walk = prepare_walk(cfg, work_dir)
+    if not 0 <= step < walk.num_steps:
+        raise InputError(
+            f'--print-step-config {step}: this walk has the steps 0..{walk.num_steps - 1}'
+        )
+    for line in described(walk, step, training_config(walk, step, expected_inputs(walk, step))):
+        print(line)
 
 
 def _render(work_dir: Path) -> None:

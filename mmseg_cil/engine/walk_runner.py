@@ -18,7 +18,7 @@ import mmseg_cil
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.length import global_batch_size
 from mmseg_cil.engine.config.method import method_of, reads_all_teachers
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config, overridden_config
+from mmseg_cil.engine.config.step_config import StepInputs, overridden_config
 from mmseg_cil.engine.config.step_visualizer import log_scores
 from mmseg_cil.engine.evaluate import evaluate_step, outdated_steps, record_scores, write_metrics
 from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before, num_exemplars
@@ -62,13 +62,9 @@ from mmseg_cil.engine.record.verify import check_checkpoint, check_same_walk
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.runner.ema import keep_averaged_weights
-from mmseg_cil.engine.sub_steps.run import (
-    fit_step,
-    replaced_teachers,
-    rescore_sub_steps,
-    run_sub_steps,
-    sub_steps_of,
-)
+from mmseg_cil.engine.step_configs import training_config
+from mmseg_cil.engine.sub_steps.listing import replaced_teachers, sub_steps_of
+from mmseg_cil.engine.sub_steps.run import rescore_sub_steps, run_sub_steps
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -253,16 +249,7 @@ class TaskScheduler:
             exemplars=exemplars_before(self.walk, self.journal, step),
         )
         planned = [one for one in self.steps if not self.journal.is_done(one)]
-        cfg = derive_step_config(
-            self.walk.cfg,
-            self.walk.protocol,
-            step,
-            inputs,
-            self.work_dir,
-            get_world_size(),
-            planned,
-        )
-        fit_step(cfg, self.walk, step, planned)
+        cfg = training_config(self.walk, step, inputs, planned)
         cfg.default_hooks.checkpoint.identity = identity
         with step_runner.step_runner(cfg, self.launcher) as runner:
             start = time.monotonic()

@@ -73,7 +73,7 @@ def evaluated(monkeypatch):
         steps.append(step)
         return real(walk, journal, step, launcher, keep)
 
-    for name in ('evaluation', 'scheduler', 'command'):
+    for name in ('evaluate', 'walk_runner', 'commands'):
         monkeypatch.setattr(f'mmseg_cil.engine.{name}.evaluate_step', spy)
     return steps
 

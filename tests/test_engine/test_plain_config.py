@@ -35,7 +35,7 @@ def export(cfg, folder, step):
     """Writes the config of a step that was not trained; the walk, and the config as it is read."""
     with pytest.MonkeyPatch.context() as patch:
         # The parts that are not of the test set are other tests' matter.
-        patch.setattr('mmseg_cil.engine.walk.check_parts', lambda walk: None)
+        patch.setattr('mmseg_cil.engine.preflight.prepare.check_parts', lambda walk: None)
         walk = prepare_walk(cfg, folder / 'walk')
     own, _ = overridden_config(walk.cfg, walk.protocol, step, walk.train_images, 4)
     place = folder / f"it's a step_{step:02d}"

@@ -14,11 +14,10 @@ from walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.contracts import StepHook
 from mmseg_cil.contracts.check import overrides
-from mmseg_cil.engine.config.step_config import derive_step_config
 from mmseg_cil.engine.exemplars import choose
 from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before
 from mmseg_cil.engine.runner import step_runner
-from mmseg_cil.engine.sub_steps.run import fit_step
+from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
@@ -97,8 +96,7 @@ def train_step_1(scheduler):
     scheduler._run_sub_steps(0, 'after')
     scheduler._run_sub_steps(1, 'before')
     inputs = replace(scheduler._inputs(1), exemplars=exemplars_before(walk, journal, 1))
-    cfg = derive_step_config(walk.cfg, walk.protocol, 1, inputs, walk.work_dir)
-    fit_step(cfg, walk, 1)
+    cfg = training_config(walk, 1, inputs)
     with step_runner.step_runner(cfg, 'none') as runner:
         runner.train()
     return [line['loss'] for line in logged(walk.work_dir, 1)]

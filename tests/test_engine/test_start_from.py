@@ -94,7 +94,7 @@ def test_to_resume_what_is_not_there_begins_and_says_so(data_root, tmp_path, sou
 def test_the_estimate_leaves_out_steps_that_are_not_walked(data_root, tmp_path, monkeypatch):
     from mmseg_cil.engine import walk_runner as module
 
-    derive, found = module.derive_step_config, []
+    derive, found = module.training_config, []
 
     def spy(*arguments):
         cfg = derive(*arguments)
@@ -103,7 +103,7 @@ def test_the_estimate_leaves_out_steps_that_are_not_walked(data_root, tmp_path, 
         )
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, 'derive_step_config', spy)
+    monkeypatch.setattr(module, 'training_config', spy)
     for i, steps in enumerate((None, '0-1', '0')):
         with pytest.raises(KeyboardInterrupt):
             TaskScheduler(tiny_config(data_root), tmp_path / str(i), steps=steps).run()

@@ -6,8 +6,8 @@ import torch
 from mmengine.dist import get_rank
 
 from mmseg_cil.engine.runner.step_runner import bare_model
+from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps import SubStep
-from mmseg_cil.engine.sub_steps.run import like_step
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.atomic import atomic_write
 
@@ -26,7 +26,7 @@ class ToySubStep(SubStep):
         return self.length
 
     def derive_config(self, walk, step, inputs):
-        cfg = like_step(walk, step, inputs)
+        cfg = sub_step_config(walk, step, inputs)
         cfg.train_cfg.max_iters = self.length
         cfg.param_scheduler = None
         if inputs.snapshot is not None:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Mapping
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import build_optim_wrapper
@@ -21,7 +20,7 @@ from mmseg_cil.contracts.check import check_part
 from mmseg_cil.engine.config.length import first_trained, overrides_by_index
 from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.engine.config.schedules import schedule_groups
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
+from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.config.step_evaluation import evaluators_of
 from mmseg_cil.engine.config.step_hooks import notes_on_hooks
 from mmseg_cil.engine.preflight.batch_of_one import check_batch_of_one
@@ -29,8 +28,9 @@ from mmseg_cil.engine.preflight.building import part, require_type
 from mmseg_cil.engine.preflight.model import check_growth, check_model
 from mmseg_cil.engine.preflight.values import check_values
 from mmseg_cil.engine.preflight.visualizer import check_visualizer, trial_visualizer
+from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
-from mmseg_cil.engine.sub_steps.run import fit_step, sub_step_folder, sub_steps_of
+from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import (
@@ -86,7 +86,7 @@ def _check_sub_steps(walk: Walk) -> None:
             name = f'the sub-step {one.name} of step {step}'
             own = dict(checkpoint='', num_classes=len(walk.protocol.steps[step].seen))
             inputs = SubStepInputs(
-                _inputs(walk, step),
+                expected_inputs(walk, step),
                 own if one.when == 'after' else None,
                 sub_step_folder(walk, step, one.name),
             )
@@ -101,14 +101,16 @@ def _check_sub_steps(walk: Walk) -> None:
 def _config(walk: Walk, step: int) -> Config:
     """The config of a step that starts from the one before, whose weights are not there yet."""
     with part(f'the config of step {step}'):
-        cfg = derive_step_config(
-            walk.cfg, walk.protocol, step, _inputs(walk, step), walk.work_dir, get_world_size()
-        )
-        fit_step(cfg, walk, step)
-    return cfg
+        return training_config(walk, step, expected_inputs(walk, step))
 
 
-def _inputs(walk: Walk, step: int) -> StepInputs:
+def expected_inputs(walk: Walk, step: int) -> StepInputs:
+    """Return what a step begins with where all before it have been trained, without its files.
+
+    Args:
+        walk: The walk.
+        step: The step.
+    """
     seen = len(walk.protocol.steps[max(0, step - 1)].seen)
     snapshot = dict(checkpoint='', num_classes=seen) if step else None
     return StepInputs(snapshot, snapshot, walk.train_images)

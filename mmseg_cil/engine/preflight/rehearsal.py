@@ -23,7 +23,6 @@ from mmengine.dist import get_rank, get_world_size
 from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.length import global_batch_size
-from mmseg_cil.engine.config.step_config import derive_step_config
 from mmseg_cil.engine.export.checkpoint import export_checkpoint
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
@@ -42,8 +41,10 @@ from mmseg_cil.engine.preflight.stand_ins import (
 from mmseg_cil.engine.preflight.trial import is_enlarged, make_trial, on_cpu, trained_once
 from mmseg_cil.engine.preflight.trial_test import test_few
 from mmseg_cil.engine.runner.step_runner import bare_model
+from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
-from mmseg_cil.engine.sub_steps.run import fit_step, place, sub_step_folder, sub_steps_of
+from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
+from mmseg_cil.engine.sub_steps.run import place
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import DATASETS
@@ -237,10 +238,7 @@ class _Trial:
         """The config of a step that starts from stand-ins, and whether its batches are whole."""
         leave_exemplars(self.walk, step, str(self.real.work_dir))
         inputs = stand_in_inputs(self.walk, step)
-        cfg = derive_step_config(
-            self.walk.cfg, self.walk.protocol, step, inputs, self.walk.work_dir, self.world_size
-        )
-        fit_step(cfg, self.walk, step)
+        cfg = training_config(self.walk, step, inputs)
         forget_steps(cfg, learnt_steps(self.walk, step))
         return cfg, self._make_trial(cfg)
 

@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import Tensor, nn
 
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.preflight.pretrained import is_pretrained, pretrained_weights
+from mmseg_cil.engine.step_configs import lone_config
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_change import plain_weights
@@ -64,9 +64,7 @@ def check_weights_fit(walk: Walk) -> None:
     options = pretrained_weights(walk.cfg)
     if not options:
         return
-    cfg = derive_step_config(
-        walk.cfg, walk.protocol, 0, StepInputs(None, None, walk.train_images), walk.work_dir
-    )
+    cfg = lone_config(walk, 0)
     with _quiet(), torch.random.fork_rng(), weights_as_data(alone=True):
         problems, notes = _compare(cfg, options, walk.seen_names(0))
     if problems and not walk.cfg.get(ALLOW, False):

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_rank
 
 from mmseg_cil.contracts import StepHook
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.record.completeness import kept_hashes
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.engine.step_configs import lone_config
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import HOOKS
 
@@ -42,23 +42,13 @@ def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
 
 
 def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
-    config = derive_step_config(
-        walk.cfg,
-        walk.protocol,
-        step,
-        StepInputs(None, None, walk.train_images),
-        walk.work_dir,
-        get_world_size(),
-    )
+    config = lone_config(walk, step)
     # Before a network is built, which most methods need not do.
     missing = decided_by_main(
         lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step))
     )
     if not missing:
         return
-    config.load_from = None
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
-        config[key] = None
     path = check_checkpoint(journal, step)
     # A kill while they are made must not leave hashes of others.
     journal.update_step(step, kept_sha256={})

@@ -10,6 +10,7 @@ from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.sub_steps.listing import replaced_teachers, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
@@ -74,9 +75,6 @@ def needed_steps(
         steps: To walk, in order.
         outdated: Steps that are evaluated again.
     """
-    # Sub-steps, too, need the records of steps.
-    from mmseg_cil.engine.sub_steps.run import replaced_teachers, sub_steps_of
-
     trained = {step for step in range(walk.num_steps) if journal.is_trained(step)}
     taught = [step for step in sorted(trained) if (journal.step(step) or {}).get('trained')]
     needed = {*outdated, *(step for step in trained if not journal.is_done(step))}

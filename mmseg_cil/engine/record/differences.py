@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner.step_runner import load_into
+from mmseg_cil.engine.step_configs import lone_config
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import load_plain_state
@@ -53,9 +53,7 @@ def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[st
         return
     step = trained[-1]
     path = check_checkpoint(journal, step)
-    config = derive_step_config(
-        walk.cfg, walk.protocol, step, StepInputs(None, None, walk.train_images), walk.work_dir
-    )
+    config = lone_config(walk, step)
     with part(f'the network of step {step}'):
         network: nn.Module = MODELS.build(config.model)
     load_into(network, load_plain_state(path, len(walk.seen_names(step))), str(path))

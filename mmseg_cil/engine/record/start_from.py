@@ -16,7 +16,7 @@ from mmseg_cil.engine.record.earlier import has_same_beginning, recognise_counts
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint, check_same_version
 from mmseg_cil.engine.runner.distributed import decided_by_main
-from mmseg_cil.engine.sub_steps.run import sub_steps_of
+from mmseg_cil.engine.sub_steps.listing import sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME

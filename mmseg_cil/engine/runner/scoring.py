@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.engine.step_configs import evaluation_config
 from mmseg_cil.engine.walk import Walk
 
 
@@ -24,23 +23,7 @@ def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManag
         step: The step.
         launcher: MMEngine's launcher.
     """
-    # No teacher and no former step: nothing but the step's own weights is needed.
-    inputs = StepInputs(None, None, walk.train_images)
-    config = derive_step_config(
-        walk.cfg, walk.protocol, step, inputs, walk.work_dir, get_world_size()
-    )
-    for key in (
-        'train_dataloader',
-        'train_cfg',
-        'optim_wrapper',
-        'param_scheduler',
-        'val_dataloader',
-        'val_cfg',
-        'val_evaluator',
-        'load_from',
-    ):
-        config[key] = None
-    return step_runner.step_runner(config, launcher)
+    return step_runner.step_runner(evaluation_config(walk, step), launcher)
 
 
 def score_weights(

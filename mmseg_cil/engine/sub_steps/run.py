@@ -5,19 +5,15 @@ from __future__ import annotations
 import functools
 import time
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
-from mmseg_cil.contracts.check import require_contract
-from mmseg_cil.engine.config.method import method_of
-from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
-from mmseg_cil.engine.paths import run_seed, step_folder
-from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.engine.config.step_config import StepInputs
+from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.record.fingerprint import (
     EVALUATION,
     changed,
@@ -29,93 +25,12 @@ from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
-from mmseg_cil.engine.sub_steps.base import WHEN, SubStep, SubStepInputs
+from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
+from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
-from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.hashed_file import remove_hashed
-
-
-def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep]:
-    """The sub-steps that a method has at a step, in the method's order.
-
-    Args:
-        walk: The walk.
-        step: The step.
-        when: 'before' or 'after' only; both by default.
-
-    Raises:
-        InputError: One cannot be built, or two have one name.
-    """
-    built: list[SubStep] = []
-    for config in method_of(walk.cfg, walk.protocol.name).get('sub_steps') or []:
-        with part('method.sub_steps'):
-            sub_step = SUB_STEPS.build(dict(config))
-            require_contract(sub_step, SubStep, 'method.sub_steps')
-            built.append(sub_step)
-    names = [one.name for one in built]
-    if len(set(names)) < len(names):
-        raise InputError(
-            f'method.sub_steps: two have one name among {names}: give each its own name=...'
-        )
-    for one in built:
-        if one.when not in WHEN:
-            raise InputError(f'sub-step {one.name}: when is {one.when!r}, not one of {WHEN}')
-    return [one for one in built if (when is None or one.when == when) and one.applies(walk, step)]
-
-
-def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
-    """``WORK_DIR/step_XX/NAME``."""
-    return step_folder(walk.work_dir, step) / name
-
-
-def hand_on(cfg: Config, walk: Walk, step: int) -> None:
-    """Puts into a config what the sub-steps before a step leave to it.
-
-    Args:
-        cfg: Of the step, or of a sub-step after it; changed in place.
-        walk: The walk.
-        step: The step.
-    """
-    for one in sub_steps_of(walk, step, 'before'):
-        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
-
-
-def fit_step(cfg: Config, walk: Walk, step: int, planned: Collection[int] | None = None) -> None:
-    """Puts into a step's config what its sub-steps leave, and their share of the time to come.
-
-    Args:
-        cfg: As ``derive_step_config`` made it; changed in place.
-        walk: The walk.
-        step: The step.
-        planned: Steps that are to be walked now. All by default.
-    """
-    hand_on(cfg, walk, step)
-    later = [one for one in range(step + 1, walk.num_steps) if planned is None or one in planned]
-    ahead = sum(one.iterations(walk, step) for one in sub_steps_of(walk, step, 'after'))
-    ahead += sum(
-        one.iterations(walk, index) for index in later for one in sub_steps_of(walk, index)
-    )
-    _hook(cfg, 'WalkProgressHook').update(sub_steps=ahead)
-
-
-def like_step(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
-    """Derive the config of the step itself, to be changed into that of a sub-step.
-
-    For one after the step it has what the sub-steps before the step have left to it.
-
-    Args:
-        walk: The walk.
-        step: The step.
-        inputs: What the sub-step begins with.
-    """
-    cfg = derive_step_config(
-        walk.cfg, walk.protocol, step, inputs.step, walk.work_dir, get_world_size()
-    )
-    if inputs.snapshot is not None:
-        hand_on(cfg, walk, step)
-    return cfg
 
 
 def run_sub_steps(
@@ -198,14 +113,6 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
                 },
             }
             journal.update_step(record['step'], sub_steps=listed)
-
-
-def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The snapshots that sub-steps keep of earlier steps in place of their checkpoints."""
-    result: dict[int, dict[str, Any]] = {}
-    for one in sub_steps_of(walk, steps[-1], 'after') if steps else ():
-        result.update(one.replace_teachers(walk, steps))
-    return result
 
 
 def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from mmseg_cil.engine.config.step_hooks import OF_ALL
 from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.runner.distributed import batch_per_process, decided_by_main
 from mmseg_cil.engine.runner.step_runner import bare_model
+from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
-from mmseg_cil.engine.sub_steps.run import like_step
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.dfgr.generator_samples import draw_samples, sample_grid
@@ -112,7 +112,7 @@ class GeneratorSubStep(SubStep):
         generator = self.generator_config(
             walk.cfg.model.get('data_preprocessor'), snapshot['num_classes']
         )
-        cfg = like_step(walk, step, inputs)
+        cfg = sub_step_config(walk, step, inputs)
         # The Runner would give it to the model, which is no segmentor.
         cfg.pop('data_preprocessor', None)
         cfg.model = dict(

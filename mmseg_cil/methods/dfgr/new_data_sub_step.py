@@ -19,8 +19,8 @@ from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_checkpoin
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.runner.ema import keep_averaged_weights
 from mmseg_cil.engine.runner.step_runner import bare_model
+from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
-from mmseg_cil.engine.sub_steps.run import like_step
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import map_heads, type_name
@@ -89,7 +89,7 @@ class NewDataSubStep(SubStep):
 
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
         """See :meth:`SubStep.derive_config`."""
-        cfg = like_step(walk, step, inputs)
+        cfg = sub_step_config(walk, step, inputs)
         cfg.model = self._model(cfg.model.to_dict(), walk, step, inputs)
         # A method may have put its own losses there; the user's config has not.
         length = cfg.train_cfg.max_iters

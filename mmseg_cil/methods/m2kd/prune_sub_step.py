@@ -17,8 +17,8 @@ from mmseg_cil.engine.config.step_overrides import apply_overrides
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.scoring import score_weights
+from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
-from mmseg_cil.engine.sub_steps.run import like_step
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.m2kd.packed_snapshots import FILE_NAME, PackedSnapshots, same_bits
@@ -108,7 +108,7 @@ class PruneSnapshot(SubStep):
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
         """See :meth:`SubStep.derive_config`."""
         assert inputs.snapshot is not None
-        cfg = like_step(walk, step, inputs)
+        cfg = sub_step_config(walk, step, inputs)
         self._step = step
         self._test = {
             key: copy.deepcopy(cfg[key])

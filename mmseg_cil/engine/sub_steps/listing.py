@@ -1,0 +1,71 @@
+"""Which sub-steps a method has at a step, where they write, and what they leave to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.contracts.check import require_contract
+from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.engine.sub_steps.base import WHEN, SubStep
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import SUB_STEPS
+
+
+def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep]:
+    """The sub-steps that a method has at a step, in the method's order.
+
+    Args:
+        walk: The walk.
+        step: The step.
+        when: 'before' or 'after' only; both by default.
+
+    Raises:
+        InputError: One cannot be built, or two have one name.
+    """
+    built: list[SubStep] = []
+    for config in method_of(walk.cfg, walk.protocol.name).get('sub_steps') or []:
+        with part('method.sub_steps'):
+            sub_step = SUB_STEPS.build(dict(config))
+            require_contract(sub_step, SubStep, 'method.sub_steps')
+            built.append(sub_step)
+    names = [one.name for one in built]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f'method.sub_steps: two have one name among {names}: give each its own name=...'
+        )
+    for one in built:
+        if one.when not in WHEN:
+            raise InputError(f'sub-step {one.name}: when is {one.when!r}, not one of {WHEN}')
+    return [one for one in built if (when is None or one.when == when) and one.applies(walk, step)]
+
+
+def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
+    """``WORK_DIR/step_XX/NAME``."""
+    return step_folder(walk.work_dir, step) / name
+
+
+def hand_on(cfg: Config, walk: Walk, step: int) -> None:
+    """Puts into a config what the sub-steps before a step leave to it.
+
+    Args:
+        cfg: Of the step, or of a sub-step after it; changed in place.
+        walk: The walk.
+        step: The step.
+    """
+    for one in sub_steps_of(walk, step, 'before'):
+        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
+
+
+def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The snapshots that sub-steps keep of earlier steps in place of their checkpoints."""
+    result: dict[int, dict[str, Any]] = {}
+    for one in sub_steps_of(walk, steps[-1], 'after') if steps else ():
+        result.update(one.replace_teachers(walk, steps))
+    return result
