@@ -90,6 +90,8 @@ def test_the_user_may_say_that_it_is_code(data_root, tmp_path, made):
         ("a = dict(type='mmseg.subprocess.Popen', args=['mkdir', 'MARKER'])", 'a.type'),
         ("a = dict(type='mmseg.shutil.rmtree', path='MARKER')", 'a.type'),
         ("a = dict(type='LoadBiomedicalImageFromFile', decode_backend='pickle')", 'decode_backend'),
+        ("method = dict(name='plop', by_protocol='MARKER')", 'method.by_protocol'),
+        ("step_overrides = {1: {'method.by_protocol': 'MARKER'}}", 'by_protocol'),
         ("_base_ = ['elsewhere.py']", '_base_'),
         ("custom_imports = dict(imports=['no_such_module_of_mine'])", 'no_such_module_of_mine'),
     ],

@@ -17,6 +17,7 @@ from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mmseg_cil import registry
+from mmseg_cil.engine.config.protocol_pieces import FOLDER
 from mmseg_cil.engine.preflight.pretrained import check_pretrained_files
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.literals import read_literals
@@ -99,6 +100,12 @@ def _types(node: Any, where: str) -> Iterator[tuple[str, str]]:
             place = f'{where}.{key}' if where else str(key)
             if key == 'type' and isinstance(value, str) and '.' in value:
                 yield place, value
+            elif FOLDER in str(key).split('.'):
+                # A walk's config is settled: its copy has no need to name a folder of configs.
+                raise InputError(
+                    f'{place}={value!r} executes the configs of a folder: it is not '
+                    'taken from a work directory; give the config with --config'
+                )
             elif key == 'decode_backend' and value == 'pickle':
                 raise InputError(
                     f'{place}={value!r} executes what an image file says: it is not '
