@@ -19,7 +19,7 @@ from mmseg_cil.utils.stopping import Stopped, ended_by_signals, interrupt_of
 #: Where torchrun, Slurm and MPI tell a process its rank.
 _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 #: Seconds for which the other processes leave it to the main one to say what is wrong.
-_PATIENCE = 10.0
+_PATIENCE = 20.0
 #: A place that cannot be read or written is wrong input.
 _PLACES = (
     errno.EACCES,

@@ -7,6 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.config import utils as config_utils
+from mmseg.registry import VISUALIZERS
+from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 from tiny import CLASSES, PALETTE, ROOT, STEPS, tiny_config, tiny_loaders, tiny_model, weights
 from walks import logged
@@ -205,11 +207,12 @@ def test_a_pure_python_config_is_walked_to_the_same_weights(pure, data_root, tmp
     TaskScheduler(load_config(tmp_path / 'copy.py'), tmp_path / 'pure', steps='0-1', resume=True)
 
 
-def test_a_piece_replaces_a_part_of_a_pure_python_config(pure):
+def test_a_piece_replaces_a_part_of_a_pure_python_config(pure, monkeypatch):
+    # A step's exported config, read by an earlier test, puts its own class under this name.
+    monkeypatch.setitem(VISUALIZERS.module_dict, 'SegLocalVisualizer', SegLocalVisualizer)
     cfg = with_type_names(compose(dict(method='plop'), load_config(pure)))
     assert cfg.method.name == 'plop' and cfg.model.type == 'EncoderDecoder'
-    # MMEngine resolves the dotted name to the same class.
-    assert cfg.visualizer.type.rpartition('.')[2] == 'SegLocalVisualizer'
+    assert cfg.visualizer.type == 'SegLocalVisualizer'
 
 
 def test_types_have_their_registered_names_however_they_are_given():
