@@ -31,24 +31,19 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.baselines.lwf import knowledge_distillation, shared_knowledge_distillation
-from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss, dense_knowledge_distillation
+from mmseg_cil.methods.baselines.lwf import shared_knowledge_distillation
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
+from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss
+from mmseg_cil.methods.dkd.reference import dense_knowledge_distillation
 from mmseg_cil.methods.dkd.task_pool import groups_of_pool
-from mmseg_cil.methods.mib.unbiased_cross_entropy import (
-    shared_unbiased_cross_entropy,
-    unbiased_cross_entropy,
-)
-from mmseg_cil.methods.mib.unbiased_distillation import (
-    shared_unbiased_knowledge_distillation,
-    unbiased_knowledge_distillation,
-)
-from mmseg_cil.methods.plop.local_pod import local_pod, local_pod_distance
-from mmseg_cil.methods.plop.pseudo_labels import pseudo_labels, uncertainty
-from mmseg_cil.methods.rcil.pooled_cube import (
-    channel_distance,
-    pooled_cube_distance,
-    spatial_distance,
-)
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy, unbiased_knowledge_distillation
+from mmseg_cil.methods.mib.unbiased_cross_entropy import shared_unbiased_cross_entropy
+from mmseg_cil.methods.mib.unbiased_distillation import shared_unbiased_knowledge_distillation
+from mmseg_cil.methods.plop.local_pod import local_pod_distance
+from mmseg_cil.methods.plop.pseudo_labels import pseudo_labels
+from mmseg_cil.methods.plop.reference import local_pod, uncertainty
+from mmseg_cil.methods.rcil.pooled_cube import pooled_cube_distance
+from mmseg_cil.methods.rcil.reference import channel_distance, spatial_distance
 from mmseg_cil.utils.step_context import StepContext
 
 #: Called with the tensors of a case, student first; the loss is the sum of what it returns.

@@ -6,8 +6,8 @@ from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.baselines.lwf import knowledge_distillation
-from mmseg_cil.methods.mib.unbiased_distillation import unbiased_knowledge_distillation
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
+from mmseg_cil.methods.mib.reference import unbiased_knowledge_distillation
 from mmseg_cil.registry import MODELS
 
 UNKD = dict(type='UnbiasedKnowledgeDistillationLoss', loss_weight=2.0)

@@ -10,10 +10,8 @@ from mmseg_cil.losses.hidden_classes import (
     label_is_hidden,
     unbiased_cross_entropy_by_image,
 )
-from mmseg_cil.methods.mib.unbiased_cross_entropy import (
-    UnbiasedCrossEntropyLoss,
-    unbiased_cross_entropy,
-)
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
+from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.methods.plop.pseudo_label_loss import PseudoLabelCrossEntropyLoss
 from mmseg_cil.utils.step_context import StepContext
 

@@ -8,16 +8,14 @@ from torch.nn import functional
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses import pixel_statistics
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.baselines.lwf import KnowledgeDistillationLoss, knowledge_distillation
+from mmseg_cil.methods.baselines.lwf import KnowledgeDistillationLoss
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy, unbiased_knowledge_distillation
 from mmseg_cil.methods.mib.unbiased_cross_entropy import (
     PixelCrossEntropyLoss,
     UnbiasedCrossEntropyLoss,
-    unbiased_cross_entropy,
 )
-from mmseg_cil.methods.mib.unbiased_distillation import (
-    UnbiasedKnowledgeDistillationLoss,
-    unbiased_knowledge_distillation,
-)
+from mmseg_cil.methods.mib.unbiased_distillation import UnbiasedKnowledgeDistillationLoss
 from mmseg_cil.utils.step_context import StepContext
 
 SIZE = (11, 14)

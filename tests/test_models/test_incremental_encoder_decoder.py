@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.methods.mib.unbiased_cross_entropy import unbiased_cross_entropy
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
 from mmseg_cil.models.network_output import run_network, tap_classifier
 from mmseg_cil.models.plain import plain_state_dict
 

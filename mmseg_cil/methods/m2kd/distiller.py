@@ -37,7 +37,7 @@ class M2KDDistiller(Distiller):
 
     Source: Zhou et al., arXiv 1904.01769, published for classification; what a
     snapshot teaches in segmentation is a design choice
-    (:func:`~mmseg_cil.methods.m2kd.loss.multi_model_distillation`).
+    (:func:`~mmseg_cil.methods.m2kd.reference.multi_model_distillation`).
 
     Args:
         loss: Config of a loss as of a

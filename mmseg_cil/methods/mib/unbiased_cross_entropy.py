@@ -8,48 +8,8 @@ from torch import Tensor
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import unbiased_cross_entropy_by_image
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
-
-
-def unbiased_cross_entropy(
-    logits: Tensor, labels: Tensor, num_hidden: int, ignore_index: int = 255
-) -> Tensor:
-    r"""Cross-entropy per pixel in which the background stands for all hidden classes.
-
-    The labels of a step call every pixel of an old class background. The
-    probability of the label "background" is therefore that of background *or*
-    any old class: :math:`p(\mathrm{bg}) = \sum_{c < \mathrm{num\_hidden}} p_c`.
-    Labels below ``num_hidden`` all count as background.
-
-    Source: Cermelli et al., "Modeling the Background for Incremental Learning
-    in Semantic Segmentation", CVPR 2020, equation 5; the official computation
-    is fcdl94/MiB ``utils/loss.py``, ``UnbiasedCrossEntropy``.
-
-    Args:
-        logits: ``(N, C, H, W)`` over all classes seen, background at 0. Half
-            precision is computed in float32.
-        labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
-        num_hidden: Classes that hide in the background, itself included. With
-            0 or 1 this is the ordinary cross-entropy.
-        ignore_index: Label whose pixels have zero loss.
-
-    Returns:
-        ``(N, H, W)`` loss per pixel, in nats, at least float32.
-    """
-    logits = at_least_float32(logits)
-    num_hidden = max(num_hidden, 1)
-    background = logits[:, :num_hidden].logsumexp(dim=1)
-    normaliser = background
-    if num_hidden < logits.shape[1]:
-        normaliser = torch.logaddexp(background, logits[:, num_hidden:].logsumexp(dim=1))
-    ignored = labels == ignore_index
-    hidden = labels < num_hidden
-    # A gather needs valid ids everywhere; where the result is not used, 0 is as good as any.
-    index = labels.masked_fill(ignored | hidden, 0).unsqueeze(1).long()
-    own = logits.gather(1, index).squeeze(1)
-    return (normaliser - torch.where(hidden, background, own)).masked_fill(ignored, 0.0)
 
 
 def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tensor:
@@ -95,7 +55,9 @@ class PixelCrossEntropyLoss(DecodeLoss):
 
 @MODELS.register_module()
 class UnbiasedCrossEntropyLoss(DecodeLoss):
-    """Registered form of :func:`unbiased_cross_entropy`, for ``loss_decode`` of any head.
+    """Compute ``reference.unbiased_cross_entropy`` over shared pixels.
+
+    It is for ``loss_decode`` of any head.
 
     Where the step's labels hide no old classes (step 0, the setting
     ``sequential``, domain-incremental walks) it is the ordinary cross-entropy.

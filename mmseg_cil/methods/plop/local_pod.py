@@ -67,37 +67,6 @@ def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> 
     return edges, edges
 
 
-def local_pod(maps: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even') -> Tensor:
-    """The local POD embedding, stated plainly.
-
-    For every scale, region row and region column: the mean over the region's
-    width, channels before rows, then the mean over its height, channels before
-    columns. Maps are not squared here.
-
-    Source: Douillard et al., "PLOP: Learning without Forgetting for Continual
-    Semantic Segmentation", CVPR 2021, equations 3 to 5.
-
-    Args:
-        maps: ``(N, C, H, W)``.
-        scales: Regions along each axis, for each scale.
-        regions: See :func:`region_edges`.
-
-    Returns:
-        ``(N, E)``; with even regions ``E = C * sum_s (s * H + s * W)``.
-
-    Raises:
-        InputError: As :func:`region_edges`.
-    """
-    parts = []
-    for scale in scales:
-        rows, columns = region_edges(maps.shape[2], maps.shape[3], scale, regions)
-        for top, bottom in itertools.pairwise(rows):
-            for left, right in itertools.pairwise(columns):
-                region = maps[:, :, top:bottom, left:right]
-                parts += [region.mean(dim=3).flatten(1), region.mean(dim=2).flatten(1)]
-    return torch.cat(parts, dim=1)
-
-
 def local_pod_distance(
     student: Tensor, teacher: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even'
 ) -> Tensor:

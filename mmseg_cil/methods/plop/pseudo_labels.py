@@ -6,11 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_statistics import Grid, predictions
-from mmseg_cil.losses.precision import at_least_float32
 
 MEDIANS = ('true', 'official')
 #: Bins of a histogram, for each kind of median.
@@ -18,27 +16,6 @@ NUM_BINS = {'true': 1000, 'official': 100}
 #: The true median's bins are of equal width in this root of the uncertainty, so that they are
 #: narrow where teachers are sure: 2 % of the uncertainty at 0.001, 0.5 % at 0.5.
 _ROOT = 4
-
-
-def uncertainty(teacher_logits: Tensor) -> Tensor:
-    r"""Entropy of every pixel as a fraction of the greatest possible, in [0, 1].
-
-    :math:`u = -\frac{1}{\log O} \sum_c p_c \log p_c`, Douillard et al., CVPR 2021, section 3.3.
-    Stated plainly; :func:`predicted_with_uncertainty` keeps less.
-
-    Args:
-        teacher_logits: ``(N, O, H, W)``. Half precision is computed in float32.
-
-    Returns:
-        ``(N, H, W)``; zero where O is 1.
-    """
-    logs = at_least_float32(teacher_logits).log_softmax(dim=1)
-    num_old = logs.shape[1]
-    if num_old == 1:
-        return torch.zeros_like(logs[:, 0])
-    # Below the least number p is 0 and so is p log p, whatever the logarithm says.
-    products = logs.exp() * logs.clamp(min=torch.finfo(logs.dtype).min)
-    return -products.sum(dim=1) / math.log(num_old)
 
 
 def official_scale(num_old: int, num_classes: int) -> float:
@@ -219,20 +196,3 @@ def pseudo_labels(
     factor = labelled / (total + 1e-6)
     factor = torch.where(total > 0, factor, torch.full_like(factor, factor_without_background))
     return result, factor.clamp(min=min_factor) if min_factor > 0 else factor
-
-
-def pseudo_label_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
-    """Cross-entropy per pixel times the factor of the image.
-
-    Args:
-        logits: ``(N, C, H, W)``. Half precision is computed in float32.
-        labels: ``(N, H, W)`` model ids; 255 is ignored.
-        factors: ``(N, 1, 1)``.
-
-    Returns:
-        ``(N, H, W)``, zero at ignored pixels.
-    """
-    loss = functional.cross_entropy(
-        at_least_float32(logits), labels.long(), ignore_index=255, reduction='none'
-    )
-    return loss * factors

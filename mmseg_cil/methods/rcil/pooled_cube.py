@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
@@ -18,62 +17,6 @@ from mmseg_cil.losses.precision import at_least_float32
 SIZES = (4, 8, 12, 16, 20, 24)
 #: Neighbouring channels that are averaged.
 CHANNELS = 3
-
-
-def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SIZES) -> Tensor:
-    r"""Distance of two maps pooled over squares, stated plainly.
-
-    .. math:: \frac{1}{|K|} \sum_{k \in K} \big\| \mathrm{avg}_k(a^2)
-              - \mathrm{avg}_k(b^2) \big\|_F
-
-    Windows of k x k pixels lie at stride 1, with k // 2 zeros around the map
-    that count in the averages. So a map may be smaller than a window, and
-    there are (H + 1)(W + 1) windows of an even side.
-
-    Source: Zhang et al., "Representation Compensation Networks for Continual
-    Semantic Segmentation", CVPR 2022, section 3.3; zhangchbin/RCIL
-    ``train.py``, ``features_distillation_spatial``.
-
-    Args:
-        student: ``(N, C, H, W)``.
-        teacher: The same shape.
-        sizes: Sides of the windows, K.
-
-    Returns:
-        ``(N,)``, not negative.
-    """
-    norms = []
-    for size in sizes:
-        pooled = [
-            functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
-            for one in (student, teacher)
-        ]
-        norms.append(_norms(pooled[0] - pooled[1]))
-    return torch.stack(norms).mean(dim=0)
-
-
-def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Frobenius norm of the difference of two squared maps pooled over channels, stated plainly.
-
-    The average is over a channel and its two neighbours; what the first and
-    the last lack counts as zero.
-
-    Source: as :func:`spatial_distance`; ``features_distillation_channel``.
-
-    Args:
-        student: ``(N, C, H, W)``.
-        teacher: The same shape.
-
-    Returns:
-        ``(N,)``, not negative.
-    """
-    pooled = [
-        functional.avg_pool2d(
-            (one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1, padding=(CHANNELS // 2, 0)
-        )
-        for one in (student, teacher)
-    ]
-    return _norms(pooled[0] - pooled[1])
 
 
 def _norms(maps: Tensor) -> Tensor:

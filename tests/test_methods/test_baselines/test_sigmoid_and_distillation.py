@@ -12,13 +12,14 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.baselines.icarl import ICaRLLoss, icarl_loss
 from mmseg_cil.methods.baselines.ilt import FeatureDistillationLoss
-from mmseg_cil.methods.baselines.lwf import KnowledgeDistillationLoss, knowledge_distillation
+from mmseg_cil.methods.baselines.lwf import KnowledgeDistillationLoss
 from mmseg_cil.methods.baselines.lwf_mc import (
     SigmoidCrossEntropyLoss,
     SigmoidDistillationLoss,
     sigmoid_cross_entropy,
     sigmoid_distillation,
 )
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
 from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[2] / 'golden'

@@ -8,11 +8,12 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.baselines.lwf import knowledge_distillation
-from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss, dense_knowledge_distillation
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
+from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss
+from mmseg_cil.methods.dkd.reference import dense_knowledge_distillation
 from mmseg_cil.methods.dkd.task_pool import POOLS, groups_of_pool
 from mmseg_cil.methods.m2kd.class_view import ClassView, class_view
-from mmseg_cil.methods.mib.unbiased_distillation import unbiased_knowledge_distillation
+from mmseg_cil.methods.mib.reference import unbiased_knowledge_distillation
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 

@@ -10,7 +10,7 @@ from mmseg_cil.distillers import LogitDistiller
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
-from mmseg_cil.methods.m2kd.loss import multi_model_distillation
+from mmseg_cil.methods.m2kd.reference import multi_model_distillation
 from mmseg_cil.utils.step_context import StepContext
 
 STEP = StepContext.of_class_counts([3, 2, 1, 1])

@@ -6,15 +6,11 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.baselines.lwf import knowledge_distillation
+from mmseg_cil.methods.baselines.reference import knowledge_distillation
 from mmseg_cil.methods.m2kd.class_view import ClassView, class_view
-from mmseg_cil.methods.m2kd.loss import (
-    MatchingDistillationLoss,
-    matching_distillation,
-    multi_model_distillation,
-    shared_matching_distillation,
-)
-from mmseg_cil.methods.mib.unbiased_distillation import unbiased_knowledge_distillation
+from mmseg_cil.methods.m2kd.loss import MatchingDistillationLoss, shared_matching_distillation
+from mmseg_cil.methods.m2kd.reference import matching_distillation, multi_model_distillation
+from mmseg_cil.methods.mib.reference import unbiased_knowledge_distillation
 from mmseg_cil.utils.step_context import StepContext
 
 

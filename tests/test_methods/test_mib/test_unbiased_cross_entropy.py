@@ -3,10 +3,8 @@ import torch
 from mmseg.models.losses import CrossEntropyLoss
 from torch.nn import functional
 
-from mmseg_cil.methods.mib.unbiased_cross_entropy import (
-    UnbiasedCrossEntropyLoss,
-    unbiased_cross_entropy,
-)
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
+from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 

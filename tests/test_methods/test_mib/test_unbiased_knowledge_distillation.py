@@ -3,10 +3,8 @@ import torch
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.methods.mib.unbiased_distillation import (
-    UnbiasedKnowledgeDistillationLoss,
-    unbiased_knowledge_distillation,
-)
+from mmseg_cil.methods.mib.reference import unbiased_knowledge_distillation
+from mmseg_cil.methods.mib.unbiased_distillation import UnbiasedKnowledgeDistillationLoss
 from mmseg_cil.models.classifier import balanced_rows
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext

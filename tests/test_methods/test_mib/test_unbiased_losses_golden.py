@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_cil.methods.mib.unbiased_cross_entropy import (
-    UnbiasedCrossEntropyLoss,
-    unbiased_cross_entropy,
-)
-from mmseg_cil.methods.mib.unbiased_distillation import (
-    UnbiasedKnowledgeDistillationLoss,
-    unbiased_knowledge_distillation,
-)
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy, unbiased_knowledge_distillation
+from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
+from mmseg_cil.methods.mib.unbiased_distillation import UnbiasedKnowledgeDistillationLoss
 from mmseg_cil.utils.step_context import StepContext
 
 GOLDEN = Path(__file__).parents[2] / 'golden'

@@ -11,12 +11,11 @@ from mmseg_cil.losses.pixel_statistics import Grid
 from mmseg_cil.methods.plop.pseudo_labels import (
     official_scale,
     predicted_with_uncertainty,
-    pseudo_label_cross_entropy,
     pseudo_labels,
     thresholds_from_histograms,
-    uncertainty,
     uncertainty_histograms,
 )
+from mmseg_cil.methods.plop.reference import pseudo_label_cross_entropy, uncertainty
 
 GOLDEN = Path(__file__).parents[2] / 'golden'
 

@@ -10,12 +10,11 @@ import torch
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.local_pod import fold_new_classes
 from mmseg_cil.methods.rcil.pooled_cube import (
-    channel_distance,
     pooled_cube_distance,
     pooled_cube_loss,
-    spatial_distance,
     window_overlaps,
 )
+from mmseg_cil.methods.rcil.reference import channel_distance, spatial_distance
 
 GOLDEN = Path(__file__).parents[2] / 'golden'
 CASES = [

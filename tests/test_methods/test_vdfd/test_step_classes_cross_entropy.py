@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmseg_cil.methods.vdfd.step_classes_cross_entropy import (
-    StepClassesCrossEntropyLoss,
-    step_classes_cross_entropy,
-)
+from mmseg_cil.methods.vdfd.reference import step_classes_cross_entropy
+from mmseg_cil.methods.vdfd.step_classes_cross_entropy import StepClassesCrossEntropyLoss
 from mmseg_cil.utils.step_context import StepContext
 
 

@@ -1,0 +1,68 @@
+"""DKD over explicit groups of classes: to be read and tested against, not trained with.
+
+Stored numbers of the official code, where there is some, pin these forms, and tests compare the
+forms that train with them: those are in ``loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmseg_cil.losses.precision import at_least_float32
+
+
+def dense_knowledge_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    groups: Sequence[Sequence[int]],
+    temperature: float = 1.0,
+    has_background: bool = True,
+) -> Tensor:
+    r"""Mean over groups of the divergence per pixel, the softmax being inside the group.
+
+    .. math:: \frac{T^2}{|G|} \sum_{g \in G} KL\big( \mathrm{softmax}(t_g / T) \,\|\,
+              \mathrm{softmax}(z_g / T) \big)
+
+    To the teacher a pixel of a new class was background. The student's logit of
+    the background therefore stands for background or any new class, as in MiB:
+    :math:`T \log(e^{z_0 / T} + \sum_{c \ge O} e^{z_c / T})`.
+
+    This states the formula as it is written, with one softmax a group; losses
+    use :func:`shared_dense_knowledge_distillation`.
+
+    Source: Shi et al., "Densely Distilling Cumulative Knowledge for Continual
+    Learning", arXiv 2405.09820, distils dense groups of the logits. Its exact
+    formulas are not known to us and there is no code: the divergence, the mean
+    over groups, and all about pixels and background are our formulation.
+
+    Args:
+        student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
+        teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
+            Half precision, of either, is computed in float32.
+        groups: Old classes of each group. Of a single class there is nothing to
+            distil: such a group adds 0 to the sum.
+        temperature: T.
+        has_background: Output 0 is the background. Without, the student's
+            logits of new classes are in no group.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, in nats, at least float32; 0 where the
+        student is the teacher on every group.
+    """
+    student = at_least_float32(student_logits) / temperature
+    teacher = at_least_float32(teacher_logits) / temperature
+    num_old = teacher.shape[1]
+    if has_background and student.shape[1] > num_old:
+        merged = torch.cat([student[:, :1], student[:, num_old:]], dim=1).logsumexp(
+            dim=1, keepdim=True
+        )
+        student = torch.cat([merged, student[:, 1:]], dim=1)
+    total = student.new_zeros(student.shape[0], *student.shape[2:])
+    for group in groups:
+        classes = torch.as_tensor(group, device=student.device)
+        new, old = (one[:, classes].log_softmax(dim=1) for one in (student, teacher))
+        total = total + (old.exp() * (old - new)).sum(dim=1)
+    return temperature**2 * total / max(len(groups), 1)
