@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -36,17 +35,14 @@ from mmseg_cil.methods.vdfd.parameters import (
     classifier_prefix,
     regularised_parameters,
 )
-from mmseg_cil.methods.vdfd.stability import diverging_rate
+from mmseg_cil.methods.vdfd.step_sizes import stable_step_size, tell_curvature
 from mmseg_cil.models.network_output import main_logits
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
-from mmseg_cil.optim.own_optimizers import JointOptimizer
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.main_process import decided_by_main
 
 #: Options that files of earlier versions do not name: they were made as these say.
 _ADDED_OPTIONS = {'parts': None, 'norms': True}
-#: So many times steeper than its damping allows no penalty need be: our choice; 10 is usual.
-FAR_TOO_STEEP = 1e4
 
 
 @HOOKS.register_module()
@@ -165,7 +161,7 @@ class VDFDHook(StepHook):
         for one in takers:
             one.set_earlier_steps(steps, model, previous, step_size)
             if steps and isinstance(one, DFDRegulariser):
-                _tell_curvature(
+                tell_curvature(
                     runner, one, one.curvature(steps, previous), one.effective_damping(step_size)
                 )
 
@@ -367,86 +363,6 @@ def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
     inputs = model.data_preprocessor(batch, True)['inputs']
     with torch.enable_grad():
         return main_logits(model, model.extract_feat(inputs))
-
-
-def stable_step_size(wrapper: Any) -> float:
-    """For which step size a steep penalty must be made stable, 0 if it need not.
-
-    Gradient descent overshoots where the learning rate times the curvature is above 1.36
-    (Nesterov's momentum 0.9) or 2 (none). Twice the learning rate leaves half of 1 to the
-    curvature of the other losses (our choice). Optimizers such as Adam take steps that do not
-    grow with the gradient.
-
-    Args:
-        wrapper: Optimizer wrapper of the Runner, or several by name.
-    """
-    return 2 * max((first_rate(group) for group in sgd_groups(wrapper)), default=0.0)
-
-
-def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
-    """The groups of the network's parameters that SGD trains; none of another optimizer's.
-
-    Args:
-        wrapper: Optimizer wrapper of the Runner, or several by name.
-    """
-    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    optimizers = [one.optimizer for one in wrappers]
-    # The network's comes first, those of regularisers follow.
-    optimizers = [one.parts[0] if isinstance(one, JointOptimizer) else one for one in optimizers]
-    return [
-        group
-        for one in optimizers
-        if isinstance(one, torch.optim.SGD)
-        for group in one.param_groups
-    ]
-
-
-def first_rate(group: Mapping[str, Any]) -> float:
-    """The learning rate of a group, of a schedule what it begins with after its warm-up."""
-    return float(group.get('initial_lr', group['lr']))
-
-
-def _tell_curvature(
-    runner: Runner, regulariser: DFDRegulariser, curvature: float, damping: float
-) -> None:
-    """Logs how steep a penalty is, and warns where SGD with its learning rate diverges on it.
-
-    Args:
-        runner: With the optimizer.
-        regulariser: For its name.
-        curvature: Of its undamped loss.
-        damping: The step size it is damped for, 0 without.
-    """
-    name, groups = type(regulariser).__name__, sgd_groups(runner.optim_wrapper)
-    text = (
-        f'{name}: the penalty has a curvature of up to {curvature:.3g} undamped, its '
-        'loss_weight included and the identity for its covariance'
-    )
-    if groups:
-        rate = min(_limit(group, curvature) for group in groups)
-        text += f'; SGD would diverge from a learning rate of {rate:.3g} on'
-    runner.logger.info(text + (f'; it is damped for steps of {damping:g}' if damping else ''))
-    actual = min(curvature, 1 / damping) if damping else curvature
-    if curvature * damping > FAR_TOO_STEEP:
-        runner.logger.warning(
-            f'{name}: the penalty is {curvature * damping:.2g} times steeper than a step can '
-            'follow, far above the other losses, so that hardly anything new is learnt: lower its '
-            'loss_weight'
-        )
-    steep = [group for group in groups if first_rate(group) >= _limit(group, actual)]
-    if steep:
-        worst = max(steep, key=first_rate)
-        runner.logger.warning(
-            f'{name}: SGD with a learning rate of {first_rate(worst):g} is likely to diverge on '
-            f'this penalty (from {_limit(worst, actual):.3g} on, the identity for its '
-            f'covariance), which damping={damping:g} does not prevent: leave damping at its '
-            'default, use Adam, or lower the learning rate or loss_weight'
-        )
-
-
-def _limit(group: Mapping[str, Any], curvature: float) -> float:
-    """From which learning rate on a group of SGD diverges."""
-    return diverging_rate(curvature, group['momentum'], group['nesterov'])
 
 
 def _bare(runner: Runner) -> IncrementalEncoderDecoder:

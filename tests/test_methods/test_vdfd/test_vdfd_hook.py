@@ -20,8 +20,9 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd import hook as hook_module
 from mmseg_cil.methods.vdfd.compression import compress
 from mmseg_cil.methods.vdfd.files import save_gradients
-from mmseg_cil.methods.vdfd.hook import VDFDHook, stable_step_size
+from mmseg_cil.methods.vdfd.hook import VDFDHook
 from mmseg_cil.methods.vdfd.outputs import nodes_of_step
+from mmseg_cil.methods.vdfd.step_sizes import stable_step_size
 from mmseg_cil.optim.own_optimizers import JointOptimizer
 from mmseg_cil.utils import main_process
 
