@@ -391,6 +391,26 @@ def test_labels_are_ignored_by_the_number_255_alone(changes, message):
         check_model(config)
 
 
+def test_two_losses_that_teach_one_output_opposite_things_are_refused():
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    labels[:, 2:4] = 1
+    slopes = {}
+    for loss in BOUNDARY['loss_decode']:
+        score = torch.zeros(1, 1, 8, 8, requires_grad=True)
+        MODELS.build(dict(loss))(score, labels, ignore_index=255).backward()
+        slopes[loss['type']] = score.grad[0, 0, 2, 0].item()
+    # The reason: at a boundary one raises the output, the other lowers it.
+    assert slopes['CrossEntropyLoss'] < 0 < slopes['DiceLoss']
+
+    for key in ('num_classes', 'out_channels'):
+        config = dict(network(), auxiliary_head=[dict(BOUNDARY, **{key: 1})])
+        with pytest.raises(InputError, match=r'auxiliary_head\.0: a STDCHead of one output.*=2'):
+            check_model(config)
+    check_model(dict(network(), auxiliary_head=[BOUNDARY]))
+    alone = dict(BOUNDARY, num_classes=1, loss_decode=BOUNDARY['loss_decode'][0])
+    check_model(dict(network(), auxiliary_head=alone))
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
