@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.registry import DefaultScope
 
+from mmseg_cil.testing.tiny import make_data
+
 
 @pytest.fixture(autouse=True)
 def no_scope_of_an_earlier_test():
@@ -57,3 +59,8 @@ def poison(tmp_path):
 
     yield write
     assert not marker.exists(), 'a file of weights was executed'
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp('tiny_data'))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tests' / 'test_engine'))
+sys.path.insert(0, str(ROOT))
 
-from tiny import make_data, tiny_config
+from mmseg_cil.testing.tiny import make_data, tiny_config
 
 #: Expectations: a refusal before training; a walk that ends well; a refusal, or a walk that
 #: tells the user about it; a refusal or a walk, but never a crash.

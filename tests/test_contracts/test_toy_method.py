@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from tiny import tiny_config
-from walks import logged
 
 from mmseg_cil.engine.config.compose import read_piece
 from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import logged
 
 FOLDER = Path(__file__).parents[1] / 'toy_method'
 

@@ -5,11 +5,11 @@ import functools
 import pytest
 import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper as amp
-from tiny import tiny_config
-from walks import assert_same_weights, at, killed
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights, at, killed
 
 
 @pytest.mark.parametrize(

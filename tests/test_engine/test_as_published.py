@@ -12,7 +12,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS as MMSEG_MODELS
-from tiny import make_data, tiny_model
 
 from mmseg_cil.engine.commands import walk_config
 from mmseg_cil.engine.config.compose import KINDS, compose
@@ -26,6 +25,7 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import make_data, tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 CROP = dict(type='RandomResizedCrop', scale=512, crop_ratio_range=(0.5, 2.0))

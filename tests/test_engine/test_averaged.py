@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from mmengine.hooks import Hook
-from tiny import tiny_config, weights
-from walks import assert_same_weights, at, killed
 
 from mmseg_cil.engine import evaluate
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.registry import HOOKS
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import assert_same_weights, at, killed
 
 MOMENTUM = 0.3
 

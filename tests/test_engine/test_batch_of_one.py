@@ -1,18 +1,11 @@
 """One image a process: told before training where a norm cannot take it."""
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmseg.models.decode_heads import ASPPHead
-from tiny import tiny_config
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
-
-from thin_networks import HEADS, batch, network, segmentor
 
 from mmseg_cil.engine.preflight import batch_of_one
 from mmseg_cil.engine.preflight.batch_of_one import (
@@ -23,6 +16,8 @@ from mmseg_cil.engine.preflight.batch_of_one import (
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import HEADS, batch, network, segmentor
+from mmseg_cil.testing.tiny import tiny_config
 
 SYNC = dict(type='SyncBN', requires_grad=True)
 GROUPS = dict(type='GN', num_groups=3, requires_grad=True)

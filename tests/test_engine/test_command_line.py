@@ -6,11 +6,11 @@ import shutil
 import sys
 
 import pytest
-from tiny import ROOT, make_data, tiny_config
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.walk_runner import TaskScheduler, parse_steps
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import ROOT, make_data, tiny_config
 from mmseg_cil.utils.cli import run_tool
 
 

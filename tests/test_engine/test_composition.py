@@ -4,12 +4,12 @@ import argparse
 
 import pytest
 from mmengine.config import Config
-from tiny import ROOT
 
 from mmseg_cil.engine.commands import walk_config
 from mmseg_cil.engine.config.compose import BASES, KINDS, complete, compose
 from mmseg_cil.engine.config.method import memory_settings, method_of
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import ROOT
 
 PLOP = ROOT / 'configs/plop/plop_deeplabv3_r101-d16_voc-15-1.py'
 

@@ -10,8 +10,6 @@ from mmengine.config import utils as config_utils
 from mmseg.registry import VISUALIZERS
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
-from tiny import CLASSES, PALETTE, ROOT, STEPS, tiny_config, tiny_loaders, tiny_model, weights
-from walks import logged
 
 from mmseg_cil.engine.config import files
 from mmseg_cil.engine.config.compose import compose
@@ -20,6 +18,17 @@ from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.config.type_names import with_type_names
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import (
+    CLASSES,
+    PALETTE,
+    ROOT,
+    STEPS,
+    tiny_config,
+    tiny_loaders,
+    tiny_model,
+    weights,
+)
+from mmseg_cil.testing.walks import logged
 
 WHOLE = 'fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512'
 

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import CLASSES, PALETTE, tiny_config
 
 from mmseg_cil.engine.evaluate import open_walk
 from mmseg_cil.engine.preflight.prepare import prepare_walk
@@ -16,6 +15,7 @@ from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
+from mmseg_cil.testing.tiny import CLASSES, PALETTE, tiny_config
 
 ORDER = ('grey', 'red', 'background', 'blue', 'green')
 TEST = 'test_dataloader.dataset'

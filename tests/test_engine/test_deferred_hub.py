@@ -6,13 +6,13 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
-from tiny import tiny_config
 
 from mmseg_cil.engine.runner import message_hub
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.engine.runner.step_runner import StepRunner, clear_instances
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.testing.tiny import tiny_config
 
 #: What no two runs share.
 CLOCK = ('time', 'data_time', 'eta')

@@ -7,9 +7,6 @@ import pytest
 import torch
 from mmengine.hooks import EMAHook
 from PIL import Image
-from processes import in_two_processes
-from tiny import tiny_config, weights
-from walks import assert_same_weights, killed, logged, seasons
 
 from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.record.journal import Journal
@@ -17,6 +14,9 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.dfgr.generated_replay import GeneratedReplay
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import assert_same_weights, killed, logged, seasons
 
 
 def config(data_root, method='dfgr_dtid', **changes):

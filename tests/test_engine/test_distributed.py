@@ -3,7 +3,6 @@ import os
 
 import pytest
 import torch.distributed as torch_dist
-from processes import run_two
 
 from mmseg_cil.engine.runner.distributed import (
     batch_per_process,
@@ -13,6 +12,7 @@ from mmseg_cil.engine.runner.distributed import (
     setup_process_group,
 )
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.processes import run_two
 from mmseg_cil.utils import main_process
 
 

@@ -7,10 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.dist import get_rank
-from processes import in_two_processes
-from tiny import tiny_config
 from torch import nn
-from walks import assert_same_weights
 
 from mmseg_cil.engine.evaluate import evaluate_step
 from mmseg_cil.engine.record.fingerprint import file_hash
@@ -18,6 +15,9 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import FiniteLossHook
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 from mmseg_cil.utils.finite import not_finite
 
 NAN = float('nan')

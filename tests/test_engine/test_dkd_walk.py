@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.dist import get_rank
-from processes import in_two_processes
-from tiny import tiny_config
-from walks import assert_same_weights, at, killed, logged
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights, at, killed, logged
 
 
 def recorded(setattr=setattr):
@@ -68,7 +68,7 @@ def walk_on_a_rank(data_root, start, folder):
     TaskScheduler(
         tiny_config(Path(data_root), 'dkd_random'),
         f'{folder}/walk',
-        start_from=start,
+        start_from=str(start),
         launcher='pytorch',
     ).run()
     Path(folder, f'{get_rank()}.json').write_text(json.dumps(drawn))

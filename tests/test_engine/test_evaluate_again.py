@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_data, tiny_config, weights
 
 from mmseg_cil.engine import commands, evaluate
 from mmseg_cil.engine.record.fingerprint import training_fingerprints
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
+from mmseg_cil.testing.tiny import make_data, tiny_config, weights
 from mmseg_cil.utils.atomic import write_json, write_text
 
 

@@ -4,7 +4,6 @@ import hashlib
 import io
 
 import pytest
-from tiny import CLASSES, tiny_config
 
 from mmseg_cil.engine.record import fingerprint
 from mmseg_cil.engine.record.fingerprint import (
@@ -14,6 +13,7 @@ from mmseg_cil.engine.record.fingerprint import (
     training_fingerprints,
 )
 from mmseg_cil.protocols import build_protocol
+from mmseg_cil.testing.tiny import CLASSES, tiny_config
 
 PIPELINE = 'test_dataloader.dataset.pipeline'
 

@@ -6,11 +6,11 @@ import io
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
-from tiny import tiny_config
-from walks import assert_same_weights
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 
 
 def fill_disk(monkeypatch):

@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.dist import get_rank
-from processes import in_two_processes
-from tiny import tiny_config, weights
-from walks import assert_same_weights, at, keep_own_networks, killed, logged, seasons
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import (
+    assert_same_weights,
+    at,
+    keep_own_networks,
+    killed,
+    logged,
+    seasons,
+)
 
 
 def noted(setattr=setattr):

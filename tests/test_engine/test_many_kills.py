@@ -8,8 +8,9 @@ import sys
 import time
 
 import pytest
-from tiny import ROOT
-from walks import assert_same_weights
+
+from mmseg_cil.testing.tiny import ROOT
+from mmseg_cil.testing.walks import assert_same_weights
 
 SEED = 11
 KILLS = 6

@@ -8,10 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
-from tiny import tiny_config
 
 from mmseg_cil.engine.runner.step_runner import clear_instances
 from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.testing.tiny import tiny_config
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
-from tiny import CLASSES, STEPS, tiny_config, tiny_model
 
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.model_losses import (
@@ -19,6 +18,7 @@ from mmseg_cil.engine.preflight import model as preflight
 from mmseg_cil.engine.preflight.model import tell_losses
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
+from mmseg_cil.testing.tiny import CLASSES, STEPS, tiny_config, tiny_model
 
 METHOD = dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0)
 CROSS = dict(type='CrossEntropyLoss', loss_weight=1.0)

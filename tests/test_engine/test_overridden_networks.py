@@ -2,13 +2,13 @@
 
 import pytest
 from mmengine.registry import init_default_scope
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import tiny_config
 
 
 def network(cfg, tmp_path, step):

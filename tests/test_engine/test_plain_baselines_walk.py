@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tiny import CLASSES, tiny_config
-from walks import logged
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.testing.tiny import CLASSES, tiny_config
+from mmseg_cil.testing.walks import logged
 
 PARTS = {
     'lwf': ('decode.loss_ce', {'distill.loss_kd'}),

@@ -14,8 +14,6 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS as MMSEG_DATASETS
 from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
-from tiny import CLASSES, PALETTE, make_data, tiny_config
-from walks import seasons
 
 from mmseg_cil.engine.config.step_config import overridden_config
 from mmseg_cil.engine.data import dataset_of_step
@@ -24,6 +22,8 @@ from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.runner.step_runner import clear_instances
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.registry import DATASETS
+from mmseg_cil.testing.tiny import CLASSES, PALETTE, make_data, tiny_config
+from mmseg_cil.testing.walks import seasons
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.dist import get_rank
-from processes import in_two_processes
-from tiny import tiny_config
 from torch.utils.data import DataLoader
-from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop import thresholds_hook as hook_module
 from mmseg_cil.methods.plop.thresholds_hook import PseudoLabelThresholdsHook, read_thresholds
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights, at, killed, logged, seasons
 
 
 def thresholds(work_dir, step):
@@ -81,7 +81,7 @@ def walk_on_a_rank(data_root, start, folder):
     TaskScheduler(
         tiny_config(Path(data_root), 'plop'),
         f'{folder}/walk',
-        start_from=start,
+        start_from=str(start),
         launcher='pytorch',
         steps='1',
     ).run()

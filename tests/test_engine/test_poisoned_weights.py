@@ -6,8 +6,6 @@ import shutil
 import pytest
 import torch
 from test_evaluate_again import Arguments
-from tiny import tiny_config
-from walks import at, killed
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.preflight.pretrained import check_pretrained
@@ -21,6 +19,8 @@ from mmseg_cil.methods.rcil.parallel_branches import _load_seconds
 from mmseg_cil.methods.vdfd.files import load_gradients
 from mmseg_cil.models.teacher import load_packed_state, load_plain_state
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import at, killed
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.utils.weights_files import NotDataError, weights_as_data
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from processes import free_port
-from tiny import tiny_config, weights
 
 from mmseg_cil.engine.preflight.pretrained import check_pretrained, pretrained_weights
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.processes import free_port
+from mmseg_cil.testing.tiny import tiny_config, weights
 from mmseg_cil.utils import weights_files
 from mmseg_cil.utils.weights_files import address_of
 

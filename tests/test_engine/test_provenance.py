@@ -4,7 +4,6 @@ import doctest
 
 import pytest
 from mmengine.config import Config
-from tiny import tiny_config
 
 from mmseg_cil.engine.commands import print_step_config
 from mmseg_cil.engine.config import provenance
@@ -12,6 +11,7 @@ from mmseg_cil.engine.preflight.parts import expected_inputs
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.step_configs import evaluation_config, lone_config, training_config
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
 
 
 @pytest.fixture

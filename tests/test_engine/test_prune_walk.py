@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config, weights
-from walks import assert_same_weights, killed
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
@@ -17,6 +15,8 @@ from mmseg_cil.methods.m2kd.prune_sub_step import said_of
 from mmseg_cil.methods.m2kd.pruning_mask_hook import PruningMaskHook
 from mmseg_cil.methods.m2kd.weight_owners import prunable_names
 from mmseg_cil.models.teacher import load_packed_state
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import assert_same_weights, killed
 
 PRUNE = 'method.sub_steps.0'
 

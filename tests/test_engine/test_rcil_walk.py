@@ -8,17 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import in_two_processes
-from tiny import tiny_config, weights
-from walks import (
-    Killed,
-    assert_same_weights,
-    at,
-    keep_own_networks,
-    killed,
-    logged,
-    seasons,
-)
 
 from mmseg_cil.engine import evaluate
 from mmseg_cil.engine.config.compose import read_piece
@@ -30,6 +19,17 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import CHANGE_NAME
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import (
+    Killed,
+    assert_same_weights,
+    at,
+    keep_own_networks,
+    killed,
+    logged,
+    seasons,
+)
 
 
 def seconds(work_dir, step):

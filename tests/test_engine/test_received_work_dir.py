@@ -6,12 +6,12 @@ import shutil
 import pytest
 from mmengine.config import Config
 from test_evaluate_again import Arguments
-from tiny import tiny_config
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.record.config_copy import load_copy
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.visualization.report import render_comparison, render_report
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import in_two_processes
-from tiny import ROOT, tiny_config
-from walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.contracts import StepHook
 from mmseg_cil.contracts.check import overrides
@@ -23,6 +20,9 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.methods.plop import thresholds_hook as thresholds_hook
 from mmseg_cil.registry import HOOKS
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import ROOT, tiny_config
+from mmseg_cil.testing.walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 #: The official regions of PLOP's preset want larger maps than those of these images.
 METHODS = sorted(

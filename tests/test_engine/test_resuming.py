@@ -6,10 +6,6 @@ import signal
 
 import pytest
 import torch
-import walks
-from processes import run_two
-from tiny import tiny_config, weights
-from walks import Killed, assert_same_weights, at
 
 from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
@@ -17,6 +13,10 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks.step_checkpoint_hook import BUFFERS_KEY, IDENTITY_KEY, RESUME_NAME
+from mmseg_cil.testing import walks
+from mmseg_cil.testing.processes import run_two
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import Killed, assert_same_weights, at
 
 #: Walks ``DATA FOLDER NAME:KILL_AT:RESUME ...``: step 0, killed by SIGKILL before an iteration.
 WALK = """
@@ -25,7 +25,7 @@ from pathlib import Path
 from mmseg_cil.engine import walk_runner
 from mmseg_cil.engine.runner.distributed import process_group
 from mmseg_cil.hooks import IterationSeedHook
-from tiny import tiny_config
+from mmseg_cil.testing.tiny import tiny_config
 
 before = IterationSeedHook.before_train_iter
 def kill(self, runner, *args, **kwargs):
@@ -37,7 +37,7 @@ IterationSeedHook.before_train_iter = kill
 def look(*args, **kwargs):
     raise AssertionError('only the main process looks at what is on the disk')
 if os.environ['RANK'] == '1':
-    walk_runner.Journal.load = scheduler.can_resume = scheduler.check_pretrained = look
+    walk_runner.Journal.load = walk_runner.can_resume = walk_runner.check_pretrained = look
     walk_runner.check_weights_fit = look
 
 data, folder = map(Path, sys.argv[1:3])

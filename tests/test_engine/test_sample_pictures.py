@@ -7,7 +7,6 @@ import pytest
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from PIL import Image
-from tiny import make_data, tiny_config
 from torch import nn
 
 from mmseg_cil.engine import commands, predictions
@@ -15,6 +14,7 @@ from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.sample_pictures import as_picture, sample_names
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import TRANSFORMS
+from mmseg_cil.testing.tiny import make_data, tiny_config
 from mmseg_cil.visualization.samples import read_image, read_mask, read_samples
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import start_two
-from tiny import tiny_config
-from walks import assert_same_weights
 
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.testing.processes import start_two
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 from mmseg_cil.utils.stopping import Stopped, ended_by_signals
 
 TERM, USR1, INT = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
@@ -122,7 +122,7 @@ def test_an_evaluation_ends_at_once_and_is_made_again(data_root, unbroken, tmp_p
     ],
 )
 def test_a_sub_step_does_likewise(data_root, unbroken, tmp_path, monkeypatch, place, saved):
-    import toy_sub_steps  # noqa: F401  (registers it)
+    from mmseg_cil.testing import toy_sub_step  # noqa: F401  (registers it)
 
     def walk(work_dir, **options):
         cfg = config(data_root)
@@ -153,7 +153,7 @@ import sys
 from mmseg_cil.engine.runner.distributed import process_group
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.utils.cli import run_tool
-from tiny import tiny_config
+from mmseg_cil.testing.tiny import tiny_config
 
 def main():
     cfg = tiny_config(sys.argv[1], rehearsal=False, log_level='INFO')

@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from tiny import tiny_config
-from walks import assert_same_weights
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 
 
 @pytest.fixture(scope='module')

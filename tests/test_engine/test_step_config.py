@@ -7,12 +7,12 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import tiny_config
 
 CONTEXT = dict(index=0, class_steps=[0, 0, 0], has_background=True, old_labels_hidden=True)
 CROSS, DICE = dict(type='CrossEntropyLoss', loss_weight=1.0), dict(type='DiceLoss', loss_weight=3.0)

@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS as MMSEG_METRICS
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.step_evaluation import evaluators_of
 from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.visualization.report import render_report
 
 ALL = dict(type='IoUMetric', iou_metrics=['mIoU', 'mDice', 'mFscore'], beta=2)

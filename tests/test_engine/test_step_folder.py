@@ -2,12 +2,12 @@
 
 import torch
 from mmengine.config import Config
-from tiny import tiny_config, weights
 from yapf.yapflib import yapf_api
 
 from mmseg_cil.engine import evaluate
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.testing.tiny import tiny_config, weights
 
 KEY = 'backbone.layer4.1.conv2.weight'
 

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.step_hooks import notes_on_hooks
 from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.testing.tiny import tiny_config
 
 NAMES = (
     'runtime_info',

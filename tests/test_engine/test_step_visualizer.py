@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from mmengine.visualization import LocalVisBackend
 from mmseg.visualization import SegLocalVisualizer
-from tiny import tiny_config
-from walks import logged
 
 from mmseg_cil.engine.config.step_visualizer import visualizer_of_step
 from mmseg_cil.engine.preflight import visualizer as preflight
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import logged
 
 #: Instances of the backend below in the order in which they are built, each a list of calls.
 BUILT = []

@@ -7,15 +7,15 @@ import signal
 import pytest
 import torch
 from mmengine.dist import get_rank
-from processes import run_two
-from tiny import tiny_config, weights
-from toy_sub_steps import ARTEFACT
-from walks import Killed, assert_same_weights
 
 from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.testing.processes import run_two
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.toy_sub_step import ARTEFACT
+from mmseg_cil.testing.walks import Killed, assert_same_weights
 
 
 def config(data_root, **changes):
@@ -205,8 +205,8 @@ from pathlib import Path
 from mmseg_cil.engine.runner.distributed import process_group
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
-import toy_sub_steps
-from tiny import tiny_config
+from mmseg_cil.testing import toy_sub_step
+from mmseg_cil.testing.tiny import tiny_config
 
 before = IterationSeedHook.before_train_iter
 def kill(self, runner, *args, **kwargs):

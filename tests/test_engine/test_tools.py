@@ -4,30 +4,45 @@ import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
-import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
 from mmengine.config import Config
-from processes import FOLDER, run_two
-from tiny import ROOT, tiny_config, weights
 
 from mmseg_cil.engine.config.compose import compose
+from mmseg_cil.testing.loss_record import mean_losses
+from mmseg_cil.testing.processes import ENVIRONMENT, ended, run_two, start_script
+from mmseg_cil.testing.tiny import ROOT, tiny_config, weights
 
-ENV = {
-    **os.environ,
-    'OMP_NUM_THREADS': '1',
-    'CUDA_VISIBLE_DEVICES': '-1',
-    'PYTHONPATH': str(FOLDER),
-}
+ENV = {**os.environ, **ENVIRONMENT}
 
 
-def run(*arguments, **options):
-    command = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
-    return subprocess.run(command, capture_output=True, text=True, env=ENV, **options)
+@dataclass
+class Done:
+    """What a tool has ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """Runs a tool to its end."""
+
+    def tool(name, *arguments, folder=None):
+        logs = tmp_path_factory.mktemp('logs')
+        program = start_script(
+            [ROOT / name, *arguments], logs / 'out', errors=logs / 'errors', folder=folder
+        )
+        with ended([program]):
+            status = program.wait(300)
+        return Done(status, program.output, (logs / 'errors').read_text())
+
+    return tool
 
 
 def write_config(path, cfg):
@@ -46,7 +61,7 @@ def config(data_root, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def unbroken(config, tmp_path_factory):
+def unbroken(config, run, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('unbroken')
     done = run('tools/train.py', config, '--work-dir', work_dir)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -68,42 +83,32 @@ def saved_states(work_dir):
     return {path: path.stat().st_mtime_ns for path in work_dir.glob('step_*/resume.pth')}
 
 
-def kill_after_next_save(process, work_dir, pause):
+def kill_after_next_save(program, work_dir, pause):
     """SIGKILL some moments after a step in training has saved its state anew."""
     before, deadline = saved_states(work_dir), time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+    while program.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             now = saved_states(work_dir)
             if any(before.get(path) != moment for path, moment in now.items()):
                 break
         time.sleep(0.002)
     time.sleep(pause)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    program.kill()
 
 
 def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken, tmp_path):
     pauses = random.Random(5)
     work_dir, log = tmp_path / 'walk', tmp_path / 'log'
-    command = [
-        sys.executable,
-        str(ROOT / 'tools/train.py'),
-        str(config),
-        '--work-dir',
-        str(work_dir),
-        '--no-report',
-    ]
+    command = [ROOT / 'tools/train.py', config, '--work-dir', work_dir, '--no-report']
     resumed_midway = 0
     for attempt in range(4):
         resumed_midway += bool(saved_states(work_dir))
-        with log.open('a') as file:
-            process = subprocess.Popen(
-                [*command, *['--resume'] * bool(attempt)], env=ENV, stdout=file, stderr=file
-            )
+        program = start_script([*command, *['--resume'] * bool(attempt)], log)
+        with ended([program]):
             if attempt < 3:
-                kill_after_next_save(process, work_dir, pauses.uniform(0.0, 0.1))
+                kill_after_next_save(program, work_dir, pauses.uniform(0.0, 0.1))
             else:
-                assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+                assert program.wait(300) == 0, program.output[-3000:]
     assert resumed_midway >= 2, 'too few of the kills hit a step in training'
     for step in range(3):
         expected, found = weights(unbroken, step), weights(work_dir, step)
@@ -113,7 +118,7 @@ def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken
     assert scores[0] == scores[1]
 
 
-def test_evaluating_again_gives_the_scores_of_training(unbroken):
+def test_evaluating_again_gives_the_scores_of_training(unbroken, run):
     before = (unbroken / 'metrics.json').read_text()
     for step in range(3):
         (unbroken / f'step_{step:02d}/metrics.json').unlink()
@@ -122,21 +127,14 @@ def test_evaluating_again_gives_the_scores_of_training(unbroken):
     assert (unbroken / 'metrics.json').read_text() == before
 
 
-def losses(work_dir, step, processes):
-    """Loss of every iteration, the mean over processes (of equal shares of the batch)."""
-    folder = work_dir / f'step_{step:02d}'
-    own = [json.loads((folder / f'losses.{rank}.json').read_text()) for rank in range(processes)]
-    return [sum(values) / processes for values in zip(*own, strict=True)]
-
-
-def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_path):
+def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, run, tmp_path):
     cfg = tiny_config(data_root)
     # Statistics and dropout of half a batch are not those of a whole one.
     cfg.merge_from_dict({'model.backbone.norm_eval': True})
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.dropout_ratio = 0.0
         head.norm_cfg = dict(type='GN', num_groups=2)
-    cfg.custom_imports = dict(imports=['loss_record'])
+    cfg.custom_imports = dict(imports=['mmseg_cil.testing.loss_record'])
     cfg.custom_hooks = [dict(type='LossRecordHook')]
     config = write_config(tmp_path / 'tiny.py', cfg)
     options = [config, '--steps', '0-1', '--no-report', '--work-dir']
@@ -148,9 +146,9 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
     ):
         assert status == 0, output[-3000:]
     for step in (0, 1):
-        expected = losses(tmp_path / 'one', step, processes=1)
+        expected = mean_losses(tmp_path / 'one', step, processes=1)
         assert len(expected) == (6, 4)[step]
-        assert losses(tmp_path / 'two', step, processes=2) == pytest.approx(expected, rel=1e-4)
+        assert mean_losses(tmp_path / 'two', step, processes=2) == pytest.approx(expected, rel=1e-4)
         for key, value in weights(tmp_path / 'one', step).items():
             torch.testing.assert_close(
                 weights(tmp_path / 'two', step)[key],
@@ -165,17 +163,13 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, tmp_pa
         assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=0.01)
     # Two processes evaluate again as they did, and record it once.
     (tmp_path / 'two/metrics.json').unlink()
-    again = subprocess.run(
-        ['bash', str(ROOT / 'tools/dist_test.sh'), str(tmp_path / 'two'), '2'],
-        capture_output=True,
-        text=True,
-        env={**ENV, 'PORT': '29631'},
-    )
-    assert again.returncode == 0, again.stderr[-3000:]
+    again = [ROOT / 'tools/test.py', tmp_path / 'two', '--launcher', 'pytorch']
+    for status, output in run_two(again, tmp_path / 'again'):
+        assert status == 0, output[-3000:]
     assert json.loads((tmp_path / 'two/metrics.json').read_text()) == scores[1]
 
 
-def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
+def test_wrong_input_has_status_2_and_no_traceback(data_root, run, tmp_path):
     cfg = tiny_config(data_root)
     cfg.protocol = dict(name='vok_15-1')
     done = run(
@@ -186,7 +180,7 @@ def test_wrong_input_has_status_2_and_no_traceback(data_root, tmp_path):
     assert 'Traceback' not in done.stderr and not (tmp_path / 'walk').exists()
 
 
-def test_a_config_is_composed_and_printed(tmp_path):
+def test_a_config_is_composed_and_printed(run, tmp_path):
     done = run(
         'tools/train.py',
         '--method',
@@ -196,7 +190,7 @@ def test_a_config_is_composed_and_printed(tmp_path):
         '--print-config',
         '--cfg-options',
         'protocol.setting=disjoint',
-        cwd=tmp_path,
+        folder=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     path = tmp_path / 'printed.py'
@@ -207,7 +201,7 @@ def test_a_config_is_composed_and_printed(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ['printed.py']
 
 
-def test_wrong_usage_has_status_2(tmp_path, config):
+def test_wrong_usage_has_status_2(tmp_path, config, run):
     assert run('tools/train.py', tmp_path / 'none.py').returncode == 2
     nothing = run('tools/train.py')
     assert nothing.returncode == 2 and '--method' in nothing.stderr

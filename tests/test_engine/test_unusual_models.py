@@ -6,12 +6,12 @@ import json
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from tiny import tiny_config, weights
-from walks import logged
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import logged
 
 NORM = dict(type='BN', requires_grad=True)
 CROSS = dict(type='CrossEntropyLoss', loss_weight=1.0)

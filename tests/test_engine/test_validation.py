@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tiny import make_data, tiny_config
 
 from mmseg_cil.engine.data import validation_dataset
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import make_data, tiny_config
 
 
 def config(root, lists, **changes):

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 from test_vdfd_walk import kept, vdfd_config
-from tiny import weights
-from walks import logged
 
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
+from mmseg_cil.testing.tiny import weights
+from mmseg_cil.testing.walks import logged
 
 #: As officially, which is also what its undamped penalty needs.
 ADAM = {'optim_wrapper.optimizer': dict(_delete_=True, type='Adam', lr=1e-3)}

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.dist import get_rank
-from processes import in_two_processes
-from tiny import tiny_config, weights
-from walks import assert_same_weights, at, killed, logged, seasons
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.files import load_gradients
 from mmseg_cil.methods.vdfd.hook import VDFDHook
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import assert_same_weights, at, killed, logged, seasons
 
 STRONG = {
     'method.regularisers.0.loss_weight': 10.0,
@@ -111,7 +111,7 @@ def walk_on_a_rank(data_root, start, folder):
     TaskScheduler(
         vdfd_config(Path(data_root)),
         f'{folder}/walk',
-        start_from=start,
+        start_from=str(start),
         launcher='pytorch',
         steps='1',
     ).run()

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from tiny import CLASSES, tiny_config, weights
-from walks import assert_same_weights, logged, seasons
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import CLASSES, tiny_config, weights
+from mmseg_cil.testing.walks import assert_same_weights, logged, seasons
 
 
 def walk(cfg, work_dir, **options):

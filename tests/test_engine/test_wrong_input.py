@@ -2,13 +2,13 @@
 
 import pytest
 from PIL import Image
-from tiny import make_data, tiny_config
 
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import make_data, tiny_config
 
 
 def refused(cfg, tmp_path, message):

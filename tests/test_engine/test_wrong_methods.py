@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from tiny import tiny_config
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import HOOKS, MODELS
+from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.utils.values import check_number, check_sizes
 
 KD = dict(type='KnowledgeDistillationLoss')

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import IncrementalIoUMetric
 from mmseg_cil.registry import METRICS
+from mmseg_cil.testing.processes import in_two_processes
 
 
 def _samples(count, classes, domains=1, seed=0):
@@ -139,10 +139,8 @@ def test_wrong_samples():
         metric.evaluate(1)
 
 
-def _evaluate_share(rank, shares, port, folder):
-    dist.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=len(shares)
-    )
+def _evaluate_share(shares, folder):
+    rank = dist.get_rank()
     metric = _metric(class_steps=[0] * 4, num_domains=3, has_background=True)
     samples = _samples(sum(shares), 4, domains=3)
     start = sum(shares[:rank])
@@ -150,17 +148,11 @@ def _evaluate_share(rank, shares, port, folder):
         metric.process(None, samples[start : start + shares[rank]])
     scores = metric.evaluate(sum(shares))
     torch.save((scores, metric.result), f'{folder}/{rank}.pt')
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('shares', [(4, 3), (7, 0)])
 def test_two_processes_with_unequal_shares_equal_one(shares, tmp_path):
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_evaluate_share, (shares, port, str(tmp_path)), nprocs=2)
+    in_two_processes(_evaluate_share, shares, tmp_path, log=tmp_path / 'log')
     metric = _metric(class_steps=[0] * 4, num_domains=3)
     metric.process(None, _samples(7, 4, domains=3))
     expected = (metric.evaluate(7), metric.result)

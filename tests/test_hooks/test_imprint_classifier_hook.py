@@ -1,8 +1,6 @@
 """Imprinting on a toy: the backbone hands the image on, so that colours are embeddings."""
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
+from mmengine.dist import get_rank
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
@@ -23,6 +22,7 @@ from mmseg_cil.hooks import ImprintClassifierHook
 from mmseg_cil.hooks.step_images import spread_indices
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import HOOKS, MODELS
+from mmseg_cil.testing.processes import in_two_processes
 
 #: Colour of every class; 3 and 4 are new.
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0], [3.0, 4.0, 0], [0, 0.6, 0.8]])
@@ -252,38 +252,19 @@ def test_a_runner_imprints_before_its_first_iteration(tmp_path):
     check_rows(model, before, classes=[3, 4])
 
 
-#: Each process has a part of 5 images (3 and 2); with 1 image one has none.
-TWO = """
-import sys
-sys.path.insert(0, {folder!r})
-from test_imprint_classifier_hook import *
-import torch.distributed as dist
-rank, tmp = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group('gloo', init_method=f'file://{{tmp}}/group', rank=rank, world_size=2)
-for count in (5, 1):
-    model = build(Path(tmp) / str(rank))
-    dataset = Coloured([0, 3, 4], noise=1.0, count=count)
-    ImprintClassifierHook().before_train(runner_of(model, dataset, batch_size=2))
-    torch.save(model.state_dict(), f'{{tmp}}/{{count}}_{{rank}}.pth')
-dist.destroy_process_group()
-"""
+def imprint(folder):
+    """Imprints on one of two processes, which has a part of 5 images (3 and 2), or none of 1."""
+    for count in (5, 1):
+        model = build(folder / str(get_rank()))
+        dataset = Coloured([0, 3, 4], noise=1.0, count=count)
+        ImprintClassifierHook().before_train(runner_of(model, dataset, batch_size=2))
+        torch.save(model.state_dict(), folder / f'{count}_{get_rank()}.pth')
 
 
 def test_two_processes_imprint_as_one(tmp_path):
-    script = TWO.format(folder=str(Path(__file__).parent))
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', script, str(rank), str(tmp_path)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    in_two_processes(imprint, tmp_path, log=tmp_path / 'log')
     for count in (5, 1):
         model = build(tmp_path)
         dataset = Coloured([0, 3, 4], noise=1.0, count=count)

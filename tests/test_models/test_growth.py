@@ -7,7 +7,14 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import FCNHead
-from thin_networks import (
+
+from mmseg_cil.engine.preflight.model import check_growth, check_model
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.growth import what_cannot_grow
+from mmseg_cil.models.heads import classifier_key, main_classifier, main_head
+from mmseg_cil.models.plain import plain_model_config
+from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import (
     NORM,
     UNKD,
     base_step,
@@ -16,13 +23,6 @@ from thin_networks import (
     next_step,
     snapshot,
 )
-
-from mmseg_cil.engine.preflight.model import check_growth, check_model
-from mmseg_cil.errors import InputError
-from mmseg_cil.models.growth import what_cannot_grow
-from mmseg_cil.models.heads import classifier_key, main_classifier, main_head
-from mmseg_cil.models.plain import plain_model_config
-from mmseg_cil.registry import MODELS
 
 LOSS = dict(type='UnbiasedCrossEntropyLoss')
 DEEP = dict(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from mmseg.models.segmentors import EncoderDecoder
-from thin_networks import HEADS, base_step, batch, network, next_step, segmentor
 
 from mmseg_cil.models import segmentors
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import HEADS, base_step, batch, network, next_step, segmentor
 
 KD = dict(type='LogitDistiller', loss=dict(type='KnowledgeDistillationLoss'))
 UNKD = dict(type='LogitDistiller', loss=dict(type='UnbiasedKnowledgeDistillationLoss'))

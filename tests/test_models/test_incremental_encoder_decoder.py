@@ -3,7 +3,14 @@ import math
 
 import pytest
 import torch
-from thin_networks import (
+from torch import nn
+from torch.nn import functional
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
+from mmseg_cil.models.network_output import run_network, tap_classifier
+from mmseg_cil.models.plain import plain_state_dict
+from mmseg_cil.testing.networks import (
     AUXILIARIES,
     HEADS,
     UNKD,
@@ -14,13 +21,6 @@ from thin_networks import (
     segmentor,
     snapshot,
 )
-from torch import nn
-from torch.nn import functional
-
-from mmseg_cil.errors import InputError
-from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
-from mmseg_cil.models.network_output import run_network, tap_classifier
-from mmseg_cil.models.plain import plain_state_dict
 
 every_head = pytest.mark.parametrize('head', list(HEADS))
 every_auxiliary = pytest.mark.parametrize('auxiliary', AUXILIARIES)

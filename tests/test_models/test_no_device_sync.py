@@ -12,12 +12,12 @@ from mmengine.config import Config
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
-from thin_networks import base_step, batch, network, next_step, segmentor, snapshot
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
+from mmseg_cil.testing.networks import base_step, batch, network, next_step, segmentor, snapshot
 
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 #: Operators whose result, or its size, is known only once the device has computed it.

@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
-from thin_networks import UNKD, base_step, batch, network, next_step
 
 from mmseg_cil.models.plain import map_heads, plain_model_config, plain_state_dict
+from mmseg_cil.testing.networks import UNKD, base_step, batch, network, next_step
 
 #: Loads what a step leaves behind as a user of MMSegmentation alone would.
 LOADER = """

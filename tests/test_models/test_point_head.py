@@ -5,12 +5,12 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import point_head
-from thin_networks import NORM, batch, network, snapshot
 from torch.nn import functional
 
 from mmseg_cil.models.heads import main_head
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import NORM, batch, network, snapshot
 
 PLOP = dict(type='PseudoLabelCrossEntropyLoss')
 UNBIASED = dict(type='UnbiasedCrossEntropyLoss')

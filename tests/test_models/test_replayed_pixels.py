@@ -4,7 +4,6 @@ import inspect
 
 import pytest
 import torch
-from thin_networks import base_step, batch, network, next_step, snapshot
 
 from mmseg_cil.contracts import Batch, NetworkOutput, Replay
 from mmseg_cil.distillers import LogitDistiller
@@ -13,6 +12,7 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.m2kd.distiller import M2KDDistiller
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import base_step, batch, network, next_step, snapshot
 from mmseg_cil.utils.step_context import StepContext
 
 LOSSES = sorted(

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from thin_networks import MIT, RESNET, base_step, batch, network, next_step
 
 from mmseg_cil.models.network_output import last_activations, run_network, tap_stages
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import MIT, RESNET, base_step, batch, network, next_step
 
 POD = dict(type='LocalPODDistiller')
 

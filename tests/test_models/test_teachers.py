@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from thin_networks import UNKD, base_step, batch, network, next_step, segmentor, snapshot
 
 from mmseg_cil.contracts import Distiller, Needs
 from mmseg_cil.errors import InputError
@@ -17,6 +16,15 @@ from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.teachers import draw_names
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import (
+    UNKD,
+    base_step,
+    batch,
+    network,
+    next_step,
+    segmentor,
+    snapshot,
+)
 
 
 @MODELS.register_module()

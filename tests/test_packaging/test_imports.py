@@ -80,3 +80,16 @@ def test_an_import_in_a_function_or_for_types_counts(tmp_path):
         'def f():\n    from a import d\n    import a.e\n'
     )
     assert imports(file, {'a', 'a.b', 'a.d', 'a.e'}) == {'a.b', 'a.d', 'a.e'}
+
+
+def test_nothing_else_imports_what_is_for_tests(graph):
+    wrong = [
+        (name, target)
+        for name, targets in graph.items()
+        if not name.startswith('mmseg_cil.testing')
+        for target in targets
+        if target.startswith('mmseg_cil.testing')
+    ]
+    assert wrong == []
+    # Whoever only uses the tiny walks needs no pytest.
+    assert not any('pytest' in MODULES[name].read_text() for name in MODULES if '.testing.' in name)

@@ -6,7 +6,6 @@ from pathlib import Path
 import mmseg
 import pytest
 from mmengine.config import Config
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.preflight import names
@@ -19,6 +18,7 @@ from mmseg_cil.engine.preflight.names import (
 )
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
 
 STOCK = Path(mmseg.__file__).parent / '.mim/configs'
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from mmengine.config import Config, DictAction
-from tiny import tiny_config
 
 from mmseg_cil.engine.config.load import with_options
 from mmseg_cil.engine.preflight.numbers import require_finite_settings
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
 
 NAN, INF = float('nan'), float('inf')
 

@@ -14,11 +14,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmseg.models.decode_heads import FCNHead
 from PIL import Image
-from processes import in_two_processes
 from rehearsed_walks import changed, short, walk_in_two
-from tiny import make_data, tiny_config, tiny_model, weights
 from torch import nn
-from walks import assert_same_weights, logged
 
 from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.preflight import cut_images, rehearsal
@@ -27,6 +24,9 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.processes import in_two_processes
+from mmseg_cil.testing.tiny import make_data, tiny_config, tiny_model, weights
+from mmseg_cil.testing.walks import assert_same_weights, logged
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 CROP = dict(type='RandomCrop', crop_size=(24, 24))

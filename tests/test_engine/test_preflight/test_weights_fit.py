@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from mmengine.registry import init_default_scope
-from tiny import tiny_config, tiny_model, weights
 from torch import nn
 
 from mmseg_cil.engine.preflight.prepare import prepare_walk
@@ -14,6 +13,7 @@ from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.tiny import tiny_config, tiny_model, weights
 
 INIT = 'model.backbone.init_cfg'
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config
-from walks import assert_same_weights
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.exemplars.lists import exemplars_before
@@ -17,6 +15,8 @@ from mmseg_cil.engine.record.completeness import load_journal, needed_steps
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 from mmseg_cil.utils.atomic import write_text
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import STEPS, tiny_config
-from walks import assert_same_weights
 
 from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.exemplars.lists import exemplars_before
@@ -16,6 +14,8 @@ from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import ExemplarMemory
+from mmseg_cil.testing.tiny import STEPS, tiny_config
+from mmseg_cil.testing.walks import assert_same_weights
 from mmseg_cil.utils.atomic import write_json
 
 SLOW = pytest.mark.slow

@@ -5,9 +5,6 @@ import shutil
 
 import pytest
 import torch
-import walks
-from tiny import STEPS, tiny_config
-from walks import at
 
 from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.record.earlier import recognise_counts
@@ -22,6 +19,9 @@ from mmseg_cil.engine.sub_steps.run import _identity
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
+from mmseg_cil.testing import walks
+from mmseg_cil.testing.tiny import STEPS, tiny_config
+from mmseg_cil.testing.walks import at
 from mmseg_cil.utils.atomic import write_json
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
 from PIL import Image
-from tiny import make_data, tiny_config
 
 from mmseg_cil.engine.data import open_view
 from mmseg_cil.engine.record.images import prints_of
+from mmseg_cil.testing.tiny import make_data, tiny_config
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """What a generator learns: closed forms, limits, and two processes against one."""
 
 import math
-import os
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch.distributions import Normal, kl_divergence
 
 from mmseg_cil.methods.dfgr.generator_losses import (
@@ -20,6 +18,7 @@ from mmseg_cil.methods.dfgr.generator_losses import (
     statistics_loss,
     total_variation,
 )
+from mmseg_cil.testing.processes import in_two_processes
 
 
 def drawn(*shape, seed=0):
@@ -96,34 +95,22 @@ def gradients(maps, logits, weight):
     return loss.detach(), weight.grad
 
 
-def one_of_two(rank, port, maps, logits, weight, results):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    dist.init_process_group('gloo', rank=rank, world_size=2)
+def one_of_two(path, folder):
+    maps, logits, weight = torch.load(path)
+    rank = dist.get_rank()
     loss, gradient = gradients(maps[rank::2], logits[rank::2], weight)
     # As DistributedDataParallel does.
     dist.all_reduce(gradient)
-    results.put((rank, loss.numpy(), (gradient / 2).numpy()))
-    dist.barrier()
-    dist.destroy_process_group()
+    torch.save((loss, gradient / 2), folder / f'{rank}.pth')
 
 
-def test_two_processes_have_the_moments_and_gradients_of_one():
+def test_two_processes_have_the_moments_and_gradients_of_one(tmp_path):
     maps, logits = drawn(4, 3, 5, 5).float(), drawn(4, 3, 5, 5, seed=1).float()
     weight = torch.tensor([0.7, 1.2, 2.0])
     expected, gradient = gradients(maps, logits, weight)
-    context = multiprocessing.get_context('spawn')
-    results = context.Queue()
-    port = 20000 + os.getpid() % 20000
-    processes = [
-        context.Process(target=one_of_two, args=(rank, port, maps, logits, weight, results))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    for _, loss, own in found:
-        torch.testing.assert_close(torch.from_numpy(loss), expected)
-        torch.testing.assert_close(torch.from_numpy(own), gradient)
+    torch.save((maps, logits, weight), tmp_path / 'inputs.pth')
+    in_two_processes(one_of_two, tmp_path / 'inputs.pth', tmp_path, log=tmp_path / 'log')
+    for rank in range(2):
+        loss, own = torch.load(tmp_path / f'{rank}.pth')
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(own, gradient)

@@ -1,18 +1,16 @@
 """Training a generator from a thin segmentor: what it learns, two processes against one."""
 
-import os
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from mmengine.dist import get_rank
 from mmengine.registry import init_default_scope
-from thin_networks import base_step, network, snapshot
 from torch.nn.parallel import DistributedDataParallel
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.dfgr.generator_training import GeneratorTraining
 from mmseg_cil.methods.dfgr.layouts import LayoutDataset
+from mmseg_cil.testing.networks import base_step, network, snapshot
+from mmseg_cil.testing.processes import in_two_processes
 
 GENERATOR = dict(type='LayoutGenerator', num_classes=3, size=(32, 32), noise_size=8, channels=8)
 
@@ -91,40 +89,21 @@ def gradients(model, batch):
     return {key: one.grad for key, one in model.named_parameters()}, losses
 
 
-def one_of_two(rank, port, path, results):
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    dist.init_process_group('gloo', rank=rank, world_size=2)
-    found, losses = gradients(DistributedDataParallel(training(path)), rows(rank, 4, 2))
-    results.put(
-        (
-            rank,
-            {key.removeprefix('module.'): value.numpy() for key, value in found.items()},
-            {key: float(value.detach()) for key, value in losses.items()},
-        )
-    )
-    dist.barrier()
-    dist.destroy_process_group()
+def one_of_two(path, folder):
+    found, losses = gradients(DistributedDataParallel(training(path)), rows(get_rank(), 4, 2))
+    own = {key.removeprefix('module.'): value for key, value in found.items()}
+    told = {key: float(value.detach()) for key, value in losses.items()}
+    torch.save((own, told), folder / f'{get_rank()}.pth')
 
 
-def test_two_processes_have_the_gradients_of_one(checkpoint):
+def test_two_processes_have_the_gradients_of_one(checkpoint, tmp_path):
     expected, losses = gradients(training(checkpoint), rows(0, 4))
-    context = multiprocessing.get_context('spawn')
-    results = context.Queue()
-    port = 22000 + os.getpid() % 20000
-    processes = [
-        context.Process(target=one_of_two, args=(rank, port, checkpoint, results))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    found = [results.get(timeout=300) for _ in processes]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    in_two_processes(one_of_two, checkpoint, tmp_path, log=tmp_path / 'log')
+    found = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     # Of biases before a norm nothing but rounding is left.
     least = 1e-4 * max(value.abs().max().item() for value in expected.values())
-    for _, own, told in found:
+    for own, told in found:
         for key in ('loss_statistics', 'loss_balance', 'follows'):
             assert told[key] == pytest.approx(losses[key].item(), rel=1e-4)
         for key, value in expected.items():
-            torch.testing.assert_close(torch.from_numpy(own[key]), value, rtol=1e-3, atol=least)
+            torch.testing.assert_close(own[key], value, rtol=1e-3, atol=least)

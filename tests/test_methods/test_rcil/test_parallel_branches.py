@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from mmseg.models.segmentors import EncoderDecoder
-from thin_networks import base_step, batch, network, segmentor, snapshot
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cil.errors import InputError
@@ -14,6 +13,7 @@ from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
 from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import base_step, batch, network, segmentor, snapshot
 
 BRANCHES = dict(type='ParallelBranches')
 UNKD = dict(type='LogitDistiller', loss=dict(type='UnbiasedKnowledgeDistillationLoss'))

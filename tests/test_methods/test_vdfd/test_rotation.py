@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 from mmengine.structures import PixelData
-from thin_networks import UNKD, base_step, batch, network, next_step, segmentor
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.hook import VDFDHook
 from mmseg_cil.methods.vdfd.rotation import RotationSelfSupervision
 from mmseg_cil.models.plain import plain_state_dict
+from mmseg_cil.testing.networks import UNKD, base_step, batch, network, next_step, segmentor
 
 SSL = dict(type='RotationSelfSupervision')
 

@@ -3,18 +3,12 @@
 import copy
 import itertools
 import logging
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'test_models'))
-
-from thin_networks import HEADS, base_step, batch, network, next_step, segmentor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd import hook as hook_module
@@ -24,6 +18,7 @@ from mmseg_cil.methods.vdfd.hook import VDFDHook
 from mmseg_cil.methods.vdfd.outputs import nodes_of_step
 from mmseg_cil.methods.vdfd.step_sizes import stable_step_size
 from mmseg_cil.optim.own_optimizers import JointOptimizer
+from mmseg_cil.testing.networks import HEADS, base_step, batch, network, next_step, segmentor
 from mmseg_cil.utils import main_process
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,18 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmseg_cil.engine.config.compose import read_piece
 from mmseg_cil.engine.config.protocol_pieces import settled
 
 CLASSES = ('background', 'red', 'green', 'blue', 'grey')
 PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128, 128, 128]]
 STEPS = [['background', 'red', 'green'], ['blue'], ['grey']]
+#: The checkout, where this package lies in one.
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_images(root: Path, split: str, count: int, seed: int) -> None:
-    """Pictures with two rectangles each, coloured (with noise) by their class."""
+    """Draw pictures with two rectangles each, coloured (with noise) by their class."""
     rng = np.random.default_rng(seed)
     names = []
     for folder in ('images', 'masks', 'lists'):
@@ -40,14 +43,14 @@ def write_images(root: Path, split: str, count: int, seed: int) -> None:
 
 
 def make_data(root: Path) -> Path:
-    """Sixteen training and eight test pictures."""
+    """Draw sixteen training and eight test pictures into a folder; returns it."""
     write_images(root, 'train', 16, seed=0)
     write_images(root, 'val', 8, seed=1)
     return root
 
 
 def tiny_model() -> dict[str, Any]:
-    """A ResNet-18 of four base channels with two heads."""
+    """Return a ResNet-18 of four base channels with two heads."""
     norm = dict(type='BN', requires_grad=True)
     head = dict(
         type='FCNHead',
@@ -98,8 +101,8 @@ def tiny_model() -> dict[str, Any]:
     )
 
 
-def tiny_loaders(data_root: Path) -> dict[str, Any]:
-    """The data of :func:`make_data` in batches of four, cropped to 24 x 24."""
+def tiny_loaders(data_root: str | Path) -> dict[str, Any]:
+    """Return the loaders of :func:`make_data`: batches of four, cropped to 24 x 24."""
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
     train = [
         *load,
@@ -131,15 +134,25 @@ def tiny_loaders(data_root: Path) -> dict[str, Any]:
     )
 
 
-def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Config:
-    """A config of the walk ``STEPS`` over :func:`tiny_model`."""
-    base = Config.fromfile(ROOT / f'configs/_base_/methods/{method}.py')
+def tiny_config(
+    data_root: str | Path, method: str | Mapping[str, Any] = 'mib', **changes: object
+) -> Config:
+    """Return a config of the walk ``STEPS`` with :func:`tiny_model`.
+
+    The first step has six iterations, every later one four.
+
+    Args:
+        data_root: From :func:`make_data`.
+        method: The name of a piece in ``configs/_base_/methods``, or ``method`` of a config.
+        **changes: Values by their dotted keys, as ``--cfg-options`` has them.
+    """
+    settings = read_piece('method', method)['method'] if isinstance(method, str) else method
     cfg = Config(
         dict(
             **tiny_loaders(data_root),
             default_scope='mmseg_cil',
             protocol=dict(name='tiny', dataset='tiny', steps=STEPS, setting='overlapped'),
-            method=settled(base.method, 'tiny'),
+            method=settled(settings, 'tiny'),
             global_batch_size=4,
             model=tiny_model(),
             optim_wrapper=dict(
@@ -169,7 +182,7 @@ def tiny_config(data_root: Path, method: str = 'mib', **changes: object) -> Conf
 
 
 def weights(work_dir: Path, step: int) -> dict[str, torch.Tensor]:
-    """State dict of a step's checkpoint."""
+    """Return the state dict of a step's checkpoint."""
     path = work_dir / f'step_{step:02d}' / 'checkpoint.pth'
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)['state_dict']
     return state

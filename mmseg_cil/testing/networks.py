@@ -1,13 +1,20 @@
 """Thin networks of every kind of head, and small batches for them."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch import Tensor
 
+from mmseg_cil.models import IncrementalEncoderDecoder
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import MODELS
 
@@ -30,9 +37,9 @@ MIT = dict(
     num_heads=[1, 1, 1, 1],
     sr_ratios=[8, 4, 2, 1],
 )
-DEEP = dict(in_channels=64, in_index=3, channels=12)
-STAGES = dict(in_index=[0, 1, 2, 3], channels=12)
-HEADS = {
+DEEP: dict[str, Any] = dict(in_channels=64, in_index=3, channels=12)
+STAGES: dict[str, Any] = dict(in_index=[0, 1, 2, 3], channels=12)
+HEADS: dict[str, dict[str, Any]] = {
     'ASPPHead': dict(**DEEP, dilations=(1, 2)),
     'DepthwiseSeparableASPPHead': dict(**DEEP, dilations=(1, 2), c1_in_channels=8, c1_channels=4),
     'PSPHead': dict(**DEEP, pool_scales=(1, 2)),
@@ -44,12 +51,24 @@ AUXILIARIES = ('none', 'single', 'list')
 UNKD = dict(type='LogitDistiller', loss=dict(type='UnbiasedKnowledgeDistillationLoss'))
 
 
-def network(head='FCNHead', auxiliary='none', loss='UnbiasedCrossEntropyLoss', **head_changes):
-    """Config of a plain EncoderDecoder; its number of classes is a placeholder."""
-    common = dict(num_classes=19, loss_decode=dict(type=loss), norm_cfg=NORM)
+def network(
+    head: str = 'FCNHead',
+    auxiliary: str = 'none',
+    loss: str = 'UnbiasedCrossEntropyLoss',
+    **head_changes: object,
+) -> dict[str, Any]:
+    """Return the config of a plain EncoderDecoder; its number of classes is a placeholder.
+
+    Args:
+        head: Of :data:`HEADS`.
+        auxiliary: Of :data:`AUXILIARIES`: which auxiliary heads there are.
+        loss: Type of the loss of every head.
+        **head_changes: Settings of the decode head.
+    """
+    common: dict[str, Any] = dict(num_classes=19, loss_decode=dict(type=loss), norm_cfg=NORM)
     mit = head == 'SegformerHead'
 
-    def fcn(index):
+    def fcn(index: int) -> dict[str, Any]:
         return dict(
             common,
             type='FCNHead',
@@ -72,54 +91,86 @@ def network(head='FCNHead', auxiliary='none', loss='UnbiasedCrossEntropyLoss', *
     )
 
 
-def segmentor(config, counts, has_background=True, class_steps=None, index=None, **arguments):
-    """Our segmentor at the last step of a walk with so many new classes a step."""
+def segmentor(
+    config: Mapping[str, Any],
+    counts: Sequence[int],
+    has_background: bool = True,
+    class_steps: Sequence[int] | None = None,
+    index: int | None = None,
+    **arguments: object,
+) -> IncrementalEncoderDecoder:
+    """Build our segmentor at a step of a walk.
+
+    Args:
+        config: From :func:`network`.
+        counts: New classes of every step.
+        has_background: Whether class 0 is the background.
+        class_steps: The step of every output, where the counts do not say it.
+        index: The step; the last one by default.
+        **arguments: Of the segmentor.
+    """
     class_steps = class_steps or [k for k, count in enumerate(counts) for _ in range(count)]
-    config = copy.deepcopy(config)
-    heads = config['auxiliary_head']
-    for one in [config['decode_head'], *(heads if isinstance(heads, list) else [heads])]:
-        if one is not None:
-            one['num_classes'] = len(class_steps)
+    content = copy.deepcopy(dict(config))
+    heads = content['auxiliary_head']
+    for head in [content['decode_head'], *(heads if isinstance(heads, list) else [heads])]:
+        if head is not None:
+            head['num_classes'] = len(class_steps)
     step = dict(
         index=len(counts) - 1 if index is None else index,
         class_steps=class_steps,
         has_background=has_background,
         old_labels_hidden=has_background,
     )
-    config.update(type='IncrementalEncoderDecoder', step=step, **arguments)
+    content.update(type='IncrementalEncoderDecoder', step=step, **arguments)
     init_default_scope('mmseg_cil')
-    return MODELS.build(ConfigDict(config))
+    model: IncrementalEncoderDecoder = MODELS.build(ConfigDict(content))
+    return model
 
 
-def base_step(config, path, count=3, **arguments):
-    """A network of step 0 with lively weights, saved in plain form."""
+def base_step(
+    config: Mapping[str, Any], path: str | Path, count: int = 3, **arguments: object
+) -> IncrementalEncoderDecoder:
+    """Build a network of step 0 with lively weights and save it in plain form."""
     torch.manual_seed(0)
-    model = segmentor(config, [count], **arguments)
+    model = segmentor(config, [count], **arguments)  # type: ignore[arg-type]
     model.init_weights()
     with torch.no_grad():
         for head in model.heads.values():
-            head.conv_seg.weight.normal_()
-            head.conv_seg.bias.normal_()
+            for name in ('weight', 'bias'):
+                head.get_parameter(f'conv_seg.{name}').normal_()
     torch.save(dict(state_dict=plain_state_dict(model.state_dict()), meta={}), path)
     return model.eval()
 
 
-def snapshot(path, num_classes):
+def snapshot(path: str | Path, num_classes: int) -> dict[str, Any]:
+    """Return what says where the network of an earlier step is."""
     return dict(checkpoint=str(path), num_classes=num_classes)
 
 
-def next_step(config, path, counts=(3, 2), distillers=(UNKD,), **arguments):
-    """The step after :func:`base_step`, which is its teacher too."""
+def next_step(
+    config: Mapping[str, Any],
+    path: str | Path,
+    counts: Sequence[int] = (3, 2),
+    distillers: Sequence[Mapping[str, Any]] = (UNKD,),
+    **arguments: object,
+) -> IncrementalEncoderDecoder:
+    """Build the step after :func:`base_step`, which is its teacher too."""
     old = snapshot(path, sum(counts[:-1]))
     torch.manual_seed(1)
-    model = segmentor(
-        config, list(counts), previous=old, teacher=old, distillers=list(distillers), **arguments
-    )
+    parts: dict[str, Any] = dict(previous=old, teacher=old, distillers=list(distillers))
+    model = segmentor(config, list(counts), **{**parts, **arguments})
     model.init_weights()
     return model
 
 
-def batch(num_classes, size=32, count=2, seed=0):
+def batch(
+    num_classes: int, size: int = 32, count: int = 2, seed: int = 0
+) -> tuple[Tensor, list[SegDataSample]]:
+    """Draw images and their labels, in which the first two rows are void.
+
+    Returns:
+        Images (count, 3, size, size), and as many samples.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, size, size, generator=generator)
     samples = []

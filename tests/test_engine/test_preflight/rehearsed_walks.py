@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tiny import tiny_config, tiny_model
 
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import tiny_config, tiny_model
 
 
 def changed(data_root, changes, method='mib', **more):

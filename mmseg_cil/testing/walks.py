@@ -1,4 +1,4 @@
-"""What tests of walks share: a protocol, a log, a kill, and what is compared afterwards."""
+"""A protocol, a log, a kill in the middle of a walk, and what is compared afterwards."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import pytest
 import torch
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
-from tiny import weights
 
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.hooks import IterationSeedHook
+from mmseg_cil.testing.tiny import weights
 
 #: Whether an iteration that is about to begin is the one to be killed in.
 When = Callable[[IterationSeedHook, Runner], bool]
 
 
 def seasons(*steps: Sequence[str]) -> dict[str, Any]:
-    """Protocol of a walk over domains of the tiny data.
+    """Return the protocol of a walk over domains of the tiny data.
 
     Args:
         steps: Of every step, which of the domains 'early', 'late' and 'last' it
@@ -33,13 +33,13 @@ def seasons(*steps: Sequence[str]) -> dict[str, Any]:
     return dict(
         name='seasons',
         dataset='tiny',
-        domain_steps=[list(one) for one in steps],
-        domains=[dict(name=name, pattern=one) for name, one in patterns.items()],
+        domain_steps=[list(domains) for domains in steps],
+        domains=[dict(name=name, pattern=pattern) for name, pattern in patterns.items()],
     )
 
 
 def logged(work_dir: Path, step: int, sub_step: str = '') -> list[dict[str, Any]]:
-    """Scalars of the training iterations of a step, or of a sub-step of it."""
+    """Return the scalars of the training iterations of a step, or of a sub-step of it."""
     folder = work_dir / f'step_{step:02d}' / sub_step
     lines = [
         json.loads(line)
@@ -57,16 +57,19 @@ class Killed(Exception):
 
 
 def at(step: int, iteration: int) -> When:
-    """An iteration of a step, for :func:`killed`."""
+    """Return an iteration of a step, for :func:`killed`."""
     return lambda hook, runner: hook.step == step and runner.iter == iteration
 
 
 @contextlib.contextmanager
 def killed(when: When) -> Iterator[None]:
-    """Kills the walk in the block before the first iteration that fits; it must come to that.
+    """Kill the walk in the block before the first iteration that fits; it must come to that.
 
     Args:
         when: Says it of the hook that seeds an iteration, and its Runner.
+
+    Raises:
+        AssertionError: It did not come to that.
     """
     before = IterationSeedHook.before_train_iter
 
@@ -75,13 +78,20 @@ def killed(when: When) -> Iterator[None]:
             raise Killed
         before(self, runner, *args, **kwargs)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(IterationSeedHook, 'before_train_iter', kill)
-        yield
+    with mock.patch.object(IterationSeedHook, 'before_train_iter', kill):
+        try:
+            yield
+        except Killed:
+            return
+    raise AssertionError('the walk ended before the iteration that it was to be killed in')
 
 
 def assert_same_weights(one: Path, other: Path, *steps: int) -> None:
-    """Makes sure that the checkpoints of two walks are equal bit by bit."""
+    """Make sure that the checkpoints of two walks are equal bit by bit.
+
+    Raises:
+        AssertionError: A weight is missing or differs; the message names it and its step.
+    """
     for step in steps:
         expected, found = weights(one, step), weights(other, step)
         assert expected.keys() == found.keys(), step
@@ -98,4 +108,4 @@ def keep_own_networks(folder: Path) -> None:
         state = step_runner.bare_model(runner).state_dict()
         torch.save(state, folder / f'{step}_{get_rank()}.pth')
 
-    pytest.MonkeyPatch().setattr(TaskScheduler, '_save_step', keep)
+    TaskScheduler._save_step = keep  # type: ignore[method-assign, assignment]

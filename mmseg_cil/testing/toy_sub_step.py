@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank
+from mmengine.runner import Runner
 
 from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps import SubStep
+from mmseg_cil.engine.sub_steps.base import SubStepInputs
+from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.atomic import atomic_write
 
+#: The file that it leaves: the sums of the classifier's weights before and after it.
 ARTEFACT = 'toy.pth'
 
 
 @SUB_STEPS.register_module()
 class ToySubStep(SubStep):
-    def __init__(self, name=None, when='before', length=3):
+    """Trains a few iterations and writes what became of the classifier.
+
+    Args:
+        name: Of its folder.
+        when: 'before' its step or 'after' it.
+        length: Iterations.
+    """
+
+    def __init__(self, name: str | None = None, when: str = 'before', length: int = 3) -> None:
         super().__init__(name)
         self.when = when
         self.length = length
-        self._began = None
+        self._began: float | None = None
 
-    def iterations(self, walk, step):
+    def iterations(self, walk: Walk, step: int) -> int:
+        """Its length."""
         return self.length
 
-    def derive_config(self, walk, step, inputs):
+    def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
+        """Derive the config of its step, begun with the step's weights where there are any."""
         cfg = sub_step_config(walk, step, inputs)
         cfg.train_cfg.max_iters = self.length
         cfg.param_scheduler = None
@@ -36,12 +54,14 @@ class ToySubStep(SubStep):
                 self._began = float(state['decode_head.conv_seg.weight'].sum())
         return cfg
 
-    def finish(self, runner, folder):
-        weight = bare_model(runner).decode_head.conv_seg.weight.detach()
+    def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
+        """Write the artefact."""
+        weight = bare_model(runner).get_parameter('decode_head.conv_seg.weight').detach()
         content = dict(began=self._began, ended=float(weight.sum()))
         if get_rank() == 0:
             atomic_write(folder / ARTEFACT, lambda file: torch.save(content, file))
         return [ARTEFACT]
 
-    def hand_on(self, cfg, walk, step, folder):
+    def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
+        """Tell the step where the artefact is."""
         cfg.handed_on = str(folder / ARTEFACT)

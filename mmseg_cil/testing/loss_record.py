@@ -1,0 +1,49 @@
+"""A hook that keeps the loss of every iteration on every process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmseg_cil.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LossRecordHook(Hook):
+    """Writes ``losses.RANK.json`` into the step's folder."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin with none."""
+        self.losses: list[float] = []
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep the loss of an iteration."""
+        assert outputs is not None
+        self.losses.append(float(outputs['loss']))
+
+    def after_train(self, runner: Runner) -> None:
+        """Write them all, in order."""
+        path = Path(runner.work_dir) / f'losses.{get_rank()}.json'
+        path.write_text(json.dumps(self.losses))
+
+
+def mean_losses(work_dir: str | Path, step: int, processes: int) -> list[float]:
+    """Return the loss of every iteration of a step, the mean over processes.
+
+    The processes have equal shares of the batch, so this is the loss of the whole batch.
+    """
+    folder = Path(work_dir) / f'step_{step:02d}'
+    own = [json.loads((folder / f'losses.{rank}.json').read_text()) for rank in range(processes)]
+    return [sum(values) / processes for values in zip(*own, strict=True)]
