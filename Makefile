@@ -15,11 +15,12 @@ export PYTHON PIP_ARGS
 # Relative, so that a checkout may lie on a path with spaces: make runs in its own folder.
 BIN := .venv/bin
 
-.PHONY: help venv test test-slow demo lint format clean
+.PHONY: help venv test test-fast test-slow demo lint format clean
 
 help:
 	@echo 'make demo       set-up, then a short incremental walk with its comparison and report'
 	@echo 'make test       set-up, then ruff, mypy and the tests without the slow ones'
+	@echo 'make test-fast  set-up, then the tests that walk no step'
 	@echo 'make test-slow  set-up, then the slow tests'
 	@echo 'make lint       set-up, then ruff and mypy'
 	@echo 'make format     set-up, then ruff mends and formats every file'
@@ -39,6 +40,10 @@ lint: venv
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' -n logical --maxprocesses 4 \
 		--dist worksteal $(PYTEST_ARGS)
+
+test-fast: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow and not walk' -n logical \
+		--maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 test-slow: venv
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS)

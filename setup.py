@@ -37,6 +37,8 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmseg_cil', 'mmseg_cil.*']),
+    # Its type hints count for whoever imports it.
+    package_data={'mmseg_cil': ['py.typed']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         # Before 2.6 weights_only=True can be made to run code; 2.7 takes a list of types by name.

@@ -61,6 +61,14 @@ def poison(tmp_path):
     assert not marker.exists(), 'a file of weights was executed'
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Whatever asks for the tiny data, itself or through a fixture, is a walk."""
+    for item in items:
+        if 'data_root' in getattr(item, 'fixturenames', ()):
+            item.add_marker(pytest.mark.walk)
+
+
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp('tiny_data'))

@@ -1,13 +1,21 @@
-"""Tests of methods: tiny data, tiny walks, kills and processes, and :func:`check_method`.
+"""What tests of walks are made of: tiny data, tiny walks, kills, networks and processes.
 
-The author of a method learns with one call whether it does what all methods of this package do::
+``tiny`` draws a data set and makes configs whose walk of three steps takes seconds; ``walks`` kills
+a walk in an iteration and compares two of them; ``processes`` runs a function or a script in
+several processes; ``networks`` builds thin networks of every kind of head. A test of a method of
+one's own, which must resume to the same weights::
 
-    from mmseg_cil.testing import check_method
+    from mmseg_cil.engine.walk_runner import TaskScheduler
+    from mmseg_cil.testing.tiny import make_data, tiny_config
+    from mmseg_cil.testing.walks import assert_same_weights, at, killed
 
-    def test_my_method(tmp_path):
-        check_method(dict(name='mine', distillers=[dict(type='MyDistiller')]), tmp_path,
-                     imports=['my_package.my_distiller'])
+    def test_it_resumes(tmp_path):
+        cfg = tiny_config(make_data(tmp_path / 'data'), dict(name='mine', ...))
+        TaskScheduler(cfg, tmp_path / 'whole', steps='0-1').run()
+        with killed(at(step=1, iteration=3)):
+            TaskScheduler(cfg, tmp_path / 'broken', steps='0-1').run()
+        TaskScheduler(cfg, tmp_path / 'broken', resume=True, steps='0-1').run()
+        assert_same_weights(tmp_path / 'whole', tmp_path / 'broken', 0, 1)
 
-The modules below are what the package's own tests are made of. Nothing in the package imports
-them.
+The project's own tests are made of it too. Nothing else in the package imports it.
 """

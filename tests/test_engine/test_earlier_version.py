@@ -64,6 +64,7 @@ def assert_same_scores(found, expected, steps):
         assert ours['mIoU'] == pytest.approx(theirs['mIoU'], abs=0.01)
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize('method', MAKE.WALKS)
 def test_a_walk_of_it_is_tested_reported_and_goes_on_to_the_same_end(method, data, tool, tmp_path):
     expected = json.loads((FIXTURE / 'expected.json').read_text())[method]

@@ -81,6 +81,11 @@ def test_lock_is_what_runs_here(name: str) -> None:
     assert found.split('+')[0] == locked('.'.join(map(str, sys.version_info[:2])))[name]
 
 
+def test_type_hints_are_shipped() -> None:
+    assert (ROOT / 'mmseg_cil/py.typed').is_file()
+    assert "package_data={'mmseg_cil': ['py.typed']}" in (ROOT / 'setup.py').read_text()
+
+
 def write_python(path: Path, version: str) -> None:
     """A stand-in interpreter that is found but is of another version, or does not run at all."""
     fails = f'exec {sys.executable} -c "import sys; sys.exit(1)"'
