@@ -57,7 +57,6 @@ from step_networks import (
 )
 
 from mmseg_cil.contracts import Distiller
-from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
@@ -189,7 +188,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
     for name, method in methods_of(arguments.methods).items():
-        counts = arguments.snapshots if reads_all_teachers(method) else [arguments.tasks]
+        counts = arguments.snapshots if method.get('teachers') == 'all' else [arguments.tasks]
         for count in counts or [arguments.tasks]:
             earlier = [
                 trained_before(model, classes[0] - left, folder / f'{left}_before.pth')

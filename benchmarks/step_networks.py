@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmseg_cil.engine.config.method import reads_all_teachers
+from mmseg_cil.contracts.method import MethodConfig
+from mmseg_cil.engine.config.method import OTHER_KEYS
 from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
@@ -106,7 +107,7 @@ def network_before(
     )
     network = MODELS.build(
         model_of_step(
-            copy.deepcopy(model), dict(name='none'), context, StepInputs(previous, None, [1])
+            copy.deepcopy(model), MethodConfig(), context, StepInputs(previous, None, [1])
         )
     )
     network.init_weights()
@@ -131,13 +132,15 @@ def segmentor_of(
     """
     context = step_context(classes, tasks)
     torch.manual_seed(1)
-    snapshots = [*earlier, previous][-tasks:] if reads_all_teachers(method) else []
+    snapshots = [*earlier, previous][-tasks:] if method.get('teachers') == 'all' else []
     teachers = {
         step_teacher_name(tasks - len(snapshots) + place): one
         for place, one in enumerate(snapshots)
     }
     inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
-    config = model_of_step(copy.deepcopy(model), method, context, inputs)
+    config = model_of_step(
+        copy.deepcopy(model), MethodConfig.from_config(method, OTHER_KEYS), context, inputs
+    )
     leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
     segmentor = MODELS.build(config)
     segmentor.init_weights()

@@ -62,6 +62,11 @@ WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 #: What a method trains beside a step (:mod:`mmseg_cil.engine.sub_steps`): MMSegmentation has none.
 SUB_STEPS = Registry('sub step', scope=SCOPE, locations=['mmseg_cil.methods'])
 
+#: How the classifier's rows of new classes begin (:class:`mmseg_cil.contracts.ClassifierInit`).
+CLASSIFIER_INITS = Registry(
+    'classifier init', scope=SCOPE, locations=['mmseg_cil.models.classifier', 'mmseg_cil.methods']
+)
+
 #: Readers of files that hold the snapshots of several steps: functions of the file's path and a
 #: step that return the weights of that step's network, by the argument of a teacher.
 SNAPSHOT_READERS = Registry('snapshot reader', scope=SCOPE, locations=['mmseg_cil.methods'])

@@ -345,6 +345,8 @@ class ClassifierInit:
 
     #: It reads row 0 as the background's; a protocol without a background refuses it.
     needs_background: ClassVar[bool] = False
+    #: Type of a hook that is added where a method begins so, such as one that replaces the rows.
+    needs_hook: ClassVar[str | None] = None
 
     def __call__(
         self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor

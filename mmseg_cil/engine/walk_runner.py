@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 import mmseg_cil
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.length import global_batch_size
-from mmseg_cil.engine.config.method import method_of, reads_all_teachers
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_config import StepInputs, overridden_config
 from mmseg_cil.engine.config.step_visualizer import log_scores
 from mmseg_cil.engine.evaluate import evaluate_step, outdated_steps, record_scores, write_metrics
@@ -341,7 +341,7 @@ class TaskScheduler:
 
     def _teachers(self, step: int) -> dict[str, dict[str, Any]]:
         """The snapshots of all earlier steps that trained, where the method asks for them."""
-        if not reads_all_teachers(method_of(self.walk.cfg, self.walk.protocol.name)):
+        if not find_method(self.walk.cfg, self.walk.protocol.name).reads_all_teachers:
             return {}
         earlier = [one for one in range(step) if (self.journal.step(one) or {}).get('trained')]
         kept = replaced_teachers(self.walk, earlier)

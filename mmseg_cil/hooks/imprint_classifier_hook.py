@@ -16,7 +16,7 @@ from torch.nn import functional
 from mmseg_cil.contracts import StepHook
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
-from mmseg_cil.models.classifier import imprinted_rows
+from mmseg_cil.models.classifier import ImprintedRows, find_classifier_init, imprinted_rows
 from mmseg_cil.models.heads import classifier_of
 from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -63,7 +63,7 @@ class ImprintClassifierHook(StepHook):
         if not isinstance(model, IncrementalEncoderDecoder):
             return
         new_step = runner.iter == 0 and model.step.index > 0 and model.step.num_new > 0
-        if new_step and model.classifier_init == 'imprinted':
+        if new_step and isinstance(find_classifier_init(model.classifier_init), ImprintedRows):
             imprint(model, step_batches(runner, self.max_images))
 
 

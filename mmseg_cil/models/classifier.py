@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmseg_cil.contracts import ClassifierInit
+from mmseg_cil.contracts.check import require_contract
 from mmseg_cil.errors import InputError
-
-#: (old weight, old bias, fresh weight, fresh bias) -> (weight, bias) of all classes.
-ClassifierInit = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from mmseg_cil.registry import CLASSIFIER_INITS
 
 
 def random_rows(
@@ -79,36 +80,70 @@ def conv_default_rows(
     return random_rows(weight, bias, *fresh)
 
 
-#: What a config may call ``classifier_init``. Imprinting begins with random
-#: rows, which ``ImprintClassifierHook`` replaces by a pass over the step's images.
-CLASSIFIER_INITS: dict[str, ClassifierInit] = {
-    'random': random_rows,
-    'conv_default': conv_default_rows,
-    'balanced': balanced_rows,
-    'copied_background': copied_background_rows,
-    'imprinted': random_rows,
-}
+@CLASSIFIER_INITS.register_module(name='random')
+class RandomRows(ClassifierInit):
+    """:func:`random_rows`."""
+
+    __call__ = staticmethod(random_rows)
 
 
-def find_classifier_init(name: str, has_background: bool = True) -> ClassifierInit:
-    """Looks an initialisation up by its name in a config.
+@CLASSIFIER_INITS.register_module(name='conv_default')
+class ConvDefaultRows(ClassifierInit):
+    """:func:`conv_default_rows`."""
+
+    __call__ = staticmethod(conv_default_rows)
+
+
+@CLASSIFIER_INITS.register_module(name='balanced')
+class BalancedRows(ClassifierInit):
+    """:func:`balanced_rows`."""
+
+    needs_background = True
+    __call__ = staticmethod(balanced_rows)
+
+
+@CLASSIFIER_INITS.register_module(name='copied_background')
+class CopiedBackgroundRows(ClassifierInit):
+    """:func:`copied_background_rows`."""
+
+    needs_background = True
+    __call__ = staticmethod(copied_background_rows)
+
+
+@CLASSIFIER_INITS.register_module(name='imprinted')
+class ImprintedRows(RandomRows):
+    """Random rows, which the hook replaces by a pass over the step's images."""
+
+    needs_hook = 'ImprintClassifierHook'
+
+
+def find_classifier_init(
+    config: str | Mapping[str, Any], has_background: bool = True
+) -> ClassifierInit:
+    """Build the initialisation that a config has under ``classifier_init``.
 
     Args:
-        name: A key of :data:`CLASSIFIER_INITS`.
+        config: A name in the registry :data:`~mmseg_cil.registry.CLASSIFIER_INITS`, or
+            ``dict(type=name, ...)`` with arguments.
         has_background: Output 0 is the background.
 
     Raises:
-        InputError: The name is unknown, or the initialisation copies the
+        InputError: The name is unknown, or the initialisation reads the
             background's row and there is no background.
     """
-    if name not in CLASSIFIER_INITS:
-        raise InputError(f'unknown classifier_init {name!r}: use one of {list(CLASSIFIER_INITS)}')
-    if name in ('balanced', 'copied_background') and not has_background:
+    given = {'type': config} if isinstance(config, str) else dict(config)
+    name = given.get('type')
+    if not isinstance(name, str) or CLASSIFIER_INITS.get(name) is None:
+        known = list(CLASSIFIER_INITS.module_dict)
+        raise InputError(f'unknown classifier_init {name!r}: use one of {known}')
+    found: ClassifierInit = CLASSIFIER_INITS.build(given)
+    require_contract(found, ClassifierInit, 'method.classifier_init')
+    if found.needs_background and not has_background:
         raise InputError(
             f'classifier_init={name!r} copies the row of the background, and the classes of this '
             "protocol have none: use 'random' or 'imprinted'"
         )
-    return CLASSIFIER_INITS[name]
+    return found
 
 
 def imprinted_rows(

@@ -11,7 +11,7 @@ from mmseg.models.decode_heads import PointHead
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from mmseg_cil.models.classifier import ClassifierInit
+from mmseg_cil.contracts import ClassifierInit
 from mmseg_cil.models.plain import with_classes
 from mmseg_cil.registry import MODELS
 
@@ -98,10 +98,7 @@ def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
         grown,
         {'head': large},
         3,
-        lambda weight, bias, new_weight, new_bias: (
-            torch.cat([weight, new_weight]),
-            torch.cat([bias, new_bias]),
-        ),
+        ClassifierInit(),
     )
     return sorted(
         key.removeprefix('head.')

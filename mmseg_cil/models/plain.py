@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.models.heads import has_own_target
 
 #: State-dict prefixes of a plain segmentor; everything else (learnt parts
@@ -26,12 +27,7 @@ INCREMENTAL_KEYS = (
     'previous',
     'teacher',
     'teachers',
-    'teacher_draw',
-    'distillers',
-    'regularisers',
-    'self_supervision',
-    'classifier_init',
-    'network_change',
+    *MethodConfig.network_keys(),
     'replay',
 )
 

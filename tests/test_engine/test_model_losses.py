@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
 
-from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.model_losses import (
     StepClasses,
     for_step,
@@ -216,7 +216,7 @@ def said(told, model, method='mib', classes=None, **changes):
         model[name] = {**model[name], **copy.deepcopy(changes)}
     cfg = tiny_config('nowhere', method)
     told.clear()
-    tell_losses(model, method_of(cfg, 'tiny'), classes or classes_of(0))
+    tell_losses(model, find_method(cfg, 'tiny'), classes or classes_of(0))
     return '\n'.join(told)
 
 

@@ -8,7 +8,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
@@ -26,7 +26,7 @@ def model_config(data_root, loss, decode=CROSS, auxiliary=None):
     if loss is not None:
         cfg.method.loss_decode = copy.deepcopy(loss)
     return model_of_step(
-        cfg.model, method_of(cfg, 'tiny'), CONTEXT, StepInputs(None, None, [8, 8, 8])
+        cfg.model, find_method(cfg, 'tiny'), CONTEXT, StepInputs(None, None, [8, 8, 8])
     )
 
 

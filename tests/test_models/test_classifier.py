@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmseg_cil.contracts import ClassifierInit
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import (
-    CLASSIFIER_INITS,
     balanced_rows,
     conv_default_rows,
     copied_background_rows,
@@ -14,6 +14,7 @@ from mmseg_cil.models.classifier import (
     imprinted_rows,
     random_rows,
 )
+from mmseg_cil.registry import CLASSIFIER_INITS
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
 #: Of the golden files' field ``variant``.
@@ -86,7 +87,7 @@ def test_random_rows_keep_the_old_and_take_the_fresh():
 def test_unknown_and_unfit_initialisations_are_refused():
     with pytest.raises(InputError, match=r"'zeros'.*balanced"):
         find_classifier_init('zeros')
-    for name in CLASSIFIER_INITS:
+    for name in CLASSIFIER_INITS.module_dict:
         find_classifier_init(name, has_background=True)
     for name in ('balanced', 'copied_background'):
         with pytest.raises(InputError, match='background'):
@@ -151,3 +152,26 @@ def test_a_step_without_new_classes_begins_no_row():
     weight, bias, fresh, fresh_bias = draw(num_new=0)
     grown = conv_default_rows(weight, bias, fresh, fresh_bias)
     assert torch.equal(grown[0], weight) and torch.equal(grown[1], bias)
+
+
+def test_an_initialisation_of_one_s_own_is_found_by_its_name():
+    class Doubled(ClassifierInit):
+        def __init__(self, factor=2.0):
+            self.factor = factor
+
+        def __call__(self, weight, bias, fresh_weight, fresh_bias):
+            return random_rows(weight, bias, self.factor * fresh_weight, fresh_bias)
+
+    CLASSIFIER_INITS.register_module(module=Doubled, force=True)
+    rows = torch.ones(2, 3), torch.ones(2), torch.ones(1, 3), torch.zeros(1)
+    weight, bias = find_classifier_init(dict(type='Doubled', factor=3.0))(*rows)
+    assert weight[-1].tolist() == [3.0] * 3 and bias.tolist() == [1.0, 1.0, 0.0]
+
+    class Wrong:
+        """No initialisation."""
+
+    CLASSIFIER_INITS.register_module(module=Wrong, force=True)
+    with pytest.raises(InputError, match='is no ClassifierInit'):
+        find_classifier_init('Wrong')
+    for name in ('Doubled', 'Wrong'):
+        del CLASSIFIER_INITS._module_dict[name]

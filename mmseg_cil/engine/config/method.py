@@ -7,33 +7,29 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.data import drops_partial
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import MemorySettings
-from mmseg_cil.utils.near import near
 
-#: What a method may consist of.
-METHOD_KEYS = (
-    'name',
-    'loss_decode',
-    'distillers',
-    'regularisers',
-    'self_supervision',
-    'classifier_init',
-    'network_change',
-    'custom_hooks',
-    'memory',
-    'teachers',
-    'teacher_draw',
-    'sub_steps',
-    'by_protocol',
-    'protocol_overrides',
-)
+#: Keys of ``method`` that are no part of one.
+OTHER_KEYS = ('by_protocol', 'protocol_overrides')
+
+
+def find_method(cfg: Config, protocol_name: str) -> MethodConfig:
+    """Return the method of a config, with what it says of this protocol.
+
+    Raises:
+        InputError: As :func:`method_of`.
+    """
+    return MethodConfig.from_config(method_of(cfg, protocol_name))
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
-    """Return the method of a config as it is on a protocol.
+    """The method of a config in plain form, as fingerprints and the journal have it.
+
+    What it says of this protocol is merged in.
 
     Raises:
         InputError: There is no method, or it has unknown or ill-typed parts.
@@ -44,30 +40,8 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
             "the config has no method: add a base such as '_base_/methods/mib.py', "
             "or method=dict(name='finetune')"
         )
-    unknown = sorted(set(method) - set(METHOD_KEYS))
-    if unknown:
-        meant = near(str(unknown[0]), METHOD_KEYS)
-        hint = f'did you mean {meant!r}? A' if meant else 'a'
-        raise InputError(
-            f'method {method["name"]!r} has the unknown keys {unknown}: {hint} method '
-            f'consists of {list(METHOD_KEYS)}'
-        )
-    for key in ('distillers', 'regularisers', 'custom_hooks', 'sub_steps'):
-        if not isinstance(method.get(key) or [], (list, tuple)):
-            raise InputError(
-                f'method {method["name"]!r}: {key} must be a list of configs, not {method[key]!r}'
-            )
-    if method.get('teachers') not in (None, 'all'):
-        raise InputError(
-            f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
-            f'earlier steps) or None, not {method["teachers"]!r}'
-        )
+    MethodConfig.from_config(method, OTHER_KEYS)
     return settled(method, protocol_name)
-
-
-def reads_all_teachers(method: Mapping[str, Any]) -> bool:
-    """Whether a method (of :func:`method_of`) learns from the snapshots of all earlier steps."""
-    return method.get('teachers') == 'all'
 
 
 def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
@@ -76,7 +50,7 @@ def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
     Raises:
         InputError: A value is wrong, or as :func:`method_of`.
     """
-    settings = MemorySettings.from_config(method_of(cfg, protocol_name).get('memory'))
+    settings = MemorySettings.from_config(find_method(cfg, protocol_name).memory)
     if settings is not None and settings.ratio is not None and drops_partial(cfg):
         raise InputError(
             'train_dataloader.sampler.drop_partial ends every pass over the images with a whole '

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.length import first_trained, global_batch_size, step_iterations
-from mmseg_cil.engine.config.method import memory_settings, method_of
+from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.model_losses import StepClasses
 from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.engine.config.step_evaluation import set_evaluation
@@ -51,7 +51,7 @@ def derive_step_config(
     batch = global_batch_size(cfg, world_size)
     result, max_iters = overridden_config(cfg, protocol, step, inputs.images, batch)
     # Read after the overrides, which may change the method and the network too.
-    method = method_of(result, protocol.name)
+    method = find_method(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
     folder = step_folder(work_dir, step)
     result.merge_from_dict(
@@ -82,9 +82,7 @@ def derive_step_config(
         length if planned is None or one in planned else 0 for one, length in enumerate(lengths)
     ]
     set_hooks(result, method, step, ahead, world_size, run_seed(result))
-    if method.get('regularisers') or any(
-        one.get('optimizer') for one in method.get('distillers') or []
-    ):
+    if method.regularisers or any(part.get('optimizer') for part in method.distillers):
         _set_constructor(result.optim_wrapper)
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)

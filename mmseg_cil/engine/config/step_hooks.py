@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.classifier import find_classifier_init
 
 #: Default hooks of MMEngine that a config may take away by None. A walk cannot do without the
 #: other two (runtime_info, checkpoint), and None for a name that is no default of its means none.
@@ -18,7 +19,7 @@ OF_ALL = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'StopHook',
 
 def set_hooks(
     cfg: Config,
-    method: Mapping[str, Any],
+    method: MethodConfig,
     step: int,
     iterations: Sequence[int],
     world_size: int,
@@ -51,14 +52,15 @@ def set_hooks(
         dict(type='FiniteLossHook', step=step, interval=min(every, 50)),
         dict(type='StopHook', step=step),
     ]
-    if method.get('regularisers') and step > 0:
+    if method.regularisers and step > 0:
         ours.append(dict(type='PenaltyScaleHook', interval=every))
     if world_size > 1:
         # Norm statistics that are not synchronised differ by rank: what is
         # evaluated must be what is saved.
         ours.append(dict(type='SyncBuffersHook'))
-    if method.get('classifier_init') == 'imprinted' and step > 0:
-        ours.append(dict(type='ImprintClassifierHook'))
+    hook = find_classifier_init(method.classifier_init).needs_hook
+    if hook and step > 0:
+        ours.append(dict(type=hook))
     defaults['checkpoint'] = dict(
         type='StepCheckpointHook',
         interval=checkpoint.get('interval', 1000),
@@ -69,7 +71,7 @@ def set_hooks(
     }
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
-        *(method.get('custom_hooks') or []),
+        *method.custom_hooks,
         *ours,
     ]
 

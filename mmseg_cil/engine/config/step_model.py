@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.model_losses import (
     StepClasses,
     for_step,
@@ -60,7 +61,7 @@ def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]
 
 def model_of_step(
     model: Mapping[str, Any],
-    method: Mapping[str, Any],
+    method: MethodConfig,
     context: dict[str, Any],
     inputs: StepInputs,
     classes: StepClasses | None = None,
@@ -90,8 +91,8 @@ def model_of_step(
     def at_step(head: dict) -> dict:
         head.update(num_classes=num_classes)
         head.pop('out_channels', None)
-        if method.get('loss_decode'):
-            head = with_method_losses(head, method['loss_decode'], main)
+        if method.loss_decode:
+            head = with_method_losses(head, method.loss_decode, main)
         fitted: dict = (
             head if classes is None else for_step(head, classes, type_name(head.get('type')))
         )
@@ -107,11 +108,6 @@ def model_of_step(
         previous=inputs.previous,
         teacher=inputs.teacher,
         teachers={name: dict(one) for name, one in inputs.teachers.items()},
-        teacher_draw=method.get('teacher_draw'),
-        distillers=list(method.get('distillers') or []),
-        regularisers=list(method.get('regularisers') or []),
-        self_supervision=method.get('self_supervision'),
-        classifier_init=method.get('classifier_init', 'random'),
-        network_change=method.get('network_change'),
+        **method.for_network(),
     )
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.model_losses import (
     StepClasses,
     for_step,
@@ -189,7 +190,7 @@ def _stuck(head: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any], classes: StepClasses) -> None:
+def tell_losses(model: Mapping[str, Any], method: MethodConfig, classes: StepClasses) -> None:
     """Say once what a walk makes of the losses of the user's heads, where it is not as they say.
 
     Args:
@@ -200,8 +201,8 @@ def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any], classes: St
     Raises:
         InputError: Weights of classes are wrong, or a loss of the method is no config of one.
     """
-    if method.get('loss_decode'):
-        _check_losses('method.loss_decode', method['loss_decode'])
+    if method.loss_decode:
+        _check_losses('method.loss_decode', method.loss_decode)
     said: dict[str, list[str]] = {}
     for where, head in named_heads(model):
         for text in _notes(where, head, method, classes):
@@ -211,9 +212,9 @@ def tell_losses(model: Mapping[str, Any], method: Mapping[str, Any], classes: St
 
 
 def _notes(
-    where: str, head: Mapping[str, Any], method: Mapping[str, Any], classes: StepClasses
+    where: str, head: Mapping[str, Any], method: MethodConfig, classes: StepClasses
 ) -> Iterator[str]:
-    losses, own = losses_of(head), method.get('loss_decode')
+    losses, own = losses_of(head), method.loss_decode
     gone = is_replaced(losses) if own else [False] * len(losses)
     kept = [loss for loss, replaced in zip(losses, gone, strict=True) if not replaced]
     names = [
@@ -224,7 +225,7 @@ def _notes(
     if names:
         learns: Any = own if isinstance(own, (list, tuple)) else [own]
         yield (
-            f'method {method.get("name")} learns by '
+            f'method {method.name} learns by '
             f'{" and ".join(type_name(one["type"]) for one in learns)} in place of '
             f'{" and ".join(names)}, whose settings are without effect (method.loss_decode '
             'may be a list with further losses)'
@@ -232,7 +233,7 @@ def _notes(
     if own and kept:
         yield (
             f'{" and ".join(type_name(loss["type"]) for loss in kept)} stays beside the loss of '
-            f'method {method.get("name")}; where labels call old classes background, it takes '
+            f'method {method.name}; where labels call old classes background, it takes '
             'them and the background for one class'
         )
     # Wrong weights are refused though a method has no use for them.

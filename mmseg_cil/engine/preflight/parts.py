@@ -18,7 +18,6 @@ from torch import nn
 from mmseg_cil.contracts import Distiller, MethodPart, StepHook
 from mmseg_cil.contracts.check import check_part
 from mmseg_cil.engine.config.length import first_trained, overrides_by_index
-from mmseg_cil.engine.config.method import reads_all_teachers
 from mmseg_cil.engine.config.schedules import schedule_groups
 from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.config.step_evaluation import evaluators_of
@@ -171,7 +170,7 @@ def _check_needs(cfg: Config, network: nn.Module) -> None:
             )
         if not isinstance(one, Distiller):
             continue
-        if one.needs.all_teachers and not reads_all_teachers(cfg.method):
+        if one.needs.all_teachers and cfg.method.get('teachers') != 'all':
             raise InputError(
                 f'{type(one).__name__} learns from the snapshots of all earlier '
                 "steps: set method.teachers='all'"

@@ -11,7 +11,7 @@ from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 
 from mmseg_cil.engine.config.length import global_batch_size, step_iterations
-from mmseg_cil.engine.config.method import memory_settings, method_of
+from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.model_losses import StepClasses
 from mmseg_cil.engine.config.type_names import with_type_names
 from mmseg_cil.engine.data import dataset_configs, open_view, validation_dataset
@@ -54,7 +54,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
     protocol, images, palette, prints = main_process_first(
         functools.partial(read_data, cfg, str(work_dir))
     )
-    tell_losses(cfg.model, method_of(cfg, protocol.name), StepClasses.of(protocol, 0))
+    tell_losses(cfg.model, find_method(cfg, protocol.name), StepClasses.of(protocol, 0))
     iterations = step_iterations(
         cfg, protocol, images['train'], global_batch_size(cfg, get_world_size())
     )

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mmseg_cil.contracts import StepHook
 from mmseg_cil.contracts.check import overrides
-from mmseg_cil.engine.config.method import memory_settings, method_of, reads_all_teachers
+from mmseg_cil.contracts.method import MethodConfig
+from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.data import open_view
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_checkpoint
@@ -54,7 +55,7 @@ def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
     if step == 0:
         return StepInputs(None, None, walk.train_images)
     learnt = learnt_steps(walk, step)
-    all_of_them = reads_all_teachers(method_of(walk.cfg, walk.protocol.name))
+    all_of_them = find_method(walk.cfg, walk.protocol.name).reads_all_teachers
     settings = memory_settings(walk.cfg, walk.protocol.name)
     exemplars = (
         step_folder(walk.work_dir, learnt[-1]) / FILE_NAME
@@ -117,7 +118,7 @@ def leave_networks(
         world_size: Processes.
     """
     learnt = learnt_steps(walk, step)
-    all_of_them = reads_all_teachers(method_of(walk.cfg, walk.protocol.name))
+    all_of_them = find_method(walk.cfg, walk.protocol.name).reads_all_teachers
     for earlier in sorted({*learnt, step - 1}):
         inputs = StepInputs(None, None, walk.train_images)
         cfg = derive_step_config(
@@ -126,7 +127,7 @@ def leave_networks(
         hooks = [hook for hook in cfg.custom_hooks if _leaves_files(hook)]
         if earlier in learnt[:-1] and earlier != step - 1 and not hooks and not all_of_them:
             continue  # nothing reads it
-        cfg.model.update(network_change=None, self_supervision=None)
+        cfg.model.update(MethodConfig.without('change'))
         forget_steps(cfg, learnt)
         model: Any = MODELS.build(cfg.model)
         own = model.state_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mmseg_cil.engine.config.method import method_of, reads_all_teachers
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.record.fingerprint import file_hash
@@ -83,7 +83,7 @@ def needed_steps(
             continue
         before = [one for one in taught if one < step]
         needed |= {step - 1, *before[-1:]}
-        if reads_all_teachers(method_of(walk.cfg, walk.protocol.name)):
+        if find_method(walk.cfg, walk.protocol.name).reads_all_teachers:
             needed |= {*before} - {*replaced_teachers(walk, before)}
     for step in trained & set(range(max(steps, default=-1) + 1)):
         kept = (journal.step(step) or {}).get('sub_steps') or {}

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.contracts.check import require_contract
-from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.sub_steps.base import WHEN, SubStep
@@ -30,7 +30,7 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
         InputError: One cannot be built, or two have one name.
     """
     built: list[SubStep] = []
-    for config in method_of(walk.cfg, walk.protocol.name).get('sub_steps') or []:
+    for config in find_method(walk.cfg, walk.protocol.name).sub_steps:
         with part('method.sub_steps'):
             sub_step = SUB_STEPS.build(dict(config))
             require_contract(sub_step, SubStep, 'method.sub_steps')

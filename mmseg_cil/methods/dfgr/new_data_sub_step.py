@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.length import first_trained
 from mmseg_cil.engine.config.model_losses import StepClasses, for_step
 from mmseg_cil.engine.config.schedules import schedule_groups, stretch_schedules, without_short
@@ -27,8 +28,6 @@ from mmseg_cil.models.plain import map_heads, type_name
 from mmseg_cil.registry import SUB_STEPS
 
 INITS = ('last_step', 'pretrained')
-#: Arguments of the segmentor that belong to the method, not to its network.
-_OF_METHOD = ('teacher_draw', 'self_supervision', 'network_change', 'replay')
 
 
 @SUB_STEPS.register_module()
@@ -136,12 +135,12 @@ class NewDataSubStep(SubStep):
             previous=None,
             teacher=None,
             teachers={},
-            distillers=[],
-            regularisers=[],
-            classifier_init='random',
         )
-        for key in _OF_METHOD:
+        # Of the method nothing takes part.
+        for key in (*MethodConfig.network_keys(), 'replay'):
             result.pop(key, None)
+        own = MethodConfig().for_network()
+        result.update({key: value for key, value in own.items() if value is not None})
         previous = inputs.step.previous
         if self.init == 'last_step' and previous is not None:
             result.pop('pretrained', None)

@@ -13,6 +13,7 @@ from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.step_overrides import apply_overrides
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.runner import step_runner
@@ -116,7 +117,7 @@ class PruneSnapshot(SubStep):
         }
         checkpoint = inputs.snapshot['checkpoint']
         cfg.load_from = checkpoint or None
-        cfg.model.update(network_change=None, self_supervision=None, regularisers=[])
+        cfg.model.update(MethodConfig.without('change', 'weights'))
         _shorten(cfg, self.iterations(walk, step), self.lr_factor)
         before = [one for one in range(step) if self.applies(walk, one)]
         cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type not in UNWANTED_HOOKS]

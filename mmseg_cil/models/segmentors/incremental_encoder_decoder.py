@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from mmseg_cil.contracts import (
     SelfSupervision,
 )
 from mmseg_cil.contracts.check import check_told, overrides, require_contract
+from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.growth import grow_state
@@ -61,22 +62,12 @@ class IncrementalEncoderDecoder(
         teacher: The same for the snapshot to learn from. None where there is none.
         teachers: The same of further snapshots by name (see
             :class:`~mmseg_cil.models.teachers.Teachers`).
-        teacher_draw: Of those of earlier steps, run so many for a batch. All by default.
-        distillers: Configs of distillers; built only where there is a teacher.
-            Teachers that no distiller and no loss needs are not loaded.
-        regularisers: Configs of regularisers (see :class:`mmseg_cil.contracts.Regulariser`); built
-            only where there is a previous step.
-        self_supervision: Config of a module that changes the batches of training and
-            the classifiers' outputs there
-            (:class:`~mmseg_cil.methods.vdfd.rotation.RotationSelfSupervision`), or None.
-        classifier_init: How the rows of new classes begin (see
-            :data:`~mmseg_cil.models.classifier.CLASSIFIER_INITS`). Without new
-            classes nothing begins, and it is not used.
-        network_change: Config of a :class:`~mmseg_cil.models.network_change.NetworkChange`:
-            what the method changes in the network while the step trains.
         replay: Config of a :class:`~mmseg_cil.methods.dfgr.generated_replay.GeneratedReplay`, which
             appends images to the batches; used where there is a previous step.
-        **network: Arguments of MMSegmentation's segmentor.
+        **arguments: Parts of the method that the network has, by their keys in
+            :class:`~mmseg_cil.contracts.method.MethodConfig`, and the arguments of
+            MMSegmentation's segmentor. Teachers that no distiller and no loss needs are
+            not loaded.
 
     Raises:
         InputError: A head has no ``conv_seg``, its number of classes is not
@@ -94,19 +85,14 @@ class IncrementalEncoderDecoder(
         previous: dict | None = None,
         teacher: dict | None = None,
         teachers: Mapping[str, dict] | None = None,
-        teacher_draw: int | None = None,
-        distillers: Sequence[dict] = (),
-        regularisers: Sequence[dict] = (),
-        self_supervision: dict | None = None,
-        classifier_init: str = 'random',
-        network_change: dict | None = None,
         replay: dict | None = None,
-        **network: Any,
+        **arguments: Any,
     ) -> None:
+        method, network = MethodConfig.split(arguments)
         network_config = copy.deepcopy(network)
         super().__init__(**network)
         self.step = StepContext.from_config(step)
-        self.classifier_init = classifier_init
+        self.classifier_init = method.classifier_init
         self._network_config = network_config
         self._previous = previous
         # Losses of heads that want the teacher's record of a batch before they are computed.
@@ -118,11 +104,11 @@ class IncrementalEncoderDecoder(
         ]
         own_distillers = [
             _build(config, Distiller, 'method.distillers')
-            for config in (distillers if teacher is not None else ())
+            for config in (method.distillers if teacher is not None else ())
         ]
         own_regularisers = [
             _build(config, Regulariser, 'method.regularisers')
-            for config in (regularisers if previous is not None else ())
+            for config in (method.regularisers if previous is not None else ())
         ]
         self.distillers = nn.ModuleList(own_distillers)
         self.regularisers = nn.ModuleList(own_regularisers)
@@ -130,7 +116,7 @@ class IncrementalEncoderDecoder(
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
         self._teachers = Teachers(
-            teacher, teachers or {}, needs, bool(self._teacher_readers), teacher_draw
+            teacher, teachers or {}, needs, bool(self._teacher_readers), method.teacher_draw
         )
         self._needs_stages = any(need.pre_activations for need in needs)
         self._needs_auxiliary = any(need.auxiliary for need in needs)
@@ -142,8 +128,8 @@ class IncrementalEncoderDecoder(
             if isinstance(module, MethodPart):
                 module.set_step(self.step)
         self._change = (
-            _build(network_change, NetworkChange, 'method.network_change')
-            if network_change
+            _build(method.network_change, NetworkChange, 'method.network_change')
+            if method.network_change
             else NetworkChange()
         )
         self._change.install(self, learnt=teacher is not None)
@@ -154,9 +140,9 @@ class IncrementalEncoderDecoder(
         for regulariser in own_regularisers:
             regulariser.attach(self)
         self.self_supervision: SelfSupervision | None = None
-        if self_supervision is not None:
+        if method.self_supervision is not None:
             self.self_supervision = _build(
-                self_supervision, SelfSupervision, 'method.self_supervision'
+                method.self_supervision, SelfSupervision, 'method.self_supervision'
             )
             self.self_supervision.attach(self.heads)
         self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmseg_cil.engine.config.method import method_of
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.engine.data import drops_partial, first_value
 
@@ -126,7 +126,7 @@ def _split(cfg: Config, frame: Frame) -> str | None:
 
 def _rows(cfg: Config, frame: Frame) -> str | None:
     wanted = frame.changes.get('classifier_init')
-    init = method_of(cfg, cfg.protocol.name).get('classifier_init', 'random')
+    init = find_method(cfg, cfg.protocol.name).classifier_init
     by_domain = '_domain_' in cfg.protocol.name
     same = not wanted or init == wanted or _name(cfg.model.decode_head) == 'PaperASPPHead'
     return None if same or by_domain else 'new rows of deviation 0.01 and bias 0'
@@ -154,7 +154,7 @@ def _thresholds(cfg: Config, frame: Frame) -> str | None:
 def _merge(cfg: Config, frame: Frame) -> str | None:
     if 'network_change.eps_again' not in frame.changes:
         return None
-    change = method_of(cfg, cfg.protocol.name).get('network_change') or {}
+    change = find_method(cfg, cfg.protocol.name).network_change or {}
     return None if change.get('eps_again') else 'a merge without the eps of a second norm'
 
 

@@ -1,0 +1,142 @@
+"""A method: which parts it may have, each documented once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.near import near
+
+#: Config of a part, by the name of its type.
+Part = Mapping[str, Any]
+
+
+#: What a part that the segmentor is given is about, for :meth:`MethodConfig.without`.
+TEACHING, WEIGHTS, CHANGE, BEGINNING = (
+    {'role': role} for role in ('teaching', 'weights', 'change', 'beginning')
+)
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The parts of a method, under the keys that a config has for them in ``method``.
+
+    A new part is a new field here. With a role it is an argument of the segmentor too,
+    goes into the config of each step, and is left out where a network is trained or
+    exported without it.
+
+    Attributes:
+        name: Of the method.
+        loss_decode: Config of the loss that takes the place of the heads' own, or a list. None
+            leaves them.
+        teacher_draw: Of the earlier steps' checkpoints, run so many for a batch. All by default.
+        distillers: Configs of :class:`~mmseg_cil.contracts.Distiller`; built only where there
+            is a teacher.
+        regularisers: Configs of :class:`~mmseg_cil.contracts.Regulariser`; built only where
+            there is a previous step.
+        self_supervision: Config of a :class:`~mmseg_cil.contracts.SelfSupervision`, or None.
+        classifier_init: How the rows of new classes begin, a name in
+            :data:`~mmseg_cil.registry.CLASSIFIER_INITS`, or ``dict(type=name, ...)``. Without
+            new classes nothing begins, and it is not used.
+        network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`: what the method
+            changes in the network while the step trains.
+        custom_hooks: Configs of hooks, such as :class:`~mmseg_cil.contracts.StepHook`.
+        memory: Settings of the exemplars, see :class:`~mmseg_cil.memory.memory.MemorySettings`.
+        teachers: 'all' for the checkpoints of all earlier steps beside the last one's.
+        sub_steps: Configs of :class:`~mmseg_cil.engine.sub_steps.base.SubStep`.
+    """
+
+    name: str = ''
+    loss_decode: Part | Sequence[Part] | None = None
+    teacher_draw: int | None = field(default=None, metadata=TEACHING)
+    distillers: Sequence[Part] = field(default=(), metadata=TEACHING)
+    regularisers: Sequence[Part] = field(default=(), metadata=WEIGHTS)
+    self_supervision: Part | None = field(default=None, metadata=CHANGE)
+    classifier_init: str | Part = field(default='random', metadata=BEGINNING)
+    network_change: Part | None = field(default=None, metadata=CHANGE)
+    custom_hooks: Sequence[Part] = ()
+    memory: Part | None = None
+    teachers: str | None = None
+    sub_steps: Sequence[Part] = ()
+
+    @classmethod
+    def from_config(cls, method: Mapping[str, Any], other_keys: Sequence[str] = ()) -> MethodConfig:
+        """Read the value of ``method`` in a config.
+
+        Args:
+            method: Parts by their keys, and the name.
+            other_keys: Further keys that it may have; they are passed over.
+
+        Raises:
+            InputError: A key is unknown, a list is none, or ``teachers`` is a word of no meaning.
+        """
+        known = [one.name for one in fields(cls)]
+        known += other_keys
+        unknown = sorted(set(method) - set(known))
+        if unknown:
+            meant = near(str(unknown[0]), known)
+            hint = f'did you mean {meant!r}? A' if meant else 'a'
+            raise InputError(
+                f'method {method["name"]!r} has the unknown keys {unknown}: {hint} method '
+                f'consists of {known}'
+            )
+        given = {key: value for key, value in method.items() if key not in other_keys}
+        for one in fields(cls):
+            if one.default == () and not isinstance(given.get(one.name) or [], (list, tuple)):
+                raise InputError(
+                    f'method {method["name"]!r}: {one.name} must be a list of configs, '
+                    f'not {given[one.name]!r}'
+                )
+            if one.default == ():
+                given[one.name] = given.get(one.name) or ()
+        if given.get('teachers') not in (None, 'all'):
+            raise InputError(
+                f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "
+                f'earlier steps) or None, not {given["teachers"]!r}'
+            )
+        return cls(**given)
+
+    @classmethod
+    def split(cls, arguments: Mapping[str, Any]) -> tuple[MethodConfig, dict[str, Any]]:
+        """Part the arguments of a segmentor into those of the method and those of the network."""
+        keys = cls.network_keys()
+        parts = {key: value for key, value in arguments.items() if key in keys}
+        rest = {key: value for key, value in arguments.items() if key not in keys}
+        return cls(**parts), rest
+
+    @classmethod
+    def network_keys(cls) -> tuple[str, ...]:
+        """Return the keys of what the segmentor is given."""
+        return tuple(one.name for one in _parts())
+
+    @classmethod
+    def without(cls, *roles: str) -> dict[str, Any]:
+        """Return what leaves the parts of some roles out, to be put into a segmentor's config.
+
+        Args:
+            roles: Such as 'change': what the network is changed into while a step trains.
+        """
+        return {
+            one.name: _as_in_config(one.default)
+            for one in _parts()
+            if one.metadata['role'] in roles
+        }
+
+    def for_network(self) -> dict[str, Any]:
+        """Return what the segmentor is given, as its config has it."""
+        return {one.name: _as_in_config(getattr(self, one.name)) for one in _parts()}
+
+    @property
+    def reads_all_teachers(self) -> bool:
+        """It learns from the checkpoints of all earlier steps."""
+        return self.teachers == 'all'
+
+
+def _parts() -> list[Field[Any]]:
+    return [one for one in fields(MethodConfig) if 'role' in one.metadata]
+
+
+def _as_in_config(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
