@@ -146,13 +146,18 @@ def require_contract(part: object, contract: type, where: str) -> None:
     if not isinstance(part, contract):
         raise InputError(
             f'{where}: {kind} is no {contract.__name__}: derive it from '
-            f'{contract.__module__}.{contract.__name__}, which says what is called when{called}'
+            f'{_page(contract)}.{contract.__name__}, which says what is called when{called}'
         )
     if called and isinstance(part, nn.Module):
         try:
             inspect.signature(part.forward).bind(None)
         except TypeError as error:
             raise InputError(f'{where}: {kind}.forward: {error}{called}') from error
+
+
+def _page(contract: type) -> str:
+    module = contract.__module__
+    return 'mmseg_cil.contracts' if module.startswith('mmseg_cil.contracts.') else module
 
 
 def check_told(module: object) -> None:

@@ -17,6 +17,8 @@ Part = Mapping[str, Any]
 TEACHING, WEIGHTS, CHANGE, BEGINNING = (
     {'role': role} for role in ('teaching', 'weights', 'change', 'beginning')
 )
+#: Configs of steps have the key only where a method does: walks of before it stay as they are.
+PREDICTION = {'role': 'prediction', 'where_given': True}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class MethodConfig:
             new classes nothing begins, and it is not used.
         network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`: what the method
             changes in the network while the step trains.
+        prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
+            class of the greatest output.
+        further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`: a second map of the
+            training images.
         custom_hooks: Configs of hooks, such as :class:`~mmseg_cil.contracts.StepHook`.
         memory: Settings of the exemplars, see :class:`~mmseg_cil.memory.memory.MemorySettings`.
         teachers: 'all' for the checkpoints of all earlier steps beside the last one's.
@@ -56,6 +62,8 @@ class MethodConfig:
     self_supervision: Part | None = field(default=None, metadata=CHANGE)
     classifier_init: str | Part = field(default='random', metadata=BEGINNING)
     network_change: Part | None = field(default=None, metadata=CHANGE)
+    prediction: Part | None = field(default=None, metadata=PREDICTION)
+    further_map: Part | None = None
     custom_hooks: Sequence[Part] = ()
     memory: Part | None = None
     teachers: str | None = None
@@ -126,7 +134,12 @@ class MethodConfig:
 
     def for_network(self) -> dict[str, Any]:
         """Return what the segmentor is given, as its config has it."""
-        return {one.name: _as_in_config(getattr(self, one.name)) for one in _parts()}
+        return {
+            one.name: _as_in_config(value)
+            for one in _parts()
+            if (value := getattr(self, one.name)) != one.default
+            or not one.metadata.get('where_given')
+        }
 
     @property
     def reads_all_teachers(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_evaluation import evaluators_of, half_precision
 from mmseg_cil.engine.data import dataset_configs, dataset_of_step, first_value
 from mmseg_cil.engine.export.checkpoint import CONFIG_NAME
@@ -107,6 +108,12 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
         notes.append(
             f'No test image shows {", ".join(absent)}: metrics.json leaves such a class '
             'out, MMSegmentation counts it as 0 where it is predicted.'
+        )
+    rule = find_method(walk.cfg, walk.protocol.name).prediction
+    if rule:
+        notes.append(
+            f'The walk predicts by {rule["type"]}, MMSegmentation the class of the greatest '
+            'output: the figures differ.'
         )
     if lost:
         notes.append(f'The list of test images lacks what the dataset says as {", ".join(lost)}.')

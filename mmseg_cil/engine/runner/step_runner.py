@@ -32,7 +32,7 @@ from mmseg_cil.engine.config.step_visualizer import (
 )
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
-from mmseg_cil.models.network_change import plain_weights
+from mmseg_cil.models.network_change import CHANGE_NAME, plain_weights
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
@@ -278,6 +278,7 @@ def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
         raise InputError(
             f'{path} does not fit the network of this config ({error}): use the config of the walk'
         ) from error
+    model.restore_outputs(Path(path).parent / CHANGE_NAME)
 
 
 def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mmseg_cil.contracts import (
     IterationSeeded,
     MethodPart,
     NetworkChange,
+    PredictionRule,
     Regulariser,
     Replay,
     SelfSupervision,
@@ -97,11 +98,14 @@ class IncrementalEncoderDecoder(
         self._previous = previous
         # Losses of heads that want the teacher's record of a batch before they are computed.
         self._teacher_readers = teacher_readers(self)
-        self._hidden_readers = [
-            module
-            for module in self.modules()
-            if isinstance(module, HeadLoss) and overrides(module, HeadLoss.receive_hidden)
-        ]
+        self._hidden_readers, self._sample_readers = (
+            [
+                module
+                for module in self.modules()
+                if isinstance(module, HeadLoss) and overrides(module, method)
+            ]
+            for method in (HeadLoss.receive_hidden, HeadLoss.receive_samples)
+        )
         own_distillers = [
             _build(config, Distiller, 'method.distillers')
             for config in (method.distillers if teacher is not None else ())
@@ -133,6 +137,13 @@ class IncrementalEncoderDecoder(
             else NetworkChange()
         )
         self._change.install(self, learnt=teacher is not None)
+        # Stays when the network is plain again.
+        self._change_of_method = self._change
+        self._prediction = (
+            _build(method.prediction, PredictionRule, 'method.prediction')
+            if method.prediction
+            else PredictionRule()
+        )
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
         for distiller in own_distillers:
@@ -232,6 +243,19 @@ class IncrementalEncoderDecoder(
         kept = self._change.finish(self)
         self._change = NetworkChange()
         return kept
+
+    def restore_outputs(self, kept: Path) -> None:
+        """Give the plain network of a finished step the outputs that its prediction needs.
+
+        Args:
+            kept: What the change handed on after that step, whether or not the file exists.
+        """
+        self._change_of_method.restore(self, kept)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Return the scores ``(N, C, H, W)`` of the classes, by the method's rule."""
+        logits = super().encode_decode(inputs, batch_img_metas)
+        return self._prediction(logits, self.step.num_seen)
 
     def plain_parameter_names(self) -> set[str]:
         """Names of the parameters that the network has without what the method changes in it."""

@@ -13,7 +13,14 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.utils import SampleList, add_prefix
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import Batch, Distiller, HeadLoss, Replay, SelfSupervision
+from mmseg_cil.contracts import (
+    Batch,
+    Distiller,
+    HeadLoss,
+    NetworkChange,
+    Replay,
+    SelfSupervision,
+)
 from mmseg_cil.losses.hidden_classes import hidden_mask
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.head_losses import (
@@ -57,6 +64,8 @@ class StepLosses:
     _replay: Replay | None
     _teacher_readers: list[HeadLoss]
     _hidden_readers: list[HeadLoss]
+    _sample_readers: list[HeadLoss]
+    _change: NetworkChange
     _needs_stages: bool
     _needs_auxiliary: bool
 
@@ -83,6 +92,8 @@ class StepLosses:
         if self._replay is not None:
             inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
         teachers = self._run_teachers(inputs)
+        for reader in self._sample_readers:
+            reader.receive_samples(data_samples)
         self._tell_hidden(data_samples, inputs.device)
         pixels_at = functools.partial(
             pixels_of, labels=stack_labels(data_samples), cuts=self._cuts(), replayed=replayed
@@ -95,8 +106,8 @@ class StepLosses:
         if len(self.distillers) > 0:
             _, main = main_head(self)  # type: ignore[arg-type]
             student = tap.output(features, main.align_corners, stages)
-            if pixels is None or self.self_supervision is not None:
-                # Self-supervision adds outputs that no teacher has.
+            if pixels is None or self._has_more_outputs:
+                # No teacher has these outputs.
                 student = replace(student, logits=student.logits[:, : self.step.num_seen])
                 pixels = pixels_at(main, student.logits)
             losses.update(
@@ -116,15 +127,21 @@ class StepLosses:
             self.self_supervision.end()
         return losses
 
+    @property
+    def _has_more_outputs(self) -> bool:
+        """Training has outputs beside those of the classes."""
+        return self.self_supervision is not None or self._change.extra_outputs > 0
+
     def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
         """Tells the losses that ask what the label 0 of each image may stand for."""
         if self._hidden_readers:
             # Outputs of self-supervision come after those of the classes.
             turns = 1 if self.self_supervision is None else self.self_supervision.turns
+            outputs = self.step.num_seen * turns + self._change.extra_outputs
             hidden = hidden_mask(
                 [one.metainfo.get('cil_hidden') for one in data_samples],
                 self.step.num_hidden,
-                self.step.num_seen * turns,
+                outputs,
             )
             hidden = None if hidden is None else to_device(hidden, device)
             for reader in self._hidden_readers:
@@ -203,7 +220,7 @@ class StepLosses:
             )
         with tap_classifier(head) as tap:
             own, pixels = self._run_head(head, (features,), data_samples, pixels_at)
-        if pixels is None or self.self_supervision is not None:
+        if pixels is None or self._has_more_outputs:
             assert tap.logits is not None
             pixels = pixels_at(head, tap.logits[:, : self.step.num_seen])
         return own, pixels
