@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mmseg_cil.engine.config.load import load_config
-from mmseg_cil.engine.preflight import parts
+from mmseg_cil.engine.preflight import values
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.walk_runner import TaskScheduler
 from mmseg_cil.errors import InputError
@@ -118,7 +118,7 @@ def test_a_config_file_with_a_syntax_error_is_named(tmp_path):
 
 def test_padding_to_another_size_than_the_crop_is_warned_of(data_root, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(parts, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(values, 'print_log', lambda text, *_: said.append(text))
     prepare_walk(tiny_config(data_root), tmp_path)
     assert not said
     prepare_walk(tiny_config(data_root, **{'model.data_preprocessor.size': (48, 48)}), tmp_path)
