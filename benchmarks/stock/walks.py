@@ -23,7 +23,7 @@ from torch import nn
 from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.preflight.model import check_model
 from mmseg_cil.engine.preflight.prepare import prepare_walk
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from stock.catalogue import read
@@ -46,7 +46,7 @@ def walk(file: str, method: str, rehearse: bool, folder: Path) -> dict[str, Any]
     try:
         cfg = _config(file, method, folder)
         cfg.rehearsal = rehearse
-        scheduler = TaskScheduler(cfg, folder / 'w')
+        scheduler = WalkRunner(cfg, folder / 'w').open()
         begun = True
         scheduler.run()
         for step in range(len(STEPS)):

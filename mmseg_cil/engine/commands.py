@@ -33,7 +33,7 @@ from mmseg_cil.engine.runner.distributed import decided_by_main, process_group
 from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
 from mmseg_cil.engine.walk import Walk
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.utils.quiet import quieten_warnings
@@ -66,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
         for line in cfg.get('as_published') or ():
             if get_rank() == 0:
                 print(line, flush=True)
-        scheduler = TaskScheduler(
+        runner = WalkRunner(
             cfg,
             work_dir,
             args.launcher,
@@ -76,9 +76,10 @@ def train(args: argparse.Namespace) -> None:
             args.steps,
             getattr(args, 'overwrite', False),
         )
+        runner.open()
         if get_rank() == 0:
             write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
-        scheduler.run()
+        runner.run()
         if get_rank() == 0 and not args.no_report:
             _render(work_dir)
 

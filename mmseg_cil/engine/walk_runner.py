@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 import mmseg_cil
 from mmseg_cil.engine import predictions
+from mmseg_cil.engine.asked_steps import check_order, parse_steps, read_ranges
 from mmseg_cil.engine.config.length import global_batch_size
 from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_config import StepInputs, overridden_config
@@ -73,11 +74,12 @@ from mmseg_cil.utils.hashed_file import remove_hashed
 from mmseg_cil.utils.stopping import follow_signal
 
 
-class TaskScheduler:
+class WalkRunner:
     """Walks all steps in this process, one MMEngine Runner each.
 
-    Every rank of a distributed job runs the same scheduler; the process group
-    stays up from the first step to the last, and only rank 0 writes.
+    Every rank of a distributed job has one; the process group stays up from the first step to
+    the last, and only rank 0 writes. The constructor only stores; :meth:`prepare` reads and
+    checks, :meth:`open` begins to write, :meth:`run` does what is left of both, and walks.
 
     Args:
         cfg: The user's config.
@@ -90,10 +92,12 @@ class TaskScheduler:
             0..K (0 by default) are taken over instead of trained.
         steps: The steps to walk, as :func:`parse_steps` reads them. All by default.
         overwrite: Begin anew where the work directory holds a walk, which goes.
-
-    Raises:
-        InputError: Something the user gave is wrong; nothing has been trained.
     """
+
+    #: The walk, its steps to be walked, and its record, once they are known.
+    walk: Walk
+    steps: list[int]
+    journal: Journal
 
     def __init__(
         self,
@@ -106,66 +110,111 @@ class TaskScheduler:
         steps: str | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.launcher = launcher
-        self.is_main = get_rank() == 0
+        self.cfg = cfg
         self.work_dir = Path(work_dir)
-        # Refuse before the index of a large dataset is built.
-        if steps is not None:
-            read_ranges(steps)
-        if overwrite:
-            decided_by_main(lambda: check_overwritten(self.work_dir, resume, start_from))
-        journal = None if overwrite else decided_by_main(lambda: load_journal(self.work_dir))
-        if journal is not None and not resume:
-            raise InputError(
-                f'{work_dir} already holds a walk: add --resume to go on with it, '
-                '--overwrite to begin anew in its place, or give another --work-dir'
-            )
-        if journal is None and resume:
-            decided_by_main(lambda: check_no_other_run(self.work_dir))
-        if journal is None and resume and self.is_main:
-            print(f'note: --resume: {work_dir} holds no walk yet, so a new one begins')
+        self.launcher = launcher
+        self.resume = resume
+        self.accept_changes = accept_changes
+        self.start_from = start_from
+        self.asked_steps = steps
+        self.overwrite = overwrite
+        self.is_main = get_rank() == 0
+        self._begin: Callable[[], Journal] | None = None
+        self._open = False
+
+    def prepare(self) -> WalkRunner:
+        """Read and check everything, and try a batch; the work directory stays as it is.
+
+        Returns:
+            This runner.
+
+        Raises:
+            InputError: Something the user gave is wrong.
+        """
+        former = self._find_former()
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
-        asked = bool(start_from)
-        start_from = start_from or (journal.content.get('start_from') if journal else None)
+        start_from = self.start_from or (former.content.get('start_from') if former else None)
         # Later steps begin with the weights of the one before.
-        begins = not start_from and (journal is None or not journal.is_trained(0))
+        begins = not start_from and (former is None or not former.is_trained(0))
         if begins:
-            decided_by_main(lambda: check_pretrained(cfg))
-        self.walk: Walk = prepare_walk(cfg, work_dir)
+            decided_by_main(lambda: check_pretrained(self.cfg))
+        self.walk = prepare_walk(self.cfg, self.work_dir)
         if begins:
             decided_by_main(lambda: check_weights_fit(self.walk))
-        self.steps = parse_steps(steps, self.walk.num_steps)
+        self.steps = parse_steps(self.asked_steps, self.walk.num_steps)
         fingerprints = self._fingerprints()
-        if journal is not None:
-            recognise_counts(self.walk, journal)
-            if not accept_changes:
-                check_same_walk(journal, fingerprints, details=details(self.walk, journal))
-            check_trained_classes(self.walk, journal)
-            if accept_changes:
-                check_trained_network(self.walk, journal, fingerprints)
+        if former is not None:
+            self._check_same(former, fingerprints)
         taken = (
-            plan_import(start_from, self.walk, fingerprints, journal, accept_changes, asked)
+            plan_import(
+                start_from,
+                self.walk,
+                fingerprints,
+                former,
+                self.accept_changes,
+                bool(self.start_from),
+            )
             if start_from
             else None
         )
         there = taken.steps if taken else ()
-        check_order(self.steps, there, journal)
-        if journal is not None:
-            outdated = outdated_steps(self.walk, journal)
-            decided_by_main(
-                lambda: check_trained_steps(
-                    journal, needed_steps(self.walk, journal, self.steps, outdated)
-                )
-            )
-        if wants_rehearsal(cfg):
-            rehearse(self.walk, self._to_train(journal, there))
-        # All is checked: from here on the work directory is written.
-        if overwrite:
-            decided_by_main(lambda: remove_walk(self.work_dir))
-        self.journal = decided_by_main(
-            lambda: open_journal(self.walk, journal, fingerprints, start_from, taken)
+        check_order(self.steps, there, former)
+        if former is not None:
+            needed = needed_steps(self.walk, former, self.steps, outdated_steps(self.walk, former))
+            decided_by_main(lambda: check_trained_steps(former, needed))
+        if wants_rehearsal(self.cfg):
+            rehearse(self.walk, self._to_train(former, there))
+        self._begin = functools.partial(
+            open_journal, self.walk, former, fingerprints, start_from, taken
         )
-        self.journal.writable = self.is_main
+        return self
+
+    def open(self) -> WalkRunner:
+        """Begin to write the work directory; what is not prepared is prepared first.
+
+        Returns:
+            This runner.
+
+        Raises:
+            InputError: As :meth:`prepare`, or a file cannot be taken over.
+        """
+        if self._begin is None:
+            self.prepare()
+        assert self._begin is not None
+        if not self._open:
+            if self.overwrite:
+                decided_by_main(lambda: remove_walk(self.work_dir))
+            self.journal = decided_by_main(self._begin)
+            self.journal.writable = self.is_main
+            self._open = True
+        return self
+
+    def _find_former(self) -> Journal | None:
+        """The journal of the walk that goes on, before the index of a large dataset is built."""
+        if self.asked_steps is not None:
+            read_ranges(self.asked_steps)
+        if self.overwrite:
+            decided_by_main(lambda: check_overwritten(self.work_dir, self.resume, self.start_from))
+            return None
+        journal = decided_by_main(lambda: load_journal(self.work_dir))
+        if journal is not None and not self.resume:
+            raise InputError(
+                f'{self.work_dir} already holds a walk: add --resume to go on with it, '
+                '--overwrite to begin anew in its place, or give another --work-dir'
+            )
+        if journal is None and self.resume:
+            decided_by_main(lambda: check_no_other_run(self.work_dir))
+            if self.is_main:
+                print(f'note: --resume: {self.work_dir} holds no walk yet, so a new one begins')
+        return journal
+
+    def _check_same(self, journal: Journal, fingerprints: dict[str, str]) -> None:
+        recognise_counts(self.walk, journal)
+        if not self.accept_changes:
+            check_same_walk(journal, fingerprints, details=details(self.walk, journal))
+        check_trained_classes(self.walk, journal)
+        if self.accept_changes:
+            check_trained_network(self.walk, journal, fingerprints)
 
     def _fingerprints(self) -> dict[str, str]:
         walk = self.walk
@@ -187,8 +236,9 @@ class TaskScheduler:
         """Walks the steps; those that are done are evaluated again where that is due.
 
         Raises:
-            InputError: A file of a finished step is missing or was changed.
+            InputError: As :meth:`open`, or a file of a finished step is missing or was changed.
         """
+        self.open()
         for step, reason in outdated_steps(self.walk, self.journal).items():
             if self.is_main:
                 print(f'note: {reason}: evaluating it again')
@@ -359,62 +409,3 @@ class TaskScheduler:
             checkpoint=str(check_checkpoint(self.journal, step)),
             num_classes=len(self.walk.protocol.steps[step].seen),
         )
-
-
-def parse_steps(text: str | None, num_steps: int) -> list[int]:
-    """Reads ``--steps``: '3', '0-2', '0,2-4'; None means all.
-
-    Raises:
-        InputError: The text is not of this form or names a step that is not there.
-    """
-    if text is None:
-        return list(range(num_steps))
-    ranges = read_ranges(text)
-    if max(last for _, last in ranges) >= num_steps:
-        raise InputError(f'--steps {text}: this walk has the steps 0..{num_steps - 1}')
-    return sorted({step for first, last in ranges for step in range(first, last + 1)})
-
-
-def read_ranges(text: str) -> list[tuple[int, int]]:
-    """Reads the form of ``--steps``: the first and the last step of each of its parts.
-
-    Raises:
-        InputError: It is another form.
-    """
-    ranges = []
-    for part in str(text).split(','):
-        found = re.fullmatch(r'([0-9]{1,9})(?:-([0-9]{1,9}))?', part.strip())
-        if not found:
-            raise InputError(f"--steps {text}: write '3', '0-2' or '0,2-4'")
-        first, last = int(found[1]), int(found[2] or found[1])
-        if last < first:
-            raise InputError(f'--steps {text}: {part.strip()} goes backwards; write {last}-{first}')
-        ranges.append((first, last))
-    return ranges
-
-
-def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | None) -> None:
-    """Makes sure that every step to walk finds the one before it.
-
-    Args:
-        steps: To walk, in order.
-        taken: Steps that are taken over from another run.
-        journal: Says which are done already.
-
-    Raises:
-        InputError: One is missing.
-    """
-    there = set(taken)
-    for step in steps:
-        before = step - 1
-        if (
-            step
-            and before not in there
-            and not (journal and journal.is_done(before))
-            and not (journal and journal.is_done(step))
-        ):
-            raise InputError(
-                f'step {step} starts from step {before}, which is not done: '
-                'include it in --steps, or take it over with --start-from'
-            )
-        there.add(step)

@@ -5,16 +5,16 @@ a walk in an iteration and compares two of them; ``processes`` runs a function o
 several processes; ``networks`` builds thin networks of every kind of head. A test of a method of
 one's own, which must resume to the same weights::
 
-    from mmseg_cil.engine.walk_runner import TaskScheduler
+    from mmseg_cil.engine.walk_runner import WalkRunner
     from mmseg_cil.testing.tiny import make_data, tiny_config
     from mmseg_cil.testing.walks import assert_same_weights, at, killed
 
     def test_it_resumes(tmp_path):
         cfg = tiny_config(make_data(tmp_path / 'data'), dict(name='mine', ...))
-        TaskScheduler(cfg, tmp_path / 'whole', steps='0-1').run()
+        WalkRunner(cfg, tmp_path / 'whole', steps='0-1').run()
         with killed(at(step=1, iteration=3)):
-            TaskScheduler(cfg, tmp_path / 'broken', steps='0-1').run()
-        TaskScheduler(cfg, tmp_path / 'broken', resume=True, steps='0-1').run()
+            WalkRunner(cfg, tmp_path / 'broken', steps='0-1').run()
+        WalkRunner(cfg, tmp_path / 'broken', resume=True, steps='0-1').run()
         assert_same_weights(tmp_path / 'whole', tmp_path / 'broken', 0, 1)
 
 The project's own tests are made of it too. Nothing else in the package imports it.

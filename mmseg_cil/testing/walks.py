@@ -14,7 +14,7 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
 from mmseg_cil.engine.runner import step_runner
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.tiny import weights
 
@@ -101,11 +101,11 @@ def assert_same_weights(one: Path, other: Path, *steps: int) -> None:
 
 def keep_own_networks(folder: Path) -> None:
     """From now on this process saves every step's network as its own ``STEP_RANK.pth``."""
-    save = TaskScheduler._save_step
+    save = WalkRunner._save_step
 
-    def keep(self: TaskScheduler, step: int, runner: Runner, *args: Any) -> None:
+    def keep(self: WalkRunner, step: int, runner: Runner, *args: Any) -> None:
         save(self, step, runner, *args)
         state = step_runner.bare_model(runner).state_dict()
         torch.save(state, folder / f'{step}_{get_rank()}.pth')
 
-    TaskScheduler._save_step = keep  # type: ignore[method-assign, assignment]
+    WalkRunner._save_step = keep  # type: ignore[method-assign, assignment]

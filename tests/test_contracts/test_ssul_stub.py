@@ -9,7 +9,7 @@ from ssul_stub import UnknownIsBackground, UnknownLoss
 
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.runner.scoring import score_weights
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.testing.tiny import tiny_config, weights
 from mmseg_cil.testing.walks import logged
@@ -43,7 +43,7 @@ def walked(cfg, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(UnknownLoss, 'forward', keep)
-        TaskScheduler(cfg, folder, steps='0-1').run()
+        WalkRunner(cfg, folder, steps='0-1').run()
     return folder, seen
 
 

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.compose import read_piece
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.testing.walks import logged
 
@@ -34,7 +34,7 @@ def test_it_is_one_folder_of_sixty_lines():
 
 
 def test_it_walks(cfg, tmp_path):
-    TaskScheduler(cfg, tmp_path / 'walk').run()
+    WalkRunner(cfg, tmp_path / 'walk').run()
     for step in range(3):
         note = tmp_path / f'walk/step_{step:02d}/note.txt'
         assert note.read_text() == f'{3 + step} classes'
@@ -48,6 +48,6 @@ def test_it_walks(cfg, tmp_path):
 def test_its_hook_notes_a_step_that_another_method_trained(cfg, data_root, tmp_path):
     plain = tiny_config(data_root, 'finetune')
     plain.step_overrides = cfg.step_overrides
-    TaskScheduler(plain, tmp_path / 'plain', steps='0').run()
-    TaskScheduler(cfg, tmp_path / 'walk', steps='1', start_from=str(tmp_path / 'plain')).run()
+    WalkRunner(plain, tmp_path / 'plain', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='1', start_from=str(tmp_path / 'plain')).run()
     assert (tmp_path / 'walk/step_00/note.txt').is_file()

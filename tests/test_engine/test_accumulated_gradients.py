@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper as amp
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, at, killed
@@ -30,10 +30,10 @@ def test_a_walk_killed_between_two_updates_resumes_to_the_same_weights(
     cfg = tiny_config(data_root, method, **{'default_hooks.checkpoint.interval': 1})
     cfg.step_overrides[0] = dict(max_iters=7)
     cfg.optim_wrapper.update(type=kind, accumulative_counts=3)
-    TaskScheduler(cfg, tmp_path / 'unbroken', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'unbroken', steps='0').run()
     with killed(at(step=0, iteration=kill)):
-        TaskScheduler(cfg, tmp_path / 'broken', steps='0').run()
+        WalkRunner(cfg, tmp_path / 'broken', steps='0').run()
     state = torch.load(tmp_path / 'broken/step_00' / RESUME_NAME, weights_only=False)
     assert state['meta']['iter'] == saved
-    TaskScheduler(cfg, tmp_path / 'broken', resume=True, steps='0').run()
+    WalkRunner(cfg, tmp_path / 'broken', resume=True, steps='0').run()
     assert_same_weights(tmp_path / 'unbroken', tmp_path / 'broken', 0)

@@ -21,7 +21,7 @@ from mmseg_cil.engine.config.published.frames import FRAMES, find_frame
 from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.export.own_parts import MODULE, with_own_parts
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import MODELS
@@ -336,7 +336,7 @@ def walk(tmp_path_factory):
         )
         cfg.step_overrides = {0: dict(lr=0.01, max_epochs=2), 'later': dict(max_epochs=2)}
         cfg.as_published = notes_on_published(cfg)
-        TaskScheduler(cfg, folder / method).run()
+        WalkRunner(cfg, folder / method).run()
         return folder / method
 
     return {method: run(method) for method in ('plop', 'rcil')}

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 
 from mmseg_cil.engine import evaluate
 from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.testing.tiny import tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, at, killed
@@ -48,7 +48,7 @@ def test_the_averaged_weights_are_evaluated_and_exported(
         dict(type='EMAHook', momentum=MOMENTUM, update_buffers=update_buffers),
         dict(type='Averages'),
     ]
-    TaskScheduler(cfg, tmp_path, steps='0').run()
+    WalkRunner(cfg, tmp_path, steps='0').run()
     found = weights(tmp_path, 0)
     for key, value in averages.items():
         torch.testing.assert_close(found[key], value.float(), rtol=1e-5, atol=1e-6)
@@ -61,9 +61,9 @@ def test_the_averaged_weights_are_evaluated_and_exported(
 def test_averages_go_on_after_a_stop(data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=MOMENTUM, update_buffers=True)]
-    TaskScheduler(cfg, tmp_path / 'unbroken', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'unbroken', steps='0').run()
     with killed(at(step=0, iteration=3)):
-        TaskScheduler(cfg, tmp_path / 'broken', steps='0').run()
+        WalkRunner(cfg, tmp_path / 'broken', steps='0').run()
     assert (tmp_path / 'broken/step_00/resume.pth').is_file()
-    TaskScheduler(cfg, tmp_path / 'broken', resume=True, steps='0').run()
+    WalkRunner(cfg, tmp_path / 'broken', resume=True, steps='0').run()
     assert_same_weights(tmp_path / 'unbroken', tmp_path / 'broken', 0)

@@ -13,7 +13,7 @@ from mmseg_cil.engine.preflight.batch_of_one import (
     sees_several,
     training_size,
 )
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.networks import HEADS, batch, network, segmentor
@@ -145,7 +145,7 @@ def walk_of(data_root, head, images):
 
 @pytest.mark.parametrize(('head', 'images'), [('FCNHead', 1), ('ASPPHead', 2)])
 def test_walks_that_can_train_begin(data_root, tmp_path, head, images):
-    assert TaskScheduler(walk_of(data_root, head, images), tmp_path).walk.trains(0)
+    assert WalkRunner(walk_of(data_root, head, images), tmp_path).open().walk.trains(0)
 
 
 def test_a_walk_of_aspp_with_one_image_is_refused_before_training(data_root, tmp_path):
@@ -155,5 +155,5 @@ def test_a_walk_of_aspp_with_one_image_is_refused_before_training(data_root, tmp
         r'norm decode_head\.image_pool\.1\.bn \(BatchNorm2d\) sees a single value'
         r'.*global_batch_size=2.*GN.*norm_eval.*SyncBN',
     ):
-        TaskScheduler(walk_of(data_root, 'ASPPHead', 1), tmp_path / 'walk')
+        WalkRunner(walk_of(data_root, 'ASPPHead', 1), tmp_path / 'walk').prepare()
     assert not list((tmp_path / 'walk').glob('step_*'))

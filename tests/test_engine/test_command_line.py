@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from mmseg_cil.engine import commands
-from mmseg_cil.engine.walk_runner import TaskScheduler, parse_steps
+from mmseg_cil.engine.asked_steps import parse_steps
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import ROOT, make_data, tiny_config
 from mmseg_cil.utils.cli import run_tool
@@ -178,7 +179,7 @@ def walk(place, tmp_path_factory):
     """A walk of one step."""
     work_dir = tmp_path_factory.mktemp('walk')
     cfg = tiny_config(place / 'data', rehearsal=False)
-    TaskScheduler(cfg, work_dir, steps='0').run()
+    WalkRunner(cfg, work_dir, steps='0').run()
     (work_dir / commands.CONFIG_COPY).write_text(cfg.pretty_text)
     return work_dir
 
@@ -219,9 +220,9 @@ def test_overwriting_removes_the_walk_and_nothing_else(walk, place, tmp_path, mo
     with pytest.raises(InputError, match='vok'):
         wrong = tiny_config(place / 'data')
         wrong.protocol = dict(name='vok_15-1')
-        TaskScheduler(wrong, work_dir, overwrite=True)
+        WalkRunner(wrong, work_dir, overwrite=True).prepare()
     assert files(work_dir) == before
-    scheduler = TaskScheduler(cfg, work_dir, overwrite=True)
+    scheduler = WalkRunner(cfg, work_dir, overwrite=True).open()
     assert scheduler.journal.content['steps'] == []
     left = {path.name for path in work_dir.iterdir()}
     assert left == {
@@ -233,7 +234,7 @@ def test_overwriting_removes_the_walk_and_nothing_else(walk, place, tmp_path, mo
     }
     assert (work_dir / 'elsewhere/kept').read_text() == 'mine'
     # Where nothing is, it begins as usual.
-    TaskScheduler(cfg, tmp_path / 'new', overwrite=True)
+    WalkRunner(cfg, tmp_path / 'new', overwrite=True).open()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_overwriting_is_refused(place, tmp_path, content, options, message):
         for key, value in options.items()
     }
     with pytest.raises(InputError, match=message):
-        TaskScheduler(tiny_config(place / 'data'), work_dir, overwrite=True, **options)
+        WalkRunner(tiny_config(place / 'data'), work_dir, overwrite=True, **options).prepare()
     assert files(work_dir) == before
 
 
@@ -269,8 +270,8 @@ def test_a_damaged_journal_is_overwritten_where_the_config_tells_the_walk(walk, 
     (work_dir / 'journal.json').write_text('{"form')
     cfg = tiny_config(place / 'data', rehearsal=False)
     with pytest.raises(InputError, match='is damaged'):
-        TaskScheduler(cfg, work_dir, resume=True)
-    TaskScheduler(cfg, work_dir, overwrite=True)
+        WalkRunner(cfg, work_dir, resume=True).prepare()
+    WalkRunner(cfg, work_dir, overwrite=True).open()
     assert not (work_dir / 'step_00').exists()
 
 

@@ -16,7 +16,7 @@ from mmseg_cil.engine.config.compose import compose
 from mmseg_cil.engine.config.files import find_config, read_config
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.config.type_names import with_type_names
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import (
     CLASSES,
@@ -109,7 +109,7 @@ def test_a_config_of_stock_bases_is_walked(voc_root, tmp_path):
     (tmp_path / 'c.py').write_text(STOCK.format(method=method, data=str(voc_root), more=short))
     cfg = load_config(tmp_path / 'c.py')
     assert '_scope_' not in cfg.pretty_text
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0-1').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
     journal = json.loads((tmp_path / 'walk/journal.json').read_text())
     assert journal['iterations'] == [3, 2, 1]
     assert len(json.loads((tmp_path / 'walk/metrics.json').read_text())['steps']) == 2
@@ -202,8 +202,8 @@ def pure(data_root, tmp_path):
 
 @pytest.mark.filterwarnings('ignore')
 def test_a_pure_python_config_is_walked_to_the_same_weights(pure, data_root, tmp_path):
-    TaskScheduler(load_config(pure), tmp_path / 'pure', steps='0-1').run()
-    TaskScheduler(tiny_config(data_root), tmp_path / 'plain', steps='0-1').run()
+    WalkRunner(load_config(pure), tmp_path / 'pure', steps='0-1').run()
+    WalkRunner(tiny_config(data_root), tmp_path / 'plain', steps='0-1').run()
     for step in (0, 1):
         for key, value in weights(tmp_path / 'plain', step).items():
             assert torch.equal(value, weights(tmp_path / 'pure', step)[key]), (step, key)
@@ -213,7 +213,9 @@ def test_a_pure_python_config_is_walked_to_the_same_weights(pure, data_root, tmp
     # It goes on from the copy that the tool keeps, in which classes are dotted names.
     copied = load_config(pure)
     (tmp_path / 'copy.py').write_text(copied.pretty_text)
-    TaskScheduler(load_config(tmp_path / 'copy.py'), tmp_path / 'pure', steps='0-1', resume=True)
+    WalkRunner(
+        load_config(tmp_path / 'copy.py'), tmp_path / 'pure', steps='0-1', resume=True
+    ).open()
 
 
 def test_a_piece_replaces_a_part_of_a_pure_python_config(pure, monkeypatch):

@@ -12,7 +12,7 @@ from mmseg_cil.engine.evaluate import open_walk
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.record.fingerprint import evaluation_fingerprint, evaluation_of
 from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.testing.tiny import CLASSES, PALETTE, tiny_config
@@ -112,7 +112,7 @@ def test_damaged_data_are_refused_before_training(data_root, tmp_path):
     content[len(content) // 2 : len(content) // 2 + 60] = bytes(60)
     image.write_bytes(content)
     with pytest.raises(InputError, match=f'corrupt image: {image}'):
-        TaskScheduler(tiny_config(tmp_path / 'data'), tmp_path / 'w')
+        WalkRunner(tiny_config(tmp_path / 'data'), tmp_path / 'w').prepare()
     assert not (tmp_path / 'w/step_00').exists()
 
 
@@ -128,12 +128,12 @@ def renumbered(data_root, root):
 def test_test_masks_are_read_by_their_own_names(data_root, tmp_path, said):
     """Scores equal those of masks in the training order, and evaluating again is no other walk."""
     short = {'step_overrides.later.max_iters': 1}
-    plain_scheduler = TaskScheduler(tiny_config(data_root, **short), tmp_path / 'plain')
+    plain_scheduler = WalkRunner(tiny_config(data_root, **short), tmp_path / 'plain').open()
     plain_scheduler.run()
     assert said == []
     changes = renumbered(data_root, tmp_path / 'data')
     cfg = tiny_config(tmp_path / 'data', **changes, **short)
-    scheduler = TaskScheduler(cfg, tmp_path / 'other')
+    scheduler = WalkRunner(cfg, tmp_path / 'other').open()
     scheduler.run()
     assert [text for text, _ in said] == [
         'the test dataset lists its classes in another order than the training dataset: each '

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmseg_cil.engine.runner import message_hub
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.engine.runner.step_runner import StepRunner, clear_instances
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.tiny import tiny_config
 
@@ -157,10 +157,10 @@ def logged(work_dir):
 
 
 def test_a_walks_logs_are_those_of_mmengines_hub(data_root, tmp_path, saved, monkeypatch):
-    TaskScheduler(config(data_root), tmp_path / 'ours', steps='0').run()
+    WalkRunner(config(data_root), tmp_path / 'ours', steps='0').run()
     ours, saved[:] = list(saved), []
     monkeypatch.setattr(StepRunner, 'build_message_hub', Runner.build_message_hub)
-    TaskScheduler(config(data_root), tmp_path / 'own', steps='0').run()
+    WalkRunner(config(data_root), tmp_path / 'own', steps='0').run()
     lines = logged(tmp_path / 'ours')
     assert [dict(line)['step'] for line in lines] == [3, 6]
     assert any(name == 'decode.acc_seg' for name, _ in lines[0])
@@ -177,7 +177,7 @@ class Killed(Exception):
 
 
 def test_the_logs_of_a_resumed_walk_are_those_of_the_unbroken(data_root, tmp_path, monkeypatch):
-    TaskScheduler(config(data_root), tmp_path / 'unbroken', steps='0').run()
+    WalkRunner(config(data_root), tmp_path / 'unbroken', steps='0').run()
     before = IterationSeedHook.before_train_iter
 
     def kill(self, runner, *args, **kwargs):
@@ -188,9 +188,9 @@ def test_the_logs_of_a_resumed_walk_are_those_of_the_unbroken(data_root, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(IterationSeedHook, 'before_train_iter', kill)
         with pytest.raises(Killed):
-            TaskScheduler(config(data_root), tmp_path / 'killed', steps='0').run()
+            WalkRunner(config(data_root), tmp_path / 'killed', steps='0').run()
     # The window of the line after iteration 6 begins with the third.
-    TaskScheduler(config(data_root), tmp_path / 'killed', steps='0', resume=True).run()
+    WalkRunner(config(data_root), tmp_path / 'killed', steps='0', resume=True).run()
     assert logged(tmp_path / 'killed') == logged(tmp_path / 'unbroken')
 
 
@@ -215,5 +215,5 @@ def test_values_are_fetched_for_the_logger_and_a_save_alone(
 
     monkeypatch.setattr(torch.Tensor, 'item', note)
     monkeypatch.setattr(StepRunner, 'call_hook', call)
-    TaskScheduler(config(data_root), tmp_path, steps='0').run()
+    WalkRunner(config(data_root), tmp_path, steps='0').run()
     assert seen == [(0, 0), (0, 0), (1, 0), (1, 0), (0, 0), (1, 0)]

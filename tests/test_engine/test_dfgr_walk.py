@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.dfgr.generated_replay import GeneratedReplay
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
@@ -29,12 +29,12 @@ def config(data_root, method='dfgr_dtid', **changes):
 @pytest.fixture(scope='module')
 def step_0(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('step_0')
-    TaskScheduler(tiny_config(data_root, 'finetune'), work_dir, steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), work_dir, steps='0').run()
     return work_dir
 
 
 def walk(cfg, work_dir, step_0, **options):
-    TaskScheduler(cfg, work_dir, start_from=str(step_0), steps='1', **options).run()
+    WalkRunner(cfg, work_dir, start_from=str(step_0), steps='1', **options).run()
 
 
 @pytest.fixture(scope='module')
@@ -88,7 +88,7 @@ def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, 
     with killed(lambda _, runner: str(runner.work_dir).endswith(where) and runner.iter == 3):
         walk(config(data_root), tmp_path, step_0)
     assert (tmp_path / where / 'resume.pth').exists()
-    TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
+    WalkRunner(config(data_root), tmp_path, resume=True, steps='1').run()
     assert_same_weights(unbroken, tmp_path, 1)
     for name in ('generator/generator.pth', 'new_data/checkpoint.pth'):
         expected, found = (
@@ -135,7 +135,7 @@ def test_the_options_walk(method, changes, images, data_root, step_0, tmp_path, 
     cfg = config(data_root, method, **changes)
     if 'protocol' in changes:
         cfg.protocol = changes['protocol']
-        TaskScheduler(cfg, tmp_path, steps='0-1').run()
+        WalkRunner(cfg, tmp_path, steps='0-1').run()
     else:
         walk(cfg, tmp_path, step_0)
     assert replayed == [images] * 4
@@ -200,7 +200,7 @@ def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path,
 def test_a_teacher_that_nothing_trains_is_missed_before_training(data_root, tmp_path):
     cfg = config(data_root, **{'method.sub_steps.1.name': 'fresh'})
     with pytest.raises(InputError, match=r"\['new_data'\], and there are \['fresh'\]"):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
 
 
 def walk_in_two(data_root, start, folder):
@@ -234,7 +234,7 @@ def test_a_network_without_batch_norms_is_refused_before_training(data_root, tmp
         }
     )
     with pytest.raises(InputError, match='running statistics of batch norms'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
@@ -242,4 +242,4 @@ def test_two_teachers_of_a_walk_by_domain_are_refused(data_root, tmp_path):
     cfg = config(data_root)
     cfg.protocol = seasons(['early'], ['late', 'last'])
     with pytest.raises(InputError, match='domain'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()

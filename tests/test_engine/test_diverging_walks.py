@@ -11,7 +11,7 @@ from torch import nn
 
 from mmseg_cil.engine.evaluate import evaluate_step
 from mmseg_cil.engine.record.fingerprint import file_hash
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import FiniteLossHook
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -50,14 +50,14 @@ def spoil_gradients(model, losses):
 @pytest.fixture(scope='module')
 def unbroken(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('unbroken')
-    TaskScheduler(tiny_config(data_root), work_dir, steps='0-1').run()
+    WalkRunner(tiny_config(data_root), work_dir, steps='0-1').run()
     return work_dir
 
 
 def step_1(data_root, unbroken, work_dir, **options):
-    return TaskScheduler(
+    return WalkRunner(
         tiny_config(data_root), work_dir, start_from=str(unbroken), steps='1', **options
-    )
+    ).open()
 
 
 def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
@@ -73,7 +73,7 @@ def test_the_first_bad_loss_ends_the_walk_which_goes_on_from_the_state_before(
     assert not list(tmp_path.glob('step_01/checkpoint.pth'))
     state = torch.load(tmp_path / 'step_01/resume.pth', weights_only=False)
     assert state['meta']['iter'] == 2 and not not_finite(state['state_dict'])
-    TaskScheduler(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
+    WalkRunner(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
     assert_same_weights(unbroken, tmp_path, 1)
 
 
@@ -115,7 +115,7 @@ def test_a_sub_step_ends_likewise(data_root, unbroken, tmp_path, monkeypatch):
         match=r'step 1, sub-step new_data: training has diverged. At '
         r'iteration 3 of 3 the loss is inf \(decode.loss_ce inf',
     ):
-        TaskScheduler(cfg, tmp_path, start_from=str(unbroken), steps='1').run()
+        WalkRunner(cfg, tmp_path, start_from=str(unbroken), steps='1').run()
     assert not list(tmp_path.glob('step_01/new_data/checkpoint.pth'))
 
 
@@ -145,15 +145,15 @@ def test_nothing_is_made_of_a_checkpoint_that_is_not_finite(
     bad = with_bad_weights(unbroken, tmp_path / 'bad', 1, key, value)
     message = f'checkpoint.pth: {key} hold NaN or infinity'
     with pytest.raises(InputError, match=message):
-        TaskScheduler(tiny_config(data_root), bad, resume=True, steps='2').run()
+        WalkRunner(tiny_config(data_root), bad, resume=True, steps='2').run()
     with pytest.raises(InputError, match=message):
-        TaskScheduler(tiny_config(data_root), tmp_path / 'new', start_from=f'{bad}:1')
+        WalkRunner(tiny_config(data_root), tmp_path / 'new', start_from=f'{bad}:1').prepare()
     assert not (tmp_path / 'new').exists()
-    walk = TaskScheduler(tiny_config(data_root), bad, resume=True)
+    walk = WalkRunner(tiny_config(data_root), bad, resume=True).open()
     with pytest.raises(InputError, match=message):
         evaluate_step(walk.walk, walk.journal, 1, 'none')
     # The step before is as good as ever.
-    TaskScheduler(tiny_config(data_root), tmp_path / 'new', start_from=f'{bad}:0')
+    WalkRunner(tiny_config(data_root), tmp_path / 'new', start_from=f'{bad}:0').open()
 
 
 @pytest.mark.slow
@@ -166,9 +166,9 @@ def test_a_state_that_is_not_finite_is_not_resumed(data_root, unbroken, tmp_path
     content['state_dict']['backbone.conv1.weight'][0] = NAN
     torch.save(content, path)
     with pytest.raises(InputError, match=r'its weights are not finite \(backbone.conv1.weight\)'):
-        TaskScheduler(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
+        WalkRunner(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
     path.unlink()
-    TaskScheduler(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
+    WalkRunner(tiny_config(data_root), tmp_path, resume=True, steps='1').run()
     assert_same_weights(unbroken, tmp_path, 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.dist import get_rank
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.methods.dkd.loss import DenseKnowledgeDistillationLoss
 from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import tiny_config
@@ -33,7 +33,7 @@ def unbroken(data_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('dkd')
     with pytest.MonkeyPatch.context() as patch:
         drawn = recorded(patch.setattr)
-        TaskScheduler(tiny_config(data_root, 'dkd_random'), folder).run()
+        WalkRunner(tiny_config(data_root, 'dkd_random'), folder).run()
     return folder, drawn
 
 
@@ -56,16 +56,16 @@ def test_a_resumed_walk_draws_what_the_unbroken_one_draws(
     folder, everything = unbroken
     cfg = tiny_config(data_root, 'dkd_random')
     with killed(at(step=2, iteration=3)):
-        TaskScheduler(cfg, tmp_path, start_from=str(folder)).run()
+        WalkRunner(cfg, tmp_path, start_from=str(folder)).run()
     drawn = recorded(monkeypatch.setattr)
-    TaskScheduler(cfg, tmp_path, resume=True).run()
+    WalkRunner(cfg, tmp_path, resume=True).run()
     assert drawn and drawn == everything[-len(drawn) :]
     assert_same_weights(folder, tmp_path, 2)
 
 
 def walk_on_a_rank(data_root, start, folder):
     drawn = recorded()
-    TaskScheduler(
+    WalkRunner(
         tiny_config(Path(data_root), 'dkd_random'),
         f'{folder}/walk',
         start_from=str(start),
@@ -96,5 +96,5 @@ def test_the_loss_works_in_place_of_another_methods(unbroken, data_root, tmp_pat
             )
         },
     )
-    TaskScheduler(cfg, tmp_path, start_from=str(folder), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(folder), steps='1').run()
     assert losses(tmp_path, 1)[-1] > 0

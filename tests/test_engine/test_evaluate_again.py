@@ -9,7 +9,7 @@ import torch
 
 from mmseg_cil.engine import commands, evaluate
 from mmseg_cil.engine.record.fingerprint import training_fingerprints
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.testing.tiny import make_data, tiny_config, weights
@@ -23,7 +23,7 @@ def config(data_root, **changes):
 
 
 def run(cfg, work_dir, **options):
-    scheduler = TaskScheduler(cfg, work_dir, **options)
+    scheduler = WalkRunner(cfg, work_dir, **options).open()
     scheduler.run()
     return scheduler
 
@@ -247,11 +247,11 @@ def test_a_journal_of_an_earlier_version_says_so(work_dir, data_root, tmp_path, 
     write_json(work_dir / 'journal.json', content)
     earlier = 'written by an earlier version'
     with pytest.raises(InputError, match=earlier):
-        TaskScheduler(config(data_root), work_dir, resume=True)
+        WalkRunner(config(data_root), work_dir, resume=True).prepare()
     with pytest.raises(InputError, match=earlier):
         commands.test(Arguments(work_dir))
     with pytest.raises(InputError, match=earlier):
-        TaskScheduler(config(data_root), tmp_path / 'other', start_from=str(work_dir))
+        WalkRunner(config(data_root), tmp_path / 'other', start_from=str(work_dir)).prepare()
     run(config(data_root), work_dir, resume=True, accept_changes=True, steps='0')
     assert evaluated == [0, 1]
     commands.test(Arguments(work_dir, step=1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.testing.walks import assert_same_weights
@@ -33,8 +33,8 @@ def test_the_backend_keeps_the_former_file(tmp_path, monkeypatch):
 def test_a_walk_goes_on_after_the_disk_was_full(data_root, tmp_path, monkeypatch):
     cfg = tiny_config(data_root)
     unbroken, broken = tmp_path / 'unbroken', tmp_path / 'broken'
-    TaskScheduler(cfg, unbroken, steps='0').run()
-    scheduler = TaskScheduler(cfg, broken, steps='0')
+    WalkRunner(cfg, unbroken, steps='0').run()
+    scheduler = WalkRunner(cfg, broken, steps='0').open()
     saves = []
     real = torch.save
 
@@ -50,5 +50,5 @@ def test_a_walk_goes_on_after_the_disk_was_full(data_root, tmp_path, monkeypatch
     monkeypatch.undo()
     state = torch.load(broken / 'step_00' / RESUME_NAME, weights_only=False)
     assert state['meta']['iter'] == 2
-    TaskScheduler(cfg, broken, resume=True, steps='0').run()
+    WalkRunner(cfg, broken, resume=True, steps='0').run()
     assert_same_weights(unbroken, broken, 0)

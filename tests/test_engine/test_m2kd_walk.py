@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.dist import get_rank
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.testing.processes import in_two_processes
@@ -44,7 +44,7 @@ def drawn(monkeypatch):
 @pytest.fixture(scope='module')
 def m2kd_dir(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('m2kd')
-    TaskScheduler(tiny_config(data_root, 'm2kd'), work_dir).run()
+    WalkRunner(tiny_config(data_root, 'm2kd'), work_dir).run()
     return work_dir
 
 
@@ -72,7 +72,7 @@ def test_losses_are_those_of_the_method(m2kd_dir):
 
 
 def test_every_earlier_step_teaches(m2kd_dir, data_root, tmp_path, drawn):
-    TaskScheduler(tiny_config(data_root, 'm2kd'), tmp_path, start_from=str(m2kd_dir)).run()
+    WalkRunner(tiny_config(data_root, 'm2kd'), tmp_path, start_from=str(m2kd_dir)).run()
     assert set(drawn) == {(1, 'step_00'), (2, 'step_00', 'step_01')}
 
 
@@ -80,18 +80,18 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
     cfg = tiny_config(
         data_root, 'm2kd', **{'method.teacher_draw': 1, 'step_overrides.later.max_iters': 8}
     )
-    TaskScheduler(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
+    WalkRunner(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
     expected = [one for one in drawn if one[0] == 2]
     assert {one[1:] for one in expected} == {('step_00',), ('step_01',)}
     with killed(at(step=2, iteration=5)):
-        TaskScheduler(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
+        WalkRunner(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
     state = torch.load(tmp_path / 'killed/step_02/resume.pth', weights_only=False)
     assert all(
         key.split('.')[0] in ('backbone', 'decode_head', 'auxiliary_head')
         for key in state['state_dict']
     )
     drawn.clear()
-    TaskScheduler(cfg, tmp_path / 'killed', resume=True).run()
+    WalkRunner(cfg, tmp_path / 'killed', resume=True).run()
     # It went on from iteration 4.
     assert drawn == expected[4:]
     assert_same_weights(tmp_path / 'whole', tmp_path / 'killed', 2)
@@ -100,7 +100,7 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
 def walk_that_draws(data_root, start, work_dir, launcher='none'):
     """Step 2, in which every iteration draws one of two snapshots."""
     cfg = tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 1})
-    TaskScheduler(cfg, work_dir, launcher, start_from=f'{start}:1', steps='2').run()
+    WalkRunner(cfg, work_dir, launcher, start_from=f'{start}:1', steps='2').run()
 
 
 def walk_on_a_rank(data_root, start, folder):
@@ -130,7 +130,7 @@ def test_two_processes_draw_what_one_draws_and_train_alike(m2kd_dir, data_root, 
 def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
     cfg.protocol = seasons(['early'], ['late'], ['last'])
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert (2, 'step_00', 'step_01') in drawn
     assert all(line['distill.loss_mmd'] > 0 for line in logged(tmp_path, 2))
 
@@ -139,7 +139,7 @@ def test_a_domain_walk_learns_all_classes_from_every_snapshot(data_root, tmp_pat
 def test_a_step_that_did_not_train_is_no_teacher(data_root, tmp_path, drawn):
     cfg = tiny_config(data_root, 'm2kd')
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert set(drawn) == {(1,), (2, 'step_01')}
     assert not any('distill' in key for key in logged(tmp_path, 1)[0])
 
@@ -149,7 +149,7 @@ def test_it_learns_beside_exemplars_and_other_parts(m2kd_dir, data_root, tmp_pat
     cfg = tiny_config(data_root, 'm2kd', **{'method.memory': dict(budget=4)})
     mib = tiny_config(data_root, 'mib').method
     cfg.method.distillers = [*cfg.method.distillers, *mib.distillers]
-    TaskScheduler(cfg, tmp_path, start_from=str(m2kd_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(m2kd_dir), steps='1').run()
     line = logged(tmp_path, 1)[-1]
     parts = [
         line[key]
@@ -168,6 +168,8 @@ def test_it_learns_beside_exemplars_and_other_parts(m2kd_dir, data_root, tmp_pat
 
 def test_wrong_input_is_refused(data_root, tmp_path):
     with pytest.raises(InputError, match="teachers must be 'all'"):
-        TaskScheduler(tiny_config(data_root, 'm2kd', **{'method.teachers': 'some'}), tmp_path)
+        WalkRunner(
+            tiny_config(data_root, 'm2kd', **{'method.teachers': 'some'}), tmp_path
+        ).prepare()
     with pytest.raises(InputError, match='teacher_draw must be a positive number'):
-        TaskScheduler(tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 0}), tmp_path)
+        WalkRunner(tiny_config(data_root, 'm2kd', **{'method.teacher_draw': 0}), tmp_path).prepare()

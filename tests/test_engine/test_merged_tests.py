@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmseg_cil.engine.runner.step_runner import clear_instances
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.tiny import tiny_config
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -39,7 +39,7 @@ def walk(data_root, work_dir, pipeline=None, steps='0-1', **changes):
     cfg.step_overrides = {0: dict(max_iters=2), 'later': dict(max_iters=2)}
     if pipeline:
         cfg.test_dataloader.dataset.pipeline = pipeline
-    TaskScheduler(cfg, work_dir, steps=steps).run()
+    WalkRunner(cfg, work_dir, steps=steps).run()
     return json.loads((work_dir / 'metrics.json').read_text())['steps']
 
 

@@ -5,7 +5,7 @@ from mmengine.registry import init_default_scope
 
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.preflight.prepare import prepare_walk
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.tiny import tiny_config
@@ -49,5 +49,5 @@ def test_a_network_that_only_a_step_cannot_build_is_refused_at_once(
 ):
     cfg = tiny_config(data_root, **{f'step_overrides.{step}': changes})
     with pytest.raises(InputError, match='NoSuchLoss'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()

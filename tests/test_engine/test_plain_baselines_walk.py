@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.tiny import CLASSES, tiny_config
 from mmseg_cil.testing.walks import logged
 
@@ -24,7 +24,7 @@ def short(cfg):
 @pytest.mark.parametrize('method', PARTS)
 def test_the_total_is_the_sum_of_the_parts(method, data_root, tmp_path):
     cfg = short(tiny_config(data_root, method))
-    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
     own, kept = PARTS[method]
     for step, expected in ((0, {own}), (1, {own} | kept)):
         for line in logged(tmp_path, step):
@@ -42,7 +42,7 @@ def test_a_domain_walk_runs(method, data_root, tmp_path):
         domains=[dict(name='even', pattern='*[02468]'), dict(name='odd', pattern='*[13579]')],
         domain_steps=[['even'], ['odd']],
     )
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     assert [len(one['IoU']) for one in metrics['steps']] == [len(CLASSES)] * 2
     assert PARTS[method][1] <= set(logged(tmp_path, 1)[0])

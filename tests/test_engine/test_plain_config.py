@@ -20,7 +20,7 @@ from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.export.config import export_config
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.runner.step_runner import clear_instances
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.testing.tiny import CLASSES, PALETTE, make_data, tiny_config
 from mmseg_cil.testing.walks import seasons
@@ -325,7 +325,7 @@ def walked(data_root, tmp_path_factory):
     cfg = tiny_config(data_root, 'finetune')
     cfg.protocol.steps = [['background'], ['red', 'green', 'blue'], ['grey']]
     cfg.step_overrides = {0: dict(max_iters=20, lr=0.1), 'later': dict(max_iters=2)}
-    TaskScheduler(cfg, work_dir).run()
+    WalkRunner(cfg, work_dir).run()
     return work_dir
 
 

@@ -9,7 +9,7 @@ from mmengine.dist import get_rank
 from torch.utils.data import DataLoader
 
 from mmseg_cil.datasets.pipeline import without_augmentation
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop import thresholds_hook as hook_module
 from mmseg_cil.methods.plop.thresholds_hook import PseudoLabelThresholdsHook, read_thresholds
@@ -25,7 +25,7 @@ def thresholds(work_dir, step):
 @pytest.fixture(scope='module')
 def plop_dir(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('plop')
-    TaskScheduler(tiny_config(data_root, 'plop'), work_dir).run()
+    WalkRunner(tiny_config(data_root, 'plop'), work_dir).run()
     return work_dir
 
 
@@ -49,7 +49,7 @@ def test_losses_are_those_of_the_method(plop_dir):
 def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path, monkeypatch):
     cfg = tiny_config(data_root, 'plop')
     with killed(at(step=1, iteration=3)):
-        TaskScheduler(cfg, tmp_path).run()
+        WalkRunner(cfg, tmp_path).run()
     assert (tmp_path / 'step_01' / 'resume.pth').is_file()
     found = thresholds(tmp_path, 1)
 
@@ -61,7 +61,7 @@ def test_a_killed_step_resumes_with_its_thresholds(plop_dir, data_root, tmp_path
         return compute(model, batches, **options)
 
     monkeypatch.setattr(hook_module, 'teacher_histograms', count)
-    TaskScheduler(cfg, tmp_path, resume=True).run()
+    WalkRunner(cfg, tmp_path, resume=True).run()
     assert passes == [2]
     assert thresholds(tmp_path, 1) == found == thresholds(plop_dir, 1)
     assert_same_weights(plop_dir, tmp_path, 1, 2)
@@ -78,7 +78,7 @@ def walk_on_a_rank(data_root, start, folder):
             torch.save([one.thresholds for one in losses], f'{folder}/{get_rank()}.pth')
 
     PseudoLabelThresholdsHook.before_train = keep
-    TaskScheduler(
+    WalkRunner(
         tiny_config(Path(data_root), 'plop'),
         f'{folder}/walk',
         start_from=str(start),
@@ -98,7 +98,7 @@ def test_thresholds_are_equal_on_two_ranks_and_those_of_one(plop_dir, data_root,
 
 def test_a_batch_of_one_trains(plop_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'plop', global_batch_size=1)
-    TaskScheduler(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
     assert all(line['loss'] < 100 for line in logged(tmp_path, 1))
     assert thresholds(tmp_path, 1) == thresholds(plop_dir, 1)
 
@@ -112,7 +112,7 @@ def test_a_step_whose_class_never_appears(data_root, tmp_path):
             palette=[*dataset.metainfo.palette[:5], [1, 2, 3]],
         )
     cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
-    scheduler = TaskScheduler(cfg, tmp_path)
+    scheduler = WalkRunner(cfg, tmp_path).open()
     scheduler.run()
     assert scheduler.journal.step(1)['iterations'] == 0
     assert not (tmp_path / 'step_01' / 'thresholds.json').exists()
@@ -125,7 +125,7 @@ def test_a_step_whose_class_never_appears(data_root, tmp_path):
 def test_a_domain_walk_has_no_pseudo_labels(data_root, tmp_path):
     cfg = tiny_config(data_root, 'plop')
     cfg.protocol = seasons(['early'], ['late', 'last'])
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert not (tmp_path / 'step_01' / 'thresholds.json').exists()
     assert all(line['distill.loss_pod'] >= 0 for line in logged(tmp_path, 1))
 
@@ -222,7 +222,7 @@ def test_thresholds_of_the_paper_are_from_crops(plop_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'plop_paper')
     # Maps of 3 x 3 pixels have no quarters of equal size.
     cfg.method.distillers[0].regions = 'even'
-    TaskScheduler(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(plop_dir), steps='1').run()
     found, whole = thresholds(tmp_path, 1), thresholds(plop_dir, 1)
     assert (found['median'], found['crops']) == ('official', 'random')
     # Crops of 24 x 24 pixels out of images of 32 x 40, none of them padded.

@@ -11,7 +11,7 @@ from mmseg_cil.engine import commands
 from mmseg_cil.engine.preflight.pretrained import check_pretrained
 from mmseg_cil.engine.record.fingerprint import file_hash
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.methods.dfgr.generated_replay import GeneratedReplay
@@ -61,7 +61,7 @@ def test_weights_to_begin_with(data_root, tmp_path, poison, option, changes, leg
     text = json.dumps(changes).replace('FILE', path)
     cfg = tiny_config(data_root, **json.loads(text))
     with pytest.raises(InputError, match=f'^{option}: .*{TOLD}'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk').exists()
 
 
@@ -167,7 +167,7 @@ def one_step(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('one') / 'walk'
     cfg = tiny_config(data_root)
     with killed(at(1, 3)):
-        TaskScheduler(cfg, work_dir, steps='0-1').run()
+        WalkRunner(cfg, work_dir, steps='0-1').run()
     write_text(work_dir / 'walk_config.py', cfg.pretty_text)
     return work_dir
 
@@ -178,7 +178,7 @@ def test_a_received_work_directory(data_root, tmp_path, one_step, poison):
     state = torch.load(work_dir / 'step_01' / RESUME_NAME, weights_only=True)
     poison(work_dir / 'step_01' / RESUME_NAME, **state)
     with pytest.raises(InputError, match=r'posix\.mkdir'):
-        TaskScheduler(cfg, work_dir, resume=True).run()
+        WalkRunner(cfg, work_dir, resume=True).run()
     # A journal can be forged with the checkpoint.
     content = torch.load(work_dir / 'step_00/checkpoint.pth', weights_only=True)
     poison(work_dir / 'step_00/checkpoint.pth', **content)
@@ -187,11 +187,11 @@ def test_a_received_work_directory(data_root, tmp_path, one_step, poison):
     (work_dir / 'journal.json').write_text(json.dumps(journal))
     (work_dir / 'step_01' / RESUME_NAME).unlink()
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
-        TaskScheduler(cfg, work_dir, resume=True).run()
+        WalkRunner(cfg, work_dir, resume=True).run()
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
         commands.test(Arguments(work_dir))
     with pytest.raises(InputError, match=r'checkpoint\.pth .*posix\.mkdir'):
-        TaskScheduler(cfg, tmp_path / 'other', start_from=str(work_dir)).run()
+        WalkRunner(cfg, tmp_path / 'other', start_from=str(work_dir)).run()
 
 
 def test_a_state_in_training_needs_no_types_but_pytorchs(one_step):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmseg_cil.engine.preflight.pretrained import check_pretrained, pretrained_weights
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.processes import free_port
 from mmseg_cil.testing.tiny import tiny_config, weights
@@ -69,7 +69,7 @@ def test_missing_weights_are_told_before_anything_is_built(data_root, tmp_path, 
     changes = {f'{INIT}.type': 'Pretrained'} if option.startswith(INIT) else {}
     cfg = tiny_config(data_root, **changes, **{option: source})
     with pytest.raises(InputError, match=f'{source} \\({option}\\).*{option}=PATH'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk').exists()
 
 
@@ -97,18 +97,18 @@ def test_damaged_weights_are_told_by_name(data_root, tmp_path):
 
 
 def test_step_0_begins_with_the_weights_given_and_later_steps_do_not_ask(data_root, tmp_path):
-    TaskScheduler(tiny_config(data_root), tmp_path / 'first', steps='0').run()
+    WalkRunner(tiny_config(data_root), tmp_path / 'first', steps='0').run()
     given = tmp_path / 'given.pth'
     (tmp_path / 'first/step_00/checkpoint.pth').rename(given)
     expected = torch.load(given, weights_only=True)['state_dict']
     cfg = tiny_config(data_root, load_from=str(given))
     cfg.step_overrides = {0: dict(max_iters=1, lr=0.0), 'later': dict(max_iters=1)}
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     for key, value in weights(tmp_path / 'walk', 0).items():
         if 'running' not in key and 'num_batches' not in key:
             assert torch.equal(value, expected[key]), key
     given.unlink()
-    TaskScheduler(cfg, tmp_path / 'walk', resume=True, steps='1').run()
+    WalkRunner(cfg, tmp_path / 'walk', resume=True, steps='1').run()
 
 
 def test_weights_lost_after_the_check_are_told_too(data_root, tmp_path, monkeypatch):
@@ -119,4 +119,4 @@ def test_weights_lost_after_the_check_are_told_too(data_root, tmp_path, monkeypa
     ):
         cfg = tiny_config(data_root, **changes)
         with pytest.raises(InputError, match=r'gone\.pth'):
-            TaskScheduler(cfg, tmp_path / next(iter(changes)), steps='0').run()
+            WalkRunner(cfg, tmp_path / next(iter(changes)), steps='0').run()

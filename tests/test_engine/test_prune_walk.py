@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.methods.m2kd import prune_sub_step
@@ -39,15 +39,15 @@ def walked(data_root, tmp_path_factory):
     """A walk, the teachers of its steps, and what it said of its snapshots."""
     work_dir = tmp_path_factory.mktemp('pruned')
     teachers, said = [], []
-    make = TaskScheduler._teachers
+    make = WalkRunner._teachers
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            TaskScheduler,
+            WalkRunner,
             '_teachers',
             lambda self, step: teachers.append((step, make(self, step))) or teachers[-1][1],
         )
         patch.setattr(prune_sub_step, 'print_log', lambda text, logger: said.append(text))
-        TaskScheduler(pruned_config(data_root), work_dir).run()
+        WalkRunner(pruned_config(data_root), work_dir).run()
     return work_dir, dict(teachers), said
 
 
@@ -121,7 +121,7 @@ def test_the_journal_and_the_metrics_say_what_a_snapshot_costs_and_scores(pruned
 
 def test_without_pruning_or_retraining_a_snapshot_is_its_checkpoint(data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0})
-    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
     for step in range(2):
         rebuilt = packed(tmp_path, 1).rebuild(step)
         assert all(
@@ -133,7 +133,7 @@ def test_without_pruning_or_retraining_a_snapshot_is_its_checkpoint(data_root, t
 
 def test_without_a_ratio_the_checkpoints_teach(data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.ratio': None})
-    scheduler = TaskScheduler(cfg, tmp_path, steps='0')
+    scheduler = WalkRunner(cfg, tmp_path, steps='0').open()
     scheduler.run()
     assert scheduler._teachers(1)['step_00']['checkpoint'].endswith('step_00/checkpoint.pth')
     assert 'sub_steps' not in record(tmp_path, 0)
@@ -142,7 +142,7 @@ def test_without_a_ratio_the_checkpoints_teach(data_root, tmp_path):
 @pytest.mark.slow
 def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.earlier': 'frozen'})
-    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
     one = packed(tmp_path, 1)
     first, second = one.rebuild(0), one.rebuild(1)
     for name, owner in one.owners.items():
@@ -167,12 +167,12 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
 
     cfg.default_hooks.checkpoint.interval = 1
     with killed(reached):
-        TaskScheduler(cfg, tmp_path, start_from=str(work_dir), steps='1').run()
+        WalkRunner(cfg, tmp_path, start_from=str(work_dir), steps='1').run()
     folder = tmp_path / 'step_01' / ('prune' if when == 'retraining' else '')
     assert (folder / 'resume.pth').exists()
     trained = tmp_path / 'step_01/checkpoint.pth'
     stamp = trained.stat().st_mtime_ns if when == 'retraining' else None
-    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    WalkRunner(cfg, tmp_path, resume=True, steps='1').run()
     assert stamp in (None, trained.stat().st_mtime_ns)
     assert_same_weights(work_dir, tmp_path, 1)
     ours, theirs = packed(tmp_path, 1), packed(work_dir, 1)
@@ -184,8 +184,8 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
 
 @pytest.mark.slow
 def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp_path):
-    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
-    TaskScheduler(
+    WalkRunner(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    WalkRunner(
         pruned_config(data_root), tmp_path / 'pruned', start_from=str(tmp_path / 'plain'), steps='1'
     ).run()
     assert packed(tmp_path / 'pruned', 1).steps == (0, 1)
@@ -204,16 +204,16 @@ def test_a_step_of_another_method_is_pruned_when_it_is_taken_over(data_root, tmp
 def test_wrong_input_is_refused(data_root, tmp_path, change, message):
     changes = {f'{PRUNE}.{key}': value for key, value in change.items()}
     with pytest.raises(InputError, match=message):
-        TaskScheduler(pruned_config(data_root, **changes), tmp_path)
+        WalkRunner(pruned_config(data_root, **changes), tmp_path).prepare()
 
 
 def test_a_changed_file_is_refused(data_root, pruned_dir, tmp_path):
     cfg = pruned_config(data_root)
-    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
+    WalkRunner(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
     path = tmp_path / 'step_00/prune/snapshots.pth'
     path.write_bytes(path.read_bytes()[:-1] + b'?')
     with pytest.raises(InputError, match=r'snapshots\.pth has the SHA-256'):
-        TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+        WalkRunner(cfg, tmp_path, resume=True, steps='1').run()
 
 
 def test_the_console_sets_a_snapshot_against_its_network(walked):
@@ -241,7 +241,7 @@ def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_pat
 
     monkeypatch.setattr(IterationSeedHook, 'before_train_iter', note)
     cfg = pruned_config(data_root, **{'method.memory': dict(budget=4)})
-    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
     assert record(tmp_path, 1)['replayed'] == 4
     # The snapshot of step 0 is made again: that which was taken over knew no memory.
     assert pictures['step_00/prune'] == record(tmp_path, 0)['images']
@@ -250,7 +250,7 @@ def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_pat
 
 def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, tmp_path):
     changes = {f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0}
-    TaskScheduler(pruned_config(data_root, **changes), tmp_path, steps='0').run()
+    WalkRunner(pruned_config(data_root, **changes), tmp_path, steps='0').run()
 
     def scores():
         entry = json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]
@@ -258,7 +258,7 @@ def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, 
 
     before, files = scores(), record(tmp_path, 0)['sub_steps']['prune']['files']
     changes['protocol.policy'] = dict(background_in_means=False)
-    TaskScheduler(pruned_config(data_root, **changes), tmp_path, resume=True, steps='0').run()
+    WalkRunner(pruned_config(data_root, **changes), tmp_path, resume=True, steps='0').run()
     # An unpruned snapshot scores as its network does, in whatever way it is counted.
     assert before[0] == before[1] and scores()[0] == scores()[1] != before[1]
     assert record(tmp_path, 0)['sub_steps']['prune']['files'] == files
@@ -266,5 +266,5 @@ def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, 
 
 def test_another_methods_snapshots_are_not_taken_over(data_root, pruned_dir, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
-    TaskScheduler(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
+    WalkRunner(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='0').run()
     assert 'sub_steps' not in json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]

@@ -14,7 +14,7 @@ from mmseg_cil.engine.config.compose import read_piece
 from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.runner import step_runner
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
@@ -45,7 +45,7 @@ def assert_same_step(one, other, step):
 @pytest.fixture(scope='module')
 def rcil_dir(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('rcil')
-    TaskScheduler(tiny_config(data_root, 'rcil'), work_dir).run()
+    WalkRunner(tiny_config(data_root, 'rcil'), work_dir).run()
     return work_dir
 
 
@@ -84,7 +84,7 @@ def test_what_is_evaluated_is_the_plain_network(data_root, tmp_path, monkeypatch
 
     monkeypatch.setattr(IterationSeedHook, 'before_train_iter', counted_iteration)
     monkeypatch.setattr(step_runner, 'evaluate', counted_evaluation)
-    TaskScheduler(tiny_config(data_root, 'rcil'), tmp_path, steps='0').run()
+    WalkRunner(tiny_config(data_root, 'rcil'), tmp_path, steps='0').run()
     assert branches == {'training': 16, 'evaluation': 0}
 
 
@@ -112,11 +112,11 @@ def test_mmsegmentation_alone_loads_the_checkpoint(rcil_dir, tmp_path):
 def test_a_killed_step_resumes_bit_by_bit(rcil_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
     with killed(at(step=1, iteration=3)):
-        TaskScheduler(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
+        WalkRunner(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
     state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)['state_dict']
     for branch in ('first', 'second'):
         assert f'backbone.layer1.0.conv1.{branch}.conv.weight' in state
-    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    WalkRunner(cfg, tmp_path, resume=True, steps='1').run()
     assert_same_step(rcil_dir, tmp_path, 1)
 
 
@@ -131,9 +131,9 @@ def test_a_step_killed_before_its_evaluation_is_evaluated_alike(
     cfg = tiny_config(data_root, 'rcil')
     monkeypatch.setattr(step_runner, 'evaluate', kill)
     with pytest.raises(Killed):
-        TaskScheduler(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
+        WalkRunner(cfg, tmp_path, start_from=str(rcil_dir), steps='1').run()
     monkeypatch.setattr(step_runner, 'evaluate', evaluate)
-    TaskScheduler(cfg, tmp_path, resume=True, steps='1').run()
+    WalkRunner(cfg, tmp_path, resume=True, steps='1').run()
     assert_same_step(rcil_dir, tmp_path, 1)
     metrics = [
         json.loads((folder / 'step_01' / 'metrics.json').read_text())
@@ -144,16 +144,16 @@ def test_a_step_killed_before_its_evaluation_is_evaluated_alike(
 
 def test_a_step_of_another_method_is_a_beginning_too(data_root, tmp_path):
     base, work_dir = tmp_path / 'base', tmp_path / 'rcil'
-    TaskScheduler(tiny_config(data_root, 'finetune'), base, steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), base, steps='0').run()
     assert not (base / 'step_00' / CHANGE_NAME).exists()
-    TaskScheduler(tiny_config(data_root, 'rcil'), work_dir, start_from=str(base), steps='1').run()
+    WalkRunner(tiny_config(data_root, 'rcil'), work_dir, start_from=str(base), steps='1').run()
     assert seconds(work_dir, 1)
 
 
 def test_no_branches_of_a_former_run_stay(rcil_dir, data_root, tmp_path):
     (tmp_path / 'step_00').mkdir()
     shutil.copy(rcil_dir / 'step_00' / CHANGE_NAME, tmp_path / 'step_00')
-    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path, steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), tmp_path, steps='0').run()
     assert not (tmp_path / 'step_00' / CHANGE_NAME).exists()
 
 
@@ -167,7 +167,7 @@ def test_a_step_without_images_hands_the_branches_on(data_root, tmp_path):
             palette=[*dataset.metainfo.palette[:5], [1, 2, 3]],
         )
     cfg.protocol.steps = [['background', 'red', 'green'], ['unicorn'], ['blue', 'grey']]
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     # Untrained, the network is that of the step before, but for the new class's row.
     before, after = weights(tmp_path, 0), weights(tmp_path, 1)
     assert all(
@@ -182,7 +182,7 @@ def test_a_domain_walk(data_root, tmp_path):
     cfg.protocol = seasons(['early'], ['late', 'last'])
     method = read_piece('method', 'rcil')['method']
     cfg.method = settled(method, 'cityscapes_domain_11-5')
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert all(line['distill.loss_cube'] > 0 for line in logged(tmp_path, 1))
     assert not any('unkd' in key for key in logged(tmp_path, 1)[0])
     assert len(weights(tmp_path, 1)['decode_head.conv_seg.bias']) == 5
@@ -191,7 +191,7 @@ def test_a_domain_walk(data_root, tmp_path):
 def test_averaged_weights_are_merged(data_root, tmp_path):
     cfg = tiny_config(data_root, 'rcil')
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
-    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
     journal = Journal.load(tmp_path)
     walk = evaluate.open_walk(cfg, tmp_path, journal)
     for step in (0, 1):
@@ -204,12 +204,12 @@ def test_a_network_that_cannot_branch_is_refused_before_training(data_root, tmp_
     cfg = tiny_config(data_root, 'rcil')
     cfg.model.backbone.frozen_stages = 4
     with pytest.raises(InputError, match='ParallelBranches'):
-        TaskScheduler(cfg, tmp_path)
+        WalkRunner(cfg, tmp_path).prepare()
 
 
 def walk_on_a_rank(data_root, folder):
     keep_own_networks(Path(folder))
-    TaskScheduler(
+    WalkRunner(
         tiny_config(Path(data_root), 'rcil'), f'{folder}/walk', launcher='pytorch', steps='0-1'
     ).run()
 

@@ -9,7 +9,7 @@ from test_evaluate_again import Arguments
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.record.config_copy import load_copy
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.utils.atomic import write_text
@@ -26,7 +26,7 @@ def config(data_root):
 def made(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('made') / 'walk'
     cfg = config(data_root)
-    TaskScheduler(cfg, work_dir, steps='0').run()
+    WalkRunner(cfg, work_dir, steps='0').run()
     write_text(work_dir / 'walk_config.py', cfg.pretty_text)
     return work_dir
 
@@ -46,7 +46,7 @@ def test_steps_are_taken_over_without_its_configs(data_root, tmp_path, received)
     # The list of exemplars is made anew, with the network of the step.
     (received / 'step_00/exemplars.json').unlink()
     own = tmp_path / 'own'
-    TaskScheduler(config(data_root), own, start_from=str(received), steps='0-1').run()
+    WalkRunner(config(data_root), own, start_from=str(received), steps='0-1').run()
     assert (own / 'step_00/exemplars.json').is_file() and (own / 'step_01/metrics.json').is_file()
 
 
@@ -60,7 +60,7 @@ def test_neither_tests_nor_reports_execute_its_config(data_root, received, made)
     with pytest.raises(InputError, match='line 1 is not a plain value'):
         render_comparison([received, made], received / 'out', vary='randomness.seed')
     render_report(received, received / 'out', echo=len)
-    TaskScheduler(config(data_root), received, resume=True, steps='0').run()
+    WalkRunner(config(data_root), received, resume=True, steps='0').run()
 
 
 def test_its_config_is_read_as_what_it_says(made):
@@ -132,8 +132,8 @@ def test_links_are_not_followed_out_of_it(data_root, tmp_path, made):
     (work_dir / 'step_00/checkpoint.pth').symlink_to(secret)
     cfg = config(data_root)
     for attempt in (
-        lambda: TaskScheduler(cfg, work_dir, resume=True),
-        lambda: TaskScheduler(cfg, tmp_path / 'own', start_from=str(work_dir)),
+        lambda: WalkRunner(cfg, work_dir, resume=True).open(),
+        lambda: WalkRunner(cfg, tmp_path / 'own', start_from=str(work_dir)).open(),
         lambda: commands.test(Arguments(work_dir)),
         lambda: render_report(work_dir, echo=len),
     ):
@@ -149,8 +149,8 @@ def test_a_journal_names_no_files_elsewhere(data_root, tmp_path, made):
     journal['steps'][0]['started_from'] = journal['steps'][0]['taken_from'] = '/etc/passwd'
     (work_dir / 'journal.json').write_text(json.dumps(journal))
     cfg = config(data_root)
-    TaskScheduler(cfg, work_dir, resume=True, steps='0').run()
+    WalkRunner(cfg, work_dir, resume=True, steps='0').run()
     journal['steps'][0]['status'] = 'begun'
     (work_dir / 'journal.json').write_text(json.dumps(journal))
     with pytest.raises(InputError, match=f'add --start-from {made} again'):
-        TaskScheduler(cfg, work_dir, resume=True)
+        WalkRunner(cfg, work_dir, resume=True).prepare()

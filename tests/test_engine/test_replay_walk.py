@@ -15,7 +15,7 @@ from mmseg_cil.engine.exemplars import choose
 from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.step_configs import training_config
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.methods.plop import thresholds_hook as thresholds_hook
@@ -80,7 +80,7 @@ def record(work_dir, step):
 
 def taken(cfg, work_dir, source, last):
     """A walk that has taken over steps 0..last and has trained nothing."""
-    return TaskScheduler(cfg, work_dir, start_from=f'{source}:{last}')
+    return WalkRunner(cfg, work_dir, start_from=f'{source}:{last}').open()
 
 
 def chosen(cfg, work_dir, source, last=2):
@@ -106,14 +106,14 @@ def train_step_1(scheduler):
 def plain_dir(data_root, tmp_path_factory):
     """A walk without memory, from which others start."""
     work_dir = tmp_path_factory.mktemp('plain')
-    TaskScheduler(config(data_root), work_dir).run()
+    WalkRunner(config(data_root), work_dir).run()
     return work_dir
 
 
 @pytest.fixture(scope='module')
 def icarl_dir(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('icarl')
-    TaskScheduler(icarl(data_root), work_dir).run()
+    WalkRunner(icarl(data_root), work_dir).run()
     return work_dir
 
 
@@ -159,8 +159,8 @@ def test_every_method_replays(method, plain_dir, data_root, tmp_path):
     hooks = [HOOKS.get(one['type']) for one in cfg.method.get('custom_hooks', [])]
     if any(overrides(hook, StepHook.after_step) for hook in hooks):
         # It needs more of step 0 than the weights, which another method did not keep.
-        TaskScheduler(cfg, tmp_path, steps='0').run()
-        scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+        WalkRunner(cfg, tmp_path, steps='0').run()
+        scheduler = WalkRunner(cfg, tmp_path, resume=True).open()
     else:
         scheduler = taken(cfg, tmp_path, plain_dir, 0)
     losses = train_step_1(scheduler)
@@ -211,13 +211,13 @@ def test_a_killed_walk_resumes_with_its_memory(icarl_dir, data_root, tmp_path, m
     # First between the checkpoint of step 0 and its list, then within step 1.
     monkeypatch.setattr(choose, 'herding_order', kill_choice)
     with pytest.raises(Killed):
-        TaskScheduler(cfg, tmp_path).run()
+        WalkRunner(cfg, tmp_path).run()
     assert record(tmp_path, 0)['status'] == 'trained'
     monkeypatch.setattr(choose, 'herding_order', order)
     with killed(at(step=1, iteration=3)):
-        TaskScheduler(cfg, tmp_path, resume=True).run()
+        WalkRunner(cfg, tmp_path, resume=True).run()
     assert (tmp_path / 'step_01' / 'resume.pth').is_file()
-    TaskScheduler(cfg, tmp_path, resume=True, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, resume=True, steps='0-1').run()
     for step in range(2):
         assert list_of(tmp_path, step) == list_of(icarl_dir, step)
     assert_same_weights(icarl_dir, tmp_path, 0, 1)
@@ -239,7 +239,7 @@ def test_a_memory_chosen_after_the_fact_is_the_same(icarl_dir, data_root, tmp_pa
         assert list_of(tmp_path / 'taken', step) == list_of(icarl_dir, step)
     (tmp_path / 'taken/step_01/exemplars.json').unlink()
     (tmp_path / 'taken/step_02/exemplars.json').unlink()
-    walk = TaskScheduler(icarl(data_root), tmp_path / 'taken', resume=True)
+    walk = WalkRunner(icarl(data_root), tmp_path / 'taken', resume=True).open()
     exemplars_after(walk.walk, walk.journal, 2)
     assert list_of(tmp_path / 'taken', 2) == list_of(icarl_dir, 2)
 
@@ -253,8 +253,8 @@ def test_steps_with_another_memory_get_the_one_of_this_walk(icarl_dir, data_root
     # So do those of this walk where a change is accepted.
     cfg.method.memory.budget = 2
     with pytest.raises(InputError, match='method'):
-        TaskScheduler(cfg, tmp_path, resume=True)
-    walk = TaskScheduler(cfg, tmp_path, resume=True, accept_changes=True)
+        WalkRunner(cfg, tmp_path, resume=True).prepare()
+    walk = WalkRunner(cfg, tmp_path, resume=True, accept_changes=True).open()
     exemplars_after(walk.walk, walk.journal, 0)
     assert len(names_of(tmp_path, 0)) == 2
 
@@ -298,9 +298,9 @@ def test_an_exemplar_whose_image_vanished_is_named(icarl_dir, data_root, tmp_pat
     with pytest.raises(InputError, match='of that run had other training images'):
         taken(icarl(data), tmp_path / 'walk', icarl_dir, 1)
     # Who accepts other images is told which exemplar is not among them.
-    scheduler = TaskScheduler(
+    scheduler = WalkRunner(
         icarl(data), tmp_path / 'walk', start_from=f'{icarl_dir}:1', accept_changes=True
-    )
+    ).open()
     with pytest.raises(InputError, match=f"not among the training images, such as '{gone}'"):
         scheduler.run()
     assert not (tmp_path / 'walk/step_02/checkpoint.pth').exists()
@@ -317,7 +317,7 @@ def test_an_exemplar_whose_image_vanished_is_named(icarl_dir, data_root, tmp_pat
 )
 def test_wrong_settings_are_refused_before_anything(memory, message, data_root, tmp_path):
     with pytest.raises(InputError, match=message):
-        TaskScheduler(config(data_root, 'mib', memory), tmp_path)
+        WalkRunner(config(data_root, 'mib', memory), tmp_path).prepare()
     assert not (tmp_path / 'journal.json').exists()
 
 
@@ -326,7 +326,7 @@ def test_epochs_count_the_steps_own_images(data_root, tmp_path):
     for memory in (None, dict(budget=8, selection='random')):
         cfg = config(data_root, 'finetune', memory)
         cfg.step_overrides = {0: dict(max_iters=2), 'later': dict(max_epochs=2)}
-        lengths.append(TaskScheduler(cfg, tmp_path / str(len(lengths))).walk.iterations)
+        lengths.append(WalkRunner(cfg, tmp_path / str(len(lengths))).open().walk.iterations)
     assert lengths[0] == lengths[1] == (2, 4, 2)
 
 
@@ -357,7 +357,7 @@ def test_two_processes_choose_what_one_does(icarl_dir, data_root, tmp_path):
 
 def test_a_domain_walk_keeps_by_domain(data_root, tmp_path):
     cfg = domains(config(data_root, 'icarl', dict(budget=2, per='class')))
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert list_of(tmp_path, 1)['groups'] == {'domains of step 0': 4, 'domains of step 1': 2}
     assert record(tmp_path, 1)['replayed'] == 4
     assert all(name < 'train_010' for name in names_of(tmp_path, 0))
@@ -389,7 +389,7 @@ def test_a_balanced_memory_draws_for_every_class(plain_dir, data_root, tmp_path)
 def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):
     cfg = config(data_root, 'icarl', dict(budget=4))
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
-    scheduler = TaskScheduler(cfg, tmp_path, steps='0-1')
+    scheduler = WalkRunner(cfg, tmp_path, steps='0-1').open()
     scheduler.run()
     assert not (tmp_path / 'step_00/exemplars.json').exists()
     assert [record(tmp_path, step)['replayed'] for step in range(2)] == [0, 0]
@@ -414,7 +414,7 @@ def test_replay_keeps_what_fine_tuning_forgets(data_root, tmp_path):
         }
         cfg.default_hooks.logger.interval = 100
         work_dir = tmp_path / ('plain' if memory is None else 'memory')
-        TaskScheduler(cfg, work_dir, start_from=start, steps='0-1').run()
+        WalkRunner(cfg, work_dir, start_from=start, steps='0-1').run()
         scores = json.loads((work_dir / 'metrics.json').read_text())['steps'][1]['IoU']
         return scores['red'] + scores['green']
 

@@ -9,7 +9,7 @@ import torch
 
 from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.hooks.step_checkpoint_hook import BUFFERS_KEY, IDENTITY_KEY, RESUME_NAME
@@ -46,7 +46,7 @@ with process_group('pytorch'):
         kill_at = int(kill_at)
         cfg = tiny_config(data)
         cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3, update_buffers=True)]
-        walk_runner.TaskScheduler(cfg, folder / name, 'pytorch', resume=bool(resume),
+        walk_runner.WalkRunner(cfg, folder / name, 'pytorch', resume=bool(resume),
                                 steps='0').run()
 """
 
@@ -72,7 +72,7 @@ def test_two_killed_processes_resume_with_their_own_statistics(data_root, tmp_pa
 @pytest.fixture(scope='module')
 def unbroken(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('unbroken')
-    TaskScheduler(tiny_config(data_root), work_dir, steps='0-1').run()
+    WalkRunner(tiny_config(data_root), work_dir, steps='0-1').run()
     return work_dir
 
 
@@ -81,7 +81,7 @@ def killed_once(data_root, tmp_path_factory):
     """A walk killed at iteration 5 of step 0, whose state is that of iteration 4."""
     work_dir = tmp_path_factory.mktemp('killed')
     with walks.killed(at(step=0, iteration=5)):
-        TaskScheduler(tiny_config(data_root), work_dir).run()
+        WalkRunner(tiny_config(data_root), work_dir).run()
     return work_dir
 
 
@@ -160,9 +160,9 @@ def test_without_the_damaged_state_the_step_begins_anew(killed, unbroken, data_r
     path = killed / 'step_00' / RESUME_NAME
     cut(path)
     with pytest.raises(InputError, match='cannot go on from'):
-        TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
+        WalkRunner(tiny_config(data_root), killed, resume=True, steps='0').run()
     path.unlink()
-    TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
+    WalkRunner(tiny_config(data_root), killed, resume=True, steps='0').run()
     assert_same_weights(unbroken, killed, 0)
 
 
@@ -170,21 +170,21 @@ def test_a_resumed_walk_removes_what_the_kill_left_unfinished(killed, unbroken, 
     leftovers = [killed / 'step_00/.resume.pth.x1.tmp', killed / '.journal.json.x2.tmp']
     for path in leftovers:
         path.write_bytes(b'half')
-    TaskScheduler(tiny_config(data_root), killed, resume=True, steps='0').run()
+    WalkRunner(tiny_config(data_root), killed, resume=True, steps='0').run()
     assert not any(path.exists() for path in leftovers)
     assert_same_weights(unbroken, killed, 0)
 
 
 def test_a_new_walk_does_not_use_anothers_state(killed, unbroken, data_root):
     (killed / 'journal.json').unlink()
-    TaskScheduler(tiny_config(data_root), killed, steps='0').run()
+    WalkRunner(tiny_config(data_root), killed, steps='0').run()
     assert_same_weights(unbroken, killed, 0)
 
 
 def test_an_accepted_change_begins_the_step_anew(killed, data_root, tmp_path):
     changed = tiny_config(data_root, **{'optim_wrapper.optimizer.momentum': 0.5})
-    TaskScheduler(changed, killed, resume=True, accept_changes=True, steps='0').run()
-    TaskScheduler(changed, tmp_path / 'fresh', steps='0').run()
+    WalkRunner(changed, killed, resume=True, accept_changes=True, steps='0').run()
+    WalkRunner(changed, tmp_path / 'fresh', steps='0').run()
     assert_same_weights(tmp_path / 'fresh', killed, 0)
 
 
@@ -200,10 +200,10 @@ def test_metrics_are_whole_after_a_kill_just_before_they_are_written(
 
     monkeypatch.setattr(scheduler_module, 'write_metrics', kill)
     with pytest.raises(Killed):
-        TaskScheduler(tiny_config(data_root), tmp_path, steps='0-1').run()
+        WalkRunner(tiny_config(data_root), tmp_path, steps='0-1').run()
     assert len(json.loads((tmp_path / 'metrics.json').read_text())['steps']) == 1
     monkeypatch.undo()
-    TaskScheduler(tiny_config(data_root), tmp_path, resume=True, steps='0-1').run()
+    WalkRunner(tiny_config(data_root), tmp_path, resume=True, steps='0-1').run()
     for name in ('metrics.json', 'metrics.csv'):
         assert (tmp_path / name).read_text() == (unbroken / name).read_text()
 
@@ -216,4 +216,4 @@ def test_a_file_lost_during_training_is_not_called_missing_weights(
 
     monkeypatch.setattr(IterationSeedHook, 'before_train_iter', lose)
     with pytest.raises(FileNotFoundError, match='train_003'):
-        TaskScheduler(tiny_config(data_root), tmp_path, steps='0').run()
+        WalkRunner(tiny_config(data_root), tmp_path, steps='0').run()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmseg_cil.engine.runner import step_runner
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.processes import start_two
 from mmseg_cil.testing.tiny import tiny_config
@@ -35,7 +35,7 @@ def send_at(patch, place, number):
 @pytest.fixture(scope='module')
 def unbroken(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('unbroken')
-    TaskScheduler(config(data_root), work_dir, steps='0-1').run()
+    WalkRunner(config(data_root), work_dir, steps='0-1').run()
     return work_dir
 
 
@@ -48,13 +48,13 @@ def config(data_root):
 
 def walk_on(data_root, unbroken, work_dir):
     resume = work_dir.exists()
-    return TaskScheduler(
+    return WalkRunner(
         config(data_root),
         work_dir,
         resume=resume,
         start_from=None if resume else str(unbroken),
         steps='1',
-    )
+    ).open()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_sub_step_does_likewise(data_root, unbroken, tmp_path, monkeypatch, pl
             dict(type='ToySubStep', name='prelude', when='before'),
             dict(type='ToySubStep', name='coda', when='after'),
         ]
-        TaskScheduler(cfg, work_dir, start_from=str(unbroken), steps='1', **options).run()
+        WalkRunner(cfg, work_dir, start_from=str(unbroken), steps='1', **options).run()
 
     walk(tmp_path / 'whole')
     with monkeypatch.context() as patch, pytest.raises(Stopped, match=saved), ended_by_signals():
@@ -151,7 +151,7 @@ LONG = 150
 WALK = """
 import sys
 from mmseg_cil.engine.runner.distributed import process_group
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.utils.cli import run_tool
 from mmseg_cil.testing.tiny import tiny_config
 
@@ -161,7 +161,7 @@ def main():
     cfg.step_overrides[0].max_iters = int(sys.argv[3])
     cfg.default_hooks.checkpoint.interval = 10000
     with process_group('pytorch'):
-        TaskScheduler(cfg, sys.argv[2], 'pytorch', resume=True, steps='0').run()
+        WalkRunner(cfg, sys.argv[2], 'pytorch', resume=True, steps='0').run()
 
 run_tool(main, goes_on='go on with --resume')
 """

@@ -11,7 +11,7 @@ from mmseg.registry import METRICS as MMSEG_METRICS
 
 from mmseg_cil.engine.config.step_evaluation import evaluators_of
 from mmseg_cil.engine.preflight import parts
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.visualization.report import render_report
@@ -78,7 +78,7 @@ def test_what_stock_configs_ask_for(data_root):
 )
 def test_a_wrong_evaluator_is_refused(data_root, tmp_path, metric, message):
     with pytest.raises(InputError, match=message):
-        TaskScheduler(config(data_root, metric), tmp_path / 'walk')
+        WalkRunner(config(data_root, metric), tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
@@ -94,14 +94,14 @@ def test_a_wrong_evaluator_is_refused(data_root, tmp_path, metric, message):
 def test_what_is_not_done_is_said_once(data_root, tmp_path, monkeypatch, metric, part):
     said = []
     monkeypatch.setattr(parts, 'print_log', lambda text, *_: said.append(text))
-    TaskScheduler(config(data_root, metric), tmp_path / 'walk')
+    WalkRunner(config(data_root, metric), tmp_path / 'walk').open()
     assert sum(part in one for one in said) == 1
 
 
 @pytest.mark.filterwarnings('ignore')
 def test_scores_asked_for_and_metrics_of_the_user_are_there(data_root, tmp_path):
     cfg = config(data_root, ALL, dict(type='ShareOfBackground'), dict(type='OwnIoU'))
-    scheduler = TaskScheduler(cfg, tmp_path, steps='0-1')
+    scheduler = WalkRunner(cfg, tmp_path, steps='0-1').open()
     scheduler.run()
     entries = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     assert set(entries[1]['mDice']) == {'all', 'old', 'new', 'base', 'later'}
@@ -119,7 +119,7 @@ def test_scores_asked_for_and_metrics_of_the_user_are_there(data_root, tmp_path)
     exported = Config.fromfile(tmp_path / 'step_01/config.py').test_evaluator
     assert exported == dict(type='IoUMetric', iou_metrics=ALL['iou_metrics'], beta=2.0)
     # Other scores are another evaluation, of the same training.
-    again = TaskScheduler(config(data_root), tmp_path, resume=True, steps='0-1')
+    again = WalkRunner(config(data_root), tmp_path, resume=True, steps='0-1').open()
     again.run()
     entries = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     assert 'mDice' not in entries[0] and 'mDice' not in entries[1]

@@ -6,7 +6,7 @@ from yapf.yapflib import yapf_api
 
 from mmseg_cil.engine import evaluate
 from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.tiny import tiny_config, weights
 
 KEY = 'backbone.layer4.1.conv2.weight'
@@ -15,7 +15,7 @@ KEY = 'backbone.layer4.1.conv2.weight'
 def test_a_config_called_config_is_not_taken_for_the_steps_own(data_root, tmp_path):
     (tmp_path / 'config.py').write_text(tiny_config(data_root).pretty_text)
     cfg = Config.fromfile(str(tmp_path / 'config.py'))
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     folder = tmp_path / 'walk/step_00'
     plain = (folder / 'config.py').read_text()
     assert Config.fromfile(str(folder / 'config.py')).model.type == 'EncoderDecoder'
@@ -41,10 +41,10 @@ def shifted(source, path):
 def test_load_from_is_where_step_0_begins_and_no_other(data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.step_overrides = {0: dict(max_iters=1, lr=1e-3), 'later': dict(max_iters=1, lr=0.0)}
-    TaskScheduler(cfg, tmp_path / 'source', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'source', steps='0').run()
     given = shifted(tmp_path / 'source', tmp_path / 'given.pth')
     cfg.load_from = str(tmp_path / 'given.pth')
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0-1').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
     found = weights(tmp_path / 'walk', 0)[KEY]
     assert 0 < (found - given).abs().max() < 0.1
     assert torch.equal(weights(tmp_path / 'walk', 1)[KEY], found)
@@ -53,10 +53,10 @@ def test_load_from_is_where_step_0_begins_and_no_other(data_root, tmp_path):
 def test_load_from_reaches_a_step_0_that_does_not_train(data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
-    TaskScheduler(cfg, tmp_path / 'source', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'source', steps='0').run()
     given = shifted(tmp_path / 'source', tmp_path / 'given.pth')
     cfg.load_from = str(tmp_path / 'given.pth')
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     assert torch.equal(weights(tmp_path / 'walk', 0)[KEY], given)
 
 
@@ -67,7 +67,7 @@ def test_checkpoints_do_not_wait_for_yapf(data_root, tmp_path, monkeypatch):
         yapf_api, 'FormatCode', lambda *args, **options: calls.append(1) or real(*args, **options)
     )
     cfg = tiny_config(data_root, 'finetune', **{'default_hooks.checkpoint.interval': 1})
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     # The plain config that a step leaves for people is the one text that is formatted.
     assert len(calls) == 1
     folder = tmp_path / 'walk/step_00'

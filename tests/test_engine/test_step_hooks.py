@@ -6,7 +6,7 @@ import pytest
 
 from mmseg_cil.engine.config.step_hooks import notes_on_hooks
 from mmseg_cil.engine.preflight import parts
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.tiny import tiny_config
 
 NAMES = (
@@ -37,7 +37,7 @@ def test_a_walk_goes_without_the_hooks_and_says_what_follows(
     ]
     printed = []
     monkeypatch.setattr(parts, 'print_log', lambda text, *args: printed.append(text))
-    TaskScheduler(cfg, tmp_path, steps='0').run()
+    WalkRunner(cfg, tmp_path, steps='0').run()
     assert [one for one in printed if 'default_hooks' in one] == notes_on_hooks(cfg)
     assert json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]['step'] == 0
 

@@ -13,7 +13,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 from mmseg_cil.engine.config.step_visualizer import visualizer_of_step
 from mmseg_cil.engine.preflight import visualizer as preflight
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
 from mmseg_cil.testing.tiny import tiny_config
@@ -67,7 +67,7 @@ def test_losses_pictures_and_scores_of_a_step_are_in_its_own_folder(
         data_root, [dict(type='RecordingBackend')], dict(type='SegVisualizationHook', draw=draw)
     )
     cfg.visualizer.type = kind
-    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
     scores = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     walked = [one for one in BUILT if one.calls]
     assert len(walked) == 2
@@ -154,7 +154,7 @@ def test_wandb_has_one_run_a_step_with_its_scores(data_root, tmp_path, monkeypat
     wandb = FakeWandb(joins)
     monkeypatch.setitem(sys.modules, 'wandb', wandb)
     cfg = config(data_root, [dict(type='WandbVisBackend', init_kwargs=dict(mode='offline'))])
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0-1').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
     assert wandb.run is None
     assert [one['name'] for one, _ in wandb.runs] == ['walk_step_00', 'walk_step_01']
     assert {(one['group'], one['mode']) for one, _ in wandb.runs} == {('walk', 'offline')}
@@ -178,7 +178,7 @@ def test_a_package_that_is_not_installed_is_named_before_training(
     package = next(iter(preflight.PACKAGES[kind].values()))
     cfg = config(data_root, [dict(type=kind)])
     with pytest.raises(InputError, match=rf'vis_backends.1: {kind} .*pip install {package}'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
@@ -196,7 +196,7 @@ def test_a_wrong_visualizer_is_refused(data_root, tmp_path, changes, message):
     cfg = config(data_root)
     cfg.visualizer = {**STOCK, **changes}
     with pytest.raises(InputError, match=message):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
 
 
 def test_tensorboard_has_one_folder_of_events_a_step(data_root, tmp_path):
@@ -204,7 +204,7 @@ def test_tensorboard_has_one_folder_of_events_a_step(data_root, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     cfg = config(data_root, [dict(type='TensorboardVisBackend')])
-    TaskScheduler(cfg, tmp_path, steps='0-1').run()
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
     scores = json.loads((tmp_path / 'metrics.json').read_text())['steps']
     for step in (0, 1):
         (folder,) = {

@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import get_rank
 
 from mmseg_cil.engine.record.fingerprint import file_hash
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.processes import run_two
@@ -53,12 +53,12 @@ def trained(monkeypatch, work_dir, kill_in=None, at=0):
 @pytest.fixture(scope='module')
 def unbroken(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('sub_steps')
-    TaskScheduler(config(data_root), work_dir, steps='0-1').run()
+    WalkRunner(config(data_root), work_dir, steps='0-1').run()
     return work_dir
 
 
 def from_step_0(data_root, unbroken, work_dir):
-    return TaskScheduler(config(data_root), work_dir, start_from=str(unbroken), steps='1')
+    return WalkRunner(config(data_root), work_dir, start_from=str(unbroken), steps='1').open()
 
 
 def assert_same(one, other):
@@ -112,7 +112,7 @@ def test_a_kill_loses_nothing_that_was_finished(
     assert state['meta']['iter'] == 2
     monkeypatch.undo()
     begun = trained(monkeypatch, tmp_path)
-    TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
+    WalkRunner(config(data_root), tmp_path, resume=True, steps='1').run()
     assert begun == resumed
     assert_same(unbroken, tmp_path)
 
@@ -128,10 +128,10 @@ def test_a_state_of_another_sub_step_is_refused(data_root, unbroken, tmp_path, m
     content['meta']['walk_step']['sub_step'] = 'coda'
     torch.save(content, state)
     with pytest.raises(InputError, match=r'prelude/resume.pth.*differs in: sub_step'):
-        TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
+        WalkRunner(config(data_root), tmp_path, resume=True, steps='1').run()
     state.unlink()
     with pytest.raises(InputError, match=r'step_01/resume.pth.*differs in: .*sub_step'):
-        TaskScheduler(config(data_root), tmp_path, resume=True, steps='1').run()
+        WalkRunner(config(data_root), tmp_path, resume=True, steps='1').run()
 
 
 @pytest.mark.parametrize('spoil', ['missing', 'changed'])
@@ -146,10 +146,10 @@ def test_a_file_that_is_not_as_recorded_is_refused_with_the_way_out(
         path.write_bytes(b'other')
     problem = 'does not exist' if spoil == 'missing' else 'SHA-256'
     with pytest.raises(InputError, match=f'{problem}.*delete {path.parent} and go on'):
-        TaskScheduler(config(data_root), work_dir, resume=True, steps='0-1').run()
+        WalkRunner(config(data_root), work_dir, resume=True, steps='0-1').run()
     shutil.rmtree(path.parent)
     begun = trained(monkeypatch, work_dir)
-    TaskScheduler(config(data_root), work_dir, resume=True, steps='0-1').run()
+    WalkRunner(config(data_root), work_dir, resume=True, steps='0-1').run()
     assert begun == ['step_01/coda']
     assert_same(unbroken, work_dir)
 
@@ -157,9 +157,9 @@ def test_a_file_that_is_not_as_recorded_is_refused_with_the_way_out(
 def test_a_step_that_was_taken_over_gets_what_comes_after_it(
     data_root, unbroken, tmp_path, monkeypatch
 ):
-    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
     begun = trained(monkeypatch, tmp_path / 'walk')
-    TaskScheduler(
+    WalkRunner(
         config(data_root), tmp_path / 'walk', start_from=str(tmp_path / 'plain'), steps='1'
     ).run()
     assert begun == ['step_00/coda', 'step_01/prelude', 'step_01', 'step_01/coda']
@@ -176,8 +176,8 @@ def test_accepted_changes_train_an_unused_sub_step_anew(data_root, unbroken, tmp
     monkeypatch.undo()
     begun = trained(monkeypatch, tmp_path)
     with pytest.raises(InputError, match='method'):
-        TaskScheduler(longer, tmp_path, resume=True, steps='1').run()
-    TaskScheduler(longer, tmp_path, resume=True, accept_changes=True, steps='1').run()
+        WalkRunner(longer, tmp_path, resume=True, steps='1').run()
+    WalkRunner(longer, tmp_path, resume=True, accept_changes=True, steps='1').run()
     assert 'step_01/prelude' in begun
     assert record(tmp_path, 1)['sub_steps']['prelude']['iterations'] == 4
 
@@ -191,10 +191,10 @@ def test_what_cannot_be_built_is_refused_before_training(data_root, tmp_path):
         cfg = config(data_root)
         cfg.method.sub_steps = [change]
         with pytest.raises(InputError, match=message):
-            TaskScheduler(cfg, tmp_path / 'walk')
+            WalkRunner(cfg, tmp_path / 'walk').prepare()
     cfg.method.sub_steps = [dict(type='ToySubStep', name='x')] * 2
     with pytest.raises(InputError, match='one name'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/step_00').exists() and get_rank() == 0
 
 
@@ -203,7 +203,7 @@ WALK = """
 import os, signal, sys
 from pathlib import Path
 from mmseg_cil.engine.runner.distributed import process_group
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing import toy_sub_step
 from mmseg_cil.testing.tiny import tiny_config
@@ -217,7 +217,7 @@ IterationSeedHook.before_train_iter = kill
 cfg = tiny_config(Path(sys.argv[1]), 'finetune')
 cfg.method.sub_steps = [dict(type='ToySubStep', name='prelude', length=3)]
 with process_group('pytorch'):
-    TaskScheduler(cfg, sys.argv[2], 'pytorch', resume='resume' in sys.argv, steps='0-1').run()
+    WalkRunner(cfg, sys.argv[2], 'pytorch', resume='resume' in sys.argv, steps='0-1').run()
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.tiny import tiny_config, weights
@@ -135,7 +135,7 @@ def config_of(kind, data_root, method, **changes):
 
 
 def walked(cfg, work_dir):
-    scheduler = TaskScheduler(cfg, work_dir)
+    scheduler = WalkRunner(cfg, work_dir).open()
     scheduler.run()
     steps = json.loads((work_dir / 'metrics.json').read_text())['steps']
     assert len(steps) == 2 and steps[1]['mIoU']['all'] is not None
@@ -238,4 +238,4 @@ def test_every_method_with_hard_pixels(method, thresh, data_root, tmp_path):
 )
 def test_what_cannot_be_right_is_refused_before_training(changes, message, data_root, tmp_path):
     with pytest.raises(InputError, match=message):
-        TaskScheduler(config_of('DANet', data_root, 'mib', **changes), tmp_path / 'w')
+        WalkRunner(config_of('DANet', data_root, 'mib', **changes), tmp_path / 'w').prepare()

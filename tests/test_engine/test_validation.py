@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmseg_cil.engine.data import validation_dataset
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import make_data, tiny_config
 
@@ -30,7 +30,7 @@ def test_validation_has_its_own_images(tmp_path, lists, images):
     (root / 'lists/few.txt').write_text('\n'.join(names))
     cfg = config(root, lists, log_level='INFO')
     cfg.val_dataloader.dataset.pipeline[0] = dict(type='LoadImageFromFile', to_float32=True)
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     # Of the four the last shows no class that is seen at step 0.
     assert validated(tmp_path / 'walk') == {images}
     assert json.loads((tmp_path / 'walk/metrics.json').read_text())['steps'][0]['images'] == 6
@@ -41,13 +41,13 @@ def test_wrong_validation_images_are_refused_before_training_where_they_are_read
     cfg = config(root, 'train')
     cfg.val_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale='large'))
     with pytest.raises(InputError, match=r'Resize in the pipeline of the test split fails'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     (root / 'lists/wrong.txt').write_text('nothing')
     with pytest.raises(InputError, match='nothing'):
-        TaskScheduler(config(root, 'wrong'), tmp_path / 'walk')
+        WalkRunner(config(root, 'wrong'), tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()
     # No step is long enough to be validated.
-    TaskScheduler(config(root, 'wrong', **{'train_cfg.val_interval': 8000}), tmp_path / 'walk')
+    WalkRunner(config(root, 'wrong', **{'train_cfg.val_interval': 8000}), tmp_path / 'walk').open()
 
 
 def test_aliases_and_pooled_lists_are_validated_with_the_test_images(data_root):

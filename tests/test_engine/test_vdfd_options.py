@@ -7,7 +7,7 @@ import torch
 from test_vdfd_walk import kept, vdfd_config
 
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
 from mmseg_cil.testing.tiny import weights
 from mmseg_cil.testing.walks import logged
@@ -33,7 +33,7 @@ def config(data_root, method='vdfd', **changes):
 @pytest.fixture(scope='module')
 def first_step(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('first')
-    TaskScheduler(config(data_root), work_dir, steps='0').run()
+    WalkRunner(config(data_root), work_dir, steps='0').run()
     return work_dir
 
 
@@ -75,7 +75,7 @@ def check_walk(work_dir):
 )
 def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, changes, nodes, cells):
     cfg = config(data_root, method, **changes)
-    TaskScheduler(cfg, tmp_path, start_from=str(first_step)).run()
+    WalkRunner(cfg, tmp_path, start_from=str(first_step)).run()
     check_walk(tmp_path)
     steps = [kept(tmp_path, step) for step in range(3)]
     assert [one.nodes for one in steps] == nodes
@@ -94,7 +94,7 @@ def test_a_walk_in_mixed_precision(first_step, data_root, tmp_path, monkeypatch)
     monkeypatch.setattr(VDFDRegulariser, 'forward', record)
     cfg = config(data_root)
     use_mixed_precision(cfg, accelerator=False)
-    TaskScheduler(cfg, tmp_path, start_from=str(first_step)).run()
+    WalkRunner(cfg, tmp_path, start_from=str(first_step)).run()
     assert seen == [(True, torch.float32)] * 4
     check_walk(tmp_path)
     one = kept(tmp_path, 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.dist import get_rank
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.files import load_gradients
 from mmseg_cil.methods.vdfd.hook import VDFDHook
@@ -34,7 +34,7 @@ def kept(work_dir, step):
 @pytest.fixture(scope='module')
 def vdfd_dir(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('vdfd')
-    TaskScheduler(vdfd_config(data_root), work_dir).run()
+    WalkRunner(vdfd_config(data_root), work_dir).run()
     return work_dir
 
 
@@ -82,11 +82,11 @@ def test_a_step_leaves_a_plain_checkpoint(vdfd_dir):
 def test_a_killed_step_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path):
     cfg = vdfd_config(data_root)
     with killed(at(step=1, iteration=3)):
-        TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir)).run()
+        WalkRunner(cfg, tmp_path, start_from=str(vdfd_dir)).run()
     state = torch.load(tmp_path / 'step_01' / 'resume.pth', weights_only=False)
     assert any(key.startswith('regularisers.0.graph_network') for key in state['state_dict'])
     assert len(state['optimizer']['param_groups']) == 2
-    TaskScheduler(cfg, tmp_path, resume=True).run()
+    WalkRunner(cfg, tmp_path, resume=True).run()
     assert_same_weights(vdfd_dir, tmp_path, 1, 2)
     for step in (1, 2):
         assert torch.equal(kept(vdfd_dir, step).dense(), kept(tmp_path, step).dense())
@@ -108,7 +108,7 @@ def walk_on_a_rank(data_root, start, folder):
         model.load_state_dict(trained)
 
     VDFDHook.after_step = pass_over_known_weights
-    TaskScheduler(
+    WalkRunner(
         vdfd_config(Path(data_root)),
         f'{folder}/walk',
         start_from=str(start),
@@ -134,7 +134,7 @@ def test_a_domain_walk_keeps_all_classes_and_the_classifier(data_root, tmp_path)
     cfg.protocol = seasons(['early'], ['late', 'last'])
     # Averaged weights are what a step leaves, and so what its gradients are of.
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     for step in range(2):
         one = kept(tmp_path, step)
         assert one.nodes == ((0,), (1,), (2,), (3,), (4,))
@@ -146,7 +146,7 @@ def test_a_domain_walk_keeps_all_classes_and_the_classifier(data_root, tmp_path)
 
 def test_dfd_is_a_method_of_its_own(vdfd_dir, data_root, tmp_path):
     cfg = vdfd_config(data_root, 'dfd')
-    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
     line = logged(tmp_path, 1)[-1]
     assert line['regularise.loss_dfd'] > 0 and 'regularise.vdfd_log_det' not in line
     first = logged(tmp_path, 1)[0]
@@ -162,7 +162,7 @@ def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_pa
         classifier_init='balanced',
         self_supervision=dict(type='RotationSelfSupervision', rotations='random'),
     )
-    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path, start_from=str(vdfd_dir), steps='1').run()
     for line in logged(tmp_path, 1):
         parts = [
             line[key]
@@ -183,7 +183,7 @@ def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
     plop = tiny_config(data_root, 'plop')
     # The same network and images: the first iteration shows what pseudo-labels alone lose.
     plop.step_overrides['later']['max_iters'] = 1
-    TaskScheduler(plop, tmp_path / 'plop', start_from=str(vdfd_dir), steps='1').run()
+    WalkRunner(plop, tmp_path / 'plop', start_from=str(vdfd_dir), steps='1').run()
     # Undamped, as published, so that the first penalty can be told by hand.
     cfg = vdfd_config(data_root, **{'method.regularisers.0.damping': 0.0})
     cfg.method.update(
@@ -192,7 +192,7 @@ def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
         classifier_init='balanced',
         custom_hooks=[*cfg.method.custom_hooks, *plop.method.custom_hooks],
     )
-    TaskScheduler(cfg, tmp_path / 'both', start_from=str(vdfd_dir), steps='1').run()
+    WalkRunner(cfg, tmp_path / 'both', start_from=str(vdfd_dir), steps='1').run()
     own = ('decode.loss_plop', 'aux.loss_plop', 'distill.loss_pod')
     lines, alone = logged(tmp_path / 'both', 1), logged(tmp_path / 'plop', 1)[0]
     for line in lines:
@@ -216,7 +216,7 @@ def test_it_works_beside_pseudo_labels(vdfd_dir, data_root, tmp_path):
 def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
     cfg = vdfd_config(data_root)
     cfg.protocol.steps = [['background'], ['red', 'green'], ['blue', 'grey']]
-    TaskScheduler(cfg, tmp_path).run()
+    WalkRunner(cfg, tmp_path).run()
     assert not (tmp_path / 'step_00' / 'vdfd.pth').exists()
     assert kept(tmp_path, 1).nodes == ((0,), (1,), (2,))
     assert kept(tmp_path, 2).nodes == ((3,), (4,))
@@ -227,11 +227,9 @@ def test_a_walk_whose_first_step_does_not_train(data_root, tmp_path):
 def test_a_step_0_of_another_method_gets_the_gradients_it_would_have_had(
     vdfd_dir, data_root, tmp_path
 ):
-    TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), tmp_path / 'plain', steps='0').run()
     assert not (tmp_path / 'plain' / 'step_00' / 'vdfd.pth').exists()
-    TaskScheduler(
-        vdfd_config(data_root), tmp_path / 'vdfd', start_from=str(tmp_path / 'plain')
-    ).run()
+    WalkRunner(vdfd_config(data_root), tmp_path / 'vdfd', start_from=str(tmp_path / 'plain')).run()
     assert_same_weights(vdfd_dir, tmp_path / 'plain', 0)
     assert torch.equal(kept(tmp_path / 'vdfd', 0).dense(), kept(vdfd_dir, 0).dense())
     for step in (1, 2):
@@ -242,14 +240,14 @@ def test_a_step_0_of_another_method_gets_the_gradients_it_would_have_had(
 def test_a_step_0_kept_with_other_settings_is_kept_anew(vdfd_dir, data_root, tmp_path):
     cfg = vdfd_config(data_root)
     cfg.method.custom_hooks[0].rank = 2
-    TaskScheduler(cfg, tmp_path, start_from=str(vdfd_dir), steps='0').run()
+    WalkRunner(cfg, tmp_path, start_from=str(vdfd_dir), steps='0').run()
     assert kept(tmp_path, 0).left.shape[1] == 2
     assert kept(vdfd_dir, 0).left.shape[1] == 1
 
 
 def test_a_lost_file_of_a_step_that_was_trained_here_is_an_error(data_root, tmp_path):
     cfg = vdfd_config(data_root)
-    TaskScheduler(cfg, tmp_path, steps='0').run()
+    WalkRunner(cfg, tmp_path, steps='0').run()
     (tmp_path / 'step_00' / 'vdfd.pth').unlink()
     with pytest.raises(InputError, match=r'vdfd\.pth does not exist'):
-        TaskScheduler(cfg, tmp_path, resume=True).run()
+        WalkRunner(cfg, tmp_path, resume=True).run()

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import CLASSES, tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, logged, seasons
 
 
 def walk(cfg, work_dir, **options):
-    scheduler = TaskScheduler(cfg, work_dir, **options)
+    scheduler = WalkRunner(cfg, work_dir, **options).open()
     scheduler.run()
     return scheduler
 
@@ -77,7 +77,7 @@ print(result.seg_logits.data.shape, float(result.seg_logits.data.double().sum())
 
 def test_the_shared_step_0_is_taken_over(mib_dir, data_root, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
-    scheduler = TaskScheduler(cfg, tmp_path, start_from=str(mib_dir), steps='1')
+    scheduler = WalkRunner(cfg, tmp_path, start_from=str(mib_dir), steps='1').open()
     scheduler.run()
     record = scheduler.journal.step(0)
     assert record['taken_from']['work_dir'] == str(mib_dir)
@@ -90,24 +90,24 @@ def test_another_protocols_step_0_is_refused(mib_dir, data_root, tmp_path):
     cfg = tiny_config(data_root)
     cfg.protocol.steps = [['background', 'red'], ['green', 'blue'], ['grey']]
     with pytest.raises(InputError, match='another protocol'):
-        TaskScheduler(cfg, tmp_path, start_from=str(mib_dir))
+        WalkRunner(cfg, tmp_path, start_from=str(mib_dir)).prepare()
     assert not (tmp_path / 'step_00').exists()
 
 
 def test_a_changed_method_is_refused_unless_accepted(data_root, tmp_path):
-    TaskScheduler(tiny_config(data_root), tmp_path, steps='0').run()
+    WalkRunner(tiny_config(data_root), tmp_path, steps='0').run()
     other = tiny_config(data_root, 'finetune')
     with pytest.raises(InputError, match='already holds a walk'):
-        TaskScheduler(other, tmp_path)
+        WalkRunner(other, tmp_path).prepare()
     with pytest.raises(InputError, match=r'differs .* in: method'):
-        TaskScheduler(other, tmp_path, resume=True)
-    TaskScheduler(other, tmp_path, resume=True, accept_changes=True, steps='1').run()
+        WalkRunner(other, tmp_path, resume=True).prepare()
+    WalkRunner(other, tmp_path, resume=True, accept_changes=True, steps='1').run()
     assert json.loads((tmp_path / 'metrics.json').read_text())['method'] == 'finetune'
 
 
 def test_a_step_needs_the_one_before_it(data_root, tmp_path):
     with pytest.raises(InputError, match='starts from step 0, which is not done'):
-        TaskScheduler(tiny_config(data_root), tmp_path, steps='1').run()
+        WalkRunner(tiny_config(data_root), tmp_path, steps='1').run()
 
 
 def test_background_alone_is_recorded_but_neither_trained_nor_a_teacher(data_root, tmp_path):

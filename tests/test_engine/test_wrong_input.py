@@ -6,7 +6,7 @@ from PIL import Image
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.preflight import values
 from mmseg_cil.engine.preflight.prepare import prepare_walk
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import make_data, tiny_config
 
@@ -14,7 +14,7 @@ from mmseg_cil.testing.tiny import make_data, tiny_config
 def refused(cfg, tmp_path, message):
     """The error that a config is refused with, before anything is trained or written."""
     with pytest.raises(InputError, match=message) as caught:
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     assert not list(tmp_path.glob('walk/journal.json')) + list(tmp_path.glob('walk/step_*'))
     return str(caught.value)
 
@@ -158,9 +158,9 @@ def test_a_step_without_images_is_named_with_the_way_on(own_data, tmp_path):
         mask = Image.open(path)
         mask.point(lambda value: 0 if value == 3 else value).save(path)
     with pytest.raises(InputError, match=r'step 1 \(blue\).*skip_empty_steps'):
-        TaskScheduler(cfg, tmp_path / 'walk')
+        WalkRunner(cfg, tmp_path / 'walk').prepare()
     cfg.skip_empty_steps = True
-    scheduler = TaskScheduler(cfg, tmp_path / 'walk')
+    scheduler = WalkRunner(cfg, tmp_path / 'walk').open()
     scheduler.run()
     assert [one['trained'] for one in scheduler.journal.content['steps']] == [True, False, True]
     # What learnt nothing teaches nothing: step 2 learns from step 0.

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import HOOKS, MODELS
 from mmseg_cil.testing.tiny import tiny_config
@@ -97,5 +97,5 @@ def test_numbers_within_their_range_pass():
 )
 def test_walks_of_wrong_methods_are_refused(data_root, tmp_path, method, changes, message):
     with pytest.raises(InputError, match=message):
-        TaskScheduler(tiny_config(data_root, method, **changes), tmp_path / 'walk')
+        WalkRunner(tiny_config(data_root, method, **changes), tmp_path / 'walk').prepare()
     assert not list(tmp_path.glob('walk/journal.json')) + list(tmp_path.glob('walk/step_*'))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import tiny_config, tiny_model
 
@@ -38,6 +38,6 @@ def walk_in_two(data_root, work_dir, kind):
     cfg.rehearsal = kind != 'without'
     if kind == 'refused':
         with pytest.raises(InputError, match='predicting a test batch'):
-            TaskScheduler(cfg, work_dir, launcher='pytorch')
+            WalkRunner(cfg, work_dir, launcher='pytorch').prepare()
     else:
-        TaskScheduler(cfg, work_dir, launcher='pytorch').run()
+        WalkRunner(cfg, work_dir, launcher='pytorch').run()

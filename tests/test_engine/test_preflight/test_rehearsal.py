@@ -20,7 +20,7 @@ from torch import nn
 from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.preflight import cut_images, rehearsal
 from mmseg_cil.engine.preflight.clean_state import alone, clean_state
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import MODELS
@@ -78,7 +78,7 @@ def temporary_folder(tmp_path, monkeypatch):
 def refused(cfg, work_dir, *texts):
     """Makes sure that a walk is refused with a message that has the texts, and leaves nothing."""
     with pytest.raises(InputError) as caught:
-        TaskScheduler(cfg, work_dir)
+        WalkRunner(cfg, work_dir).prepare()
     for text in texts:
         assert text in str(caught.value)
     assert not (work_dir / 'journal.json').exists() and not list(work_dir.glob('step_*'))
@@ -102,7 +102,7 @@ def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
     cfg = tiny_config(
         data_root, env_cfg=dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='spawn'))
     )
-    walk = TaskScheduler(cfg, tmp_path / 'w').walk
+    walk = WalkRunner(cfg, tmp_path / 'w').open().walk
     capsys.readouterr()
     files, before = sorted((tmp_path / 'w').rglob('*')), state()
     rehearsal.rehearse(walk, [0, 1, 2])
@@ -138,7 +138,7 @@ def test_a_walk_is_the_same_with_it_and_without(data_root, tmp_path, method):
     for name, on in (('with', True), ('without', False)):
         cfg = short(tiny_config(data_root, method, rehearsal=on))
         torch.manual_seed(5)
-        scheduler = TaskScheduler(cfg, tmp_path / name)
+        scheduler = WalkRunner(cfg, tmp_path / name).open()
         assert torch.initial_seed() == 5
         scheduler.run()
     rehearsed, plain = tmp_path / 'with', tmp_path / 'without'
@@ -250,7 +250,7 @@ def test_odd_sizes_are_found_though_the_first_images_are_even(tmp_path):
     cfg = changed(data, {'model': network})
     refused(cfg, tmp_path / 'w', 'predicting a test batch', '(32, 47)', 'size_divisor=32')
     cfg.model.data_preprocessor.test_cfg = dict(size_divisor=16)
-    TaskScheduler(cfg, tmp_path / 'w')
+    WalkRunner(cfg, tmp_path / 'w').open()
 
 
 def test_test_images_of_different_sizes_share_a_batch(tmp_path):
@@ -262,7 +262,7 @@ def test_test_images_of_different_sizes_share_a_batch(tmp_path):
     scores = []
     for batch in (1, 3):
         cfg = short(changed(data, {'test_dataloader.batch_size': batch}))
-        TaskScheduler(cfg, tmp_path / f'{batch}', steps='0').run()
+        WalkRunner(cfg, tmp_path / f'{batch}', steps='0').run()
         scores.append(json.loads((tmp_path / f'{batch}/metrics.json').read_text()))
     assert scores[0] == scores[1]
 
@@ -278,17 +278,17 @@ def rehearsed_steps(monkeypatch):
 def test_what_is_trained_is_what_is_rehearsed(data_root, tmp_path, monkeypatch):
     called = rehearsed_steps(monkeypatch)
     cfg = short(tiny_config(data_root, 'finetune', rehearsal=True))
-    TaskScheduler(cfg, tmp_path / 'w', steps='0').run()
-    TaskScheduler(cfg, tmp_path / 'w', resume=True)
-    TaskScheduler(cfg, tmp_path / 'other', start_from=str(tmp_path / 'w'), steps='0-1')
-    TaskScheduler(cfg, tmp_path / 'w', resume=True, steps='0')
+    WalkRunner(cfg, tmp_path / 'w', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'w', resume=True).open()
+    WalkRunner(cfg, tmp_path / 'other', start_from=str(tmp_path / 'w'), steps='0-1').open()
+    WalkRunner(cfg, tmp_path / 'w', resume=True, steps='0').open()
     cfg.rehearsal = False
-    TaskScheduler(cfg, tmp_path / 'off')
+    WalkRunner(cfg, tmp_path / 'off').open()
     assert called == [[0], [1, 2], [1], []]
 
 
 def test_with_nothing_to_train_there_is_none(data_root, tmp_path, capsys):
-    walk = TaskScheduler(tiny_config(data_root), tmp_path / 'w').walk
+    walk = WalkRunner(tiny_config(data_root), tmp_path / 'w').open().walk
     rehearsal.rehearse(walk, [])
     assert 'rehearsal' not in capsys.readouterr().out
 
@@ -301,7 +301,7 @@ def test_with_nothing_to_train_there_is_none(data_root, tmp_path, capsys):
     ],
 )
 def test_later_steps_alone_are_rehearsed_from_the_weights_at_hand(data_root, tmp_path, method):
-    walk = TaskScheduler(tiny_config(data_root, method), tmp_path / 'w').walk
+    walk = WalkRunner(tiny_config(data_root, method), tmp_path / 'w').open().walk
     rehearsal.rehearse(walk, [1, 2])
 
 
@@ -311,12 +311,12 @@ def test_steps_without_images_and_short_ones_are_no_problem(data_root, tmp_path)
         {'protocol.steps': steps},
         {'global_batch_size': 64, 'train_dataloader.batch_size': 64},
     ):
-        TaskScheduler(changed(data_root, changes), tmp_path / str(len(changes)))
+        WalkRunner(changed(data_root, changes), tmp_path / str(len(changes))).open()
 
 
 def test_the_key_takes_a_truth_value(data_root, tmp_path):
     with pytest.raises(InputError, match="rehearsal is 'no'; use True or False"):
-        TaskScheduler(tiny_config(data_root, rehearsal='no'), tmp_path / 'w')
+        WalkRunner(tiny_config(data_root, rehearsal='no'), tmp_path / 'w').prepare()
 
 
 def test_the_state_is_put_back_after_an_error_too():
@@ -349,7 +349,7 @@ def test_without_space_there_is_a_note_and_no_refusal(data_root, tmp_path, monke
     def full(model, folder, meta):
         raise OSError(errno.ENOSPC, 'No space left on device', str(folder))
 
-    walk = TaskScheduler(tiny_config(data_root), tmp_path / 'w').walk
+    walk = WalkRunner(tiny_config(data_root), tmp_path / 'w').open().walk
     capsys.readouterr()
     monkeypatch.setattr('mmseg_cil.engine.preflight.stand_ins.export_checkpoint', full)
     rehearsal.rehearse(walk, [0, 1, 2])
@@ -370,7 +370,7 @@ def test_parameters_that_nothing_depends_on_are_no_trouble_to_several_processes(
     network['auxiliary_head'].update(in_index=1, in_channels=8)
     cfg = changed(data_root, {'model': network}, 'finetune')
     cfg.rehearsal = False
-    walk = TaskScheduler(cfg, tmp_path / 'w').walk
+    walk = WalkRunner(cfg, tmp_path / 'w').open().walk
     for processes, expected in ((1, None), (2, True)):
         monkeypatch.setattr(rehearsal, 'get_world_size', lambda n=processes: n)
         rehearsal.rehearse(walk, [0])
@@ -391,6 +391,6 @@ def test_what_is_too_small_when_cut_is_tried_whole(data_root, tmp_path, monkeypa
         return forward(self, inputs)
 
     monkeypatch.setattr(IncrementalEncoderDecoder, 'extract_feat', fussy)
-    walk = TaskScheduler(tiny_config(data_root, 'finetune'), tmp_path / 'w').walk
+    walk = WalkRunner(tiny_config(data_root, 'finetune'), tmp_path / 'w').open().walk
     rehearsal.rehearse(walk, [0])
     assert widths[:2] == [8, 24] and min(widths[1:]) == 24

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
@@ -123,7 +123,7 @@ def test_load_from_of_another_network_is_refused(data_root, tmp_path, content, t
         match=rf'^load_from: .*a\.pth does not fit.*{told}.*'
         'allow_partial_weights=True',
     ):
-        TaskScheduler(tiny_config(data_root, load_from=path), tmp_path / 'walk')
+        WalkRunner(tiny_config(data_root, load_from=path), tmp_path / 'walk').prepare()
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
@@ -188,7 +188,7 @@ def test_a_part_is_taken_where_it_is_allowed(data_root, tmp_path, capsys):
     path = save(tmp_path / 'a.pth', given)
     cfg = tiny_config(data_root, load_from=path, allow_partial_weights=True)
     cfg.step_overrides = {0: dict(max_iters=1, lr=0.0), 'later': dict(max_iters=1)}
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     assert 'note: load_from' in capsys.readouterr().out
     found = weights(tmp_path / 'walk', 0)
     assert torch.equal(
@@ -203,7 +203,7 @@ def test_branches_begin_with_the_weights_of_the_plain_network(data_root, tmp_pat
     cfg = tiny_config(data_root, 'rcil', load_from=save(tmp_path / 'a.pth', given))
     cfg.method.distillers = []
     cfg.step_overrides = {0: dict(max_iters=1, lr=0.0), 'later': dict(max_iters=1)}
-    TaskScheduler(cfg, tmp_path / 'walk', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     found = weights(tmp_path / 'walk', 0)
     for key in ('backbone.conv1.weight', 'decode_head.conv_seg.weight'):
         assert torch.equal(found[key], given[key]), key

@@ -13,7 +13,7 @@ from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.record import computing
 from mmseg_cil.engine.record.completeness import load_journal, needed_steps
 from mmseg_cil.engine.record.verify import check_checkpoint
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import tiny_config
 from mmseg_cil.testing.walks import assert_same_weights
@@ -31,10 +31,10 @@ def walked(data_root, tmp_path_factory):
     """A whole walk, and one of its first two steps."""
     root = tmp_path_factory.mktemp('walked')
     cfg = config(data_root)
-    TaskScheduler(cfg, root / 'part', steps='0-1').run()
+    WalkRunner(cfg, root / 'part', steps='0-1').run()
     write_text(root / 'part/walk_config.py', cfg.pretty_text)
     shutil.copytree(root / 'part', root / 'whole')
-    TaskScheduler(cfg, root / 'whole', resume=True).run()
+    WalkRunner(cfg, root / 'whole', resume=True).run()
     return root
 
 
@@ -67,7 +67,7 @@ def damage(path):
 
 
 def resume(data_root, work_dir, **options):
-    scheduler = TaskScheduler(config(data_root), work_dir, resume=True, **options)
+    scheduler = WalkRunner(config(data_root), work_dir, resume=True, **options).open()
     scheduler.run()
     return scheduler
 
@@ -103,7 +103,7 @@ def test_a_folder_that_later_steps_started_from_is_named_with_the_way_out(whole,
         match=r'step_01 is gone, and step 2 started from it: put .* '
         r'back, or delete step_02 in .*--resume, which trains steps 1, 2 again',
     ):
-        TaskScheduler(config(data_root), whole, resume=True)
+        WalkRunner(config(data_root), whole, resume=True).prepare()
     assert (whole / 'journal.json').read_text() == before
     other = shutil.copytree(whole, whole.parent / 'other')
     # Either way.
@@ -125,7 +125,7 @@ def test_weights_that_are_needed_are_refused_before_anything_is_done(part, walke
         match=rf'step_01/checkpoint.pth .*{message}.*delete step_01 in '
         '.*--resume, which trains step 1 again',
     ):
-        TaskScheduler(config(data_root), part, resume=True)
+        WalkRunner(config(data_root), part, resume=True).prepare()
     shutil.rmtree(part / 'step_01')
     resume(data_root, part)
     assert_same_weights(walked / 'whole', part, 1, 2)
@@ -138,7 +138,7 @@ def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
     for step in (0, 1):
         path = checkpoint(whole, step)
         path.unlink() if how == 'missing' else damage(path)
-    TaskScheduler(config(data_root), whole, resume=True)
+    WalkRunner(config(data_root), whole, resume=True).open()
     said = capsys.readouterr().out
     for step in (0, 1):
         assert f'warning: {checkpoint(whole, step)}' in said
@@ -154,7 +154,7 @@ def test_a_lone_checkpoint_is_reported_whenever_the_walk_goes_on(
 )
 def test_which_weights_are_needed_is_known_before(part, data_root, method, steps):
     damage(checkpoint(part, 0))
-    scheduler = TaskScheduler(config(data_root), part, resume=True)
+    scheduler = WalkRunner(config(data_root), part, resume=True).open()
     cfg = config(data_root, method)
     walk = prepare_walk(cfg, part)
     assert needed_steps(walk, scheduler.journal, [0, 1, 2], ()) == steps
@@ -168,21 +168,21 @@ def test_which_weights_are_needed_is_known_before(part, data_root, method, steps
 
 def test_what_hooks_kept_of_a_step_is_held_against_the_journal(data_root, tmp_path):
     cfg = config(data_root, 'vdfd')
-    scheduler = TaskScheduler(cfg, tmp_path, steps='0')
+    scheduler = WalkRunner(cfg, tmp_path, steps='0').open()
     scheduler.run()
     assert list(scheduler.journal.step(0)['kept_sha256']) == ['vdfd.pth']
     damage(tmp_path / 'step_00/vdfd.pth')
     with pytest.raises(InputError, match=r'step_00/vdfd\.pth is not the file'):
-        TaskScheduler(cfg, tmp_path, resume=True)
+        WalkRunner(cfg, tmp_path, resume=True).prepare()
 
 
 def test_steps_taken_over_come_again_from_their_run(part, data_root, tmp_path):
     new = tmp_path / 'new'
     options = dict(start_from=f'{part}:1', steps='0-1')
-    TaskScheduler(config(data_root), new, **options).run()
+    WalkRunner(config(data_root), new, **options).run()
     shutil.rmtree(new / 'step_01')
     with pytest.raises(InputError, match=f'step 1 is not there: add --start-from {part}:1 again'):
-        TaskScheduler(config(data_root), new, resume=True)
+        WalkRunner(config(data_root), new, resume=True).prepare()
     journal = resume(data_root, new, **options).journal
     assert journal.step(1)['taken_from']['work_dir'] == str(part)
     assert_same_weights(part, new, 0, 1)
@@ -193,8 +193,8 @@ def test_steps_taken_over_come_again_from_their_run(part, data_root, tmp_path):
         match=r'step 1: to be taken over from .*, which holds no walk.*'
         '--start-from',
     ):
-        TaskScheduler(config(data_root), new, resume=True, start_from=f'{part}:1')
-    TaskScheduler(config(data_root), new, resume=True, start_from=f'{moved}:1')
+        WalkRunner(config(data_root), new, resume=True, start_from=f'{part}:1').prepare()
+    WalkRunner(config(data_root), new, resume=True, start_from=f'{moved}:1').open()
     assert_same_weights(moved, new, 0, 1)
 
 
@@ -231,7 +231,7 @@ def test_another_way_of_computing_is_said_while_something_is_to_train(
     monkeypatch.setattr(computing, 'get_world_size', lambda: 2)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 96)
     for work_dir, times in ((part, 1), (whole, 0)):
-        TaskScheduler(config(data_root), work_dir, resume=True, steps='0-1')
+        WalkRunner(config(data_root), work_dir, resume=True, steps='0-1').open()
         said = [line for line in capsys.readouterr().out.splitlines() if 'way of computing' in line]
         assert len(said) == times
         for line in said:
@@ -245,15 +245,15 @@ RANDOM = {'method.memory': dict(budget=4, selection='random')}
 @pytest.mark.parametrize('content', ['{"format": 1', None])
 def test_a_list_of_exemplars_that_is_deleted_is_made_again(data_root, tmp_path, content):
     cfg = config(data_root, **RANDOM)
-    TaskScheduler(cfg, tmp_path, steps='0').run()
+    WalkRunner(cfg, tmp_path, steps='0').run()
     path = tmp_path / 'step_00/exemplars.json'
     before = path.read_text()
     path.write_text(before.replace('train', 'train_') if content is None else content)
-    scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+    scheduler = WalkRunner(cfg, tmp_path, resume=True).open()
     with pytest.raises(InputError, match=r'step_00/exemplars\.json .*or delete it, and the walk'):
         exemplars_before(scheduler.walk, scheduler.journal, 1)
     path.unlink()
-    scheduler = TaskScheduler(cfg, tmp_path, resume=True)
+    scheduler = WalkRunner(cfg, tmp_path, resume=True).open()
     assert exemplars_before(scheduler.walk, scheduler.journal, 1) == str(path)
     assert path.read_text() == before
 
@@ -262,7 +262,7 @@ def test_a_list_of_exemplars_that_is_deleted_is_made_again(data_root, tmp_path, 
 def test_exemplars_that_are_gone_are_replaced_when_all_lists_are_deleted(data_root, tmp_path):
     data = Path(shutil.copytree(data_root, tmp_path / 'data'))
     cfg, walk = config(data, **RANDOM), tmp_path / 'walk'
-    TaskScheduler(cfg, walk, steps='0-1').run()
+    WalkRunner(cfg, walk, steps='0-1').run()
     kept = [
         {one['name'] for one in json.loads(path.read_text())['images']}
         for path in sorted(walk.glob('step_*/exemplars.json'))
@@ -272,8 +272,8 @@ def test_exemplars_that_are_gone_are_replaced_when_all_lists_are_deleted(data_ro
     path.write_text('\n'.join(name for name in path.read_text().split() if name != gone))
     options = dict(resume=True, accept_changes=True)
     with pytest.raises(InputError, match='delete this file in the folders of all steps'):
-        TaskScheduler(cfg, walk, **options).run()
+        WalkRunner(cfg, walk, **options).run()
     for path in walk.glob('step_*/exemplars.json'):
         path.unlink()
-    TaskScheduler(cfg, walk, resume=True).run()
+    WalkRunner(cfg, walk, resume=True).run()
     assert gone not in (walk / 'step_01/exemplars.json').read_text()

@@ -11,7 +11,7 @@ from PIL import Image
 from mmseg_cil.engine import walk_runner as scheduler_module
 from mmseg_cil.engine.exemplars.lists import exemplars_before
 from mmseg_cil.engine.record.fingerprint import file_hash
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import ExemplarMemory
 from mmseg_cil.testing.tiny import STEPS, tiny_config
@@ -36,7 +36,7 @@ def walked(data_root, tmp_path_factory):
     """Data, and the first two of three steps of a walk over them."""
     root = tmp_path_factory.mktemp('walked')
     shutil.copytree(data_root, root / 'data')
-    TaskScheduler(config(root / 'data'), root / 'walk', steps='0-1').run()
+    WalkRunner(config(root / 'data'), root / 'walk', steps='0-1').run()
     return root
 
 
@@ -93,18 +93,18 @@ def test_other_training_images_are_refused_and_can_be_accepted(place, change, ca
         repeat(cfg)
     before = (place / 'walk/journal.json').read_text()
     with pytest.raises(InputError, match=MESSAGE):
-        TaskScheduler(cfg, place / 'walk', resume=True)
+        WalkRunner(cfg, place / 'walk', resume=True).prepare()
     with pytest.raises(InputError, match=r'start-from .*: steps 0, 1 of that run had other'):
-        TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1')
+        WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:1').prepare()
     assert (place / 'walk/journal.json').read_text() == before and not (place / 'new').exists()
-    TaskScheduler(cfg, place / 'walk', resume=True, accept_changes=True)
+    WalkRunner(cfg, place / 'walk', resume=True, accept_changes=True).open()
     changes = journal(place / 'walk')['accepted_changes']
     assert changes == [{'changed': ['training images'], 'trained_before': [0, 1]}]
     # It is the walk's own from now on, and steps keep what they were trained on.
-    TaskScheduler(cfg, place / 'walk', resume=True)
+    WalkRunner(cfg, place / 'walk', resume=True).open()
     with pytest.raises(InputError, match='start-from'):
-        TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1')
-    TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:1', accept_changes=True)
+        WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:1').prepare()
+    WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:1', accept_changes=True).open()
     assert '--accept-changes accepts' in capsys.readouterr().out
 
 
@@ -115,7 +115,9 @@ def test_other_images_of_steps_that_are_not_taken_over_do_not_matter(place):
     shutil.copy(data / 'masks/train_015.png', data / 'masks/more.png')
     shutil.copy(data / 'images/train_015.png', data / 'images/more.png')
     (data / 'lists/train.txt').write_text('\n'.join([*names, 'more']))
-    taken = TaskScheduler(config(data), place / 'new', start_from=str(place / 'walk'), steps='0')
+    taken = WalkRunner(
+        config(data), place / 'new', start_from=str(place / 'walk'), steps='0'
+    ).open()
     changed = [
         step
         for step in range(3)
@@ -126,32 +128,32 @@ def test_other_images_of_steps_that_are_not_taken_over_do_not_matter(place):
 
 def test_moved_data_are_the_same(place, tmp_path, evaluated):
     moved = (place / 'data').rename(tmp_path / 'moved')
-    TaskScheduler(config(moved), place / 'walk', resume=True, steps='0-1').run()
+    WalkRunner(config(moved), place / 'walk', resume=True, steps='0-1').run()
     assert evaluated == []
 
 
 def test_other_test_images_are_evaluated_anew(place, evaluated, capsys):
     before = [(place / f'walk/step_0{step}/metrics.json').read_text() for step in range(2)]
     redraw(place / 'data', 'val')
-    TaskScheduler(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
+    WalkRunner(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
     assert evaluated == [0, 1]
     assert 'step 0 was evaluated with other settings or test images' in capsys.readouterr().out
     for step, text in enumerate(before):
         assert (place / f'walk/step_0{step}/metrics.json').read_text() != text
-    TaskScheduler(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
+    WalkRunner(config(place / 'data'), place / 'walk', resume=True, steps='0-1').run()
     assert evaluated == [0, 1]
 
 
 def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
     data = place / 'data'
-    first = TaskScheduler(short(data), place / 'short', start_from=f'{place / "walk"}:1')
+    first = WalkRunner(short(data), place / 'short', start_from=f'{place / "walk"}:1').open()
     first.run()
     assert len(json.loads((place / 'short/metrics.json').read_text())['steps']) == 2
     message = r'protocol \(steps 0, 1 the same, further ones come\)'
     with pytest.raises(InputError, match=message):
-        TaskScheduler(config(data), place / 'short', resume=True)
-    TaskScheduler(config(data), place / 'long', start_from=f'{place / "short"}:1').run()
-    TaskScheduler(config(data), place / 'short', resume=True, accept_changes=True).run()
+        WalkRunner(config(data), place / 'short', resume=True).prepare()
+    WalkRunner(config(data), place / 'long', start_from=f'{place / "short"}:1').run()
+    WalkRunner(config(data), place / 'short', resume=True, accept_changes=True).run()
     # Neither trained nor evaluated again are the steps that were there.
     assert evaluated == []
     for name in ('long', 'short'):
@@ -159,7 +161,7 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
         assert [len(one['seen']) for one in steps] == [3, 4, 5]
         assert_same_weights(place / 'walk', place / name, 0, 1)
     assert_same_weights(place / 'long', place / 'short', 2)
-    TaskScheduler(config(data), place / 'short', resume=True)
+    WalkRunner(config(data), place / 'short', resume=True).open()
 
 
 @pytest.mark.parametrize(
@@ -179,9 +181,9 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
 def test_weights_of_other_classes_cannot_be_accepted(place, changes, message):
     cfg = config(place / 'data', **changes)
     with pytest.raises(InputError, match=message):
-        TaskScheduler(cfg, place / 'walk', resume=True, accept_changes=True)
+        WalkRunner(cfg, place / 'walk', resume=True, accept_changes=True).prepare()
     # The way that the message names.
-    TaskScheduler(cfg, place / 'new', start_from=f'{place / "walk"}:0', steps='0')
+    WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:0', steps='0').open()
 
 
 @pytest.mark.parametrize(
@@ -193,18 +195,18 @@ def test_weights_of_other_classes_cannot_be_accepted(place, changes, message):
 )
 def test_a_run_of_other_steps_is_not_taken_over(place, changes):
     with pytest.raises(InputError, match='another protocol up to step 0'):
-        TaskScheduler(
+        WalkRunner(
             config(place / 'data', **changes),
             place / 'new',
             start_from=str(place / 'walk'),
             accept_changes=True,
-        )
+        ).prepare()
 
 
 @pytest.mark.parametrize('written', [pytest.param('now', marks=SLOW), 'by an earlier version'])
 def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, written):
     memory = {'method.memory': dict(budget=2, selection='random')}
-    first = TaskScheduler(short(data_root, **memory), tmp_path, steps='0')
+    first = WalkRunner(short(data_root, **memory), tmp_path, steps='0').open()
     first.run()
     path = tmp_path / 'step_00/exemplars.json'
     content = json.loads(path.read_text())
@@ -214,7 +216,9 @@ def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, 
         write_json(path, {**content, 'protocol': first.walk.protocol.training_fingerprint()})
         first.journal.update_step(0, exemplars=dict(kept=2, sha256=file_hash(path)))
     monkeypatch.setattr('mmseg_cil.engine.exemplars.lists.choose_exemplars', None)
-    longer = TaskScheduler(config(data_root, **memory), tmp_path, resume=True, accept_changes=True)
+    longer = WalkRunner(
+        config(data_root, **memory), tmp_path, resume=True, accept_changes=True
+    ).open()
     assert exemplars_before(longer.walk, longer.journal, 1) == str(path)
     now = ExemplarMemory.load(path)
     assert now.names == names and now.is_of(longer.walk.protocol) and now.is_of(first.walk.protocol)
@@ -225,8 +229,8 @@ def test_a_network_that_the_weights_do_not_fit_cannot_be_accepted(place):
     before = (place / 'walk/journal.json').read_text()
     other = config(place / 'data', **{'model.decode_head.channels': 4})
     with pytest.raises(InputError, match=r'step_01/checkpoint\.pth does not fit the network'):
-        TaskScheduler(other, place / 'walk', resume=True, accept_changes=True)
+        WalkRunner(other, place / 'walk', resume=True, accept_changes=True).prepare()
     assert (place / 'walk/journal.json').read_text() == before
     similar = config(place / 'data', **{'model.decode_head.dropout_ratio': 0.2})
-    TaskScheduler(similar, place / 'walk', resume=True, accept_changes=True)
+    WalkRunner(similar, place / 'walk', resume=True, accept_changes=True).open()
     assert journal(place / 'walk')['accepted_changes'][0]['changed'] == ['model']

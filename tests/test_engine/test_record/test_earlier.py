@@ -16,7 +16,7 @@ from mmseg_cil.engine.record.fingerprint import (
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
 from mmseg_cil.engine.sub_steps.run import _identity
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import IDENTITY_KEY, RESUME_NAME
 from mmseg_cil.testing import walks
@@ -70,7 +70,7 @@ def killed(data_root, tmp_path_factory):
     """Step 0 done, step 1 killed; rewritten; and its walk and fingerprints."""
     work_dir = tmp_path_factory.mktemp('before')
     cfg = tiny_config(data_root)
-    scheduler = TaskScheduler(cfg, work_dir)
+    scheduler = WalkRunner(cfg, work_dir).open()
     with walks.killed(at(step=1, iteration=3)):
         scheduler.run()
     return work_dir, scheduler.walk, as_before(work_dir, scheduler.walk)
@@ -82,7 +82,7 @@ def work_dir(killed, tmp_path):
 
 
 def test_it_goes_on_where_it_stood(work_dir, data_root, killed, monkeypatch):
-    scheduler = TaskScheduler(tiny_config(data_root), work_dir, resume=True)
+    scheduler = WalkRunner(tiny_config(data_root), work_dir, resume=True).open()
     content = json.loads((work_dir / 'journal.json').read_text())
     assert content['data'] == scheduler.walk.prints.to_dict()
     assert content['fingerprints']['training images'] != killed[2]['training images']
@@ -98,9 +98,9 @@ def test_it_goes_on_where_it_stood(work_dir, data_root, killed, monkeypatch):
         'evaluation': killed[2]['evaluation'],
     }
     # Now it knows its images.
-    TaskScheduler(tiny_config(data_root), work_dir, resume=True)
+    WalkRunner(tiny_config(data_root), work_dir, resume=True).open()
     with pytest.raises(InputError, match='training images'):
-        TaskScheduler(other_images(data_root), work_dir, resume=True)
+        WalkRunner(other_images(data_root), work_dir, resume=True).prepare()
 
 
 def other_images(data_root):
@@ -117,13 +117,15 @@ def test_other_numbers_of_images_are_refused_as_ever(work_dir, data_root):
     cfg = tiny_config(data_root)
     cfg.train_dataloader.dataset.ann_file = 'lists/val.txt'
     with pytest.raises(InputError, match=r'training images \(of steps 0, 1, 2: another number'):
-        TaskScheduler(cfg, work_dir, resume=True)
+        WalkRunner(cfg, work_dir, resume=True).prepare()
     with pytest.raises(InputError, match=r'start-from .*: step 0 of that run had other'):
-        TaskScheduler(cfg, work_dir.parent / 'new', start_from=str(work_dir))
+        WalkRunner(cfg, work_dir.parent / 'new', start_from=str(work_dir)).prepare()
 
 
 def test_it_is_taken_over_without_another_evaluation(work_dir, data_root, tmp_path):
-    scheduler = TaskScheduler(tiny_config(data_root), tmp_path / 'new', start_from=str(work_dir))
+    scheduler = WalkRunner(
+        tiny_config(data_root), tmp_path / 'new', start_from=str(work_dir)
+    ).open()
     assert scheduler_module.outdated_steps(scheduler.walk, scheduler.journal) == {}
     # The source stays as it is.
     assert 'data' not in json.loads((work_dir / 'journal.json').read_text())
@@ -134,9 +136,13 @@ def test_further_steps_are_told_from_those_that_are_there(work_dir, killed, data
     _, walk, _ = killed
     journal = Journal.load(work_dir, writable=False)
     content = journal.content
-    shorter = TaskScheduler(
-        tiny_config(data_root, **{'protocol.steps': STEPS[:2]}), work_dir.parent / 'short'
-    ).walk
+    shorter = (
+        WalkRunner(
+            tiny_config(data_root, **{'protocol.steps': STEPS[:2]}), work_dir.parent / 'short'
+        )
+        .open()
+        .walk
+    )
     content['images']['train'] = list(walk.train_images[:2])
     content['protocol'] = json.loads(json.dumps(shorter.protocol.to_dict()))
     whole = {

@@ -206,7 +206,7 @@ def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
         commands.test(Namespace(**options))
     commands.test(Namespace(**dict(options, dry_run=True)))
     (tmp_path / 'config.py').write_text('')
-    monkeypatch.setattr(commands, 'TaskScheduler', None)
+    monkeypatch.setattr(commands, 'WalkRunner', None)
     with pytest.raises(InputError, match='in use'):
         commands.train(
             Namespace(
