@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
-from mmseg_cil.engine.walk_runner import TaskScheduler
+from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import make_data, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, at, keep_own_networks, killed, logged
@@ -56,12 +56,12 @@ def check_method(
 
 def resumes(cfg: Config, folder: Path) -> None:
     """A walk that is killed in step 1 ends with the weights and scores of an unbroken one."""
-    TaskScheduler(cfg, folder / 'whole', steps='0').run()
+    WalkRunner(cfg, folder / 'whole', steps='0').run()
     shutil.copytree(folder / 'whole', folder / 'broken')
-    TaskScheduler(cfg, folder / 'whole', resume=True).run()
+    WalkRunner(cfg, folder / 'whole', resume=True).run()
     with killed(at(step=1, iteration=3)):
-        TaskScheduler(cfg, folder / 'broken', resume=True).run()
-    TaskScheduler(cfg, folder / 'broken', resume=True).run()
+        WalkRunner(cfg, folder / 'broken', resume=True).run()
+    WalkRunner(cfg, folder / 'broken', resume=True).run()
     assert_same_weights(folder / 'whole', folder / 'broken', 1, 2)
     scores = [(folder / name / 'metrics.json').read_text() for name in ('whole', 'broken')]
     assert scores[0] == scores[1], 'the scores of the resumed walk differ'
@@ -71,7 +71,7 @@ def resumes(cfg: Config, folder: Path) -> None:
 def replays(cfg: Config, folder: Path) -> None:
     """It learns beside exemplars."""
     cfg.method.memory = dict(budget=4, ratio=0.5)
-    TaskScheduler(cfg, folder, steps='0-1').run()
+    WalkRunner(cfg, folder, steps='0-1').run()
     record = json.loads((folder / 'journal.json').read_text())['steps'][1]
     assert record['replayed'] == 4, f'{record["replayed"]} exemplars were replayed, not 4'
     _finite(folder, 0, 1)
@@ -81,7 +81,7 @@ def survives_empty_step(cfg: Config, folder: Path) -> None:
     """A step without images is recorded untrained, and the next one trains."""
     cfg.skip_empty_steps = True
     cfg.train_dataloader.dataset.ann_file = _without_blue(cfg)
-    TaskScheduler(cfg, folder / 'walk').run()
+    WalkRunner(cfg, folder / 'walk').run()
     steps = json.loads((folder / 'walk/journal.json').read_text())['steps']
     assert [one['trained'] for one in steps] == [True, False, True]
     _finite(folder / 'walk', 0, 2)
@@ -90,7 +90,7 @@ def survives_empty_step(cfg: Config, folder: Path) -> None:
 def mixes_precision(cfg: Config, folder: Path) -> None:
     """Its losses are finite in bfloat16."""
     use_mixed_precision(cfg, accelerator=False)
-    TaskScheduler(cfg, folder, steps='0-1').run()
+    WalkRunner(cfg, folder, steps='0-1').run()
     _finite(folder, 0, 1)
 
 
@@ -108,7 +108,7 @@ def trains_in_two_processes(cfg: Config, folder: Path) -> None:
 
 def _walk(content: Mapping[str, Any], folder: Path) -> None:
     keep_own_networks(folder)
-    TaskScheduler(Config(dict(content)), folder / 'walk', 'pytorch', steps='0-1').run()
+    WalkRunner(Config(dict(content)), folder / 'walk', 'pytorch', steps='0-1').run()
 
 
 def _without_blue(cfg: Config) -> str:
