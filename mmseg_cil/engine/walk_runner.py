@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.runner import Runner
 
-import mmseg_cil
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.asked_steps import check_order, parse_steps, read_ranges
-from mmseg_cil.engine.config.length import global_batch_size
 from mmseg_cil.engine.config.method import find_method
-from mmseg_cil.engine.config.step_config import StepInputs, overridden_config
+from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.config.step_visualizer import log_scores
 from mmseg_cil.engine.evaluate import evaluate_step, outdated_steps, record_scores, write_metrics
 from mmseg_cil.engine.exemplars.lists import exemplars_after, exemplars_before, num_exemplars
-from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_change, export_checkpoint
-from mmseg_cil.engine.export.config import export_config
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.export.step import export_step
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.preflight.pretrained import check_pretrained
@@ -33,7 +30,6 @@ from mmseg_cil.engine.preflight.weights_fit import check_weights_fit
 from mmseg_cil.engine.record.complete_imported import complete_taken_steps
 from mmseg_cil.engine.record.completeness import (
     check_trained_steps,
-    kept_hashes,
     load_journal,
     needed_steps,
 )
@@ -47,7 +43,6 @@ from mmseg_cil.engine.record.earlier import recognise_counts
 from mmseg_cil.engine.record.fingerprint import (
     EVALUATION,
     evaluation_of,
-    file_hash,
     training_fingerprints,
 )
 from mmseg_cil.engine.record.journal import Journal
@@ -331,7 +326,7 @@ class WalkRunner:
         step_runner.require_finite_network(runner, f'step {step}')
         if walk.trains(step):
             step_runner.after_step(runner)
-        hashes = decided_by_main(lambda: self._export(step, model, kept))
+        hashes = decided_by_main(lambda: export_step(walk, step, model, kept))
         previous = step_folder(self.work_dir, step - 1) / CHECKPOINT_NAME
         self.journal.update_step(
             step,
@@ -349,34 +344,6 @@ class WalkRunner:
         )
         if get_world_size() > 1:
             barrier()
-
-    def _export(
-        self, step: int, model: torch.nn.Module, kept: Mapping[str, torch.Tensor]
-    ) -> dict[str, Any]:
-        """Writes a step in MMSegmentation's form; returns the hashes of its files."""
-        walk, folder = self.walk, step_folder(self.work_dir, step)
-        classes = walk.seen_names(step)
-        palette = [walk.palette[name] for name in classes]
-        export_change(kept, folder)
-        own, _ = overridden_config(
-            walk.cfg,
-            walk.protocol,
-            step,
-            walk.train_images,
-            global_batch_size(walk.cfg, get_world_size()),
-        )
-        export_config(walk, step, own, folder)
-        path = export_checkpoint(
-            model,
-            folder,
-            {
-                'dataset_meta': {'classes': classes, 'palette': palette},
-                'protocol': walk.protocol.name,
-                'step': step,
-                'mmseg_cil': mmseg_cil.__version__,
-            },
-        )
-        return dict(checkpoint_sha256=file_hash(path), kept_sha256=kept_hashes(folder))
 
     def _previous(self, step: int) -> dict[str, Any] | None:
         return None if step == 0 else self._snapshot(step - 1)
