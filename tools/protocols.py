@@ -21,12 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols import NAMED, PRESETS, SETTINGS, Protocol, build_protocol
+from mmseg_cil.protocols import NAMED, PRESETS, PROTOCOLS, SETTINGS, Protocol, build_protocol
 from mmseg_cil.published_figures import figures_of
 from mmseg_cil.utils.cli import ToolParser, run_tool
 
 #: The datasets whose shipped config --data-root applies to.
-COUNTED = ('voc', 'ade20k', 'cityscapes')
+COUNTED = tuple(name for name in PROTOCOLS.built() if not PROTOCOLS[name].by_domain)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,7 +78,7 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config to count with; None where nothing is to be counted."""
     if args.config is None and args.data_root is None:
         return None
-    from mmseg_cil.engine.config.compose import BASES, DATASET_OF
+    from mmseg_cil.engine.config.compose import BASES, dataset_of
     from mmseg_cil.engine.config.load import load_config
 
     if args.config is not None:
@@ -91,7 +91,7 @@ def config_of(args: argparse.Namespace) -> Any:
                 f'--data-root knows the layouts of {", ".join(COUNTED)}, not of '
                 f'{dataset!r}: use --config'
             )
-        cfg = load_config(BASES / 'datasets' / f'{DATASET_OF[dataset]}.py')
+        cfg = load_config(BASES / 'datasets' / f'{dataset_of(dataset)}.py')
         cfg.protocol = request(args)
     if args.data_root is not None:
         for loader in (cfg.train_dataloader, cfg.test_dataloader):

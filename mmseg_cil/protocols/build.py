@@ -46,18 +46,9 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
+from mmseg_cil.protocols.families import NAME, PROTOCOLS, Family
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, read_void_ids
-
-NAMED = (
-    'voc_11-5', 'voc_11-1', 'voc_1-1', 'voc_19-1', 'voc_15-5', 'voc_15-1', 'voc_10-1',
-    'voc_10-5', 'voc_5-3', 'voc_2-1', 'voc_2-2', 'voc_joint',
-    'ade20k_100-50', 'ade20k_100-10', 'ade20k_100-5', 'ade20k_50-50', 'ade20k_joint',
-    'cityscapes_14-1', 'cityscapes_10-1', 'cityscapes_13-6', 'cityscapes_10-9',
-    'cityscapes_joint', 'cityscapes_domain_11-5', 'cityscapes_domain_11-1',
-    'cityscapes_domain_1-1', 'cityscapes_domain_joint',
-)  # fmt: skip
-"""Names in common use; any other ``X-Y`` that fits the dataset works too."""
 
 COUNTED = ('11-5', '11-1', '1-1')
 """The sizes that count the background among the 21 classes of VOC.
@@ -69,7 +60,6 @@ _KEYS = (
     'name', 'dataset', 'setting', 'preset', 'policy', 'class_order', 'counting', 'background',
     'split', 'steps', 'domains', 'domain_steps', 'strict', 'void_ids',
 )  # fmt: skip
-_NAME = re.compile(r'(?P<family>.+)_(?:(?P<first>\d+)-(?P<later>\d+)|(?P<joint>joint))')
 
 
 @dataclass(frozen=True)
@@ -135,9 +125,10 @@ def build_protocol(
     """
     _check_keys(cfg)
     name = cfg['name']
-    matched = _NAME.fullmatch(name)
+    matched = NAME.fullmatch(name)
     family = matched['family'] if matched else ''
-    named = family in (*DATASETS, 'cityscapes_domain')
+    known = PROTOCOLS.get(family)
+    named = known is not None and known.build is not None
     request = _request(cfg, family.removesuffix('_domain'), classes, reduce_zero_label)
     listed = [key for key in ('steps', 'domains') if cfg.get(key) is not None]
     if len(listed) == 2:
@@ -149,9 +140,10 @@ def build_protocol(
         )
     if listed:
         return _listed_classes(request) if listed == ['steps'] else _listed_domains(request)
-    if matched and family == 'cityscapes_domain':
-        return _cities(request, matched)
-    if matched and (family in DATASETS or (family and family == cfg.get('dataset'))):
+    if matched and known is not None and known.build is not None:
+        protocol: Protocol = known.build(request, family, matched)
+        return protocol
+    if matched and family and family == cfg.get('dataset'):
         return _sized_classes(request, family, matched)
     _unknown(name)
 
@@ -193,8 +185,8 @@ def _request(
 
 
 def _unknown(name: str) -> NoReturn:
-    families = [f'{dataset}_X-Y' for dataset in (*DATASETS, 'cityscapes_domain')]
-    near = difflib.get_close_matches(name, NAMED, 3, 0.5)
+    families = [f'{family}_X-Y' for family in PROTOCOLS.built()]
+    near = difflib.get_close_matches(name, PROTOCOLS.named(), 3, 0.5)
     hint = f' Near to it: {", ".join(near)}.' if near else ''
     raise InputError(
         f'unknown protocol {name!r}.{hint} There are {", ".join(families)} (as in voc_15-1) and '
@@ -320,7 +312,7 @@ def _listed_domains(request: _Request) -> Protocol:
     )
 
 
-def _cities(request: _Request, matched: re.Match[str]) -> Protocol:
+def _cities(request: _Request, family: str, matched: re.Match[str]) -> Protocol:
     why = 'does not go with a protocol by city'
     request.refuse(('class_order', 'counting', 'domain_steps', 'strict'), why)
     if request.get('dataset', 'cityscapes') != 'cityscapes':
@@ -364,3 +356,57 @@ def _class_id(taxonomy: Taxonomy, value: Any, where: str) -> int:
 
 def _names(taxonomy: Taxonomy, classes: Sequence[int]) -> str:
     return ', '.join(taxonomy.names[c] for c in classes)
+
+
+for _family in (
+    Family(
+        'voc',
+        _sized_classes,
+        (
+            '11-5',
+            '11-1',
+            '1-1',
+            '19-1',
+            '15-5',
+            '15-1',
+            '10-1',
+            '10-5',
+            '5-3',
+            '2-1',
+            '2-2',
+            'joint',
+        ),
+        dict(dataset='voc12aug', schedule='voc'),
+    ),
+    Family(
+        'ade20k',
+        _sized_classes,
+        ('100-50', '100-10', '100-5', '50-50', 'joint'),
+        dict(dataset='ade20k'),
+    ),
+    Family(
+        'cityscapes',
+        _sized_classes,
+        ('14-1', '10-1', '13-6', '10-9', 'joint'),
+        dict(dataset='cityscapes'),
+    ),
+    Family(
+        'cityscapes_domain',
+        _cities,
+        ('11-5', '11-1', '1-1', 'joint'),
+        dict(dataset='cityscapes'),
+        by_domain=True,
+    ),
+    Family(
+        'voc_real',
+        pieces=dict(dataset='voc_real_160', schedule='voc_real', model='deeplabv3_r50-caffe'),
+    ),
+    Family(
+        'embedded',
+        pieces=dict(dataset='embedded_shapes', schedule='demo', model='fcn_r18-thin'),
+    ),
+):
+    PROTOCOLS.register(_family)
+
+NAMED = PROTOCOLS.named()
+"""Names in common use; any other ``X-Y`` that fits the dataset works too."""

@@ -11,22 +11,12 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.files import BASES, read_config
 from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols import NAMED, build_protocol
+from mmseg_cil.protocols import NAMED, PROTOCOLS, build_protocol, is_by_domain
 
 #: What a config is made of, each a folder of ``configs/_base_`` (with an s).
 KINDS = ('model', 'dataset', 'protocol', 'method', 'schedule')
 
-#: Dataset piece by what a protocol's name begins with, or else by the dataset it is over.
-DATASET_OF = {
-    'voc': 'voc12aug',
-    'voc_real': 'voc_real_160',
-    'ade20k': 'ade20k',
-    'cityscapes': 'cityscapes',
-    'embedded': 'embedded_shapes',
-}
-#: Schedule and model pieces by dataset piece, where they are not those of the papers.
-SCHEDULE_OF = {'voc12aug': 'voc', 'voc_real_160': 'voc_real', 'embedded_shapes': 'demo'}
-MODEL_OF = {'voc_real_160': 'deeplabv3_r50-caffe', 'embedded_shapes': 'fcn_r18-thin'}
+#: The model piece of the papers, which follows where a family of protocols says no other.
 PAPER_MODEL = 'deeplabv3_r101-d16'
 
 
@@ -94,7 +84,7 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
     protocol = read_piece('protocol', pieces['protocol'])['protocol']
     family = _family(protocol['name'])
     if 'dataset' not in pieces:
-        follows = DATASET_OF.get(family) or DATASET_OF.get(protocol.get('dataset', ''))
+        follows = dataset_of(family) or dataset_of(protocol.get('dataset', ''))
         if follows is None:
             raise InputError(
                 f'no dataset follows from the protocol {pieces["protocol"]!r}: give '
@@ -103,7 +93,7 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
         pieces['dataset'] = follows
     dataset = Path(pieces['dataset']).stem
     if 'model' not in pieces:
-        model = MODEL_OF.get(dataset, PAPER_MODEL)
+        model = _following('model', dataset) or PAPER_MODEL
         wants_auxiliary = _reads_auxiliary(read_piece('method', pieces['method'])['method'])
         pieces['model'] = f'{model}_aux' if wants_auxiliary else model
     if 'schedule' not in pieces:
@@ -111,9 +101,25 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
     return pieces
 
 
+def dataset_of(family: str) -> str | None:
+    """Return the dataset piece that follows from a family of protocols, or from a dataset."""
+    known = PROTOCOLS.get(family)
+    return known.pieces.get('dataset') if known else None
+
+
+def _following(kind: str, dataset: str) -> str | None:
+    """The model or schedule piece that a family with this dataset piece says."""
+    said = [
+        family.pieces.get(kind)
+        for family in PROTOCOLS.values()
+        if family.pieces.get('dataset') == dataset
+    ]
+    return next((name for name in said if name), None)
+
+
 def find_schedule(dataset: str, method: str, protocol: str) -> str:
     """Return the schedule piece for a dataset piece, a method and a protocol, by their names."""
-    schedule, family = SCHEDULE_OF.get(dataset, dataset), _family(protocol)
+    schedule, family = _following('schedule', dataset) or dataset, _family(protocol)
     size = protocol.removeprefix(f'{family}_')
     scopes = (size, 'domain') if size.startswith('domain_') else (size,)
     special = [
@@ -183,10 +189,10 @@ def _named_protocol(name: str) -> dict[str, Any]:
         InputError: The name means none.
     """
     protocol = {'name': name, 'setting': 'overlapped', 'preset': 'default'}
-    if '_domain_' in name:
+    if is_by_domain(name):
         protocol = {'name': name, 'split': 'clean', 'preset': 'default'}
     family = _family(name)
-    if family in DATASET_OF and not any(one.startswith(f'{family}_') for one in NAMED):
+    if family in PROTOCOLS and PROTOCOLS[family].build is None:
         # Its classes are known to the dataset alone, which checks the sizes.
         return {**protocol, 'dataset': family}
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mmseg_cil.protocols import is_by_domain
+
 _READY = re.compile(r'(.+?)_(?:deeplabv3_r(?:101-d16|50-caffe)(?:_aux)?|(demo))_(.+)')
 
 
@@ -15,7 +17,7 @@ def hint_at(path: Path) -> str:
         path: Of a file that does not exist.
     """
     if path.parent.name == 'protocols':
-        rules = "split='clean'" if '_domain_' in path.stem else "setting='overlapped'"
+        rules = "split='clean'" if is_by_domain(path.stem) else "setting='overlapped'"
         return (
             '; in place of a file that only named a protocol, write '
             f"protocol = dict(name='{path.stem}', {rules}, preset='default')"

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.engine.data import drops_partial, first_value
+from mmseg_cil.protocols import is_by_domain
 
 #: What a config has in place of the papers' setting, in a few words; None: the same.
 Look = Callable[[Config, Frame], str | None]
@@ -127,7 +128,7 @@ def _split(cfg: Config, frame: Frame) -> str | None:
 def _rows(cfg: Config, frame: Frame) -> str | None:
     wanted = frame.changes.get('classifier_init')
     init = find_method(cfg, cfg.protocol.name).classifier_init
-    by_domain = '_domain_' in cfg.protocol.name
+    by_domain = is_by_domain(cfg.protocol.name)
     same = not wanted or init == wanted or _name(cfg.model.decode_head) == 'PaperASPPHead'
     return None if same or by_domain else 'new rows of deviation 0.01 and bias 0'
 
