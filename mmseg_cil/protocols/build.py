@@ -46,7 +46,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
-from mmseg_cil.protocols.families import NAME, PROTOCOLS, Family
+from mmseg_cil.protocols.families import NAME, PROTOCOLS
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, read_void_ids
 
@@ -144,7 +144,7 @@ def build_protocol(
         protocol: Protocol = known.build(request, family, matched)
         return protocol
     if matched and family and family == cfg.get('dataset'):
-        return _sized_classes(request, family, matched)
+        return sized_classes(request, family, matched)
     _unknown(name)
 
 
@@ -195,7 +195,8 @@ def _unknown(name: str) -> NoReturn:
     )
 
 
-def _sized_classes(request: _Request, family: str, matched: re.Match[str]) -> ClassProtocol:
+def sized_classes(request: _Request, family: str, matched: re.Match[str]) -> ClassProtocol:
+    """Build ``FAMILY_X-Y`` or ``FAMILY_joint`` by class: a :data:`~.families.Builder`."""
     why = 'belongs to another kind of protocol'
     request.refuse(('split', 'domain_steps', 'strict'), why)
     if request.get('dataset', family) != family:
@@ -312,7 +313,8 @@ def _listed_domains(request: _Request) -> Protocol:
     )
 
 
-def _cities(request: _Request, family: str, matched: re.Match[str]) -> Protocol:
+def cities(request: _Request, family: str, matched: re.Match[str]) -> Protocol:
+    """Build a protocol by city of Cityscapes: a :data:`~.families.Builder`."""
     why = 'does not go with a protocol by city'
     request.refuse(('class_order', 'counting', 'domain_steps', 'strict'), why)
     if request.get('dataset', 'cityscapes') != 'cityscapes':
@@ -356,57 +358,3 @@ def _class_id(taxonomy: Taxonomy, value: Any, where: str) -> int:
 
 def _names(taxonomy: Taxonomy, classes: Sequence[int]) -> str:
     return ', '.join(taxonomy.names[c] for c in classes)
-
-
-for _family in (
-    Family(
-        'voc',
-        _sized_classes,
-        (
-            '11-5',
-            '11-1',
-            '1-1',
-            '19-1',
-            '15-5',
-            '15-1',
-            '10-1',
-            '10-5',
-            '5-3',
-            '2-1',
-            '2-2',
-            'joint',
-        ),
-        dict(dataset='voc12aug', schedule='voc'),
-    ),
-    Family(
-        'ade20k',
-        _sized_classes,
-        ('100-50', '100-10', '100-5', '50-50', 'joint'),
-        dict(dataset='ade20k'),
-    ),
-    Family(
-        'cityscapes',
-        _sized_classes,
-        ('14-1', '10-1', '13-6', '10-9', 'joint'),
-        dict(dataset='cityscapes'),
-    ),
-    Family(
-        'cityscapes_domain',
-        _cities,
-        ('11-5', '11-1', '1-1', 'joint'),
-        dict(dataset='cityscapes'),
-        by_domain=True,
-    ),
-    Family(
-        'voc_real',
-        pieces=dict(dataset='voc_real_160', schedule='voc_real', model='deeplabv3_r50-caffe'),
-    ),
-    Family(
-        'embedded',
-        pieces=dict(dataset='embedded_shapes', schedule='demo', model='fcn_r18-thin'),
-    ),
-):
-    PROTOCOLS.register(_family)
-
-NAMED = PROTOCOLS.named()
-"""Names in common use; any other ``X-Y`` that fits the dataset works too."""
