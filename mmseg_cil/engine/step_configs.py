@@ -56,14 +56,14 @@ def sub_step_config(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
 
 
 def lone_config(walk: Walk, step: int) -> Config:
-    """Derive the config of a step that needs no other: without teacher, weights and validation.
+    """Derive the config of a step that needs no other: without teacher and validation.
 
     Args:
         walk: The walk.
         step: The step.
     """
     cfg = _derived(walk, step, StepInputs(None, None, walk.train_images))
-    _leave_out(cfg, (*_VALIDATION, 'load_from'))
+    _leave_out(cfg, _VALIDATION)
     return cfg
 
 
@@ -75,7 +75,7 @@ def evaluation_config(walk: Walk, step: int) -> Config:
         step: The step.
     """
     cfg = lone_config(walk, step)
-    _leave_out(cfg, _TRAINING)
+    _leave_out(cfg, (*_TRAINING, 'load_from'))
     return cfg
 
 

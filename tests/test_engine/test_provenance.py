@@ -59,7 +59,14 @@ def test_only_training_has_what_trains(data_root, tmp_path):
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         assert trained[key] is not None and scored[key] is None
     assert scored.test_dataloader == trained.test_dataloader
-    assert scored.load_from is None and scored.val_cfg is None
+    assert scored.val_cfg is None and alone.val_cfg is None
+
+
+def test_weights_to_begin_with_are_those_of_step_0_and_of_no_evaluation(data_root, tmp_path):
+    walk = prepare_walk(tiny_config(data_root, load_from='weights.pth'), tmp_path / 'w')
+    assert lone_config(walk, 0).load_from == 'weights.pth'
+    assert lone_config(walk, 1).load_from is None
+    assert evaluation_config(walk, 0).load_from is None
 
 
 def test_lists_of_numbers_are_one_value():

@@ -147,7 +147,7 @@ def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monke
 
 def test_a_damaged_index_of_samples_ends_no_walk(data_root, tmp_path):
     (tmp_path / 'w/report').mkdir(parents=True)
-    (tmp_path / 'w/report/predictions.json').write_text('{')
+    (tmp_path / 'w/report/samples.json').write_text('{')
     walk = prepare_walk(tiny_config(data_root), tmp_path / 'w')
     notes = predictions.predict_samples(Oracle(), walk, 2, is_main=True)
     assert len(notes) == 6 and all('samples.json is damaged' in note for note in notes)
@@ -179,7 +179,7 @@ def test_an_array_that_is_no_image_is_refused():
 
 def test_the_index_lists_what_was_drawn(data_root, tmp_path):
     found, _ = drawn(data_root, tmp_path / 'w')
-    listed = json.loads((tmp_path / 'w/report/predictions.json').read_text())
+    listed = json.loads((tmp_path / 'w/report/samples.json').read_text())
     assert [entry['name'] for entry in listed] == [sample.name for sample in found]
 
 

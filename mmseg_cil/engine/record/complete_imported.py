@@ -49,6 +49,7 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     )
     if not missing:
         return
+    config.load_from = None
     path = check_checkpoint(journal, step)
     # A kill while they are made must not leave hashes of others.
     journal.update_step(step, kept_sha256={})
