@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from mmseg_cil.contracts import (
     HeadLoss,
     IterationSeeded,
     MethodPart,
+    Needs,
     NetworkChange,
     PredictionRule,
     Regulariser,
@@ -96,34 +97,16 @@ class IncrementalEncoderDecoder(
         self.classifier_init = method.classifier_init
         self._network_config = network_config
         self._previous = previous
-        # Losses of heads that want the teacher's record of a batch before they are computed.
-        self._teacher_readers = teacher_readers(self)
-        self._hidden_readers, self._sample_readers = (
-            [
-                module
-                for module in self.modules()
-                if isinstance(module, HeadLoss) and overrides(module, method)
-            ]
-            for method in (HeadLoss.receive_hidden, HeadLoss.receive_samples)
+        self._find_readers()
+        needs = self._build_parts(
+            method.distillers if teacher is not None else (),
+            method.regularisers if previous is not None else (),
         )
-        own_distillers = [
-            _build(config, Distiller, 'method.distillers')
-            for config in (method.distillers if teacher is not None else ())
-        ]
-        own_regularisers = [
-            _build(config, Regulariser, 'method.regularisers')
-            for config in (method.regularisers if previous is not None else ())
-        ]
-        self.distillers = nn.ModuleList(own_distillers)
-        self.regularisers = nn.ModuleList(own_regularisers)
-        needs = [distiller.needs for distiller in own_distillers]
         # A plain attribute of a class that is no Module: invisible to state
         # dict, optimizer and DDP.
         self._teachers = Teachers(
             teacher, teachers or {}, needs, bool(self._teacher_readers), method.teacher_draw
         )
-        self._needs_stages = any(need.pre_activations for need in needs)
-        self._needs_auxiliary = any(need.auxiliary for need in needs)
         for name, head in self.heads.items():
             check_head(name, head, self.step)
         self._check_snapshots()
@@ -131,6 +114,42 @@ class IncrementalEncoderDecoder(
             check_told(module)
             if isinstance(module, MethodPart):
                 module.set_step(self.step)
+        self._install_change(method, teacher)
+        for part in (*self.distillers, *self.regularisers):
+            part.attach(self)
+        self.self_supervision: SelfSupervision | None = None
+        if method.self_supervision is not None:
+            self.self_supervision = _build(
+                method.self_supervision, SelfSupervision, 'method.self_supervision'
+            )
+            self.self_supervision.attach(self.heads)
+        self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None
+
+    def _find_readers(self) -> None:
+        """Find the losses of heads that are told something of a batch before they are computed."""
+        self._teacher_readers = teacher_readers(self)
+        losses = [module for module in self.modules() if isinstance(module, HeadLoss)]
+        self._hidden_readers, self._sample_readers = (
+            [loss for loss in losses if overrides(loss, setter)]
+            for setter in (HeadLoss.receive_hidden, HeadLoss.receive_samples)
+        )
+
+    def _build_parts(
+        self, distillers: Sequence[Mapping[str, Any]], regularisers: Sequence[Mapping[str, Any]]
+    ) -> list[Needs]:
+        """Build distillers and regularisers, and return what the distillers need."""
+        built = [_build(config, Distiller, 'method.distillers') for config in distillers]
+        self.distillers = nn.ModuleList(built)
+        self.regularisers = nn.ModuleList(
+            _build(config, Regulariser, 'method.regularisers') for config in regularisers
+        )
+        needs = [distiller.needs for distiller in built]
+        self._needs_stages = any(need.pre_activations for need in needs)
+        self._needs_auxiliary = any(need.auxiliary for need in needs)
+        return needs
+
+    def _install_change(self, method: MethodConfig, teacher: Mapping[str, Any] | None) -> None:
+        """Change the network as the method says, and take its rule for predictions."""
         self._change = (
             _build(method.network_change, NetworkChange, 'method.network_change')
             if method.network_change
@@ -146,17 +165,6 @@ class IncrementalEncoderDecoder(
         )
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
-        for distiller in own_distillers:
-            distiller.attach(self)
-        for regulariser in own_regularisers:
-            regulariser.attach(self)
-        self.self_supervision: SelfSupervision | None = None
-        if method.self_supervision is not None:
-            self.self_supervision = _build(
-                method.self_supervision, SelfSupervision, 'method.self_supervision'
-            )
-            self.self_supervision.attach(self.heads)
-        self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None
 
     @property
     def teacher(self) -> Teacher | None:
