@@ -135,7 +135,8 @@ def _small_transform(transform: Mapping[str, Any], size: int) -> dict[str, Any]:
         else:
             result[key] = size if isinstance(value, int) else (size, size)
     if result['type'] in ('RandomResize', 'Resize'):
-        result['scale'] = (size + size // 4, size + size // 8)
+        # The images themselves: (W, H) of write_data.
+        result['scale'] = (size + size // 2, size + size // 4)
     if 'max_size' in result:
         result['max_size'] = 4 * size
     return result
