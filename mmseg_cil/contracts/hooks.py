@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+
+from mmseg_cil.utils.wrapped import unwrapped
 
 
 def network_of(runner: Runner) -> nn.Module:
     """Return the segmentor of a Runner, out of its distributed wrapper."""
-    model: nn.Module = runner.model
-    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
+    return unwrapped(runner.model)
 
 
 class StepHook(Hook):

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.registry import init_default_scope
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.step_visualizer import log_scores
 from mmseg_cil.engine.config.type_names import with_type_names
@@ -140,7 +141,7 @@ def evaluate_step(
         result = step_runner.evaluate(runner, has_run=False)
         if keep:
             log_scores(runner.visualizer, step, result)
-            predictions.predict_samples(step_runner.bare_model(runner), walk, step, get_rank() == 0)
+            predictions.predict_samples(network_of(runner), walk, step, get_rank() == 0)
     if keep:
         record_scores(walk, journal, step, result, time.monotonic() - start)
     return result

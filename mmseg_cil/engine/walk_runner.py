@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.asked_steps import check_order, parse_steps, read_ranges
 from mmseg_cil.engine.config.method import find_method
@@ -308,9 +309,7 @@ class WalkRunner:
             start = time.monotonic()
             result = step_runner.evaluate(runner, self.walk.trains(step))
             log_scores(runner.visualizer, step, result)
-            predictions.predict_samples(
-                step_runner.bare_model(runner), self.walk, step, self.is_main
-            )
+            predictions.predict_samples(network_of(runner), self.walk, step, self.is_main)
             record_scores(self.walk, self.journal, step, result, time.monotonic() - start)
         self._forget_state(step)
 
@@ -320,7 +319,7 @@ class WalkRunner:
 
     def _save_step(self, step: int, runner: Runner, seconds: float, replayed: int) -> None:
         walk = self.walk
-        model: Any = step_runner.bare_model(runner)
+        model: Any = network_of(runner)
         # What is saved, and evaluated afterwards, is a plain network.
         kept = model.make_plain()
         step_runner.require_finite_network(runner, f'step {step}')

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.models.parsed_losses import is_trained_on
@@ -192,6 +191,5 @@ def _listed(names: tuple[str, ...], losses: Tensor) -> str:
 
 
 def _state(runner: Runner) -> dict[str, Tensor]:
-    model = runner.model
-    state: dict[str, Tensor] = (model.module if is_model_wrapper(model) else model).state_dict()
+    state: dict[str, Tensor] = network_of(runner).state_dict()
     return state

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.models.decode_heads import PointHead
 from torch import Tensor
 from torch.nn import functional
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import ImprintedRows, find_classifier_init, imprinted_rows
@@ -59,7 +58,7 @@ class ImprintClassifierHook(StepHook):
 
     def before_train(self, runner: Runner) -> None:
         """Imprints, where there is something to imprint."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder):
             return
         new_step = runner.iter == 0 and model.step.index > 0 and model.step.num_new > 0

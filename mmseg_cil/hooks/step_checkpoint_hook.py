@@ -21,12 +21,11 @@ from mmengine.dist import (
 from mmengine.fileio import register_backend
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.hashed_file import write_hashed
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
@@ -195,7 +194,7 @@ def iterations_per_update(wrapper: OptimWrapper) -> int:
 
 def _modules(runner: Runner) -> nn.ModuleDict:
     """The network, and those that hooks keep as its average."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = network_of(runner)
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     return nn.ModuleDict(
         {'model': model, **{f'average_{i}': one for i, one in enumerate(averages)}}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from mmseg_cil.datasets.passes import pass_over
 from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.datasets.view import IncrementalDataset
 
@@ -35,13 +35,11 @@ def step_batches(
     view = isinstance(dataset, IncrementalDataset)
     own = dataset.step_indices() if view else range(len(dataset))
     chosen = [own[place] for place in spread_indices(len(own), max_images)]
-    return DataLoader(
+    return pass_over(
         _SeededImages(dataset, chosen[get_rank() :: get_world_size()], seed=runner.seed or 0),
-        batch_size=batch_size or loader.batch_size or 1,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn or pseudo_collate,
-        # Without its own generator the loader draws from the global one.
-        generator=torch.Generator(),
+        loader.num_workers,
+        batch_size or loader.batch_size or 1,
+        loader.collate_fn or pseudo_collate,
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmseg_cil.contracts import Distiller, Regulariser
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from mmseg_cil.utils.wrapped import unwrapped
 
 #: The segmentor's lists of modules that may have optimizers of their own.
 CHILDREN = ('regularisers', 'distillers')
@@ -92,7 +92,7 @@ class RegulariserOptimWrapperConstructor:
         Args:
             model: The segmentor, perhaps in a distributed wrapper.
         """
-        bare: Any = model.module if is_model_wrapper(model) else model
+        bare: Any = unwrapped(model)
         own = [
             part for part in _parts(bare) if part.optimizer and any(True for _ in part.parameters())
         ]

@@ -11,6 +11,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.registry import HOOKS
 
 
@@ -44,6 +45,6 @@ def mean_losses(work_dir: str | Path, step: int, processes: int) -> list[float]:
 
     The processes have equal shares of the batch, so this is the loss of the whole batch.
     """
-    folder = Path(work_dir) / f'step_{step:02d}'
+    folder = step_folder(work_dir, step)
     own = [json.loads((folder / f'losses.{rank}.json').read_text()) for rank in range(processes)]
     return [sum(values) / processes for values in zip(*own, strict=True)]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmseg_cil.engine.config.compose import read_piece
 from mmseg_cil.engine.config.protocol_pieces import settled
+from mmseg_cil.engine.paths import step_folder
 
 CLASSES = ('background', 'red', 'green', 'blue', 'grey')
 PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128, 128, 128]]
@@ -183,6 +184,6 @@ def tiny_config(
 
 def weights(work_dir: Path, step: int) -> dict[str, torch.Tensor]:
     """Return the state dict of a step's checkpoint."""
-    path = work_dir / f'step_{step:02d}' / 'checkpoint.pth'
+    path = step_folder(work_dir, step) / 'checkpoint.pth'
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)['state_dict']
     return state

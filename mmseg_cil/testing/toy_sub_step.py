@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
-from mmseg_cil.engine.runner.step_runner import bare_model
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps import SubStep
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
@@ -56,7 +56,7 @@ class ToySubStep(SubStep):
 
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
         """Write the artefact."""
-        weight = bare_model(runner).get_parameter('decode_head.conv_seg.weight').detach()
+        weight = network_of(runner).get_parameter('decode_head.conv_seg.weight').detach()
         content = dict(began=self._began, ended=float(weight.sum()))
         if get_rank() == 0:
             atomic_write(folder / ARTEFACT, lambda file: torch.save(content, file))

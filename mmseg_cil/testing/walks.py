@@ -13,7 +13,8 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
-from mmseg_cil.engine.runner import step_runner
+from mmseg_cil.contracts import network_of
+from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.tiny import weights
@@ -40,7 +41,7 @@ def seasons(*steps: Sequence[str]) -> dict[str, Any]:
 
 def logged(work_dir: Path, step: int, sub_step: str = '') -> list[dict[str, Any]]:
     """Return the scalars of the training iterations of a step, or of a sub-step of it."""
-    folder = work_dir / f'step_{step:02d}' / sub_step
+    folder = step_folder(work_dir, step) / sub_step
     lines = [
         json.loads(line)
         for path in sorted(folder.glob('*/vis_data/scalars.json'))
@@ -105,7 +106,7 @@ def keep_own_networks(folder: Path) -> None:
 
     def keep(self: WalkRunner, step: int, runner: Runner, *args: Any) -> None:
         save(self, step, runner, *args)
-        state = step_runner.bare_model(runner).state_dict()
+        state = network_of(runner).state_dict()
         torch.save(state, folder / f'{step}_{get_rank()}.pth')
 
     WalkRunner._save_step = keep  # type: ignore[method-assign, assignment]

@@ -94,13 +94,21 @@ class StepClasses:
         return self.places.index(place) if place in self.places else None
 
 
-def named_heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every head that classifies, by the key of its config; of K-Net's its first part."""
+def named_heads(
+    model: Mapping[str, Any], own_target: bool = False
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every head that classifies, by the key of its config; of K-Net's its first part.
+
+    Args:
+        model: Of a config.
+        own_target: Those that learn something else instead
+            (:func:`~mmseg_cil.models.heads.has_own_target`).
+    """
     for name in ('decode_head', 'auxiliary_head'):
         heads: Any = model.get(name)
         listed = isinstance(heads, (list, tuple))
         for i, head in enumerate(heads if listed else [heads]):
-            if not isinstance(head, Mapping) or has_own_target(head):
+            if not isinstance(head, Mapping) or has_own_target(head) is not own_target:
                 continue
             where = f'model.{name}.{i}' if listed else f'model.{name}'
             if isinstance(head.get('kernel_generate_head'), Mapping):

@@ -32,7 +32,7 @@ def with_type_names(cfg: Config) -> Config:
         cfg: The user's config; not changed.
     """
     content = cfg.to_dict()
-    if any(not isinstance(kind, str) or '.' in kind for kind in _types(content)):
+    if any(not isinstance(kind, str) or '.' in kind for kind in types_in(content)):
         content = _named(content, _names())
     return Config(
         content,
@@ -42,13 +42,14 @@ def with_type_names(cfg: Config) -> Config:
     )
 
 
-def _types(node: Any) -> Iterator[Any]:
+def types_in(node: Any) -> Iterator[Any]:
+    """Yield whatever a config says under ``type``, at any depth."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from [value] if key == 'type' else _types(value)
+            yield from [value] if key == 'type' else types_in(value)
     elif isinstance(node, (list, tuple)):
         for one in node:
-            yield from _types(one)
+            yield from types_in(one)
 
 
 def _names() -> dict[int, str]:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch.nn import functional
-from torch.utils.data import DataLoader, Subset
 
+from mmseg_cil.datasets.passes import pass_over, seeded_images
 from mmseg_cil.datasets.pipeline import without_augmentation
-from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
 from mmseg_cil.engine.paths import run_seed, step_folder
@@ -148,15 +145,10 @@ def _features(
         num_classes=len(walk.protocol.steps[step].seen),
     )
     network.network.to(get_device())
-    images: Sequence[Any] = [SampleKey(index, index) for index in mine]
-    loader = DataLoader(
-        Subset(without_augmentation(view), images),
-        # One by one: sizes differ, and a feature must not depend on its neighbours.
-        batch_size=1,
-        num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
-        collate_fn=pseudo_collate,
-        # Without its own generator the loader draws from the global one.
-        generator=torch.Generator(),
+    # One by one: sizes differ, and a feature must not depend on its neighbours.
+    loader = pass_over(
+        seeded_images(without_augmentation(view), mine),
+        int(walk.cfg.train_dataloader.get('num_workers') or 0),
     )
     part = {
         index: _image_features(network, batch, wanted[index])

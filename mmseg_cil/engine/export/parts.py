@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -12,6 +12,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.visualization import SegLocalVisualizer
 
 from mmseg_cil import registry
+from mmseg_cil.engine.config.type_names import types_in
 from mmseg_cil.models.plain import map_heads, plain_model_config
 
 PACKAGE = 'mmseg_cil'
@@ -66,7 +67,7 @@ def plain_model(model: Mapping[str, Any], num_classes: int) -> tuple[dict[str, A
     plain = plain_model_config(model, num_classes)
     if num_classes == 1:
         plain = map_heads(plain, never)
-    ours = sorted({kind for kind in _types(plain) if is_ours(class_of(kind, registry.MODELS))})
+    ours = sorted({kind for kind in types_in(plain) if is_ours(class_of(kind, registry.MODELS))})
     return plain, ours
 
 
@@ -191,12 +192,3 @@ def own_imports(cfg: Config) -> dict[str, Any]:
     listed = [listed] if isinstance(listed, str) else list(listed)
     kept = [name for name in listed if str(name).split('.')[0] != PACKAGE]
     return {'custom_imports': {**given, 'imports': kept}} if kept else {}
-
-
-def _types(node: Any) -> Iterator[Any]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from [value] if key == 'type' else _types(value)
-    elif isinstance(node, (list, tuple)):
-        for one in node:
-            yield from _types(one)

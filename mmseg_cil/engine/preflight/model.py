@@ -21,7 +21,7 @@ from mmseg_cil.engine.preflight.building import require_type
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.growth import what_cannot_grow
 from mmseg_cil.models.head_losses import GROWING
-from mmseg_cil.models.heads import has_own_target, head_class
+from mmseg_cil.models.heads import head_class
 from mmseg_cil.models.plain import SEGMENTORS, type_name
 from mmseg_cil.registry import MODELS
 
@@ -96,18 +96,13 @@ def _check_boundary_heads(model: Mapping[str, Any]) -> None:
     MMSegmentation's sigmoid cross-entropy wants its only output high at boundaries; its
     DiceLoss turns the label 0, no boundary, into that output, and wants it low there.
     """
-    heads: Any = model.get('auxiliary_head')
-    listed = isinstance(heads, (list, tuple))
-    for place, head in enumerate(heads if listed else [heads]):
-        if not isinstance(head, Mapping) or not has_own_target(head):
-            continue
+    for where, head in named_heads(model, own_target=True):
         kinds = {type_name(loss.get('type')) for loss in losses_of(head)}
         outputs = head.get('out_channels') or head.get('num_classes')
         if outputs == 1 and {'CrossEntropyLoss', 'DiceLoss'} <= kinds:
             raise InputError(
-                f'model.auxiliary_head{f".{place}" if listed else ""}: a '
-                f'{type_name(head.get("type"))} of one output is taught opposite things by '
-                'CrossEntropyLoss (high at boundaries) and DiceLoss (which counts the label 0, '
+                f'{where}: a {type_name(head.get("type"))} of one output is taught opposite things '
+                'by CrossEntropyLoss (high at boundaries) and DiceLoss (which counts the label 0, '
                 "low at boundaries): set num_classes=2, as MMSegmentation's configs of STDC do, "
                 'or leave DiceLoss out'
             )

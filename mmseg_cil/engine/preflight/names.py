@@ -144,7 +144,7 @@ def check_names(cfg: Config) -> None:
     allowed = frozenset(allowed or ())
     _check_top(cfg, allowed)
     for where, known in _parts(cfg):
-        part = _at(cfg, where)
+        part = value_at(cfg, where)
         for name in part if isinstance(part, Mapping) else ():
             if name not in known and f'{where}.{name}' not in allowed:
                 _refuse(f'{where}.{name}', near(str(name), known), known)
@@ -194,7 +194,7 @@ def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield 'env_cfg', ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
     yield 'env_cfg.mp_cfg', _arguments(set_multi_processing)
     yield 'auto_scale_lr', ('enable', 'base_batch_size')
-    hook = _at(cfg, 'default_hooks.checkpoint')
+    hook = value_at(cfg, 'default_hooks.checkpoint')
     kind = hook.get('type') if isinstance(hook, Mapping) else None
     if str(kind).rpartition('.')[2] == 'CheckpointHook':
         yield (
@@ -272,7 +272,8 @@ def with_names_allowed(cfg: Config) -> Config:
     )
 
 
-def _at(node: Any, key: str) -> Any:
+def value_at(node: Any, key: str) -> Any:
+    """Return the setting at a dotted key; None where there is none."""
     for name in key.split('.'):
         node = node.get(name) if isinstance(node, Mapping | Config) else None
     return node

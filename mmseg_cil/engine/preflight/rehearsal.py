@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.length import global_batch_size
@@ -40,7 +41,6 @@ from mmseg_cil.engine.preflight.stand_ins import (
 )
 from mmseg_cil.engine.preflight.trial import is_enlarged, make_trial, on_cpu, trained_once
 from mmseg_cil.engine.preflight.trial_test import test_few
-from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
@@ -216,7 +216,7 @@ class _Trial:
             self._sub_steps(step, 'before', cut)
         base = step == 0
         with alone(), trained_once(cfg, where, base and whole, cut, base, dataset) as runner:
-            model: Any = bare_model(runner)
+            model: Any = network_of(runner)
             self.found.unused.extend(runner.train_loop.unused)
             with phase(where, 'taking back what the method changed in the network'):
                 model.make_plain()

@@ -15,13 +15,13 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.engine.config.step_hooks import DISPENSABLE
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
 from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
 from mmseg_cil.engine.preflight.settled_norms import settled_norms
-from mmseg_cil.engine.runner.step_runner import StepRunner, bare_model, step_runner
+from mmseg_cil.engine.runner.step_runner import StepRunner, step_runner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import HOOKS
 
@@ -99,7 +99,7 @@ class TrialLoop(IterBasedTrainLoop):
             wrapper.backward(wrapper.scale_loss(loss))
         self.unused = [
             name
-            for name, value in bare_model(runner).named_parameters()
+            for name, value in network_of(runner).named_parameters()
             if value.requires_grad and value.grad is None
         ]
         with phase(self.where, 'the optimizer step'):
@@ -107,7 +107,7 @@ class TrialLoop(IterBasedTrainLoop):
             wrapper.zero_grad()
             if self.base:
                 self._check_update()
-        return bare_model(runner)
+        return network_of(runner)
 
     def _read(self) -> Any:
         with phase(self.where, 'reading a training batch'):
@@ -129,7 +129,7 @@ class TrialLoop(IterBasedTrainLoop):
     def _forward(self) -> tuple[torch.Tensor, list[str]]:
         """The loss, and the names of those parts of it that are not finite."""
         runner: Any = self.runner
-        model: Any = bare_model(runner)
+        model: Any = network_of(runner)
         with phase(self.where, 'the forward pass'):
             runner.call_hook('before_train_iter', batch_idx=0, data_batch=self.batch)
             model.train()
@@ -242,7 +242,7 @@ def trained_once(
     with contextlib.ExitStack() as stack:
         with phase(where, 'building it'):
             runner: Any = stack.enter_context(step_runner(cfg, 'none', TrialRunner))
-            model: Any = bare_model(runner)
+            model: Any = network_of(runner)
             if cut:
                 model.data_preprocessor.register_forward_hook(cut_images)
         with phase(where, 'reading a training batch'):

@@ -10,9 +10,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner.amp import autocast
 from PIL import Image
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine.preflight.failures import phase
 from mmseg_cil.engine.preflight.look_at_batch import check_test_batch
-from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.errors import InputError
 
 #: Seconds to look at the sizes of test images.
@@ -37,7 +37,7 @@ def test_few(runner: Any, where: str) -> None:
         if not len(dataset):
             return
         batches = _batches(dataset, loop.dataloader.batch_size or 1)
-    model: Any = bare_model(runner)
+    model: Any = network_of(runner)
     model.eval()
     tested = 0
     for indices in batches:

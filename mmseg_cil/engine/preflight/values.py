@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from collections.abc import Mapping
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -13,6 +12,7 @@ from mmengine.logging import print_log
 from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.data import first_value
 from mmseg_cil.engine.preflight.model import check_model
+from mmseg_cil.engine.preflight.names import value_at
 from mmseg_cil.errors import InputError
 
 #: Settings that must be whole numbers, and the least they may be.
@@ -63,9 +63,7 @@ def check_mappings(cfg: Config) -> None:
         InputError: One of them is something else.
     """
     for key in _MAPPINGS:
-        value: Any = cfg
-        for name in key.split('.'):
-            value = value.get(name) if isinstance(value, Mapping | Config) else None
+        value = value_at(cfg, key)
         if value is not None and not isinstance(value, Mapping):
             raise InputError(
                 f'{key} is {value!r}; it must be a dictionary, as dict(...), or be left out'
@@ -79,9 +77,7 @@ def check_values(cfg: Config) -> None:
         InputError: One of them cannot be used.
     """
     for key, least in _COUNTS.items():
-        value: Any = cfg
-        for name in key.split('.'):
-            value = value.get(name) if isinstance(value, Mapping | Config) else None
+        value = value_at(cfg, key)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

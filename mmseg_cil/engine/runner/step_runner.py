@@ -14,14 +14,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast, is_distributed, master_only
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.engine.config.merged_tests import merge_tests, merges_tests
 from mmseg_cil.engine.config.step_visualizer import (
     close_visualizer,
@@ -113,7 +113,7 @@ class StepRunner(Runner):
         Those are of a plain network, whatever the method changes in it.
         """
         begins = not (self._has_loaded or self._resume) and self._load_from is not None
-        with plain_weights(bare_model(self)) if begins else contextlib.nullcontext():
+        with plain_weights(network_of(self)) if begins else contextlib.nullcontext():
             super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
@@ -188,12 +188,6 @@ def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runn
             torch.cuda.empty_cache()
 
 
-def bare_model(runner: Runner) -> nn.Module:
-    """The segmentor, out of its distributed wrapper."""
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
-
-
 def require_finite_network(runner: Runner, what: str) -> None:
     """Refuses a trained network whose weights are not finite, before anything is made of it.
 
@@ -205,7 +199,7 @@ def require_finite_network(runner: Runner, what: str) -> None:
         InputError: Some weights are NaN or infinite, in any process.
     """
     require_finite_everywhere(
-        bare_model(runner).state_dict(),
+        network_of(runner).state_dict(),
         f'{what}: training has diverged',
         f'Nothing is made of such weights. {ADVICE}. Then start again with --resume '
         '--accept-changes: the steps before it stay',
@@ -226,7 +220,7 @@ def after_step(runner: Runner) -> None:
 
 def initialise_untrained(runner: Runner) -> None:
     """Gives a step without iterations the weights it would start from, equal on all ranks."""
-    model: Any = bare_model(runner)
+    model: Any = network_of(runner)
     model.make_plain()
     model.init_weights()
     runner.load_or_resume()
@@ -241,7 +235,7 @@ def load_weights(runner: Runner, path: str) -> None:
     Raises:
         InputError: It cannot be read or is of another network.
     """
-    model: Any = bare_model(runner)
+    model: Any = network_of(runner)
     load_state(runner, load_plain_state(path, model.step.num_seen), path)
 
 
@@ -256,7 +250,7 @@ def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
     Raises:
         InputError: They are of another network.
     """
-    load_into(bare_model(runner), state, path)
+    load_into(network_of(runner), state, path)
 
 
 def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:

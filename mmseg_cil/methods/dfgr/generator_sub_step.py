@@ -12,10 +12,10 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine.config.step_hooks import OF_ALL
 from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.runner.distributed import batch_per_process, decided_by_main
-from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.engine.walk import Walk
@@ -196,7 +196,7 @@ class GeneratorSubStep(SubStep):
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
         """Writes generator, grid and summary."""
-        model: Any = bare_model(runner)
+        model: Any = network_of(runner)
         samples = draw_samples(
             model,
             len(self._names),
@@ -220,7 +220,7 @@ class GeneratorSubStep(SubStep):
 
     def stand_in(self, runner: Runner, folder: Path) -> None:
         """Write the generator alone: no images are drawn and judged."""
-        self._save(bare_model(runner), folder)
+        self._save(network_of(runner), folder)
 
     @staticmethod
     def _save(model: Any, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.length import first_trained
 from mmseg_cil.engine.config.model_losses import StepClasses, for_step
@@ -19,7 +20,6 @@ from mmseg_cil.engine.config.step_overrides import overrides_of_step
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME, export_checkpoint
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.runner.ema import keep_averaged_weights
-from mmseg_cil.engine.runner.step_runner import bare_model
 from mmseg_cil.engine.step_configs import sub_step_config
 from mmseg_cil.engine.sub_steps.base import SubStep, SubStepInputs
 from mmseg_cil.engine.walk import Walk
@@ -155,7 +155,7 @@ class NewDataSubStep(SubStep):
     def finish(self, runner: Runner, folder: Path) -> list[str]:
         """Writes the teacher's weights."""
         keep_averaged_weights(runner)
-        model: Any = bare_model(runner)
+        model: Any = network_of(runner)
         model.make_plain()
         decided_by_main(lambda: str(export_checkpoint(model, folder, {'sub_step': self.name})))
         return [CHECKPOINT_NAME]

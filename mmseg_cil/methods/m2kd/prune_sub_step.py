@@ -13,6 +13,7 @@ from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.step_overrides import apply_overrides
 from mmseg_cil.engine.paths import step_folder
@@ -136,7 +137,7 @@ class PruneSnapshot(SubStep):
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
         """Packs and evaluates the snapshot; see :meth:`SubStep.finish`."""
         hook = next(one for one in runner.hooks if isinstance(one, PruningMaskHook))
-        model = step_runner.bare_model(runner)
+        model = network_of(runner)
         state = plain_state_dict(model.state_dict())
         packed = hook.packed.extended(self._step, state, hook.owners)
         rebuilt = packed.rebuild(self._step)

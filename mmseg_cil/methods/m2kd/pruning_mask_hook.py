@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.methods.m2kd.packed_snapshots import PackedSnapshots
 from mmseg_cil.methods.m2kd.weight_owners import Owners, apply_owners, claim_weights, restore_owned
 from mmseg_cil.models.plain import plain_state_dict
@@ -84,5 +83,4 @@ class PruningMaskHook(StepHook):
 
 def _weights(runner: Runner) -> dict[str, Tensor]:
     """The network's own tensors by their names in plain form."""
-    model = runner.model
-    return plain_state_dict((model.module if is_model_wrapper(model) else model).state_dict())
+    return plain_state_dict(network_of(runner).state_dict())

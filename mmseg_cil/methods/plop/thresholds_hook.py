@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.models.utils import resize
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
+from mmseg_cil.datasets.passes import pass_over, seeded_images
 from mmseg_cil.datasets.pipeline import without_augmentation
-from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.datasets.view import IncrementalDataset
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.pseudo_label_loss import ThresholdedLoss
@@ -82,7 +79,7 @@ class PseudoLabelThresholdsHook(StepHook):
 
     def before_train(self, runner: Runner) -> None:
         """Reads or computes the thresholds, where pseudo-labels are used."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder) or model.teacher is None:
             return
         readers = [one for one in model.modules() if isinstance(one, ThresholdedLoss)]
@@ -136,15 +133,7 @@ class PseudoLabelThresholdsHook(StepHook):
         if self.crops == 'whole':
             dataset = without_augmentation(dataset)
         mine = range(get_rank(), own, get_world_size())
-        images: Sequence[Any] = [SampleKey(index, index) for index in mine]
-        return DataLoader(
-            Subset(dataset, images),
-            batch_size=1,
-            num_workers=loader.num_workers,
-            collate_fn=pseudo_collate,
-            # Without its own generator the loader draws from the global one.
-            generator=torch.Generator(),
-        )
+        return pass_over(seeded_images(dataset, mine), loader.num_workers)
 
 
 def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> list[float] | None:

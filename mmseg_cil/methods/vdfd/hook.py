@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import StepHook
+from mmseg_cil.contracts import StepHook, network_of
+from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.methods.vdfd.compression import OutputGradients, check_finite, compress
@@ -146,7 +146,7 @@ class VDFDHook(StepHook):
             return
         steps = []
         for step in model.step.trained:
-            path = Path(runner.work_dir).parent / f'step_{step:02d}' / FILE_NAME
+            path = step_folder(Path(runner.work_dir).parent, step) / FILE_NAME
             gradients, settings = load_gradients(path)
             if not self._made_alike(settings):
                 runner.logger.warning(
@@ -366,7 +366,7 @@ def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
 
 
 def _bare(runner: Runner) -> IncrementalEncoderDecoder:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = network_of(runner)
     if not isinstance(model, IncrementalEncoderDecoder):
         raise InputError(
             'VDFDHook works in walks only: its model must be an IncrementalEncoderDecoder'

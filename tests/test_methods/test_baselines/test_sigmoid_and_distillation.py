@@ -1,11 +1,10 @@
 """LwF, LwF-MC and ILT: equality with the official numbers, closed forms and limits."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from golden_cases import deviation, load
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
@@ -22,22 +21,7 @@ from mmseg_cil.methods.baselines.lwf_mc import (
 from mmseg_cil.methods.baselines.reference import knowledge_distillation
 from mmseg_cil.utils.step_context import StepContext
 
-GOLDEN = Path(__file__).parents[2] / 'golden'
 TOLERANCE = 2e-6
-
-
-def load(name):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(GOLDEN / f'{name}.npz').items()
-    }
-
-
-def deviation(actual, expected):
-    """Largest absolute difference over the largest expected value."""
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    return float((actual.detach().double() - expected).abs().max() / expected.abs().max())
 
 
 def draw(num_old=4, num_new=2, seed=0, dtype=torch.float64):

@@ -1,39 +1,14 @@
 """Equality with numbers from the official MiB code."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-import torch
+from golden_cases import deviation, files, load
 
 from mmseg_cil.methods.mib.reference import unbiased_cross_entropy, unbiased_knowledge_distillation
 from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.methods.mib.unbiased_distillation import UnbiasedKnowledgeDistillationLoss
 from mmseg_cil.utils.step_context import StepContext
 
-GOLDEN = Path(__file__).parents[2] / 'golden'
 TOLERANCE = 1e-5
-
-
-def load(path):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(path).items()
-    }
-
-
-def deviation(actual, expected):
-    """Largest absolute difference over the largest expected value."""
-    actual = actual.detach().double()
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    return float((actual - expected).abs().max() / expected.abs().max())
-
-
-def files(kind):
-    paths = sorted(GOLDEN.glob(f'{kind}__*.npz'))
-    assert len(paths) >= 2
-    return pytest.mark.parametrize('path', paths, ids=[path.stem for path in paths])
 
 
 @files('unce')

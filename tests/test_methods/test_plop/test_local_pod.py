@@ -2,11 +2,10 @@
 
 import itertools
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from golden_cases import deviation, files, load
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.local_pod import (
@@ -17,27 +16,7 @@ from mmseg_cil.methods.plop.local_pod import (
 )
 from mmseg_cil.methods.plop.reference import local_pod
 
-GOLDEN = Path(__file__).parents[2] / 'golden'
 SIZES = [(8, 8), (9, 9), (13, 7), (5, 12), (3, 2), (1, 1), (4, 6)]
-
-
-def files(kind):
-    paths = sorted(GOLDEN.glob(f'{kind}__*.npz'))
-    assert len(paths) >= 2
-    return pytest.mark.parametrize('path', paths, ids=[path.stem for path in paths])
-
-
-def load(path):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(path).items()
-    }
-
-
-def deviation(actual, expected):
-    actual, expected = actual.detach().double(), torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 @files('local_pod')

@@ -1,10 +1,8 @@
 """Pseudo-labels of PLOP: the official numbers, and what the official code gets wrong."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from golden_cases import deviation, files, load
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_statistics import Grid
@@ -16,27 +14,6 @@ from mmseg_cil.methods.plop.pseudo_labels import (
     uncertainty_histograms,
 )
 from mmseg_cil.methods.plop.reference import pseudo_label_cross_entropy, uncertainty
-
-GOLDEN = Path(__file__).parents[2] / 'golden'
-
-
-def files(kind):
-    paths = sorted(GOLDEN.glob(f'{kind}__*.npz'))
-    assert len(paths) >= 2
-    return pytest.mark.parametrize('path', paths, ids=[path.stem for path in paths])
-
-
-def load(path):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(path).items()
-    }
-
-
-def deviation(actual, expected):
-    actual, expected = actual.detach().double(), torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 @files('plop_entropy')

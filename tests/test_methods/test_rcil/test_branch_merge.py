@@ -1,27 +1,11 @@
 """Arithmetic of parallel branches: the official numbers, and convolutions with norms."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
+from golden_cases import deviation, load
 from torch.nn import functional
 
 from mmseg_cil.methods.rcil.merge import Norm, as_norm, drop_shares, fold_norm, mix
-
-GOLDEN = Path(__file__).parents[2] / 'golden'
-
-
-def load(name):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(GOLDEN / f'rc_merge{name}.npz').items()
-    }
-
-
-def deviation(actual, expected):
-    assert actual.shape == expected.shape
-    return float((actual.double() - expected.double()).abs().max() / expected.abs().max())
 
 
 def official_norm(case, number, part=slice(None)):
@@ -35,7 +19,7 @@ def official_norm(case, number, part=slice(None)):
 
 @pytest.fixture(params=['__first', '__second_step'])
 def case(request):
-    return load(request.param)
+    return load(f'rc_merge{request.param}')
 
 
 def branches(case):
@@ -86,7 +70,7 @@ def test_the_next_step_averages_the_merged_convolution_with_the_second_branch(ca
 
 
 def test_an_aspp_merges_branch_by_branch():
-    case = load('_aspp__a')
+    case = load('rc_merge_aspp__a')
     outputs = []
     for place, dilation in enumerate((1, 6, 12, 18)):
         part = slice(256 * place, 256 * (place + 1))

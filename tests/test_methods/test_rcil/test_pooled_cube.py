@@ -1,11 +1,10 @@
 """Pooled cube: equality with the official numbers, and the fast form with the plain one."""
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from golden_cases import GOLDEN, deviation, load
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.local_pod import fold_new_classes
@@ -16,7 +15,6 @@ from mmseg_cil.methods.rcil.pooled_cube import (
 )
 from mmseg_cil.methods.rcil.reference import channel_distance, spatial_distance
 
-GOLDEN = Path(__file__).parents[2] / 'golden'
 CASES = [
     GOLDEN / f'rcil_{kind}__voc_{task}.npz'
     for kind in ('spatial', 'channel')
@@ -24,19 +22,6 @@ CASES = [
 ]
 #: Height and width, also below the smallest window and not square.
 SHAPES = [(32, 32), (13, 29), (7, 3), (24, 1), (1, 1)]
-
-
-def load(path):
-    return {
-        key: torch.from_numpy(value) if value.ndim else value.item()
-        for key, value in np.load(path).items()
-    }
-
-
-def deviation(actual, expected):
-    actual, expected = actual.detach().double(), torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 def pair(shape, count=2, channels=5, seed=0, dtype=torch.float32):

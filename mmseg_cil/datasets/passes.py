@@ -1,0 +1,47 @@
+"""Passes over images beside training, which leave its random streams alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mmseg_cil.datasets.sampler import SampleKey
+
+
+def pass_over(
+    dataset: Dataset,
+    num_workers: int,
+    batch_size: int = 1,
+    collate: Callable[..., Any] = pseudo_collate,
+) -> DataLoader:
+    """Return a loader of all samples, in order, that draws no random number of training's.
+
+    Args:
+        dataset: The samples.
+        num_workers: Processes that read.
+        batch_size: Samples of a batch; 1 where their sizes may differ.
+        collate: Makes a batch of samples.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=collate,
+        # Without its own generator the loader draws from the global one.
+        generator=torch.Generator(),
+    )
+
+
+def seeded_images(dataset: Dataset, indices: Sequence[int]) -> Subset:
+    """Return some images of a view, each with random numbers of its own, the same every time.
+
+    Args:
+        dataset: A view of the data at a step.
+        indices: Of the images.
+    """
+    keys: list[Any] = [SampleKey(index, index) for index in indices]
+    return Subset(dataset, keys)
