@@ -51,13 +51,15 @@ from mmseg_cil.contracts.network import (
     Replay,
     SelfSupervision,
 )
-from mmseg_cil.contracts.records import Batch, Needs, NetworkOutput
+from mmseg_cil.contracts.records import Batch, DataBatch, Features, Needs, NetworkOutput
 
 __all__ = [
     'Batch',
     'ClassifierInit',
     'ComparisonLoss',
+    'DataBatch',
     'Distiller',
+    'Features',
     'FurtherMap',
     'HeadLoss',
     'IterationSeeded',

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 from mmengine.hooks import Hook
 from torch import nn
@@ -55,7 +54,7 @@ _TOLD = ('set_step', 'set_turns', 'set_iteration_seed', 'receive_teacher', 'rece
 _STOCK = ('torch.', 'mmengine.', 'mmcv.', 'mmseg.', 'mmseg_cil.contracts', 'builtins')
 
 
-def overrides(part: object, method: Callable[..., Any]) -> bool:
+def overrides(part: object, method: Callable[..., object]) -> bool:
     """Return whether a part (or a class) has a form of its own of a contract's method.
 
     Args:
@@ -182,7 +181,7 @@ def check_told(module: object) -> None:
             )
 
 
-def _own_names(part: object) -> Iterator[tuple[str, Any]]:
+def _own_names(part: object) -> Iterator[tuple[str, object]]:
     """Public names, with their values, that classes of nobody's stock define for a part.
 
     Of what ``__init__`` set, only a name of a contract counts: options are the part's own.

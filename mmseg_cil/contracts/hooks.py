@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmseg_cil.contracts.records import DataBatch
 from mmseg_cil.utils.wrapped import unwrapped
 
 
@@ -58,7 +59,7 @@ class StepHook(Hook):
         """
         return True
 
-    def stand_in(self, model: nn.Module, batches: Iterable[Any], folder: Path) -> None:
+    def stand_in(self, model: nn.Module, batches: Iterable[DataBatch], folder: Path) -> None:
         """Write, for the rehearsal, files of the kind that :meth:`after_step` leaves.
 
         Args:

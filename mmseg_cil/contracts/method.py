@@ -151,5 +151,5 @@ def _parts() -> list[Field[Any]]:
     return [one for one in fields(MethodConfig) if 'role' in one.metadata]
 
 
-def _as_in_config(value: Any) -> Any:
+def _as_in_config(value: object) -> object:
     return list(value) if isinstance(value, (list, tuple)) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -13,6 +13,13 @@ from mmseg_cil.errors import InputError
 if TYPE_CHECKING:
     # It is of the losses, which are built on these records.
     from mmseg_cil.losses.pixel_logits import PixelLogits
+
+#: What a backbone (and neck) returns: a map, or maps from shallow to deep; where a transformer
+#: has a class token, the pair of a map and its token.
+Features = Tensor | Sequence[Tensor | Sequence[Tensor]]
+#: Samples that a loader has put together, for the model's data preprocessor. MMSegmentation's
+#: have the lists ``inputs`` and ``data_samples``; what else they have is the data set's affair.
+DataBatch = dict[str, Any]
 
 
 @dataclass(frozen=True)

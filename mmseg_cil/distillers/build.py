@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from mmseg_cil.contracts import ComparisonLoss, HeadLoss
 from mmseg_cil.contracts.check import check_part
+from mmseg_cil.contracts.method import Part
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 
 
-def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
+class NamedLoss(Protocol):
+    """A loss of two networks as a distiller calls it: a module of any origin with a name."""
+
+    loss_name: str
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss, a scalar, of maps of the student and of the teacher."""
+
+
+def build_distillation_loss(owner: nn.Module, config: Part) -> NamedLoss:
     """Builds the loss of a distiller, which compares two networks.
 
     Args:
@@ -23,7 +33,7 @@ def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
         InputError: It is a loss of labels, or it has no name for the log. Both
             would show in the second step only.
     """
-    loss: Any = MODELS.build(config)
+    loss: NamedLoss = MODELS.build(config)
     if isinstance(loss, HeadLoss):
         raise InputError(
             f'{type(owner).__name__}: {type(loss).__name__} compares logits with '
@@ -38,7 +48,7 @@ def build_distillation_loss(owner: nn.Module, config: Any) -> Any:
     return loss
 
 
-def tell_classifier(loss: nn.Module | None, rows: Tensor | None) -> None:
+def tell_classifier(loss: NamedLoss | None, rows: Tensor | None) -> None:
     """Give a loss the rows ``(C, D)`` of the student's classifier, if it is told such things."""
     if isinstance(loss, ComparisonLoss):
         loss.receive_classifier(rows)

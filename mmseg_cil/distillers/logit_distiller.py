@@ -61,8 +61,7 @@ class LogitDistiller(Distiller):
 
     def cuts(self) -> tuple[int, ...]:
         """Groups of classes that the loss asks for beside the cuts at 1 and O."""
-        cuts: tuple[int, ...] = self.loss.cuts() if self._shares else ()
-        return cuts
+        return self.loss.cuts() if self._shares and isinstance(self.loss, DistillationLoss) else ()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch under its name.
@@ -73,6 +72,7 @@ class LogitDistiller(Distiller):
         student, teacher, pixels = batch.student, batch.teacher, batch.pixels
         tell_classifier(self.loss, student.classifier)
         if self._shares:
+            assert isinstance(self.loss, DistillationLoss)
             among = None
             if self.among == 'old':
                 assert pixels.labels is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
@@ -91,7 +90,7 @@ class FiniteLossHook(StepHook):
             self._rates[runner.iter] = first[0]
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
         """Notes the losses of an iteration, and looks where that is due."""
         done = runner.iter + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
@@ -12,7 +11,7 @@ from mmseg.models.decode_heads import PointHead
 from torch import Tensor
 from torch.nn import functional
 
-from mmseg_cil.contracts import StepHook, network_of
+from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import ImprintedRows, find_classifier_init, imprinted_rows
@@ -66,7 +65,7 @@ class ImprintClassifierHook(StepHook):
             imprint(model, step_batches(runner, self.max_images))
 
 
-def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
+def imprint(model: IncrementalEncoderDecoder, batches: Iterable[DataBatch]) -> None:
     """Imprints the new rows of every head of a segmentor, in place.
 
     Args:
@@ -79,6 +78,8 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
         all_reduce(sums)
         all_reduce(counts)
         classifier = classifier_of(model.heads[name])
+        # As every classifier of a head that can grow.
+        assert classifier.bias is not None
         with torch.no_grad():
             weight, bias = imprinted_rows(
                 classifier.weight, classifier.bias, sums, counts, step.num_old, step.has_background
@@ -91,7 +92,7 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[Any]) -> None:
 
 
 def embedding_sums(
-    model: IncrementalEncoderDecoder, batches: Iterable[Any]
+    model: IncrementalEncoderDecoder, batches: Iterable[DataBatch]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Sums of unit-length embeddings over the pixels of every new class.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -42,7 +41,7 @@ class PenaltyScaleHook(Hook):
         self._step = (0.0, 0.0, 0)
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
         """Adds the losses of an iteration up."""
         if not isinstance(outputs, Mapping) or self._told:

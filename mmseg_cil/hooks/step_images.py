@@ -8,8 +8,9 @@ from typing import Any
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from mmseg_cil.contracts import DataBatch
 from mmseg_cil.datasets.passes import pass_over
 from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.datasets.view import IncrementalDataset
@@ -17,7 +18,7 @@ from mmseg_cil.datasets.view import IncrementalDataset
 
 def step_batches(
     runner: Runner, max_images: int | None, batch_size: int | None = None
-) -> Iterable[Any]:
+) -> Iterable[DataBatch]:
     """Collated training images of the step, this process's part.
 
     Exemplars of earlier steps are none of them. Every image is augmented by a seed
@@ -30,10 +31,11 @@ def step_batches(
             the step's. None: all.
         batch_size: That of the training loader by default.
     """
-    loader: Any = runner.train_dataloader
+    loader: DataLoader = runner.train_dataloader
     dataset = loader.dataset
-    view = isinstance(dataset, IncrementalDataset)
-    own = dataset.step_indices() if view else range(len(dataset))
+    own: Sequence[int] = range(len(dataset))  # type: ignore[arg-type]
+    if isinstance(dataset, IncrementalDataset):
+        own = dataset.step_indices()
     chosen = [own[place] for place in spread_indices(len(own), max_images)]
     return pass_over(
         _SeededImages(dataset, chosen[get_rank() :: get_world_size()], seed=runner.seed or 0),
@@ -53,7 +55,7 @@ def spread_indices(size: int, count: int | None) -> list[int]:
 class _SeededImages(Dataset):
     """Some images of a dataset, each augmented by a seed of its own."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
+    def __init__(self, dataset: Dataset, indices: Sequence[int], seed: int) -> None:
         self.dataset = dataset
         self.indices = indices
         self.seed = seed
@@ -61,7 +63,7 @@ class _SeededImages(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         index = self.indices[position]
         with seeded(self.seed, index):
             return self.dataset[index]

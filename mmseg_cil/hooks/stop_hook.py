@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_rank, get_world_size
@@ -62,7 +61,7 @@ class StopHook(Hook):
         wait_for_training(True)
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
         """Ends the training where that is asked for.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +65,7 @@ class MergedBackgroundLoss(_AroundLoss):
             ``(N, H, W)``, as MMSegmentation's are.
     """
 
-    def forward(self, logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The inner loss.
 
         Args:
@@ -99,7 +98,7 @@ class VisibleClassesLoss(_AroundLoss):
     #: The label of a class that MMSegmentation's binary cross-entropy leaves out.
     _UNKNOWN = -100
 
-    def forward(self, logits: Tensor, presence: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, logits: Tensor, presence: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The inner loss.
 
         Args:
@@ -133,6 +132,6 @@ class SummedLoss(nn.Module):
         """Name under which the head logs this loss."""
         return str(self.losses[0].loss_name)
 
-    def forward(self, logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The sum of the losses."""
         return torch.stack([loss(logits, labels, *args, **kwargs) for loss in self.losses]).sum()

@@ -15,7 +15,7 @@ from mmseg_cil.contracts import ComparisonLoss, HeadLoss, PixelLoss
 from mmseg_cil.contracts.check import check_part, overrides
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.models.heads import classifier_holder, classifier_of
+from mmseg_cil.models.heads import classifier_holder
 from mmseg_cil.utils.step_context import StepContext
 
 #: Heads that are proposed where one cannot grow.
@@ -68,7 +68,7 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
             than the step has classes, a loss of two networks, or a loss with a
             name that no contract knows.
     """
-    classifier = classifier_of(head)
+    classifier = getattr(classifier_holder(head), 'conv_seg', None)
     if not isinstance(head, PointHead):
         if not isinstance(classifier, nn.Conv2d) or classifier.bias is None:
             raise InputError(

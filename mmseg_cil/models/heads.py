@@ -9,8 +9,10 @@ from typing import Any
 
 from mmseg.models.backbones import DDRNet, PIDNet
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead, STDCHead
-from torch import nn
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor, nn
 
+from mmseg_cil.contracts import Features
 from mmseg_cil.registry import MODELS
 
 #: Backbones that return in training the inputs of several branches of their head, and in
@@ -43,17 +45,17 @@ def has_own_target(head: Mapping[str, Any] | nn.Module) -> bool:
     )
 
 
-def decode_heads(network: nn.Module) -> dict[str, Any]:
+def decode_heads(network: nn.Module) -> dict[str, BaseDecodeHead]:
     """The decode head, or those of a cascade in their order, by their name in the network."""
-    heads: Any = network.decode_head
+    heads: BaseDecodeHead | nn.ModuleList = network.decode_head
     if isinstance(heads, nn.ModuleList):
         return {f'decode_head.{i}': head for i, head in enumerate(heads)}
     return {'decode_head': heads}
 
 
-def all_auxiliary_heads(network: nn.Module) -> dict[str, Any]:
+def all_auxiliary_heads(network: nn.Module) -> dict[str, BaseDecodeHead]:
     """The auxiliary heads, none or several, by their name in the network."""
-    heads: Any = getattr(network, 'auxiliary_head', None)
+    heads: BaseDecodeHead | nn.ModuleList | None = getattr(network, 'auxiliary_head', None)
     if heads is None:
         return {}
     if isinstance(heads, nn.ModuleList):
@@ -61,7 +63,7 @@ def all_auxiliary_heads(network: nn.Module) -> dict[str, Any]:
     return {'auxiliary_head': heads}
 
 
-def auxiliary_heads(network: nn.Module) -> dict[str, Any]:
+def auxiliary_heads(network: nn.Module) -> dict[str, BaseDecodeHead]:
     """Those auxiliary heads that classify the classes of the data set."""
     return {
         name: head
@@ -70,7 +72,7 @@ def auxiliary_heads(network: nn.Module) -> dict[str, Any]:
     }
 
 
-def main_head(network: nn.Module) -> tuple[str, Any]:
+def main_head(network: nn.Module) -> tuple[str, BaseDecodeHead]:
     """Name and module of the head that makes the maps of logits that teachers hand on.
 
     In a cascade that is the last head that has such maps. PointRend's second head
@@ -82,17 +84,22 @@ def main_head(network: nn.Module) -> tuple[str, Any]:
     return name, heads[name]
 
 
-def classifier_holder(head: Any) -> Any:
+def classifier_holder(head: BaseDecodeHead) -> BaseDecodeHead:
     """The module that has ``conv_seg`` and the dropout before it: the head, or K-Net's first."""
     return head.kernel_generate_head if isinstance(head, IterativeDecodeHead) else head
 
 
-def classifier_of(head: Any) -> Any:
-    """The convolution whose rows are the classes of a head; None of a head that has none."""
-    return getattr(classifier_holder(head), 'conv_seg', None)
+def classifier_of(head: BaseDecodeHead) -> nn.Conv2d:
+    """The convolution whose rows are the classes of a head, which has been checked to have one.
+
+    Raises:
+        AttributeError: It has none.
+    """
+    classifier: nn.Conv2d = classifier_holder(head).conv_seg
+    return classifier
 
 
-def main_classifier(network: nn.Module) -> tuple[str, Any]:
+def main_classifier(network: nn.Module) -> tuple[str, nn.Conv2d]:
     """Name and module of the convolution whose rows are the classes of a network."""
     name, head = main_head(network)
     inner = 'kernel_generate_head.' if classifier_holder(head) is not head else ''
@@ -112,7 +119,7 @@ def returns_as_in_training(network: nn.Module) -> Iterator[None]:
     Args:
         network: In evaluation mode. One with another backbone is left as it is.
     """
-    parts: list[Any] = []
+    parts: list[nn.Module] = []
     if isinstance(network.backbone, _BRANCHING_BACKBONES):
         parts = [network.backbone, *decode_heads(network).values()]
     former = [part.training for part in parts]
@@ -126,7 +133,7 @@ def returns_as_in_training(network: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def run_decode_heads(network: nn.Module, features: Any) -> None:
+def run_decode_heads(network: nn.Module, features: Features) -> None:
     """Runs the decode heads one after the other, up to the one that makes the maps of logits.
 
     Args:
@@ -134,7 +141,7 @@ def run_decode_heads(network: nn.Module, features: Any) -> None:
         features: Of its backbone and neck.
     """
     last, _ = main_head(network)
-    outputs: tuple[Any, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
     for name, head in decode_heads(network).items():
         outputs = (head.forward(features, *outputs),)
         if name == last:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import NetworkOutput
+from mmseg_cil.contracts import Features, NetworkOutput
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import (
     auxiliary_heads,
@@ -33,7 +33,7 @@ class ClassifierTap:
 
     def output(
         self,
-        features: Tensor | Sequence[Tensor],
+        features: Features,
         align_corners: bool,
         pre_activations: Sequence[Tensor] = (),
         auxiliary: Sequence[Tensor] = (),
@@ -65,7 +65,7 @@ class ClassifierTap:
         )
 
 
-def maps_of(features: Any) -> tuple[Tensor, ...]:
+def maps_of(features: Features) -> tuple[Tensor, ...]:
     """The feature maps among what a backbone returns: without class tokens beside them."""
     if isinstance(features, Tensor):
         return (features,)
@@ -73,7 +73,7 @@ def maps_of(features: Any) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
+def tap_classifier(head: BaseDecodeHead) -> Iterator[ClassifierTap]:
     """Watches a head's ``dropout`` and ``conv_seg`` while it runs.
 
     Works with every MMSegmentation head that classifies with ``conv_seg``, in
@@ -97,7 +97,9 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
         tap.logits = output
         tap.classifier = module.weight.detach().flatten(1)  # type: ignore[operator]
 
-    def keep_last_stage(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    def keep_last_stage(
+        module: nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]
+    ) -> None:
         tap.logits = output[0]
 
     classifier, dropout = classifier_of(head), getattr(classifier_holder(head), 'dropout', None)
@@ -115,7 +117,7 @@ def tap_classifier(head: nn.Module) -> Iterator[ClassifierTap]:
             handle.remove()
 
 
-def last_activations(backbone: nn.Module) -> list[Any]:
+def last_activations(backbone: nn.Module) -> list[nn.Module]:
     """The activation after the last residual sum of every stage of a ResNet-like backbone.
 
     Those are backbones that, as MMSegmentation's ``ResNet`` and its kin, name
@@ -124,7 +126,8 @@ def last_activations(backbone: nn.Module) -> list[Any]:
     """
     stages = [getattr(backbone, name) for name in getattr(backbone, 'res_layers', ())]
     found = [getattr(list(stage.children())[-1], 'relu', None) for stage in stages]
-    return found if all(isinstance(one, nn.Module) for one in found) else []
+    activations = [relu for relu in found if isinstance(relu, nn.Module)]
+    return activations if len(activations) == len(stages) else []
 
 
 @contextmanager
@@ -158,13 +161,13 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
     try:
         for place, one in enumerate(activations):
             handles.append(one.register_forward_pre_hook(keep_at(place)))
-            one.inplace = False
+            one.inplace = False  # type: ignore[assignment]
         yield maps
     finally:
         for handle in handles:
             handle.remove()
         for one, former in zip(activations, in_place, strict=True):
-            one.inplace = former
+            one.inplace = former  # type: ignore[assignment]
 
 
 def run_network(
@@ -193,7 +196,7 @@ def run_network(
     return tap.output(features, head.align_corners, stages, logits)  # type: ignore[arg-type]
 
 
-def run_heads(network: nn.Module, features: Any) -> dict[str, ClassifierTap]:
+def run_heads(network: nn.Module, features: Features) -> dict[str, ClassifierTap]:
     """Runs the heads that classify maps, in their order, and watches their classifiers.
 
     Args:
@@ -204,17 +207,18 @@ def run_heads(network: nn.Module, features: Any) -> dict[str, ClassifierTap]:
         What passed through the classifier of each head, by the head's name.
     """
     taps: dict[str, ClassifierTap] = {}
-    before: tuple[Any, ...] = ()
+    before: tuple[Tensor, ...] = ()
     for name, head in decode_heads(network).items():
         if not isinstance(head, PointHead):
             taps[name] = _tapped(head, features, *before)
-            before = (taps[name].logits,)
+            logits = taps[name].logits
+            before = () if logits is None else (logits,)
     for name, head in auxiliary_heads(network).items():
         taps[name] = _tapped(head, features)
     return taps
 
 
-def main_logits(network: nn.Module, features: Any) -> Tensor:
+def main_logits(network: nn.Module, features: Features) -> Tensor:
     """The maps of logits ``(N, C, h, w)`` that a segmentor makes of features, not upsampled."""
     with tap_classifier(main_head(network)[1]) as tap:
         run_decode_heads(network, features)
@@ -222,7 +226,7 @@ def main_logits(network: nn.Module, features: Any) -> Tensor:
     return tap.logits
 
 
-def _tapped(head: Any, *inputs: Any) -> ClassifierTap:
+def _tapped(head: BaseDecodeHead, *inputs: Features) -> ClassifierTap:
     with tap_classifier(head) as tap:
         head.forward(*inputs)
     return tap

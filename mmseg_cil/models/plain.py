@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from mmseg_cil.contracts.method import MethodConfig
+from mmseg_cil.contracts.method import MethodConfig, Part
 from mmseg_cil.models.heads import has_own_target
 
 #: State-dict prefixes of a plain segmentor; everything else (learnt parts
@@ -66,7 +66,9 @@ def _mapped(head: Mapping[str, Any], change: Callable[[dict], dict]) -> dict:
     return {**head, 'kernel_generate_head': changed, 'kernel_update_head': updates}
 
 
-def with_classes(head: Mapping[str, Any], num_classes: int, loss: Any = None) -> dict[str, Any]:
+def with_classes(
+    head: Mapping[str, Any], num_classes: int, loss: Part | Sequence[Part] | None = None
+) -> dict[str, Any]:
     """Copies the config of a head that classifies, with so many classes.
 
     Args:
@@ -91,11 +93,11 @@ def loss_weight(head: Mapping[str, Any]) -> float:
     return float(sum(one.get('loss_weight', 1.0) for one in listed))
 
 
-def scaled_losses(losses: Any, factor: float) -> Any:
+def scaled_losses(losses: Part | Sequence[Part], factor: float) -> dict[str, Any] | list[dict]:
     """Copies the config of a loss, or of a list of them, with every weight times a factor."""
-    if isinstance(losses, (list, tuple)):
-        return [scaled_losses(one, factor) for one in losses]
-    return {**losses, 'loss_weight': losses.get('loss_weight', 1.0) * factor}
+    if isinstance(losses, Mapping):
+        return {**losses, 'loss_weight': losses.get('loss_weight', 1.0) * factor}
+    return [{**loss, 'loss_weight': loss.get('loss_weight', 1.0) * factor} for loss in losses]
 
 
 def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def plain_type(model: Mapping[str, Any]) -> str:
     )
 
 
-def type_name(kind: Any) -> str:
+def type_name(kind: str | type | None) -> str:
     """The bare name of a type that a config gives by name, with or without a scope, or by class."""
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 

@@ -10,14 +10,14 @@ import torch
 from mmseg.models.decode_heads import PointHead, point_head
 from torch import Tensor
 
-from mmseg_cil.contracts import NetworkOutput, PixelLoss
+from mmseg_cil.contracts import Features, NetworkOutput, PixelLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.head_losses import head_losses, loss_modules, teacher_readers
 
 
 def point_losses(
     head: PointHead,
-    features: Any,
+    features: Features,
     coarse: Tensor,
     labels: Tensor,
     train_cfg: Mapping[str, Any],

@@ -67,9 +67,10 @@ def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str
     return _checked(read(path, step), f'snapshot {step} of {path}', num_classes)
 
 
-def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
-    key = classifier_key(state) if isinstance(state, Mapping) else None
-    rows = state[key] if key else None
+def _checked(state: object, source: str, num_classes: int) -> dict[str, Tensor]:
+    weights = state if isinstance(state, Mapping) else {}
+    key = classifier_key(weights)
+    rows = weights[key] if key else None
     if not isinstance(rows, Tensor):
         raise InputError(
             f'{source} has no decode_head.conv_seg.weight: it is not that of an '
@@ -81,13 +82,13 @@ def _checked(state: Any, source: str, num_classes: int) -> dict[str, Tensor]:
             f'{num_classes} after that step: it belongs to another protocol or step'
         )
     require_finite(
-        state,
+        weights,
         source,
         'The training of that step has diverged: walk it anew with a '
         'smaller learning rate in another --work-dir; the steps before it can be '
         'taken over with --start-from',
     )
-    return plain_state_dict(state)
+    return plain_state_dict(weights)
 
 
 class Teacher:

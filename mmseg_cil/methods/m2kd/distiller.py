@@ -8,10 +8,14 @@ from collections.abc import Mapping
 import torch
 from mmengine.logging import print_log
 from mmseg.models.utils import resize
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmseg_cil.contracts import Batch, Distiller, Needs
-from mmseg_cil.distillers.build import build_distillation_loss, tell_classifier
+from mmseg_cil.distillers.build import (
+    NamedLoss,
+    build_distillation_loss,
+    tell_classifier,
+)
 from mmseg_cil.distillers.logit_distiller import RESOLUTIONS
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
@@ -138,7 +142,7 @@ class M2KDDistiller(Distiller):
             self.auxiliary_loss = None
         return losses
 
-    def _mean(self, loss: nn.Module, pixels: PixelLogits, teachers: Mapping[str, Tensor]) -> Tensor:
+    def _mean(self, loss: NamedLoss, pixels: PixelLogits, teachers: Mapping[str, Tensor]) -> Tensor:
         """The mean over snapshots of what one head's logits lose."""
         if self.resolution == 'low':
             cuts = [1, *self._starts.values(), *(one.shape[1] for one in teachers.values())]
@@ -150,7 +154,7 @@ class M2KDDistiller(Distiller):
             ]
         )
 
-    def _one(self, loss: nn.Module, pixels: PixelLogits, teacher: Tensor, start: int) -> Tensor:
+    def _one(self, loss: NamedLoss, pixels: PixelLogits, teacher: Tensor, start: int) -> Tensor:
         if start > int(self._background):
             pixels = ClassView(pixels, start, self._background)
             teacher = class_view(teacher, start, self._background)

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmseg.models.utils import resize
 from torch import Tensor
 
-from mmseg_cil.contracts import StepHook, network_of
+from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.datasets.passes import pass_over, seeded_images
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.datasets.view import IncrementalDataset
@@ -124,7 +124,7 @@ class PseudoLabelThresholdsHook(StepHook):
         values: list[float] | None = found[0]
         return values
 
-    def _batches(self, runner: Runner) -> Iterable[Any]:
+    def _batches(self, runner: Runner) -> Iterable[DataBatch]:
         """This process's images, one by one: sizes may differ."""
         loader: Any = runner.train_dataloader
         dataset = loader.dataset
@@ -150,7 +150,7 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
 
 def teacher_histograms(
     model: IncrementalEncoderDecoder,
-    batches: Iterable[Any],
+    batches: Iterable[DataBatch],
     median: str = 'true',
     augmented: bool = False,
 ) -> Tensor:

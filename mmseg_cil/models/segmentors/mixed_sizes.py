@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
+from mmseg.structures import SegDataSample
 from torch import Tensor
+
+#: A batch as MMEngine's ``BaseModel`` takes it: what a collate function has made of samples.
+TestBatch = dict | tuple | list
 
 
 class MixedSizes:
@@ -14,29 +18,31 @@ class MixedSizes:
     a test. Here the images of each size in it are a batch; a batch of one size stays whole.
     """
 
-    def val_step(self, data: Any) -> list:
+    def val_step(self, data: TestBatch) -> list[SegDataSample]:
         """Predict a batch; see MMEngine's ``BaseModel``."""
         return _in_order(super().val_step, data)  # type: ignore[misc]
 
-    def test_step(self, data: Any) -> list:
+    def test_step(self, data: TestBatch) -> list[SegDataSample]:
         """Predict a batch; see MMEngine's ``BaseModel``."""
         return _in_order(super().test_step, data)  # type: ignore[misc]
 
 
-def _in_order(predict: Any, data: Any) -> list:
+def _in_order(
+    predict: Callable[[TestBatch], list[SegDataSample]], data: TestBatch
+) -> list[SegDataSample]:
     """What ``predict`` says of each image, in the order of the batch."""
     groups = _same_sizes(data)
-    if len(groups) < 2:
-        result: list = predict(data)
+    if len(groups) < 2 or not isinstance(data, dict):
+        result: list[SegDataSample] = predict(data)
         return result
-    found: dict[int, Any] = {}
+    found: dict[int, SegDataSample] = {}
     for places in groups:
         part = {key: [values[place] for place in places] for key, values in data.items()}
         found.update(zip(places, predict(part), strict=True))
     return [found[place] for place in range(len(found))]
 
 
-def _same_sizes(data: Any) -> list[list[int]]:
+def _same_sizes(data: TestBatch) -> list[list[int]]:
     """Places of the images of each size; none where a batch is not a dict of lists."""
     if not isinstance(data, dict) or not all(isinstance(values, list) for values in data.values()):
         return []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Protocol
 
 import torch
 from mmseg.models.decode_heads import PointHead
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmseg_cil.contracts import (
     Batch,
     Distiller,
+    Features,
     HeadLoss,
     NetworkChange,
     Replay,
@@ -46,8 +47,14 @@ from mmseg_cil.models.teachers import TeacherRecords, Teachers
 from mmseg_cil.utils.devices import to_device
 from mmseg_cil.utils.step_context import StepContext
 
-#: Makes the shared pixels of a head from its logits.
-PixelsAt = Callable[..., PixelLogits]
+
+class PixelsAt(Protocol):
+    """Makes the shared pixels of a head from its logits."""
+
+    def __call__(
+        self, head: BaseDecodeHead, logits: Tensor, *, cuts: Sequence[int] = ...
+    ) -> PixelLogits:
+        """Return them; without ``cuts`` with those of the step's distillers."""
 
 
 class StepLosses:
@@ -58,8 +65,8 @@ class StepLosses:
     regularisers: nn.ModuleList
     self_supervision: SelfSupervision | None
     backbone: nn.Module
-    train_cfg: Any
-    extract_feat: Callable[[Tensor], Any]
+    train_cfg: Mapping[str, object]
+    extract_feat: Callable[[Tensor], Features]
     _teachers: Teachers
     _replay: Replay | None
     _teacher_readers: list[HeadLoss]
@@ -148,7 +155,11 @@ class StepLosses:
                 reader.receive_hidden(hidden)
 
     def _run_decode_heads(
-        self, features: Any, data_samples: SampleList, pixels_at: PixelsAt, teachers: TeacherRecords
+        self,
+        features: Features,
+        data_samples: SampleList,
+        pixels_at: PixelsAt,
+        teachers: TeacherRecords,
     ) -> tuple[dict[str, Tensor], ClassifierTap, PixelLogits | None]:
         """Losses of the decode heads, and what the one that makes the maps of logits did.
 
@@ -183,7 +194,7 @@ class StepLosses:
     def _run_head(
         self,
         head: BaseDecodeHead,
-        inputs: tuple[Any, ...],
+        inputs: tuple[Features, ...],
         data_samples: SampleList,
         pixels_at: PixelsAt,
     ) -> tuple[dict[str, Tensor], PixelLogits | None]:
@@ -195,7 +206,7 @@ class StepLosses:
         return head_losses(head, pixels), pixels
 
     def _run_auxiliary_heads(
-        self, features: Any, data_samples: SampleList, pixels_at: PixelsAt
+        self, features: Features, data_samples: SampleList, pixels_at: PixelsAt
     ) -> tuple[dict[str, Tensor], list[PixelLogits | None]]:
         """Losses of the auxiliary heads, and the pixels of those that classify."""
         losses: dict[str, Tensor] = {}
@@ -210,7 +221,11 @@ class StepLosses:
         return losses, auxiliary
 
     def _run_auxiliary(
-        self, head: BaseDecodeHead, features: Any, data_samples: SampleList, pixels_at: PixelsAt
+        self,
+        head: BaseDecodeHead,
+        features: Features,
+        data_samples: SampleList,
+        pixels_at: PixelsAt,
     ) -> tuple[dict[str, Tensor], PixelLogits | None]:
         """Losses of an auxiliary head, and its pixels where a distiller reads them."""
         if not self._needs_auxiliary:
