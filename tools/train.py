@@ -38,6 +38,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'The methods are the files in configs/_base_/methods.',
     )
     parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
+    _add_config_parts(parser)
+    _add_beginnings(parser)
+    _add_ways_to_run(parser)
+    return parser.parse_args(argv)
+
+
+def _add_config_parts(parser: argparse.ArgumentParser) -> None:
+    """Which config is walked, and whether it is only shown."""
     parts = parser.add_argument_group('parts of the config, by name in configs/_base_')
     parts.add_argument('--method', help='such as plop')
     parts.add_argument('--protocol', help='such as voc_15-1, or any other X-Y')
@@ -57,6 +65,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='STEP',
         help="print a step's config, each line with what has set it, and end",
     )
+
+
+def _add_beginnings(parser: argparse.ArgumentParser) -> None:
+    """Where a walk is kept, and what it begins with."""
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument(
         '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'
@@ -82,6 +94,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='WORK_DIR[:K]',
         help='take steps 0..K (0 by default) over from another run',
     )
+
+
+def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
+    """How a walk is run."""
     add_config_options(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision (on CPUs in bfloat16)')
     parser.add_argument(
@@ -98,7 +114,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
     # torchrun of older versions passes it; newer ones set the variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
 
 
 def main() -> None:

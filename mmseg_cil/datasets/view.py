@@ -120,6 +120,10 @@ class IncrementalDataset(Dataset):
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
             self.pipeline = SamplePipeline(transforms, split)
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
+        """Have no images yet: the index is read by :meth:`full_init`."""
         self._loaded = False
         # Images that are repeated are kept once: a row for each index, a place for each row.
         self._rows = np.zeros(0, np.int64)

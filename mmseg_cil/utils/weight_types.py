@@ -135,63 +135,67 @@ def _nothing(*arguments: Any) -> object:
     return NOT_DATA
 
 
+#: The stand-ins, with the names that each stands for in files.
+_STAND_INS: dict[Callable, tuple[str, ...]] = {
+    PlainMapping: (
+        'collections.defaultdict',
+        'argparse.Namespace',
+        'types.SimpleNamespace',
+        'mmengine.config.config.ConfigDict',
+        'mmcv.utils.config.ConfigDict',
+        'addict.addict.Dict',
+        'yacs.config.CfgNode',
+        'fvcore.common.config.CfgNode',
+        'detectron2.config.config.CfgNode',
+        'easydict.EasyDict',
+    ),
+    PlainText: (
+        'torch.torch_version.TorchVersion',
+        'pathlib.Path',
+        'pathlib.PosixPath',
+        'pathlib.WindowsPath',
+        'pathlib.PurePosixPath',
+        'pathlib.PureWindowsPath',
+        'pathlib._local.PosixPath',
+        'pathlib._local.WindowsPath',
+    ),
+    DataType: ('numpy.dtype',),
+    Array: ('numpy.ndarray',),
+    _array: ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'),
+    _number: ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'),
+    History: ('mmengine.logging.history_buffer.HistoryBuffer',),
+    Owner: ('mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',),
+    _nothing: ('builtins.getattr',),
+}
+#: Types of plain data that stand for themselves.
+_PLAIN: tuple[Callable, ...] = (
+    datetime.datetime,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    datetime.timezone,
+    bool,
+    int,
+    float,
+    str,
+    bytes,
+    list,
+    tuple,
+    dict,
+    frozenset,
+    slice,
+    range,
+)
+
+
 def data_types() -> list[tuple[Callable, str]]:
     """Return the stand-ins, each with a name that it stands for in a file.
 
     They are in the form of ``torch.serialization.add_safe_globals``.
     """
-    names: dict[Callable, tuple[str, ...]] = {
-        PlainMapping: (
-            'collections.defaultdict',
-            'argparse.Namespace',
-            'types.SimpleNamespace',
-            'mmengine.config.config.ConfigDict',
-            'mmcv.utils.config.ConfigDict',
-            'addict.addict.Dict',
-            'yacs.config.CfgNode',
-            'fvcore.common.config.CfgNode',
-            'detectron2.config.config.CfgNode',
-            'easydict.EasyDict',
-        ),
-        PlainText: (
-            'torch.torch_version.TorchVersion',
-            'pathlib.Path',
-            'pathlib.PosixPath',
-            'pathlib.WindowsPath',
-            'pathlib.PurePosixPath',
-            'pathlib.PureWindowsPath',
-            'pathlib._local.PosixPath',
-            'pathlib._local.WindowsPath',
-        ),
-        DataType: ('numpy.dtype',),
-        Array: ('numpy.ndarray',),
-        _array: ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'),
-        _number: ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'),
-        History: ('mmengine.logging.history_buffer.HistoryBuffer',),
-        Owner: ('mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler',),
-        _nothing: ('builtins.getattr',),
-    }
-    same: tuple[Callable, ...] = (
-        datetime.datetime,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        datetime.timezone,
-        bool,
-        int,
-        float,
-        str,
-        bytes,
-        list,
-        tuple,
-        dict,
-        frozenset,
-        slice,
-        range,
-    )
     return [
-        *((stand_in, name) for stand_in, listed in names.items() for name in listed),
-        *((kind, f'{kind.__module__}.{kind.__qualname__}') for kind in same),
+        *((stand_in, name) for stand_in, listed in _STAND_INS.items() for name in listed),
+        *((kind, f'{kind.__module__}.{kind.__qualname__}') for kind in _PLAIN),
     ]
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GRID, SUMMARY = 'samples.png', 'summary.json'
 #: What is logged of the layout: the fraction of pixels that follow it.
 FOLLOWS = 'follows'
+#: Iterations, and the fraction of pixels that followed the layout then.
+Course = tuple[list[int], list[float]]
 
 
 def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
@@ -34,7 +36,7 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
     """
     rows: list[list[str]] = []
     pictures: list[Picture] = []
-    courses: dict[str, tuple[list[int], list[float]]] = {}
+    courses: dict[str, Course] = {}
     for step, name, record in _finished(walk):
         folder = walk.work_dir / f'step_{step:02d}' / name
         follows = _follows(folder)
@@ -48,16 +50,7 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
             ]
         )
         if (folder / GRID).is_file():
-            told = f'; {follows:.1%} of the pixels follow the layout' if follows is not None else ''
-            pictures.append(
-                Picture(
-                    folder / GRID,
-                    f'Step {step}, {name}: layouts, generated images and what the last '
-                    f'segmentor says of them{told}.',
-                    'Grid of pictures: label layouts, images generated for them, '
-                    f'predictions{told}.',
-                )
-            )
+            pictures.append(_grid(folder / GRID, f'Step {step}, {name}', follows))
         course = _course(folder)
         if course[0]:
             courses[f'step {step}, {name}'] = course
@@ -69,24 +62,33 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
         rows,
         frozenset({1}),
     )
-    curve: list[Picture] = []
     if courses:
-        with style.styled():
-            path = out / 'generators.png'
-            style.save_png(_figure(courses), path)
-        ends = '; '.join(
-            f'{name} from {values[0]:.0%} to {values[-1]:.0%}'
-            for name, (_, values) in courses.items()
-        )
-        curve.append(
-            Picture(
-                path,
-                'Generators: pixels that the segmentor takes for what the '
-                'layout says, in training.',
-                f'Line chart; {ends}.',
-            )
-        )
-    return Section('Sub-steps', [table, *curve, *pictures])
+        pictures.insert(0, _chart(courses, out / 'generators.png'))
+    return Section('Sub-steps', [table, *pictures])
+
+
+def _grid(path: Path, place: str, follows: float | None) -> Picture:
+    """The picture that a generator left, with how well its images follow their layouts."""
+    told = f'; {follows:.1%} of the pixels follow the layout' if follows is not None else ''
+    return Picture(
+        path,
+        f'{place}: layouts, generated images and what the last segmentor says of them{told}.',
+        f'Grid of pictures: label layouts, images generated for them, predictions{told}.',
+    )
+
+
+def _chart(courses: Mapping[str, Course], path: Path) -> Picture:
+    """Draw how the generators came to follow their layouts."""
+    with style.styled():
+        style.save_png(_figure(courses), path)
+    ends = '; '.join(
+        f'{name} from {values[0]:.0%} to {values[-1]:.0%}' for name, (_, values) in courses.items()
+    )
+    return Picture(
+        path,
+        'Generators: pixels that the segmentor takes for what the layout says, in training.',
+        f'Line chart; {ends}.',
+    )
 
 
 def _finished(walk: WalkRecord) -> list[tuple[int, str, Mapping[str, Any]]]:
@@ -112,7 +114,7 @@ def _follows(folder: Path) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _course(folder: Path) -> tuple[list[int], list[float]]:
+def _course(folder: Path) -> Course:
     """Iterations and logged fractions; after a resume the later log wins."""
     found: dict[int, float] = {}
     for path in sorted(folder.glob('*/vis_data/scalars.json')):
@@ -126,7 +128,7 @@ def _course(folder: Path) -> tuple[list[int], list[float]]:
     return iterations, [found[one] for one in iterations]
 
 
-def _figure(courses: Mapping[str, tuple[list[int], list[float]]]) -> Figure:
+def _figure(courses: Mapping[str, Course]) -> Figure:
     figure, axes = style.new_figure(8.0, 3.2, 'Pixels that follow the layout')
     for name, (iterations, values) in courses.items():
         axes.plot(iterations, [100 * value for value in values], label=name, linewidth=1.4)

@@ -56,20 +56,8 @@ def derive_step_config(
     # Read after the overrides, which may change the method and the network too.
     method = find_method(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
-    folder = step_folder(work_dir, step)
-    result.merge_from_dict(
-        {
-            'default_scope': 'mmseg_cil',
-            'work_dir': str(folder),
-            'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
-            'load_from': str(folder / RESUME_NAME)
-            if inputs.resume
-            else cfg.get('load_from')
-            if step == 0
-            else None,
-            'resume': inputs.resume,
-        }
-    )
+    begins_from = cfg.get('load_from') if step == 0 else None
+    _set_place(result, step, work_dir, inputs.resume, begins_from)
     result.model = model_of_step(
         result.model,
         method,
@@ -84,7 +72,7 @@ def derive_step_config(
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
     set_evaluation(result, protocol, step, introduced_names(protocol, step))
     ahead = [
-        length if planned is None or one in planned else 0 for one, length in enumerate(lengths)
+        length if planned is None or index in planned else 0 for index, length in enumerate(lengths)
     ]
     set_hooks(result, method, step, ahead, world_size, run_seed(result))
     if method.regularisers or any(part.get('optimizer') for part in method.distillers):
@@ -119,6 +107,22 @@ def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
         list(one.domains) if protocol.kind == 'domain' else [names[i] for i in one.new]
         for one in protocol.steps[: step + 1]
     ]
+
+
+def _set_place(
+    cfg: Config, step: int, work_dir: str | Path, resume: bool, begins_from: str | None
+) -> None:
+    """Say where a step's files go, and which checkpoint its training goes on from."""
+    folder = step_folder(work_dir, step)
+    cfg.merge_from_dict(
+        {
+            'default_scope': 'mmseg_cil',
+            'work_dir': str(folder),
+            'experiment_name': f'{Path(work_dir).resolve().name}_step_{step:02d}',
+            'load_from': str(folder / RESUME_NAME) if resume else begins_from,
+            'resume': resume,
+        }
+    )
 
 
 def _set_data(

@@ -81,14 +81,7 @@ def plan_import(
             f'{listed(steps)} {"are" if len(steps) > 1 else "is"} not there: add '
             f'--start-from {source} again'
         )
-    other = decided_by_main(lambda: Journal.load(other_dir, writable=False))
-    if other is None and journal is not None:
-        raise InputError(
-            f'{listed(steps)}: to be taken over from {other_dir}, which holds no walk '
-            '(any more): put it back, or name another run with --start-from'
-        )
-    if other is None:
-        raise InputError(f'--start-from {source}: {other_dir} holds no walk (no journal.json)')
+    other = _read_journal(other_dir, source, steps, begun=journal is not None)
     recognise_counts(walk, other)
     _check_same_beginning(walk, other, fingerprints, source, last)
     _check_same_images(walk, other, source, steps, accept_changes)
@@ -123,6 +116,26 @@ def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
             _copy_folder(step_folder(other_dir, step), step_folder(work_dir, step))
         taken_from = {'work_dir': str(other_dir), 'checkpoint_sha256': record['checkpoint_sha256']}
         journal.update_step(step, **{**record, 'taken_from': taken_from})
+
+
+def _read_journal(folder: Path, source: str, steps: Sequence[int], begun: bool) -> Journal:
+    """Read the journal of the other run, which must be there.
+
+    Args:
+        folder: Of the other run.
+        source: As the user named it.
+        steps: To be taken over.
+        begun: This walk has a journal, which names the other run.
+    """
+    other = decided_by_main(lambda: Journal.load(folder, writable=False))
+    if other is None and begun:
+        raise InputError(
+            f'{listed(steps)}: to be taken over from {folder}, which holds no walk '
+            '(any more): put it back, or name another run with --start-from'
+        )
+    if other is None:
+        raise InputError(f'--start-from {source}: {folder} holds no walk (no journal.json)')
+    return other
 
 
 def _check_weights(path: Path, num_classes: int) -> None:

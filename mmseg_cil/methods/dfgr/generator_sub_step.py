@@ -122,14 +122,21 @@ class GeneratorSubStep(SubStep):
             generator=generator,
             weights=self.weights,
         )
-        cfg.train_dataloader = dict(
+        cfg.train_dataloader = self._layouts(walk, step, generator)
+        self._set_schedule(cfg, self.iterations(walk, step))
+        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in OF_ALL]
+        return cfg
+
+    def _layouts(self, walk: Walk, step: int, generator: Mapping[str, Any]) -> dict[str, Any]:
+        """Config of the loader of layouts, in place of the step's images."""
+        return dict(
             batch_size=batch_per_process(self.batch_size, get_world_size()),
             num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='GlobalPositionSampler', seed=0, shuffle=False),
             dataset=dict(
                 type='LayoutDataset',
-                num_classes=snapshot['num_classes'],
+                num_classes=generator['num_classes'],
                 has_background=walk.protocol.taxonomy.has_background,
                 size=generator['size'],
                 noise_size=generator.get('noise_size', 64),
@@ -137,6 +144,9 @@ class GeneratorSubStep(SubStep):
                 step=step,
             ),
         )
+
+    def _set_schedule(self, cfg: Config, length: int) -> None:
+        """Give a config Adam in the walk's precision, whose rate falls over the second half."""
         precision = {
             key: cfg.optim_wrapper[key]
             for key in ('type', 'dtype', 'loss_scale')
@@ -145,25 +155,16 @@ class GeneratorSubStep(SubStep):
         cfg.optim_wrapper = dict(
             **precision, optimizer=dict(type='Adam', lr=self.lr, betas=(0.5, 0.999))
         )
-        length = self.iterations(walk, step)
-        half = length // 2
-        cfg.param_scheduler = (
-            [
-                dict(
-                    type='LinearLR',
-                    start_factor=1.0,
-                    end_factor=1e-3,
-                    begin=half,
-                    end=length,
-                    by_epoch=False,
-                )
-            ]
-            if half > 1
-            else None
+        falling = dict(
+            type='LinearLR',
+            start_factor=1.0,
+            end_factor=1e-3,
+            begin=length // 2,
+            end=length,
+            by_epoch=False,
         )
+        cfg.param_scheduler = [falling] if length // 2 > 1 else None
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=length)
-        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in OF_ALL]
-        return cfg
 
     def generator_config(
         self, preprocessor: Mapping[str, Any] | None, num_classes: int
