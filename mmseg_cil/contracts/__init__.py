@@ -21,6 +21,8 @@ Key of the method    Contract
 ``self_supervision`` :class:`SelfSupervision`.
 ``network_change``   :class:`NetworkChange`.
 ``classifier_init``  :class:`ClassifierInit`.
+``freezing``         :class:`Freezing`: norm statistics and parameters that stand still
+                     in later steps, by the names of their modules.
 ``prediction``       :class:`PredictionRule`.
 ``further_map``      :class:`FurtherMap`.
 ``custom_hooks``     Any hook of MMEngine; one that keeps something of a finished step
@@ -33,6 +35,7 @@ All parts are built once a step, before any weights are read; ``attach`` and ``s
 come next, then the weights, then training.
 """
 
+from mmseg_cil.contracts.freezing import Freezing
 from mmseg_cil.contracts.hooks import StepHook, network_of
 from mmseg_cil.contracts.losses import (
     ComparisonLoss,
@@ -60,6 +63,7 @@ __all__ = [
     'DataBatch',
     'Distiller',
     'Features',
+    'Freezing',
     'FurtherMap',
     'HeadLoss',
     'IterationSeeded',

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from mmseg_cil.contracts.freezing import Freezing
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 
@@ -19,6 +20,7 @@ TEACHING, WEIGHTS, CHANGE, BEGINNING = (
 )
 #: Configs of steps have the key only where a method does: walks of before it stay as they are.
 PREDICTION = {'role': 'prediction', 'where_given': True}
+FREEZING = {'role': 'freezing', 'where_given': True}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class MethodConfig:
             new classes nothing begins, and it is not used.
         network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`: what the method
             changes in the network while the step trains.
+        freezing: What stands still in steps after the first one that trained, as
+            ``dict(norm_statistics=[...], parameters=[...])``; see
+            :class:`~mmseg_cil.contracts.Freezing`.
         prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
             class of the greatest output.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`: a second map of the
@@ -62,6 +67,7 @@ class MethodConfig:
     self_supervision: Part | None = field(default=None, metadata=CHANGE)
     classifier_init: str | Part = field(default='random', metadata=BEGINNING)
     network_change: Part | None = field(default=None, metadata=CHANGE)
+    freezing: Part | None = field(default=None, metadata=FREEZING)
     prediction: Part | None = field(default=None, metadata=PREDICTION)
     further_map: Part | None = None
     custom_hooks: Sequence[Part] = ()
@@ -78,7 +84,8 @@ class MethodConfig:
             other_keys: Further keys that it may have; they are passed over.
 
         Raises:
-            InputError: A key is unknown, a list is none, or ``teachers`` is a word of no meaning.
+            InputError: A key is unknown, a list is none, ``teachers`` is a word of no meaning, or
+                as :meth:`Freezing.from_config`.
         """
         known = [one.name for one in fields(cls)]
         known += other_keys
@@ -99,6 +106,7 @@ class MethodConfig:
                 )
             if one.default == ():
                 given[one.name] = given.get(one.name) or ()
+        Freezing.from_config(given.get('freezing'))
         if given.get('teachers') not in (None, 'all'):
             raise InputError(
                 f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "

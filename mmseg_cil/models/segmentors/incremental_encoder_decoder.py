@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmseg_cil.contracts import (
     Distiller,
+    Freezing,
     HeadLoss,
     IterationSeeded,
     MethodPart,
@@ -28,6 +29,7 @@ from mmseg_cil.contracts.check import check_told, overrides, require_contract
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
+from mmseg_cil.models.freezing import freeze_parameters, hold_statistics
 from mmseg_cil.models.growth import grow_state
 from mmseg_cil.models.head_losses import check_head, teacher_readers
 from mmseg_cil.models.heads import auxiliary_heads, decode_heads
@@ -79,6 +81,8 @@ class IncrementalEncoderDecoder(
 
     #: MMSegmentation's segmentor that this one is a form of.
     plain_type = 'EncoderDecoder'
+    #: What stands still; at the first step that trains, and until the network is built, nothing.
+    _freezing = Freezing()
 
     def __init__(
         self,
@@ -149,13 +153,16 @@ class IncrementalEncoderDecoder(
         return needs
 
     def _install_change(self, method: MethodConfig, teacher: Mapping[str, Any] | None) -> None:
-        """Change the network as the method says, and take its rule for predictions."""
+        """Change and freeze the network as the method says, and take its rule for predictions."""
         self._change = (
             _build(method.network_change, NetworkChange, 'method.network_change')
             if method.network_change
             else NetworkChange()
         )
         self._change.install(self, learnt=teacher is not None)
+        if self.step.trained:
+            self._freezing = Freezing.from_config(method.freezing)
+            freeze_parameters(self, self._freezing)
         # Stays when the network is plain again.
         self._change_of_method = self._change
         self._prediction = (
@@ -165,6 +172,13 @@ class IncrementalEncoderDecoder(
         )
         # Beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
+
+    def train(self, mode: bool = True) -> IncrementalEncoderDecoder:
+        """As of any module, but norms whose statistics the method holds stay in evaluation."""
+        super().train(mode)
+        if mode:
+            hold_statistics(self, self._freezing.norm_statistics)
+        return self
 
     @property
     def teacher(self) -> Teacher | None:

@@ -1,0 +1,85 @@
+"""Holding parts of a segmentor still, as a method's :class:`Freezing` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from mmseg_cil.contracts.freezing import Freezing
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.plain import PLAIN_PREFIXES
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a dotted name, or that of a module which it is within, has a pattern.
+
+    Example:
+        >>> is_named('backbone.layer1.0.bn1', ['backbone.layer1'])
+        True
+        >>> is_named('backbone.layer10.bn1', ['backbone.layer1'])
+        False
+        >>> is_named('backbone.layer10.bn1', ['*.bn?'])
+        True
+    """
+    return any(fnmatchcase(name, one) or fnmatchcase(name, f'{one}.*') for one in patterns)
+
+
+def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of every norm of a segmentor that has running statistics.
+
+    They are known by their ``running_mean``, so synchronised ones and those of MMCV count.
+    """
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, 'running_mean', None), Tensor) and _is_plain(name):
+            yield name, module
+
+
+def hold_statistics(model: nn.Module, patterns: Iterable[str]) -> None:
+    """Put the named norms of a segmentor into evaluation mode.
+
+    They are looked for each time: a Runner may replace norms by synchronised ones, and a method
+    may change the network.
+
+    Args:
+        model: The segmentor, in training mode.
+        patterns: See :class:`Freezing`.
+    """
+    if not patterns:
+        return
+    for name, module in norms_with_statistics(model):
+        if is_named(name, patterns):
+            module.eval()
+
+
+def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
+    """Take the named parameters of a segmentor out of training, once it is built.
+
+    Args:
+        model: The segmentor, as the method has changed it.
+        freezing: Of its method.
+
+    Raises:
+        InputError: A pattern finds nothing.
+    """
+    norms = [name for name, _ in norms_with_statistics(model)]
+    parameters = {name: one for name, one in model.named_parameters() if _is_plain(name)}
+    for key, patterns, names, what in (
+        ('norm_statistics', freezing.norm_statistics, norms, 'norm with running statistics'),
+        ('parameters', freezing.parameters, list(parameters), 'parameter'),
+    ):
+        for pattern in patterns:
+            if not any(is_named(name, [pattern]) for name in names):
+                shown = f'; there are {names[0]}, ..., {names[-1]}' if names else ''
+                raise InputError(
+                    f'method.freezing.{key} has {pattern!r}, and the network has no {what} of '
+                    f'that name or within a module of that name{shown}'
+                )
+    for name, one in parameters.items():
+        if is_named(name, freezing.parameters):
+            one.requires_grad_(False)
+
+
+def _is_plain(name: str) -> bool:
+    return name.startswith(PLAIN_PREFIXES)

@@ -1,0 +1,168 @@
+"""What a method holds still in later steps: norm statistics and parameters, by name."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import convert_sync_batchnorm
+
+from mmseg_cil.contracts.method import MethodConfig
+from mmseg_cil.engine.config.provenance import described
+from mmseg_cil.engine.preflight.parts import expected_inputs
+from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.step_configs import training_config
+from mmseg_cil.engine.walk_runner import WalkRunner
+from mmseg_cil.errors import InputError
+from mmseg_cil.registry import MODELS
+from mmseg_cil.testing.networks import base_step, batch, network, next_step, segmentor
+from mmseg_cil.testing.tiny import tiny_config, weights
+
+STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
+
+
+def later(tmp_path, freezing, head='ASPPHead', **arguments):
+    """A segmentor at step 1 that was trained for a batch, and its weights before that."""
+    base_step(network(head), tmp_path / 'base.pth')
+    model = next_step(
+        network(head), tmp_path / 'base.pth', distillers=(), freezing=freezing, **arguments
+    )
+    before = copy.deepcopy(model.state_dict())
+    # Whoever looks at the network in between puts it back by train().
+    model.eval()
+    model.train()
+    learn(model)
+    return model, before
+
+
+def learn(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    images, samples = batch(model.step.num_seen)
+    losses = model.loss(images, samples)
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    optimizer.step()
+
+
+def moved(model, before):
+    return {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+
+
+def test_statistics_stand_still_where_they_are_named_and_scales_still_train(tmp_path):
+    model, before = later(tmp_path, dict(norm_statistics=['decode_head']))
+    changed = moved(model, before)
+    assert not any(key.startswith('decode_head') and key.endswith(STATISTICS) for key in changed)
+    assert {f'backbone.bn1.{name}' for name in STATISTICS} <= changed
+    scales = {f'decode_head.bottleneck.bn.{name}' for name in ('weight', 'bias')}
+    assert scales <= changed
+    # In training the head normalises as in evaluation.
+    assert not model.decode_head.bottleneck.bn.training and model.decode_head.training
+
+
+def test_nothing_is_held_at_the_first_step_that_trains(tmp_path):
+    freezing = dict(norm_statistics=['*'], parameters=['backbone'])
+    model = segmentor(network(), [3], freezing=freezing)
+    assert all(one.requires_grad for one in model.parameters())
+    assert all(one.training for one in model.train().modules())
+    # Steps before it had nothing to learn.
+    context = dict(index=1, class_steps=[0, 0, 1], has_background=True, old_labels_hidden=True)
+    content = dict(model._network_config, type='IncrementalEncoderDecoder', freezing=freezing)
+    first = MODELS.build(dict(content, step=dict(context, trained=[])))
+    assert all(one.requires_grad for one in first.parameters())
+    second = MODELS.build(dict(content, step=dict(context, trained=[0])))
+    assert not any(one.requires_grad for one in second.backbone.parameters())
+
+
+def test_parameters_stand_still_and_decay_does_not_move_them(tmp_path):
+    model, before = later(tmp_path, dict(parameters=['backbone.layer[12]', '*.conv_seg.bias']))
+    frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+    assert 'decode_head.conv_seg.bias' in frozen and 'backbone.layer2.1.conv1.weight' in frozen
+    assert all(
+        name.startswith(('backbone.layer1.', 'backbone.layer2.'))
+        for name in frozen
+        if name != 'decode_head.conv_seg.bias'
+    )
+    changed = moved(model, before)
+    assert not frozen & changed
+    # Their norms' statistics are another matter.
+    assert {'backbone.layer3.0.conv1.weight', 'backbone.layer1.0.bn1.running_mean'} <= changed
+
+
+def test_both_branches_of_a_changed_network_are_held(tmp_path):
+    model, before = later(
+        tmp_path,
+        dict(norm_statistics=['decode_head', 'backbone']),
+        network_change=dict(type='ParallelBranches'),
+    )
+    assert any('second.norm.running_mean' in key for key in before)
+    assert not any(key.endswith(STATISTICS) for key in moved(model, before))
+    model.make_plain()
+    assert not model.train().decode_head.aspp_modules[0].bn.training
+
+
+def test_norms_that_a_runner_replaces_are_held_too(tmp_path):
+    model, _ = later(tmp_path, dict(norm_statistics=['decode_head']))
+    replaced = convert_sync_batchnorm(model)
+    norm = replaced.decode_head.bottleneck.bn
+    assert isinstance(norm, torch.nn.SyncBatchNorm)
+    replaced.train()
+    assert not norm.training and replaced.backbone.bn1.training
+
+
+@pytest.mark.parametrize(
+    ('freezing', 'message'),
+    [
+        (dict(norm_statistics=['decode_heads']), "has 'decode_heads', and the network has no norm"),
+        (dict(norm_statistics=['decode_head.conv_seg']), 'no norm with running statistics'),
+        (dict(norm_statistics=['regularisers']), 'no norm'),
+        (dict(parameters=['backbone', 'backbone.layer9']), "has 'backbone.layer9'.*no parameter"),
+    ],
+)
+def test_a_pattern_that_finds_nothing_is_refused(freezing, message):
+    with pytest.raises(InputError, match=message):
+        segmentor(network(), [3, 2], freezing=freezing)
+
+
+@pytest.mark.parametrize(
+    ('freezing', 'message'),
+    [
+        (dict(norm_statistic=['a']), "did you mean 'norm_statistics'"),
+        (dict(norm_statistics='decode_head'), 'must be a list of names'),
+        (dict(parameters=[3]), 'must be a list of names'),
+        (['decode_head'], 'must be a dict'),
+    ],
+)
+def test_a_declaration_of_another_form_is_refused(freezing, message):
+    with pytest.raises(InputError, match=message):
+        MethodConfig.from_config(dict(name='mine', freezing=freezing))
+
+
+@pytest.fixture(scope='module')
+def cfg(data_root):
+    cfg = tiny_config(data_root, 'finetune')
+    cfg.method.freezing = dict(norm_statistics=['decode_head'], parameters=['backbone.layer1'])
+    return cfg
+
+
+def test_a_walk_holds_them_from_step_to_step(cfg, tmp_path):
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
+    before, after = weights(tmp_path, 0), weights(tmp_path, 1)
+    for key, value in before.items():
+        same = torch.equal(value, after[key]) if value.shape == after[key].shape else False
+        named = key.startswith('decode_head') and key.endswith(STATISTICS)
+        if named or (key.startswith('backbone.layer1') and not key.endswith(STATISTICS)):
+            assert same, key
+        elif key.endswith('running_mean'):
+            assert not same, key
+
+
+def test_a_step_says_who_holds_what(cfg, tmp_path):
+    walk = prepare_walk(cfg, tmp_path)
+    derived = training_config(walk, 1, expected_inputs(walk, 1))
+    lines = list(described(walk, 1, derived))
+    assert "model.freezing.norm_statistics = ['decode_head']  # method" in lines
+
+
+def test_a_walk_is_refused_before_training_where_a_name_is_wrong(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'finetune')
+    cfg.method.freezing = dict(norm_statistics=['decode_hed'])
+    with pytest.raises(InputError, match='decode_hed'):
+        WalkRunner(cfg, tmp_path).prepare()
