@@ -13,6 +13,7 @@ from mmseg_cil.contracts import ClassifierInit
 from mmseg_cil.contracts.check import require_contract
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import CLASSIFIER_INITS
+from mmseg_cil.utils.values import check_number
 
 
 def random_rows(
@@ -80,6 +81,21 @@ def conv_default_rows(
     return random_rows(weight, bias, *fresh)
 
 
+def lowered_background_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor, shift: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """New rows are the background's with a lower bias; all old rows stay as they are.
+
+    New classes begin with ``exp(-shift)`` of the background's probability each. So the balanced
+    initialisation's order of scores is there without moving the background, which a penalty of
+    the weights would pull back.
+
+    Source: ours. Arguments and result as in :func:`random_rows`.
+    """
+    weight = torch.cat([weight, weight[:1].expand_as(fresh_weight)])
+    return weight, torch.cat([bias, (bias[0] - shift).expand_as(fresh_bias)])
+
+
 @CLASSIFIER_INITS.register_module(name='random')
 class RandomRows(ClassifierInit):
     """:func:`random_rows`."""
@@ -108,6 +124,31 @@ class CopiedBackgroundRows(ClassifierInit):
 
     needs_background = True
     __call__ = staticmethod(copied_background_rows)
+
+
+@CLASSIFIER_INITS.register_module(name='lowered_background')
+class LoweredBackgroundRows(ClassifierInit):
+    """:func:`lowered_background_rows`.
+
+    Args:
+        shift: By how much the biases of new rows are lower than the background's. Defaults to 2,
+            our choice.
+
+    Raises:
+        InputError: ``shift`` is no number, or negative.
+    """
+
+    needs_background = True
+
+    def __init__(self, shift: float = 2.0) -> None:
+        check_number(self, 'shift', shift)
+        self.shift = shift
+
+    def __call__(
+        self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`lowered_background_rows`."""
+        return lowered_background_rows(weight, bias, fresh_weight, fresh_bias, self.shift)
 
 
 @CLASSIFIER_INITS.register_module(name='imprinted')

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_unknown_and_unfit_initialisations_are_refused():
         find_classifier_init('zeros')
     for name in CLASSIFIER_INITS.module_dict:
         find_classifier_init(name, has_background=True)
-    for name in ('balanced', 'copied_background'):
+    for name in ('balanced', 'copied_background', 'lowered_background'):
         with pytest.raises(InputError, match='background'):
             find_classifier_init(name, has_background=False)
     for name in ('random', 'imprinted'):
@@ -129,6 +130,22 @@ def test_which_old_rows_set_the_scale_of_imprinted_ones(num_old, has_background,
     assert new_weight.shape == (4, 8, 1, 1)
     torch.testing.assert_close(new_weight[-1].norm(), weight[rows].norm(dim=1).mean())
     torch.testing.assert_close(new_bias[-1], bias[rows].mean())
+
+
+@pytest.mark.parametrize(('config', 'shift'), [({}, 2.0), (dict(shift=0.5), 0.5)])
+def test_lowered_rows_leave_the_background_alone(config, shift):
+    weight, bias, fresh, fresh_bias = draw(num_old=2, num_new=2)
+    grow = find_classifier_init(dict(type='lowered_background', **config))
+    new_weight, new_bias = grow(weight, bias, fresh, fresh_bias)
+    assert torch.equal(new_weight, torch.cat([weight, weight[:1], weight[:1]]))
+    assert torch.equal(new_bias[:2], bias)
+    # Each new class has exp(-shift) of the background's probability, whatever the input.
+    x = torch.randn(50, 8, dtype=torch.float64)
+    scores = (x @ new_weight.T + new_bias).softmax(dim=1)
+    expected = scores[:, :1].expand(-1, 2) * math.exp(-shift)
+    torch.testing.assert_close(scores[:, 2:], expected)
+    with pytest.raises(InputError, match='shift must be a number'):
+        find_classifier_init(dict(type='lowered_background', shift=-1.0))
 
 
 @pytest.mark.parametrize('dim', [(256, 1, 1), (4, 3, 3)])
