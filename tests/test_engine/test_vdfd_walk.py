@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,38 @@ def test_a_killed_step_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path):
         assert torch.equal(kept(vdfd_dir, step).dense(), kept(tmp_path, step).dense())
     ours, theirs = logged(tmp_path, 2)[-1], logged(vdfd_dir, 2)[-1]
     assert ours['regularise.vdfd_log_det'] == theirs['regularise.vdfd_log_det']
+
+
+ANCHORED = {
+    'method.classifier_init': 'balanced',
+    'method.regularisers.0.reanchor': True,
+    'method.regularisers.0.curvature': 1e3,
+    'method.custom_hooks.0.nodes': 'all',
+    'method.custom_hooks.0.rank': 2,
+}
+
+
+def test_a_re_anchored_walk_begins_at_0_and_resumes_bit_by_bit(vdfd_dir, data_root, tmp_path):
+    cfg = vdfd_config(data_root, **ANCHORED)
+    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+    WalkRunner(cfg, whole, start_from=str(vdfd_dir)).run()
+    # Step 2 has a step between the base and itself that trained.
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / 'step_02')
+    journal = json.loads((broken / 'journal.json').read_text())
+    journal['steps'] = [one for one in journal['steps'] if one['step'] < 2]
+    (broken / 'journal.json').write_text(json.dumps(journal))
+    with killed(at(step=2, iteration=3)):
+        WalkRunner(cfg, broken, resume=True).run()
+    WalkRunner(cfg, broken, resume=True).run()
+    assert_same_weights(whole, broken, 1, 2)
+    lines = [logged(one, 2)[-1]['regularise.vdfd_quadratic'] for one in (whole, broken)]
+    assert lines[0] == lines[1] > 0
+    assert logged(whole, 1)[0]['regularise.vdfd_quadratic'] == 0
+    assert [len(kept(whole, step).nodes) for step in range(3)] == [3, 4, 5]
+    moved = [kept(whole, step).moved for step in range(3)]
+    assert moved[0] == {} and list(moved[1]) == list(moved[2]) == ['decode_head.conv_seg.bias']
+    assert moved[1]['decode_head.conv_seg.bias'][0] == pytest.approx(-math.log(2), rel=1e-5)
 
 
 def walk_on_a_rank(data_root, start, folder):

@@ -44,6 +44,9 @@ class OutputGradients:
             tensor's gradients are kept exactly. A classifier must be one: the
             output of a class depends on its own row alone and on all rows alike,
             so that all singular values are equal and none is the leading one.
+        moved: By how much the initialisation of new classes had moved the rows of old ones when
+            the step began, as sums of rows by the name of their tensor, see
+            :mod:`~mmseg_cil.methods.vdfd.reanchoring`. None: it is not known.
     """
 
     names: tuple[str, ...]
@@ -56,6 +59,7 @@ class OutputGradients:
     cells: int = 1
     average: bool = True
     apart: tuple[str, ...] = ()
+    moved: dict[str, Tensor] | None = None
 
     @property
     def heights(self) -> list[int]:
@@ -69,32 +73,51 @@ class OutputGradients:
 
     @property
     def num_floats(self) -> int:
-        """Numbers kept: those of U, S, V and the projection."""
+        """Numbers kept: those of U, S, V, the projection and the moves of rows."""
         uncompressed = self.right.stride(0) == 0
         factors = (
             self.left.numel()
             if uncompressed
             else sum(one.numel() for one in (self.left, self.singular, self.right))
         )
-        return factors + self.projection.numel()
+        moves = sum(one.numel() for one in (self.moved or {}).values())
+        return factors + self.projection.numel() + moves
 
-    def project(self, weights: Mapping[str, Tensor]) -> Tensor:
+    def project(
+        self, weights: Mapping[str, Tensor], moves: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """The products ``G^T w`` with some weights, ``(nodes * cells,)`` in float64, on the CPU.
 
         Args:
             weights: Tensors by name; what more rows they have than those of the
                 gradients (of classes that came later) is left out.
+            moves: What is taken off the sums of rows before, see :meth:`rows_of`.
         """
         tensors = [
             first_rows(weights[name].detach().cpu().double(), rows, self.average)
             for name, rows in zip(self.names, self.rows, strict=True)
         ]
+        sums = row_sums(tensors, self.average)
         return project(
             self.left.double().unsqueeze(1),
             self.core.double().unsqueeze(0),
             self.heights,
-            row_sums(tensors, self.average),
+            sums if moves is None else sums - self.rows_of(moves),
         )[0]
+
+    def rows_of(self, moves: Mapping[str, Tensor]) -> Tensor:
+        """Moves of rows in the layout of the gradients, ``(F,)`` float64; 0 where there are none.
+
+        Args:
+            moves: Sums of rows by the name of their tensor; what more rows they have is left out.
+        """
+        parts = []
+        for name, rows in zip(self.names, self.rows, strict=True):
+            part = torch.zeros(rows, dtype=torch.float64)
+            if name in moves:
+                part[: len(moves[name])] = moves[name][:rows]
+            parts.append(part)
+        return torch.cat(parts)
 
     def gram(self, weights: Mapping[str, Tensor]) -> Tensor:
         """:math:`G^T G` over single weights, ``(nodes * cells, nodes * cells)`` float64.
@@ -197,6 +220,30 @@ def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) ->
         products.transpose(0, 1).reshape(steps, 1, blocks * rank),
         core.reshape(steps, blocks * rank, outputs),
     ).squeeze(1)
+
+
+def joint_gram(left: Tensor, core: Tensor, heights: Sequence[int], counts: Tensor) -> Tensor:
+    r"""The products :math:`G_s^T G_t` of T steps over single weights.
+
+    Args:
+        left: See :func:`project`, as ``core`` and ``heights``; on the CPU.
+        core: See there.
+        heights: See there.
+        counts: ``(F,)`` weights of each row.
+
+    Returns:
+        ``(T * N, T * N)`` float64, the outputs of a step next to each other.
+    """
+    steps, _, rank, outputs = core.shape
+    gram = torch.zeros(steps, outputs, steps, outputs, dtype=torch.float64)
+    for block, count, height, first in runs(heights):
+        part = slice(first, first + count * height)
+        rows = left[part].double().reshape(count, height, steps * rank)
+        inner = rows.transpose(1, 2) @ (counts[part].reshape(count, height, 1) * rows)
+        cores = core[:, block : block + count].double().transpose(0, 1)
+        half = torch.einsum('bxuq,buqm->bxum', inner.unflatten(2, (steps, rank)), cores)
+        gram += torch.einsum('btqn,btqum->tnum', cores, half.unflatten(1, (steps, rank)))
+    return gram.reshape(steps * outputs, steps * outputs)
 
 
 def check_finite(gradients: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,52 +11,17 @@ from torch import Tensor, nn
 
 from mmseg_cil.contracts import Regulariser
 from mmseg_cil.errors import InputError
-from mmseg_cil.methods.vdfd.compression import OutputGradients, project, stack
-from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
+from mmseg_cil.methods.vdfd.compression import OutputGradients
+from mmseg_cil.methods.vdfd.earlier_steps import EarlierSteps, arrange
 from mmseg_cil.methods.vdfd.quadratic_form import (
     ACCUMULATIONS,
     accumulate,
     damped_quadratic_form,
     quadratic_form,
 )
+from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
 from mmseg_cil.registry import MODELS
-from mmseg_cil.utils.values import check_weights
-
-
-@dataclass(frozen=True)
-class _EarlierSteps:
-    """The gradients of T earlier steps, ready for the device and the network.
-
-    Attributes:
-        tensors: The network's parameters that have gradients.
-        heights: Rows of each of the B blocks; F in all.
-        left: ``(F, T, Q)``.
-        core: ``(T, B, Q, C * K)``.
-        anchor: ``(F,)`` row sums of the weights that this step began with.
-        offset: ``(T, C * K)``, what those weights had changed of the outputs.
-        nodes: Of each step.
-        cells: K.
-        average: Rows are filters.
-        damping: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`;
-            None: none.
-    """
-
-    tensors: list[Tensor]
-    heights: list[int]
-    left: Tensor
-    core: Tensor
-    anchor: Tensor
-    offset: Tensor
-    nodes: tuple[tuple[tuple[int, ...], ...], ...]
-    cells: int
-    average: bool
-    damping: Tensor | None = None
-
-    def changes(self) -> Tensor:
-        """First-order changes ``(T, C, K)`` of all earlier outputs by the weights as they are."""
-        moved = row_sums(self.tensors, self.average) - self.anchor
-        changes = project(self.left, self.core, self.heights, moved) + self.offset
-        return changes.unflatten(1, (-1, self.cells))
+from mmseg_cil.utils.values import check_number, check_weights
 
 
 class GradientRegulariser(Regulariser):
@@ -64,6 +29,8 @@ class GradientRegulariser(Regulariser):
 
     #: A walk is refused whose hooks do not include it.
     needs_hook = 'VDFDHook'
+    #: The part of what the classifier's initialisation moves that is no change of outputs.
+    reanchor: float = 0.0
 
     def set_earlier_steps(
         self,
@@ -71,15 +38,17 @@ class GradientRegulariser(Regulariser):
         network: nn.Module,
         previous: Mapping[str, Tensor],
         step_size: float = 0.0,
+        moves: InitialMoves | None = None,
     ) -> None:
         """Take the gradients of all earlier steps, before training.
 
         Args:
             steps: Earliest first; may be none.
             network: Whose parameters are regularised, on its device.
-            previous: The weights that this step began with, by name (also where
+            previous: The weights that the last step ended with, by name (also where
                 training is resumed).
             step_size: The step size of the optimizer, for a penalty that must be stable.
+            moves: Of the classifier's initialisation; where :attr:`reanchor` is above 0.
         """
 
 
@@ -93,7 +62,7 @@ class DFDRegulariser(GradientRegulariser):
     the identity as covariance, hence without graph network and log-determinant.
     ``VDFDHook`` makes the gradients and hands them over.
 
-    The products are computed relative to the weights that the step began with:
+    The products are computed relative to the weights that the last step ended with:
     a change is small beside the weights, and the difference of two products in
     float32 would lose it. So value and gradient are exactly 0 at the weights
     that an earlier step ended with. Everything is float32 under mixed precision.
@@ -110,9 +79,19 @@ class DFDRegulariser(GradientRegulariser):
             see :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`; 0 leaves it as
             published. By default the hook tells it: twice the learning rate of SGD, 0 for
             other optimizers.
+        reanchor: Whether what the classifier's initialisation does to the rows of old classes
+            when a step begins, and did when earlier steps began, is no change of outputs (see
+            :mod:`~mmseg_cil.methods.vdfd.reanchoring`): the penalty then begins at 0. A
+            number between 0 and 1 takes that part of it. Our choice. Defaults to False.
+        curvature: Lambda is chosen when a step begins, so that this is the largest second
+            derivative of the undamped loss in the weights, with the identity for the
+            covariance; ``loss_weight`` is then not used. It makes the weight free of the
+            scale of logits and weights and of the number of earlier steps; our choice. By
+            default lambda is ``loss_weight``.
 
     Raises:
-        InputError: ``accumulation`` is unknown, or ``damping`` negative.
+        InputError: ``accumulation`` is unknown, ``damping`` negative, ``reanchor`` outside
+            0 to 1, or ``curvature`` not positive.
     """
 
     def __init__(
@@ -121,6 +100,8 @@ class DFDRegulariser(GradientRegulariser):
         accumulation: str = 'sum',
         loss_name: str = 'loss_dfd',
         damping: float | None = None,
+        reanchor: bool | float = False,
+        curvature: float | None = None,
     ) -> None:
         super().__init__()
         if accumulation not in ACCUMULATIONS:
@@ -131,12 +112,19 @@ class DFDRegulariser(GradientRegulariser):
         check_weights(self, loss_weight=loss_weight)
         if damping is not None:
             check_weights(self, damping=damping)
+        if not isinstance(reanchor, bool):
+            check_number(self, 'reanchor', reanchor, most=1.0)
+        if curvature is not None:
+            check_number(self, 'curvature', curvature, above=True)
         self.loss_weight = loss_weight
+        self.reanchor = float(reanchor)
+        self.target = curvature
+        self._chosen: float | None = None
         self.damping = damping
         self.accumulation = accumulation
         self.loss_name = loss_name
         # Neither parameter nor buffer: all of it can be had again from the steps' files.
-        self._earlier: _EarlierSteps | None = None
+        self._earlier: EarlierSteps | None = None
         self._is_set = False
 
     def set_earlier_steps(
@@ -145,15 +133,17 @@ class DFDRegulariser(GradientRegulariser):
         network: nn.Module,
         previous: Mapping[str, Tensor],
         step_size: float = 0.0,
+        moves: InitialMoves | None = None,
     ) -> None:
         """Takes the gradients of all earlier steps.
 
         Args:
             steps: Earliest first; may be none.
             network: Whose parameters are regularised, on its device.
-            previous: The weights that this step began with, by name (also where
+            previous: The weights that the last step ended with, by name (also where
                 training is resumed).
             step_size: What ``damping`` is where the config does not tell it.
+            moves: Of the classifier's initialisation. None: nothing is re-anchored.
 
         Raises:
             InputError: The gradients are not of this network, or not of one kind.
@@ -162,34 +152,14 @@ class DFDRegulariser(GradientRegulariser):
         self._earlier = None
         if not steps:
             return
-        average, cells, apart = steps[0].average, steps[0].cells, steps[0].apart
-        if any((one.average, one.cells, one.apart) != (average, cells, apart) for one in steps):
-            raise InputError(
-                'the steps of this walk kept gradients of different outputs: run all '
-                'of them with the same VDFDHook'
-            )
-        tensors = _find_tensors(steps, network)
-        rows = [num_rows(one, average) for one in tensors.values()]
-        left, core = stack(steps, list(tensors), rows, apart)
-        device = next(iter(tensors.values())).device
-        anchor = row_sums(
-            [_like(previous[name].to(device), one) for name, one in tensors.items()], average
-        )
-        offset = torch.zeros(len(steps), core.shape[-1])
-        for index, one in enumerate(steps):
-            drift = one.project(previous) - one.projection
-            offset[index, : len(drift)] = drift.float()
-        self._earlier = _EarlierSteps(
-            list(tensors.values()),
-            block_heights(tensors, rows, apart),
-            left.to(device),
-            core.to(device),
-            anchor,
-            offset.to(device),
-            tuple(one.nodes for one in steps),
-            cells,
-            average,
-            self._damping(steps, previous, core.shape[-1], step_size, device),
+        arranged = arrange(steps, network, previous, moves, self.reanchor)
+        if self.target is not None:
+            steepest = arranged.curvature(self.accumulation)
+            # A penalty that nothing changes may have any weight.
+            self._chosen = self.target / steepest if steepest else 0.0
+        damping = self._damping(steps, previous, arranged.core.shape[-1], step_size)
+        self._earlier = replace(
+            arranged, damping=None if damping is None else damping.to(arranged.core.device)
         )
 
     def _damping(
@@ -198,20 +168,24 @@ class DFDRegulariser(GradientRegulariser):
         weights: Mapping[str, Tensor],
         outputs: int,
         step_size: float,
-        device: torch.device,
     ) -> Tensor | None:
         """D of every step, as if all pulled in one direction; None without damping."""
         step_size = self.effective_damping(step_size)
         # So often the steps' quadratic forms count in the sum, one with another.
         times = accumulate(torch.ones(len(steps)), torch.zeros(len(steps)), self.accumulation)
-        factor = 2 * step_size * self.loss_weight * float(times)
+        factor = 2 * step_size * self.weight * float(times)
         if not factor:
             return None
         damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
         for index, one in enumerate(steps):
             gram = one.gram(weights)
             damping[index, : len(gram), : len(gram)] = factor * gram
-        return damping.to(device)
+        return damping
+
+    @property
+    def weight(self) -> float:
+        """Lambda: the config's, or what makes the loss as steep as the config says."""
+        return self.loss_weight if self._chosen is None else self._chosen
 
     def effective_damping(self, step_size: float) -> float:
         """The step size that the penalty is made stable for, 0 without damping.
@@ -234,7 +208,7 @@ class DFDRegulariser(GradientRegulariser):
         """
         each = torch.tensor([2 * one.curvature(weights) for one in steps], dtype=torch.float64)
         none = torch.zeros_like(each)
-        return self.loss_weight * float(accumulate(each, none, self.accumulation))
+        return self.weight * float(accumulate(each, none, self.accumulation))
 
     def _quadratics(self, changes: Tensor, *covariance: Any) -> Tensor:
         """The quadratic form of every step, damped where it has to be."""
@@ -272,29 +246,4 @@ class DFDRegulariser(GradientRegulariser):
     def _losses(self, changes: Tensor) -> dict[str, Tensor]:
         quadratics = self._quadratics(changes)
         loss = accumulate(quadratics, torch.zeros_like(quadratics), self.accumulation)
-        return {self.loss_name: self.loss_weight * loss}
-
-
-def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[str, Tensor]:
-    """The network's parameters that any step has gradients of, ordered by height."""
-    own = dict(network.named_parameters())
-    found: dict[str, Any] = {}
-    average = steps[0].average
-    for one in steps:
-        for name, rows in zip(one.names, one.rows, strict=True):
-            if name not in own or num_rows(own[name], average) < rows:
-                raise InputError(
-                    f'an earlier step kept gradients of {name} with {rows} rows, which this '
-                    'network does not have: the network must not change between steps'
-                )
-            found[name] = own[name]
-    return {name: found[name] for name in order_by_rows(found, average, steps[0].apart)}
-
-
-def _like(value: Tensor, target: Tensor) -> Tensor:
-    """A tensor of earlier weights with rows of zeros for the classes that are new."""
-    if value.shape == target.shape:
-        return value
-    grown = torch.zeros_like(target)
-    grown[: len(value)] = value
-    return grown.detach()
+        return {self.loss_name: self.weight * loss}

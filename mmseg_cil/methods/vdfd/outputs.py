@@ -18,6 +18,8 @@ from mmseg_cil.errors import InputError
 #: What a config may call ``outputs``.
 OUTPUTS = ('mean', 'predicted', 'grid')
 BACKGROUNDS = ('keep', 'exclude', 'merge')
+#: Whose outputs a step remembers.
+NODES = ('new', 'all')
 
 Nodes = tuple[tuple[int, ...], ...]
 
@@ -28,12 +30,13 @@ def nodes_of_step(
     last_remembered: int = -1,
     has_background: bool = True,
     background: str = 'keep',
+    nodes: str = 'new',
 ) -> Nodes:
     """The nodes whose gradients are kept after a step.
 
     A step remembers the classes that it introduced (with those of earlier steps
-    that did not train, and so remembered nothing). A step without new classes,
-    as in a domain-incremental walk, remembers all.
+    that did not train, and so remembered nothing), or all that have been seen, which is our
+    choice. A step without new classes, as in a domain-incremental walk, remembers all.
 
     What becomes of the background is a design choice, for its meaning shrinks
     from step to step: 'keep' makes it a node of the step that introduced it, as
@@ -48,25 +51,29 @@ def nodes_of_step(
         last_remembered: The last earlier step that kept gradients, -1 if none did.
         has_background: Output 0 is the background.
         background: One of :data:`BACKGROUNDS`.
+        nodes: One of :data:`NODES`.
 
     Returns:
         Model ids of every node; more than one where they are merged. Empty if
         the background alone is new and excluded.
 
     Raises:
-        InputError: ``background`` is unknown.
+        InputError: ``background`` or ``nodes`` is unknown.
     """
+    if nodes not in NODES:
+        raise InputError(f'VDFD: nodes must be one of {NODES}, got {nodes!r}')
     if background not in BACKGROUNDS:
         raise InputError(f'VDFD: background must be one of {BACKGROUNDS}, got {background!r}')
     grows = any(one == step for one in class_steps) and step > 0
-    fresh = [i for i, one in enumerate(class_steps) if not grows or one > last_remembered]
-    nodes: list[tuple[int, ...]] = [(i,) for i in fresh]
+    every = not grows or nodes == 'all'
+    fresh = [i for i, one in enumerate(class_steps) if every or one > last_remembered]
+    found: list[tuple[int, ...]] = [(i,) for i in fresh]
     if has_background and background != 'keep':
-        nodes = [one for one in nodes if one != (0,)]
+        found = [one for one in found if one != (0,)]
     if has_background and background == 'merge':
         later = tuple(i for i, one in enumerate(class_steps) if one > class_steps[0])
-        nodes.insert(0, (0, *later) if grows else (0,))
-    return tuple(nodes)
+        found.insert(0, (0, *later) if grows else (0,))
+    return tuple(found)
 
 
 def node_logits(logits: Tensor, nodes: Nodes) -> Tensor:

@@ -1,11 +1,15 @@
-"""Cross-entropy over a step's classes: to be read and tested against, not trained with.
+"""VDFD's formulas, plainly stated: to be read and tested against, not trained with.
 
 Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``step_classes_cross_entropy``.
+forms that train with them: those are in ``step_classes_cross_entropy``, ``earlier_steps`` with
+``reanchoring``, and ``dfd_regulariser``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from mmseg_cil.losses.precision import at_least_float32
@@ -55,3 +59,51 @@ def step_classes_cross_entropy(
     left_out = (labels == ignore_index) | ((labels > 0) & (labels < num_hidden))
     own = logits.gather(1, labels.masked_fill(left_out, 0).unsqueeze(1).long()).squeeze(1)
     return (kept.logsumexp(dim=1) - own).masked_fill(left_out, 0.0)
+
+
+def reanchored_changes(
+    gradients: Tensor,
+    weights: Tensor,
+    kept: Tensor,
+    shifts: Sequence[Tensor] = (),
+    fraction: float = 1.0,
+) -> Tensor:
+    r"""Changes of a step's outputs, to first order, that no initialisation has made.
+
+    .. math:: G_s^T \Big( w - w_s^* - \beta \sum_{k = s + 1}^{t} \Delta_k \Big)
+
+    :math:`\Delta_k` is what the classifier's initialisation did to the rows of old classes
+    when step k began; for MiB's with :math:`K_k` new classes it is :math:`- \ln(K_k + 1)` at
+    the background's bias. The sum is over all steps after s, the present one (t) included. A
+    design choice; the publication's tasks have classifiers of their own.
+
+    Args:
+        gradients: :math:`G_s`, ``(W, N)`` over single weights.
+        weights: w, ``(W,)``.
+        kept: :math:`w_s^*`, ``(W,)``: the weights that step s ended with.
+        shifts: :math:`\Delta_k`, each ``(W,)``.
+        fraction: :math:`\beta`, the part of the shifts that is no change.
+
+    Returns:
+        ``(N,)``.
+    """
+    moved = weights - kept
+    for shift in shifts:
+        moved = moved - fraction * shift
+    return gradients.T @ moved
+
+
+def weight_for_curvature(gradients: Sequence[Tensor], curvature: float) -> float:
+    r"""Lambda with which the penalty is as steep as asked for.
+
+    .. math:: \lambda = c \, / \, \lambda_{\max} \Big( 2 \sum_s G_s G_s^T \Big)
+
+    It is the largest second derivative of the undamped penalty in the weights, with the identity
+    for the covariance. A design choice.
+
+    Args:
+        gradients: :math:`G_s` of every earlier step, each ``(W, N_s)`` over single weights.
+        curvature: c.
+    """
+    hessian = 2 * torch.stack([one @ one.T for one in gradients]).sum(dim=0)
+    return curvature / float(torch.linalg.eigvalsh(hessian)[-1])

@@ -73,13 +73,16 @@ def tell_curvature(
     if groups:
         rate = min(_limit(group, curvature) for group in groups)
         text += f'; SGD would diverge from a learning rate of {rate:.3g} on'
+    if regulariser.target is not None:
+        text += f'; for a curvature of {regulariser.target:g} lambda is {regulariser.weight:.6g}'
     runner.logger.info(text + (f'; it is damped for steps of {damping:g}' if damping else ''))
+    option = 'loss_weight' if regulariser.target is None else 'curvature'
     actual = min(curvature, 1 / damping) if damping else curvature
     if curvature * damping > FAR_TOO_STEEP:
         runner.logger.warning(
             f'{name}: the penalty is {curvature * damping:.2g} times steeper than a step can '
             'follow, far above the other losses, so that hardly anything new is learnt: lower its '
-            'loss_weight'
+            f'{option}'
         )
     steep = [group for group in groups if first_rate(group) >= _limit(group, actual)]
     if steep:
@@ -88,7 +91,7 @@ def tell_curvature(
             f'{name}: SGD with a learning rate of {first_rate(worst):g} is likely to diverge on '
             f'this penalty (from {_limit(worst, actual):.3g} on, the identity for its '
             f'covariance), which damping={damping:g} does not prevent: leave damping at its '
-            'default, use Adam, or lower the learning rate or loss_weight'
+            f'default, use Adam, or lower the learning rate or {option}'
         )
 
 

@@ -13,6 +13,7 @@ from mmseg_cil.methods.vdfd.compression import OutputGradients
 from mmseg_cil.methods.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
 from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser
 from mmseg_cil.methods.vdfd.quadratic_form import QUADRATICS, accumulate
+from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.parsed_losses import APART
 from mmseg_cil.registry import MODELS
@@ -53,6 +54,8 @@ class VDFDRegulariser(DFDRegulariser):
             Where the quadratic form is damped (under SGD), it is logged as it is damped:
             smaller, and with lambda within.
         damping: See :class:`~mmseg_cil.methods.vdfd.dfd_regulariser.DFDRegulariser`.
+        reanchor: See there.
+        curvature: See there.
 
     Raises:
         InputError: An option is unknown, or ``eps`` not positive.
@@ -68,8 +71,10 @@ class VDFDRegulariser(DFDRegulariser):
         optimizer: dict | None = None,
         loss_name: str = 'loss_vdfd',
         damping: float | None = None,
+        reanchor: bool | float = False,
+        curvature: float | None = None,
     ) -> None:
-        super().__init__(loss_weight, accumulation, loss_name, damping)
+        super().__init__(loss_weight, accumulation, loss_name, damping, reanchor, curvature)
         if quadratic not in QUADRATICS:
             raise InputError(
                 f'VDFDRegulariser: quadratic must be one of {QUADRATICS}, got {quadratic!r}'
@@ -95,9 +100,10 @@ class VDFDRegulariser(DFDRegulariser):
         network: nn.Module,
         previous: Mapping[str, Tensor],
         step_size: float = 0.0,
+        moves: InitialMoves | None = None,
     ) -> None:
         """As in DFD; node features are the classifier's rows in ``previous``."""
-        super().set_earlier_steps(steps, network, previous, step_size)
+        super().set_earlier_steps(steps, network, previous, step_size, moves)
         if self._earlier is None:
             return
         device = self._earlier.anchor.device
@@ -131,8 +137,8 @@ class VDFDRegulariser(DFDRegulariser):
         quadratic = accumulate(quadratics, nothing, self.accumulation)
         log_det = accumulate(nothing, log_dets, self.accumulation)
         return {
-            self.loss_name: self.loss_weight * quadratic,
-            f'{APART}{self.loss_name.removeprefix("loss_")}': self.loss_weight * log_det,
+            self.loss_name: self.weight * quadratic,
+            f'{APART}{self.loss_name.removeprefix("loss_")}': self.weight * log_det,
             'vdfd_quadratic': quadratics.sum().detach(),
             'vdfd_log_det': log_dets.sum().detach(),
         }

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd import hook as hook_module
+from mmseg_cil.methods.vdfd import keeper as keeper_module
 from mmseg_cil.methods.vdfd.compression import compress
 from mmseg_cil.methods.vdfd.files import save_gradients
 from mmseg_cil.methods.vdfd.hook import VDFDHook
@@ -125,7 +126,7 @@ def changes_of(hook, model, kept, data, before, step):
 
 def outputs_of(hook, model, data):
     """The outputs themselves, by the hook's own pass with gradients replaced by values."""
-    from mmseg_cil.methods.vdfd.hook import evaluated_logits
+    from mmseg_cil.methods.vdfd.keeper import evaluated_logits
     from mmseg_cil.methods.vdfd.outputs import output_sums
 
     model.eval()
@@ -150,7 +151,9 @@ def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
     called = []
     monkeypatch.setattr(main_process, 'get_rank', lambda: rank)
     monkeypatch.setattr(hook_module, 'step_batches', lambda *_: batches_of([4]))
-    monkeypatch.setattr(hook_module, 'compress', lambda *args: called.append(1) or compress(*args))
+    monkeypatch.setattr(
+        keeper_module, 'compress', lambda *args: called.append(1) or compress(*args)
+    )
     runner = SimpleNamespace(model=model, work_dir=str(tmp_path), logger=logging.getLogger())
     VDFDHook().after_step(runner)
     assert len(called) == (tmp_path / 'vdfd.pth').is_file() == (rank == 0)
@@ -281,7 +284,7 @@ def told_before_a_step(tmp_path):
     save_gradients(
         tmp_path / 'step_00' / 'vdfd.pth',
         hook.keep(old, batches_of([4]), ((0,), (1,), (2,))),
-        hook._settings(),
+        hook.settings(),
     )
 
     def told(optimizer=torch.optim.SGD, lr=1.0, **options):
@@ -335,6 +338,17 @@ def test_a_penalty_far_steeper_than_its_damping_is_warned_of(told_before_a_step)
     assert 'far above the other losses' in warning and 'lower its loss_weight' in warning
 
 
+def test_a_weight_relative_to_the_curvature_is_told(told_before_a_step):
+    told = told_before_a_step(torch.optim.AdamW, curvature=1e3)['INFO'][0]
+    assert 'curvature of up to 1e+03 undamped' in told
+    chosen = float(told.rpartition('lambda is ')[2])
+    # Of one step the limit is reached: the plain weight says the same.
+    plain = told_before_a_step(torch.optim.AdamW, loss_weight=chosen)['INFO'][0]
+    assert 'curvature of up to 1e+03 undamped' in plain and 'lambda' not in plain
+    (warning,) = told_before_a_step(curvature=1e5)['WARNING']
+    assert warning.endswith('lower its curvature')
+
+
 def test_nothing_holds_what_is_not_chosen(tmp_path):
     config = network()
     old = base_step(config, tmp_path / 'base.pth')
@@ -355,14 +369,16 @@ def test_nothing_holds_what_is_not_chosen(tmp_path):
 def test_a_file_from_before_an_option_is_one_with_its_default(model, tmp_path):
     kept = VDFDHook().keep(model, batches_of([2]), NODES)
     old = {
-        key: value for key, value in VDFDHook()._settings().items() if key not in ('parts', 'norms')
+        key: value
+        for key, value in VDFDHook().settings().items()
+        if key not in ('parts', 'norms', 'nodes')
     }
     save_gradients(tmp_path / 'vdfd.pth', kept, old)
     assert VDFDHook().has_kept(tmp_path)
-    for options in (dict(parts=['backbone']), dict(norms=False), dict(rank=2)):
+    for options in (dict(parts=['backbone']), dict(norms=False), dict(nodes='all'), dict(rank=2)):
         assert not VDFDHook(**options).has_kept(tmp_path)
     hook = VDFDHook(parts=['backbone'], norms=False)
-    save_gradients(tmp_path / 'vdfd.pth', kept, hook._settings())
+    save_gradients(tmp_path / 'vdfd.pth', kept, hook.settings())
     assert hook.has_kept(tmp_path) and not VDFDHook().has_kept(tmp_path)
 
 
@@ -489,6 +505,7 @@ def test_a_network_that_changes_elsewhere_is_fine(tmp_path):
         (dict(rank=0), 'rank must be at least 1'),
         (dict(background='drop'), 'background must be'),
         (dict(weighting='x'), 'weighting must be'),
+        (dict(nodes='old'), 'nodes must be one of'),
         (dict(max_images=0), 'max_images must be at least 1'),
         (dict(parts='backbone'), 'parts must be a list of names'),
         (dict(parts=[]), 'parts must be a list of names'),

@@ -30,6 +30,23 @@ def test_without_new_classes_all_are_remembered():
         )
 
 
+def test_all_classes_seen_may_be_remembered():
+    assert nodes_of_step(STEPS[:5], 1, 0, nodes='all') == ((0,), (1,), (2,), (3,), (4,))
+    assert nodes_of_step(STEPS[:5], 1, 0, background='exclude', nodes='all') == (
+        (1,),
+        (2,),
+        (3,),
+        (4,),
+    )
+    merged = nodes_of_step(STEPS, 2, 1, background='merge', nodes='all')
+    assert merged == ((0, 3, 4, 5), (1,), (2,), (3,), (4,), (5,))
+    # Where a step is the first, or none is new, there is no difference.
+    for steps, step in ((STEPS[:3], 0), ((0,) * 4, 2)):
+        assert nodes_of_step(steps, step) == nodes_of_step(steps, step, nodes='all')
+    with pytest.raises(InputError, match='nodes must be one of'):
+        nodes_of_step(STEPS, 2, nodes='old')
+
+
 def test_background_excluded_or_merged():
     assert nodes_of_step(STEPS[:3], 0, background='exclude') == ((1,), (2,))
     assert nodes_of_step(STEPS[:3], 0, background='merge') == ((0,), (1,), (2,))

@@ -14,6 +14,8 @@ from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser
 from mmseg_cil.methods.vdfd.files import load_gradients, save_gradients
 from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
 from mmseg_cil.methods.vdfd.quadratic_form import ACCUMULATIONS, accumulate
+from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
+from mmseg_cil.methods.vdfd.reference import reanchored_changes, weight_for_curvature
 from mmseg_cil.methods.vdfd.stability import diverging_rate
 from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
 from mmseg_cil.models.parsed_losses import ParsedLosses
@@ -479,3 +481,133 @@ def test_the_curvature_is_that_of_the_undamped_loss(walked):
     assert plain.curvature(steps, weights) == pytest.approx(expected)
     assert damped.curvature(steps, weights) == pytest.approx(5 * expected)
     assert (plain.effective_damping(0.3), damped.effective_damping(0.3)) == (0.3, 0.1)
+
+
+def steepness(regulariser, network):
+    """The largest second derivative of a loss in the weights, by power iteration."""
+    parameters = list(body(network).values())
+    start = [one.detach().clone() for one in parameters]
+
+    def slope(at):
+        with torch.no_grad():
+            for one, value in zip(parameters, at, strict=True):
+                one.copy_(value)
+        loss = regulariser(network)[regulariser.loss_name]
+        return torch.autograd.grad(loss, parameters)
+
+    base, direction = slope(start), [torch.randn_like(one) for one in start]
+    for _ in range(60):  # the form is quadratic, so differences are exact
+        size = sum(one.square().sum() for one in direction).sqrt()
+        there = slope([a + b / size for a, b in zip(start, direction, strict=True)])
+        direction = [a - b for a, b in zip(there, base, strict=True)]
+    slope(start)
+    return float(sum(one.square().sum() for one in direction).sqrt())
+
+
+def over_weights(step, network):
+    """Gradients ``(W, N)`` over single weights, each row the same for all of its weights."""
+    own = dict(network.named_parameters())
+    parts = [
+        rows.repeat_interleave(own[name][0].numel(), dim=0)
+        for name, rows in zip(step.names, step.dense().split(list(step.rows)), strict=True)
+    ]
+    return torch.cat(parts).double()
+
+
+@pytest.mark.parametrize('accumulation', ACCUMULATIONS)
+@pytest.mark.parametrize('rank', [1, 2, None])
+def test_the_weight_can_be_chosen_for_a_curvature(accumulation, rank):
+    """The largest second derivative of the whole loss, not the sum of the steps' largest."""
+    torch.manual_seed(0)
+    network = Network()
+    steps = [
+        gradients_of(body(network), nodes, seed, rank)
+        for seed, nodes in enumerate([(0, 1, 2), (3,), (4,)])
+    ]
+    options = dict(accumulation=accumulation, damping=0.0)
+    plain = build('DFDRegulariser', loss_weight=7.0, **options)
+    chosen = build('DFDRegulariser', loss_weight=7.0, curvature=50.0, **options)
+    for one in (plain, chosen):
+        one.set_earlier_steps(steps, network, state_of(network))
+    assert plain.weight == 7.0
+    assert steepness(chosen, network) == pytest.approx(50.0, rel=1e-3)
+    assert steepness(plain, network) / plain.weight == pytest.approx(50 / chosen.weight, rel=1e-3)
+    move(network, 2)
+    ratio = float((chosen(network)['loss_dfd'] / plain(network)['loss_dfd']).detach())
+    assert ratio == pytest.approx(chosen.weight / 7.0, rel=1e-5)
+    dense = [over_weights(one, network) for one in steps]
+    counted = dense if accumulation == 'sum' else [3 * dense[-1]]
+    assert chosen.weight == pytest.approx(weight_for_curvature(counted, 50.0), rel=1e-5)
+    # What the log says is at least that, and the same twice.
+    assert chosen.curvature(steps, state_of(network)) >= 50.0 * (1 - 1e-6)
+    again = build('DFDRegulariser', curvature=50.0, **options)
+    again.set_earlier_steps(steps, network, state_of(network))
+    assert again.weight == chosen.weight
+
+
+def test_a_curvature_is_free_of_the_scale_of_outputs():
+    torch.manual_seed(0)
+    network = Network()
+    step = gradients_of(body(network), (0, 1, 2))
+    scaled = replace(step, singular=10 * step.singular, projection=10 * step.projection)
+    losses = []
+    for one in (step, scaled):
+        regulariser = build('DFDRegulariser', curvature=50.0)
+        regulariser.set_earlier_steps([one], network, state_of(network), 0.01)
+        start = copy.deepcopy(network.state_dict())
+        move(network, 2)
+        losses.append(float(regulariser(network)['loss_dfd'].detach()))
+        network.load_state_dict(start)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_chosen_weight_is_that_of_the_log_determinant_too(walked):
+    network, steps = walked
+    regulariser = build(network=network, curvature=50.0)
+    regulariser.set_earlier_steps(steps, network, state_of(network))
+    losses = regulariser(network)
+    expected = regulariser.weight * losses['vdfd_log_det']
+    torch.testing.assert_close(losses['apart_vdfd'], expected)
+
+
+def test_gradients_of_nothing_have_no_curvature(walked):
+    network, steps = walked
+    nothing = replace(steps[0], singular=torch.zeros_like(steps[0].singular))
+    regulariser = build('DFDRegulariser', curvature=50.0)
+    regulariser.set_earlier_steps([nothing], network, state_of(network))
+    assert regulariser.weight == 0
+    for wrong in (0.0, -1.0, 'steep'):
+        with pytest.raises(InputError, match='curvature must be a number'):
+            build('DFDRegulariser', curvature=wrong)
+
+
+@pytest.mark.parametrize('fraction', [1.0, 0.3])
+def test_re_anchored_changes_are_those_of_the_formula(walked, fraction):
+    """Two kept steps and rows that moved when the second and the present one began."""
+    network, steps = walked
+    name = 'backbone.1.bias'
+    shifts = [torch.zeros(16, dtype=torch.float64) for _ in range(2)]
+    shifts[0][0], shifts[1][1] = -0.5, 0.25
+    previous = state_of(network)
+    begun = {**previous, name: previous[name] + shifts[1].float()}
+    # The kept weights stand in their projection alone: the second step's are the last step's.
+    moves = InitialMoves(begun, [{name: shifts[0]}, {}])
+    regulariser = build('DFDRegulariser', reanchor=fraction)
+    regulariser.set_earlier_steps(steps, network, previous, moves=moves)
+    move(network, 2)
+    changes = regulariser._earlier.changes()[..., 0].double()
+    own = dict(network.named_parameters())
+    for index, step in enumerate(steps):
+        dense, flat = over_weights(step, network), [own[one].detach() for one in step.names]
+        weights = torch.cat([one.flatten() for one in flat]).double()
+        first = sum(own[one].numel() for one in step.names[: step.names.index(name)])
+        padded = []
+        for shift in shifts[index:]:
+            padded.append(torch.zeros_like(weights))
+            padded[-1][first : first + 16] = shift
+        # G^T w^* is all that is kept of w^*.
+        zeros = torch.zeros_like(weights)
+        expected = reanchored_changes(dense, weights, zeros, padded, fraction) - step.projection
+        torch.testing.assert_close(
+            changes[index, : len(step.nodes)], expected, rtol=1e-4, atol=1e-5
+        )

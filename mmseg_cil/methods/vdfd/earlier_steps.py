@@ -1,0 +1,155 @@
+"""What earlier steps kept, in one layout for the network that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.vdfd.compression import OutputGradients, joint_gram, project, stack
+from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
+from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
+
+
+@dataclass(frozen=True)
+class EarlierSteps:
+    """The gradients of T earlier steps, ready for the device and the network.
+
+    Attributes:
+        tensors: The network's parameters that have gradients.
+        heights: Rows of each of the B blocks; F in all.
+        left: ``(F, T, Q)``.
+        core: ``(T, B, Q, C * K)``.
+        anchor: ``(F,)`` row sums of the weights from which changes are measured: those that
+            the last step ended with, re-anchored those that this step begins with.
+        offset: ``(T, C * K)``, what the weights of the last step had changed of the outputs.
+        nodes: Of each step.
+        cells: K.
+        average: Rows are filters.
+        damping: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`;
+            None: none.
+    """
+
+    tensors: list[Tensor]
+    heights: list[int]
+    left: Tensor
+    core: Tensor
+    anchor: Tensor
+    offset: Tensor
+    nodes: tuple[tuple[tuple[int, ...], ...], ...]
+    cells: int
+    average: bool
+    damping: Tensor | None = None
+
+    def changes(self) -> Tensor:
+        """First-order changes ``(T, C, K)`` of all earlier outputs by the weights as they are."""
+        moved = row_sums(self.tensors, self.average) - self.anchor
+        changes = project(self.left, self.core, self.heights, moved) + self.offset
+        return changes.unflatten(1, (-1, self.cells))
+
+    def curvature(self, accumulation: str = 'sum') -> float:
+        """The largest second derivative of the undamped quadratic forms in the weights.
+
+        Exact for the identity as covariance, also where several steps are steep in directions
+        that differ.
+
+        Args:
+            accumulation: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
+        """
+        each = [one.numel() / num_rows(one, self.average) for one in self.tensors]
+        rows = torch.tensor([num_rows(one, self.average) for one in self.tensors])
+        counts = torch.tensor(each, dtype=torch.float64).repeat_interleave(rows)
+        left, core, times = self.left.cpu(), self.core.cpu(), 1.0
+        if accumulation == 'official_class_incremental':
+            left, core, times = left[:, -1:], core[-1:], float(len(core) ** 2)
+        gram = joint_gram(left, core, self.heights, counts)
+        return 2 * times * float(torch.linalg.eigvalsh(gram)[-1])
+
+
+def arrange(
+    steps: Sequence[OutputGradients],
+    network: nn.Module,
+    previous: Mapping[str, Tensor],
+    moves: InitialMoves | None = None,
+    fraction: float = 1.0,
+) -> EarlierSteps:
+    """Arrange the gradients of earlier steps for a network, without damping.
+
+    Args:
+        steps: Earliest first; at least one.
+        network: Whose parameters are regularised, on its device.
+        previous: The weights of the last step, by name.
+        moves: Of the classifier's initialisation, which are no changes of outputs. None: they
+            are changes as any others.
+        fraction: The part of them that is no change.
+
+    Raises:
+        InputError: The gradients are not of this network, or not of one kind.
+    """
+    average, cells, apart = steps[0].average, steps[0].cells, steps[0].apart
+    if any((one.average, one.cells, one.apart) != (average, cells, apart) for one in steps):
+        raise InputError(
+            'the steps of this walk kept gradients of different outputs: run all '
+            'of them with the same VDFDHook'
+        )
+    tensors = _find_tensors(steps, network)
+    rows = [num_rows(one, average) for one in tensors.values()]
+    left, core = stack(steps, list(tensors), rows, apart)
+    device = next(iter(tensors.values())).device
+
+    def sums_of(weights: Mapping[str, Tensor]) -> Tensor:
+        return row_sums(
+            [_like(weights[name].to(device), one) for name, one in tensors.items()], average
+        )
+
+    anchor = sums_of(previous)
+    if moves is not None:
+        # Exactly the sums that the step begins with where all of the moves are taken.
+        begun = sums_of(moves.begun)
+        anchor = begun if fraction == 1 else anchor + fraction * (begun - anchor)
+    offset = torch.zeros(len(steps), core.shape[-1])
+    for index, one in enumerate(steps):
+        since = moves.since[index] if moves is not None else {}
+        taken = {name: fraction * value for name, value in since.items()}
+        drift = one.project(previous, taken) - one.projection
+        offset[index, : len(drift)] = drift.float()
+    return EarlierSteps(
+        list(tensors.values()),
+        block_heights(tensors, rows, apart),
+        left.to(device),
+        core.to(device),
+        anchor,
+        offset.to(device),
+        tuple(one.nodes for one in steps),
+        cells,
+        average,
+    )
+
+
+def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[str, Tensor]:
+    """The network's parameters that any step has gradients of, ordered by height."""
+    own = dict(network.named_parameters())
+    found: dict[str, Any] = {}
+    average = steps[0].average
+    for one in steps:
+        for name, rows in zip(one.names, one.rows, strict=True):
+            if name not in own or num_rows(own[name], average) < rows:
+                raise InputError(
+                    f'an earlier step kept gradients of {name} with {rows} rows, which this '
+                    'network does not have: the network must not change between steps'
+                )
+            found[name] = own[name]
+    return {name: found[name] for name in order_by_rows(found, average, steps[0].apart)}
+
+
+def _like(value: Tensor, target: Tensor) -> Tensor:
+    """A tensor of earlier weights with rows of zeros for the classes that are new."""
+    if value.shape == target.shape:
+        return value
+    grown = torch.zeros_like(target)
+    grown[: len(value)] = value
+    return grown.detach()

@@ -1,0 +1,238 @@
+"""Keeping the gradients of a network's outputs: which, of what, and how compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.vdfd.compression import OutputGradients, check_finite, compress
+from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows
+from mmseg_cil.methods.vdfd.gradients import WEIGHTINGS, gradient_sums, mean_gradients
+from mmseg_cil.methods.vdfd.outputs import (
+    BACKGROUNDS,
+    NODES,
+    OUTPUTS,
+    Nodes,
+    cells_of,
+    nodes_of_step,
+    output_sums,
+)
+from mmseg_cil.methods.vdfd.parameters import (
+    check_parts,
+    classifier_prefix,
+    regularised_parameters,
+)
+from mmseg_cil.models.network_output import main_logits
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.utils.step_context import StepContext
+
+#: Options that files of earlier versions do not name: they were made as these say.
+_ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new'}
+
+
+class GradientKeeper:
+    """Makes the compressed gradients of a network's outputs.
+
+    Args:
+        rank: See :class:`~mmseg_cil.methods.vdfd.hook.VDFDHook`, as all options.
+        average: See there.
+        outputs: See there.
+        grid: See there.
+        background: See there.
+        classifier: See there.
+        parts: See there.
+        norms: See there.
+        weighting: See there.
+        max_images: See there.
+        batch_size: See there.
+        nodes: See there.
+
+    Raises:
+        InputError: An option is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        rank: int | None = 1,
+        average: bool = True,
+        outputs: str = 'mean',
+        grid: int = 2,
+        background: str = 'keep',
+        classifier: bool = True,
+        parts: Sequence[str] | None = None,
+        norms: bool = True,
+        weighting: str = 'images',
+        max_images: int | None = 500,
+        batch_size: int | None = None,
+        nodes: str = 'new',
+    ) -> None:
+        for name, value, known in (
+            ('outputs', outputs, OUTPUTS),
+            ('weighting', weighting, WEIGHTINGS),
+            ('background', background, BACKGROUNDS),
+            ('nodes', nodes, NODES),
+        ):
+            if value not in known:
+                raise InputError(f'VDFDHook: {name} must be one of {known}, got {value!r}')
+        for name, number in (
+            ('rank', rank),
+            ('grid', grid),
+            ('max_images', max_images),
+            ('batch_size', batch_size),
+        ):
+            if number is not None and number < 1:
+                raise InputError(f'VDFDHook: {name} must be at least 1, got {number}')
+        check_parts(parts)
+        self.rank = rank
+        self.average = average
+        self.outputs = outputs
+        self.grid = grid
+        self.background = background
+        self.classifier = classifier
+        self.parts = None if parts is None else tuple(parts)
+        self.norms = norms
+        self.weighting = weighting
+        self.max_images = max_images
+        self.batch_size = batch_size
+        self.nodes = nodes
+
+    def nodes_of(self, step: StepContext) -> Nodes:
+        """The nodes whose gradients are kept after a step.
+
+        Args:
+            step: It, as the network knows it.
+        """
+        return nodes_of_step(
+            step.class_steps,
+            step.index,
+            max(step.trained, default=-1),
+            step.has_background,
+            self.background,
+            self.nodes,
+        )
+
+    def keep(
+        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
+    ) -> OutputGradients:
+        """The compressed gradients of a model's outputs, on every process that calls.
+
+        Args:
+            model: See :meth:`mean_gradients`.
+            batches: See there.
+            nodes: See there.
+        """
+        return self.compressed(model, self.mean_gradients(model, batches, nodes), nodes)
+
+    def mean_gradients(
+        self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
+    ) -> Tensor:
+        """The gradients ``(F, N)`` of a model's outputs, the same on all processes.
+
+        Args:
+            model: Put into evaluation mode meanwhile.
+            batches: This process's collated samples. With several processes every
+                one must call, if only with no batch.
+            nodes: See :func:`~mmseg_cil.methods.vdfd.outputs.nodes_of_step`.
+
+        Raises:
+            InputError: They are not finite. All processes find that, so that none
+                waits for one that has stopped.
+        """
+        parameters = self.parameters(model)
+        count = len(nodes) * cells_of(self.outputs, self.grid)
+
+        def outputs(batch: Any) -> tuple[Tensor, Tensor]:
+            logits = evaluated_logits(model, batch)
+            return output_sums(logits, nodes, self.outputs, self.grid)
+
+        was_training = model.training
+        model.eval()
+        sums, divisors = gradient_sums(
+            outputs,
+            batches if count else (),
+            list(parameters.values()),
+            count,
+            self.average,
+            self.weighting,
+        )
+        model.train(was_training)
+        all_reduce(sums)
+        all_reduce(divisors)
+        means = mean_gradients(sums, divisors)
+        check_finite(means)
+        return means
+
+    def compressed(
+        self, model: IncrementalEncoderDecoder, means: Tensor, nodes: Nodes
+    ) -> OutputGradients:
+        """What is kept of gradients.
+
+        Args:
+            model: With the weights that they are of.
+            means: Of :meth:`mean_gradients`.
+            nodes: Of these.
+        """
+        parameters = self.parameters(model)
+        rows = tuple(num_rows(one, self.average) for one in parameters.values())
+        classifier = classifier_prefix(model)
+        apart = tuple(name for name in parameters if name.startswith(classifier))
+        heights = block_heights(parameters, rows, apart)
+        kept = OutputGradients(
+            tuple(parameters),
+            rows,
+            *compress(means.cpu(), heights, self.rank),
+            torch.zeros(means.shape[1], dtype=torch.float64),
+            nodes,
+            cells_of(self.outputs, self.grid),
+            self.average,
+            apart,
+        )
+        return replace(kept, projection=kept.project(parameters))
+
+    def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:
+        """The parameters that are regularised, ordered by height.
+
+        See :func:`~mmseg_cil.methods.vdfd.parameters.regularised_parameters`.
+        """
+        chosen = regularised_parameters(model, self.parts, self.classifier, self.norms)
+        classifier = classifier_prefix(model)
+        apart = [name for name in chosen if name.startswith(classifier)]
+        return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
+
+    def settings(self) -> dict[str, Any]:
+        """The options, as a file has them."""
+        return {
+            key: getattr(self, key)
+            for key in (
+                'rank',
+                'average',
+                'outputs',
+                'grid',
+                'background',
+                'classifier',
+                'parts',
+                'norms',
+                'weighting',
+                'max_images',
+                'batch_size',
+                'nodes',
+            )
+        }
+
+    def made_alike(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a file's settings are these options."""
+        return {**_ADDED_OPTIONS, **settings} == self.settings()
+
+
+def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
+    """The classifier's logits ``(N, C, h, w)`` of a batch, not upsampled, in float32."""
+    # As in training, so that images smaller than the crop are padded.
+    inputs = model.data_preprocessor(batch, True)['inputs']
+    with torch.enable_grad():
+        return main_logits(model, model.extract_feat(inputs))

@@ -1,0 +1,218 @@
+"""What the classifier's initialisation does to old rows, which is no change of what they know.
+
+An initialisation such as MiB's lowers the background's bias before a step trains, so that the
+new classes' rows can share its probability. A penalty on changed outputs takes that for
+forgetting. Re-anchored, it is measured from where the initialisation has left the old rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmseg_cil.contracts import ClassifierInit
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.vdfd.compression import OutputGradients
+from mmseg_cil.methods.vdfd.filters import first_rows, num_rows, row_sums
+from mmseg_cil.models.classifier import find_classifier_init
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.models.teacher import load_plain_state
+
+#: Sums of the weights of each row by the name of its tensor; of tensors that did not move none.
+RowMoves = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class InitialMoves:
+    """How initialisations have moved the rows of old classes.
+
+    Attributes:
+        begun: The weights of the last step, with the rows of old classes as they are when the
+            present step begins.
+        since: For each kept step, earliest first, the moves at the beginnings of the steps
+            after it and before the present one: sums of rows, float64.
+    """
+
+    begun: Mapping[str, Tensor]
+    since: Sequence[RowMoves]
+
+
+def begun_rows(
+    state: Mapping[str, Tensor], layers: Iterable[str], num_new: int, grow: ClassifierInit
+) -> dict[str, Tensor]:
+    """Return the rows of old classes as an initialisation leaves them.
+
+    It is asked twice, with new rows of zeros and of ones. The random streams are left as they
+    were.
+
+    Args:
+        state: Weights before the step.
+        layers: Names of those whose rows are the classes.
+        num_new: Classes that are new at the step.
+        grow: The initialisation.
+
+    Returns:
+        Weights and biases with the rows of old classes, by name.
+
+    Raises:
+        InputError: Old rows depend on the new ones or on chance: they cannot be told again.
+    """
+    found: dict[str, Tensor] = {}
+    for layer in sorted(layers):
+        weight = state[f'{layer}.weight']
+        bias = state.get(f'{layer}.bias', weight.new_zeros(len(weight)))
+        tries = []
+        for value in (0, 1):
+            fresh = weight.new_full((num_new, *weight.shape[1:]), float(value))
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                # Not torch.manual_seed, which seeds all devices.
+                torch.default_generator.manual_seed(value)
+                shift = fresh.new_full((num_new,), float(value))
+                tries.append(grow(weight.clone(), bias.clone(), fresh, shift))
+        for name, first, second in zip(('weight', 'bias'), *tries, strict=True):
+            rows = first[: len(weight)]
+            if not torch.equal(rows, second[: len(weight)]):
+                raise InputError(
+                    f'the initialisation {type(grow).__name__} moves the {name} of old classes '
+                    'by chance or by the rows of new ones, and a penalty cannot follow that: '
+                    "use another classifier_init, or the regulariser's reanchor=False"
+                )
+            if f'{layer}.{name}' in state:
+                found[f'{layer}.{name}'] = rows
+    return found
+
+
+def differences(
+    after: Mapping[str, Tensor], before: Mapping[str, Tensor], names: Iterable[str], average: bool
+) -> RowMoves:
+    """Return by how much the sums of rows differ, of tensors in which any does.
+
+    Args:
+        after: Tensors by name.
+        before: The same, or with fewer rows; rows that are new since are left out.
+        names: Of those to look at.
+        average: Rows are filters; else single weights.
+
+    Returns:
+        Float64, by name.
+    """
+    moves = {}
+    for name in names:
+        rows = num_rows(before[name], average)
+        later, earlier = (
+            row_sums([first_rows(one[name].double(), rows, average)], average)
+            for one in (after, before)
+        )
+        if not torch.equal(later, earlier):
+            moves[name] = later - earlier
+    return moves
+
+
+def added(one: RowMoves, other: RowMoves) -> dict[str, Tensor]:
+    """Return the sum of two moves, with the rows of the larger."""
+    total = dict(one)
+    for name, value in other.items():
+        former = total.get(name, value.new_zeros(0))
+        rows = max(len(former), len(value))
+        total[name] = sum(  # type: ignore[assignment]
+            functional.pad(part, (0, rows - len(part))) for part in (former, value)
+        )
+    return total
+
+
+class Beginnings:
+    """The beginnings of a walk's steps, told from their checkpoints and the initialisation.
+
+    Args:
+        model: At a step of the walk; its initialisation is taken to be that of all steps.
+        work_dir: Of the walk.
+        average: Rows are filters; else single weights.
+    """
+
+    def __init__(
+        self, model: IncrementalEncoderDecoder, work_dir: Path, average: bool = True
+    ) -> None:
+        self.model = model
+        self.work_dir = work_dir
+        self.average = average
+
+    def initial_moves(
+        self, kept: Mapping[int, OutputGradients], previous: Mapping[str, Tensor]
+    ) -> InitialMoves:
+        """Return the moves that the model's step has to know.
+
+        Files tell those at the beginnings of their steps; what a file of an earlier version does
+        not tell is told from the checkpoints that its step began with.
+
+        Args:
+            kept: Of every earlier step that trained, by step, earliest first.
+            previous: The weights of the last step.
+
+        Raises:
+            InputError: See :meth:`moves_of`.
+        """
+        trained, index = list(kept), self.model.step.index
+        moved = self._between(index, trained[-1], previous)
+        since: list[RowMoves] = []
+        for place, step in reversed(list(enumerate(trained))):
+            if kept[step].nodes:
+                since.insert(0, moved)
+            told = kept[step].moved
+            last = trained[place - 1] if place else -1
+            moved = added(moved, self.moves_of(step, last) if told is None else told)
+        return InitialMoves(self._begun(index, previous), since)
+
+    def moves_of(self, step: int, last_trained: int) -> RowMoves:
+        """Return the moves between the end of the last step that trained and a step's beginning.
+
+        Args:
+            step: A step of the walk, the model's or an earlier one.
+            last_trained: The last step before it that trained, -1 if none did.
+
+        Raises:
+            InputError: A checkpoint is missing, or :func:`begun_rows` does not know.
+        """
+        if step == 0:
+            return {}
+        before = self._checkpoint(step - 1)
+        own = differences(self._begun(step, before), before, self._names(before), self.average)
+        return added(own, self._between(step, last_trained, before))
+
+    def _between(self, step: int, last_trained: int, before: Mapping[str, Tensor]) -> RowMoves:
+        """Moves in steps between two that did not train, where nothing else can have moved."""
+        if last_trained in (-1, step - 1):
+            return {}
+        learnt = self._checkpoint(last_trained)
+        return differences(before, learnt, self._names(learnt), self.average)
+
+    def _begun(self, step: int, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights before a step with the rows of old classes as they are when it begins."""
+        context, num_old = self.model.step, self._classes(step - 1)
+        if self._classes(step) == num_old:
+            return dict(before)
+        grow = find_classifier_init(self.model.classifier_init, context.has_background)
+        layers = {name.rpartition('.')[0] for name in self._names(before)}
+        return {**before, **begun_rows(before, layers, self._classes(step) - num_old, grow)}
+
+    def _names(self, before: Mapping[str, Tensor]) -> list[str]:
+        """The tensors that have had fewer classes than the model's: all that has grown since."""
+        own = dict(self.model.named_parameters())
+        return [
+            name
+            for name, one in before.items()
+            if name in own and one.dim() > 0 and len(own[name]) > len(one)
+        ]
+
+    def _classes(self, step: int) -> int:
+        return sum(one <= step for one in self.model.step.class_steps)
+
+    def _checkpoint(self, step: int) -> dict[str, Tensor]:
+        path = step_folder(self.work_dir, step) / CHECKPOINT_NAME
+        return load_plain_state(path, self._classes(step))
