@@ -44,11 +44,20 @@ class StepHook(Hook):
             InputError: The state must not be saved.
         """
 
+    def change_weights(self, runner: Runner) -> None:
+        """Change the weights of a step that has trained, in place; every process calls.
+
+        ``after_train`` of all hooks is over, averaged weights are in place, the network is plain
+        again. What it becomes must be the same on all processes. No hook has kept anything of
+        the step yet, whatever the order of hooks. A step that was taken over from another walk
+        stays as it was.
+        """
+
     def after_step(self, runner: Runner) -> None:
         """Keep something of a step in ``runner.work_dir``; every process calls.
 
-        The weights are final: ``after_train`` of all hooks is over, averaged weights are in
-        place, the network is plain again, and it has not been exported yet.
+        The weights are final: :meth:`change_weights` of all hooks is over, and the network has
+        not been exported yet.
         """
 
     def has_kept(self, folder: Path) -> bool:

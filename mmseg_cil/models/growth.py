@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from mmseg_cil.contracts import ClassifierInit
+from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import with_classes
 from mmseg_cil.registry import MODELS
 
@@ -40,6 +41,46 @@ def grow_state(
                 if isinstance(head, PointHead):
                     _grow_inputs(state, f'{name}.weight', layer.weight)
                 _grow_rows(state, name, layer, num_old, grow)
+
+
+class OldRows(ClassifierInit):
+    """The old rows that an initialisation leaves, where they follow from the old rows alone.
+
+    It is asked twice, with new rows of zeros and of ones.
+
+    Args:
+        grow: The initialisation.
+    """
+
+    def __init__(self, grow: ClassifierInit) -> None:
+        self.grow = grow
+
+    def __call__(
+        self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows of all classes; those of new ones mean nothing.
+
+        Raises:
+            InputError: Old rows depend on chance or on the new rows.
+        """
+        with torch.random.fork_rng(devices=[]):
+            tries = [
+                self.grow(
+                    weight.clone(),
+                    bias.clone(),
+                    torch.full_like(fresh_weight, value),
+                    torch.full_like(fresh_bias, value),
+                )
+                for value in (0.0, 1.0)
+            ]
+        old = len(weight)
+        if any(not torch.equal(one[:old], other[:old]) for one, other in zip(*tries, strict=True)):
+            raise InputError(
+                f'the initialisation {type(self.grow).__name__} moves rows of old classes by '
+                'chance or by the rows of new ones, so they cannot be told again: use another '
+                'classifier_init'
+            )
+        return tries[0]
 
 
 def _grow_inputs(state: dict[str, Tensor], key: str, fresh: Tensor) -> None:

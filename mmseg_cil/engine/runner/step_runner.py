@@ -207,15 +207,17 @@ def require_finite_network(runner: Runner, what: str) -> None:
 
 
 def after_step(runner: Runner) -> None:
-    """Call ``after_step`` of the hooks, once the step's weights are final.
+    """Call ``change_weights`` of the hooks, and ``after_step`` once the weights are final.
 
     That is after ``after_train`` of all hooks, after weights that were averaged
     have been put in place and the network is plain again, and before it is
     exported.
     """
-    for hook in runner.hooks:
-        if isinstance(hook, StepHook):
-            hook.after_step(runner)
+    hooks = [hook for hook in runner.hooks if isinstance(hook, StepHook)]
+    for hook in hooks:
+        hook.change_weights(runner)
+    for hook in hooks:
+        hook.after_step(runner)
 
 
 def initialise_untrained(runner: Runner) -> None:

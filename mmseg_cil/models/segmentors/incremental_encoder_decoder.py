@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from mmseg.utils import OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mmseg_cil.contracts import (
+    ClassifierInit,
     Distiller,
     Freezing,
     HeadLoss,
@@ -30,7 +31,7 @@ from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.models.freezing import freeze_parameters, hold_statistics
-from mmseg_cil.models.growth import grow_state
+from mmseg_cil.models.growth import OldRows, grow_state
 from mmseg_cil.models.head_losses import check_head, teacher_readers
 from mmseg_cil.models.heads import auxiliary_heads, decode_heads
 from mmseg_cil.models.network_change import CHANGE_NAME
@@ -294,15 +295,36 @@ class IncrementalEncoderDecoder(
             raise InputError(f'step {self.step.index} has no previous checkpoint')
         return load_plain_state(self._previous['checkpoint'], self._previous['num_classes'])
 
+    def begun_state(self) -> dict[str, Tensor]:
+        """Return the weights that the step began with, without those of new classes, on the CPU.
+
+        They are those of the last step, with the rows of old classes as ``classifier_init`` has
+        moved them (such as the background's, in the balanced one).
+
+        Raises:
+            InputError: As :meth:`previous_state`, or the initialisation moves them by chance.
+        """
+        state = self.previous_state()
+        shapes = {key: value.shape for key, value in state.items()}
+        self._grow(state, OldRows)
+        return {
+            key: value[tuple(slice(0, size) for size in shapes[key])]
+            for key, value in state.items()
+        }
+
+    def _grow(
+        self, state: dict[str, Tensor], form: Callable[[ClassifierInit], ClassifierInit]
+    ) -> None:
+        """Give the weights of the last step, in place, rows of new classes."""
+        assert self._previous is not None
+        known: int = self._previous['num_classes']
+        if self.step.num_seen > known:
+            grow = find_classifier_init(self.classifier_init, self.step.has_background)
+            grow_state(state, self.heads, known, form(grow))
+
     def _grow_from(self, previous: dict) -> None:
-        state = load_plain_state(previous['checkpoint'], previous['num_classes'])
-        if self.step.num_seen > previous['num_classes']:
-            grow_state(
-                state,
-                self.heads,
-                previous['num_classes'],
-                find_classifier_init(self.classifier_init, self.step.has_background),
-            )
+        state = self.previous_state()
+        self._grow(state, lambda grow: grow)
         parts = (prefix.rstrip('.') for prefix in PLAIN_PREFIXES)
         plain = nn.ModuleDict(
             {

@@ -1,0 +1,67 @@
+"""EWF as its code computes it: to be read and tested against.
+
+Stored numbers of the official code pin these forms; the hook, which works in place and on the
+device, is tested against them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+#: The share of entries, those that change most, that the variant with a threshold fuses.
+FUSED_SHARE = 0.45
+
+
+def fusion_factor(num_old: int, num_new: int) -> float:
+    r"""Return the share of the end weights, :math:`\sqrt{K / (K + O)}`.
+
+    Source: Xiao et al., "Endpoints Weight Fusion for Class Incremental Semantic Segmentation",
+    CVPR 2023; schuy1er/EWF_official ``run.py``.
+
+    Args:
+        num_old: O, classes before the step, background included.
+        num_new: K, classes that the step adds.
+    """
+    return math.sqrt(num_new / (num_new + num_old))
+
+
+def change_threshold(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> float:
+    """Return the change that 45 % of all entries reach or exceed (``--threshold_choice``).
+
+    Source: the same file; the paper does not tell of it.
+
+    Args:
+        old: Tensors by name.
+        new: The same, and more.
+    """
+    changes = torch.cat([(new[name] - value).abs().flatten() for name, value in old.items()])
+    count = int(FUSED_SHARE * len(changes))
+    return float(changes.sort(descending=True).values[max(count, 1) - 1])
+
+
+def fuse(
+    old: Mapping[str, Tensor],
+    new: Mapping[str, Tensor],
+    factor: float,
+    threshold: float | None = None,
+) -> dict[str, Tensor]:
+    """Return the fused weights: of every entry ``(1 - a)`` of the old and ``a`` of the new value.
+
+    Args:
+        old: Floating-point tensors by name, norm statistics among them.
+        new: The same after the step, of the same shapes, and those of new classes, which stay.
+        factor: a.
+        threshold: Entries that changed by less keep their new value. None: all are fused.
+    """
+    result = dict(new)
+    for name, before in old.items():
+        after = new[name]
+        fused = (1 - factor) * before + factor * after
+        if threshold is not None:
+            fused = torch.where((after - before).abs() < threshold, after, fused)
+        result[name] = fused
+    return result
