@@ -25,10 +25,13 @@ class Freezing:
         norm_statistics: Norms under these names normalise by their running statistics and do not
             update them, as in evaluation. Their scales and shifts still train.
         parameters: Parameters under these names do not train; neither weight decay moves them.
+        old_rows: The rows of old classes, in all layers of the heads that have a row a class, stay
+            as they are when the step begins.
     """
 
     norm_statistics: Sequence[str] = ()
     parameters: Sequence[str] = ()
+    old_rows: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Freezing:
@@ -58,4 +61,8 @@ class Freezing:
                     f'method.freezing.{key} is {value!r}; it must be a list of names of modules, '
                     "such as ['decode_head']"
                 )
-        return cls(**{key: tuple(config.get(key, ())) for key in _PATTERNS})
+        old_rows = config.get('old_rows', False)
+        if not isinstance(old_rows, bool):
+            raise InputError(f'method.freezing.old_rows is {old_rows!r}; it must be True or False')
+        statistics, parameters = (tuple(config.get(key, ())) for key in _PATTERNS)
+        return cls(statistics, parameters, old_rows)

@@ -47,7 +47,7 @@ class MethodConfig:
         network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`: what the method
             changes in the network while the step trains.
         freezing: What stands still in steps after the first one that trained, as
-            ``dict(norm_statistics=[...], parameters=[...])``; see
+            ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``; see
             :class:`~mmseg_cil.contracts.Freezing`.
         prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
             class of the greatest output.

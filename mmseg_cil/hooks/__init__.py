@@ -2,6 +2,7 @@
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.hooks.finite_loss_hook import FiniteLossHook
+from mmseg_cil.hooks.frozen_rows_hook import FrozenRowsHook
 from mmseg_cil.hooks.imprint_classifier_hook import ImprintClassifierHook
 from mmseg_cil.hooks.iteration_seed_hook import IterationSeedHook
 from mmseg_cil.hooks.penalty_scale_hook import PenaltyScaleHook
@@ -11,6 +12,7 @@ from mmseg_cil.hooks.walk_progress_hook import WalkProgressHook
 
 __all__ = [
     'FiniteLossHook',
+    'FrozenRowsHook',
     'ImprintClassifierHook',
     'IterationSeedHook',
     'PenaltyScaleHook',

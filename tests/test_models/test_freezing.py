@@ -1,6 +1,7 @@
 """What a method holds still in later steps: norm statistics and parameters, by name."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -128,6 +129,7 @@ def test_a_pattern_that_finds_nothing_is_refused(freezing, message):
         (dict(norm_statistics='decode_head'), 'must be a list of names'),
         (dict(parameters=[3]), 'must be a list of names'),
         (['decode_head'], 'must be a dict'),
+        (dict(old_rows=1), 'must be True or False'),
     ],
 )
 def test_a_declaration_of_another_form_is_refused(freezing, message):
@@ -138,7 +140,10 @@ def test_a_declaration_of_another_form_is_refused(freezing, message):
 @pytest.fixture(scope='module')
 def cfg(data_root):
     cfg = tiny_config(data_root, 'finetune')
-    cfg.method.freezing = dict(norm_statistics=['decode_head'], parameters=['backbone.layer1'])
+    cfg.method.freezing = dict(
+        norm_statistics=['decode_head'], parameters=['backbone.layer1'], old_rows=True
+    )
+    cfg.method.classifier_init = 'balanced'
     return cfg
 
 
@@ -152,6 +157,12 @@ def test_a_walk_holds_them_from_step_to_step(cfg, tmp_path):
             assert same, key
         elif key.endswith('running_mean'):
             assert not same, key
+        elif 'conv_seg' in key:
+            rows = value.clone()
+            if key.endswith('bias'):
+                # As the initialisation has left the background.
+                rows[0] -= math.log(2)
+            assert torch.equal(after[key][:3], rows), key
 
 
 def test_a_step_says_who_holds_what(cfg, tmp_path):

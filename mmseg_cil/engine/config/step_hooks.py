@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from mmseg_cil.contracts import Freezing
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import find_classifier_init
@@ -61,6 +62,8 @@ def set_hooks(
     hook = find_classifier_init(method.classifier_init).needs_hook
     if hook and step > 0:
         ours.append(dict(type=hook))
+    if Freezing.from_config(method.freezing).old_rows and step > 0:
+        ours.append(dict(type='FrozenRowsHook'))
     defaults['checkpoint'] = dict(
         type='StepCheckpointHook',
         interval=checkpoint.get('interval', 1000),

@@ -1,0 +1,7 @@
+"""RCIL and EWF's fusion of each step's weights (Xiao et al., CVPR 2023)."""
+
+_base_ = './rcil.py'
+method = dict(
+    name='rcil_ewf',
+    custom_hooks=[*_base_.method.get('custom_hooks', ()), dict(type='EWFHook')],
+)

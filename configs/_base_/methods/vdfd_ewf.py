@@ -1,0 +1,7 @@
+"""VDFD and EWF's fusion of each step's weights (Xiao et al., CVPR 2023)."""
+
+_base_ = './vdfd.py'
+method = dict(
+    name='vdfd_ewf',
+    custom_hooks=[*_base_.method.get('custom_hooks', ()), dict(type='EWFHook')],
+)
