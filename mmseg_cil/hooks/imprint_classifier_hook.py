@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.class_sums import sums_of_classes
 from mmseg_cil.hooks.step_images import step_batches
 from mmseg_cil.models.classifier import ImprintedRows, find_classifier_init, imprinted_rows
 from mmseg_cil.models.heads import classifier_of
@@ -124,27 +125,10 @@ def embedding_sums(
             features = model.extract_feat(data['inputs'])
             for name, tap in run_heads(model, features).items():
                 assert tap.embedding is not None
-                totals[name] += _class_sums(tap.embedding, labels, num_old, num_new)
+                units = functional.normalize(tap.embedding.float(), dim=1)
+                totals[name] += sums_of_classes(units, labels, range(num_old, num_old + num_new))
     model.train(was_training)
     return {
         name: (total[:, :-1].contiguous(), total[:, -1].contiguous())
         for name, total in totals.items()
     }
-
-
-def _class_sums(embedding: Tensor, labels: Tensor, num_old: int, num_new: int) -> Tensor:
-    """Sums of unit vectors and, in the last column, pixels: ``(K, D + 1)``, float64.
-
-    Args:
-        embedding: ``(N, D, h, w)``.
-        labels: ``(N, 1, H, W)`` model ids.
-        num_old: The first new class's model id.
-        num_new: K.
-    """
-    labels = functional.interpolate(labels.float(), embedding.shape[2:], mode='nearest').long()
-    units = functional.normalize(embedding.float(), dim=1).movedim(1, -1).flatten(0, 2)
-    new = torch.arange(num_old, num_old + num_new, device=labels.device)
-    # A product with the one-hot labels: unlike index_add_, reproducible on GPUs.
-    member = (labels.flatten() == new[:, None]).to(torch.float64)
-    units = units.to(torch.float64)
-    return torch.cat([member @ units, member.sum(dim=1, keepdim=True)], dim=1)

@@ -1,0 +1,135 @@
+"""The mean embedding of each class of a step, and the file that a step keeps it in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from mmseg_cil.contracts import DataBatch
+from mmseg_cil.errors import InputError
+from mmseg_cil.hooks.class_sums import sums_of_classes
+from mmseg_cil.models.heads import main_classifier
+from mmseg_cil.models.network_output import run_network
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.finite import named, not_finite
+from mmseg_cil.utils.weights_files import NotDataError, read_weights
+
+FILE_NAME = 'class_means.pth'
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """The mean embeddings of J classes.
+
+    Attributes:
+        classes: Model id of each.
+        means: ``(J, D)`` float32.
+        pixels: ``(J,)`` int64, cells of the embedding that each mean is of.
+    """
+
+    classes: tuple[int, ...]
+    means: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[ClassMeans]) -> ClassMeans:
+        """Return those of several steps together; one at least."""
+        return cls(
+            tuple(one for part in parts for one in part.classes),
+            torch.cat([part.means for part in parts]),
+            torch.cat([part.pixels for part in parts]),
+        )
+
+    def save(self, path: Path, settings: dict[str, Any]) -> None:
+        """Write them atomically, as plain types and tensors.
+
+        Args:
+            path: The file.
+            settings: How they were made.
+        """
+        content = dict(
+            format=FORMAT,
+            settings=settings,
+            classes=list(self.classes),
+            means=self.means,
+            pixels=self.pixels,
+        )
+        atomic_write(path, lambda file: torch.save(content, file))
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[ClassMeans, dict[str, Any]]:
+        """Read what :meth:`save` wrote, and how it was made, onto the CPU.
+
+        Raises:
+            InputError: The file is missing, damaged or of another format.
+        """
+        if not path.is_file():
+            raise InputError(
+                f'{path} does not exist: the mean embeddings of that step were not kept. Run the '
+                'step with a method that has a ClassMeansHook, or take it over with --start-from, '
+                'which makes them'
+            )
+        try:
+            content = read_weights(path)
+            if content['format'] != FORMAT:
+                raise ValueError('another format')
+            if bad := not_finite(content):
+                raise ValueError(f'{named(bad)} hold values that are not finite')
+            found = cls(tuple(content['classes']), content['means'], content['pixels'])
+            if not len(found.classes) == len(found.means) == len(found.pixels):
+                raise ValueError('lists of different lengths')
+            settings: dict[str, Any] = content['settings']
+        except NotDataError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f'{path} cannot be read ({error}): the file is damaged or of another version; '
+                'delete the folder of that step and run it again'
+            ) from error
+        return found, settings
+
+
+def mean_embeddings(
+    model: IncrementalEncoderDecoder, batches: Iterable[DataBatch], classes: range
+) -> ClassMeans:
+    """Return the mean, over the pixels of each class, of the map before the classifier.
+
+    The model runs in evaluation mode without gradients and is put back into its mode. Labels are
+    resized to the map by nearest neighbour. Sums are in float64, so batches and processes matter
+    to rounding only.
+
+    Args:
+        model: With the weights that the means are of.
+        batches: This process's collated samples with ``gt_sem_seg`` in model ids. With several
+            processes every one must call, if only with no batch.
+        classes: Model ids. A class without a pixel is left out.
+    """
+    weight = main_classifier(model)[1].weight
+    total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
+    total = total.to(weight.device)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in batches:
+            # As in training, so that images smaller than the crop are padded.
+            data = model.data_preprocessor(batch, True)
+            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            embedding = run_network(model, data['inputs']).embedding
+            total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
+    model.train(was_training)
+    all_reduce(total)
+    total = total.cpu()
+    shown = total[:, -1] > 0
+    return ClassMeans(
+        tuple(one for one, there in zip(classes, shown.tolist(), strict=True) if there),
+        (total[shown, :-1] / total[shown, -1:]).float(),
+        total[shown, -1].long(),
+    )

@@ -1,0 +1,115 @@
+"""Keeping the mean embedding of each class, and handing those of earlier steps on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+from torch import nn
+
+from mmseg_cil.contracts import DataBatch, StepHook, network_of
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.hooks.step_images import step_batches
+from mmseg_cil.methods.hinge.class_means import FILE_NAME, ClassMeans, mean_embeddings
+from mmseg_cil.methods.hinge.regulariser import ClassMeansReader
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
+from mmseg_cil.registry import HOOKS
+from mmseg_cil.utils.main_process import decided_by_main
+from mmseg_cil.utils.values import check_number
+
+
+@HOOKS.register_module()
+class ClassMeansHook(StepHook):
+    """Writes ``class_means.pth`` after a step and gives those of earlier steps to readers.
+
+    One pass over images of the step, in evaluation mode, gives the mean embedding (the map
+    before the decode head's classifier, before its dropout) of each class that the step
+    introduced, over the pixels that are labelled so: D numbers a class. By domain every step
+    keeps one of every class. Each image is cropped and flipped by a seed of its own, so the
+    means are the same on any number of processes, to the rounding of sums.
+
+    Means are of the network as the step leaves it, fused or averaged where that is so. They are
+    not brought up to date: the embedding drifts while later steps train, and the older a mean,
+    the less it is where its class's pixels are.
+
+    Args:
+        max_images: Images to use at most, spread evenly over the step's. Their number is our
+            choice. None: all. Defaults to 1000.
+        batch_size: Images of a forward pass and process. That of training by default.
+
+    Raises:
+        InputError: A number is not positive.
+    """
+
+    rehearsed = True
+
+    def __init__(self, max_images: int | None = 1000, batch_size: int | None = None) -> None:
+        for name, value in (('max_images', max_images), ('batch_size', batch_size)):
+            if value is not None:
+                check_number(self, name, value, least=1, whole=True)
+        self.max_images = max_images
+        self.batch_size = batch_size
+
+    def before_train(self, runner: Runner) -> None:
+        """Give the readers what earlier steps kept."""
+        model = network_of(runner)
+        if not isinstance(model, IncrementalEncoderDecoder):
+            return
+        readers = [one for one in model.regularisers if isinstance(one, ClassMeansReader)]
+        if not readers:
+            return
+        walk = Path(runner.work_dir).parent
+        kept = []
+        for step in model.step.trained:
+            path = step_folder(walk, step) / FILE_NAME
+            found, settings = ClassMeans.load(path)
+            if settings != self._settings():
+                runner.logger.warning(
+                    f'{path} was made with {settings}; this method would make it with '
+                    f'{self._settings()}'
+                )
+            kept.append(found)
+        for reader in readers:
+            reader.set_class_means(ClassMeans.joined(kept) if kept else None, model)
+
+    def after_step(self, runner: Runner) -> None:
+        """Keep the means of this step's classes, once its weights are final."""
+        model = network_of(runner)
+        assert isinstance(model, IncrementalEncoderDecoder)
+        step = model.step
+        batches = step_batches(runner, self.max_images, self.batch_size)
+        means = mean_embeddings(model, batches, step.classes_of(step.index))
+
+        def write() -> str:
+            path = Path(runner.work_dir) / FILE_NAME
+            means.save(path, self._settings())
+            return (
+                f'kept the mean embeddings of {len(means.classes)} classes '
+                f'({path.stat().st_size / 1e3:.1f} kB)'
+            )
+
+        # A full disk ends all processes, and none waits for the main one.
+        runner.logger.info(decided_by_main(write))
+
+    def has_kept(self, folder: Path) -> bool:
+        """Whether a step's folder has the file, as this hook would have made it."""
+        path = folder / FILE_NAME
+        return path.is_file() and ClassMeans.load(path)[1] == self._settings()
+
+    def stand_in(self, model: nn.Module, batches: Iterable[DataBatch], folder: Path) -> None:
+        """Write, for the rehearsal, a file of the kind that a step leaves.
+
+        Args:
+            model: At the step.
+            batches: Collated samples.
+            folder: Of the step.
+        """
+        assert isinstance(model, IncrementalEncoderDecoder)
+        step = model.step
+        means = mean_embeddings(model, batches, step.classes_of(step.index))
+        means.save(folder / FILE_NAME, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return dict(max_images=self.max_images, batch_size=self.batch_size)

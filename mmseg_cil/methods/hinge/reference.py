@@ -1,0 +1,38 @@
+"""The hinge stated plainly: to be read and tested against, not trained with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def hinge(
+    means: Tensor,
+    classes: Sequence[int],
+    weight: Tensor,
+    bias: Tensor,
+    num_old: int,
+    margin: float = 1.0,
+) -> float:
+    r"""Return the mean over earlier classes j of :math:`\max(0, s_j - z_j(m_j) + margin)^2`.
+
+    :math:`s_j` is the log-sum-exp of the logits of the new classes at the mean embedding
+    :math:`m_j` of class j, and :math:`z_j(m_j)` the class's own logit there.
+
+    Args:
+        means: ``(J, D)``, of J earlier classes.
+        classes: Model id of each, J.
+        weight: ``(C, D)`` rows of all classes.
+        bias: ``(C,)``.
+        num_old: The first new class's model id.
+        margin: By so much the class's own logit is to be above.
+    """
+    total = 0.0
+    for mean, j in zip(means, classes, strict=True):
+        logits = [float(row @ mean + shift) for row, shift in zip(weight, bias, strict=True)]
+        greatest = max(logits[num_old:])
+        of_new = greatest + math.log(sum(math.exp(one - greatest) for one in logits[num_old:]))
+        total += max(0.0, of_new - logits[j] + margin) ** 2
+    return total / len(classes)

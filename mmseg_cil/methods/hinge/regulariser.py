@@ -1,0 +1,138 @@
+"""The hinge on the rows of new classes, as a regulariser."""
+
+from __future__ import annotations
+
+import torch
+from mmseg.models.decode_heads import IterativeDecodeHead
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmseg_cil.contracts import Regulariser
+from mmseg_cil.errors import InputError
+from mmseg_cil.methods.hinge.class_means import ClassMeans
+from mmseg_cil.models.heads import main_classifier, main_head
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_number, check_weights
+
+
+class ClassMeansReader(Regulariser):
+    """A regulariser that ``ClassMeansHook`` gives mean embeddings: a contract of this method."""
+
+    #: A walk is refused whose hooks do not include it.
+    needs_hook = 'ClassMeansHook'
+
+    def set_class_means(self, means: ClassMeans | None, network: nn.Module) -> None:
+        """Take what earlier steps kept, before training.
+
+        Args:
+            means: Of all classes of earlier steps that trained; None where there are none.
+            network: The segmentor, on its device.
+        """
+
+
+@MODELS.register_module()
+class HingeRegulariser(ClassMeansReader):
+    r"""Penalises new classes that score above an earlier class at that class's mean embedding.
+
+    .. math:: \frac{\lambda}{J} \sum_j \max(0,
+              \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
+
+    over the J earlier foreground classes of which a mean :math:`m_j` is kept. It needs no image,
+    label or network of earlier steps, and trains the classifier alone: the means are constants,
+    of the network as the class's own step left it, while the embedding drifts. At a step without
+    new or earlier foreground classes there is nothing to penalise. It is computed in float32.
+
+    Source: ours.
+
+    Args:
+        loss_weight: Lambda. Defaults to 0.1. At 1 new classes were never predicted.
+        margin: By so much an earlier class is to score above all new ones together. Defaults to 1.
+        loss_name: Name in the log. Defaults to 'loss_hinge'.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(
+        self, loss_weight: float = 0.1, margin: float = 1.0, loss_name: str = 'loss_hinge'
+    ) -> None:
+        super().__init__()
+        check_weights(self, loss_weight=loss_weight)
+        check_number(self, 'margin', margin)
+        self.loss_weight = loss_weight
+        self.margin = margin
+        self.loss_name = loss_name
+        self._step: StepContext | None = None
+        self._is_set = False
+        # Neither parameter nor buffer: they can be had again from the steps' files.
+        self._means: Tensor | None = None
+        self._classes: Tensor | None = None
+
+    def set_step(self, step: StepContext) -> None:
+        """Take the classes of the step."""
+        self._step = step
+
+    def attach(self, network: nn.Module) -> None:
+        """Look whether rows and bias of the classifier make the logits.
+
+        Raises:
+            InputError: They do not.
+        """
+        name, classifier = main_classifier(network)
+        size = tuple(classifier.kernel_size)
+        if isinstance(main_head(network)[1], IterativeDecodeHead) or size != (1, 1):
+            raise InputError(
+                f'HingeRegulariser: {name} does not make the logits of a pixel from its embedding '
+                "alone (K-Net's kernels change, and others look at neighbours): use a head whose "
+                'classifier conv_seg is 1x1'
+            )
+
+    def set_class_means(self, means: ClassMeans | None, network: nn.Module) -> None:
+        """Take the means of earlier classes; the background's is not used.
+
+        Raises:
+            InputError: They are of another network.
+        """
+        assert self._step is not None
+        self._is_set = True
+        self._means = self._classes = None
+        first = 1 if self._step.has_background else 0
+        places = [
+            place
+            for place, one in enumerate(means.classes if means else ())
+            if first <= one < self._step.num_old
+        ]
+        if means is None or not places or not self._step.num_new:
+            return
+        weight = main_classifier(network)[1].weight
+        if means.means.shape[1] != weight.shape[1]:
+            raise InputError(
+                f'the mean embeddings of earlier steps have {means.means.shape[1]} numbers, the '
+                f'embedding of this network has {weight.shape[1]}: the network must not change '
+                'between steps'
+            )
+        self._means = means.means[places].to(weight.device)
+        classes = [means.classes[place] for place in places]
+        self._classes = torch.tensor(classes, device=weight.device)
+
+    def forward(self, network: nn.Module) -> dict[str, Tensor]:
+        """Return the loss at the network's present weights, a scalar; none where nothing is kept.
+
+        Raises:
+            RuntimeError: There was no :meth:`set_class_means`.
+        """
+        if not self._is_set:
+            raise RuntimeError(
+                'HingeRegulariser was not given the mean embeddings of earlier classes: the method '
+                'needs a ClassMeansHook among its custom_hooks'
+            )
+        if self._means is None or self._classes is None or self._step is None:
+            return {}
+        _, classifier = main_classifier(network)
+        with torch.autocast(self._means.device.type, enabled=False):
+            logits = functional.linear(self._means, classifier.weight.flatten(1), classifier.bias)
+            of_new = logits[:, self._step.num_old : self._step.num_seen].logsumexp(dim=1)
+            own = logits.gather(1, self._classes[:, None]).squeeze(1)
+            excess = (of_new - own + self.margin).clamp(min=0)
+        return {self.loss_name: self.loss_weight * excess.square().mean()}
