@@ -86,7 +86,9 @@ def on_tiny_data(
     for hook in method_config.get('custom_hooks') or []:
         if hook['type'] == 'VDFDHook':
             hook['max_images'] = 2
+    hooks = [*(content.get('custom_hooks') or []), dict(type='mmengine.QuickNormsHook')]
     content.update(
+        custom_hooks=hooks,
         load_from=None,
         resume=False,
         log_level='WARNING',

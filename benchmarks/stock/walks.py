@@ -17,8 +17,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cil.engine.preflight import parts
 from mmseg_cil.engine.preflight.model import check_model
@@ -31,6 +34,22 @@ from stock.data import STEPS, on_tiny_data, write_data
 from stock.shrink import crop_for, shrunk
 
 WORKS, REFUSED, FAILS = 'works', 'refused', 'fails'
+
+
+@HOOKS.register_module()
+class QuickNormsHook(Hook):
+    """Lets norms take the statistics of the last batch nearly whole.
+
+    After two iterations with MMSegmentation's momentum they are far from what the network
+    computes: a deep one without pre-trained weights (DDRNet, PIDNet) then overflows in evaluation
+    mode, as a teacher runs.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Give all batch norms their momentum."""
+        for module in runner.model.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = 0.9
 
 
 def walk(file: str, method: str, rehearse: bool, folder: Path) -> dict[str, Any]:

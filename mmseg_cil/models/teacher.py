@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
 from torch import Tensor
 
 from mmseg_cil.errors import InputError
@@ -127,6 +129,8 @@ class Teacher:
             source, state = packed, load_packed_state(packed, snapshot, num_classes)
         self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
         load_matching(self.network, state, source)
+        # The network reads windows off it as attributes.
+        self.network.test_cfg = ConfigDict(self.network.test_cfg or {})
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
 
@@ -144,6 +148,28 @@ class Teacher:
             self.network.to(inputs.device)
             self._device = inputs.device
         return run_network(self.network, inputs, pre_activations, auxiliary)
+
+    def image_logits(self, inputs: Tensor, windows: bool = True) -> Tensor:
+        """Return logits ``(N, C, H, W)`` at the size of the images.
+
+        Args:
+            inputs: Normalised images ``(N, 3, H, W)``.
+            windows: Look through windows, as evaluation does, where ``test_cfg`` says 'slide':
+                a network with one position for each patch of a crop (BEiT, MAE) sees images of
+                no other size. False: the images as they are.
+        """
+        size = inputs.shape[-2:]
+        if windows and self.network.test_cfg.get('mode') == 'slide':
+            self.network.to(inputs.device)
+            metas = [dict(img_shape=tuple(size), ori_shape=tuple(size))] * len(inputs)
+            with torch.no_grad():
+                logits: Tensor = self.network.slide_inference(inputs, metas)
+            return logits
+        record = self(inputs)
+        resized: Tensor = resize(
+            record.logits, size=size, mode='bilinear', align_corners=record.align_corners
+        )
+        return resized
 
 
 def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:

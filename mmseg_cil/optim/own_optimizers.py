@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from mmseg_cil.contracts import Distiller, Regulariser
@@ -99,8 +99,11 @@ class RegulariserOptimWrapperConstructor:
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
         if own:
+            # Constructors that name what is in a group (LayerDecayOptimizerConstructor) want it
+            # of all groups: PyTorch refuses an optimizer of groups with and without names.
+            named = any('param_names' in group for group in wrapper.optimizer.param_groups)
             wrapper.optimizer = JointOptimizer(
-                [wrapper.optimizer, *(_build(part.optimizer, part.parameters()) for part in own)]
+                [wrapper.optimizer, *(_build(part, named) for part in own)]
             )
         return wrapper
 
@@ -112,8 +115,11 @@ def _parts(model: nn.Module) -> Iterator[Distiller | Regulariser]:
                 yield part
 
 
-def _build(config: Mapping[str, Any] | None, parameters: Iterator[Tensor]) -> Optimizer:
-    optimizer: Optimizer = OPTIMIZERS.build(dict(config or {}, params=list(parameters)))
+def _build(part: Distiller | Regulariser, named: bool) -> Optimizer:
+    names, parameters = zip(*part.named_parameters(), strict=True)
+    optimizer: Optimizer = OPTIMIZERS.build(dict(part.optimizer or {}, params=list(parameters)))
+    if named:
+        optimizer.param_groups[0]['param_names'] = list(names)
     return optimizer
 
 

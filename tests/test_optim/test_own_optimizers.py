@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, build_optim_wrapper
 from mmengine.optim.scheduler import PolyLR
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -120,3 +121,32 @@ def test_parts_share_groups_and_state():
     for index, part in enumerate(parts):
         assert part.state is joint.state
         assert part.param_groups[0] is joint.param_groups[index]
+
+
+@MMENGINE_CONSTRUCTORS.register_module()
+class NamedGroups(DefaultOptimWrapperConstructor):
+    """Names what is in a group, as MMSegmentation's LayerDecayOptimizerConstructor does."""
+
+    def add_params(self, params, module, **kwargs):
+        for name, parameter in module.named_parameters():
+            params.append(dict(params=[parameter], param_names=[name], lr=0.5))
+
+
+def test_own_parts_stand_beside_groups_with_names():
+    model = model_of()
+    wrapper = build(
+        model, network_constructor='NamedGroups', paramwise_cfg={'norm_decay_mult': 1.0}
+    )
+    assert [group['param_names'] for group in wrapper.optimizer.param_groups] == [
+        ['network.weight'],
+        ['network.bias'],
+        ['scale'],
+    ]
+    before = copy.deepcopy(model.state_dict())
+    wrapper.update_params(model.loss())
+    assert all((model.state_dict()[name] != value).any() for name, value in before.items())
+    other = build(
+        model_of(1), network_constructor='NamedGroups', paramwise_cfg={'norm_decay_mult': 1.0}
+    )
+    other.load_state_dict(wrapper.state_dict())
+    assert other.get_lr() == wrapper.get_lr()

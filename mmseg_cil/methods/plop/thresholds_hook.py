@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, get_rank, get_world_size
 from mmengine.runner import Runner
-from mmseg.models.utils import resize
 from torch import Tensor
 
 from mmseg_cil.contracts import DataBatch, StepHook, network_of
@@ -52,7 +51,8 @@ class PseudoLabelThresholdsHook(StepHook):
         median: 'true' or 'official', see
             :func:`~mmseg_cil.methods.plop.pseudo_labels.thresholds_from_histograms`.
         crops: What the teacher sees of an image: 'whole', all of it in its own
-            size, or 'random', what the training pipeline makes of it, as
+            size (in windows, where ``test_cfg.mode`` is 'slide'), or 'random', what the
+            training pipeline makes of it, as
             officially. Augmentation is drawn from the image's place in the
             list, so that these thresholds are reproducible too. Defaults to 'whole'.
 
@@ -162,7 +162,8 @@ def teacher_histograms(
             one must call, if only with no batch.
         median: What the histograms are for, 'true' or 'official'.
         augmented: They come from the training pipeline, and are padded as in
-            training. Otherwise, as in evaluation, an image keeps its size.
+            training. Otherwise, as in evaluation, an image keeps its size, and is looked at
+            through windows where ``test_cfg`` says so.
 
     Returns:
         ``(C, bins)`` int64, summed over all processes.
@@ -176,13 +177,7 @@ def teacher_histograms(
             data = model.data_preprocessor(batch, augmented)
             labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
             labels = labels.squeeze(1).to(device)
-            record = model.teacher(data['inputs'])
-            logits = resize(
-                record.logits,
-                size=data['inputs'].shape[-2:],
-                mode='bilinear',
-                align_corners=record.align_corners,
-            )
+            logits = model.teacher.image_logits(data['inputs'], windows=not augmented)
             # A preprocessor may have padded the image at its lower right.
             logits = logits[:, :, : labels.shape[1], : labels.shape[2]]
             total += uncertainty_histograms(logits, labels, num_classes, median)
