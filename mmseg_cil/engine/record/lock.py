@@ -121,6 +121,11 @@ def work_dir_lock(
                     folder.rmdir()
 
 
+def holder_of(work_dir: str | Path) -> Holder | None:
+    """Return the process that a work directory's lock names; None where there is no lock."""
+    return _read(Path(work_dir) / NAME)
+
+
 def check_still_held(work_dir: str | Path) -> None:
     """Makes sure that nobody has taken a work directory from this process, if it holds it.
 

@@ -1,0 +1,137 @@
+"""The config that each cell of a grid trains with, and what makes two of them differ."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import pprint
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.commands import walk_config
+from mmseg_cil.engine.config.compose import KINDS
+from mmseg_cil.engine.config.load import read_unsettled, with_options
+from mmseg_cil.engine.preflight.names import with_names_allowed
+from mmseg_cil.errors import InputError
+from mmseg_cil.grid.plan import Cell
+from mmseg_cil.utils.near import near
+
+#: The key under which a config says of which grid it is the base.
+KEY = 'grid'
+#: What of a config neither its weights nor its scores depend on.
+_INDIFFERENT = (
+    'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'log_level', 'log_processor',
+    'rehearsal', 'resume', 'vis_backends', 'visualizer', 'work_dir', KEY,
+)  # fmt: skip
+_INDIFFERENT_OF_LOADERS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
+
+
+def read_grid(config: str | None) -> dict[str, Any]:
+    """Read what a config says of its grid; nothing where it says nothing.
+
+    Raises:
+        InputError: The file cannot be read, or its ``grid`` is no dict.
+    """
+    found = {} if config is None else read_unsettled(config).get(KEY) or {}
+    if not isinstance(found, Mapping):
+        raise InputError(f'{config}: {KEY} is {found!r}; it must be a dict')
+    return dict(found)
+
+
+def cell_config(
+    cell: Cell, config: str | None, parts: Mapping[str, str | None], options: Mapping[str, Any]
+) -> Config:
+    """Compose the config of a cell.
+
+    Args:
+        cell: The cell.
+        config: The file that all cells have as their base, or None.
+        parts: Pieces for all cells by kind: model, dataset, schedule.
+        options: Settings of all cells by dotted keys.
+
+    Raises:
+        InputError: A piece is unknown, or a setting does not fit.
+    """
+    pieces = {kind: parts.get(kind) for kind in KINDS}
+    pieces.update(method=cell.method.piece, protocol=cell.protocol.piece)
+    cfg = walk_config(argparse.Namespace(config=config, cfg_options={}, **pieces))
+    cfg._cfg_dict.pop(KEY, None)
+    given = {**options, **cell.options}
+    for key in given:
+        _check_key(cfg, key, cell)
+    return with_options(cfg, {**given, 'randomness.seed': cell.seed})
+
+
+def _check_key(cfg: Config, key: str, cell: Cell) -> None:
+    """Refuse a dotted key that nothing in the config is like, as nothing would read it.
+
+    The last name of a key may be new where it is added to what is there already.
+    """
+    node: Any = cfg._cfg_dict
+    names = key.split('.')
+    for place, name in enumerate(names):
+        listed = isinstance(node, (list, tuple)) and name.isdecimal() and int(name) < len(node)
+        if not listed and not (isinstance(node, Mapping) and name in node):
+            if place and place == len(names) - 1 and isinstance(node, Mapping):
+                return
+            where = '.'.join(names[: place + 1])
+            known = list(map(str, node)) if isinstance(node, Mapping) else []
+            meant = near(name, known)
+            raise InputError(
+                f'{key}: the config of {cell.row} on {cell.protocol.name} has no {where}'
+                + (f'; did you mean {meant!r}?' if meant else '')
+                + ' (--set METHOD:KEY=VALUE sets a key of one method alone)'
+            )
+        node = node[int(name)] if listed else node[name]
+
+
+def config_text(cfg: Config) -> str:
+    """Return a config as a file of plain values, which is read again without any other file."""
+    content = with_names_allowed(cfg).to_dict()
+    return ''.join(
+        f'{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n'
+        for key, value in content.items()
+    )
+
+
+def read_text(path: Path) -> dict[str, Any]:
+    """Read what :func:`config_text` has written.
+
+    Raises:
+        InputError: The file was changed.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+        return {
+            node.targets[0].id: ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            for node in tree.body
+        }
+    except (OSError, ValueError, SyntaxError, AttributeError, TypeError) as error:
+        raise InputError(
+            f'{path} is not as the grid has written it ({type(error).__name__}: {error}): put it '
+            'back, or remove it with the work directory beside it'
+        ) from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys in which two configs differ that matter to weights or scores."""
+    one, two = dict(_leaves(before)), dict(_leaves(now))
+    return sorted(key for key in {*one, *two} if one.get(key, _leaves) != two.get(key, _leaves))
+
+
+def _leaves(node: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
+    if where and (
+        where[0] in _INDIFFERENT
+        or (where[0].endswith('_dataloader') and where[-1] in _INDIFFERENT_OF_LOADERS)
+    ):
+        return []
+    if isinstance(node, Mapping) and node:
+        items: Sequence[tuple[Any, Any]] = list(node.items())
+    elif isinstance(node, (list, tuple)) and node:
+        items = list(enumerate(node))
+    else:
+        return [('.'.join(where), list(node) if isinstance(node, tuple) else node)]
+    return [leaf for key, value in items for leaf in _leaves(value, (*where, str(key)))]

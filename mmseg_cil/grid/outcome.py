@@ -1,0 +1,51 @@
+"""How the walk in a work directory stands, and what its log ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmseg_cil.engine.record.journal import Journal
+
+#: Bytes at the end of a log that its last line is looked for in.
+_TAIL = 8192
+
+
+def is_finished(work_dir: Path, last: int | None = None) -> bool:
+    """Whether the steps of a walk are trained, evaluated, and in its metrics.
+
+    Args:
+        work_dir: Of the walk.
+        last: The last step that is asked for; None: that of the protocol.
+
+    Raises:
+        InputError: Its journal is damaged.
+    """
+    journal = Journal.load(work_dir, writable=False)
+    if journal is None or not (work_dir / 'metrics.json').is_file():
+        return False
+    count = len(journal.content['protocol']['steps']) if last is None else last + 1
+    return all(journal.is_done(step) for step in range(count))
+
+
+def has_begun(work_dir: Path) -> bool:
+    """Whether a walk has its step 0, so that it starts from no other any more.
+
+    Raises:
+        InputError: Its journal is damaged.
+    """
+    journal = Journal.load(work_dir, writable=False)
+    return journal is not None and journal.is_done(0)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something: that of an error."""
+    try:
+        with open(log, 'rb') as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL))
+            lines = file.read().decode('utf-8', errors='replace').splitlines()
+    except OSError:
+        return 'it has left no log'
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if line.startswith('error: ')]
+    return (errors or said or ['it has said nothing'])[-1]

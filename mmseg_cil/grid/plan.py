@@ -1,0 +1,236 @@
+"""Which cells a grid has, by their names."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmseg_cil.errors import InputError
+
+#: Characters that names of folders may have.
+_UNFIT = re.compile(r'[^A-Za-z0-9._=,+-]+')
+#: Between the name of a method and that of a setting.
+SEPARATOR = '@'
+#: Longest name of a folder that is made of settings.
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method or a protocol of a grid.
+
+    Attributes:
+        name: In folders and tables.
+        piece: Name or path of the config piece; None: what the config itself has.
+        options: Settings by dotted keys, as ``--cfg-options`` has them.
+    """
+
+    name: str
+    piece: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Values of the axes that ``--set`` names.
+
+    Attributes:
+        name: In folders and tables; empty where there is no axis.
+        options: Values by dotted keys.
+    """
+
+    name: str = ''
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A walk of the grid.
+
+    Attributes:
+        method: Its method.
+        protocol: Its protocol.
+        setting: Its values of the axes.
+        seed: Its seed.
+    """
+
+    method: Variant
+    protocol: Variant
+    setting: Setting
+    seed: int
+
+    @property
+    def row(self) -> str:
+        """The method with its setting, which name a row of the tables."""
+        name = self.setting.name
+        return f'{self.method.name}{SEPARATOR}{name}' if name else self.method.name
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Protocol and row: what cells of several seeds have in common."""
+        return self.protocol.name, self.row
+
+    @property
+    def place(self) -> str:
+        """Path of the cell below ``cells`` or ``step_0``; fixed, for grids that go on."""
+        return f'{self.protocol.name}/{self.row}/seed_{self.seed}'
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All settings of the cell by dotted keys; later ones go before earlier ones."""
+        return {**self.protocol.options, **self.method.options, **self.setting.options}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the configs and the values that it takes.
+
+    Attributes:
+        key: Dotted.
+        values: At least one.
+        method: The one method that it is for; empty: all.
+    """
+
+    key: str
+    values: Sequence[Any]
+    method: str = ''
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a grid consists of.
+
+    Attributes:
+        cells: In order.
+        baseline: Row that differences are taken to; empty: none.
+    """
+
+    cells: tuple[Cell, ...]
+    baseline: str = ''
+
+    @property
+    def rows(self) -> list[str]:
+        """Methods with their settings, in order."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+
+def plan_grid(
+    methods: Sequence[Variant],
+    protocols: Sequence[Variant],
+    seeds: Sequence[int],
+    axes: Sequence[Axis] = (),
+    baseline: str = '',
+) -> Plan:
+    """Plan the cells of a grid: all combinations.
+
+    Args:
+        methods: At least one.
+        protocols: At least one.
+        seeds: At least one.
+        axes: Keys that take several values.
+        baseline: A method, or a row.
+
+    Raises:
+        InputError: Nothing is left to be walked, or something is there twice or not at all.
+    """
+    for kind, given in (('methods', methods), ('protocols', protocols), ('seeds', seeds)):
+        if not given:
+            raise InputError(f'the grid has no {kind}: give --{kind}, or {kind} in its file')
+    for kind, names in (
+        ('method', [one.name for one in methods]),
+        ('protocol', [one.name for one in protocols]),
+        ('seed', list(map(str, seeds))),
+        ('axis', [f'{axis.method}:{axis.key}' for axis in axes]),
+    ):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise InputError(
+                f'the {kind} {twice[0]} is in the grid twice: name each once (variants of a '
+                f'method take names of their own: dict(name=..., method=..., options=...))'
+            )
+    known = {one.name for one in methods}
+    for axis in axes:
+        if axis.method and axis.method not in known:
+            raise InputError(
+                f'--set {axis.method}:{axis.key}: the grid has no method {axis.method!r}; it has '
+                f'{", ".join(sorted(known))}'
+            )
+    cells = [
+        Cell(method, protocol, setting, seed)
+        for protocol in protocols
+        for method in methods
+        for setting in settings_of(method.name, axes)
+        for seed in seeds
+    ]
+    plan = Plan(tuple(cells), baseline)
+    if baseline and baseline not in plan.rows and baseline not in known:
+        raise InputError(
+            f'--baseline {baseline}: the grid has no such row; it has {", ".join(plan.rows)}'
+        )
+    return plan
+
+
+def settings_of(method: str, axes: Sequence[Axis]) -> list[Setting]:
+    """Return all combinations of the values of a method's axes, named."""
+    own = [axis for axis in axes if axis.method in ('', method)]
+    combined = itertools.product(*([(axis.key, value) for value in axis.values] for axis in own))
+    settings = [Setting(_name_of(pairs), dict(pairs)) for pairs in combined]
+    twice = [name for name, count in Counter(one.name for one in settings).items() if count > 1]
+    if twice:
+        raise InputError(f'--set gives the setting {twice[0]} twice: name each value once')
+    return settings
+
+
+def fit_name(text: str) -> str:
+    """Return a text as the name of a folder; another text has another one."""
+    fit = _UNFIT.sub('_', text)
+    if fit == text and len(fit) <= _LONGEST:
+        return fit
+    digest = hashlib.sha256(text.encode('utf-8')).hexdigest()[:8]
+    return f'{fit[:_LONGEST]}-{digest}'
+
+
+def _name_of(pairs: Sequence[tuple[str, Any]]) -> str:
+    text = ','.join(f'{key}={value}' for key, value in pairs)
+    return fit_name(text) if text else ''
+
+
+def variant_of(entry: Any, kind: str) -> Variant:
+    """Return a method or a protocol as a grid's file or command line has it.
+
+    Args:
+        entry: The name or path of a piece, or a dict of ``name``, the piece under its kind,
+            and ``options``.
+        kind: 'method' or 'protocol'.
+
+    Raises:
+        InputError: It is of another form.
+    """
+    if isinstance(entry, str) and entry:
+        return Variant(fit_name(Path(entry).stem if entry.endswith('.py') else entry), entry)
+    if not isinstance(entry, Mapping):
+        raise InputError(
+            f'grid.{kind}s has the entry {entry!r}: give a name, or a dict with name, {kind} and '
+            'options'
+        )
+    unknown = sorted(set(entry) - {'name', kind, 'options'})
+    if unknown:
+        raise InputError(
+            f'grid.{kind}s has an entry with the unknown keys {", ".join(map(str, unknown))}; '
+            f'there are name, {kind} and options'
+        )
+    piece = entry.get(kind)
+    options = entry.get('options') or {}
+    name = entry.get('name') or piece
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise InputError(
+            f'grid.{kind}s has the entry {dict(entry)!r}: name must be a text and options a dict '
+            'of values by dotted keys'
+        )
+    return Variant(fit_name(Path(name).stem if name.endswith('.py') else name), piece, options)

@@ -1,0 +1,177 @@
+"""What the cells of a grid have scored, as rows of one file from which all tables are made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.grid.plan import SEPARATOR
+from mmseg_cil.utils.atomic import write_csv
+
+ROWS, CELLS = 'rows.csv', 'cells.csv'
+#: Means of a step, in per cent.
+PARTS = ('old', 'new', 'all', 'base', 'later', 'background')
+HEADER = ('protocol', 'method', 'setting', 'seed', 'step', *PARTS)
+CELL_HEADER = ('protocol', 'method', 'setting', 'seed', 'steps', 'status', 'error')
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one cell after one step.
+
+    Attributes:
+        protocol: Name in the grid.
+        method: Name in the grid.
+        setting: Name in the grid; empty where it has none.
+        seed: Of the cell.
+        step: The step.
+        scores: Per cent by the names in :data:`PARTS`; None where undefined.
+    """
+
+    protocol: str
+    method: str
+    setting: str
+    seed: int
+    step: int
+    scores: Mapping[str, float | None]
+
+    @property
+    def name(self) -> str:
+        """Name of its row in tables."""
+        return f'{self.method}{SEPARATOR}{self.setting}' if self.setting else self.method
+
+
+@dataclass(frozen=True)
+class CellState:
+    """How a cell stands.
+
+    Attributes:
+        protocol: Name in the grid.
+        method: Name in the grid.
+        setting: Name in the grid; empty where it has none.
+        seed: Of the cell.
+        steps: Steps of its protocol; None where that is not known yet.
+        status: 'done', 'failed', or 'unfinished'.
+        error: What it has failed with.
+    """
+
+    protocol: str
+    method: str
+    setting: str
+    seed: int
+    steps: int | None
+    status: str
+    error: str = ''
+
+    @property
+    def name(self) -> str:
+        """Name of its row in tables."""
+        return f'{self.method}{SEPARATOR}{self.setting}' if self.setting else self.method
+
+
+def rows_of_walk(
+    metrics: Mapping[str, Any], protocol: str, method: str, setting: str, seed: int
+) -> list[Row]:
+    """Return the rows of a walk.
+
+    Args:
+        metrics: Content of its ``metrics.json``.
+        protocol: Name in the grid.
+        method: Name in the grid.
+        setting: Name in the grid.
+        seed: Of the cell.
+    """
+    rows = []
+    for entry in sorted(metrics['steps'], key=lambda one: one['step']):
+        background = (entry.get('settings') or {}).get('background')
+        scores = {part: entry['mIoU'].get(part) for part in PARTS[:-1]}
+        scores['background'] = entry['IoU'].get(background) if background else None
+        percent = {key: None if one is None else 100 * one for key, one in scores.items()}
+        rows.append(Row(protocol, method, setting, seed, entry['step'], percent))
+    return rows
+
+
+def write_rows(folder: Path, rows: Iterable[Row], cells: Iterable[CellState]) -> None:
+    """Write ``rows.csv`` and ``cells.csv``."""
+    lines = [
+        [row.protocol, row.method, row.setting, row.seed, row.step]
+        + [_text(row.scores.get(part)) for part in PARTS]
+        for row in rows
+    ]
+    write_csv(folder / ROWS, [HEADER, *lines])
+    states = [
+        [one.protocol, one.method, one.setting, one.seed, one.steps or '', one.status, one.error]
+        for one in cells
+    ]
+    write_csv(folder / CELLS, [CELL_HEADER, *states])
+
+
+def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
+    """Read what :func:`write_rows` has written; ``cells.csv`` may be missing.
+
+    Raises:
+        InputError: ``rows.csv`` is missing, or one of them is damaged.
+    """
+    rows = [
+        Row(
+            one['protocol'],
+            one['method'],
+            one['setting'],
+            int(one['seed']),
+            int(one['step']),
+            {part: _number(one[part]) for part in PARTS},
+        )
+        for one in _read(folder / ROWS, HEADER)
+    ]
+    if not (folder / CELLS).is_file():
+        return rows, []
+    return rows, [
+        CellState(
+            one['protocol'],
+            one['method'],
+            one['setting'],
+            int(one['seed']),
+            int(one['steps']) if one['steps'] else None,
+            one['status'],
+            one['error'],
+        )
+        for one in _read(folder / CELLS, CELL_HEADER)
+    ]
+
+
+def read_metrics(work_dir: Path) -> dict[str, Any] | None:
+    """Return the metrics of a walk; None where there are none yet, or they are damaged."""
+    try:
+        content = json.loads((work_dir / 'metrics.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get('steps'), list) else None
+
+
+def _read(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with open(path, newline='', encoding='utf-8') as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f'{path} cannot be read ({error}): give the folder of a grid, or of a {path.name}'
+        ) from error
+    missing = [name for name in header if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f'{path} has no column {", ".join(missing)}; it has {reader.fieldnames}')
+    return rows
+
+
+def _text(value: float | None) -> str:
+    return '' if value is None or math.isnan(value) else f'{value:.4f}'
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

@@ -1,0 +1,142 @@
+"""Which cells of a grid have the same step 0, so that it is trained once for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmseg_cil.contracts import HeadLoss, StepHook
+from mmseg_cil.contracts.method import BEGINNING, TEACHING, WEIGHTS, MethodConfig
+from mmseg_cil.engine.config.length import global_batch_size
+from mmseg_cil.engine.config.model_losses import losses_of, named_heads
+from mmseg_cil.engine.record.fingerprint import fingerprint, training_fingerprints
+from mmseg_cil.engine.step_configs import lone_config
+from mmseg_cil.engine.sub_steps.listing import sub_steps_of
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.registry import HOOKS, MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+#: What of a loader decides which batches are trained on.
+_OF_LOADER = ('batch_size', 'sampler', 'batch_sampler', 'collate_fn', 'dataset')
+#: Parts of a method that do nothing before there is an earlier step.
+_LATER_ROLES = tuple(one['role'] for one in (TEACHING, WEIGHTS, BEGINNING))
+#: Parts of a method without a role that do nothing in the training of step 0, or are looked at here
+#: by themselves.
+_OTHERS = ('name', 'loss_decode', 'custom_hooks', 'memory', 'teachers', 'sub_steps')
+_TOLERANCE = 1e-5
+
+
+def step_zero_of(walk: Walk) -> dict[str, Any]:
+    """Describe all that the weights after step 0 depend on, the seed apart.
+
+    What ``--start-from`` compares is among it (protocol, network, training images), and what
+    it leaves to the user: losses, schedule, hooks, and what a method changes in the network.
+    Losses are compared by their values on drawn logits: of the unbiased cross-entropy and the
+    pseudo-labels nothing is left at step 0 but the cross-entropy, of sigmoid losses all is.
+    (A design choice: configs of losses say nothing of that.)
+
+    Args:
+        walk: Of a cell.
+
+    Returns:
+        Fingerprints, and a list of loss values, by what they are of; for :func:`same_step_zero`.
+    """
+    cfg = lone_config(walk, 0)
+    method, _ = MethodConfig.split(cfg.model)
+    prints = training_fingerprints(walk.as_given, walk.protocol, walk.prints.train, 1)
+    loader = cfg.train_dataloader or {}
+    optim_wrapper = dict(cfg.optim_wrapper or {})
+    constructor = optim_wrapper.pop('network_constructor', optim_wrapper.get('constructor'))
+    optim_wrapper['constructor'] = constructor or 'DefaultOptimWrapperConstructor'
+    return {
+        'protocol': walk.protocol.beginning_fingerprint(0),
+        'training images': fingerprint(walk.prints.train[:1]),
+        'network': prints['model'],
+        'network in training': fingerprint(_changes(method)),
+        'losses': _losses(cfg),
+        'schedule': fingerprint(
+            [
+                optim_wrapper,
+                cfg.param_scheduler,
+                cfg.train_cfg,
+                walk.iterations[0],
+                global_batch_size(walk.cfg, 1),
+            ]
+        ),
+        'training data': fingerprint({key: _of_data(loader.get(key)) for key in _OF_LOADER}),
+        'hooks': fingerprint(_hooks(cfg, walk)),
+        'sub-steps': fingerprint([vars(one) for one in sub_steps_of(walk, 0, 'before')]),
+    }
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return in what two descriptions of :func:`step_zero_of` differ."""
+    return [key for key in one if not _equal(one[key], other.get(key))]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(map(_equal, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(one == other)
+
+
+def _changes(method: MethodConfig) -> dict[str, Any]:
+    """The parts of a method that could change the network or the data at step 0."""
+    return {
+        one.name: getattr(method, one.name)
+        for one in fields(MethodConfig)
+        if one.metadata.get('role') not in _LATER_ROLES
+        and one.name not in _OTHERS
+        and getattr(method, one.name) != one.default
+    }
+
+
+def _hooks(cfg: Config, walk: Walk) -> list[Any]:
+    """Hooks of step 0 but those that keep something of it, and those of every walk."""
+    result = []
+    given = list(walk.cfg.get('custom_hooks') or [])
+    for hook in cfg.custom_hooks:
+        kind = HOOKS.get(hook['type']) if isinstance(hook.get('type'), str) else hook.get('type')
+        keeps = isinstance(kind, type) and issubclass(kind, StepHook)
+        ours = str(getattr(kind, '__module__', '')).startswith('mmseg_cil.hooks.')
+        if hook in given or not (keeps or ours):
+            result.append(hook)
+    return result
+
+
+def _of_data(value: Any) -> Any:
+    """A loader's setting without the places that data are cached in."""
+    if isinstance(value, Mapping):
+        return {key: _of_data(one) for key, one in value.items() if key not in ('cache_dirs',)}
+    return [_of_data(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _losses(cfg: Config) -> list[Any]:
+    """Values of the losses of all heads on drawn logits; their configs where that cannot be."""
+    return [
+        [where, *(_value(loss, head, cfg) for loss in losses_of(dict(head)))]
+        for where, head in named_heads(cfg.model)
+    ]
+
+
+def _value(config: Mapping[str, Any], head: Mapping[str, Any], cfg: Config) -> Any:
+    classes = int(head.get('out_channels') or head.get('num_classes') or 1)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(2, classes, 12, 12, generator=generator)
+    labels = torch.randint(0, classes, (2, 12, 12), generator=generator)
+    labels[:, :2] = 255
+    try:
+        loss: Any = MODELS.build(dict(config))
+        if isinstance(loss, HeadLoss):
+            loss.set_step(StepContext.from_config(cfg.model.step))
+        with torch.no_grad():
+            return float(loss(logits, labels, ignore_index=255))
+    except Exception:
+        return fingerprint(dict(config))
