@@ -2,6 +2,7 @@
 
 * ``outputs``, ``gradients``, ``compression``, ``files``: the compressed gradient that a step
   keeps of its outputs; ``keeper`` computes it, and ``hook`` does so after a step and hands it on.
+* ``sketches``: the second moment of the outputs' gradients, beside their mean.
 * ``dfd_regulariser``: outputs must not change to first order, with ``earlier_steps`` and
   ``quadratic_form``; ``reanchoring``: what the classifier's initialisation moves is no change.
 * ``vdfd_regulariser``: the variational form; ``covariance`` models it by a graph network, with

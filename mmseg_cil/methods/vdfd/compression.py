@@ -66,6 +66,15 @@ class OutputGradients:
         """Rows of each of the B blocks."""
         return block_heights(self.names, self.rows, self.apart)
 
+    def places(self, cells: int) -> Tensor:
+        """Where the outputs stand in a layout with so many cells a node.
+
+        Args:
+            cells: At least the own ones.
+        """
+        nodes = torch.arange(len(self.nodes)).unsqueeze(1)
+        return (nodes * cells + torch.arange(self.cells)).flatten()
+
     @property
     def core(self) -> Tensor:
         """``S V``, ``(B, Q, nodes * cells)``."""
@@ -161,8 +170,8 @@ def stack(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of several steps in one layout, for :func:`project`.
 
-    Tensors (and rows of grown tensors) that a step has no gradients of, ranks and
-    nodes that others have more of, are filled with zeros, which contribute none.
+    Tensors (and rows of grown tensors) that a step has no gradients of, ranks, nodes
+    and cells that others have more of, are filled with zeros, which contribute none.
 
     Args:
         steps: T of them; the rows of the same tensors stand apart in all.
@@ -172,10 +181,11 @@ def stack(
 
     Returns:
         ``left`` ``(F, T, Q)`` and ``core`` ``(T, B, Q, C * K)``; C is the largest
-        number of nodes, K the cells of each.
+        number of nodes, K the largest of the cells of each.
     """
     rank = max(one.left.shape[1] for one in steps)
-    outputs = max(len(one.nodes) for one in steps) * steps[0].cells
+    cells = max(one.cells for one in steps)
+    outputs = max(len(one.nodes) for one in steps) * cells
     blocks = [count if name in apart else 1 for name, count in zip(names, rows, strict=True)]
     left = torch.zeros(sum(rows), len(steps), rank)
     core = torch.zeros(len(steps), sum(blocks), rank, outputs)
@@ -189,9 +199,9 @@ def stack(
         for name, factors, products in parts:
             row, block = first_row[name], first_block[name]
             left[row : row + len(factors), step, : factors.shape[1]] = factors
-            core[step, block : block + len(products), : products.shape[1], : products.shape[2]] = (
-                products
-            )
+            # A view, so that what is set stays in the core.
+            part = core[step, block : block + len(products), : products.shape[1]]
+            part[..., one.places(cells)] = products
     return left, core
 
 

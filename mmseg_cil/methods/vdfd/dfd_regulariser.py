@@ -176,10 +176,12 @@ class DFDRegulariser(GradientRegulariser):
         factor = 2 * step_size * self.weight * float(times)
         if not factor:
             return None
+        cells = [one.cells for one in steps]
         damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
         for index, one in enumerate(steps):
             gram = one.gram(weights)
-            damping[index, : len(gram), : len(gram)] = factor * gram
+            places = one.places(max(cells))
+            damping[index, places.unsqueeze(1), places] = factor * gram
         return damping
 
     @property

@@ -28,7 +28,7 @@ class EarlierSteps:
             the last step ended with, re-anchored those that this step begins with.
         offset: ``(T, C * K)``, what the weights of the last step had changed of the outputs.
         nodes: Of each step.
-        cells: K.
+        cells: Of each node of each step; K is the largest number.
         average: Rows are filters.
         damping: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`;
             None: none.
@@ -41,7 +41,7 @@ class EarlierSteps:
     anchor: Tensor
     offset: Tensor
     nodes: tuple[tuple[tuple[int, ...], ...], ...]
-    cells: int
+    cells: tuple[int, ...]
     average: bool
     damping: Tensor | None = None
 
@@ -49,7 +49,7 @@ class EarlierSteps:
         """First-order changes ``(T, C, K)`` of all earlier outputs by the weights as they are."""
         moved = row_sums(self.tensors, self.average) - self.anchor
         changes = project(self.left, self.core, self.heights, moved) + self.offset
-        return changes.unflatten(1, (-1, self.cells))
+        return changes.unflatten(1, (-1, max(self.cells)))
 
     def curvature(self, accumulation: str = 'sum') -> float:
         """The largest second derivative of the undamped quadratic forms in the weights.
@@ -90,8 +90,11 @@ def arrange(
     Raises:
         InputError: The gradients are not of this network, or not of one kind.
     """
-    average, cells, apart = steps[0].average, steps[0].cells, steps[0].apart
-    if any((one.average, one.cells, one.apart) != (average, cells, apart) for one in steps):
+    average, apart = steps[0].average, steps[0].apart
+    cells = tuple(one.cells for one in steps)
+    by_class = all(one.cells == 1 + max(map(max, one.nodes)) for one in steps)
+    alike = len(set(cells)) == 1 or by_class
+    if not alike or any((one.average, one.apart) != (average, apart) for one in steps):
         raise InputError(
             'the steps of this walk kept gradients of different outputs: run all '
             'of them with the same VDFDHook'
@@ -116,7 +119,7 @@ def arrange(
         since = moves.since[index] if moves is not None else {}
         taken = {name: fraction * value for name, value in since.items()}
         drift = one.project(previous, taken) - one.projection
-        offset[index, : len(drift)] = drift.float()
+        offset[index, one.places(max(cells))] = drift.float()
     return EarlierSteps(
         list(tensors.values()),
         block_heights(tensors, rows, apart),

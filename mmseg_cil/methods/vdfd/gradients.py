@@ -20,6 +20,7 @@ def gradient_sums(
     num_outputs: int,
     average: bool = True,
     weighting: str = 'images',
+    skip_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Sums of the outputs' gradients over batches, and what to divide them by.
 
@@ -42,6 +43,7 @@ def gradient_sums(
         num_outputs: N.
         average: Rows are filters; else single weights.
         weighting: 'images' or 'batches'.
+        skip_empty: An output of divisor 0 has the gradient 0, which is not computed.
 
     Returns:
         Sums ``(F, N)`` and divisors ``(N,)``, float64, on the parameters' device.
@@ -54,9 +56,10 @@ def gradient_sums(
         sums, counts = outputs(batch)
         if weighting == 'batches':
             sums, counts = sums / counts.clamp(min=1), (counts > 0).to(counts)
-        for index in range(num_outputs):
+        wanted = [index for index, count in enumerate(counts.tolist()) if count or not skip_empty]
+        for index in wanted:
             gradients = torch.autograd.grad(
-                sums[index], parameters, retain_graph=index + 1 < num_outputs, allow_unused=True
+                sums[index], parameters, retain_graph=index != wanted[-1], allow_unused=True
             )
             rows = row_means(
                 (

@@ -18,7 +18,6 @@ from mmseg_cil.methods.vdfd.compression import OutputGradients
 from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser, GradientRegulariser
 from mmseg_cil.methods.vdfd.files import FILE_NAME, load_gradients, save_gradients
 from mmseg_cil.methods.vdfd.keeper import GradientKeeper
-from mmseg_cil.methods.vdfd.outputs import cells_of
 from mmseg_cil.methods.vdfd.parameters import PARTS, regularised_parameters
 from mmseg_cil.methods.vdfd.reanchoring import Beginnings
 from mmseg_cil.methods.vdfd.step_sizes import stable_step_size, tell_curvature
@@ -50,8 +49,9 @@ class VDFDHook(GradientKeeper, StepHook):
         rank: Singular triples kept of every tensor; 1 officially. None keeps the
             gradients as they are.
         average: Average the gradient over each filter first, as officially.
-        outputs: 'mean' (default), 'predicted' or 'grid', see
-            :func:`~mmseg_cil.methods.vdfd.outputs.output_sums`.
+        outputs: 'mean' (default), 'predicted', 'grid' or 'conditional', see
+            :func:`~mmseg_cil.methods.vdfd.outputs.output_sums`. 'conditional' takes a backward
+            pass for each node and class that is predicted in a batch.
         grid: Parts along each axis, for 'grid'.
         background: 'keep' (default), 'exclude' or 'merge', see
             :func:`~mmseg_cil.methods.vdfd.outputs.nodes_of_step`.
@@ -73,6 +73,11 @@ class VDFDHook(GradientKeeper, StepHook):
         batch_size: Images a backward pass and process. That of training by default.
         nodes: 'new' (default) remembers the classes that a step introduced, 'all' every class
             seen so far, after every step: our choice.
+        sketches: Random combinations of the outputs of single samples that are kept of each
+            node beside the mean, and a backward pass each, see
+            :mod:`~mmseg_cil.methods.vdfd.sketches`. A ``rank`` above 1 keeps more of them.
+            Defaults to 0.
+        samples: Of what sketches are combinations: 'pixels' (default) or 'images'.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -163,11 +168,7 @@ class VDFDHook(GradientKeeper, StepHook):
         assert isinstance(model, IncrementalEncoderDecoder)
         nodes = self.nodes_of(model.step)
         first = self.mean_gradients(model, batches, nodes[:1])
-        means = (
-            first[:, :1].expand(-1, len(nodes) * cells_of(self.outputs, self.grid))
-            if nodes
-            else first
-        )
+        means = first[:, :1].expand(-1, len(nodes) * self.cells_of(model.step)) if nodes else first
         gradients = replace(self.compressed(model, means, nodes), moved={})
         save_gradients(folder / FILE_NAME, gradients, self.settings())
 

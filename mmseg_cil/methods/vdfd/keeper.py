@@ -20,6 +20,7 @@ from mmseg_cil.methods.vdfd.outputs import (
     OUTPUTS,
     Nodes,
     cells_of,
+    node_logits,
     nodes_of_step,
     output_sums,
 )
@@ -28,12 +29,14 @@ from mmseg_cil.methods.vdfd.parameters import (
     classifier_prefix,
     regularised_parameters,
 )
+from mmseg_cil.methods.vdfd.sketches import SAMPLES, signs_of, sketch_sums, sketched_gradients
 from mmseg_cil.models.network_output import main_logits
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_number
 
 #: Options that files of earlier versions do not name: they were made as these say.
-_ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new'}
+_ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new', 'sketches': 0, 'samples': 'pixels'}
 
 
 class GradientKeeper:
@@ -52,6 +55,8 @@ class GradientKeeper:
         max_images: See there.
         batch_size: See there.
         nodes: See there.
+        sketches: See there.
+        samples: See there.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -71,12 +76,15 @@ class GradientKeeper:
         max_images: int | None = 500,
         batch_size: int | None = None,
         nodes: str = 'new',
+        sketches: int = 0,
+        samples: str = 'pixels',
     ) -> None:
         for name, value, known in (
             ('outputs', outputs, OUTPUTS),
             ('weighting', weighting, WEIGHTINGS),
             ('background', background, BACKGROUNDS),
             ('nodes', nodes, NODES),
+            ('samples', samples, SAMPLES),
         ):
             if value not in known:
                 raise InputError(f'VDFDHook: {name} must be one of {known}, got {value!r}')
@@ -88,6 +96,12 @@ class GradientKeeper:
         ):
             if number is not None and number < 1:
                 raise InputError(f'VDFDHook: {name} must be at least 1, got {number}')
+        check_number(self, 'sketches', sketches, whole=True)
+        if sketches and (outputs, weighting) != ('mean', 'images'):
+            raise InputError(
+                f"VDFDHook: sketches are made beside outputs='mean' with weighting='images', not "
+                f'beside {outputs!r} with {weighting!r}'
+            )
         check_parts(parts)
         self.rank = rank
         self.average = average
@@ -101,6 +115,8 @@ class GradientKeeper:
         self.max_images = max_images
         self.batch_size = batch_size
         self.nodes = nodes
+        self.sketches = sketches
+        self.samples = samples
 
     def nodes_of(self, step: StepContext) -> Nodes:
         """The nodes whose gradients are kept after a step.
@@ -145,28 +161,46 @@ class GradientKeeper:
                 waits for one that has stopped.
         """
         parameters = self.parameters(model)
-        count = len(nodes) * cells_of(self.outputs, self.grid)
-
-        def outputs(batch: Any) -> tuple[Tensor, Tensor]:
-            logits = evaluated_logits(model, batch)
-            return output_sums(logits, nodes, self.outputs, self.grid)
-
+        cells = self.cells_of(model.step)
+        count = len(nodes) * cells
         was_training = model.training
         model.eval()
         sums, divisors = gradient_sums(
-            outputs,
+            lambda batch: self._output_sums(model, batch, nodes),
             batches if count else (),
             list(parameters.values()),
             count,
             self.average,
             self.weighting,
+            skip_empty=self.outputs in ('predicted', 'conditional'),
         )
         model.train(was_training)
         all_reduce(sums)
         all_reduce(divisors)
-        means = mean_gradients(sums, divisors)
+        if self.sketches and count:
+            means = sketched_gradients(sums, divisors, cells)
+        else:
+            means = mean_gradients(sums, divisors)
         check_finite(means)
         return means
+
+    def _output_sums(
+        self, model: IncrementalEncoderDecoder, batch: Any, nodes: Nodes
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the outputs over a batch, and what goes with them."""
+        logits = evaluated_logits(model, batch)
+        if not self.sketches:
+            return output_sums(logits, nodes, self.outputs, self.grid)
+        signs = signs_of(batch['inputs'], self.sketches, self.samples, tuple(logits.shape[2:]))
+        return sketch_sums(node_logits(logits, nodes), signs.to(logits))
+
+    def cells_of(self, step: StepContext) -> int:
+        """Outputs of every node.
+
+        Args:
+            step: It, as the network knows it.
+        """
+        return cells_of(self.outputs, self.grid, step.num_seen) + self.sketches
 
     def compressed(
         self, model: IncrementalEncoderDecoder, means: Tensor, nodes: Nodes
@@ -189,7 +223,7 @@ class GradientKeeper:
             *compress(means.cpu(), heights, self.rank),
             torch.zeros(means.shape[1], dtype=torch.float64),
             nodes,
-            cells_of(self.outputs, self.grid),
+            self.cells_of(model.step),
             self.average,
             apart,
         )
@@ -222,6 +256,8 @@ class GradientKeeper:
                 'max_images',
                 'batch_size',
                 'nodes',
+                'sketches',
+                'samples',
             )
         }
 

@@ -1,8 +1,8 @@
 """Which numbers of a segmentation network are the outputs that VDFD remembers.
 
 A *node* is a class, or the background together with classes that came later; a
-*cell* is a part of the image. The output of a node and cell is a mean of the
-node's logits.
+*cell* is a part of the image, or the pixels that are predicted as one class. The output of a
+node and cell is a mean of the node's logits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 from mmseg_cil.errors import InputError
 
 #: What a config may call ``outputs``.
-OUTPUTS = ('mean', 'predicted', 'grid')
+OUTPUTS = ('mean', 'predicted', 'grid', 'conditional')
 BACKGROUNDS = ('keep', 'exclude', 'merge')
 #: Whose outputs a step remembers.
 NODES = ('new', 'all')
@@ -103,7 +103,9 @@ def output_sums(
     'mean': over all pixels of an image, then over images. That is the analogue of
     the official mean of a class's logit over a batch. 'predicted': over the pixels
     of all images where the node is predicted. 'grid': over each of ``grid x grid``
-    parts of an image, then over images; cells of a node stand next to each other.
+    parts of an image, then over images. 'conditional': for each class, over the pixels of
+    all images where that class is predicted, so that the outputs are the matrix of the mean
+    logits of k where j is predicted; our choice. Cells of a node stand next to each other.
 
     Sums of sums over any division of the images into batches are the same.
 
@@ -116,7 +118,7 @@ def output_sums(
 
     Returns:
         The sums ``(nodes * cells,)``, differentiable, and what they are divided
-        by, of the same shape: images, or pixels predicted as the node.
+        by, of the same shape: images, or pixels that are predicted as the node or class.
 
     Raises:
         InputError: ``outputs`` is unknown.
@@ -131,11 +133,21 @@ def output_sums(
             dim=1,
         )
         return (own * inside).sum(dim=(0, 2, 3)), inside.sum(dim=(0, 2, 3)).to(own)
+    if outputs == 'conditional':
+        predicted = functional.one_hot(logits.argmax(dim=1), logits.shape[1]).movedim(3, 1).to(own)
+        matrix = torch.einsum('nkhw,njhw->kj', own, predicted)
+        return matrix.flatten(), predicted.sum(dim=(0, 2, 3)).expand_as(matrix).flatten()
     cells = functional.adaptive_avg_pool2d(own, grid if outputs == 'grid' else 1)
     sums = cells.flatten(2).sum(dim=0).flatten()
     return sums, torch.full_like(sums.detach(), len(logits))
 
 
-def cells_of(outputs: str, grid: int = 2) -> int:
-    """Cells of every node."""
-    return grid * grid if outputs == 'grid' else 1
+def cells_of(outputs: str, grid: int = 2, num_classes: int = 1) -> int:
+    """Cells of every node.
+
+    Args:
+        outputs: One of :data:`OUTPUTS`.
+        grid: Parts along each axis, for 'grid'.
+        num_classes: Outputs of the network, for 'conditional'.
+    """
+    return {'grid': grid * grid, 'conditional': num_classes}.get(outputs, 1)

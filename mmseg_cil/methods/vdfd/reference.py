@@ -2,7 +2,7 @@
 
 Stored numbers of the official code, where there is some, pin these forms, and tests compare the
 forms that train with them: those are in ``step_classes_cross_entropy``, ``earlier_steps`` with
-``reanchoring``, and ``dfd_regulariser``.
+``reanchoring``, ``dfd_regulariser`` and ``sketches``.
 """
 
 from __future__ import annotations
@@ -107,3 +107,44 @@ def weight_for_curvature(gradients: Sequence[Tensor], curvature: float) -> float
     """
     hessian = 2 * torch.stack([one @ one.T for one in gradients]).sum(dim=0)
     return curvature / float(torch.linalg.eigvalsh(hessian)[-1])
+
+
+def second_moment(jacobians: Tensor, shares: Tensor, moved: Tensor, precision: Tensor) -> Tensor:
+    r"""The mean cost of the changes of single samples' outputs.
+
+    .. math:: E_x \big[ \delta_x^T \Sigma^{-1} \delta_x \big], \qquad \delta_x = J_x^T (w - w^*)
+
+    That of the mean output, :math:`\bar\delta^T \Sigma^{-1} \bar\delta`, is less by the cost of
+    the deviations from it. Sketches are random combinations of these. A design choice.
+
+    Args:
+        jacobians: :math:`J_x` of every sample, ``(X, W, N)``.
+        shares: ``(X,)``, of sum 1.
+        moved: :math:`w - w^*`, ``(W,)``.
+        precision: :math:`\Sigma^{-1}`, ``(N, N)``.
+
+    Returns:
+        Scalar.
+    """
+    changes = torch.einsum('xwn,w->xn', jacobians, moved)
+    return torch.einsum('x,xn,nm,xm->', shares, changes, precision, changes)
+
+
+def sketch(jacobians: Tensor, shares: Tensor, signs: Tensor) -> Tensor:
+    r"""Gradients whose quadratic forms add up to the second moment in expectation.
+
+    .. math:: \Big[ \bar J,\; \frac{1}{\sqrt{S}} \sum_x \sqrt{v_x}\, \epsilon_{x,r}
+              (J_x - \bar J) \Big]_{r = 1..S}
+
+    Args:
+        jacobians: See :func:`second_moment`.
+        shares: See there.
+        signs: :math:`\epsilon`, ``(X, S)``, independent and of mean 0: 1 or -1.
+
+    Returns:
+        ``(W, N, 1 + S)``.
+    """
+    mean = torch.einsum('x,xwn->wn', shares, jacobians)
+    weights = shares.sqrt().unsqueeze(1) * signs / signs.shape[1] ** 0.5
+    mixed = torch.einsum('xs,xwn->wns', weights, jacobians - mean)
+    return torch.cat([mean.unsqueeze(2), mixed], dim=2)

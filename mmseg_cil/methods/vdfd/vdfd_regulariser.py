@@ -88,6 +88,7 @@ class VDFDRegulariser(DFDRegulariser):
         self._graph: tuple[Tensor, Tensor, Tensor] | None = None
         self._present = torch.zeros(0, 0, dtype=torch.bool)
         self._places = torch.zeros(0, dtype=torch.int64)
+        self._cells = torch.zeros(0)
 
     def attach(self, network: nn.Module) -> None:
         """Builds the graph network for the width of the network's classifier."""
@@ -113,6 +114,7 @@ class VDFDRegulariser(DFDRegulariser):
             [rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes]
         )
         counts = torch.tensor([len(nodes) for nodes in self._earlier.nodes], device=device)
+        self._cells = torch.tensor(self._earlier.cells, dtype=torch.float32, device=device)
         self._present = torch.arange(int(counts.max()), device=device) < counts.unsqueeze(1)
         # Found once: with a mask as index every iteration would wait for the device.
         self._places = self._present.flatten().nonzero().squeeze(1)
@@ -132,7 +134,7 @@ class VDFDRegulariser(DFDRegulariser):
     def _losses(self, changes: Tensor) -> dict[str, Tensor]:
         factors = self.factors()
         quadratics = self._quadratics(changes, factors, self.eps, self.quadratic)
-        log_dets = changes.shape[2] * log_det_covariance(factors, self.eps, self._present)
+        log_dets = self._cells * log_det_covariance(factors, self.eps, self._present)
         nothing = torch.zeros_like(quadratics)
         quadratic = accumulate(quadratics, nothing, self.accumulation)
         log_det = accumulate(nothing, log_dets, self.accumulation)

@@ -75,6 +75,7 @@ def doubled(model):
         dict(average=False),
         # Another classifier would predict other pixels, which is no change of the first order.
         dict(outputs='predicted', classifier=False),
+        dict(outputs='conditional', classifier=False),
         dict(parts=['backbone.layer4']),
     ],
     ids=str,
@@ -506,6 +507,10 @@ def test_a_network_that_changes_elsewhere_is_fine(tmp_path):
         (dict(background='drop'), 'background must be'),
         (dict(weighting='x'), 'weighting must be'),
         (dict(nodes='old'), 'nodes must be one of'),
+        (dict(sketches=-1), 'sketches must be a whole number'),
+        (dict(sketches=2, samples='batches'), 'samples must be one of'),
+        (dict(sketches=2, outputs='grid'), "sketches are made beside outputs='mean'"),
+        (dict(sketches=2, weighting='batches'), "beside 'mean' with 'batches'"),
         (dict(max_images=0), 'max_images must be at least 1'),
         (dict(parts='backbone'), 'parts must be a list of names'),
         (dict(parts=[]), 'parts must be a list of names'),

@@ -97,7 +97,28 @@ def test_grid_outputs():
         output_sums(logits, ((1,),), 'median')
 
 
-@pytest.mark.parametrize('outputs', ['mean', 'predicted', 'grid'])
+def test_outputs_given_the_predicted_class():
+    logits = torch.randn(3, 4, 5, 6)
+    logits[:, 2] = -10.0
+    sums, counts = output_sums(logits, ((1,), (0, 3)), 'conditional')
+    assert cells_of('conditional', num_classes=4) == 4
+    sums, counts = sums.reshape(2, 4), counts.reshape(2, 4)
+    predicted = logits.argmax(dim=1)
+    merged = logits[:, [0, 3]].logsumexp(dim=1)
+    for index, own in enumerate((logits[:, 1], merged)):
+        for cell in (0, 1, 3):
+            mean = own[predicted == cell].mean()
+            torch.testing.assert_close(sums[index, cell] / counts[index, cell], mean)
+        # Where a class is never predicted there is nothing.
+        assert counts[index, 2] == sums[index, 2] == 0
+    assert counts.sum(dim=1).tolist() == [predicted.numel()] * 2
+    # Of a class where it is itself predicted, and over all pixels.
+    alone = output_sums(logits, ((1,),), 'predicted')
+    torch.testing.assert_close((sums[0, 1], counts[0, 1]), (alone[0][0], alone[1][0]))
+    torch.testing.assert_close(sums[0].sum() / counts[0].sum(), logits[:, 1].mean())
+
+
+@pytest.mark.parametrize('outputs', ['mean', 'predicted', 'grid', 'conditional'])
 def test_batches_do_not_matter(outputs):
     logits = torch.randn(7, 4, 6, 6, dtype=torch.float64)
     whole = output_sums(logits, ((0,), (2,)), outputs)

@@ -232,6 +232,33 @@ def test_cells_share_the_covariance_of_their_node():
     torch.testing.assert_close(losses['vdfd_log_det'], expected.float())
 
 
+@pytest.mark.parametrize('step_size', [0.0, 0.01])
+@pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
+def test_steps_may_have_a_cell_for_each_class_that_they_know(kind, step_size):
+    """What steps of 3 and 5 cells cost together is the sum of what each costs."""
+    torch.manual_seed(0)
+    network = Network()
+    steps = [
+        gradients_of(body(network), nodes, seed, rank, cells)
+        for seed, (nodes, rank, cells) in enumerate([((0, 1, 2), 2, 3), ((3, 4), 1, 5)])
+    ]
+    losses = []
+    for some in (steps, steps[:1], steps[1:]):
+        torch.manual_seed(1)
+        # Damped each for itself, as if it were alone.
+        regulariser = build(kind, network, damping=step_size / len(some))
+        regulariser.set_earlier_steps(some, network, state_of(network))
+        start = copy.deepcopy(network.state_dict())
+        move(network, 2)
+        losses.append(sum(v for k, v in regulariser(network).items() if not k.startswith('vdfd')))
+        network.load_state_dict(start)
+    torch.testing.assert_close(losses[0], losses[1] + losses[2])
+    with pytest.raises(InputError, match='different outputs'):
+        regulariser.set_earlier_steps(
+            [steps[0], gradients_of(body(network), (3, 4), cells=4)], network, state_of(network)
+        )
+
+
 def test_single_weights_without_filter_averaging():
     torch.manual_seed(0)
     network = Network()

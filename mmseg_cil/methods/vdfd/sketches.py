@@ -1,0 +1,95 @@
+r"""Sketches of the second moment of the outputs' gradients, beside their mean.
+
+The mean output says little about single pixels: what raises some and lowers others leaves it as
+it was. A change is felt by the second moment,
+:math:`E_x[\delta_x^T \Sigma^{-1} \delta_x]` with :math:`\delta_x = J_x^T (w - w^*)` of one image
+or pixel x. That is the form of the mean output plus that of the deviations from it, and S random
+combinations of these stand for the latter: with independent signs :math:`\epsilon`
+
+.. math:: g_r = \frac{1}{\sqrt{S}} \sum_x \sqrt{v_x}\, \epsilon_{x,r} (J_x - \bar J), \qquad
+          \bar J = \sum_x v_x J_x, \qquad \sum_x v_x = 1
+
+the sum of the forms of :math:`\bar J` and of all :math:`g_r` is the second moment in expectation.
+All nodes share the signs of a sample, as they share its covariance. A design choice: the
+publication has the mean alone.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+#: What a config may call ``samples``.
+SAMPLES = ('images', 'pixels')
+
+
+def signs_of(
+    images: Sequence[Tensor], sketches: int, samples: str, size: tuple[int, ...]
+) -> Tensor:
+    """Draw the signs of images by what is seen on them.
+
+    They depend neither on the division of images into batches nor on processes.
+
+    Args:
+        images: N, as they are read, on the CPU.
+        sketches: S.
+        samples: One of :data:`SAMPLES`.
+        size: h and w of the logits.
+
+    Returns:
+        ``(N, S, h, w)``, or ``(N, S, 1, 1)`` for whole images; 1 and -1.
+    """
+    shape = (sketches, *(size if samples == 'pixels' else (1, 1)))
+    drawn = []
+    for one in images:
+        seed = zlib.crc32(one.detach().cpu().contiguous().numpy().tobytes())
+        draw = torch.Generator().manual_seed(seed)
+        drawn.append(2.0 * torch.randint(2, shape, generator=draw) - 1.0)
+    return torch.stack(drawn)
+
+
+def sketch_sums(own: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over a batch from which the mean outputs and the sketches are made.
+
+    Args:
+        own: ``(N, nodes, h, w)`` logits of the nodes.
+        signs: See :func:`signs_of`.
+
+    Returns:
+        The sums ``(nodes * (1 + S),)``, those of a node next to each other, the mean's first,
+        and of the same shape what is added up beside: images, and the sums of weighted signs.
+    """
+    count = own.shape[2] * own.shape[3]
+    means = own.mean(dim=(2, 3))
+    if signs.shape[2:] == own.shape[2:]:
+        mixed = torch.einsum('nkhw,nshw->ks', own, signs) / math.sqrt(count)
+        beside = signs.sum(dim=(0, 2, 3)) / math.sqrt(count)
+    else:
+        mixed = means.T @ signs.flatten(1)
+        beside = signs.sum(dim=(0, 2, 3))
+    sums = torch.cat([means.sum(dim=0).unsqueeze(1), mixed], dim=1)
+    counts = torch.cat([beside.new_full((1,), len(own)), beside]).expand_as(sums)
+    return sums.flatten(), counts.flatten()
+
+
+def sketched_gradients(sums: Tensor, beside: Tensor, cells: int) -> Tensor:
+    """The gradients of the mean outputs and the sketches of the deviations.
+
+    Args:
+        sums: ``(F, nodes * cells)`` gradients of the sums, over all batches.
+        beside: ``(nodes * cells,)``, see :func:`sketch_sums`, over all batches.
+        cells: 1 + S.
+
+    Returns:
+        ``(F, nodes * cells)``.
+    """
+    by_node = sums.unflatten(1, (-1, cells))
+    images, signs = beside.unflatten(0, (-1, cells)).split([1, cells - 1], dim=1)
+    images = images.clamp(min=1)
+    mean = by_node[..., :1] / images
+    centred = (by_node[..., 1:] - signs * mean) / (images * (cells - 1)).sqrt()
+    return torch.cat([mean, centred], dim=2).flatten(1)
