@@ -69,9 +69,24 @@ def check_walk(work_dir):
             marks=pytest.mark.slow,
         ),
         ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
+        pytest.param(
+            'vdfd',
+            {f'{HOOK}outputs': 'conditional', f'{HOOK}nodes': 'all', f'{HOOK}rank': 2},
+            [tuple((i,) for i in range(count)) for count in (3, 4, 5)],
+            (3, 4, 5),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param('vdfd', {f'{HOOK}sketches': 2}, PLAIN, 3, marks=pytest.mark.slow),
         pytest.param('vdfd_official', ADAM, PLAIN, 1, marks=pytest.mark.slow),
     ],
-    ids=['grid, exclude', 'predicted, merge', 'single weights', 'official'],
+    ids=[
+        'grid, exclude',
+        'predicted, merge',
+        'single weights',
+        'conditional',
+        'sketches',
+        'official',
+    ],
 )
 def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, changes, nodes, cells):
     cfg = config(data_root, method, **changes)
@@ -79,7 +94,7 @@ def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, chang
     check_walk(tmp_path)
     steps = [kept(tmp_path, step) for step in range(3)]
     assert [one.nodes for one in steps] == nodes
-    assert all(one.cells == cells for one in steps)
+    assert [one.cells for one in steps] == list(cells if isinstance(cells, tuple) else [cells] * 3)
 
 
 def test_a_walk_in_mixed_precision(first_step, data_root, tmp_path, monkeypatch):

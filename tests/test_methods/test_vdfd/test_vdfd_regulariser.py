@@ -233,6 +233,36 @@ def test_cells_share_the_covariance_of_their_node():
 
 
 @pytest.mark.parametrize('step_size', [0.0, 0.01])
+@pytest.mark.parametrize('cells', [1, 3])
+def test_the_penalty_does_not_depend_on_the_order_of_nodes(cells, step_size):
+    """Value and gradient, with the learnt covariance, damped and not."""
+    torch.manual_seed(0)
+    network = Network()
+    order = torch.tensor([2, 4, 0, 1, 3])
+    step = gradients_of(body(network), range(5), rank=2, cells=cells)
+    outputs = (order.unsqueeze(1) * cells + torch.arange(cells)).flatten()
+    permuted = replace(
+        step,
+        right=step.right[..., outputs],
+        projection=step.projection[outputs],
+        nodes=tuple(step.nodes[i] for i in order),
+    )
+    previous = state_of(network)
+    move(network, 2)
+    found = []
+    for one in (step, permuted):
+        torch.manual_seed(1)
+        regulariser = build(network=network, damping=step_size)
+        regulariser.set_earlier_steps([one], network, previous)
+        losses = regulariser(network)
+        total = losses['loss_vdfd'] + losses['apart_vdfd']
+        tensors = [*body(network).values(), *regulariser.parameters()]
+        found.append((total, *torch.autograd.grad(total, tensors)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('step_size', [0.0, 0.01])
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
 def test_steps_may_have_a_cell_for_each_class_that_they_know(kind, step_size):
     """What steps of 3 and 5 cells cost together is the sum of what each costs."""
