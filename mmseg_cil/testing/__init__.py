@@ -3,7 +3,7 @@
 ``tiny`` draws a data set and makes configs whose walk of three steps takes seconds; ``walks`` kills
 a walk in an iteration and compares two of them; ``processes`` runs a function or a script in
 several processes; ``method_checks.check_method`` asks whether a method resumes to the same
-weights, has one network in two processes, replays, survives a step without images and runs in
+weights, learns in two processes as in one, replays, survives a step without images and runs in
 mixed precision; ``networks`` builds thin networks of every kind of head. A test of a method of
 one's own, which must resume to the same weights::
 

@@ -1,4 +1,4 @@
-"""A hook that keeps the loss of every iteration on every process."""
+"""Hooks for walks in several processes that are compared with a walk in a single one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
+from mmseg_cil.contracts import network_of
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.registry import HOOKS
 
@@ -32,12 +35,27 @@ class LossRecordHook(Hook):
     ) -> None:
         """Keep the loss of an iteration."""
         assert outputs is not None
-        self.losses.append(float(outputs['loss']))
+        self.losses.append(outputs['loss'].item())
 
     def after_train(self, runner: Runner) -> None:
         """Write them all, in order."""
         path = Path(runner.work_dir) / f'losses.{get_rank()}.json'
         path.write_text(json.dumps(self.losses))
+
+
+@HOOKS.register_module()
+class SharesOfABatchHook(Hook):
+    """Leaves nothing in the network for which the share of a batch is not the whole batch.
+
+    Batch norms normalise with what they have counted so far, and dropout drops nothing. The
+    mean of the losses of equal shares is then the loss of the batch.
+    """
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Switch them to evaluation; what a method has added to the network too."""
+        for module in network_of(runner).modules():
+            if isinstance(module, (_BatchNorm, _DropoutNd)):
+                module.eval()
 
 
 def mean_losses(work_dir: str | Path, step: int, processes: int) -> list[float]:

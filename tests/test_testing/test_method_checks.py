@@ -1,14 +1,34 @@
 """What check_method passes, and what it tells."""
 
 import pytest
+import torch
 
 from mmseg_cil.testing import method_checks
-from mmseg_cil.testing.method_checks import check_method
+from mmseg_cil.testing.method_checks import check_losses, check_method, check_weights
 
 
 @pytest.mark.walk
 def test_a_method_of_the_package_passes(tmp_path):
     check_method('mib', tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.walk
+def test_two_processes_that_do_not_learn_as_one_are_told(tmp_path):
+    # The sum over a share of the batch is half of the sum over the batch.
+    summed = dict(type='CrossEntropyLoss', reduction='sum', loss_weight=1e-4)
+    with pytest.raises(AssertionError, match=r'processes: .*step 0, iteration 0: the loss is'):
+        check_method(dict(name='summed', loss_decode=summed), tmp_path, checks=['processes'])
+
+
+def test_two_processes_are_like_one_but_for_rounding():
+    check_losses([2.0, 1.0], [2.000001, 1.0], step=1)
+    with pytest.raises(AssertionError, match=r'step 1, iteration 1: the loss is 0.5 in two proc'):
+        check_losses([2.0, 1.0], [2.0, 0.5], step=1)
+    one = dict(weight=torch.ones(3), bias=torch.zeros(2))
+    check_weights(one, dict(weight=one['weight'] + 1e-6, bias=one['bias'] + 1e-6), step=1)
+    with pytest.raises(AssertionError, match=r'step 1: bias is another .* by 0.14'):
+        check_weights(one, dict(one, bias=one['bias'] + 0.1), step=1)
 
 
 def test_all_that_fails_is_told(tmp_path, monkeypatch):
