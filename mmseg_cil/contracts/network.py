@@ -185,6 +185,8 @@ class FurtherMap(BaseTransform):
 
     It stands right after ``LoadAnnotations``. The map travels as ``gt_edge_map``, the place
     that MMSegmentation's packer, preprocessor and padding (with 255) have for a second map.
+    A walk whose network (PIDNet's head) or pipeline (``GenerateEdge``) needs that place for
+    edges between classes is refused.
     """
 
     def read(self, results: Mapping[str, Any]) -> np.ndarray:

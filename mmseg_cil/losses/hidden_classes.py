@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmseg_cil.losses.precision import at_least_float32
-
 
 def hidden_mask(
     hidden: Sequence[Sequence[int] | None], num_hidden: int, num_classes: int
@@ -46,26 +44,3 @@ def label_is_hidden(labels: Tensor, hidden: Tensor) -> Tensor:
     """
     index = labels.masked_fill(labels == 255, 0).long().flatten(1)
     return hidden.gather(1, index).view_as(labels) & (labels != 255)
-
-
-def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
-    """The unbiased cross-entropy of MiB where images differ in what they hide.
-
-    Which classes the background stands for is said for each image. For an
-    image in which it stands for itself alone this is the ordinary
-    cross-entropy, so that old classes are learnt from its labels.
-
-    Args:
-        logits: ``(N, C, H, W)``. Half precision is computed in float32.
-        labels: ``(N, H, W)`` model ids in ``[0, C)``; 255 is ignored.
-        hidden: bool ``(N, C)``, see :func:`hidden_mask`.
-
-    Returns:
-        ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
-    """
-    logits = at_least_float32(logits)
-    ignored = labels == 255
-    background = logits.masked_fill(~hidden[..., None, None], -torch.inf).logsumexp(dim=1)
-    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()
-    own = torch.where(label_is_hidden(labels, hidden), background, logits.gather(1, index)[:, 0])
-    return (logits.logsumexp(dim=1) - own).masked_fill(ignored, 0.0)

@@ -1,5 +1,6 @@
 """A method with a classifier a step, an output that is no class and a rule of its own walks."""
 
+import copy
 import json
 
 import pytest
@@ -12,7 +13,7 @@ from mmseg_cil.engine.runner.scoring import score_weights
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.testing.tiny import tiny_config, weights
-from mmseg_cil.testing.walks import logged
+from mmseg_cil.testing.walks import assert_same_weights, at, killed, logged
 
 METHOD = dict(
     name='ssul_stub',
@@ -68,6 +69,23 @@ def test_what_it_leaves_is_plain_and_what_is_old_is_frozen(walked):
             assert torch.equal(old, value), key
     name = 'decode_head.convs.0.conv.weight'
     assert not torch.equal(first[name], second[name])
+
+
+def test_a_killed_step_goes_on_with_its_unknown(walked, cfg, tmp_path):
+    folder, _ = walked
+    cfg = copy.deepcopy(cfg)
+    cfg.rehearsal = False
+    with killed(at(step=1, iteration=3)):
+        WalkRunner(cfg, tmp_path, start_from=str(folder), steps='1').run()
+    assert (tmp_path / 'step_01/resume.pth').is_file()
+    WalkRunner(cfg, tmp_path, resume=True, steps='1').run()
+    assert_same_weights(folder, tmp_path, 1)
+    whole, broken = (
+        torch.load(work_dir / 'step_01/network_change.pth', weights_only=True)
+        for work_dir in (folder, tmp_path)
+    )
+    assert whole.keys() == broken.keys() == {'weight', 'bias'}
+    assert all(torch.equal(value, broken[key]) for key, value in whole.items())
 
 
 def test_a_finished_step_is_scored_by_the_rule_again(walked, cfg, tmp_path, monkeypatch):

@@ -5,13 +5,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmseg_cil.contracts import NetworkOutput
-from mmseg_cil.losses.hidden_classes import (
-    hidden_mask,
-    label_is_hidden,
+from mmseg_cil.losses.hidden_classes import hidden_mask, label_is_hidden
+from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
+from mmseg_cil.methods.mib.unbiased_cross_entropy import (
+    UnbiasedCrossEntropyLoss,
     unbiased_cross_entropy_by_image,
 )
-from mmseg_cil.methods.mib.reference import unbiased_cross_entropy
-from mmseg_cil.methods.mib.unbiased_cross_entropy import UnbiasedCrossEntropyLoss
 from mmseg_cil.methods.plop.pseudo_label_loss import PseudoLabelCrossEntropyLoss
 from mmseg_cil.utils.step_context import StepContext
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
 
-from mmseg_cil.datasets.pipeline import kind_of
+from mmseg_cil.engine.config.further_map import add_further_map
 from mmseg_cil.engine.config.length import first_trained, global_batch_size, step_iterations
 from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.model_losses import StepClasses
@@ -24,7 +23,6 @@ from mmseg_cil.engine.config.step_overrides import (
 )
 from mmseg_cil.engine.data import dataset_of_step, drops_partial, validation_dataset
 from mmseg_cil.engine.paths import run_seed, step_folder
-from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.memory.memory import MemorySettings
 from mmseg_cil.protocols import Protocol
@@ -67,7 +65,7 @@ def derive_step_config(
     )
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if method.further_map:
-        _add_map(result.train_dataloader.dataset, method.further_map)
+        add_further_map(result, method.further_map)
     if inputs.exemplars is not None:
         _set_replay(result, inputs.exemplars, memory_settings(result, protocol.name))
     set_evaluation(result, protocol, step, introduced_names(protocol, step))
@@ -157,18 +155,6 @@ def _set_data(
         if not loader.get('num_workers'):
             loader['persistent_workers'] = False
         cfg[name] = loader
-
-
-def _add_map(dataset: dict, further_map: Mapping[str, Any]) -> None:
-    """Puts the transform that reads a second map behind the one that reads the labels."""
-    pipeline = list(dataset['pipeline'] or ())
-    places = [i for i, one in enumerate(pipeline) if kind_of(one) == 'LoadAnnotations']
-    if not places:
-        raise InputError(
-            'method.further_map stands behind LoadAnnotations, which the training pipeline lacks'
-        )
-    pipeline.insert(places[-1] + 1, copy.deepcopy(dict(further_map)))
-    dataset['pipeline'] = pipeline
 
 
 def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) -> None:

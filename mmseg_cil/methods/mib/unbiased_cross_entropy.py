@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mmseg_cil.losses.decode_loss import DecodeLoss
-from mmseg_cil.losses.hidden_classes import unbiased_cross_entropy_by_image
+from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -27,6 +28,29 @@ def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tenso
     if num_hidden > 0:
         own = torch.where(pixels.labels < num_hidden, pixels.logsumexp(0, num_hidden), own)
     return (pixels.logsumexp() - own).masked_fill(pixels.ignored, 0.0)
+
+
+def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
+    """The unbiased cross-entropy of MiB where images differ in what they hide.
+
+    Which classes the background stands for is said for each image. For an
+    image in which it stands for itself alone this is the ordinary
+    cross-entropy, so that old classes are learnt from its labels.
+
+    Args:
+        logits: ``(N, C, H, W)``. Half precision is computed in float32.
+        labels: ``(N, H, W)`` model ids in ``[0, C)``; 255 is ignored.
+        hidden: bool ``(N, C)``, see :func:`hidden_mask`.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
+    """
+    logits = at_least_float32(logits)
+    ignored = labels == 255
+    background = logits.masked_fill(~hidden[..., None, None], -torch.inf).logsumexp(dim=1)
+    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()
+    own = torch.where(label_is_hidden(labels, hidden), background, logits.gather(1, index)[:, 0])
+    return (logits.logsumexp(dim=1) - own).masked_fill(ignored, 0.0)
 
 
 @MODELS.register_module()
