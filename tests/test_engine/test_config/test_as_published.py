@@ -27,7 +27,7 @@ from mmseg_cil.protocols import build_protocol
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.tiny import make_data, tiny_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CROP = dict(type='RandomResizedCrop', scale=512, crop_ratio_range=(0.5, 2.0))
 CENTRE = dict(type='ResizedCenterCrop', scale=512)
 

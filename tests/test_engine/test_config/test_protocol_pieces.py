@@ -14,7 +14,7 @@ from mmseg_cil.engine.preflight.names import read_names
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 METHODS = ROOT / 'configs/_base_/methods'
 ADE = ('100-50', '100-10', '100-5', '50-50')
 
