@@ -39,7 +39,7 @@ MODELS = _child(
     'mmseg_cil.methods',
 )
 DATASETS = _child('DATASETS', 'mmseg_cil.datasets', 'mmseg_cil.methods')
-TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets')
+TRANSFORMS = _child('TRANSFORMS', 'mmseg_cil.datasets', 'mmseg_cil.methods')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_cil.datasets', 'mmseg_cil.memory.replay_sampler')
 HOOKS = _child('HOOKS', 'mmseg_cil.hooks', 'mmseg_cil.methods')
 METRICS = _child('METRICS', 'mmseg_cil.evaluation')

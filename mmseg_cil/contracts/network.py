@@ -189,6 +189,10 @@ class FurtherMap(BaseTransform):
     edges between classes is refused.
     """
 
+    #: It is built with a further argument ``step_folder``: where a hook of the same method
+    #: writes, before the training of a step, what it reads.
+    needs_step_folder: ClassVar[bool] = False
+
     def read(self, results: Mapping[str, Any]) -> np.ndarray:
         """Return the map, integers ``(H, W)`` of the image's size.
 

@@ -54,7 +54,7 @@ def test_nothing_below_imports_a_method(graph):
     assert wrong == []
 
 
-def test_methods_know_three_things_of_each_other(graph):
+def test_methods_know_few_things_of_each_other(graph):
     def room(name):
         return name.split('.')[2] if name.startswith(f'{METHODS}.') else None
 
@@ -69,6 +69,8 @@ def test_methods_know_three_things_of_each_other(graph):
         (f'{METHODS}.plop.pseudo_label_loss', mib),
         (f'{METHODS}.vdfd.step_classes_cross_entropy', mib),
         (f'{METHODS}.rcil.distiller', f'{METHODS}.plop.local_pod'),
+        (f'{METHODS}.self_labels.loss', mib),
+        (f'{METHODS}.self_labels.hook', f'{METHODS}.plop.pseudo_labels'),
     }
 
 

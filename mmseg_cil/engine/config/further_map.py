@@ -13,13 +13,14 @@ from mmseg_cil.datasets.pipeline import kind_of
 from mmseg_cil.engine.config.model_losses import named_heads
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import head_class
+from mmseg_cil.registry import TRANSFORMS
 
 
 def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
     """Put the transform that reads a second map behind the one that reads the labels.
 
     Args:
-        cfg: Of a step; changed in place.
+        cfg: Of a step, which has its folder; changed in place.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`.
 
     Raises:
@@ -47,5 +48,10 @@ def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
             'without a further map'
         )
     last = len(kinds) - 1 - kinds[::-1].index('LoadAnnotations')
-    pipeline.insert(last + 1, copy.deepcopy(dict(further_map)))
+    config = copy.deepcopy(dict(further_map))
+    kind = config.get('type')
+    kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+    if getattr(kind, 'needs_step_folder', False):
+        config['step_folder'] = cfg.work_dir
+    pipeline.insert(last + 1, config)
     dataset['pipeline'] = pipeline

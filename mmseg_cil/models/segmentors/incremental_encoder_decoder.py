@@ -295,6 +295,16 @@ class IncrementalEncoderDecoder(
             raise InputError(f'step {self.step.index} has no previous checkpoint')
         return load_plain_state(self._previous['checkpoint'], self._previous['num_classes'])
 
+    def previous_network(self) -> Teacher:
+        """Load the network of the last step, frozen, apart from this one and its teachers.
+
+        Raises:
+            InputError: As :meth:`previous_state`.
+        """
+        if self._previous is None:
+            raise InputError(f'step {self.step.index} has no previous checkpoint')
+        return Teacher(dict(self._network_config, type=self.plain_type), **self._previous)
+
     def begun_state(self) -> dict[str, Tensor]:
         """Return the weights that the step began with, without those of new classes, on the CPU.
 

@@ -24,6 +24,14 @@ def test_it_stands_right_after_the_labels(cfg):
     assert kinds(cfg) == [*before[:place], 'Saliency', *before[place:]]
 
 
+def test_one_that_reads_what_a_step_writes_is_told_the_folder(cfg):
+    cfg.work_dir = 'walk/step_01'
+    add_further_map(cfg, dict(type='SelfLabelMap'))
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    found = next(one for one in pipeline if one['type'] == 'SelfLabelMap')
+    assert found == dict(type='SelfLabelMap', step_folder='walk/step_01')
+
+
 def test_it_needs_labels_to_stand_after(cfg):
     cfg.train_dataloader.dataset.pipeline = [dict(type='PackSegInputs')]
     with pytest.raises(InputError, match='stands behind LoadAnnotations'):

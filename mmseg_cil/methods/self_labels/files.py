@@ -1,0 +1,102 @@
+"""The folder that a step keeps its self-labels in while it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_json
+
+FOLDER_NAME = 'self_labels'
+#: Written last: what is in the folder, and that it is whole.
+_DONE = 'done.json'
+
+
+class LabelFolder:
+    """Maps of labels, a file for each image.
+
+    Args:
+        step_folder: Of the step.
+    """
+
+    def __init__(self, step_folder: str | Path) -> None:
+        self.path = Path(step_folder) / FOLDER_NAME
+
+    def is_done(self, content: dict[str, Any] | None = None) -> bool:
+        """Return whether all maps are there.
+
+        Args:
+            content: They must be of this, as :meth:`finish` was told. None: of anything.
+        """
+        done = self.path / _DONE
+        if content is None:
+            return done.is_file()
+        try:
+            found = json.loads(done.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return False
+        return bool(found == content)
+
+    def begin(self) -> None:
+        """Make the folder anew."""
+        self.remove()
+        self.path.mkdir(parents=True)
+
+    def finish(self, content: dict[str, Any]) -> None:
+        """Say that all maps are there.
+
+        Args:
+            content: What they are of, plain values.
+        """
+        write_json(self.path / _DONE, content)
+
+    def remove(self) -> None:
+        """Remove it with all that it holds, the mark that it is whole first."""
+        (self.path / _DONE).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def write(self, image: str, labels: np.ndarray) -> None:
+        """Write the map of an image.
+
+        Args:
+            image: Its path, as the dataset gives it.
+            labels: uint8 ``(H, W)``.
+
+        Raises:
+            OSError: The disk is full, say.
+        """
+        _, encoded = cv2.imencode('.png', labels)
+        self._file_of(image).write_bytes(encoded.tobytes())
+
+    def read(self, image: str) -> np.ndarray:
+        """Read the map of an image, uint8 ``(H, W)``.
+
+        Raises:
+            InputError: There is none, or it cannot be read.
+        """
+        path = self._file_of(image)
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+        if found is None or found.ndim != 2:
+            raise InputError(
+                f'{path}, the labels that the network gave {image} before the step, is missing or '
+                f'damaged: delete the folder {self.path} and go on with --resume, which makes it '
+                'anew'
+            )
+        labels: np.ndarray = found
+        return labels
+
+    def _file_of(self, image: str) -> Path:
+        return self.path / f'{hashlib.sha256(image.encode()).hexdigest()[:32]}.png'
+
+
+def digest_of(images: Iterable[str]) -> str:
+    """Return what tells a set of images from another."""
+    return hashlib.sha256('\n'.join(sorted(images)).encode()).hexdigest()

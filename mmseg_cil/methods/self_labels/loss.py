@@ -1,0 +1,139 @@
+"""The decode loss that learns from self-labels."""
+
+from __future__ import annotations
+
+import torch
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.decode_loss import DecodeLoss
+from mmseg_cil.losses.hidden_classes import label_is_hidden
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.methods.mib.unbiased_cross_entropy import (
+    shared_unbiased_cross_entropy,
+    unbiased_cross_entropy_by_image,
+)
+from mmseg_cil.methods.self_labels.reference import UNSURE
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.step_context import StepContext
+
+UNSURES = ('unbiased', 'ignore')
+
+
+@MODELS.register_module()
+class SelfLabelCrossEntropyLoss(DecodeLoss):
+    """Compute ``reference.self_label_cross_entropy`` over shared pixels, for any head.
+
+    It needs a ``SelfLabelsHook`` among the hooks, which makes the labels before the step, and
+    ``further_map=dict(type='SelfLabelMap')``, which reads them. Where the labels of the step hide
+    no old classes it is the ordinary cross-entropy. On exemplars, whose labels of old classes are
+    true, self-labels complete what their background hides.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 1.0.
+        unsure: 'unbiased' (default): where the network was not sure, background or any old class
+            is right. 'ignore': such pixels are ignored, as PLOP does.
+        avg_non_ignore: The mean is over the pixels that are not ignored; by default it is over
+            all.
+        loss_name: Name in the log. Defaults to 'loss_self_labels'.
+
+    Raises:
+        InputError: ``unsure`` is unknown.
+    """
+
+    needs_hook = 'SelfLabelsHook'
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        unsure: str = 'unbiased',
+        avg_non_ignore: bool = False,
+        loss_name: str = 'loss_self_labels',
+    ) -> None:
+        super().__init__(loss_weight, avg_non_ignore, loss_name)
+        if unsure not in UNSURES:
+            raise InputError(
+                f'SelfLabelCrossEntropyLoss: unsure must be one of {UNSURES}, got {unsure!r}'
+            )
+        self.unsure = unsure
+        self._num_hidden = 0
+        self._hidden: Tensor | None = None
+        self._maps: Tensor | None = None
+
+    def set_step(self, step: StepContext) -> None:
+        """Take from the segmentor which classes hide in the background."""
+        self._num_hidden = step.num_hidden
+
+    def receive_hidden(self, hidden: Tensor | None) -> None:
+        """Take what hides in which image, ``(N, C)``; None: the step's rule."""
+        self._hidden = hidden
+
+    def receive_samples(self, samples: SampleList) -> None:
+        """Take the maps of the batch.
+
+        Raises:
+            InputError: The pipeline reads none.
+        """
+        self._maps = None
+        if not self._num_hidden:
+            return
+        maps = [one.gt_edge_map.data if 'gt_edge_map' in one else None for one in samples]
+        found = next((one for one in maps if one is not None), None)
+        if found is None:
+            raise InputError(
+                'SelfLabelCrossEntropyLoss reads self-labels, and the training pipeline has none: '
+                "set method.further_map=dict(type='SelfLabelMap')"
+            )
+        # Of images that a generator draws there is none.
+        nothing = torch.full_like(found, UNSURE)
+        self._maps = torch.cat([nothing if one is None else one for one in maps]).long()
+
+    def cuts(self) -> tuple[int, ...]:
+        """The hidden classes are a group."""
+        return (self._num_hidden,)
+
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`.
+
+        Raises:
+            InputError: The head does not learn from maps of labels.
+        """
+        assert pixels.labels is not None
+        if self._maps is None:
+            return shared_unbiased_cross_entropy(pixels, self._num_hidden), pixels.ignored
+        if self._maps.shape != pixels.labels.shape:
+            raise InputError(
+                f'SelfLabelCrossEntropyLoss has self-labels of shape {tuple(self._maps.shape)} and '
+                f'labels of shape {tuple(pixels.labels.shape)}: a head that learns from points, or '
+                'self-supervision, changes the labels alone; take another decode head, or leave '
+                'it out'
+            )
+        labels = pixels.labels.masked_fill(pixels.ignored, 255)
+        sure, unsure = self._told_apart(labels, self._maps)
+        completed = torch.where(sure, self._maps.to(labels.dtype), labels)
+        if self.unsure == 'ignore':
+            completed = completed.masked_fill(unsure, 255)
+        shared = PixelLogits(
+            pixels.logits, completed, self.cuts(), align_corners=pixels.grid.align_corners
+        )
+        loss = shared_unbiased_cross_entropy(shared, 0)
+        if self.unsure == 'unbiased':
+            if self._hidden is None:
+                of_unsure = shared.logsumexp() - shared.logsumexp(0, self._num_hidden)
+            else:
+                of_unsure = unbiased_cross_entropy_by_image(pixels.upsampled, labels, self._hidden)
+            loss = torch.where(unsure, of_unsure, loss)
+        return loss, shared.ignored
+
+    def _told_apart(self, labels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels ``(N, H, W)`` that self-labels complete, and those that stay open."""
+        if self._hidden is None:
+            open_to_old = labels < self._num_hidden
+            return open_to_old & (maps != UNSURE), open_to_old & (maps == UNSURE)
+        # What the labels of an exemplar would have shown is not there.
+        said = maps.masked_fill(maps == UNSURE, 0).flatten(1)
+        possible = (maps != UNSURE) & self._hidden.gather(1, said).view_as(maps)
+        hides = self._hidden[:, 1 : self._num_hidden].any(dim=1)[:, None, None]
+        open_to_old = label_is_hidden(labels, self._hidden) & hides
+        return open_to_old & possible, open_to_old & ~possible
