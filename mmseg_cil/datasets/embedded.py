@@ -20,6 +20,7 @@ from PIL import Image
 from mmseg_cil.datasets.shapes import CLASSES, NUM_CLASSES, draw_sample, palette
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import DATASETS
+from mmseg_cil.utils.values import check_choice
 
 # Changes whenever a seed gives other pictures than before.
 VERSION = 1
@@ -122,8 +123,7 @@ class EmbeddedShapesDataset(BaseSegDataset):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        if split not in SPLITS:
-            raise InputError(f'EmbeddedShapesDataset: split is one of {SPLITS}, not {split!r}')
+        check_choice(self, 'split', split, SPLITS)
         if isinstance(num_images, int):
             num_images = (num_images, max(NUM_CLASSES - 1, num_images // 4))
         if len(num_images) != len(SPLITS):

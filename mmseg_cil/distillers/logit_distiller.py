@@ -10,6 +10,7 @@ from mmseg_cil.distillers.build import build_distillation_loss, tell_classifier
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.values import check_choice
 
 RESOLUTIONS = ('full', 'low')
 AMONG = ('all', 'old')
@@ -43,12 +44,8 @@ class LogitDistiller(Distiller):
 
     def __init__(self, loss: dict, resolution: str = 'full', among: str = 'all') -> None:
         super().__init__()
-        if resolution not in RESOLUTIONS:
-            raise InputError(
-                f'LogitDistiller: resolution must be one of {RESOLUTIONS}, got {resolution!r}'
-            )
-        if among not in AMONG:
-            raise InputError(f'LogitDistiller: among must be one of {AMONG}, got {among!r}')
+        check_choice(self, 'resolution', resolution, RESOLUTIONS)
+        check_choice(self, 'among', among, AMONG)
         self.loss = build_distillation_loss(self, loss)
         self.resolution = resolution
         self.among = among

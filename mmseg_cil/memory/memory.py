@@ -12,6 +12,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.memory.selection import Lists
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.values import check_choice
 
 FILE_NAME = 'exemplars.json'
 FORMAT = 1
@@ -61,10 +62,7 @@ class MemorySettings:
                 f'{self.budget!r}; to replay nothing, leave memory out'
             )
         for key, allowed in (('per', PER), ('selection', SELECTIONS), ('labels', LABELS)):
-            if getattr(self, key) not in allowed:
-                raise InputError(
-                    f'memory: {key} must be one of {allowed}, not {getattr(self, key)!r}'
-                )
+            check_choice('memory', key, getattr(self, key), allowed)
         if self.ratio is not None and not (
             isinstance(self.ratio, (int, float)) and 0 < self.ratio < 1
         ):

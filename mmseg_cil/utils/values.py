@@ -1,12 +1,13 @@
-"""Checks of numbers that users give, where an object is built and not hours later."""
+"""Checks of values that users give, where an object is built and not hours later."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.near import near
 
 
 def check_number(
@@ -43,6 +44,27 @@ def check_number(
         f'{type(owner).__name__}: {name} must be a {"whole " * whole}number, '
         f'{limits}; got {value!r}'
     )
+
+
+def check_choice(owner: object, name: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse what is none of a few words.
+
+    Args:
+        owner: Whose argument it is; a text says so itself.
+        name: Of the argument.
+        value: What was given.
+        choices: What it may be.
+
+    Raises:
+        InputError: It is something else.
+    """
+    known = tuple(choices)
+    if value in known:
+        return
+    said = owner if isinstance(owner, str) else type(owner).__name__
+    meant = near(value, known) if isinstance(value, str) else None
+    hint = f'; did you mean {meant!r}?' if meant else ''
+    raise InputError(f'{said}: {name} must be one of {known}, got {value!r}{hint}')
 
 
 def check_weights(owner: object, **values: Any) -> None:

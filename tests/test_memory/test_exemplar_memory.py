@@ -62,7 +62,7 @@ def test_half_a_file_and_no_file_are_refused(memory, tmp_path):
         (dict(budget=-3), 'at least 1'),
         (dict(budget='many'), 'at least 1'),
         (dict(budget=True), 'at least 1'),
-        (dict(budget=5, selection='best'), "selection must be one of .* not 'best'"),
+        (dict(budget=5, selection='best'), "selection must be one of .* got 'best'"),
         (dict(budget=5, per='image'), 'per must be one of'),
         (dict(budget=5, labels='none'), 'labels must be one of'),
         (dict(budget=5, ratio=0), 'between 0 and 1'),

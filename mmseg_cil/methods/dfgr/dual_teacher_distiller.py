@@ -17,6 +17,7 @@ from mmseg_cil.methods.dfgr.dual_teacher import (
 )
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_choice
 
 FORMS = ('variational', 'double')
 
@@ -64,11 +65,8 @@ class DualTeacherDistiller(Distiller):
         loss_name: str = 'loss_dual',
     ) -> None:
         super().__init__()
-        if form not in FORMS or old_on not in ('replayed', 'all'):
-            raise InputError(
-                f'DualTeacherDistiller: form must be one of {FORMS} and old_on '
-                f"'replayed' or 'all', got {form!r} and {old_on!r}"
-            )
+        check_choice(self, 'form', form, FORMS)
+        check_choice(self, 'old_on', old_on, ('replayed', 'all'))
         if variance <= eps:
             raise InputError(
                 f'DualTeacherDistiller: variance must be above eps={eps}, got {variance}'

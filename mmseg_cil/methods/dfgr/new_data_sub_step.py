@@ -26,6 +26,7 @@ from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import map_heads, type_name
 from mmseg_cil.registry import SUB_STEPS
+from mmseg_cil.utils.values import check_choice
 
 INITS = ('last_step', 'pretrained')
 
@@ -62,8 +63,7 @@ class NewDataSubStep(SubStep):
         lr: float | None = None,
     ) -> None:
         super().__init__(name)
-        if init not in INITS:
-            raise InputError(f'sub-step {self.name}: init must be one of {INITS}, got {init!r}')
+        check_choice(f'sub-step {self.name}', 'init', init, INITS)
         if max_iters is not None and (
             isinstance(max_iters, bool) or not isinstance(max_iters, int) or max_iters < 1
         ):

@@ -24,7 +24,7 @@ from mmseg_cil.methods.dkd.task_pool import (
 from mmseg_cil.methods.dkd.weights import Weighting, find_weighting
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
-from mmseg_cil.utils.values import check_number
+from mmseg_cil.utils.values import check_choice, check_number
 
 #: What becomes of the background: it stays in the first task, or is in no group.
 BACKGROUNDS = ('merged', 'dropped')
@@ -190,14 +190,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
     ) -> None:
         super().__init__(loss_weight, loss_name)
         check_pool(pool)
-        for name, value, known in (
-            ('groups', groups, GROUPS),
-            ('background', background, BACKGROUNDS),
-        ):
-            if value not in known:
-                raise InputError(
-                    f'DenseKnowledgeDistillationLoss: {name} must be one of {known}, got {value!r}'
-                )
+        check_choice(self, 'groups', groups, GROUPS)
+        check_choice(self, 'background', background, BACKGROUNDS)
         check_number(self, 'temperature', temperature, above=True)
         check_number(self, 'max_groups', max_groups, least=1, whole=True)
         check_number(self, 'seed', seed, whole=True)

@@ -25,6 +25,7 @@ from mmseg_cil.methods.m2kd.loss import mean_over_snapshots
 from mmseg_cil.models.teachers import STEP_PREFIX, step_teacher_name
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
+from mmseg_cil.utils.values import check_choice
 
 CLASSES = ('new', 'known')
 
@@ -68,12 +69,8 @@ class M2KDDistiller(Distiller):
         resolution: str = 'full',
     ) -> None:
         super().__init__()
-        for name, value, known in (
-            ('classes', classes, CLASSES),
-            ('resolution', resolution, RESOLUTIONS),
-        ):
-            if value not in known:
-                raise InputError(f'M2KDDistiller: {name} must be one of {known}, got {value!r}')
+        check_choice(self, 'classes', classes, CLASSES)
+        check_choice(self, 'resolution', resolution, RESOLUTIONS)
         self.loss = build_distillation_loss(self, loss)
         self.auxiliary_loss = (
             None if auxiliary_loss is None else build_distillation_loss(self, auxiliary_loss)

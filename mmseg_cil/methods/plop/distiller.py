@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmseg_cil.contracts import Batch, Distiller, Needs
-from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.local_pod import REGIONS, SCALES, fold_new_classes, local_pod_loss
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
-from mmseg_cil.utils.values import check_sizes, check_weights
+from mmseg_cil.utils.values import check_choice, check_sizes, check_weights
 
 
 @MODELS.register_module()
@@ -51,10 +50,7 @@ class LocalPODDistiller(Distiller):
         loss_name: str = 'loss_pod',
     ) -> None:
         super().__init__()
-        if regions not in REGIONS:
-            raise InputError(
-                f'LocalPODDistiller: regions must be one of {REGIONS}, got {regions!r}'
-            )
+        check_choice(self, 'regions', regions, REGIONS)
         check_weights(self, factor=factor, logits_factor=logits_factor)
         check_sizes(self, 'scales', scales)
         self.factor = factor

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.utils.values import check_choice
 
 #: Scales of the paper: the whole map, its quarters, its sixteenths.
 SCALES = (1, 2, 4)
@@ -49,8 +50,7 @@ def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> 
         InputError: ``regions`` is unknown, or the official regions do not fit
             into the map (where the official code computes NaN or a part).
     """
-    if regions not in REGIONS:
-        raise InputError(f'local POD: regions must be one of {REGIONS}, got {regions!r}')
+    check_choice('local POD', 'regions', regions, REGIONS)
     if regions == 'even':
         rows, columns = min(scale, height), min(scale, width)
         return (

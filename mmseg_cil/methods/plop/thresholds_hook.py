@@ -17,7 +17,6 @@ from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.datasets.passes import pass_over, seeded_images
 from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.datasets.view import IncrementalDataset
-from mmseg_cil.errors import InputError
 from mmseg_cil.methods.plop.pseudo_label_loss import ThresholdedLoss
 from mmseg_cil.methods.plop.pseudo_labels import (
     MEDIANS,
@@ -28,7 +27,7 @@ from mmseg_cil.methods.plop.pseudo_labels import (
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.atomic import write_json
-from mmseg_cil.utils.values import check_number
+from mmseg_cil.utils.values import check_choice, check_number
 
 FILE_NAME = 'thresholds.json'
 CROPS = ('whole', 'random')
@@ -64,14 +63,8 @@ class PseudoLabelThresholdsHook(StepHook):
     rehearsed = True
 
     def __init__(self, base: float = 0.001, median: str = 'true', crops: str = 'whole') -> None:
-        if median not in MEDIANS:
-            raise InputError(
-                f'PseudoLabelThresholdsHook: median must be one of {MEDIANS}, got {median!r}'
-            )
-        if crops not in CROPS:
-            raise InputError(
-                f'PseudoLabelThresholdsHook: crops must be one of {CROPS}, got {crops!r}'
-            )
+        check_choice(self, 'median', median, MEDIANS)
+        check_choice(self, 'crops', crops, CROPS)
         check_number(self, 'base', base)
         self.base = base
         self.median = median
