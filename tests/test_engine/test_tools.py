@@ -137,7 +137,7 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, run, t
     cfg.custom_imports = dict(imports=['mmseg_cil.testing.loss_record'])
     cfg.custom_hooks = [dict(type='LossRecordHook')]
     config = write_config(tmp_path / 'tiny.py', cfg)
-    options = [config, '--steps', '0-1', '--no-report', '--work-dir']
+    options = [config, '--steps', '0', '--no-report', '--work-dir']
     one = run('tools/train.py', *options, tmp_path / 'one')
     assert one.returncode == 0, one.stderr[-3000:]
     for status, output in run_two(
@@ -145,18 +145,18 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, run, t
         tmp_path / 'log',
     ):
         assert status == 0, output[-3000:]
-    for step in (0, 1):
-        expected = mean_losses(tmp_path / 'one', step, processes=1)
-        assert len(expected) == (6, 4)[step]
-        assert mean_losses(tmp_path / 'two', step, processes=2) == pytest.approx(expected, rel=1e-4)
-        for key, value in weights(tmp_path / 'one', step).items():
-            torch.testing.assert_close(
-                weights(tmp_path / 'two', step)[key],
-                value,
-                rtol=1e-4,
-                atol=1e-5,
-                msg=lambda text, k=key: f'{k}: {text}',
-            )
+    # Steps that learn from a teacher are compared so by check_method, and by the methods' walks.
+    expected = mean_losses(tmp_path / 'one', 0, processes=1)
+    assert len(expected) == 6
+    assert mean_losses(tmp_path / 'two', 0, processes=2) == pytest.approx(expected, rel=1e-4)
+    for key, value in weights(tmp_path / 'one', 0).items():
+        torch.testing.assert_close(
+            weights(tmp_path / 'two', 0)[key],
+            value,
+            rtol=1e-4,
+            atol=1e-5,
+            msg=lambda text, k=key: f'{k}: {text}',
+        )
     scores = [json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('one', 'two')]
     for a, b in zip(scores[0]['steps'], scores[1]['steps'], strict=True):
         assert a['images'] == b['images']

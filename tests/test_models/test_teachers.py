@@ -1,20 +1,20 @@
 """Several teachers: which run, how often, and which of them are drawn."""
 
 import itertools
-import os
-import subprocess
-import sys
+import json
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.dist import get_rank
+from torch import nn
 
-from mmseg_cil.contracts import Distiller, Needs
+from mmseg_cil.contracts import Distiller, IterationSeeded, Needs
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.models.network_output import run_network
-from mmseg_cil.models.teachers import draw_names
+from mmseg_cil.models.teachers import Teachers, draw_names
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.networks import (
     UNKD,
@@ -25,6 +25,7 @@ from mmseg_cil.testing.networks import (
     segmentor,
     snapshot,
 )
+from mmseg_cil.testing.processes import in_two_processes
 
 
 @MODELS.register_module()
@@ -199,48 +200,40 @@ def test_every_subset_is_drawn_equally_often():
     assert draw_names(names, None, 0) == draw_names(names, 4, 0) == names
 
 
-DRAW = """
-import sys
-from types import SimpleNamespace
-import torch.distributed as dist
-from torch import nn
-from mmseg_cil.contracts import IterationSeeded, Needs
-from mmseg_cil.hooks import IterationSeedHook
-from mmseg_cil.models.teachers import Teachers
-rank, folder, first = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-dist.init_process_group('gloo', init_method=f'file://{folder}/group{first}', rank=rank,
-                        world_size=2)
-teachers = Teachers(None, {f'step_{i:02d}': dict(checkpoint=str(i)) for i in range(5)},
-                    [Needs(teachers='all')], draw=2)
-class Model(IterationSeeded, nn.Module):
+class Drawing(IterationSeeded, nn.Module):
+    """A model that hands the seed on to the teachers."""
+
+    def __init__(self):
+        super().__init__()
+        self.teachers = Teachers(
+            None,
+            {f'step_{i:02d}': dict(checkpoint=str(i)) for i in range(5)},
+            [Needs(teachers='all')],
+            draw=2,
+        )
+
     def set_iteration_seed(self, seed):
-        teachers.set_seed(seed)
-runner = SimpleNamespace(model=nn.ModuleDict({'module': Model()}), iter=0)
-hook = IterationSeedHook(seed=3, step=5)
-for runner.iter in range(first, 8):
-    hook.before_train_iter(runner, 0)
-    print(runner.iter, *teachers.drawn())
-dist.destroy_process_group()
-"""
+        self.teachers.set_seed(seed)
 
 
-def drawn_by(rank, folder, first):
-    return subprocess.Popen(
-        [sys.executable, '-c', DRAW, str(rank), str(folder), str(first)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2'},
-    )
+def draw_on_a_rank(folder):
+    """Write what is drawn at each iteration from 0 on, and from 5 on as after a resumption."""
+    drawn = {}
+    for first in (0, 5):
+        model, hook = Drawing(), IterationSeedHook(seed=3, step=5)
+        runner = SimpleNamespace(model=nn.ModuleDict({'module': model}), iter=0)
+        for runner.iter in range(first, 8):
+            hook.before_train_iter(runner, 0)
+            drawn.setdefault(first, []).append(list(model.teachers.drawn()))
+    (folder / f'{get_rank()}.json').write_text(json.dumps(drawn))
 
 
 def test_all_ranks_draw_alike_and_again_after_a_resumption(tmp_path):
-    outputs = {}
-    for first in (0, 5):
-        processes = [drawn_by(rank, tmp_path, first) for rank in range(2)]
-        outputs[first] = [process.communicate(timeout=120)[0].splitlines() for process in processes]
-        assert outputs[first][0] == outputs[first][1]
-    assert outputs[5][0] == outputs[0][0][5:]
-    assert len({line.split(' ', 1)[1] for line in outputs[0][0]}) > 1
+    in_two_processes(draw_on_a_rank, tmp_path, log=tmp_path / 'log')
+    first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2))
+    assert first == second
+    assert first['5'] == first['0'][5:]
+    assert len({tuple(names) for names in first['0']}) > 1
 
 
 def test_the_hook_tells_every_module_that_draws(tmp_path):

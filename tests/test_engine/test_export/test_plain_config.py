@@ -347,7 +347,10 @@ TOOLS = """
 import sys
 sys.modules['mmseg_cil'] = None
 folder, data, out = sys.argv[1:]
-from mmseg.apis import MMSegInferencer
+from mmseg.apis import MMSegInferencer, inference_model, init_model
+model = init_model(folder + '/config.py', folder + '/checkpoint.pth', device='cpu')
+logits = inference_model(model, data + '/images/val_000.png').seg_logits.data
+assert logits.shape == (5, 32, 40)
 inferencer = MMSegInferencer(folder + '/config.py', folder + '/checkpoint.pth', device='cpu')
 names = ['background', 'red', 'green', 'blue', 'grey']
 assert inferencer.visualizer.dataset_meta['classes'] == names
