@@ -3,42 +3,16 @@
 Chen et al., arXiv 1802.02611: separable ASPP of 256 channels, low-level features of the
 first stage reduced to 48 channels (section 4.1); no auxiliary head.
 
-The backbone starts from torchvision's ImageNet weights, a download. From a file instead:
---cfg-options model.backbone.init_cfg.checkpoint=/path/to/resnet50.pth; from random weights:
-model.backbone.init_cfg=None.
-
-num_classes is a placeholder: the scheduler sets it to the classes seen at each step. Training
-batches are padded to data_preprocessor.size: a config with another crop repeats it there,
-model = dict(data_preprocessor=dict(size=_base_.crop_size)).
+parts/resnet50.py says where the backbone's weights come from. num_classes is a placeholder: a
+walk sets it to the classes seen at each step.
 """
 
+_base_ = './parts/resnet50.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512),
-    ),
     backbone=dict(
-        type='ResNet',
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
         strides=(1, 2, 2, 1),
         dilations=(1, 1, 1, 2),
-        contract_dilation=True,
-        norm_cfg=norm_cfg,
-        norm_eval=False,
-        style='pytorch',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
-        ),
     ),
     decode_head=dict(
         type='DepthwiseSeparableASPPHead',
@@ -54,6 +28,4 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
