@@ -3,7 +3,7 @@
 configs/vdfd/README.md tells what is official and what is ours.
 """
 
-_base_ = './vdfd.py'
+_base_ = './vdfd_plain.py'
 method = dict(
     name='vdfd_unce',
     loss_decode=dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),

@@ -2,8 +2,9 @@
 
 A method piece that says ``by_protocol='plop'`` leaves out what depends on the protocol. That lies
 in ``configs/_base_/methods/plop/``: the first that there is of ``PROTOCOL.py``, ``FAMILY.py`` (for
-the protocols of a family in common use, so ``ade20k.py`` for ``ade20k_100-50``) and
-``default.py``. It fills in what the method does not say, so that a user's own value always stays.
+the protocols of a family in common use, so ``ade20k.py`` for ``ade20k_100-50``),
+``by_domain.py`` (where domains come step by step, and no classes) and ``default.py``. It fills in
+what the method does not say, so that a user's own value always stays.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from mmengine.config import Config
 
 from mmseg_cil.engine.config.files import BASES, read_config
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols import NAMED
+from mmseg_cil.protocols import NAMED, is_by_domain
 
 #: Of a method: the folder of its pieces, by name in ``configs/_base_/methods`` or by path.
 FOLDER = 'by_protocol'
 #: Of a user's method: changes by protocol and dotted key, which come after all that files say.
 OVERRIDES = 'protocol_overrides'
-DEFAULT = 'default'
+DEFAULT, DOMAINS = 'default', 'by_domain'
 _MISSING = object()
 
 
@@ -39,16 +40,20 @@ def settle(cfg: Config) -> Config:
     method, protocol = cfg.get('method'), cfg.get('protocol')
     told = isinstance(protocol, Mapping) and 'name' in protocol
     if told and isinstance(method, Mapping) and {FOLDER, OVERRIDES} & set(method):
-        cfg.method = settled(method, str(protocol['name']))
+        name = str(protocol['name'])
+        cfg.method = settled(method, name, 'domains' in protocol or is_by_domain(name))
     return cfg
 
 
-def settled(method: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+def settled(
+    method: Mapping[str, Any], protocol: str, by_domain: bool | None = None
+) -> dict[str, Any]:
     """Return a method as it is on one protocol.
 
     Args:
         method: Of a config; not changed.
         protocol: Name of the protocol.
+        by_domain: Whether its steps bring domains and no classes; its name tells by default.
 
     Raises:
         InputError: There are no pieces where the method says, or an override does not fit.
@@ -66,7 +71,7 @@ def settled(method: Mapping[str, Any], protocol: str) -> dict[str, Any]:
         usual = _piece(home / f'{DEFAULT}.py')
         # A file may say so of the overrides that method pieces once had: then nothing is special.
         special = '_delete_' not in overrides
-        _fill(result.method, _piece(find_piece(home, protocol)) if special else usual, usual)
+        _fill(result.method, _piece(find_piece(home, protocol, by_domain)) if special else usual, usual)
     for key, value in (overrides.get(protocol) or {}).items():
         try:
             result.merge_from_dict({f'method.{key}': value})
@@ -79,16 +84,19 @@ def settled(method: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     return settled_method
 
 
-def find_piece(home: Path, protocol: str) -> Path:
+def find_piece(home: Path, protocol: str, by_domain: bool | None = None) -> Path:
     """Return the file of a method's pieces that is for a protocol.
 
     Args:
         home: The folder of the method's pieces.
         protocol: Name of the protocol.
+        by_domain: Whether its steps bring domains and no classes; its name tells by default.
     """
     names = [protocol]
     if protocol in NAMED and not protocol.endswith('_joint'):
         names.append(protocol.rpartition('_')[0])
+    if is_by_domain(protocol) if by_domain is None else by_domain:
+        names.append(DOMAINS)
     files = (home / f'{name}.py' for name in names)
     return next((file for file in files if file.is_file()), home / f'{DEFAULT}.py')
 

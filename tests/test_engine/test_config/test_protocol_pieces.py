@@ -137,6 +137,23 @@ def test_the_nearest_piece_is_found_by_name(protocol, piece):
     assert find_piece(METHODS / 'plop', protocol) == METHODS / f'plop/{piece}.py'
 
 
+def test_a_piece_for_domains_goes_before_the_default(tmp_path):
+    home = METHODS / 'vdfd'
+    assert find_piece(home, 'cityscapes_domain_11-5') == home / 'by_domain.py'
+    assert find_piece(home, 'mine') == find_piece(home, 'voc_15-1') == home / 'default.py'
+    assert find_piece(home, 'mine', by_domain=True) == home / 'by_domain.py'
+    assert find_piece(METHODS / 'plop', 'mine', by_domain=True) == METHODS / 'plop/default.py'
+    domains = [dict(name=name, pattern=f'{name}_*') for name in ('sun', 'rain')]
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f"_base_ = {str(METHODS / 'vdfd.py')!r}\n"
+        f"protocol = dict(name='mine', dataset='voc', domains={domains}, "
+        "domain_steps=[['sun'], ['rain']])\n"
+    )
+    hooks = load_config(path).method.custom_hooks
+    assert [hook.type for hook in hooks] == ['VDFDHook']
+
+
 def test_pieces_of_a_users_own(tmp_path):
     for name, weight in (('default', 1.0), ('voc_15-1', 3.0)):
         (tmp_path / f'{name}.py').write_text(

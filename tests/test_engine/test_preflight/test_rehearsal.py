@@ -122,7 +122,7 @@ def test_nothing_of_it_stays(data_root, tmp_path, temporary_folder, capsys):
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
                 'finetune',
-                'vdfd',
+                'vdfd_plain',
                 'plop',
                 'rcil',
                 'm2kd',

@@ -81,12 +81,12 @@ def test_numbers_within_their_range_pass():
         ),
         ('dfd', {'method.custom_hooks': []}, 'DFDRegulariser works with a VDFDHook only'),
         (
-            'vdfd',
+            'vdfd_plain',
             {'method.custom_hooks.0.parts': ['backbone', 'neck']},
             "parts has 'neck', which the network does not have; there is backbone, decode_head",
         ),
         (
-            'vdfd',
+            'vdfd_plain',
             {'method.network_change': dict(type='ParallelBranches')},
             r'gradients of backbone\.layer1\.0\.bn1\.bias .*network_change replaces',
         ),

@@ -167,7 +167,7 @@ def test_which_weights_are_needed_is_known_before(part, data_root, method, steps
 
 
 def test_what_hooks_kept_of_a_step_is_held_against_the_journal(data_root, tmp_path):
-    cfg = config(data_root, 'vdfd')
+    cfg = config(data_root, 'vdfd_plain')
     scheduler = WalkRunner(cfg, tmp_path, steps='0').open()
     scheduler.run()
     assert list(scheduler.journal.step(0)['kept_sha256']) == ['vdfd.pth']

@@ -18,7 +18,7 @@ from mmseg_cil.testing.walks import assert_same_weights, at, killed
         pytest.param('finetune', 'OptimWrapper', 5, 3, marks=pytest.mark.slow),
         pytest.param('finetune', 'AmpOptimWrapper', 4, 3, marks=pytest.mark.slow),
         # Its Adam is an optimizer beside the network's; the last update gathers one iteration only.
-        ('vdfd', 'BFloat16OptimWrapper', 6, 6),
+        ('vdfd_plain', 'BFloat16OptimWrapper', 6, 6),
     ],
 )
 def test_a_walk_killed_between_two_updates_resumes_to_the_same_weights(

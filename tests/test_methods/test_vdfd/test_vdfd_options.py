@@ -18,7 +18,7 @@ HOOK = 'method.custom_hooks.0.'
 PLAIN = [((0,), (1,), (2,)), ((3,),), ((4,),)]
 
 
-def config(data_root, method='vdfd', **changes):
+def config(data_root, method='vdfd_plain', **changes):
     """Step 1 has a learning rate of 0: step 2 begins with the weights that step 0 ended with."""
     cfg = vdfd_config(data_root, method, **changes)
     last = 1e-3 if cfg.optim_wrapper.optimizer.type == 'Adam' else 0.02
@@ -54,7 +54,7 @@ def check_walk(work_dir):
     ('method', 'changes', 'nodes', 'cells'),
     [
         pytest.param(
-            'vdfd',
+            'vdfd_plain',
             {f'{HOOK}outputs': 'grid', f'{HOOK}background': 'exclude'},
             [((1,), (2,)), ((3,),), ((4,),)],
             4,
@@ -62,21 +62,21 @@ def check_walk(work_dir):
         ),
         # After so little training the background is all that is predicted.
         pytest.param(
-            'vdfd',
+            'vdfd_plain',
             {f'{HOOK}outputs': 'predicted', f'{HOOK}background': 'merge'},
             [((0,), (1,), (2,)), ((0, 3), (3,)), ((0, 3, 4), (4,))],
             1,
             marks=pytest.mark.slow,
         ),
-        ('vdfd', {f'{HOOK}average': False}, PLAIN, 1),
+        ('vdfd_plain', {f'{HOOK}average': False}, PLAIN, 1),
         pytest.param(
-            'vdfd',
+            'vdfd_plain',
             {f'{HOOK}outputs': 'conditional', f'{HOOK}nodes': 'all', f'{HOOK}rank': 2},
             [tuple((i,) for i in range(count)) for count in (3, 4, 5)],
             (3, 4, 5),
             marks=pytest.mark.slow,
         ),
-        pytest.param('vdfd', {f'{HOOK}sketches': 2}, PLAIN, 3, marks=pytest.mark.slow),
+        pytest.param('vdfd_plain', {f'{HOOK}sketches': 2}, PLAIN, 3, marks=pytest.mark.slow),
         pytest.param('vdfd_official', ADAM, PLAIN, 1, marks=pytest.mark.slow),
     ],
     ids=[

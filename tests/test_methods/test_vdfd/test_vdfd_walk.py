@@ -23,8 +23,8 @@ STRONG = {
 GRAPH = {'method.regularisers.0.covariance': dict(hidden_channels=4, out_channels=8)}
 
 
-def vdfd_config(data_root, method='vdfd', **changes):
-    graph = GRAPH if method == 'vdfd' else {}
+def vdfd_config(data_root, method='vdfd_plain', **changes):
+    graph = GRAPH if method == 'vdfd_plain' else {}
     return tiny_config(data_root, method, **{**STRONG, **graph, **changes})
 
 
