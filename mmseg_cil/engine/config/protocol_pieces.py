@@ -71,7 +71,8 @@ def settled(
         usual = _piece(home / f'{DEFAULT}.py')
         # A file may say so of the overrides that method pieces once had: then nothing is special.
         special = '_delete_' not in overrides
-        _fill(result.method, _piece(find_piece(home, protocol, by_domain)) if special else usual, usual)
+        piece = _piece(find_piece(home, protocol, by_domain)) if special else usual
+        _fill(result.method, piece, usual)
     for key, value in (overrides.get(protocol) or {}).items():
         try:
             result.merge_from_dict({f'method.{key}': value})

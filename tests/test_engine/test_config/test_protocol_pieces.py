@@ -146,7 +146,7 @@ def test_a_piece_for_domains_goes_before_the_default(tmp_path):
     domains = [dict(name=name, pattern=f'{name}_*') for name in ('sun', 'rain')]
     path = tmp_path / 'mine.py'
     path.write_text(
-        f"_base_ = {str(METHODS / 'vdfd.py')!r}\n"
+        f'_base_ = {str(METHODS / "vdfd.py")!r}\n'
         f"protocol = dict(name='mine', dataset='voc', domains={domains}, "
         "domain_steps=[['sun'], ['rain']])\n"
     )
