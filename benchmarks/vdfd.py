@@ -9,6 +9,10 @@ expands every gradient to the shape of its weights times the classes.
 
     python benchmarks/vdfd.py [--device cuda] [--depth 101] [--size 512] [--batch 2]
         [--classes 19] [--steps 1 5 20] [--repeats 5]
+        [--rank 4] [--sketches 4 | --conditional] [--adam]
+
+Class-conditional outputs and sketches give a class more outputs than its mean logit; --adam
+leaves the penalty undamped, as under AdamW, which the training step still does without.
 """
 
 from __future__ import annotations
@@ -49,8 +53,10 @@ def build_network(depth: int, classes: int, device: str) -> nn.Module:
     return network.to(device).train()
 
 
-def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
-    """Rank-1 gradients as the hook would keep them, with drawn numbers."""
+def drawn_step(
+    network: nn.Module, classes: int, seed: int, rank: int = 1, cells: int = 1
+) -> OutputGradients:
+    """Gradients as the hook would keep them, with drawn numbers."""
     tensors = {
         name: one
         for name, one in network.named_parameters()
@@ -65,52 +71,63 @@ def drawn_step(network: nn.Module, classes: int, seed: int) -> OutputGradients:
     drawn = OutputGradients(
         tuple(names),
         rows,
-        torch.randn(sum(rows), 1, generator=draw) / sum(rows),
-        torch.rand(blocks, 1, generator=draw),
-        torch.randn(blocks, 1, classes, generator=draw),
-        torch.zeros(classes, dtype=torch.float64),
+        torch.randn(sum(rows), rank, generator=draw) / sum(rows),
+        torch.rand(blocks, rank, generator=draw),
+        torch.randn(blocks, rank, classes * cells, generator=draw),
+        torch.zeros(classes * cells, dtype=torch.float64),
         tuple((i,) for i in range(classes)),
+        cells,
         apart=apart,
     )
     return replace(drawn, projection=drawn.project(tensors))
 
 
-def regulariser_of(network: nn.Module, steps: int, classes: int, device: str) -> VDFDRegulariser:
-    """A regulariser with so many earlier steps."""
+def regulariser_of(
+    network: nn.Module, steps: int, args: argparse.Namespace, cells: int
+) -> VDFDRegulariser:
+    """A regulariser with so many earlier steps, of so many outputs a class."""
     regulariser = VDFDRegulariser()
     regulariser.attach(network)
     state = {name: one.detach().cpu() for name, one in network.state_dict().items()}
-    regulariser.to(device).set_earlier_steps(
-        [drawn_step(network, classes, seed) for seed in range(steps)],
+    regulariser.to(args.device).set_earlier_steps(
+        [drawn_step(network, args.classes, seed, args.rank, cells) for seed in range(steps)],
         network,
         state,
-        step_size=STEP_SIZE,
+        step_size=0.0 if args.adam else STEP_SIZE,
     )
     return regulariser
+
+
+def cells_of(args: argparse.Namespace) -> int:
+    """Outputs of every class."""
+    return int(args.classes) if args.conditional else 1 + int(args.sketches)
 
 
 def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGradients) -> Tensor:
     """The changes of the outputs as the official comp_GW computes them."""
     own = dict(network.named_parameters())
-    changes = torch.zeros(len(step.nodes), device=next(network.parameters()).device)
+    changes = torch.zeros(len(step.projection), device=next(network.parameters()).device)
     parts = step.dense().split(list(step.rows))
     for name, part in zip(step.names, parts, strict=True):
         gradient = part.to(changes)
-        shape = (len(gradient), *[1] * (own[name].dim() - 1), len(step.nodes))
+        shape = (len(gradient), *[1] * (own[name].dim() - 1), len(step.projection))
         moved = (own[name] - before[name]).unsqueeze(-1)
         changes = changes + (gradient.view(shape) * moved).flatten(0, -2).sum(dim=0)
     return changes
 
 
-def check(network: nn.Module, classes: int, device: str) -> tuple[float, float]:
+def check(network: nn.Module, args: argparse.Namespace) -> tuple[float, float]:
     """Largest relative deviations of changes and gradients from the plain statement."""
     before = {name: one.detach().clone() for name, one in network.named_parameters()}
-    step, regulariser = drawn_step(network, classes, 0), regulariser_of(network, 1, classes, device)
+    # The plain form has the size of the weights for each output: two a class must do.
+    cells = min(cells_of(args), 2)
+    step = drawn_step(network, args.classes, 0, args.rank, cells)
+    regulariser = regulariser_of(network, 1, args, cells)
     with torch.no_grad():
         for one in network.parameters():
             one.add_(0.01 * torch.randn_like(one))
     assert regulariser._earlier is not None
-    fast = regulariser._earlier.changes()[0, :, 0]
+    fast = regulariser._earlier.changes()[0].flatten()
     plain = plain_changes(network, before, step)
     parameters = list(regulariser._earlier.tensors)
     gradients = [
@@ -153,19 +170,25 @@ def main() -> None:
     parser.add_argument('--classes', type=int, default=19)
     parser.add_argument('--steps', type=int, nargs='+', default=[1, 5, 20])
     parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--rank', type=int, default=1)
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument('--sketches', type=int, default=0, help='of each class, beside its mean')
+    kinds.add_argument('--conditional', action='store_true', help='class-conditional outputs')
+    parser.add_argument('--adam', action='store_true', help='without damping')
     args = parser.parse_args()
     torch.manual_seed(0)
     network = build_network(args.depth, args.classes, args.device)
     kept, floats = (
-        drawn_step(network, args.classes, 0),
+        drawn_step(network, args.classes, 0, args.rank, cells_of(args)),
         sum(one.numel() for one in network.parameters()),
     )
     print(
-        f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes: a step keeps '
+        f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes of {cells_of(args)} outputs, '
+        f'rank {args.rank}: a step keeps '
         f"{kept.num_floats} floats ({kept.num_floats * 4 / 1e6:.2f} MB) for the network's "
         f'{floats} ({floats * 4 / 1e6:.0f} MB), 1 in {floats / kept.num_floats:.0f}'
     )
-    deviations = check(network, args.classes, args.device)
+    deviations = check(network, args)
     print(
         f'deviation from the plain statement: changes {deviations[0]:.1e}, '
         f'gradients {deviations[1]:.1e}'
@@ -185,7 +208,7 @@ def measure(network: Any, args: argparse.Namespace) -> None:
     )
     print(f'{"earlier":>8}{"step":>10}{"with":>10}{"alone":>9}{"alone/step":>12}{"MB held":>9}')
     for steps in args.steps:
-        regulariser = regulariser_of(network, steps, args.classes, args.device)
+        regulariser = regulariser_of(network, steps, args, cells_of(args))
 
         def train(extra: VDFDRegulariser | None) -> None:
             optimizer.zero_grad()

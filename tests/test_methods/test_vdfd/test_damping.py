@@ -68,6 +68,23 @@ def test_gradient_descent_is_stable_where_it_diverged():
     assert walk(lambda changes: damped_quadratic_form(changes, damping, factors, EPS)) < 1e-6
 
 
+def test_adamw_needs_no_damping():
+    """Its steps do not grow with the gradient: it comes down whatever the curvature is."""
+    gradients, factors, _ = draw(steps=1)
+    changes = []
+    for steepness in (1.0, 30.0, 1e3):
+        matrix = steepness * gradients[0]
+        w = torch.ones(20, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.AdamW([w], lr=0.005)
+        for _ in range(300):
+            optimizer.zero_grad()
+            quadratic_form((matrix.T @ w).view(1, 3, 1), factors, EPS).sum().backward()
+            optimizer.step()
+        changes.append(((gradients[0].T @ w).norm() / gradients[0].sum(dim=0).norm()).item())
+    assert max(changes) < 0.2
+    assert changes == pytest.approx([changes[0]] * 3, rel=1e-2)
+
+
 def test_where_the_form_is_flat_nothing_changes():
     gradients, factors, changes = draw()
     gram = gradients.transpose(1, 2) @ gradients
