@@ -1,6 +1,7 @@
 """DF-GR with DT-ID (Choi, El-Khamy and Lee, CVPR workshops 2021, arXiv 2106.09835).
 
-The paper is on classification, without code; ``configs/dfgr/README.md`` says what is ours.
+The paper is on classification, without code; ``configs/dfgr/README.md`` says what is ours. Each
+formula has one form, which trains, so that there is no ``reference`` beside it.
 
 * ``generator_sub_step``, ``generator_training``, ``generator_losses``, ``layout_generator``,
   ``layouts`` and ``norm_tap``: a generator learns from the last segmentor alone.
