@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -85,16 +86,39 @@ class LabelFolder:
         path = self._file_of(image)
         found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if found is None or found.ndim != 2:
-            raise InputError(
-                f'{path}, the labels that the network gave {image} before the step, is missing or '
-                f'damaged: delete the folder {self.path} and go on with --resume, which makes it '
-                'anew'
-            )
+            raise self._lost(image, path)
         labels: np.ndarray = found
         return labels
 
-    def _file_of(self, image: str) -> Path:
-        return self.path / f'{hashlib.sha256(image.encode()).hexdigest()[:32]}.png'
+    def write_table(self, image: str, **arrays: np.ndarray) -> None:
+        """Write arrays of an image by their names.
+
+        Raises:
+            OSError: The disk is full, say.
+        """
+        np.savez(self._file_of(image, 'npz'), **arrays)  # type: ignore[arg-type]
+
+    def read_table(self, image: str) -> dict[str, np.ndarray]:
+        """Read what :meth:`write_table` wrote.
+
+        Raises:
+            InputError: There is nothing, or it cannot be read.
+        """
+        path = self._file_of(image, 'npz')
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._lost(image, path) from error
+
+    def _lost(self, image: str, path: Path) -> InputError:
+        return InputError(
+            f'{path}, the labels that the network gave {image} before the step, is missing or '
+            f'damaged: delete the folder {self.path} and go on with --resume, which makes it anew'
+        )
+
+    def _file_of(self, image: str, suffix: str = 'png') -> Path:
+        return self.path / f'{hashlib.sha256(image.encode()).hexdigest()[:32]}.{suffix}'
 
 
 def digest_of(images: Iterable[str]) -> str:

@@ -24,6 +24,18 @@ METHOD = dict(
 )
 
 
+SOFT = dict(
+    name='soft_self_labels',
+    loss_decode=[
+        dict(type='UnbiasedCrossEntropyLoss', loss_weight=1.0),
+        dict(type='SoftSelfLabelLoss', loss_weight=10.0),
+    ],
+    classifier_init='balanced',
+    further_map=dict(type='SelfLabelCells'),
+    custom_hooks=[dict(type='SoftSelfLabelsHook', top_k=2, cell=2)],
+)
+
+
 def config(data_root, **changes):
     return tiny_config(data_root, METHOD, **changes)
 
@@ -104,3 +116,10 @@ def test_two_processes_make_the_labels_that_one_makes(base, data_root, tmp_path)
 
 def test_it_does_what_every_method_does(tmp_path):
     check_method(METHOD, tmp_path, checks=['processes', 'replay', 'empty_step', 'mixed_precision'])
+
+
+def test_soft_labels_do_what_every_method_does(tmp_path):
+    check_method(SOFT, tmp_path, checks=['resume', 'processes', 'replay', 'mixed_precision'])
+    for line in logged(tmp_path / 'replay', 1):
+        assert line['decode.loss_soft_self_labels'] > 0
+    assert not list(tmp_path.rglob('self_labels'))

@@ -1,0 +1,140 @@
+"""The loss towards soft self-labels."""
+
+from __future__ import annotations
+
+import torch
+from mmseg.utils import SampleList
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.losses.decode_loss import DecodeLoss
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.precision import at_least_float32
+from mmseg_cil.methods.self_labels.files import LabelFolder
+from mmseg_cil.methods.self_labels.labelling import SelfLabelLoss
+from mmseg_cil.methods.self_labels.soft import FIRST_CELL
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.devices import to_device
+from mmseg_cil.utils.step_context import StepContext
+
+
+@MODELS.register_module()
+class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
+    r"""Cross-entropy towards the probabilities that the network gave before the step.
+
+    .. math:: -\frac{1}{O} \Big[ q_0 \log(p_0 + \sum_{c \ge O} p_c)
+              + \sum_{0 < c < O} q_c \log p_c \Big]
+
+    as in MiB's distillation (Cermelli et al., CVPR 2020, equations 7 and 8), which it equals where
+    all classes of every pixel are kept and images are not augmented. Classes that were not kept
+    have q = 0. Without new classes, or without a background, each class is compared with itself.
+
+    It stands in ``loss_decode`` beside the loss of the labels, for any head, and needs a
+    ``SoftSelfLabelsHook`` among the hooks and ``further_map=dict(type='SelfLabelCells')``. The
+    mean is over all pixels; those without a cell (padding) count as 0.
+
+    Args:
+        loss_weight: Factor of the loss. Defaults to 10.0, MiB's.
+        loss_name: Name in the log. Defaults to 'loss_soft_self_labels'.
+    """
+
+    needs_hook = 'SoftSelfLabelsHook'
+
+    def __init__(self, loss_weight: float = 10.0, loss_name: str = 'loss_soft_self_labels') -> None:
+        super().__init__(loss_weight, False, loss_name)
+        self._step: StepContext | None = None
+        self._folder: LabelFolder | None = None
+        self._cells: Tensor | None = None
+        self._values: Tensor | None = None
+        self._classes: Tensor | None = None
+
+    def set_step(self, step: StepContext) -> None:
+        """Take the classes of the step."""
+        self._step = step
+
+    def set_folder(self, step_folder: str) -> None:
+        """Take the folder of the step, in which all images are labelled."""
+        self._folder = LabelFolder(step_folder)
+
+    def receive_samples(self, samples: SampleList) -> None:
+        """Take cells and probabilities of the batch.
+
+        Raises:
+            InputError: The pipeline numbers no cells.
+        """
+        self._cells = None
+        if self._folder is None:
+            return
+        maps = [one.gt_edge_map.data if 'gt_edge_map' in one else None for one in samples]
+        found = next((one for one in maps if one is not None), None)
+        if found is None:
+            raise InputError(
+                'SoftSelfLabelLoss reads soft self-labels, and the training pipeline has none: set '
+                "method.further_map=dict(type='SelfLabelCells')"
+            )
+        tables = [
+            None if one is None else self._folder.read_table(sample.img_path)
+            for one, sample in zip(maps, samples, strict=True)
+        ]
+        known = next(table for table in tables if table is not None)
+        # Of images that a generator draws there is none.
+        whole = [known if table is None else table for table in tables]
+        self._cells = torch.cat([torch.zeros_like(found) if one is None else one for one in maps])
+        self._values, self._classes = (
+            to_device(
+                pad_sequence([torch.from_numpy(table[key]) for table in whole], batch_first=True),
+                found.device,
+            )
+            for key in ('values', 'classes')
+        )
+
+    def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
+        """See :meth:`DecodeLoss.per_pixel`.
+
+        Raises:
+            InputError: The head does not learn from maps of labels.
+        """
+        assert pixels.labels is not None
+        if self._cells is None:
+            nothing = pixels.labels.new_zeros(pixels.labels.shape, dtype=torch.float32)
+            return nothing, pixels.ignored
+        if self._cells.shape != pixels.labels.shape:
+            raise InputError(
+                f'SoftSelfLabelLoss has cells of shape {tuple(self._cells.shape)} and labels of '
+                f'shape {tuple(pixels.labels.shape)}: a head that learns from points, or '
+                'self-supervision, changes the labels alone; take another decode head, or leave '
+                'it out'
+            )
+        assert self._values is not None and self._classes is not None and self._step is not None
+        places = (self._cells.long() - FIRST_CELL).clamp(min=0).flatten(1).unsqueeze(2)
+        values, classes = (
+            one.gather(1, places.expand(-1, -1, one.shape[2]))
+            .movedim(2, 1)
+            .unflatten(2, self._cells.shape[1:])
+            for one in (self._values.float(), self._classes.long())
+        )
+        step = self._step
+        # Outputs that are no classes come after those that are.
+        logits = pixels.upsampled[:, : step.num_seen]
+        loss = soft_cross_entropy(logits, values, classes, step.num_old, step.has_background)
+        return loss.masked_fill(self._cells < FIRST_CELL, 0.0), pixels.ignored
+
+
+def soft_cross_entropy(
+    logits: Tensor, values: Tensor, classes: Tensor, num_old: int, has_background: bool = True
+) -> Tensor:
+    """Return the loss of :class:`SoftSelfLabelLoss` at each pixel, ``(N, H, W)``.
+
+    Args:
+        logits: ``(N, C, H, W)``.
+        values: ``(N, k, H, W)`` probabilities, of sum 1.
+        classes: ``(N, k, H, W)`` the classes that they are of.
+        num_old: O.
+        has_background: Class 0 is the background, which new classes were part of.
+    """
+    logs = at_least_float32(logits).log_softmax(dim=1)
+    if has_background and logits.shape[1] > num_old:
+        background = torch.cat([logs[:, :1], logs[:, num_old:]], dim=1).logsumexp(dim=1)
+        logs = torch.cat([background.unsqueeze(1), logs[:, 1:num_old]], dim=1)
+    return -(values * logs.gather(1, classes)).sum(dim=1) / num_old
