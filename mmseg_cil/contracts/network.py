@@ -102,6 +102,17 @@ class NetworkChange:
         """
         return {}
 
+    def in_finished_form(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return plain weights that compute the same, in the form that :meth:`finish` leaves.
+
+        It is for what mixes the weights of a step's beginning and end: where ``finish`` folds one
+        layer into another, those of the beginning must be folded alike.
+
+        Args:
+            state: Weights of the network in plain form, by name; not changed.
+        """
+        return dict(state)
+
     def restore(self, model: nn.Module, kept: Path) -> None:
         """Give a plain network, loaded from a step's checkpoint, its extra outputs back.
 

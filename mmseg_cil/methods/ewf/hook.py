@@ -24,7 +24,8 @@ class EWFHook(StepHook):
     r"""Replaces the final weights w of a step by :math:`(1 - a) w_{start} + a w`.
 
     It acts once a step after the first that trained is over and the network is plain again
-    (branches merged, averages in place), before any hook keeps something of it. Every
+    (branches merged, averages in place), before any hook keeps something of it. What such a merge
+    folds into another layer is folded in the weights of the beginning too. Every
     floating-point entry is fused, norm statistics too; counters of norms are left out, and what
     belongs to new classes stays as trained.
 
@@ -90,6 +91,7 @@ class EWFHook(StepHook):
         if factor is None:
             factor = fusion_factor(step.num_old, step.num_new)
         start = model.begun_state() if self.start == 'grown' else model.previous_state()
+        start = model.in_finished_form(start)
         fuse_into(plain_state_dict(model.state_dict()), start, factor, self.threshold_choice)
         runner.logger.info(
             f'EWF fused the weights: {factor:.4f} of those after the step, '

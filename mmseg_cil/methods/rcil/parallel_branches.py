@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cil.contracts import NetworkChange
 from mmseg_cil.errors import InputError
-from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
+from mmseg_cil.methods.rcil.parallel_conv import ParallelConv, merged_alone
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.finite import named, not_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
@@ -92,6 +92,8 @@ class ParallelBranches(NetworkChange):
         self.eps_again = eps_again
         self.places: tuple[Place, ...] = ()
         self._learnt = False
+        #: Epsilons of the norms of the branches that are merged by now.
+        self._merged: dict[Place, float] = {}
 
     def install(self, model: nn.Module, learnt: bool) -> None:
         """Puts two branches in every place; see the class for where those are.
@@ -158,9 +160,17 @@ class ParallelBranches(NetworkChange):
                 }
             )
             branches.merge(self.eps_again)
+            self._merged[place] = branches.first.norm.eps
             _put(model.get_submodule(place.owner), place, branches.first.conv, branches.first.norm)
         self.places = ()
         return seconds
+
+    def in_finished_form(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fold norms into convolutions where branches were merged."""
+        result = dict(state)
+        for place, eps in self._merged.items():
+            result.update(merged_alone(state, place.name, f'{place.owner}.{place.norm}', eps))
+        return result
 
     def _branched(self, model: nn.Module) -> dict[Place, Any]:
         return {place: model.get_submodule(place.name) for place in self.places}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -97,6 +98,36 @@ class ParallelConv(nn.Module):
         norm.bias.copy_(merged.shift)
         norm.running_mean.copy_(merged.mean if conv.bias is None else merged.mean + conv.bias)
         norm.running_var.copy_(merged.var)
+
+
+def merged_alone(
+    state: Mapping[str, Tensor], conv: str, norm: str, eps: float
+) -> dict[str, Tensor]:
+    """Return a convolution and its norm as :meth:`ParallelConv.merge` leaves two equal branches.
+
+    Args:
+        state: Weights by name.
+        conv: Name of the convolution.
+        norm: Of the norm.
+        eps: Of the norm.
+    """
+    scale, offset, centre, var = (
+        state[f'{norm}.{key}'].double() for key in ('weight', 'bias', 'running_mean', 'running_var')
+    )
+    own = Norm(scale, offset, centre, var, eps)
+    shift = state.get(f'{conv}.bias')
+    weight = state[f'{conv}.weight']
+    kernel, bias = fold_norm(weight.double(), None if shift is None else shift.double(), own)
+    merged = as_norm(bias, own, own, eps)
+    mean = merged.mean if shift is None else merged.mean + shift
+    found = {
+        f'{conv}.weight': kernel,
+        f'{norm}.weight': merged.scale,
+        f'{norm}.bias': merged.shift,
+        f'{norm}.running_mean': mean,
+        f'{norm}.running_var': merged.var,
+    }
+    return {key: value.to(weight.dtype) for key, value in found.items()}
 
 
 def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:

@@ -267,6 +267,10 @@ class IncrementalEncoderDecoder(
         self._change = NetworkChange()
         return kept
 
+    def in_finished_form(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return plain weights in the form that the method's change leaves after a step."""
+        return self._change_of_method.in_finished_form(state)
+
     def restore_outputs(self, kept: Path) -> None:
         """Give the plain network of a finished step the outputs that its prediction needs.
 

@@ -143,6 +143,52 @@ def test_wrong_options_are_refused(options, message):
         EWFHook(**options)
 
 
+def test_branches_that_were_merged_are_fused_with_a_beginning_that_is_folded_alike(tmp_path):
+    """Else kernels with norms of their own would be mixed with kernels that hold theirs."""
+    config = network('ASPPHead')
+    old = base_step(config, tmp_path / 'base.pth')
+    for one in old.modules():
+        if isinstance(one, nn.BatchNorm2d):
+            one.running_var.uniform_(0.2, 3.0)
+            one.running_mean.normal_()
+            nn.init.uniform_(one.weight, 0.5, 2.0)
+    torch.save(dict(state_dict=plain_state_dict(old.state_dict()), meta={}), tmp_path / 'base.pth')
+    model = next_step(
+        config,
+        tmp_path / 'base.pth',
+        distillers=(),
+        classifier_init='random',
+        network_change=dict(type='ParallelBranches'),
+    )
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if '.second.' in name:
+                one.mul_(1.1)
+    model.make_plain()
+    model.eval()
+    # The beginning, folded, computes what it computed before.
+    folded = next_step(
+        config, tmp_path / 'base.pth', distillers=(), classifier_init='random'
+    ).eval()
+    state = folded.state_dict()
+    before = folded.backbone(torch.ones(1, 3, 32, 32))[-1]
+    start = model.in_finished_form(model.begun_state())
+    backbone = {key: value for key, value in start.items() if key.startswith('backbone')}
+    folded.load_state_dict({**state, **backbone})
+    torch.testing.assert_close(
+        folded.backbone(torch.ones(1, 3, 32, 32))[-1], before, rtol=1e-4, atol=1e-4
+    )
+    key = 'backbone.layer1.0.conv1.weight'
+    assert not torch.allclose(start[key], model.begun_state()[key], rtol=0.1)
+    after = model.state_dict()[key].clone()
+    EWFHook(factor=0.5).change_weights(runner_of(model))
+    torch.testing.assert_close(model.state_dict()[key], (start[key] + after) / 2)
+    # A norm after a folded kernel only shifts; so it does after the fusion, nearly.
+    norm = model.backbone.layer1[0].bn1
+    factors = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    torch.testing.assert_close(factors, torch.ones_like(factors), rtol=0.02, atol=0)
+
+
 class Keeper(StepHook):
     """Notes the weights that it could keep something of."""
 
