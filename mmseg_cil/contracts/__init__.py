@@ -25,8 +25,8 @@ Key of the method    Contract
                      in later steps, by the names of their modules.
 ``prediction``       :class:`PredictionRule`.
 ``further_map``      :class:`FurtherMap`.
-``custom_hooks``     Any hook of MMEngine; one that keeps something of a finished step
-                     derives from :class:`StepHook`.
+``custom_hooks``     Any hook of MMEngine; one that keeps something of a finished step, or
+                     changes its weights before that, derives from :class:`StepHook`.
 ``sub_steps``        :class:`~mmseg_cil.engine.sub_steps.SubStep`, which may hand a
                      :class:`Replay` or further teachers to its step.
 ===================  ====================================================================
