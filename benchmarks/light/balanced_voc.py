@@ -1,6 +1,9 @@
 """The frequent classes of a balanced sample of Pascal VOC, one new class a step, light setting.
 
-905 training and 467 test images of about 256 pixels in VOC layout below ``data_root``.
+905 training and 467 test images of about 256 pixels in VOC layout below ``data_root``. It is the
+grid of docs/results.md, too:
+
+    python tools/grid.py benchmarks/light/balanced_voc.py --work-dir work_dirs/balanced_voc
 """
 
 _base_ = './light.py'
@@ -16,6 +19,45 @@ protocol = dict(
     ],
     setting='overlapped',
     preset='default',
+)
+# Fewer images than by default for what is kept: a pass over them costs as many steps of training.
+_fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
+grid = dict(
+    methods=[
+        dict(
+            name='nothing_learnt',
+            method='finetune',
+            options={
+                # New classes are never said, and nothing moves.
+                'method.classifier_init': dict(type='lowered_background', shift=1000.0),
+                'method.freezing': dict(norm_statistics=['backbone', 'decode_head']),
+                'step_overrides.later.max_iters': 1,
+                'step_overrides.later.lr': 0.0,
+            },
+        ),
+        'finetune',
+        'mib',
+        dict(
+            name='mib_frozen_norms',
+            method='mib',
+            options={'method.freezing': dict(norm_statistics=['decode_head'])},
+        ),
+        'plop',
+        'rcil',
+        dict(name='vdfd', method='vdfd', options=_fewer),
+        dict(
+            name='vdfd_not_reanchored',
+            method='vdfd',
+            options={**_fewer, 'method.regularisers.0.reanchor': False},
+        ),
+        dict(
+            name='vdfd_without_its_penalties',
+            method='vdfd',
+            options={'method.regularisers': [], 'method.custom_hooks': [dict(type='EWFHook')]},
+        ),
+    ],
+    seeds=[1, 2, 3],
+    baseline='mib',
 )
 
 data_root = 'data/voc_balanced'

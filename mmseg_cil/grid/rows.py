@@ -118,17 +118,7 @@ def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
     Raises:
         InputError: ``rows.csv`` is missing, or one of them is damaged.
     """
-    rows = [
-        Row(
-            one['protocol'],
-            one['method'],
-            one['setting'],
-            int(one['seed']),
-            int(one['step']),
-            {part: _number(one[part]) for part in PARTS},
-        )
-        for one in _read(folder / ROWS, HEADER)
-    ]
+    rows = read_row_file(folder / ROWS)
     if not (folder / CELLS).is_file():
         return rows, []
     return rows, [
@@ -142,6 +132,25 @@ def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
             one['error'],
         )
         for one in _read(folder / CELLS, CELL_HEADER)
+    ]
+
+
+def read_row_file(path: Path) -> list[Row]:
+    """Read one file of the form of ``rows.csv``.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    return [
+        Row(
+            found['protocol'],
+            found['method'],
+            found['setting'],
+            int(found['seed']),
+            int(found['step']),
+            {part: _number(found[part]) for part in PARTS},
+        )
+        for found in _read(path, HEADER)
     ]
 
 
