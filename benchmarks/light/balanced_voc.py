@@ -29,7 +29,9 @@ grid = dict(
             method='finetune',
             options={
                 # New classes are never said, and nothing moves.
-                'method.classifier_init': dict(type='lowered_background', shift=1000.0),
+                'method.classifier_init': dict(
+                    _delete_=True, type='lowered_background', shift=1000.0
+                ),
                 'method.freezing': dict(norm_statistics=['backbone', 'decode_head']),
                 'step_overrides.later.max_iters': 1,
                 'step_overrides.later.lr': 0.0,
