@@ -60,6 +60,9 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
         model: The segmentor, as the method has changed it.
         freezing: Of its method.
 
+    A whole part of the segmentor ('decode_head') may be without norms that have statistics: a recipe
+    that holds them fits heads with layer norms and heads of a classifier alone, too.
+
     Raises:
         InputError: A pattern finds nothing.
     """
@@ -69,7 +72,10 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
         ('norm_statistics', freezing.norm_statistics, norms, 'norm with running statistics'),
         ('parameters', freezing.parameters, list(parameters), 'parameter'),
     ):
+        whole = [name for name, _ in model.named_children() if _is_plain(f'{name}.')]
         for pattern in patterns:
+            if key == 'norm_statistics' and pattern in whole:
+                continue
             if not any(is_named(name, [pattern]) for name in names):
                 shown = f'; there are {names[0]}, ..., {names[-1]}' if names else ''
                 raise InputError(

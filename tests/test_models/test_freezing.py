@@ -14,6 +14,7 @@ from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.freezing import norms_with_statistics
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.networks import base_step, batch, network, next_step, segmentor
 from mmseg_cil.testing.tiny import tiny_config, weights
@@ -120,6 +121,14 @@ def test_norms_that_a_runner_replaces_are_held_too(tmp_path):
 def test_a_pattern_that_finds_nothing_is_refused(freezing, message):
     with pytest.raises(InputError, match=message):
         segmentor(network(), [3, 2], freezing=freezing)
+
+
+def test_a_whole_part_may_be_without_norms_that_have_statistics():
+    config = network(num_convs=0, concat_input=False, in_channels=64, channels=64)
+    model = segmentor(config, [3, 2], freezing=dict(norm_statistics=['decode_head']))
+    assert not any('decode_head' in name for name, _ in norms_with_statistics(model))
+    model.train()
+    assert model.backbone.bn1.training
 
 
 @pytest.mark.parametrize(

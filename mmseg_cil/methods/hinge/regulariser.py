@@ -85,7 +85,7 @@ class HingeRegulariser(ClassMeansReader):
             raise InputError(
                 f'HingeRegulariser: {name} does not make the logits of a pixel from its embedding '
                 "alone (K-Net's kernels change, and others look at neighbours): use a head whose "
-                'classifier conv_seg is 1x1'
+                'classifier conv_seg is 1x1, or leave the hinge out (vdfd_plain has none)'
             )
 
     def set_class_means(self, means: ClassMeans | None, network: nn.Module) -> None:
