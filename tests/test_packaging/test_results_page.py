@@ -1,0 +1,45 @@
+"""The page of results and the rows that it is made of."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from mmseg_cil.grid.rows import read_row_file
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = importlib.util.spec_from_file_location('make_results', ROOT / 'docs' / 'make_results.py')
+make_results = importlib.util.module_from_spec(SCRIPT)
+SCRIPT.loader.exec_module(make_results)
+FILES = sorted((ROOT / 'docs/results').glob('*.csv'))
+
+
+def test_the_page_is_current():
+    page = make_results.PAGE.read_text()
+    # Else: python docs/make_results.py
+    assert make_results.content() == page
+    named = set(re.findall(r'<!-- table (\S+) step', page))
+    assert named == {path.stem for path in FILES} and '<!-- end -->' in page
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_each_walk_has_all_its_steps(path):
+    rows = read_row_file(path)
+    steps = {}
+    for row in rows:
+        steps.setdefault((row.name, row.seed), []).append(row.step)
+        assert all(0 <= value <= 100 for value in row.scores.values() if value is not None)
+        assert row.scores['all'] is not None
+    assert all(found == list(range(5)) for found in steps.values())
+    # All methods of a seed go on from the same step 0.
+    for seed in {row.seed for row in rows}:
+        first = {row.scores['all'] for row in rows if (row.seed, row.step) == (seed, 0)}
+        assert len(first) == 1
+
+
+def test_the_readme_repeats_the_page():
+    rows = read_row_file(ROOT / 'docs/results/balanced_voc.csv')
+    shown = re.findall(r'^\| VDFD \| ([\d.]+) ±', (ROOT / 'README.md').read_text(), re.M)
+    values = [r.scores['all'] for r in rows if (r.name, r.step) == ('vdfd', 1)]
+    assert shown == [f'{sum(values) / len(values):.1f}']
