@@ -153,6 +153,8 @@ class ClassifierInit:
 
     #: It reads row 0 as the background's; a protocol without a background refuses it.
     needs_background: ClassVar[bool] = False
+    #: It says what it has to say by biases; a classifier without them is refused.
+    needs_bias: ClassVar[bool] = False
     #: Type of a hook that is added where a method begins so, such as one that replaces the rows.
     needs_hook: ClassVar[str | None] = None
 

@@ -13,11 +13,13 @@ from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.composition import read_grid
 from mmseg_cil.grid.plan import Axis, Plan, Variant, plan_grid, variant_of
+from mmseg_cil.grid.references import references_of
 from mmseg_cil.utils.near import near
 
 #: What a config may say in ``grid``.
 KEYS = (
-    'methods', 'protocols', 'seeds', 'settings', 'options', 'baseline', 'share_step_0'
+    'methods', 'protocols', 'seeds', 'settings', 'options', 'baseline', 'share_step_0',
+    'references',
 )  # fmt: skip
 SHARING = ('same', 'any', 'none')
 
@@ -35,6 +37,7 @@ class Asked:
         share: Which cells share a step 0: 'same', 'any' or 'none'.
         allow_refused: Whether the others are walked where a method is refused.
         every_step: Whether tables are made for each step.
+        listed: Methods that its file lists, walked now or not.
     """
 
     plan: Plan
@@ -45,6 +48,7 @@ class Asked:
     share: str = 'same'
     allow_refused: bool = False
     every_step: bool = False
+    listed: tuple[str, ...] = ()
 
 
 def asked_of(args: argparse.Namespace) -> Asked:
@@ -67,7 +71,10 @@ def asked_of(args: argparse.Namespace) -> Asked:
     if share not in SHARING:
         raise InputError(f'{config}: grid.share_step_0 is {share!r}; use one of {SHARING}')
     plan = plan_grid(
-        _variants('method', args.methods, grid, config),
+        [
+            *_variants('method', args.methods, grid, config),
+            *references_of(args.references or grid.get('references')),
+        ],
         _variants('protocol', args.protocols, grid, config),
         _seeds(args.seeds, grid, config),
         [*_axes_of_file(grid, config), *map(read_axis, args.set)],
@@ -86,16 +93,14 @@ def asked_of(args: argparse.Namespace) -> Asked:
         share,
         args.allow_refused,
         args.every_step,
+        tuple(one.name for one in _listed('method', grid, config)),
     )
 
 
 def _variants(
     kind: str, given: Sequence[str] | None, grid: Mapping[str, Any], config: str | None
 ) -> list[Variant]:
-    listed = grid.get(f'{kind}s') or []
-    if not isinstance(listed, (list, tuple)):
-        raise InputError(f'{config}: grid.{kind}s is {listed!r}; it must be a list')
-    known = [variant_of(entry, kind) for entry in listed]
+    known = _listed(kind, grid, config)
     if given is not None:
         by_name = {one.name: one for one in known}
         return [by_name.get(name) or variant_of(name, kind) for name in given]
@@ -104,6 +109,13 @@ def _variants(
     own = None if config is None else read_unsettled(config).get(kind)
     name = own.get('name') if isinstance(own, Mapping) else None
     return [variant_of(dict(name=str(name)), kind)] if name else []
+
+
+def _listed(kind: str, grid: Mapping[str, Any], config: str | None) -> list[Variant]:
+    listed = grid.get(f'{kind}s') or []
+    if not isinstance(listed, (list, tuple)):
+        raise InputError(f'{config}: grid.{kind}s is {listed!r}; it must be a list')
+    return [variant_of(entry, kind) for entry in listed]
 
 
 def _seeds(given: Sequence[int] | None, grid: Mapping[str, Any], config: str | None) -> list[int]:
@@ -151,7 +163,7 @@ def read_axis(text: str) -> Axis:
     listed = _split(values)
     if not all(listed):
         raise InputError(f'--set {text}: a value is empty')
-    return _axis(key, [_value(one) for one in listed])
+    return _axis(key, [read_value(one) for one in listed])
 
 
 def _split(text: str) -> list[str]:
@@ -172,7 +184,8 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """Return a value of the command line: one of Python's, true or false, or the text itself."""
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     try:

@@ -6,11 +6,14 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.grid.asked import asked_of
-from mmseg_cil.grid.executors import LocalExecutor
-from mmseg_cil.grid.run import walk_grid, write_results
+from mmseg_cil.grid.asked import asked_of, read_value
+from mmseg_cil.grid.cluster import CLUSTERS, ClusterExecutor
+from mmseg_cil.grid.executors import Executor, LocalExecutor
+from mmseg_cil.grid.references import NAMES
+from mmseg_cil.grid.run import make_tables, walk_grid
 from mmseg_cil.utils.cli import ToolParser, add_config_options
 
 
@@ -34,6 +37,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     for kind, meaning in (('dataset', 'voc12aug'), ('model', 'fcn_r18-thin'), ('schedule', 'voc')):
         cells.add_argument(f'--{kind}', help=f'part of all configs by name, such as {meaning}')
+    cells.add_argument(
+        '--references', nargs='*', choices=NAMES,
+        help='walk joint training and a network that learns nothing after step 0 beside the '
+        'methods [both]',
+    )  # fmt: skip
     add_config_options(parser)
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/grid_<config name>]')
     parser.add_argument('--baseline', help='row that differences are taken to')
@@ -51,9 +59,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--tables', metavar='DIR', help='make the tables of a grid again from its rows, and end'
     )
     where = parser.add_argument_group('where the walks run')
-    where.add_argument('--workers', type=int, default=1, help='walks at a time [1]')
-    where.add_argument('--threads-per-worker', type=int, help='[cores / workers]')
+    where.add_argument('--workers', type=int, help='walks at a time [1; all on a cluster]')
+    where.add_argument('--threads-per-worker', type=int, help='[cores / workers; 1 on a cluster]')
     where.add_argument('--gpus', help='such as 0,1: the GPUs that the workers have in turn')
+    where.add_argument(
+        '--cluster', choices=CLUSTERS,
+        help='jobs by submitit: on Slurm, or, to try it, in local processes or in this one',
+    )  # fmt: skip
+    where.add_argument(
+        '--cluster-options', nargs='+', default=[], metavar='KEY=VALUE',
+        help="of submitit's update_parameters, such as timeout_min=600 slurm_partition=gpu",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -70,20 +86,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         InputError: Something the user gave is wrong; nothing was run.
     """
     args = parse_args(argv)
+    if args.references == []:
+        args.references = True
     if args.tables:
-        print(write_results(Path(args.tables), args.baseline, args.every_step))
+        print(make_tables(Path(args.tables), args.baseline, args.every_step))
         return 0
     asked = asked_of(args)
-    executor = LocalExecutor(*_room(args.workers, args.threads_per_worker), _gpus(args.gpus))
-    return walk_grid(asked, executor)
+    return walk_grid(asked, executor_of(args, asked.work_dir))
 
 
-def _room(workers: int, threads: int | None) -> tuple[int, int]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    for name, value in (('--workers', workers), ('--threads-per-worker', threads)):
+def executor_of(args: argparse.Namespace, work_dir: Path) -> Executor:
+    """Return what runs the walks.
+
+    Args:
+        args: Of :func:`parse_args`.
+        work_dir: Of the grid.
+
+    Raises:
+        InputError: A number is too small, or what is asked for is not there.
+    """
+    for name, value in (
+        ('--workers', args.workers),
+        ('--threads-per-worker', args.threads_per_worker),
+    ):
         if value is not None and value < 1:
             raise InputError(f'{name} {value}: give a number of at least 1')
-    return workers, threads or max(1, (cores or 1) // workers)
+    if args.cluster is None:
+        if args.cluster_options:
+            raise InputError('--cluster-options are for --cluster, which is missing')
+        workers = args.workers or 1
+        threads = args.threads_per_worker or max(1, _cores() // workers)
+        return LocalExecutor(workers, threads, _gpus(args.gpus))
+    if args.gpus:
+        raise InputError(
+            '--gpus is for workers of this machine; on a cluster: --cluster-options gpus_per_node=1'
+        )
+    options = dict(map(_option, args.cluster_options))
+    return ClusterExecutor(
+        work_dir / 'submitit', args.cluster, args.workers, args.threads_per_worker or 1, options
+    )
+
+
+def _cores() -> int:
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition('=')
+    if not equals or not key or not value:
+        raise InputError(f'--cluster-options {text}: write KEY=VALUE, such as timeout_min=600')
+    return key, read_value(value)
 
 
 def _gpus(text: str | None) -> list[str] | None:

@@ -17,6 +17,7 @@ from mmseg_cil.engine.config.load import read_unsettled, with_options
 from mmseg_cil.engine.preflight.names import with_names_allowed
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.plan import Cell
+from mmseg_cil.grid.references import make_reference
 from mmseg_cil.utils.near import near
 
 #: The key under which a config says of which grid it is the base.
@@ -57,9 +58,17 @@ def cell_config(
     """
     pieces = {kind: parts.get(kind) for kind in KINDS}
     pieces.update(method=cell.method.piece, protocol=cell.protocol.piece)
+    if cell.method.reference and config is None:
+        # Any will do for the rest of the config.
+        pieces['method'] = 'finetune'
     cfg = walk_config(argparse.Namespace(config=config, cfg_options={}, **pieces))
     cfg._cfg_dict.pop(KEY, None)
-    given = {**options, **cell.options}
+    if cell.method.reference:
+        with_options(cfg, cell.protocol.options)
+        make_reference(cfg, cell.method.name)
+        options = {key: value for key, value in options.items() if not key.startswith('method.')}
+    own = {**cell.method.options, **cell.setting.options}
+    given = {**options, **({} if cell.method.reference else cell.protocol.options), **own}
     for key in given:
         _check_key(cfg, key, cell)
     return with_options(cfg, {**given, 'randomness.seed': cell.seed})

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.errors import InputError
 from mmseg_cil.grid.plan import Cell
 
 #: What a grid's folder says of its cells.
@@ -64,11 +62,3 @@ class Places:
     def is_there(self, place: str) -> bool:
         """Whether a cell has begun to be walked."""
         return (self.cells / place).is_dir()
-
-    def steps_of(self, work_dir: Path) -> int | None:
-        """Number of steps of a walk; None where it has not begun, or its journal is damaged."""
-        try:
-            journal = Journal.load(work_dir, writable=False)
-        except InputError:
-            return None
-        return len(journal.content['protocol']['steps']) if journal else None

@@ -29,11 +29,13 @@ class Variant:
         name: In folders and tables.
         piece: Name or path of the config piece; None: what the config itself has.
         options: Settings by dotted keys, as ``--cfg-options`` has them.
+        reference: Whether it is no method but one of :mod:`~mmseg_cil.grid.references`.
     """
 
     name: str
     piece: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,6 @@ class Cell:
     def place(self) -> str:
         """Path of the cell below ``cells`` or ``step_0``; fixed, for grids that go on."""
         return f'{self.protocol.name}/{self.row}/seed_{self.seed}'
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """All settings of the cell by dotted keys; later ones go before earlier ones."""
-        return {**self.protocol.options, **self.method.options, **self.setting.options}
 
 
 @dataclass(frozen=True)
@@ -165,15 +162,10 @@ def plan_grid(
         Cell(method, protocol, setting, seed)
         for protocol in protocols
         for method in methods
-        for setting in settings_of(method.name, axes)
+        for setting in ([Setting()] if method.reference else settings_of(method.name, axes))
         for seed in seeds
     ]
-    plan = Plan(tuple(cells), baseline)
-    if baseline and baseline not in plan.rows and baseline not in known:
-        raise InputError(
-            f'--baseline {baseline}: the grid has no such row; it has {", ".join(plan.rows)}'
-        )
-    return plan
+    return Plan(tuple(cells), baseline)
 
 
 def settings_of(method: str, axes: Sequence[Axis]) -> list[Setting]:

@@ -44,7 +44,7 @@ class Row:
     @property
     def name(self) -> str:
         """Name of its row in tables."""
-        return f'{self.method}{SEPARATOR}{self.setting}' if self.setting else self.method
+        return row_name(self.method, self.setting)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,12 @@ class CellState:
     @property
     def name(self) -> str:
         """Name of its row in tables."""
-        return f'{self.method}{SEPARATOR}{self.setting}' if self.setting else self.method
+        return row_name(self.method, self.setting)
+
+
+def row_name(method: str, setting: str) -> str:
+    """Return the name of a row of tables."""
+    return f'{method}{SEPARATOR}{setting}' if setting else method
 
 
 def rows_of_walk(

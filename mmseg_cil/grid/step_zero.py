@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmseg_cil.contracts import HeadLoss, StepHook
-from mmseg_cil.contracts.method import BEGINNING, TEACHING, WEIGHTS, MethodConfig
+from mmseg_cil.contracts.method import BEGINNING, FREEZING, TEACHING, WEIGHTS, MethodConfig
 from mmseg_cil.engine.config.length import global_batch_size
 from mmseg_cil.engine.config.model_losses import losses_of, named_heads
 from mmseg_cil.engine.record.fingerprint import fingerprint, training_fingerprints
@@ -24,7 +24,7 @@ from mmseg_cil.utils.step_context import StepContext
 #: What of a loader decides which batches are trained on.
 _OF_LOADER = ('batch_size', 'sampler', 'batch_sampler', 'collate_fn', 'dataset')
 #: Parts of a method that do nothing before there is an earlier step.
-_LATER_ROLES = tuple(one['role'] for one in (TEACHING, WEIGHTS, BEGINNING))
+_LATER_ROLES = tuple(one['role'] for one in (TEACHING, WEIGHTS, BEGINNING, FREEZING))
 #: Parts of a method without a role that do nothing in the training of step 0, or are looked at here
 #: by themselves.
 _OTHERS = ('name', 'loss_decode', 'custom_hooks', 'memory', 'teachers', 'sub_steps')

@@ -1,4 +1,4 @@
-"""The tables of a grid: one for each protocol, a row for each method."""
+"""The tables of a grid: methods in rows; old, new and all of every protocol in columns."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from mmseg_cil.grid.plan import SEPARATOR
 from mmseg_cil.grid.rows import CellState, Row
 from mmseg_cil.grid.statistics import Difference, Summary, paired_difference, summarise
+from mmseg_cil.visualization.style import shorten
+from mmseg_cil.visualization.tables import Table
 
 #: Means that a table has.
 SHOWN = ('old', 'new', 'all')
+UNDEFINED = '–'
+#: Letters of an error in a table; ``cells.csv`` and the page have all of it.
+_LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of a table.
+class Entry:
+    """What a table says of a method on a protocol after one step.
 
     Attributes:
         name: Method, with its setting.
@@ -37,76 +42,66 @@ class Line:
 
 
 @dataclass(frozen=True)
-class GridTable:
-    """The scores of all rows after one step of a protocol.
+class Scores:
+    """The scores of all methods after one step of a protocol.
 
     Attributes:
         protocol: Its name.
         step: The step.
         last: Whether it is the last of the protocol.
         baseline: Row that differences are to; empty: none.
-        lines: The rows.
+        entries: By name.
     """
 
     protocol: str
     step: int
     last: bool
     baseline: str
-    lines: tuple[Line, ...]
+    entries: dict[str, Entry]
 
 
-def grid_tables(
-    rows: Sequence[Row], cells: Sequence[CellState], baseline: str = '', every_step: bool = False
-) -> list[GridTable]:
-    """Put the scores of a grid into tables.
+def scores_of(rows: Sequence[Row], cells: Sequence[CellState], baseline: str = '') -> list[Scores]:
+    """Summarise the scores of a grid over the seeds, for every protocol and step.
 
     Args:
         rows: Of all cells.
-        cells: How they stand; those that have no rows are shown, too.
+        cells: How they stand; those that have no rows are told of, too.
         baseline: A method or a row, whose scores are subtracted.
-        every_step: A table for each step rather than for the last alone.
     """
-    tables = []
+    result = []
     for protocol in _in_order([*(c.protocol for c in cells), *(r.protocol for r in rows)]):
         own = [row for row in rows if row.protocol == protocol]
         states = [cell for cell in cells if cell.protocol == protocol]
-        planned = max((cell.steps or 0 for cell in states), default=0)
+        planned = max((cell.steps or 1 for cell in states), default=1)
         last = max([planned - 1, *(row.step for row in own)])
-        for step in range(last + 1) if every_step else [last]:
-            lines = _lines(own, states, max(step, 0), baseline)
-            tables.append(GridTable(protocol, step, step == last, baseline, lines))
-    return tables
+        names = _in_order([*(cell.name for cell in states), *(row.name for row in own)])
+        for step in range(last + 1):
+            at_step = [row for row in own if row.step == step]
+            entries = {name: _entry(name, names, at_step, states, baseline) for name in names}
+            result.append(Scores(protocol, step, step == last, baseline, entries))
+    return result
 
 
-def _lines(
-    rows: Sequence[Row], cells: Sequence[CellState], step: int, baseline: str
-) -> tuple[Line, ...]:
-    names = _in_order([*(cell.name for cell in cells), *(row.name for row in rows)])
-    return tuple(_line(name, names, rows, cells, step, baseline) for name in names)
-
-
-def _line(
+def _entry(
     name: str,
     names: Sequence[str],
     rows: Sequence[Row],
     cells: Sequence[CellState],
-    step: int,
     baseline: str,
-) -> Line:
-    own = [row for row in rows if row.name == name and row.step == step]
+) -> Entry:
+    own = [row for row in rows if row.name == name]
     states = [cell for cell in cells if cell.name == name]
-    seeds = {row.seed for row in own}
     to = _baseline_of(name, names, baseline)
     difference = None
     if to and to != name:
-        theirs = [row for row in rows if row.name == to and row.step == step]
+        theirs = [row for row in rows if row.name == to]
         difference = paired_difference(_by_seed(own), _by_seed(theirs))
-    return Line(
+    return Entry(
         name,
         {part: summarise(list(_by_seed(own, part).values())) for part in SHOWN},
         difference,
-        len(seeds),
-        max(len(states), len(seeds)),
+        len(own),
+        max(len(states), len(own)),
         {one.seed: one.error for one in states if one.status == 'failed'},
         tuple(one.seed for one in states if one.status == 'unfinished'),
     )
@@ -131,72 +126,85 @@ def _in_order(names: Iterable[str]) -> list[str]:
 def number(found: Summary) -> str:
     """Return mean and deviation as text; a dash where there is none."""
     if found.mean is None:
-        return '–'
+        return UNDEFINED
     return f'{found.mean:.1f}' + ('' if found.deviation is None else f' ± {found.deviation:.1f}')
 
 
 def signed(found: Difference | None) -> str:
     """Return a difference with its interval as text; a dash where there is none."""
     if found is None:
-        return '–'
+        return UNDEFINED
     if found.half_width is None:
         return f'{found.mean:+.1f}'
     low, high = found.mean - found.half_width, found.mean + found.half_width
     return f'{found.mean:+.1f} [{low:+.1f}, {high:+.1f}]'
 
 
-def remark(line: Line) -> str:
-    """Return what is to be said of cells that are not done; empty where all are."""
-    told = [f'seed {seed} failed: {error}' for seed, error in line.failures.items()]
-    if line.unfinished:
-        told.append(f'unfinished: seed {", ".join(map(str, line.unfinished))}')
-    return '; '.join(told)
+def main_table(scores: Sequence[Scores]) -> Table:
+    """The scores after the last steps: one row a method, with the columns of every protocol."""
+    last = [one for one in scores if one.last]
+    return score_table(last, 'after the last step')
 
 
-def caption(table: GridTable) -> str:
-    """Return what a table shows."""
-    text = f'{table.protocol}: mIoU (%) after step {table.step}'
-    text += ', the last' if table.last else ''
-    text += '; mean ± standard deviation over the seeds'
-    if table.baseline:
-        text += f'; difference in all to {table.baseline}, paired by seed, with its 95 % interval'
-    return text
+def step_tables(scores: Sequence[Scores]) -> list[Table]:
+    """The scores after each step, a table each."""
+    return [score_table([one], f'of {one.protocol} after step {one.step}') for one in scores]
 
 
-def header(table: GridTable) -> list[str]:
-    """Return the heads of a table's columns."""
-    heads = ['method', *SHOWN, 'seeds']
-    heads += [f'all − {table.baseline}'] if table.baseline else []
-    return [*heads, 'remarks'] if any(map(remark, table.lines)) else heads
+def score_table(scores: Sequence[Scores], what: str) -> Table:
+    """Put scores side by side, with remarks where cells have failed or are unfinished.
+
+    Args:
+        scores: A group of columns each.
+        what: What they are of, for the caption.
+    """
+    names = _in_order(name for one in scores for name in one.entries)
+    header = ['method']
+    columns = [[name for name in names]]
+    for one in scores:
+        prefix = f'{one.protocol} ' if len(scores) > 1 else ''
+        entries = [one.entries.get(name) for name in names]
+        for part in SHOWN:
+            header.append(f'{prefix}{part}')
+            columns.append([_score(entry, part) for entry in entries])
+        header.append(f'{prefix}seeds')
+        columns.append([_seeds(entry) for entry in entries])
+        if one.baseline:
+            header.append(f'{prefix}all − {one.baseline}')
+            columns.append([signed(entry.difference if entry else None) for entry in entries])
+    remarks = ['; '.join(filter(None, (_remark(one, name) for one in scores))) for name in names]
+    if any(remarks):
+        header.append('remarks')
+        columns.append(remarks)
+    caption = f'mIoU (%) {what}: mean ± standard deviation over the seeds'
+    if any(one.baseline for one in scores):
+        caption += f'; difference to {scores[0].baseline} paired by seed, with its 95 % interval'
+    words = frozenset({len(header) - 1}) if any(remarks) else frozenset()
+    return Table(caption, header, list(zip(*columns, strict=True)), words)
 
 
-def cells_of(table: GridTable) -> list[list[str]]:
-    """Return the cells of a table as text, a list for each line."""
-    remarks = any(map(remark, table.lines))
-    result = []
-    for line in table.lines:
-        cells = [line.name, *(number(line.parts[part]) for part in SHOWN)]
-        cells.append(
-            str(line.seeds) if line.seeds == line.cells else f'{line.seeds} of {line.cells}'
-        )
-        cells += [signed(line.difference)] if table.baseline else []
-        if not line.seeds and line.failures:
-            cells[1:4] = ['failed'] * 3
-        result.append([*cells, remark(line)] if remarks else cells)
-    return result
+def _score(entry: Entry | None, part: str) -> str:
+    if entry is None:
+        return UNDEFINED
+    if not entry.seeds and entry.failures:
+        return 'failed'
+    return number(entry.parts[part])
 
 
-def markdown(tables: Sequence[GridTable]) -> str:
-    """Return tables in Markdown."""
-    parts = []
-    for table in tables:
-        heads = header(table)
-        lines = [f'**{caption(table)}**', '', _line_of(heads)]
-        lines.append('|' + '|'.join(['---', *['---:'] * (len(heads) - 1)]) + '|')
-        lines += [_line_of(cells) for cells in cells_of(table)]
-        parts.append('\n'.join(lines) + '\n')
-    return '\n'.join(parts)
+def _seeds(entry: Entry | None) -> str:
+    if entry is None:
+        return UNDEFINED
+    return str(entry.seeds) if entry.seeds == entry.cells else f'{entry.seeds} of {entry.cells}'
 
 
-def _line_of(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
+def _remark(scores: Scores, name: str) -> str:
+    """What is to be said of cells that are not done; empty where all are."""
+    entry = scores.entries.get(name)
+    if entry is None:
+        return ''
+    told = [
+        f'seed {seed} failed: {shorten(error, _LONGEST)}' for seed, error in entry.failures.items()
+    ]
+    if entry.unfinished:
+        told.append(f'unfinished: seed {", ".join(map(str, entry.unfinished))}')
+    return f'{scores.protocol}: {"; ".join(told)}' if told else ''

@@ -15,6 +15,9 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.registry import CLASSIFIER_INITS
 from mmseg_cil.utils.values import check_number
 
+#: Far below any logit, and within half precision.
+_NEVER = 1e4
+
 
 def random_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
@@ -96,11 +99,34 @@ def lowered_background_rows(
     return weight, torch.cat([bias, (bias[0] - shift).expand_as(fresh_bias)])
 
 
+def unpredicted_rows(
+    weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """New rows are zero with a bias that no other class falls below: they are never predicted.
+
+    Without training the network scores what it did before the classes came, and 0 for these:
+    a walk that learns nothing, beside which others are held. No row is meant to learn from it.
+
+    Source: ours. Arguments and result as in :func:`random_rows`.
+    """
+    return random_rows(
+        weight, bias, torch.zeros_like(fresh_weight), torch.full_like(fresh_bias, -_NEVER)
+    )
+
+
 @CLASSIFIER_INITS.register_module(name='random')
 class RandomRows(ClassifierInit):
     """:func:`random_rows`."""
 
     __call__ = staticmethod(random_rows)
+
+
+@CLASSIFIER_INITS.register_module(name='unpredicted')
+class UnpredictedRows(ClassifierInit):
+    """:func:`unpredicted_rows`."""
+
+    needs_bias = True
+    __call__ = staticmethod(unpredicted_rows)
 
 
 @CLASSIFIER_INITS.register_module(name='conv_default')

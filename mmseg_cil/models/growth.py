@@ -104,6 +104,11 @@ def _grow_rows(
         return
     if (bias is None) != (layer.bias is None) or (bias is not None and len(bias) != num_old):
         return
+    if layer.bias is None and grow.needs_bias:
+        raise InputError(
+            f'{name} has no bias, and {type(grow).__name__} lets new classes begin by theirs: use '
+            'another classifier_init, or a head whose classifier has a bias'
+        )
     with torch.no_grad():
         # Without a bias its part of the initialisation is lost.
         fresh_bias = (

@@ -32,6 +32,8 @@ _OURS = (
     'as_published',
     'rehearsal',
     'allow_partial_weights',
+    # Of tools/grid.py; a walk of one config alone passes it over.
+    'grid',
     ALLOW,
 )
 #: What MMEngine's Runner reads.
