@@ -82,7 +82,12 @@ def _check_key(cfg: Config, key: str, cell: Cell) -> None:
     node: Any = cfg._cfg_dict
     names = key.split('.')
     for place, name in enumerate(names):
-        listed = isinstance(node, (list, tuple)) and name.isdecimal() and int(name) < len(node)
+        listed = name.isdecimal() and (
+            int(name) < len(node)
+            if isinstance(node, (list, tuple))
+            # Steps of step_overrides.
+            else isinstance(node, Mapping) and name not in node and int(name) in node
+        )
         if not listed and not (isinstance(node, Mapping) and name in node):
             if place and place == len(names) - 1 and isinstance(node, Mapping):
                 return

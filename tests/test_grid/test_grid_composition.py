@@ -3,11 +3,13 @@
 import pytest
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.length import step_iterations
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.composition import cell_config, config_text, differences, read_grid, read_text
 from mmseg_cil.grid.plan import Cell, Setting, Variant
-from mmseg_cil.testing.tiny import tiny_config
+from mmseg_cil.protocols import build_protocol
+from mmseg_cil.testing.tiny import CLASSES, tiny_config
 
 TINY = Variant('tiny')
 
@@ -30,6 +32,14 @@ def test_later_settings_go_before_earlier_ones(config):
     cfg = composed(config, method, {'optim_wrapper.optimizer.lr': 0.2}, global_batch_size=8)
     assert cfg.method.name == 'vdfd' and cfg.randomness.seed == 5 and 'grid' not in cfg
     assert (cfg.optim_wrapper.optimizer.lr, cfg.global_batch_size) == (0.3, 8)
+
+
+def test_the_length_of_joint_training_can_be_set(config):
+    changed = Variant('joint', None, {'step_overrides.0.max_iters': 50}, reference=True)
+    cfg = composed(config, changed)
+    assert len(cfg.protocol.steps) == 1 and 'later' not in cfg.step_overrides
+    protocol = build_protocol(cfg.protocol, CLASSES)
+    assert step_iterations(cfg, protocol, [16], 4) == [50]
 
 
 def test_without_a_file_the_parts_make_the_config():

@@ -182,7 +182,7 @@ def test_bad_input_is_told_before_anything_runs(config, tmp_path, arguments, tol
 
 
 def test_what_is_refused_for_a_method_may_be_left_to_the_others(config, tmp_path, capsys):
-    arguments = ['--methods', 'mib', 'finetune', '--references', 'joint', '--baseline', 'joint']
+    arguments = ['--methods', 'mib', '--references', 'joint', '--baseline', 'joint']
     arguments += ['--set', 'mib:method.distillers.0.loss.nonsense=1']
     with pytest.raises(InputError, match=r'mib@.*nonsense.*--allow-refused'):
         walk_grid(asked(config, tmp_path, *arguments), Forks())
@@ -190,7 +190,7 @@ def test_what_is_refused_for_a_method_may_be_left_to_the_others(config, tmp_path
     row = 'mib@method.distillers.0.loss.nonsense=1'
     assert f'refused: {row} on tiny' in capsys.readouterr().out
     table = (tmp_path / 'table.md').read_text()
-    assert f'| {row} | failed |' in table and '| finetune | ' in table
+    assert f'| {row} | failed |' in table and '| joint | ' in table
 
 
 def test_the_jobs_of_a_cluster_come_to_the_same_scores(config, unbroken, tmp_path, monkeypatch):
