@@ -51,11 +51,7 @@ setup(
         'matplotlib',
         'pillow',
     ],
-    extras_require={
-        'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn'],
-        # tools/grid.py --cluster hands walks to Slurm.
-        'grid': ['submitit>=1.5'],
-    },
+    extras_require={'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn']},
     classifiers=[
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
