@@ -17,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mmseg_cil.grid.formats import markdown  # noqa: E402
 from mmseg_cil.grid.rows import Row, read_row_file  # noqa: E402
-from mmseg_cil.grid.tables import grid_tables, markdown  # noqa: E402
+from mmseg_cil.grid.tables import scores_of, step_tables  # noqa: E402
 
 PAGE = ROOT / 'docs/results.md'
 MARK = re.compile(
@@ -39,8 +40,8 @@ def table(name: str, step: int, baseline: str) -> str:
         step: After which step.
         baseline: Row that differences are taken to.
     """
-    tables = grid_tables(rows_of(name), [], baseline, every_step=True)
-    return markdown([found for found in tables if found.step == step])
+    scores = scores_of(rows_of(name), [], baseline)
+    return '\n'.join(map(markdown, step_tables([one for one in scores if one.step == step])))
 
 
 def content() -> str:

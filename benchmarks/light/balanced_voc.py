@@ -60,6 +60,8 @@ grid = dict(
     ],
     seeds=[1, 2, 3],
     baseline='mib',
+    # RCIL too goes on from the step 0 of the others, though it would train one with branches.
+    share_step_0='any',
 )
 
 data_root = 'data/voc_balanced'
