@@ -18,6 +18,8 @@ from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
+from mmseg_cil.methods.hinge.class_means import ClassMeans
+from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS, SUB_STEPS
@@ -127,7 +129,7 @@ def segmentor_of(
     """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
 
     What the method's hooks would find out before training is put in: thresholds
-    of pseudo-labels, and the gradients of earlier outputs, here those of a batch.
+    of pseudo-labels, gradients of earlier outputs, here those of a batch, mean embeddings.
     Snapshots of all earlier steps are ``earlier`` and ``previous``.
     """
     context = step_context(classes, tasks)
@@ -160,6 +162,13 @@ def segmentor_of(
             one.set_earlier_steps(
                 [gradients], segmentor, segmentor.previous_state(), step_size=2e-4
             )
+    for one in segmentor.regularisers:
+        if hasattr(one, 'set_class_means'):
+            # Of every class a mean embedding, here by chance.
+            width = main_classifier(segmentor)[1].weight.shape[1]
+            means = torch.randn(classes[0], width, device=device)
+            pixels = torch.ones(classes[0], dtype=torch.int64)
+            one.set_class_means(ClassMeans(tuple(range(classes[0])), means, pixels), segmentor)
     return segmentor
 
 

@@ -73,7 +73,10 @@ def test_a_protocol_needs_no_file():
     [
         (dict(), r'--method is missing.*plop'),
         (dict(method='mib'), '--protocol is missing'),
-        (dict(method='mibb', protocol='voc_15-1'), r'--method mibb: .*There are .*mib, plop'),
+        (
+            dict(method='mibb', protocol='voc_15-1'),
+            r'--method mibb: .*There are .*mib, .*plop',
+        ),
         (
             dict(method='mib', protocol='voc_30-1'),
             '--protocol voc_30-1.*30-1 does not fit.*voc_15-1',
