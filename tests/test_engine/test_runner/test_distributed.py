@@ -112,6 +112,7 @@ def test_a_group_is_left_in_order(tmp_path):
         assert status == 0 and 'found by 0' in output, output
 
 
+@pytest.mark.walk
 def test_wrong_input_on_the_main_process_ends_all_with_status_2(tmp_path):
     body = "main_process_first(lambda: fail(InputError('no such file')))"
     for status, output in statuses(body, tmp_path):
