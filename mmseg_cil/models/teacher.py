@@ -144,9 +144,7 @@ class Teacher:
             pre_activations: Keep those of the backbone's stages too.
             auxiliary: Run the auxiliary heads too.
         """
-        if inputs.device != self._device:
-            self.network.to(inputs.device)
-            self._device = inputs.device
+        self._follow(inputs)
         return run_network(self.network, inputs, pre_activations, auxiliary)
 
     def image_logits(self, inputs: Tensor, windows: bool = True) -> Tensor:
@@ -160,7 +158,7 @@ class Teacher:
         """
         size = inputs.shape[-2:]
         if windows and self.network.test_cfg.get('mode') == 'slide':
-            self.network.to(inputs.device)
+            self._follow(inputs)
             metas = [dict(img_shape=tuple(size), ori_shape=tuple(size))] * len(inputs)
             with torch.no_grad():
                 logits: Tensor = self.network.slide_inference(inputs, metas)
@@ -170,6 +168,11 @@ class Teacher:
             record.logits, size=size, mode='bilinear', align_corners=record.align_corners
         )
         return resized
+
+    def _follow(self, inputs: Tensor) -> None:
+        if inputs.device != self._device:
+            self.network.to(inputs.device)
+            self._device = inputs.device
 
 
 def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:

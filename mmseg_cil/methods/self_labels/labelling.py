@@ -130,11 +130,15 @@ def predicted(
         data = preprocess(batch, False)
         sample = data['data_samples'][0]
         labels = sample.gt_sem_seg.data.to(data['inputs'].device)
-        record = network(data['inputs'])
-        logits = _enlarged(record.logits, data['inputs'].shape[-2:], record.align_corners)
+        logits = network.image_logits(data['inputs'])
         # A preprocessor may have padded the image at its lower right.
         logits = logits[:, :, : labels.shape[1], : labels.shape[2]]
-        yield index, _enlarged(logits, sample.ori_shape[:2], record.align_corners), labels
+        size = tuple(sample.ori_shape[:2])
+        if tuple(logits.shape[-2:]) != size:
+            logits = resize(
+                logits, size=size, mode='bilinear', align_corners=network.network.align_corners
+            )
+        yield index, logits, labels
 
 
 def _write_all(runner: Runner, network: Teacher, paths: Sequence[str], write: Writer) -> None:
@@ -150,15 +154,6 @@ def _write_all(runner: Runner, network: Teacher, paths: Sequence[str], write: Wr
     problems = [one for one in all_gather_object(problem) if one]
     if problems:
         raise OSError(f'self-labels cannot be written: {problems[0]}')
-
-
-def _enlarged(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    if tuple(logits.shape[-2:]) == tuple(size):
-        return logits
-    enlarged: Tensor = resize(
-        logits, size=tuple(size), mode='bilinear', align_corners=align_corners
-    )
-    return enlarged
 
 
 def _read_anew(runner: Runner) -> None:
