@@ -74,12 +74,14 @@ class OldRows(ClassifierInit):
                 for value in (0.0, 1.0)
             ]
         old = len(weight)
-        if any(not torch.equal(one[:old], other[:old]) for one, other in zip(*tries, strict=True)):
-            raise InputError(
-                f'the initialisation {type(self.grow).__name__} moves rows of old classes by '
-                'chance or by the rows of new ones, so they cannot be told again: use another '
-                'classifier_init'
-            )
+        for name, first, second in zip(('weight', 'bias'), *tries, strict=True):
+            if not torch.equal(first[:old], second[:old]):
+                raise InputError(
+                    f'the initialisation {type(self.grow).__name__} moves the {name} of old '
+                    'classes by chance or by the rows of new ones, so they cannot be told again: '
+                    'use another classifier_init, or leave out what asks for them (reanchor=True '
+                    "of a regulariser, start='grown' of EWFHook)"
+                )
         return tries[0]
 
 

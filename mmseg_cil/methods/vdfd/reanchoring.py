@@ -18,10 +18,10 @@ from torch.nn import functional
 from mmseg_cil.contracts import ClassifierInit
 from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
 from mmseg_cil.engine.paths import step_folder
-from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.compression import OutputGradients
 from mmseg_cil.methods.vdfd.filters import first_rows, num_rows, row_sums
 from mmseg_cil.models.classifier import find_classifier_init
+from mmseg_cil.models.growth import OldRows
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.models.teacher import load_plain_state
 
@@ -49,8 +49,7 @@ def begun_rows(
 ) -> dict[str, Tensor]:
     """Return the rows of old classes as an initialisation leaves them.
 
-    It is asked twice, with new rows of zeros and of ones. The random streams are left as they
-    were.
+    The random streams are left as they were, see :class:`~mmseg_cil.models.growth.OldRows`.
 
     Args:
         state: Weights before the step.
@@ -64,28 +63,17 @@ def begun_rows(
     Raises:
         InputError: Old rows depend on the new ones or on chance: they cannot be told again.
     """
+    old = OldRows(grow)
     found: dict[str, Tensor] = {}
     for layer in sorted(layers):
         weight = state[f'{layer}.weight']
         bias = state.get(f'{layer}.bias', weight.new_zeros(len(weight)))
-        tries = []
-        for value in (0, 1):
-            fresh = weight.new_full((num_new, *weight.shape[1:]), float(value))
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                # Not torch.manual_seed, which seeds all devices.
-                torch.default_generator.manual_seed(value)
-                shift = fresh.new_full((num_new,), float(value))
-                tries.append(grow(weight.clone(), bias.clone(), fresh, shift))
-        for name, first, second in zip(('weight', 'bias'), *tries, strict=True):
-            rows = first[: len(weight)]
-            if not torch.equal(rows, second[: len(weight)]):
-                raise InputError(
-                    f'the initialisation {type(grow).__name__} moves the {name} of old classes '
-                    'by chance or by the rows of new ones, and a penalty cannot follow that: '
-                    "use another classifier_init, or the regulariser's reanchor=False"
-                )
+        fresh = weight.new_zeros(num_new, *weight.shape[1:])
+        with torch.no_grad():
+            rows = old(weight, bias, fresh, fresh.new_zeros(num_new))
+        for name, all_rows in zip(('weight', 'bias'), rows, strict=True):
             if f'{layer}.{name}' in state:
-                found[f'{layer}.{name}'] = rows
+                found[f'{layer}.{name}'] = all_rows[: len(weight)]
     return found
 
 
