@@ -33,7 +33,7 @@ from mmseg_cil.methods.vdfd.sketches import SAMPLES, signs_of, sketch_sums, sket
 from mmseg_cil.models.network_output import main_logits
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.utils.step_context import StepContext
-from mmseg_cil.utils.values import check_number
+from mmseg_cil.utils.values import check_choice, check_number
 
 #: Options that files of earlier versions do not name: they were made as these say.
 _ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new', 'sketches': 0, 'samples': 'pixels'}
@@ -86,8 +86,7 @@ class GradientKeeper:
             ('nodes', nodes, NODES),
             ('samples', samples, SAMPLES),
         ):
-            if value not in known:
-                raise InputError(f'VDFDHook: {name} must be one of {known}, got {value!r}')
+            check_choice('VDFDHook', name, value, known)
         for name, number in (
             ('rank', rank),
             ('grid', grid),
