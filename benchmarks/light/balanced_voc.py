@@ -24,19 +24,6 @@ protocol = dict(
 _fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
 grid = dict(
     methods=[
-        dict(
-            name='nothing_learnt',
-            method='finetune',
-            options={
-                # New classes are never said, and nothing moves.
-                'method.classifier_init': dict(
-                    _delete_=True, type='lowered_background', shift=1000.0
-                ),
-                'method.freezing': dict(norm_statistics=['backbone', 'decode_head']),
-                'step_overrides.later.max_iters': 1,
-                'step_overrides.later.lr': 0.0,
-            },
-        ),
         'finetune',
         'mib',
         dict(
@@ -59,6 +46,8 @@ grid = dict(
         ),
     ],
     seeds=[1, 2, 3],
+    # Joint training has as many iterations as a walk.
+    references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1080}),
     baseline='mib',
     # RCIL too goes on from the step 0 of the others, though it would train one with branches.
     share_step_0='any',
