@@ -20,7 +20,7 @@ BIN := .venv/bin
 help:
 	@echo 'make demo       set-up, then a short incremental walk with its comparison and report'
 	@echo 'make test       set-up, then ruff, mypy and the tests without the slow ones'
-	@echo 'make test-fast  set-up, then the tests that walk no step'
+	@echo 'make test-fast  set-up, then the tests that neither walk nor start processes'
 	@echo 'make test-slow  set-up, then the slow tests'
 	@echo 'make lint       set-up, then ruff and mypy'
 	@echo 'make format     set-up, then ruff mends and formats every file'

@@ -16,6 +16,28 @@ from mmseg_cil.registry import DATASETS, MODELS
 METHODS = sorted(path.stem for path in (BASES / 'methods').glob('*.py'))
 FILES = [path.stem for path in (BASES / 'protocols').glob('*.py')]
 PROTOCOLS = sorted((*NAMED, 'embedded_11-5', *FILES))
+# A method sees a protocol's kind, its background and its number of steps and classes. Each kind
+# meets every method, and every protocol meets these methods, whenever the tests run; all the
+# other pairs are run on request.
+KINDS = (
+    'ade20k_100-50',
+    'cityscapes_14-1',
+    'cityscapes_joint',
+    'embedded_11-5',
+    'voc_1-1',
+    'voc_joint',
+    'voc_real_years',
+)
+MEET_ALL = ('finetune', 'mib', 'vdfd')
+PAIRS = [
+    pytest.param(
+        method,
+        protocol,
+        marks=() if protocol in KINDS or method in MEET_ALL else pytest.mark.slow,
+    )
+    for method in METHODS
+    for protocol in PROTOCOLS
+]
 
 
 @pytest.fixture(scope='module')
@@ -57,8 +79,12 @@ def check(cfg, steps):
         assert len(network.distillers) == (len(distillers) if step else 0)
 
 
-@pytest.mark.parametrize('protocol', PROTOCOLS)
-@pytest.mark.parametrize('method', METHODS)
+def test_kinds_are_protocols_that_there_are():
+    assert set(KINDS) <= set(PROTOCOLS)
+    assert set(MEET_ALL) <= set(METHODS)
+
+
+@pytest.mark.parametrize(('method', 'protocol'), PAIRS)
 def test_method_and_protocol_compose_and_build(composed, method, protocol):
     cfg = composed(method, protocol)
     assert cfg.protocol.name.startswith(protocol.split('_')[0])

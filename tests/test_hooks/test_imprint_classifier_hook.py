@@ -229,6 +229,7 @@ def test_max_images_limits_the_pass(tmp_path):
     assert seen == [0, 20, 40, 60, 80]
 
 
+@pytest.mark.walk
 def test_a_runner_imprints_before_its_first_iteration(tmp_path):
     model = build(tmp_path)
     before = rows_of(model)
@@ -261,6 +262,7 @@ def imprint(folder):
         torch.save(model.state_dict(), folder / f'{count}_{get_rank()}.pth')
 
 
+@pytest.mark.walk
 def test_two_processes_imprint_as_one(tmp_path):
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()

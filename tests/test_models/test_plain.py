@@ -27,6 +27,7 @@ assert not ours, ours
 """
 
 
+@pytest.mark.walk
 @pytest.mark.filterwarnings('ignore')
 def test_mmsegmentation_loads_a_step_without_us(tmp_path):
     folders, expected = [], []

@@ -7,6 +7,7 @@ from mmseg_cil.testing import method_checks
 from mmseg_cil.testing.method_checks import check_losses, check_method, check_weights
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_a_method_of_the_package_passes(tmp_path):
     check_method('mib', tmp_path)

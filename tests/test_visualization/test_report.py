@@ -312,6 +312,7 @@ def _run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd='/')
 
 
+@pytest.mark.walk
 def test_the_tool_and_its_exit_status(tmp_path):
     folder, _ = make_walk(tmp_path / 'a')
     other, _ = make_walk(tmp_path / 'b', method='plop', protocol='other', fingerprint='x')

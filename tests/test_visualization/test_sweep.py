@@ -189,6 +189,7 @@ def test_what_cannot_be_an_axis_is_refused(tmp_path):
         _sweep(both)
 
 
+@pytest.mark.walk
 def test_the_tool_takes_a_key(tmp_path):
     for name, weight in (('a', 1), ('b', 100)):
         _walk(tmp_path / name, weight)

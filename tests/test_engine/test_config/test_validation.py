@@ -23,6 +23,7 @@ def validated(work_dir):
     return {part.split(']')[0].split('/')[1] for part in text.split('Iter(val) [')[1:]}
 
 
+@pytest.mark.walk
 @pytest.mark.parametrize(('lists', 'images'), [('few', '3'), ('val', '6')])
 def test_validation_has_its_own_images(tmp_path, lists, images):
     root = make_data(tmp_path / 'data')

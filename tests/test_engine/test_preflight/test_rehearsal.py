@@ -233,6 +233,7 @@ def test_what_would_fail_later_is_refused_at_once(data_root, tmp_path, changes, 
     assert '--no-rehearsal' in message
 
 
+@pytest.mark.walk
 def test_odd_sizes_are_found_though_the_first_images_are_even(tmp_path):
     data = make_data(tmp_path / 'data')
     for folder in ('images', 'masks'):
@@ -253,6 +254,7 @@ def test_odd_sizes_are_found_though_the_first_images_are_even(tmp_path):
     WalkRunner(cfg, tmp_path / 'w').open()
 
 
+@pytest.mark.walk
 def test_test_images_of_different_sizes_share_a_batch(tmp_path):
     data = make_data(tmp_path / 'data')
     for folder in ('images', 'masks'):

@@ -152,6 +152,7 @@ def test_unknown_mask_ids_are_named(own_data, tmp_path):
     assert '77' in refused(tiny_config(own_data), tmp_path, 'val_002')
 
 
+@pytest.mark.walk
 def test_a_step_without_images_is_named_with_the_way_on(own_data, tmp_path):
     cfg = tiny_config(own_data)
     for path in (own_data / 'masks').glob('train_*.png'):

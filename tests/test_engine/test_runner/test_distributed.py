@@ -106,6 +106,7 @@ def statuses(body, tmp_path):
     return run_two(['-c', BODY.format(body=body)], tmp_path / 'log', timeout=120)
 
 
+@pytest.mark.walk
 def test_a_group_is_left_in_order(tmp_path):
     body = "print('found', decided_by_main(lambda: f'by {get_rank()}'))"
     for status, output in statuses(body, tmp_path):

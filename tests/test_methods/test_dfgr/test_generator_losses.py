@@ -104,6 +104,7 @@ def one_of_two(path, folder):
     torch.save((loss, gradient / 2), folder / f'{rank}.pth')
 
 
+@pytest.mark.walk
 def test_two_processes_have_the_moments_and_gradients_of_one(tmp_path):
     maps, logits = drawn(4, 3, 5, 5).float(), drawn(4, 3, 5, 5, seed=1).float()
     weight = torch.tensor([0.7, 1.2, 2.0])

@@ -49,6 +49,7 @@ def test_only_the_generator_is_trained_and_saved(checkpoint):
         assert torch.equal(value, before[key]), key
 
 
+@pytest.mark.walk
 def test_it_learns_to_be_taken_for_the_layout(checkpoint):
     model = training(checkpoint)
     optimizer = torch.optim.Adam(model.generator.parameters(), lr=5e-3)
@@ -96,6 +97,7 @@ def one_of_two(path, folder):
     torch.save((own, told), folder / f'{get_rank()}.pth')
 
 
+@pytest.mark.walk
 def test_two_processes_have_the_gradients_of_one(checkpoint, tmp_path):
     expected, losses = gradients(training(checkpoint), rows(0, 4))
     in_two_processes(one_of_two, checkpoint, tmp_path, log=tmp_path / 'log')

@@ -114,6 +114,7 @@ def test_two_processes_make_the_labels_that_one_makes(base, data_root, tmp_path)
     assert maps_in(tmp_path / 'one') == maps_in(tmp_path / 'two') != {}
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_it_does_what_every_method_does(tmp_path):
     check_method(METHOD, tmp_path, checks=['processes', 'replay', 'empty_step', 'mixed_precision'])

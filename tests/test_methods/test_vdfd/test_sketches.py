@@ -151,6 +151,7 @@ HOOKS = {
 }
 
 
+@pytest.mark.walk
 def test_two_processes_keep_what_one_keeps(model, tmp_path):
     in_two_processes(keep_a_part, tmp_path, log=tmp_path / 'log')
     for name, hook in HOOKS.items():
