@@ -42,7 +42,7 @@ class Freezing:
         """
         if config is None:
             return cls()
-        known = [one.name for one in fields(cls)]
+        known = [entry.name for entry in fields(cls)]
         if not isinstance(config, Mapping):
             raise InputError(
                 f'method.freezing is {config!r}; it must be a dict with keys of {known}, such as '
@@ -56,7 +56,7 @@ class Freezing:
         for key in _PATTERNS:
             value = config.get(key, ())
             listed = isinstance(value, Sequence) and not isinstance(value, str)
-            if not listed or not all(isinstance(one, str) and one for one in value):
+            if not listed or not all(isinstance(pattern, str) and pattern for pattern in value):
                 raise InputError(
                     f'method.freezing.{key} is {value!r}; it must be a list of names of modules, '
                     "such as ['decode_head']"

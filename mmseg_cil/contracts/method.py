@@ -87,7 +87,7 @@ class MethodConfig:
             InputError: A key is unknown, a list is none, ``teachers`` is a word of no meaning, or
                 as :meth:`Freezing.from_config`.
         """
-        known = [one.name for one in fields(cls)]
+        known = [part.name for part in fields(cls)]
         known += other_keys
         unknown = sorted(set(method) - set(known))
         if unknown:
@@ -98,14 +98,14 @@ class MethodConfig:
                 f'consists of {known}'
             )
         given = {key: value for key, value in method.items() if key not in other_keys}
-        for one in fields(cls):
-            if one.default == () and not isinstance(given.get(one.name) or [], (list, tuple)):
+        for part in fields(cls):
+            if part.default == () and not isinstance(given.get(part.name) or [], (list, tuple)):
                 raise InputError(
-                    f'method {method["name"]!r}: {one.name} must be a list of configs, '
-                    f'not {given[one.name]!r}'
+                    f'method {method["name"]!r}: {part.name} must be a list of configs, '
+                    f'not {given[part.name]!r}'
                 )
-            if one.default == ():
-                given[one.name] = given.get(one.name) or ()
+            if part.default == ():
+                given[part.name] = given.get(part.name) or ()
         Freezing.from_config(given.get('freezing'))
         if given.get('teachers') not in (None, 'all'):
             raise InputError(
@@ -125,7 +125,7 @@ class MethodConfig:
     @classmethod
     def network_keys(cls) -> tuple[str, ...]:
         """Return the keys of what the segmentor is given."""
-        return tuple(one.name for one in _parts())
+        return tuple(part.name for part in _parts())
 
     @classmethod
     def without(cls, *roles: str) -> dict[str, Any]:
@@ -135,18 +135,18 @@ class MethodConfig:
             roles: Such as 'change': what the network is changed into while a step trains.
         """
         return {
-            one.name: _as_in_config(one.default)
-            for one in _parts()
-            if one.metadata['role'] in roles
+            part.name: _as_in_config(part.default)
+            for part in _parts()
+            if part.metadata['role'] in roles
         }
 
     def for_network(self) -> dict[str, Any]:
         """Return what the segmentor is given, as its config has it."""
         return {
-            one.name: _as_in_config(value)
-            for one in _parts()
-            if (value := getattr(self, one.name)) != one.default
-            or not one.metadata.get('where_given')
+            part.name: _as_in_config(value)
+            for part in _parts()
+            if (value := getattr(self, part.name)) != part.default
+            or not part.metadata.get('where_given')
         }
 
     @property
@@ -156,7 +156,7 @@ class MethodConfig:
 
 
 def _parts() -> list[Field[Any]]:
-    return [one for one in fields(MethodConfig) if 'role' in one.metadata]
+    return [part for part in fields(MethodConfig) if 'role' in part.metadata]
 
 
 def _as_in_config(value: object) -> object:

@@ -47,9 +47,11 @@ def further_entry(
     parts = part_origins(range(step + 1) if by_domain else class_steps, step, settings.old)
     first = 0 if settings.background_in_means or not has_background else 1
     result: dict[str, Any] = {}
-    for name in (one for metric in metrics for one in FURTHER.get(metric, ())):
+    for name in (further for metric in metrics for further in FURTHER.get(metric, ())):
         values = _scores(confusion.sum(axis=0), name, settings.eps, beta)
-        result[name] = {one: none_if_nan(value) for one, value in zip(names, values, strict=True)}
+        result[name] = {
+            class_name: none_if_nan(value) for class_name, value in zip(names, values, strict=True)
+        }
         means: dict[str, float | None] = {}
         for part, wanted in parts.items():
             chosen = confusion[sorted(wanted)].sum(axis=0) if by_domain else confusion[0]

@@ -93,7 +93,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
         share,
         args.allow_refused,
         args.every_step,
-        tuple(one.name for one in _listed('method', grid, config)),
+        tuple(variant.name for variant in _listed('method', grid, config)),
     )
 
 
@@ -102,7 +102,7 @@ def _variants(
 ) -> list[Variant]:
     known = _listed(kind, grid, config)
     if given is not None:
-        by_name = {one.name: one for one in known}
+        by_name = {variant.name: variant for variant in known}
         return [by_name.get(name) or variant_of(name, kind) for name in given]
     if known:
         return known
@@ -121,7 +121,7 @@ def _listed(kind: str, grid: Mapping[str, Any], config: str | None) -> list[Vari
 def _seeds(given: Sequence[int] | None, grid: Mapping[str, Any], config: str | None) -> list[int]:
     seeds = grid.get('seeds') or [] if given is None else given
     if not isinstance(seeds, (list, tuple)) or not all(
-        isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**32 for one in seeds
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds
     ):
         raise InputError(
             f'the seeds of the grid are {seeds!r}: give whole numbers, 0 or more'
@@ -163,7 +163,7 @@ def read_axis(text: str) -> Axis:
     listed = _split(values)
     if not all(listed):
         raise InputError(f'--set {text}: a value is empty')
-    return _axis(key, [read_value(one) for one in listed])
+    return _axis(key, [read_value(entry) for entry in listed])
 
 
 def _split(text: str) -> list[str]:

@@ -62,7 +62,10 @@ def find_bases(
         if group not in known:
             known[group] = looked.on_disk(cell)
         content = looked.of_cell(cell)
-        base = next((one for one in known[group] if _fits(content, one.content, share)), None)
+        base = next(
+            (candidate for candidate in known[group] if _fits(content, candidate.content, share)),
+            None,
+        )
         if base is None:
             base = Base(cell, content)
             known[group].append(base)
@@ -129,7 +132,9 @@ def _tell(bases: Mapping[Cell, Base]) -> None:
     for base in bases.values():
         first.setdefault(base.owner.protocol.name, base)
     for (protocol, row), rows in told.items():
-        base = next(one for one in bases.values() if one.owner.kind == (protocol, row))
+        base = next(
+            candidate for candidate in bases.values() if candidate.owner.kind == (protocol, row)
+        )
         others = differing(base.content, first[protocol].content)
         why = (
             f', which differs from that of {first[protocol].owner.row} in {", ".join(others)}'

@@ -143,7 +143,7 @@ def _option(text: str) -> tuple[str, Any]:
 def _gpus(text: str | None) -> list[str] | None:
     if text is None:
         return None
-    gpus = [one.strip() for one in text.split(',')]
+    gpus = [gpu.strip() for gpu in text.split(',')]
     if not all(gpus):
         raise InputError(f'--gpus {text}: give the numbers of GPUs, such as 0,1')
     return gpus

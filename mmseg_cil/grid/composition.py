@@ -132,8 +132,10 @@ def read_text(path: Path) -> dict[str, Any]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted keys in which two configs differ that matter to weights or scores."""
-    one, two = dict(_leaves(before)), dict(_leaves(now))
-    return sorted(key for key in {*one, *two} if one.get(key, _leaves) != two.get(key, _leaves))
+    first, second = dict(_leaves(before)), dict(_leaves(now))
+    return sorted(
+        key for key in {*first, *second} if first.get(key, _leaves) != second.get(key, _leaves)
+    )
 
 
 def _leaves(node: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any]]:

@@ -28,7 +28,7 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
     Args:
         scores: Of one protocol, by rising step.
     """
-    names = list(dict.fromkeys(name for one in scores for name in one.entries))
+    names = list(dict.fromkeys(name for score in scores for name in score.entries))
     heading = f'{scores[0].protocol}\nmean over the seeds, band of one standard deviation'
     width = max(11.0, 3 * (1.6 + 0.3 * len(scores)))
     titles = [f'mIoU of {part}' for part in _ORDER]
@@ -39,7 +39,7 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
             top = max(top, _draw(axes, scores, name, position, part))
     for axes in panels:
         axes.set_ylim(0, min(100.0, 1.08 * top) or 1.0)
-        axes.set_xticks([one.step for one in scores])
+        axes.set_xticks([score.step for score in scores])
         axes.set_xlabel('after step')
         axes.grid(axis='y', color=style.GRID, linewidth=0.8)
         axes.tick_params(length=0)
@@ -52,8 +52,8 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
 
 def _draw(axes: Axes, scores: Sequence[Scores], name: str, position: int, part: str) -> float:
     """Draw a method into a panel; the greatest value drawn."""
-    found = [one.entries[name].parts[part] for one in scores if name in one.entries]
-    means = np.array([np.nan if one.mean is None else one.mean for one in found])
+    found = [score.entries[name].parts[part] for score in scores if name in score.entries]
+    means = np.array([np.nan if entry.mean is None else entry.mean for entry in found])
     if np.isnan(means).all():
         return 0.0
     look = series_look(position)
@@ -61,13 +61,13 @@ def _draw(axes: Axes, scores: Sequence[Scores], name: str, position: int, part: 
         level = float(means[~np.isnan(means)][-1])
         axes.axhline(level, color=style.INK, linestyle='-.', linewidth=1.2, label=name)
         return level
-    steps = [one.step for one in scores if name in one.entries]
+    steps = [score.step for score in scores if name in score.entries]
     if name == NOTHING:
         look = {'color': style.INK, 'marker': ''}
     axes.plot(
         steps, means, linewidth=1.8, linestyle=':' if name == NOTHING else '-', label=name, **look
     )
-    spread = np.array([one.deviation or 0.0 for one in found])
+    spread = np.array([entry.deviation or 0.0 for entry in found])
     axes.fill_between(
         steps, means - spread, means + spread, color=look['color'], alpha=0.15, linewidth=0
     )

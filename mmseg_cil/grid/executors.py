@@ -75,12 +75,14 @@ class LocalExecutor(Executor):
 
     def has_room(self) -> bool:
         """See :class:`Executor`."""
-        return any(one is None or one.poll() is not None for one in self._places)
+        return any(place is None or place.poll() is not None for place in self._places)
 
     def start(self, job: Job) -> Running:
         """See :class:`Executor`."""
         place = next(
-            i for i, one in enumerate(self._places) if one is None or one.poll() is not None
+            i
+            for i, running in enumerate(self._places)
+            if running is None or running.poll() is not None
         )
         variables = thread_variables(self.threads)
         if self._gpus is not None:

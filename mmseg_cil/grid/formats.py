@@ -61,19 +61,19 @@ def csv_rows(scores: Sequence[Scores]) -> list[list[Any]]:
     header += [f'{part}_{kind}' for part in SHOWN for kind in ('mean', 'std')]
     header += ['baseline', 'difference', 'difference_low', 'difference_high', 'pairs']
     rows: list[list[Any]] = [header]
-    for one in scores:
-        for entry in one.entries.values():
-            row: list[Any] = [one.protocol, one.step, int(one.last), entry.name]
+    for score in scores:
+        for entry in score.entries.values():
+            row: list[Any] = [score.protocol, score.step, int(score.last), entry.name]
             row += [entry.seeds, entry.cells, len(entry.failures)]
             for part in SHOWN:
                 row += [_rounded(entry.parts[part].mean), _rounded(entry.parts[part].deviation)]
             found = entry.difference
             if found is None:
-                row += [one.baseline, '', '', '', '']
+                row += [score.baseline, '', '', '', '']
             else:
                 half = found.half_width
                 ends = (None, None) if half is None else (found.mean - half, found.mean + half)
-                row += [one.baseline, *map(_rounded, (found.mean, *ends)), found.count]
+                row += [score.baseline, *map(_rounded, (found.mean, *ends)), found.count]
             rows.append(row)
     return rows
 

@@ -140,8 +140,8 @@ def plan_grid(
         if not given:
             raise InputError(f'the grid has no {kind}: give --{kind}, or {kind} in its file')
     for kind, names in (
-        ('method', [one.name for one in methods]),
-        ('protocol', [one.name for one in protocols]),
+        ('method', [variant.name for variant in methods]),
+        ('protocol', [variant.name for variant in protocols]),
         ('seed', list(map(str, seeds))),
         ('axis', [f'{axis.method}:{axis.key}' for axis in axes]),
     ):
@@ -151,7 +151,7 @@ def plan_grid(
                 f'the {kind} {twice[0]} is in the grid twice: name each once (variants of a '
                 f'method take names of their own: dict(name=..., method=..., options=...))'
             )
-    known = {one.name for one in methods}
+    known = {variant.name for variant in methods}
     for axis in axes:
         if axis.method and axis.method not in known:
             raise InputError(
@@ -173,7 +173,9 @@ def settings_of(method: str, axes: Sequence[Axis]) -> list[Setting]:
     own = [axis for axis in axes if axis.method in ('', method)]
     combined = itertools.product(*([(axis.key, value) for value in axis.values] for axis in own))
     settings = [Setting(_name_of(pairs), dict(pairs)) for pairs in combined]
-    twice = [name for name, count in Counter(one.name for one in settings).items() if count > 1]
+    twice = [
+        name for name, count in Counter(setting.name for setting in settings).items() if count > 1
+    ]
     if twice:
         raise InputError(f'--set gives the setting {twice[0]} twice: name each value once')
     return settings

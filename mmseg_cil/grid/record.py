@@ -44,8 +44,8 @@ class Record:
         planned = {cell.place for cell in asked.plan.cells}
         # All in the order in which they first came, whenever they are walked.
         known = {
-            place: one
-            for place, one in record.cells.items()
+            place: entry
+            for place, entry in record.cells.items()
             if place in planned or places.is_there(place)
         }
         for cell in asked.plan.cells:
@@ -67,8 +67,8 @@ class Record:
     @property
     def names(self) -> list[str]:
         """Rows and methods that there are."""
-        rows = [row_name(one['method'], one['setting']) for one in self.cells.values()]
-        return list(dict.fromkeys([*rows, *(one['method'] for one in self.cells.values())]))
+        rows = [row_name(cell['method'], cell['setting']) for cell in self.cells.values()]
+        return list(dict.fromkeys([*rows, *(cell['method'] for cell in self.cells.values())]))
 
     @classmethod
     def read(cls, places: Places) -> Record:
@@ -112,17 +112,17 @@ class Record:
         rows: list[Row] = []
         states = []
         planned: dict[str, list[Mapping[str, Any]]] = {}
-        for place, one in self.cells.items():
+        for place, cell in self.cells.items():
             steps = self._steps(place)
-            if steps and not _is_joint(one):
-                planned.setdefault(one['protocol'], steps)
-        for place, one in self.cells.items():
+            if steps and not _is_joint(cell):
+                planned.setdefault(cell['protocol'], steps)
+        for place, cell in self.cells.items():
             work_dir = self.places.cells / place
-            names = (one['protocol'], one['method'], one['setting'], int(one['seed']))
+            names = (cell['protocol'], cell['method'], cell['setting'], int(cell['seed']))
             metrics = read_metrics(work_dir)
             own = rows_of_walk(metrics, *names) if metrics else []
-            steps = planned.get(one['protocol']) or []
-            if _is_joint(one) and own and metrics and steps:
+            steps = planned.get(cell['protocol']) or []
+            if _is_joint(cell) and own and metrics and steps:
                 own = [joint_row(own[-1], metrics, steps)]
             rows += own
             status = 'done' if is_finished(work_dir) else 'unfinished'

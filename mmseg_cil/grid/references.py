@@ -86,9 +86,9 @@ def joint_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     content = dict(protocol)
     for key in ('steps', 'domain_steps'):
         if content.get(key):
-            content[key] = [[one for step in content[key] for one in step]]
+            content[key] = [[name for step in content[key] for name in step]]
     if content.get('domains') and not content.get('domain_steps'):
-        content['domain_steps'] = [[one['name'] for one in content['domains']]]
+        content['domain_steps'] = [[domain['name'] for domain in content['domains']]]
     named = NAME.fullmatch(str(content.get('name')))
     listed = content.get('steps') or content.get('domains')
     if listed:

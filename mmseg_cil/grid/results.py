@@ -65,7 +65,7 @@ def check_baseline(
         InputError: It is none.
     """
     cells: list[Row | CellState] = [*rows, *states]
-    names = sorted({one.name for one in cells} | {one.method for one in cells})
+    names = sorted({cell.name for cell in cells} | {cell.method for cell in cells})
     if baseline and baseline not in names:
         raise InputError(
             f'--baseline {baseline}: {folder / ROWS} has no such row; it has {", ".join(names)}'
@@ -74,21 +74,21 @@ def check_baseline(
 
 def _write_page(folder: Path, scores: Sequence[Scores]) -> None:
     sections = [Section('Results', [main_table(scores)])]
-    for protocol in dict.fromkeys(one.protocol for one in scores):
-        own = [one for one in scores if one.protocol == protocol]
+    for protocol in dict.fromkeys(score.protocol for score in scores):
+        own = [score for score in scores if score.protocol == protocol]
         path = folder / f'curves_{protocol}.png'
         with styled():
             save_png(curve_figure(own), path)
         caption = 'mIoU of all, old and new over the steps.'
         picture = Picture(path, caption, f'{caption} The tables below hold the numbers.')
         sections.append(Section(protocol, [picture, *step_tables(own)]))
-    names = {name for one in scores for name in one.entries}
+    names = {name for score in scores for name in score.entries}
     lead = f'{len(names)} methods, {len(sections) - 1} protocols, from {folder.resolve().name}'
     notes = [
-        f'{one.protocol}, {entry.name}, seed {seed} failed: {error}'
-        for one in scores
-        if one.last
-        for entry in one.entries.values()
+        f'{score.protocol}, {entry.name}, seed {seed} failed: {error}'
+        for score in scores
+        if score.last
+        for entry in score.entries.values()
         for seed, error in entry.failures.items()
     ]
     page = html_page('Grid of walks', lead, sections, notes, _FOOTER)

@@ -93,11 +93,11 @@ def rows_of_walk(
         seed: Of the cell.
     """
     rows = []
-    for entry in sorted(metrics['steps'], key=lambda one: one['step']):
+    for entry in sorted(metrics['steps'], key=lambda entry: entry['step']):
         background = (entry.get('settings') or {}).get('background')
         scores = {part: entry['mIoU'].get(part) for part in PARTS[:-1]}
         scores['background'] = entry['IoU'].get(background) if background else None
-        percent = {key: None if one is None else 100 * one for key, one in scores.items()}
+        percent = {key: None if score is None else 100 * score for key, score in scores.items()}
         rows.append(Row(protocol, method, setting, seed, entry['step'], percent))
     return rows
 
@@ -111,8 +111,16 @@ def write_rows(folder: Path, rows: Iterable[Row], cells: Iterable[CellState]) ->
     ]
     write_csv(folder / ROWS, [HEADER, *lines])
     states = [
-        [one.protocol, one.method, one.setting, one.seed, one.steps or '', one.status, one.error]
-        for one in cells
+        [
+            cell.protocol,
+            cell.method,
+            cell.setting,
+            cell.seed,
+            cell.steps or '',
+            cell.status,
+            cell.error,
+        ]
+        for cell in cells
     ]
     write_csv(folder / CELLS, [CELL_HEADER, *states])
 
@@ -128,15 +136,15 @@ def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
         return rows, []
     return rows, [
         CellState(
-            one['protocol'],
-            one['method'],
-            one['setting'],
-            int(one['seed']),
-            int(one['steps']) if one['steps'] else None,
-            one['status'],
-            one['error'],
+            row['protocol'],
+            row['method'],
+            row['setting'],
+            int(row['seed']),
+            int(row['steps']) if row['steps'] else None,
+            row['status'],
+            row['error'],
         )
-        for one in _read(folder / CELLS, CELL_HEADER)
+        for row in _read(folder / CELLS, CELL_HEADER)
     ]
 
 

@@ -24,7 +24,7 @@ from mmseg_cil.utils.step_context import StepContext
 #: What of a loader decides which batches are trained on.
 _OF_LOADER = ('batch_size', 'sampler', 'batch_sampler', 'collate_fn', 'dataset')
 #: Parts of a method that do nothing before there is an earlier step.
-_LATER_ROLES = tuple(one['role'] for one in (TEACHING, WEIGHTS, BEGINNING, FREEZING))
+_LATER_ROLES = tuple(part['role'] for part in (TEACHING, WEIGHTS, BEGINNING, FREEZING))
 #: Parts of a method without a role that do nothing in the training of step 0, or are looked at here
 #: by themselves.
 _OTHERS = ('name', 'loss_decode', 'custom_hooks', 'memory', 'teachers', 'sub_steps')
@@ -70,31 +70,31 @@ def step_zero_of(walk: Walk) -> dict[str, Any]:
         ),
         'training data': fingerprint({key: _of_data(loader.get(key)) for key in _OF_LOADER}),
         'hooks': fingerprint(_hooks(cfg, walk)),
-        'sub-steps': fingerprint([vars(one) for one in sub_steps_of(walk, 0, 'before')]),
+        'sub-steps': fingerprint([vars(sub_step) for sub_step in sub_steps_of(walk, 0, 'before')]),
     }
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Return in what two descriptions of :func:`step_zero_of` differ."""
-    return [key for key in one if not _equal(one[key], other.get(key))]
+    return [key for key in first if not _equal(first[key], second.get(key))]
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return all(map(_equal, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    return bool(one == other)
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return all(map(_equal, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(first == second)
 
 
 def _changes(method: MethodConfig) -> dict[str, Any]:
     """The parts of a method that could change the network or the data at step 0."""
     return {
-        one.name: getattr(method, one.name)
-        for one in fields(MethodConfig)
-        if one.metadata.get('role') not in _LATER_ROLES
-        and one.name not in _OTHERS
-        and getattr(method, one.name) != one.default
+        part.name: getattr(method, part.name)
+        for part in fields(MethodConfig)
+        if part.metadata.get('role') not in _LATER_ROLES
+        and part.name not in _OTHERS
+        and getattr(method, part.name) != part.default
     }
 
 
@@ -114,8 +114,8 @@ def _hooks(cfg: Config, walk: Walk) -> list[Any]:
 def _of_data(value: Any) -> Any:
     """A loader's setting without the places that data are cached in."""
     if isinstance(value, Mapping):
-        return {key: _of_data(one) for key, one in value.items() if key not in ('cache_dirs',)}
-    return [_of_data(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: _of_data(entry) for key, entry in value.items() if key not in ('cache_dirs',)}
+    return [_of_data(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _losses(cfg: Config) -> list[Any]:

@@ -102,8 +102,8 @@ def _entry(
         difference,
         len(own),
         max(len(states), len(own)),
-        {one.seed: one.error for one in states if one.status == 'failed'},
-        tuple(one.seed for one in states if one.status == 'unfinished'),
+        {state.seed: state.error for state in states if state.status == 'failed'},
+        tuple(state.seed for state in states if state.status == 'unfinished'),
     )
 
 
@@ -116,7 +116,9 @@ def _baseline_of(name: str, names: Sequence[str], baseline: str) -> str:
     """The row to compare with: the baseline with the same setting, where there is one."""
     _, separator, setting = name.partition(SEPARATOR)
     same = f'{baseline}{SEPARATOR}{setting}' if separator else baseline
-    return next((one for one in (same, baseline) if baseline and one in names), '')
+    return next(
+        (candidate for candidate in (same, baseline) if baseline and candidate in names), ''
+    )
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -142,13 +144,15 @@ def signed(found: Difference | None) -> str:
 
 def main_table(scores: Sequence[Scores]) -> Table:
     """The scores after the last steps: one row a method, with the columns of every protocol."""
-    last = [one for one in scores if one.last]
+    last = [score for score in scores if score.last]
     return score_table(last, 'after the last step')
 
 
 def step_tables(scores: Sequence[Scores]) -> list[Table]:
     """The scores after each step, a table each."""
-    return [score_table([one], f'of {one.protocol} after step {one.step}') for one in scores]
+    return [
+        score_table([score], f'of {score.protocol} after step {score.step}') for score in scores
+    ]
 
 
 def score_table(scores: Sequence[Scores], what: str) -> Table:
@@ -158,26 +162,28 @@ def score_table(scores: Sequence[Scores], what: str) -> Table:
         scores: A group of columns each.
         what: What they are of, for the caption.
     """
-    names = _in_order(name for one in scores for name in one.entries)
+    names = _in_order(name for score in scores for name in score.entries)
     header = ['method']
     columns = [[name for name in names]]
-    for one in scores:
-        prefix = f'{one.protocol} ' if len(scores) > 1 else ''
-        entries = [one.entries.get(name) for name in names]
+    for score in scores:
+        prefix = f'{score.protocol} ' if len(scores) > 1 else ''
+        entries = [score.entries.get(name) for name in names]
         for part in SHOWN:
             header.append(f'{prefix}{part}')
             columns.append([_score(entry, part) for entry in entries])
         header.append(f'{prefix}seeds')
         columns.append([_seeds(entry) for entry in entries])
-        if one.baseline:
-            header.append(f'{prefix}all − {one.baseline}')
+        if score.baseline:
+            header.append(f'{prefix}all − {score.baseline}')
             columns.append([signed(entry.difference if entry else None) for entry in entries])
-    remarks = ['; '.join(filter(None, (_remark(one, name) for one in scores))) for name in names]
+    remarks = [
+        '; '.join(filter(None, (_remark(score, name) for score in scores))) for name in names
+    ]
     if any(remarks):
         header.append('remarks')
         columns.append(remarks)
     caption = f'mIoU (%) {what}: mean ± standard deviation over the seeds'
-    if any(one.baseline for one in scores):
+    if any(score.baseline for score in scores):
         caption += f'; difference to {scores[0].baseline} paired by seed, with its 95 % interval'
     words = frozenset({len(header) - 1}) if any(remarks) else frozenset()
     return Table(caption, header, list(zip(*columns, strict=True)), words)

@@ -105,7 +105,7 @@ class FiniteLossHook(StepHook):
         )
         if losses:
             self._note(losses, runner.iter)
-        device = next((one.device.type for one in losses.values()), 'cpu')
+        device = next((loss.device.type for loss in losses.values()), 'cpu')
         alone = get_world_size() == 1 and device == 'cpu'
         if alone or done % self.interval == 0 or done >= runner.max_iters:
             self.look(runner)
@@ -114,8 +114,8 @@ class FiniteLossHook(StepHook):
         device = next(iter(losses.values())).device
         values = torch.stack(
             [
-                one.detach().mean().to(device, torch.float32, non_blocking=True)
-                for one in losses.values()
+                loss.detach().mean().to(device, torch.float32, non_blocking=True)
+                for loss in losses.values()
             ]
         )
         # Some may not be there in every iteration.

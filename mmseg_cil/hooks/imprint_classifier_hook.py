@@ -121,7 +121,7 @@ def embedding_sums(
         for batch in batches:
             # As in training, so that images smaller than the crop are padded.
             data = model.data_preprocessor(batch, True)
-            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
             features = model.extract_feat(data['inputs'])
             for name, tap in run_heads(model, features).items():
                 assert tap.embedding is not None

@@ -49,7 +49,9 @@ class IterationSeedHook(StepHook):
 
     def _drawing(self, model: nn.Module) -> list[IterationSeeded]:
         if self._modules is None:
-            self._modules = [one for one in model.modules() if isinstance(one, IterationSeeded)]
+            self._modules = [
+                module for module in model.modules() if isinstance(module, IterationSeeded)
+            ]
         return self._modules
 
 

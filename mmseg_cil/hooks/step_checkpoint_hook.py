@@ -189,7 +189,7 @@ def iterations_per_update(wrapper: OptimWrapper) -> int:
         wrapper: Of the optimizer, or of several with counts of their own.
     """
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    return math.lcm(*(one._accumulative_counts for one in wrappers))
+    return math.lcm(*(wrapped._accumulative_counts for wrapped in wrappers))
 
 
 def _modules(runner: Runner) -> nn.ModuleDict:
@@ -197,7 +197,7 @@ def _modules(runner: Runner) -> nn.ModuleDict:
     model = network_of(runner)
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     return nn.ModuleDict(
-        {'model': model, **{f'average_{i}': one for i, one in enumerate(averages)}}
+        {'model': model, **{f'average_{i}': average for i, average in enumerate(averages)}}
     )
 
 

@@ -23,12 +23,12 @@ def hidden_mask(
         bool ``(N, C)``, True for the background itself; None where the step's
         rule holds for all images.
     """
-    if all(one is None for one in hidden):
+    if all(classes is None for classes in hidden):
         return None
     mask = torch.zeros(len(hidden), num_classes, dtype=torch.bool)
     mask[:, 0] = True
-    for row, one in zip(mask, hidden, strict=True):
-        row[list(range(num_hidden) if one is None else one)] = True
+    for row, classes in zip(mask, hidden, strict=True):
+        row[list(range(num_hidden) if classes is None else classes)] = True
     return mask
 
 

@@ -82,7 +82,7 @@ class MemorySettings:
         """
         if config is None:
             return None
-        known = [one.name for one in fields(cls)]
+        known = [entry.name for entry in fields(cls)]
         if not isinstance(config, Mapping) or 'budget' not in config or set(config) - set(known):
             raise InputError(
                 f'memory must be None or a dict with a budget and perhaps others of '
@@ -179,7 +179,7 @@ class ExemplarMemory:
                 group: _in_order(images, group, int(count))
                 for group, count in content['groups'].items()
             }
-            stored = {str(one['name']): int(one['step']) for one in images}
+            stored = {str(image['name']): int(image['step']) for image in images}
             memory = cls(
                 str(content['protocol']),
                 dict(content['choice']),
@@ -199,7 +199,9 @@ class ExemplarMemory:
 
 def _in_order(images: list[dict[str, Any]], group: str, count: int) -> tuple[str, ...]:
     ranked = {
-        int(one['kept_for'][group]): str(one['name']) for one in images if group in one['kept_for']
+        int(image['kept_for'][group]): str(image['name'])
+        for image in images
+        if group in image['kept_for']
     }
     if sorted(ranked) != list(range(count)):
         raise ValueError(f'the ranks of the images of {group!r} are not 0 to {count - 1}')

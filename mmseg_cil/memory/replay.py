@@ -84,7 +84,7 @@ def read_replay(
             protocol, step, memory.stored[name], config['labels'], row in own_rows
         )
         result.tables.append(protocol.exemplar_table(step, shown))
-        hidden = tuple(i for i, one in enumerate(seen) if i and one not in shown)
+        hidden = tuple(i for i, class_id in enumerate(seen) if i and class_id not in shown)
         result.hidden.append(hidden if protocol.taxonomy.has_background else ())
     return result
 

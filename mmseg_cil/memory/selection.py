@@ -155,4 +155,6 @@ def regions(labels: Tensor, wanted: Sequence[int | None]) -> Tensor:
     Returns:
         bool ``(K, H, W)``.
     """
-    return torch.stack([labels != 255 if one is None else labels == one for one in wanted])
+    return torch.stack(
+        [labels != 255 if class_id is None else labels == class_id for class_id in wanted]
+    )

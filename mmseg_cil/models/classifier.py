@@ -80,7 +80,9 @@ def conv_default_rows(
     for fine-tuning, LwF, LwF-MC and ILT. Arguments and result as in :func:`random_rows`.
     """
     bound = 1 / math.sqrt(fresh_weight[0].numel()) if len(fresh_weight) else 0.0
-    fresh = (torch.empty_like(one).uniform_(-bound, bound) for one in (fresh_weight, fresh_bias))
+    fresh = (
+        torch.empty_like(tensor).uniform_(-bound, bound) for tensor in (fresh_weight, fresh_bias)
+    )
     return random_rows(weight, bias, *fresh)
 
 

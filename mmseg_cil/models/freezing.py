@@ -23,7 +23,9 @@ def is_named(name: str, patterns: Iterable[str]) -> bool:
         >>> is_named('backbone.layer10.bn1', ['*.bn?'])
         True
     """
-    return any(fnmatchcase(name, one) or fnmatchcase(name, f'{one}.*') for one in patterns)
+    return any(
+        fnmatchcase(name, pattern) or fnmatchcase(name, f'{pattern}.*') for pattern in patterns
+    )
 
 
 def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -67,7 +69,9 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
         InputError: A pattern finds nothing.
     """
     norms = [name for name, _ in norms_with_statistics(model)]
-    parameters = {name: one for name, one in model.named_parameters() if _is_plain(name)}
+    parameters = {
+        name: parameter for name, parameter in model.named_parameters() if _is_plain(name)
+    }
     for key, patterns, names, what in (
         ('norm_statistics', freezing.norm_statistics, norms, 'norm with running statistics'),
         ('parameters', freezing.parameters, list(parameters), 'parameter'),
@@ -82,9 +86,9 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
                     f'method.freezing.{key} has {pattern!r}, and the network has no {what} of '
                     f'that name or within a module of that name{shown}'
                 )
-    for name, one in parameters.items():
+    for name, parameter in parameters.items():
         if is_named(name, freezing.parameters):
-            one.requires_grad_(False)
+            parameter.requires_grad_(False)
 
 
 def _is_plain(name: str) -> bool:

@@ -69,7 +69,7 @@ def maps_of(features: Features) -> tuple[Tensor, ...]:
     """The feature maps among what a backbone returns: without class tokens beside them."""
     if isinstance(features, Tensor):
         return (features,)
-    return tuple(one if isinstance(one, Tensor) else one[0] for one in features)
+    return tuple(feature if isinstance(feature, Tensor) else feature[0] for feature in features)
 
 
 @contextmanager
@@ -156,18 +156,18 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
 
         return keep
 
-    in_place = [getattr(one, 'inplace', False) for one in activations]
+    in_place = [getattr(activation, 'inplace', False) for activation in activations]
     handles = []
     try:
-        for place, one in enumerate(activations):
-            handles.append(one.register_forward_pre_hook(keep_at(place)))
-            one.inplace = False  # type: ignore[assignment]
+        for place, activation in enumerate(activations):
+            handles.append(activation.register_forward_pre_hook(keep_at(place)))
+            activation.inplace = False  # type: ignore[assignment]
         yield maps
     finally:
         for handle in handles:
             handle.remove()
-        for one, former in zip(activations, in_place, strict=True):
-            one.inplace = former  # type: ignore[assignment]
+        for activation, former in zip(activations, in_place, strict=True):
+            activation.inplace = former  # type: ignore[assignment]
 
 
 def run_network(
@@ -192,7 +192,7 @@ def run_network(
             with tap_classifier(head) as tap:
                 run_decode_heads(network, features)
         others = auxiliary_heads(network).values() if auxiliary else ()
-        logits = [_tapped(one, features).logits for one in others]
+        logits = [_tapped(other, features).logits for other in others]
     return tap.output(features, head.align_corners, stages, logits)  # type: ignore[arg-type]
 
 

@@ -45,7 +45,7 @@ def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[
         if head is None:
             continue
         result[name] = (
-            [_mapped(one, change) for one in head]
+            [_mapped(part, change) for part in head]
             if isinstance(head, (list, tuple))
             else _mapped(head, change)
         )
@@ -60,8 +60,8 @@ def _mapped(head: Mapping[str, Any], change: Callable[[dict], dict]) -> dict:
         return change(dict(head))
     changed = _mapped(first, change)
     updates = [
-        {**one, 'num_classes': changed['num_classes']} if 'num_classes' in changed else one
-        for one in head.get('kernel_update_head') or ()
+        {**update, 'num_classes': changed['num_classes']} if 'num_classes' in changed else update
+        for update in head.get('kernel_update_head') or ()
     ]
     return {**head, 'kernel_generate_head': changed, 'kernel_update_head': updates}
 
@@ -90,7 +90,7 @@ def loss_weight(head: Mapping[str, Any]) -> float:
     """The weight of a head's loss; of a list of losses the sum."""
     losses = head.get('loss_decode', {})
     listed = losses if isinstance(losses, (list, tuple)) else [losses]
-    return float(sum(one.get('loss_weight', 1.0) for one in listed))
+    return float(sum(loss.get('loss_weight', 1.0) for loss in listed))
 
 
 def scaled_losses(losses: Part | Sequence[Part], factor: float) -> dict[str, Any] | list[dict]:

@@ -93,7 +93,9 @@ class Teachers:
         self._wanted = {name for need in needs for name in need.names}
         reads_all = any(need.all_teachers for need in needs)
         self._named = {
-            name: dict(one) for name, one in named.items() if reads_all or name in self._wanted
+            name: dict(entries)
+            for name, entries in named.items()
+            if reads_all or name in self._wanted
         }
         self._draw = draw
         self._seed = 0

@@ -133,7 +133,7 @@ def _without(model: nn.Module, hidden: Sequence[nn.Module]) -> Iterator[None]:
     for child, parts in former.items():
         assert isinstance(parts, nn.ModuleList)
         model._modules[child] = nn.ModuleList(
-            one for one in parts if not any(one is other for other in hidden)
+            part for part in parts if not any(part is other for other in hidden)
         )
     try:
         yield

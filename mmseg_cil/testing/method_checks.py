@@ -90,7 +90,7 @@ def survives_empty_step(cfg: Config, folder: Path) -> None:
     cfg.train_dataloader.dataset.ann_file = _without_blue(cfg)
     WalkRunner(cfg, folder / 'walk').run()
     steps = json.loads((folder / 'walk/journal.json').read_text())['steps']
-    assert [one['trained'] for one in steps] == [True, False, True]
+    assert [step['trained'] for step in steps] == [True, False, True]
     _finite(folder / 'walk', 0, 2)
 
 

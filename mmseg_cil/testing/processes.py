@@ -121,7 +121,9 @@ def start_script(
         environment: Variables in addition to those of this process.
         **options: ``errors`` and ``folder``.
     """
-    return Program(_run_script, [[str(one) for one in arguments]], log, environment, **options)
+    return Program(
+        _run_script, [[str(argument) for argument in arguments]], log, environment, **options
+    )
 
 
 def start_two(
@@ -140,7 +142,7 @@ def run_two(
     """Exit status and output of both ranks; both are killed when the time is over."""
     with ended(start_two(arguments, log)) as programs:
         statuses = wait_for_all(programs, timeout)
-    return [(status, one.output) for status, one in zip(statuses, programs, strict=True)]
+    return [(status, program.output) for status, program in zip(statuses, programs, strict=True)]
 
 
 def in_two_processes(
@@ -190,7 +192,7 @@ def wait_for_all(programs: Sequence[Program], timeout: float) -> list[int]:
         TimeoutError: They have not ended within so many seconds.
     """
     deadline = time.monotonic() + timeout
-    while running := [one for one in programs if one.poll() is None]:
+    while running := [started for started in programs if started.poll() is None]:
         left = deadline - time.monotonic()
         if any(program.poll() for program in programs):
             left = min(left, _PATIENCE)
@@ -201,7 +203,7 @@ def wait_for_all(programs: Sequence[Program], timeout: float) -> list[int]:
         elif left <= 0:
             running[0].wait(0)
         else:
-            connection.wait([one.sentinel for one in running], left)
+            connection.wait([started.sentinel for started in running], left)
     return [program.wait() for program in programs]
 
 
@@ -246,7 +248,7 @@ def _start_server() -> None:
 
 
 def _python_path() -> list[str]:
-    return [one for one in os.environ.get('PYTHONPATH', '').split(os.pathsep) if one]
+    return [folder for folder in os.environ.get('PYTHONPATH', '').split(os.pathsep) if folder]
 
 
 def _begin(

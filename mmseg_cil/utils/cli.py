@@ -78,11 +78,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             values: Sequence[str],
             option_string: str | None = None,
         ) -> None:
-            for one in values:
-                key, equals, _ = one.partition('=')
+            for value in values:
+                key, equals, _ = value.partition('=')
                 if not equals or not all(part.strip() for part in key.split('.')):
                     parser.error(
-                        f'argument {option_string}: {one!r} must be KEY=VALUE, such as '
+                        f'argument {option_string}: {value!r} must be KEY=VALUE, such as '
                         'optim_wrapper.optimizer.lr=0.01'
                     )
             try:

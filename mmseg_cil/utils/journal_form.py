@@ -118,6 +118,6 @@ def form_problem(content: Mapping[str, Any]) -> str | None:
     if not wrong:
         return None
     if wrong == ['steps'] and isinstance(content['steps'], list):
-        record = next(one for one in content['steps'] if not _RECORD(one))
+        record = next(step for step in content['steps'] if not _RECORD(step))
         return f'the step record {str(record)[:200]} is not valid'
     return f'{wrong[0]!r} is not of the form that a walk writes'

@@ -91,9 +91,16 @@ def _hashable(node: ast.expr) -> Any:
 def _call(node: ast.Call, name: str) -> Any:
     """A call that only writes a value down: ``dict(...)``, ``float('inf')``, ``set()``."""
     given = [_value(inner) for inner in node.args]
-    named = {one.arg: _value(one.value) for one in node.keywords if one.arg is not None}
+    named = {
+        keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg is not None
+    }
     whole = len(named) == len(node.keywords)
-    if name == 'dict' and whole and len(given) <= 1 and all(isinstance(one, dict) for one in given):
+    if (
+        name == 'dict'
+        and whole
+        and len(given) <= 1
+        and all(isinstance(value, dict) for value in given)
+    ):
         return {**(given[0] if given else {}), **named}
     if (
         name == 'float'

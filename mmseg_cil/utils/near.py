@@ -14,11 +14,11 @@ def near(name: str, known: Iterable[str]) -> str | None:
     """
     known = list(known)
     plain = name.lower().replace('_', '')
-    for one in known:
-        other = one.lower().replace('_', '')
+    for candidate in known:
+        other = candidate.lower().replace('_', '')
         # Letters that changed places, too.
         if plain == other or (len(plain) > 4 and sorted(plain) == sorted(other)):
-            return one
+            return candidate
     found = difflib.get_close_matches(name.lower(), known, 1, 0.84 if len(name) > 5 else 0.79)
     if not found or re.fullmatch(
         f'({re.escape(found[0])}_?[0-9]+|{re.escape(found[0])}_.*|.*_{re.escape(found[0])})', name

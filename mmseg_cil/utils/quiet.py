@@ -73,7 +73,7 @@ def quieten_console(logger: logging.Logger) -> None:
         if (
             not to_file
             and handler.level > logging.DEBUG
-            and not any(isinstance(one, ConsoleFilter) for one in handler.filters)
+            and not any(isinstance(kept, ConsoleFilter) for kept in handler.filters)
         ):
             handler.addFilter(ConsoleFilter())
 

@@ -72,7 +72,7 @@ class StepContext:
         Args:
             step: One of ``trained``.
         """
-        before = [one for one in self.trained if one < step]
+        before = [earlier for earlier in self.trained if earlier < step]
         known = [sum(new <= last for new in self.class_steps) for last in (*before[-1:], step)]
         return range(known[0] if before and not self.by_domain else 0, known[-1])
 

@@ -83,8 +83,8 @@ def _other_images(first: WalkRecord, other: WalkRecord, split: str) -> str:
     both = [(walk.journal.get('data') or {}).get(split) or [] for walk in (first, other)]
     steps = [
         step
-        for step, (one, two) in enumerate(zip(*both, strict=False))
-        if None not in (one, two) and one != two
+        for step, (own, two) in enumerate(zip(*both, strict=False))
+        if None not in (own, two) and own != two
     ]
     return f'step{"s" if len(steps) > 1 else ""} {", ".join(map(str, steps))}' if steps else ''
 

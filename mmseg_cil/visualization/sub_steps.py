@@ -96,13 +96,13 @@ def _finished(walk: WalkRecord) -> list[tuple[int, str, Mapping[str, Any]]]:
     steps = walk.journal.get('steps')
     for record in steps if isinstance(steps, list) else []:
         listed = record.get('sub_steps') if isinstance(record, Mapping) else None
-        for name, one in (listed if isinstance(listed, Mapping) else {}).items():
+        for name, entry in (listed if isinstance(listed, Mapping) else {}).items():
             if (
-                isinstance(one, Mapping)
+                isinstance(entry, Mapping)
                 and isinstance(record.get('step'), int)
                 and is_plain_name(name)
             ):
-                found.append((record['step'], str(name), one))
+                found.append((record['step'], str(name), entry))
     return found
 
 
@@ -125,7 +125,7 @@ def _course(folder: Path) -> Course:
             except (ValueError, KeyError, TypeError):
                 continue  # a line that a kill cut off
     iterations = sorted(found)
-    return iterations, [found[one] for one in iterations]
+    return iterations, [found[iteration] for iteration in iterations]
 
 
 def _figure(courses: Mapping[str, Course]) -> Figure:

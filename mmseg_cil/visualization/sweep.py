@@ -256,10 +256,10 @@ def _other_differences(
             by_method.setdefault(walk.method, []).append(dict(_leaves(kept)))
     sentences = []
     for method, ones in by_method.items():
-        names = sorted({name for one in ones for name in one} - {key})
+        names = sorted({name for content in ones for name in content} - {key})
         differing = [
             name for name in names
-            if any(one.get(name, _MISSING) != ones[0].get(name, _MISSING) for one in ones)
+            if any(content.get(name, _MISSING) != ones[0].get(name, _MISSING) for content in ones)
         ]  # fmt: skip
         if differing:
             rest = f' and {len(differing) - 4} more' if len(differing) > 4 else ''

@@ -145,10 +145,10 @@ def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
     if without:
         missing.append(f'No training loss is logged for {_list_steps(without)}.')
     missing += [
-        f'The walk went on with accepted changes of {", ".join(one["changed"])} after '
-        f'{_list_steps(one["trained_before"])}.'
-        for one in journal.get('accepted_changes') or ()
-        if one.get('trained_before')
+        f'The walk went on with accepted changes of {", ".join(change["changed"])} after '
+        f'{_list_steps(change["trained_before"])}.'
+        for change in journal.get('accepted_changes') or ()
+        if change.get('trained_before')
     ]
     return WalkRecord(
         work_dir, metrics, journal, tuple(loss for loss in losses if loss.values), tuple(missing)

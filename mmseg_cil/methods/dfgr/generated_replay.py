@@ -127,7 +127,8 @@ class GeneratedReplay(Replay):
             for seed in seeds
         ]
         noise, layouts = (
-            to_device(torch.from_numpy(np.stack(one)), device) for one in zip(*drawn, strict=True)
+            to_device(torch.from_numpy(np.stack(arrays)), device)
+            for arrays in zip(*drawn, strict=True)
         )
         images: Tensor = network(noise, layouts)
         return images

@@ -101,7 +101,7 @@ def statistics_loss(divergences: Sequence[Tensor]) -> Tensor:
     """
     if not divergences:
         return torch.zeros(())
-    return torch.stack([one.mean() for one in divergences]).mean()
+    return torch.stack([divergence.mean() for divergence in divergences]).mean()
 
 
 def class_balance(mean_probabilities: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def draw_samples(model: Any, num_classes: int, has_background: bool, count: int 
             for place in range(first, min(first + 8, count))
         ]
         noise, layout = (
-            torch.from_numpy(np.stack(one)).to(device) for one in zip(*drawn, strict=True)
+            torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*drawn, strict=True)
         )
         parts.append({key: float(value) for key, value in model(noise, layout).items()})
         image = generator(noise, layout)
@@ -71,11 +71,13 @@ def draw_samples(model: Any, num_classes: int, has_background: bool, count: int 
         layouts.append(layout.cpu().numpy())
         predictions.append(model.predict(image, layout.shape[1:]).argmax(1).byte().cpu().numpy())
     asked, found = np.concatenate(layouts), np.concatenate(predictions)
-    summary: dict[str, Any] = {key: sum(one[key] for one in parts) / len(parts) for key in parts[0]}
+    summary: dict[str, Any] = {
+        key: sum(part[key] for part in parts) / len(parts) for key in parts[0]
+    }
     summary['follows'] = float((asked == found).mean())
     summary['follows_by_class'] = [
-        float((found == asked)[asked == one].mean()) if (asked == one).any() else None
-        for one in range(num_classes)
+        float((found == asked)[asked == index].mean()) if (asked == index).any() else None
+        for index in range(num_classes)
     ]
     return Samples(np.concatenate(images), asked, found, summary)
 

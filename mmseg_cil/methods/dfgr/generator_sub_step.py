@@ -124,7 +124,7 @@ class GeneratorSubStep(SubStep):
         )
         cfg.train_dataloader = self._layouts(walk, step, generator)
         self._set_schedule(cfg, self.iterations(walk, step))
-        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type in OF_ALL]
+        cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type in OF_ALL]
         return cfg
 
     def _layouts(self, walk: Walk, step: int, generator: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class LayoutGenerator(nn.Module):
         )
         self.exit = nn.Conv2d(widths[-1] + num_classes, len(mean), 3, padding=1)
         centre, scale = (
-            torch.tensor(one, dtype=torch.float32)[:, None, None] for one in (mean, std)
+            torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std)
         )
         self.register_buffer('low', -centre / scale, persistent=False)
         self.register_buffer('span', 255 / scale, persistent=False)

@@ -102,7 +102,11 @@ class NewDataSubStep(SubStep):
         own = copy.deepcopy(list(walk.cfg.get('custom_hooks') or []))
         cfg.custom_hooks = [
             *own,
-            *(one for one in cfg.custom_hooks if one.type in OF_ALL and one not in own),
+            *(
+                custom_hook
+                for custom_hook in cfg.custom_hooks
+                if custom_hook.type in OF_ALL and custom_hook not in own
+            ),
         ]
         return cfg
 

@@ -14,9 +14,9 @@ from mmseg_cil.methods.dfgr.generator_losses import batch_moments, normal_diverg
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """The batch norms of a network that keep running statistics."""
     return [
-        one
-        for one in network.modules()
-        if isinstance(one, _BatchNorm) and one.running_mean is not None
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
     ]
 
 
@@ -44,7 +44,7 @@ def tap_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
                 )
             )
 
-    handles = [one.register_forward_pre_hook(compare) for one in batch_norms(network)]
+    handles = [batch_norm.register_forward_pre_hook(compare) for batch_norm in batch_norms(network)]
     try:
         yield divergences
     finally:

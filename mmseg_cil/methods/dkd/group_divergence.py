@@ -144,7 +144,9 @@ class _MeanGroupDivergence(torch.autograd.Function):
         ctx: Any, student: Tensor, teacher: Tensor, difference: Tensor, members: Tensor
     ) -> Tensor:
         table, size = members.double(), student.shape[2:]
-        student, teacher, difference = (one.flatten(2) for one in (student, teacher, difference))
+        student, teacher, difference = (
+            tensor.flatten(2) for tensor in (student, teacher, difference)
+        )
         mean = student.new_empty(len(student), student.shape[2])
         of_student, of_difference = torch.empty_like(student), torch.empty_like(student)
         for image, pixels in _passes(student, len(table)):
@@ -165,6 +167,7 @@ class _MeanGroupDivergence(torch.autograd.Function):
     def backward(ctx: Any, of_mean: Tensor) -> tuple[Tensor | None, ...]:
         of_mean = of_mean.unsqueeze(1)
         of_student, of_difference = (
-            one.view(*one.shape[:2], *of_mean.shape[2:]) * of_mean for one in ctx.saved_tensors
+            saved.view(*saved.shape[:2], *of_mean.shape[2:]) * of_mean
+            for saved in ctx.saved_tensors
         )
         return of_student, None, of_difference, None

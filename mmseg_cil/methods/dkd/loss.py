@@ -108,7 +108,7 @@ def shared_dense_knowledge_distillation(
     pixels = pixels.tempered(temperature)
     merges = has_background and pixels.num_classes > num_old
     maps = [_segment_maps(pixels, teacher, segment, merges) for segment in segments]
-    new, old, difference = (torch.stack(one, dim=1) for one in zip(*maps, strict=True))
+    new, old, difference = (torch.stack(parts, dim=1) for parts in zip(*maps, strict=True))
     return temperature**2 * mean_group_divergence(new, old, difference, members)
 
 

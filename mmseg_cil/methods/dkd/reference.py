@@ -63,6 +63,6 @@ def dense_knowledge_distillation(
     total = student.new_zeros(student.shape[0], *student.shape[2:])
     for group in groups:
         classes = torch.as_tensor(group, device=student.device)
-        new, old = (one[:, classes].log_softmax(dim=1) for one in (student, teacher))
+        new, old = (logits[:, classes].log_softmax(dim=1) for logits in (student, teacher))
         total = total + (old.exp() * (old - new)).sum(dim=1)
     return temperature**2 * total / max(len(groups), 1)

@@ -54,7 +54,9 @@ def task_bounds(class_steps: Sequence[int]) -> tuple[int, ...]:
     if list(class_steps) != sorted(class_steps):
         raise ValueError(f'outputs must be in the order of their steps, got {list(class_steps)}')
     inner = (
-        place for place, (one, other) in enumerate(pairwise(class_steps), start=1) if one != other
+        place
+        for place, (before, other) in enumerate(pairwise(class_steps), start=1)
+        if before != other
     )
     return (0, *inner, len(class_steps))
 
@@ -153,7 +155,7 @@ def groups_of_pool(
     generator = _generator(seed, len(sizes))
     places: Iterable[int] = range(total) if total <= most else _without_repeats(generator, total)
     groups = ((place, pool_group(pool, len(sizes), place)) for place in places)
-    kept = dict(islice((one for one in groups if group_classes(one[1], sizes) >= 2), most))
+    kept = dict(islice((group for group in groups if group_classes(group[1], sizes) >= 2), most))
     return tuple(kept[place] for place in sorted(kept))
 
 

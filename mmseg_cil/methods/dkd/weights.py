@@ -61,7 +61,7 @@ def count_and_similarity_weight(rows: Tensor | None, step: StepContext) -> Tenso
     if step.has_background and len(old) > 1:
         old = old[1:]
     with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-        old, new = (functional.normalize(one.flatten(1), dim=1) for one in (old, new))
+        old, new = (functional.normalize(flat.flatten(1), dim=1) for flat in (old, new))
         similarity = (new @ old.T).amax(dim=1).mean().clamp(0.0, 1.0)
     return count_weight(rows, step) * (1.0 + similarity)
 

@@ -43,7 +43,7 @@ class ClassMeans:
     def joined(cls, parts: Sequence[ClassMeans]) -> ClassMeans:
         """Return those of several steps together; one at least."""
         return cls(
-            tuple(one for part in parts for one in part.classes),
+            tuple(class_id for part in parts for class_id in part.classes),
             torch.cat([part.means for part in parts]),
             torch.cat([part.pixels for part in parts]),
         )
@@ -121,7 +121,7 @@ def mean_embeddings(
         for batch in batches:
             # As in training, so that images smaller than the crop are padded.
             data = model.data_preprocessor(batch, True)
-            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
             embedding = run_network(model, data['inputs']).embedding
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
     model.train(was_training)
@@ -129,7 +129,7 @@ def mean_embeddings(
     total = total.cpu()
     shown = total[:, -1] > 0
     return ClassMeans(
-        tuple(one for one, there in zip(classes, shown.tolist(), strict=True) if there),
+        tuple(class_id for class_id, there in zip(classes, shown.tolist(), strict=True) if there),
         (total[shown, :-1] / total[shown, -1:]).float(),
         total[shown, -1].long(),
     )

@@ -57,7 +57,11 @@ class ClassMeansHook(StepHook):
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder):
             return
-        readers = [one for one in model.regularisers if isinstance(one, ClassMeansReader)]
+        readers = [
+            regulariser
+            for regulariser in model.regularisers
+            if isinstance(regulariser, ClassMeansReader)
+        ]
         if not readers:
             return
         walk = Path(runner.work_dir).parent

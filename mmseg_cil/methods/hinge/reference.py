@@ -33,6 +33,6 @@ def hinge(
     for mean, j in zip(means, classes, strict=True):
         logits = [float(row @ mean + shift) for row, shift in zip(weight, bias, strict=True)]
         greatest = max(logits[num_old:])
-        of_new = greatest + math.log(sum(math.exp(one - greatest) for one in logits[num_old:]))
+        of_new = greatest + math.log(sum(math.exp(logit - greatest) for logit in logits[num_old:]))
         total += max(0.0, of_new - logits[j] + margin) ** 2
     return total / len(classes)

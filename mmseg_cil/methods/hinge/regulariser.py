@@ -100,8 +100,8 @@ class HingeRegulariser(ClassMeansReader):
         first = 1 if self._step.has_background else 0
         places = [
             place
-            for place, one in enumerate(means.classes if means else ())
-            if first <= one < self._step.num_old
+            for place, model_id in enumerate(means.classes if means else ())
+            if first <= model_id < self._step.num_old
         ]
         if means is None or not places or not self._step.num_new:
             return

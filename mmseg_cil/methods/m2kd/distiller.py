@@ -85,8 +85,10 @@ class M2KDDistiller(Distiller):
         """Told by the segmentor which classes were new at which step."""
         self._background = step.has_background
         self._starts = {
-            step_teacher_name(one): step.classes_of(one).start if self.classes == 'new' else 0
-            for one in step.trained
+            step_teacher_name(earlier): step.classes_of(earlier).start
+            if self.classes == 'new'
+            else 0
+            for earlier in step.trained
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -102,7 +104,9 @@ class M2KDDistiller(Distiller):
             InputError: There are no snapshots of earlier steps.
         """
         records = {
-            name: one for name, one in batch.teachers.items() if name.startswith(STEP_PREFIX)
+            name: teacher
+            for name, teacher in batch.teachers.items()
+            if name.startswith(STEP_PREFIX)
         }
         if not records:
             raise InputError(
@@ -113,7 +117,7 @@ class M2KDDistiller(Distiller):
             tell_classifier(loss, batch.student.classifier)
         losses = {
             self.loss.loss_name: self._mean(
-                self.loss, batch.pixels, {name: one.logits for name, one in records.items()}
+                self.loss, batch.pixels, {name: record.logits for name, record in records.items()}
             )
         }
         if self.auxiliary_loss is None:
@@ -121,11 +125,11 @@ class M2KDDistiller(Distiller):
         heads = [
             self._mean(
                 self.auxiliary_loss,
-                one,
+                head,
                 {name: record.auxiliary[place] for name, record in records.items()},
             )
-            for place, one in enumerate(batch.auxiliary)
-            if one is not None
+            for place, head in enumerate(batch.auxiliary)
+            if head is not None
         ]
         if heads:
             losses[self.auxiliary_loss.loss_name] = torch.stack(heads).sum()
@@ -142,7 +146,7 @@ class M2KDDistiller(Distiller):
     def _mean(self, loss: NamedLoss, pixels: PixelLogits, teachers: Mapping[str, Tensor]) -> Tensor:
         """The mean over snapshots of what one head's logits lose."""
         if self.resolution == 'low':
-            cuts = [1, *self._starts.values(), *(one.shape[1] for one in teachers.values())]
+            cuts = [1, *self._starts.values(), *(teacher.shape[1] for teacher in teachers.values())]
             pixels = PixelLogits(pixels.logits, cuts=cuts)
         return mean_over_snapshots(
             [

@@ -73,7 +73,7 @@ class PackedSnapshots:
         Raises:
             ValueError: A weight without owner is not zero, or one has another owner than before.
         """
-        owners = {name: one.cpu() for name, one in owners.items()}
+        owners = {name: owner.cpu() for name, owner in owners.items()}
         own = len(self.steps) + 1
         former = self.rebuild(self.steps[-1]) if self.steps else {}
         entry: dict[str, Any] = {}
@@ -117,12 +117,14 @@ class PackedSnapshots:
         state = self.rebuild(step)
         bits = bits_needed(len(self.steps))
         return SnapshotBytes(
-            stored=sum(_stored_bytes(one) for one in self.entries[place].values()),
-            owners=sum(bits * -(-one.numel() // 8) for one in self.owners.values())
+            stored=sum(_stored_bytes(entry) for entry in self.entries[place].values()),
+            owners=sum(bits * -(-owner.numel() // 8) for owner in self.owners.values())
             // len(self.steps),
-            dense=sum(one.nbytes for one in state.values()),
-            kept=sum(int(((one > 0) & (one <= place + 1)).sum()) for one in self.owners.values()),
-            prunable=sum(one.numel() for one in self.owners.values()),
+            dense=sum(tensor.nbytes for tensor in state.values()),
+            kept=sum(
+                int(((owner > 0) & (owner <= place + 1)).sum()) for owner in self.owners.values()
+            ),
+            prunable=sum(owner.numel() for owner in self.owners.values()),
         )
 
     def save(self, path: Path, meta: Mapping[str, Any]) -> None:
@@ -137,8 +139,8 @@ class PackedSnapshots:
             'format': FORMAT,
             'meta': dict(meta),
             'steps': list(self.steps),
-            'owners': {name: pack_owners(one, bits) for name, one in self.owners.items()},
-            'shapes': {name: list(one.shape) for name, one in self.owners.items()},
+            'owners': {name: pack_owners(owner, bits) for name, owner in self.owners.items()},
+            'shapes': {name: list(owner.shape) for name, owner in self.owners.items()},
             'snapshots': list(self.entries),
         }
         atomic_write(path, lambda file: torch.save(content, file))
@@ -161,8 +163,8 @@ class PackedSnapshots:
                 raise ValueError('another format')
             bits = bits_needed(len(content['steps']))
             owners = {
-                name: unpack_owners(one, bits, tuple(content['shapes'][name]))
-                for name, one in content['owners'].items()
+                name: unpack_owners(owner, bits, tuple(content['shapes'][name]))
+                for name, owner in content['owners'].items()
             }
             return cls(tuple(content['steps']), owners, tuple(content['snapshots']))
         except NotDataError:
@@ -194,12 +196,12 @@ def read_packed_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
     return packed.rebuild(step)
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
+def same_bits(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors are equal bit by bit (signs of zeros and NaNs included)."""
     return (
-        one.shape == other.shape
-        and one.dtype == other.dtype
-        and torch.equal(_bits(one), _bits(other))
+        first.shape == second.shape
+        and first.dtype == second.dtype
+        and torch.equal(_bits(first), _bits(second))
     )
 
 
@@ -239,5 +241,7 @@ def _unpack_layer(
 
 def _stored_bytes(stored: Tensor | Mapping[str, Tensor]) -> int:
     return (
-        stored.nbytes if isinstance(stored, Tensor) else sum(one.nbytes for one in stored.values())
+        stored.nbytes
+        if isinstance(stored, Tensor)
+        else sum(part.nbytes for part in stored.values())
     )

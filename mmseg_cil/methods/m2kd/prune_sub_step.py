@@ -120,8 +120,12 @@ class PruneSnapshot(SubStep):
         cfg.load_from = checkpoint or None
         cfg.model.update(MethodConfig.without('change', 'weights'))
         _shorten(cfg, self.iterations(walk, step), self.lr_factor)
-        before = [one for one in range(step) if self.applies(walk, one)]
-        cfg.custom_hooks = [one for one in cfg.custom_hooks if one.type not in UNWANTED_HOOKS]
+        before = [earlier for earlier in range(step) if self.applies(walk, earlier)]
+        cfg.custom_hooks = [
+            custom_hook
+            for custom_hook in cfg.custom_hooks
+            if custom_hook.type not in UNWANTED_HOOKS
+        ]
         cfg.custom_hooks.append(
             dict(
                 type='PruningMaskHook',
@@ -136,7 +140,9 @@ class PruneSnapshot(SubStep):
 
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
         """Packs and evaluates the snapshot; see :meth:`SubStep.finish`."""
-        hook = next(one for one in runner.hooks if isinstance(one, PruningMaskHook))
+        hook = next(
+            candidate for candidate in runner.hooks if isinstance(candidate, PruningMaskHook)
+        )
         model = network_of(runner)
         state = plain_state_dict(model.state_dict())
         packed = hook.packed.extended(self._step, state, hook.owners)
@@ -178,7 +184,7 @@ def summary_of(packed: PackedSnapshots, step: int, scores: Mapping[str, Any]) ->
         kept_share=round(size.kept / max(1, size.prunable), 6),
         bytes_snapshot=size.stored + size.owners,
         bytes_dense=size.dense,
-        bytes_all_snapshots=sum(sum(packed.bytes_of(one)[:2]) for one in packed.steps),
+        bytes_all_snapshots=sum(sum(packed.bytes_of(kept_step)[:2]) for kept_step in packed.steps),
     )
 
 

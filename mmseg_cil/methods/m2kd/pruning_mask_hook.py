@@ -57,8 +57,8 @@ class PruningMaskHook(StepHook):
             self.packed = PackedSnapshots.load(self.former)
         own = _weights(runner)
         self.owners = {
-            name: one.to(own[name].device)
-            for name, one in claim_weights(
+            name: owner.to(own[name].device)
+            for name, owner in claim_weights(
                 state, self.packed.owners, self.ratio, len(self.packed.steps) + 1
             ).items()
         }

@@ -74,7 +74,8 @@ class LocalPODDistiller(Distiller):
         """
         student, teacher = batch.student, batch.teacher
         students, teachers = (
-            [*(one.pre_activations or one.features), one.embedding] for one in (student, teacher)
+            [*(record.pre_activations or record.features), record.embedding]
+            for record in (student, teacher)
         )
         factors = [self.factor] * len(students) + [self.logits_factor]
         students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))

@@ -152,9 +152,9 @@ def _sums_of_squares(
     pixels = student[:, :1].numel()
     channels = max(1, _CHUNK // pixels) if student.device.type == 'cpu' else student.shape[1]
     by_row, by_column = [], []
-    for one, other in zip(student.split(channels, 1), teacher.split(channels, 1), strict=True):
+    for own, other in zip(student.split(channels, 1), teacher.split(channels, 1), strict=True):
         # (a - b)(a + b) is exactly zero at equal maps, and near them loses no digits.
-        difference = (one - other).mul_(one + other)
+        difference = (own - other).mul_(own + other)
         by_row.append(_interval_sums(difference, columns, dim=3))
         by_column.append(_interval_sums(difference, rows, dim=2))
     return torch.cat(by_row, dim=1), torch.cat(by_column, dim=1)
@@ -222,8 +222,8 @@ def _is_even(cuts: Sequence[int], length: int) -> bool:
 def _spread(sums: Tensor, cuts: Sequence[int], length: int, dim: int) -> Tensor:
     """Gives each pixel of an axis the number of its interval, 0 behind the last."""
     pieces = [
-        one.expand(*(after - before if axis == dim else -1 for axis in range(4)))
-        for one, (before, after) in zip(sums.split(1, dim), itertools.pairwise(cuts), strict=True)
+        part.expand(*(after - before if axis == dim else -1 for axis in range(4)))
+        for part, (before, after) in zip(sums.split(1, dim), itertools.pairwise(cuts), strict=True)
     ]
     if cuts[-1] < length:
         pieces.append(
@@ -305,7 +305,7 @@ def local_pod_loss(
         InputError: Maps of student and teacher differ in number or shape, or
             as :func:`region_edges`.
     """
-    shapes = [[tuple(one.shape) for one in maps] for maps in (students, teachers)]
+    shapes = [[tuple(feature.shape) for feature in maps] for maps in (students, teachers)]
     if shapes[0] != shapes[1] or len(factors) != len(students):
         raise InputError(
             f'local POD compares maps of equal shape, one factor each, but got '

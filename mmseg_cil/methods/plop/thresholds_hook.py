@@ -75,7 +75,7 @@ class PseudoLabelThresholdsHook(StepHook):
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder) or model.teacher is None:
             return
-        readers = [one for one in model.modules() if isinstance(one, ThresholdedLoss)]
+        readers = [module for module in model.modules() if isinstance(module, ThresholdedLoss)]
         if not readers or not model.step.num_hidden:
             return
         path = Path(runner.work_dir) / FILE_NAME
@@ -97,8 +97,8 @@ class PseudoLabelThresholdsHook(StepHook):
                     },
                 )
         device = next(model.parameters()).device
-        for one in readers:
-            one.set_thresholds(torch.tensor(values, device=device))
+        for reader in readers:
+            reader.set_thresholds(torch.tensor(values, device=device))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -137,7 +137,11 @@ def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> l
         same = all(content[key] == value for key, value in settings.items())
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    usable = same and len(values) == num_classes and all(math.isfinite(one) for one in values)
+    usable = (
+        same
+        and len(values) == num_classes
+        and all(math.isfinite(threshold) for threshold in values)
+    )
     return values if usable else None
 
 
@@ -168,7 +172,7 @@ def teacher_histograms(
     with torch.no_grad():
         for batch in batches:
             data = model.data_preprocessor(batch, augmented)
-            labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']])
+            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
             labels = labels.squeeze(1).to(device)
             logits = model.teacher.image_logits(data['inputs'], windows=not augmented)
             # A preprocessor may have padded the image at its lower right.

@@ -87,7 +87,7 @@ class PooledCubeDistiller(Distiller):
             batch: With the last teacher's record.
         """
         student, teacher = batch.student, batch.teacher
-        students, teachers = ([*one.features, one.embedding] for one in (student, teacher))
+        students, teachers = ([*record.features, record.embedding] for record in (student, teacher))
         students.append(fold_new_classes(student.logits, teacher.logits.shape[1]))
         teachers.append(teacher.logits)
         stages = len(student.features)

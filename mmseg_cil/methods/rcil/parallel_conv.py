@@ -85,12 +85,12 @@ class ParallelConv(nn.Module):
                 ``1 + eps_again`` and variance 1: scales a frozen first branch.
         """
         # In double precision, so that merging step after step does not add up errors.
-        folded = [fold(one, torch.float64) for one in (self.first, self.second)]
+        folded = [fold(branch, torch.float64) for branch in (self.first, self.second)]
         if self.frozen and eps_again:
             scale = (1 + eps_again) / math.sqrt(1 + eps_again)
             folded[0] = folded[0][0] * scale, folded[0][1] * scale
         kernel, bias = mix(folded[0], folded[1], 0.5)
-        norms = [norm_of(one.norm, torch.float64) for one in (self.first, self.second)]
+        norms = [norm_of(branch.norm, torch.float64) for branch in (self.first, self.second)]
         conv, norm = self.first.conv, self.first.norm
         merged = as_norm(bias, norms[0], norms[1], norm.eps)
         conv.weight.copy_(kernel)
@@ -133,8 +133,8 @@ def merged_alone(
 def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:
     """The numbers of a batch norm, in their own format or another."""
     scale, shift, mean, var = (
-        one.to(dtype or one.dtype)
-        for one in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        tensor.to(dtype or tensor.dtype)
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
     return Norm(scale, shift, mean, var, norm.eps)
 

@@ -32,9 +32,12 @@ def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     pooled = [
         functional.avg_pool2d(
-            (one**2).flatten(2).unsqueeze(1), (CHANNELS, 1), stride=1, padding=(CHANNELS // 2, 0)
+            (feature**2).flatten(2).unsqueeze(1),
+            (CHANNELS, 1),
+            stride=1,
+            padding=(CHANNELS // 2, 0),
         )
-        for one in (student, teacher)
+        for feature in (student, teacher)
     ]
     return _norms(pooled[0] - pooled[1])
 
@@ -64,8 +67,8 @@ def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SI
     norms = []
     for size in sizes:
         pooled = [
-            functional.avg_pool2d(one**2, size, stride=1, padding=size // 2)
-            for one in (student, teacher)
+            functional.avg_pool2d(feature**2, size, stride=1, padding=size // 2)
+            for feature in (student, teacher)
         ]
         norms.append(_norms(pooled[0] - pooled[1]))
     return torch.stack(norms).mean(dim=0)

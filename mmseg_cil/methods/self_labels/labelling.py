@@ -151,7 +151,7 @@ def _write_all(runner: Runner, network: Teacher, paths: Sequence[str], write: Wr
     except OSError as error:
         problem = f'{type(error).__name__}: {error}'
     # None waits for a process whose disk is full.
-    problems = [one for one in all_gather_object(problem) if one]
+    problems = [text for text in all_gather_object(problem) if text]
     if problems:
         raise OSError(f'self-labels cannot be written: {problems[0]}')
 

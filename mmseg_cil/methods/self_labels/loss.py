@@ -78,8 +78,8 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
         self._maps = None
         if not self._num_hidden:
             return
-        maps = [one.gt_edge_map.data if 'gt_edge_map' in one else None for one in samples]
-        found = next((one for one in maps if one is not None), None)
+        maps = [sample.gt_edge_map.data if 'gt_edge_map' in sample else None for sample in samples]
+        found = next((label_map for label_map in maps if label_map is not None), None)
         if found is None:
             raise InputError(
                 'SelfLabelCrossEntropyLoss reads self-labels, and the training pipeline has none: '
@@ -87,7 +87,9 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
             )
         # Of images that a generator draws there is none.
         nothing = torch.full_like(found, UNSURE)
-        self._maps = torch.cat([nothing if one is None else one for one in maps]).long()
+        self._maps = torch.cat(
+            [nothing if label_map is None else label_map for label_map in maps]
+        ).long()
 
     def cuts(self) -> tuple[int, ...]:
         """The hidden classes are a group."""

@@ -66,21 +66,23 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
         self._cells = None
         if self._folder is None:
             return
-        maps = [one.gt_edge_map.data if 'gt_edge_map' in one else None for one in samples]
-        found = next((one for one in maps if one is not None), None)
+        maps = [sample.gt_edge_map.data if 'gt_edge_map' in sample else None for sample in samples]
+        found = next((cell_map for cell_map in maps if cell_map is not None), None)
         if found is None:
             raise InputError(
                 'SoftSelfLabelLoss reads soft self-labels, and the training pipeline has none: set '
                 "method.further_map=dict(type='SelfLabelCells')"
             )
         tables = [
-            None if one is None else self._folder.read_table(sample.img_path)
-            for one, sample in zip(maps, samples, strict=True)
+            None if cell_map is None else self._folder.read_table(sample.img_path)
+            for cell_map, sample in zip(maps, samples, strict=True)
         ]
         known = next(table for table in tables if table is not None)
         # Of images that a generator draws there is none.
         whole = [known if table is None else table for table in tables]
-        self._cells = torch.cat([torch.zeros_like(found) if one is None else one for one in maps])
+        self._cells = torch.cat(
+            [torch.zeros_like(found) if cell_map is None else cell_map for cell_map in maps]
+        )
         self._values, self._classes = (
             to_device(
                 pad_sequence([torch.from_numpy(table[key]) for table in whole], batch_first=True),
@@ -109,10 +111,10 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
         assert self._values is not None and self._classes is not None and self._step is not None
         places = (self._cells.long() - FIRST_CELL).clamp(min=0).flatten(1).unsqueeze(2)
         values, classes = (
-            one.gather(1, places.expand(-1, -1, one.shape[2]))
+            table.gather(1, places.expand(-1, -1, table.shape[2]))
             .movedim(2, 1)
             .unflatten(2, self._cells.shape[1:])
-            for one in (self._values.float(), self._classes.long())
+            for table in (self._values.float(), self._classes.long())
         )
         step = self._step
         # Outputs that are no classes come after those that are.

@@ -87,9 +87,9 @@ class OutputGradients:
         factors = (
             self.left.numel()
             if uncompressed
-            else sum(one.numel() for one in (self.left, self.singular, self.right))
+            else sum(factor.numel() for factor in (self.left, self.singular, self.right))
         )
-        moves = sum(one.numel() for one in (self.moved or {}).values())
+        moves = sum(move.numel() for move in (self.moved or {}).values())
         return factors + self.projection.numel() + moves
 
     def project(
@@ -183,25 +183,25 @@ def stack(
         ``left`` ``(F, T, Q)`` and ``core`` ``(T, B, Q, C * K)``; C is the largest
         number of nodes, K the largest of the cells of each.
     """
-    rank = max(one.left.shape[1] for one in steps)
-    cells = max(one.cells for one in steps)
-    outputs = max(len(one.nodes) for one in steps) * cells
+    rank = max(kept.left.shape[1] for kept in steps)
+    cells = max(kept.cells for kept in steps)
+    outputs = max(len(kept.nodes) for kept in steps) * cells
     blocks = [count if name in apart else 1 for name, count in zip(names, rows, strict=True)]
     left = torch.zeros(sum(rows), len(steps), rank)
     core = torch.zeros(len(steps), sum(blocks), rank, outputs)
     first_row = dict(zip(names, itertools.accumulate(rows, initial=0), strict=False))
     first_block = dict(zip(names, itertools.accumulate(blocks, initial=0), strict=False))
-    for step, one in enumerate(steps):
+    for step, kept in enumerate(steps):
         own = [
-            count if name in apart else 1 for name, count in zip(one.names, one.rows, strict=True)
+            count if name in apart else 1 for name, count in zip(kept.names, kept.rows, strict=True)
         ]
-        parts = zip(one.names, one.left.split(list(one.rows)), one.core.split(own), strict=True)
+        parts = zip(kept.names, kept.left.split(list(kept.rows)), kept.core.split(own), strict=True)
         for name, factors, products in parts:
             row, block = first_row[name], first_block[name]
             left[row : row + len(factors), step, : factors.shape[1]] = factors
             # A view, so that what is set stays in the core.
             part = core[step, block : block + len(products), : products.shape[1]]
-            part[..., one.places(cells)] = products
+            part[..., kept.places(cells)] = products
     return left, core
 
 

@@ -176,11 +176,11 @@ class DFDRegulariser(GradientRegulariser):
         factor = 2 * step_size * self.weight * float(times)
         if not factor:
             return None
-        cells = [one.cells for one in steps]
+        cells = [step.cells for step in steps]
         damping = torch.zeros(len(steps), outputs, outputs, dtype=torch.float64)
-        for index, one in enumerate(steps):
-            gram = one.gram(weights)
-            places = one.places(max(cells))
+        for index, step in enumerate(steps):
+            gram = step.gram(weights)
+            places = step.places(max(cells))
             damping[index, places.unsqueeze(1), places] = factor * gram
         return damping
 
@@ -208,7 +208,7 @@ class DFDRegulariser(GradientRegulariser):
             steps: As :meth:`set_earlier_steps` takes them; at least one.
             weights: By name, for their shapes.
         """
-        each = torch.tensor([2 * one.curvature(weights) for one in steps], dtype=torch.float64)
+        each = torch.tensor([2 * step.curvature(weights) for step in steps], dtype=torch.float64)
         none = torch.zeros_like(each)
         return self.weight * float(accumulate(each, none, self.accumulation))
 

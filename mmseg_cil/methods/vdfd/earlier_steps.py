@@ -60,8 +60,8 @@ class EarlierSteps:
         Args:
             accumulation: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
         """
-        each = [one.numel() / num_rows(one, self.average) for one in self.tensors]
-        rows = torch.tensor([num_rows(one, self.average) for one in self.tensors])
+        each = [tensor.numel() / num_rows(tensor, self.average) for tensor in self.tensors]
+        rows = torch.tensor([num_rows(tensor, self.average) for tensor in self.tensors])
         counts = torch.tensor(each, dtype=torch.float64).repeat_interleave(rows)
         left, core, times = self.left.cpu(), self.core.cpu(), 1.0
         if accumulation == 'official_class_incremental':
@@ -91,22 +91,22 @@ def arrange(
         InputError: The gradients are not of this network, or not of one kind.
     """
     average, apart = steps[0].average, steps[0].apart
-    cells = tuple(one.cells for one in steps)
-    by_class = all(one.cells == 1 + max(map(max, one.nodes)) for one in steps)
+    cells = tuple(step.cells for step in steps)
+    by_class = all(step.cells == 1 + max(map(max, step.nodes)) for step in steps)
     alike = len(set(cells)) == 1 or by_class
-    if not alike or any((one.average, one.apart) != (average, apart) for one in steps):
+    if not alike or any((step.average, step.apart) != (average, apart) for step in steps):
         raise InputError(
             'the steps of this walk kept gradients of different outputs: run all '
             'of them with the same VDFDHook'
         )
     tensors = _find_tensors(steps, network)
-    rows = [num_rows(one, average) for one in tensors.values()]
+    rows = [num_rows(tensor, average) for tensor in tensors.values()]
     left, core = stack(steps, list(tensors), rows, apart)
     device = next(iter(tensors.values())).device
 
     def sums_of(weights: Mapping[str, Tensor]) -> Tensor:
         return row_sums(
-            [_like(weights[name].to(device), one) for name, one in tensors.items()], average
+            [_like(weights[name].to(device), tensor) for name, tensor in tensors.items()], average
         )
 
     anchor = sums_of(previous)
@@ -115,11 +115,11 @@ def arrange(
         begun = sums_of(moves.begun)
         anchor = begun if fraction == 1 else anchor + fraction * (begun - anchor)
     offset = torch.zeros(len(steps), core.shape[-1])
-    for index, one in enumerate(steps):
+    for index, step in enumerate(steps):
         since = moves.since[index] if moves is not None else {}
         taken = {name: fraction * value for name, value in since.items()}
-        drift = one.project(previous, taken) - one.projection
-        offset[index, one.places(max(cells))] = drift.float()
+        drift = step.project(previous, taken) - step.projection
+        offset[index, step.places(max(cells))] = drift.float()
     return EarlierSteps(
         list(tensors.values()),
         block_heights(tensors, rows, apart),
@@ -127,7 +127,7 @@ def arrange(
         core.to(device),
         anchor,
         offset.to(device),
-        tuple(one.nodes for one in steps),
+        tuple(step.nodes for step in steps),
         cells,
         average,
     )
@@ -138,8 +138,8 @@ def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[
     own = dict(network.named_parameters())
     found: dict[str, Any] = {}
     average = steps[0].average
-    for one in steps:
-        for name, rows in zip(one.names, one.rows, strict=True):
+    for step in steps:
+        for name, rows in zip(step.names, step.rows, strict=True):
             if name not in own or num_rows(own[name], average) < rows:
                 raise InputError(
                     f'an earlier step kept gradients of {name} with {rows} rows, which this '

@@ -49,7 +49,7 @@ def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
         if content.pop('format') != FORMAT:
             raise ValueError('another format')
         settings: dict[str, Any] = content.pop('settings')
-        content['nodes'] = tuple(tuple(one) for one in content['nodes'])
+        content['nodes'] = tuple(tuple(node) for node in content['nodes'])
         content.update({key: tuple(content[key]) for key in ('names', 'rows', 'apart')})
         if bad := not_finite({**content, **(content.get('moved') or {})}):
             raise ValueError(f'{named(bad)} hold values that are not finite')

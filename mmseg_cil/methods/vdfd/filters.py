@@ -87,8 +87,8 @@ def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
     """
     return torch.cat(
         [
-            one.flatten(1).sum(dim=1) if average and one.dim() > 1 else one.reshape(-1)
-            for one in tensors
+            tensor.flatten(1).sum(dim=1) if average and tensor.dim() > 1 else tensor.reshape(-1)
+            for tensor in tensors
         ]
     )
 
@@ -110,8 +110,10 @@ def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
     """
     return torch.cat(
         [
-            one.flatten(1).mean(dim=1) if average and one.dim() > 1 else one.reshape(-1)
-            for one in gradients
+            gradient.flatten(1).mean(dim=1)
+            if average and gradient.dim() > 1
+            else gradient.reshape(-1)
+            for gradient in gradients
         ]
     )
 

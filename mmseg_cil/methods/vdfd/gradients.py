@@ -49,7 +49,9 @@ def gradient_sums(
         Sums ``(F, N)`` and divisors ``(N,)``, float64, on the parameters' device.
     """
     device = parameters[0].device
-    size = sum(one.shape[0] if average and one.dim() > 1 else one.numel() for one in parameters)
+    size = sum(
+        tensor.shape[0] if average and tensor.dim() > 1 else tensor.numel() for tensor in parameters
+    )
     total = torch.zeros(size, num_outputs, dtype=torch.float64, device=device)
     divisors = torch.zeros(num_outputs, dtype=torch.float64, device=device)
     for batch in batches:

@@ -88,25 +88,32 @@ class VDFDHook(GradientKeeper, StepHook):
     def before_train(self, runner: Runner) -> None:
         """Gives the regularisers what earlier steps kept."""
         model = _bare(runner)
-        takers = [one for one in model.regularisers if isinstance(one, GradientRegulariser)]
+        takers = [
+            regulariser
+            for regulariser in model.regularisers
+            if isinstance(regulariser, GradientRegulariser)
+        ]
         if not takers:
             return
         kept = {step: self._load(runner, step) for step in model.step.trained}
         # A step that had nothing to remember does not count.
-        steps = [one for one in kept.values() if one.nodes]
+        steps = [gradients for gradients in kept.values() if gradients.nodes]
         previous = model.previous_state()
         step_size = stable_step_size(runner.optim_wrapper)
         more: dict[str, Any] = {}
-        if steps and any(one.reanchor for one in takers):
+        if steps and any(taker.reanchor for taker in takers):
             beginnings = Beginnings(model, Path(runner.work_dir).parent, self.average)
             more = dict(moves=beginnings.initial_moves(kept, previous))
-        for one in takers:
-            one.set_earlier_steps(
-                steps, model, previous, step_size, **(more if one.reanchor else {})
+        for taker in takers:
+            taker.set_earlier_steps(
+                steps, model, previous, step_size, **(more if taker.reanchor else {})
             )
-            if steps and isinstance(one, DFDRegulariser):
+            if steps and isinstance(taker, DFDRegulariser):
                 tell_curvature(
-                    runner, one, one.curvature(steps, previous), one.effective_damping(step_size)
+                    runner,
+                    taker,
+                    taker.curvature(steps, previous),
+                    taker.effective_damping(step_size),
                 )
 
     def _load(self, runner: Runner, step: int) -> OutputGradients:
@@ -187,7 +194,7 @@ class VDFDHook(GradientKeeper, StepHook):
         regularised_parameters(network, self.parts, self.classifier, self.norms)
         if not isinstance(network, IncrementalEncoderDecoder) or not len(network.regularisers):
             return
-        prefixes = tuple(f'{one}.' for one in self.parts or PARTS)
+        prefixes = tuple(f'{part}.' for part in self.parts or PARTS)
         own = {name for name, _ in network.named_parameters()}
         lost = sorted(
             name for name in network.plain_parameter_names() - own if name.startswith(prefixes)

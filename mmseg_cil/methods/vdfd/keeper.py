@@ -212,7 +212,7 @@ class GradientKeeper:
             nodes: Of these.
         """
         parameters = self.parameters(model)
-        rows = tuple(num_rows(one, self.average) for one in parameters.values())
+        rows = tuple(num_rows(parameter, self.average) for parameter in parameters.values())
         classifier = classifier_prefix(model)
         apart = tuple(name for name in parameters if name.startswith(classifier))
         heights = block_heights(parameters, rows, apart)

@@ -64,14 +64,14 @@ def nodes_of_step(
         raise InputError(f'VDFD: nodes must be one of {NODES}, got {nodes!r}')
     if background not in BACKGROUNDS:
         raise InputError(f'VDFD: background must be one of {BACKGROUNDS}, got {background!r}')
-    grows = any(one == step for one in class_steps) and step > 0
+    grows = any(class_step == step for class_step in class_steps) and step > 0
     every = not grows or nodes == 'all'
-    fresh = [i for i, one in enumerate(class_steps) if every or one > last_remembered]
+    fresh = [i for i, class_step in enumerate(class_steps) if every or class_step > last_remembered]
     found: list[tuple[int, ...]] = [(i,) for i in fresh]
     if has_background and background != 'keep':
-        found = [one for one in found if one != (0,)]
+        found = [node for node in found if node != (0,)]
     if has_background and background == 'merge':
-        later = tuple(i for i, one in enumerate(class_steps) if one > class_steps[0])
+        later = tuple(i for i, class_step in enumerate(class_steps) if class_step > class_steps[0])
         found.insert(0, (0, *later) if grows else (0,))
     return tuple(found)
 

@@ -25,15 +25,15 @@ def check_parts(parts: Sequence[str] | None) -> None:
     """
     if parts is None:
         return
-    if isinstance(parts, str) or not parts or not all(isinstance(one, str) for one in parts):
+    if isinstance(parts, str) or not parts or not all(isinstance(part, str) for part in parts):
         raise InputError(
             'VDFDHook: parts must be a list of names, such as '
             f"['backbone', 'decode_head'], or None for all; got {parts!r}"
         )
-    for one in parts:
-        if one.split('.')[0] not in PARTS:
+    for part in parts:
+        if part.split('.')[0] not in PARTS:
             raise InputError(
-                f'VDFDHook: parts has {one!r}; logits depend on {list(PARTS)} and '
+                f'VDFDHook: parts has {part!r}; logits depend on {list(PARTS)} and '
                 "what is in them ('backbone.layer4') alone"
             )
 
@@ -66,23 +66,23 @@ def regularised_parameters(
     """
     check_parts(parts)
     modules = {name for name, _ in model.named_modules()}
-    for one in parts or ():
-        if one not in modules:
+    for part in parts or ():
+        if part not in modules:
             near = sorted(
                 name
                 for name in modules
                 if name
-                and name.rpartition('.')[0] == one.rpartition('.')[0]
+                and name.rpartition('.')[0] == part.rpartition('.')[0]
                 and name.split('.')[0] in PARTS
             )
             raise InputError(
-                f'VDFDHook: parts has {one!r}, which the network does not have'
+                f'VDFDHook: parts has {part!r}, which the network does not have'
                 + (f'; there is {", ".join(near)}' if near else '')
             )
-    prefixes = tuple(f'{one}.' for one in parts or PARTS)
+    prefixes = tuple(f'{part}.' for part in parts or PARTS)
     heads = list(decode_heads(model))
     # Heads of a cascade that refine the logits: these do not depend on them.
-    outside = tuple(f'{one}.' for one in heads[heads.index(main_head(model)[0]) + 1 :])
+    outside = tuple(f'{head}.' for head in heads[heads.index(main_head(model)[0]) + 1 :])
     rows = classifier_prefix(model)
     of_norms = {
         f'{name}.{own}'
@@ -91,9 +91,9 @@ def regularised_parameters(
         for own, _ in module.named_parameters(recurse=False)
     }
     chosen = {
-        name: one
-        for name, one in model.named_parameters()
-        if one.requires_grad
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
         and name.startswith(prefixes)
         and not name.startswith(outside)
         and (classifier or not name.startswith(rows))

@@ -95,18 +95,18 @@ def differences(
     for name in names:
         rows = num_rows(before[name], average)
         later, earlier = (
-            row_sums([first_rows(one[name].double(), rows, average)], average)
-            for one in (after, before)
+            row_sums([first_rows(state[name].double(), rows, average)], average)
+            for state in (after, before)
         )
         if not torch.equal(later, earlier):
             moves[name] = later - earlier
     return moves
 
 
-def added(one: RowMoves, other: RowMoves) -> dict[str, Tensor]:
+def added(first: RowMoves, second: RowMoves) -> dict[str, Tensor]:
     """Return the sum of two moves, with the rows of the larger."""
-    total = dict(one)
-    for name, value in other.items():
+    total = dict(first)
+    for name, value in second.items():
         former = total.get(name, value.new_zeros(0))
         rows = max(len(former), len(value))
         total[name] = sum(  # type: ignore[assignment]
@@ -194,12 +194,12 @@ class Beginnings:
         own = dict(self.model.named_parameters())
         return [
             name
-            for name, one in before.items()
-            if name in own and one.dim() > 0 and len(own[name]) > len(one)
+            for name, rows in before.items()
+            if name in own and rows.dim() > 0 and len(own[name]) > len(rows)
         ]
 
     def _classes(self, step: int) -> int:
-        return sum(one <= step for one in self.model.step.class_steps)
+        return sum(class_step <= step for class_step in self.model.step.class_steps)
 
     def _checkpoint(self, step: int) -> dict[str, Tensor]:
         path = step_folder(self.work_dir, step) / CHECKPOINT_NAME

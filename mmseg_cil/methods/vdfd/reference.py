@@ -53,9 +53,11 @@ def step_classes_cross_entropy(
     logits = at_least_float32(logits)
     count = logits.shape[1]
     old = {
-        one for part in left_out_outputs(num_hidden, count, num_classes or count) for one in part
+        output
+        for part in left_out_outputs(num_hidden, count, num_classes or count)
+        for output in part
     }
-    kept = logits[:, [one for one in range(count) if one not in old]]
+    kept = logits[:, [output for output in range(count) if output not in old]]
     left_out = (labels == ignore_index) | ((labels > 0) & (labels < num_hidden))
     own = logits.gather(1, labels.masked_fill(left_out, 0).unsqueeze(1).long()).squeeze(1)
     return (kept.logsumexp(dim=1) - own).masked_fill(left_out, 0.0)
@@ -105,7 +107,7 @@ def weight_for_curvature(gradients: Sequence[Tensor], curvature: float) -> float
         gradients: :math:`G_s` of every earlier step, each ``(W, N_s)`` over single weights.
         curvature: c.
     """
-    hessian = 2 * torch.stack([one @ one.T for one in gradients]).sum(dim=0)
+    hessian = 2 * torch.stack([gradient @ gradient.T for gradient in gradients]).sum(dim=0)
     return curvature / float(torch.linalg.eigvalsh(hessian)[-1])
 
 

@@ -78,9 +78,9 @@ class RotationSelfSupervision(SelfSupervision):
                     f'({type(head).__name__}) reads its logits as one a class: use another head, '
                     'or leave method.self_supervision out'
                 )
-            for one in head.modules():
-                if isinstance(one, HeadLoss):
-                    one.set_turns(self.turns)
+            for module in head.modules():
+                if isinstance(module, HeadLoss):
+                    module.set_turns(self.turns)
             own = head.conv_seg
             key = name.replace('.', '_')
             self.rows[key] = nn.ParameterDict(
@@ -126,8 +126,10 @@ class RotationSelfSupervision(SelfSupervision):
         self._turns = to_device(turns, inputs.device)
         quarters = turns.tolist()
         return (
-            torch.stack([one.rot90(k, (-2, -1)) for one, k in zip(inputs, quarters, strict=True)]),
-            [_turned(one, k) for one, k in zip(samples, quarters, strict=True)],
+            torch.stack(
+                [image.rot90(k, (-2, -1)) for image, k in zip(inputs, quarters, strict=True)]
+            ),
+            [_turned(sample, k) for sample, k in zip(samples, quarters, strict=True)],
         )
 
     def end(self) -> None:

@@ -45,8 +45,8 @@ def signs_of(
     """
     shape = (sketches, *(size if samples == 'pixels' else (1, 1)))
     drawn = []
-    for one in images:
-        seed = zlib.crc32(one.detach().cpu().contiguous().numpy().tobytes())
+    for image in images:
+        seed = zlib.crc32(image.detach().cpu().contiguous().numpy().tobytes())
         draw = torch.Generator().manual_seed(seed)
         drawn.append(2.0 * torch.randint(2, shape, generator=draw) - 1.0)
     return torch.stack(drawn)

@@ -78,8 +78,8 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
             return ()
         return tuple(
             cut
-            for one in self._left_out(self._turns * self._num_classes)
-            for cut in (one.start, one.stop)
+            for part in self._left_out(self._turns * self._num_classes)
+            for cut in (part.start, part.stop)
         )
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         left_out = pixels.ignored | ((pixels.labels > 0) & (pixels.labels < hidden))
         # What is kept lies between what is left out: new classes, and the next turn's background.
         outside = self._left_out(pixels.num_classes)
-        starts = [0, *(one.stop for one in outside)]
-        stops = [*(one.start for one in outside), pixels.num_classes]
+        starts = [0, *(part.stop for part in outside)]
+        stops = [*(part.start for part in outside), pixels.num_classes]
         kept = [
             pixels.logsumexp(start, stop)
             for start, stop in zip(starts, stops, strict=True)

@@ -38,14 +38,17 @@ def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
         wrapper: Optimizer wrapper of the Runner, or several by name.
     """
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    optimizers = [one.optimizer for one in wrappers]
+    optimizers = [wrapped.optimizer for wrapped in wrappers]
     # The network's comes first, those of regularisers follow.
-    optimizers = [one.parts[0] if isinstance(one, JointOptimizer) else one for one in optimizers]
+    optimizers = [
+        optimizer.parts[0] if isinstance(optimizer, JointOptimizer) else optimizer
+        for optimizer in optimizers
+    ]
     return [
         group
-        for one in optimizers
-        if isinstance(one, torch.optim.SGD)
-        for group in one.param_groups
+        for optimizer in optimizers
+        if isinstance(optimizer, torch.optim.SGD)
+        for group in optimizer.param_groups
     ]
 
 

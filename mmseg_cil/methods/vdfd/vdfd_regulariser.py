@@ -129,7 +129,7 @@ class VDFDRegulariser(DFDRegulariser):
     def _without_earlier_steps(self) -> dict[str, Tensor]:
         # Under DistributedDataParallel every parameter must take part.
         parameters: Any = self.graph_network.parameters()
-        return {self.loss_name: 0.0 * sum(one.sum() for one in parameters)}
+        return {self.loss_name: 0.0 * sum(parameter.sum() for parameter in parameters)}
 
     def _losses(self, changes: Tensor) -> dict[str, Tensor]:
         factors = self.factors()

@@ -146,7 +146,7 @@ class StepLosses:
             turns = 1 if self.self_supervision is None else self.self_supervision.turns
             outputs = self.step.num_seen * turns + self._change.extra_outputs
             hidden = hidden_mask(
-                [one.metainfo.get('cil_hidden') for one in data_samples],
+                [sample.metainfo.get('cil_hidden') for sample in data_samples],
                 self.step.num_hidden,
                 outputs,
             )
