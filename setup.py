@@ -29,6 +29,17 @@ def read_description() -> str:
     return readme.read_text(encoding='utf-8') if readme.is_file() else ''
 
 
+def configs() -> list[str]:
+    """Return the patterns of the config files, which a link in the package makes part of it."""
+    if not (HERE / 'mmseg_cil' / '.mim' / 'configs').is_dir():
+        raise RuntimeError(
+            'mmseg_cil/.mim/configs must be a link to ../../configs: check out with '
+            'git -c core.symlinks=true, or copy the folder there'
+        )
+    patterns = [f'.mim/configs/**/*.{suffix}' for suffix in ('py', 'csv', 'md')]
+    return ['.mim/model-index.yml', *patterns]
+
+
 setup(
     name='mmseg_cil',
     version=read_version(),
@@ -37,8 +48,9 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmseg_cil', 'mmseg_cil.*']),
-    # Its type hints count for whoever imports it.
-    package_data={'mmseg_cil': ['py.typed']},
+    # Its type hints count for whoever imports it; the configs lie where MMEngine looks for them.
+    package_data={'mmseg_cil': ['py.typed', *configs()]},
+    entry_points={'console_scripts': ['mmseg-cil = mmseg_cil.cli.main:main']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         # Before 2.6 weights_only=True can be made to run code; 2.7 takes a list of types by name.

@@ -15,9 +15,10 @@ from typing import Any
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
+from mmseg_cil.utils.shipped import CONFIGS
 
-#: Lies beside the pieces of configs, in a checkout; where it is missing no figure is known.
-FILE = Path(__file__).resolve().parents[1] / 'configs' / 'published.csv'
+#: Lies beside the pieces of configs; where it is missing no figure is known.
+FILE = CONFIGS / 'published.csv'
 COLUMNS = (
     'method', 'protocol', 'setting', 'backbone', 'source',
     'background', 'old', 'new', 'all', 'note',

@@ -1,179 +1,24 @@
-"""Prints the steps of a protocol: classes or domains, spellings, and images a step.
-
-    python tools/protocols.py voc_11-1
-    python tools/protocols.py voc_15-1 --setting disjoint --data-root data/VOCdevkit/VOC2012
-    python tools/protocols.py --config configs/mib/mib_deeplabv3_r101-d16_voc-15-1.py
-
-The figures that papers publish for the protocol are listed below its steps.
-With --data-root the images are counted as the shipped dataset config of the
-protocol's family finds them below that folder; with --config, as that config
-does. Exit status: 0 done, 2 wrong usage or input, 1 failure.
-"""
+"""Prints the steps of a protocol: the command ``mmseg-cil protocols``, which lists them too."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+# A checkout works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.errors import InputError
-from mmseg_cil.protocols import NAMED, PRESETS, PROTOCOLS, SETTINGS, Protocol, build_protocol
-from mmseg_cil.published_figures import figures_of
-from mmseg_cil.utils.cli import ToolParser, run_tool
-
-#: The datasets whose shipped config --data-root applies to.
-COUNTED = tuple(name for name in PROTOCOLS.built() if not PROTOCOLS[name].by_domain)
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = ToolParser(
-        description='Print the steps of a protocol.', epilog=f'In common use: {", ".join(NAMED)}'
-    )
-    parser.add_argument('name', nargs='?', help='such as voc_15-1')
-    parser.add_argument('--setting', choices=SETTINGS)
-    parser.add_argument('--preset', choices=list(PRESETS))
-    parser.add_argument('--split', choices=['clean', 'legacy'], help='of Cityscapes by city')
-    parser.add_argument('--class-order', help='a seed, or class names separated by commas')
-    parser.add_argument('--data-root', type=Path, help='count the images below this folder')
-    parser.add_argument('--config', type=Path, help='take protocol and data from this config')
-    args = parser.parse_args(argv)
-    if bool(args.name) == bool(args.config):
-        parser.error('give either the name of a protocol or --config')
-    return args
-
-
-def request(args: argparse.Namespace) -> dict[str, Any]:
-    """The ``protocol`` of a config that the arguments amount to."""
-    cfg = {'name': args.name}
-    for key in ('setting', 'preset', 'split'):
-        if getattr(args, key):
-            cfg[key] = getattr(args, key)
-    if args.class_order:
-        order = args.class_order
-        cfg['class_order'] = dict(seed=int(order)) if order.isdecimal() else order.split(',')
-    return cfg
-
-
-def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
-    """Protocol and images a step of a config with data."""
-    import tempfile
-
-    from mmengine.registry import init_default_scope
-
-    from mmseg_cil.engine.preflight.prepare import read_data
-
-    init_default_scope('mmseg_cil')
-    cfg.skip_empty_steps = True
-    with tempfile.TemporaryDirectory() as folder:
-        protocol, images, *_ = read_data(cfg, folder)
-    return protocol, images
-
-
-def config_of(args: argparse.Namespace) -> Any:
-    """The config to count with; None where nothing is to be counted."""
-    if args.config is None and args.data_root is None:
-        return None
-    from mmseg_cil.engine.config.compose import BASES, dataset_of
-    from mmseg_cil.engine.config.load import load_config
-
-    if args.config is not None:
-        cfg = load_config(args.config)
-    else:
-        protocol = build_protocol(request(args))
-        dataset = protocol.taxonomy.dataset
-        if dataset not in COUNTED:
-            raise InputError(
-                f'--data-root knows the layouts of {", ".join(COUNTED)}, not of '
-                f'{dataset!r}: use --config'
-            )
-        cfg = load_config(BASES / 'datasets' / f'{dataset_of(dataset)}.py')
-        cfg.protocol = request(args)
-    if args.data_root is not None:
-        for loader in (cfg.train_dataloader, cfg.test_dataloader):
-            loader.dataset.data_root = str(args.data_root)
-            _prefer_what_is_there(loader.dataset, args.data_root)
-    return cfg
-
-
-def _prefer_what_is_there(dataset: Any, root: Path) -> None:
-    # The SBD-augmented VOC is passed around with one folder of masks for both
-    # splits, and with its list under either of two names.
-    masks = dataset.data_prefix.get('seg_map_path', '')
-    if masks == 'SegmentationClass' and not (root / masks).is_dir():
-        dataset.data_prefix.seg_map_path = 'SegmentationClassAug'
-    listed = root / dataset.get('ann_file', '')
-    if listed.name == 'trainaug.txt' and not listed.is_file():
-        dataset.ann_file = str(Path(dataset.ann_file).with_name('aug.txt'))
-
-
-def lines(protocol: Protocol, images: dict[str, tuple[int, ...]] | None) -> list[str]:
-    """What is printed."""
-    spelled = protocol.spellings()
-    result = [
-        f'{protocol.name}: {len(protocol.steps)} steps, {protocol.kind}-incremental, '
-        f'{protocol.setting}'
-    ]
-    if spelled:
-        result.append(
-            'background counted: {}; foreground only (customary): {}'.format(
-                spelled.get('counted', '-'), spelled.get('foreground', '-')
-            )
-        )
-    if getattr(protocol, 'split', None):
-        result.append(f'split: {protocol.split}')  # type: ignore[attr-defined]
-    result += [
-        '',
-        f'{"step":>4} {"outputs":>7} ' + (f'{"train":>7} {"test":>6}  ' if images else ' ') + 'new',
-    ]
-    for step in protocol.steps:
-        new = list(step.domains) or protocol.class_names(step.new)
-        counts = (
-            f'{images["train"][step.index]:>7} {images["test"][step.index]:>6}  ' if images else ' '
-        )
-        note = '' if protocol.trains(step.index) else '  (not trained: nothing to tell apart)'
-        result.append(f'{step.index:>4} {len(step.seen):>7} {counts}{", ".join(new)}{note}')
-    return result
-
-
-def published(protocol: Protocol) -> list[str]:
-    """The lines of the figures that papers publish for a protocol, whatever its setting."""
-    figures = figures_of(protocol.to_dict(), any_setting=True)
-    if not figures:
-        return []
-    cells = [
-        (
-            figure.method,
-            figure.setting,
-            *(
-                '-' if value is None else f'{value}'
-                for value in (figure.old, figure.new, figure.all)
-            ),
-            figure.describe(),
-        )
-        for figure in figures
-    ]
-    return [
-        '',
-        'published: mIoU (%) after the last step (all settings; not results of this package)',
-        f'{"method":<10} {"setting":<10} {"old":>6} {"new":>6} {"all":>6}  source',
-        *(
-            f'{m:<10} {s:<10} {old:>6} {new:>6} {mean:>6}  {told}'
-            for m, s, old, new, mean, told in cells
-        ),
-    ]
+from mmseg_cil.cli import protocols
+from mmseg_cil.utils.cli import run_tool
 
 
 def main() -> None:
     """The tool."""
-    args = parse_args()
-    cfg = config_of(args)
-    protocol, images = count(cfg) if cfg is not None else (build_protocol(request(args)), None)
-    print('\n'.join([*lines(protocol, images), *published(protocol)]))
+    parser = protocols.make_parser()
+    args = parser.parse_args()
+    if bool(args.name) == bool(args.config):
+        parser.error('give either the name of a protocol or --config')
+    protocols.run(args)
 
 
 if __name__ == '__main__':

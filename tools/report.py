@@ -1,55 +1,21 @@
-"""Renders the report of a walk, or a comparison of several.
-
-python tools/report.py WORK_DIR
-python tools/report.py WORK_DIR OTHER_WORK_DIR ... [--out DIR] [--allow-mixed]
-python tools/report.py WORK_DIR OTHER_WORK_DIR ... --vary method.regularisers.0.loss_weight
-"""
+"""Renders the report of a walk, or a comparison: the command ``mmseg-cil report``."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 # A checkout works without installation.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.utils.cli import ToolParser, run_tool
+from mmseg_cil.cli.commands import COMMANDS
+from mmseg_cil.utils.cli import run_tool
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = ToolParser(
-        description='Tables and plots of a walk; with several work directories, a comparison.'
-    )
-    parser.add_argument(
-        'work_dirs', nargs='+', metavar='WORK_DIR',
-        help='folder of a walk, finished or not; differences are to the first',
-    )  # fmt: skip
-    parser.add_argument('--out', metavar='DIR', help='where to write (WORK_DIR/report)')
-    parser.add_argument(
-        '--allow-mixed', action='store_true', help='compare walks over different protocols'
-    )
-    parser.add_argument(
-        '--vary', metavar='KEY',
-        help='add table and curve of the results by a number of the configs, a dotted key such as '
-        'method.regularisers.0.loss_weight; runs without it are drawn as level lines',
-    )  # fmt: skip
-    return parser.parse_args()
-
-
-def main() -> int:
-    """Renders what the command line names."""
-    args = parse_arguments()
-    from mmseg_cil.visualization.report import render_comparison, render_report
-
-    if len(args.work_dirs) == 1 and args.vary is None:
-        page = render_report(args.work_dirs[0], args.out)
-    else:
-        page = render_comparison(args.work_dirs, args.out, args.allow_mixed, args.vary)
-    print(f'report: {page}')
-    return 0
+def main() -> int | None:
+    """The tool."""
+    return COMMANDS['report'].call()
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, goes_on=COMMANDS['report'].goes_on)

@@ -1,52 +1,21 @@
-"""Re-evaluates the steps of a walk from their checkpoints.
-
-    python tools/test.py WORK_DIR [--step 3] [--cfg-options key=value ...]
-
-Uses the walk's own copy of its config. Scores are what training wrote, unless
-the data or an evaluation option changed; metrics.json is rewritten.
-Exit status: 0 done, 2 wrong usage or input, 1 failure.
-"""
+"""Re-evaluates the steps of a walk: the command ``mmseg-cil test``."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# A checkout works without installation.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmseg_cil.utils.cli import ToolParser, add_config_options, run_tool
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = ToolParser(description='Re-evaluate the steps of a walk.')
-    parser.add_argument('work_dir', help='work directory of the walk')
-    parser.add_argument('--step', type=int, help='only this step [all that are done]')
-    parser.add_argument(
-        '--config', help="config file, which is code [the walk's own copy, read as data]"
-    )
-    parser.add_argument('--dry-run', action='store_true', help='print, but write nothing')
-    parser.add_argument(
-        '--break-lock',
-        action='store_true',
-        help='take the work directory from a process of another machine that has died',
-    )
-    add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+from mmseg_cil.cli.commands import COMMANDS
+from mmseg_cil.utils.cli import run_tool
 
 
-def main() -> None:
+def main() -> int | None:
     """The tool."""
-    args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from mmseg_cil.engine.commands import test
-
-    test(args)
+    return COMMANDS['test'].call()
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, goes_on=COMMANDS['test'].goes_on)

@@ -17,10 +17,10 @@ from mmseg_cil.grid.run import make_tables, walk_grid
 from mmseg_cil.utils.cli import ToolParser, add_config_options
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser(prog: str = 'grid.py') -> ToolParser:
+    """Return the command line."""
     parser = ToolParser(
-        prog='grid.py',
+        prog=prog,
         description='Walk methods x protocols x seeds x settings, and put the scores in a table.',
         epilog='The same command goes on with a grid that was stopped or extended.',
     )
@@ -70,7 +70,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--cluster-options', nargs='+', default=[], metavar='KEY=VALUE',
         help="of submitit's update_parameters, such as timeout_min=600 slurm_partition=gpu",
     )  # fmt: skip
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    args: argparse.Namespace = make_parser().parse_args(argv)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +91,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         InputError: Something the user gave is wrong; nothing was run.
     """
-    args = parse_args(argv)
+    return run(parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Walk the grid that was asked for.
+
+    Args:
+        args: Of :func:`parse_args`.
+
+    Returns:
+        0, or 1 where a cell has failed.
+
+    Raises:
+        InputError: Something the user gave is wrong; nothing was run.
+    """
     if args.references == []:
         args.references = True
     if args.tables:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 from torch import Tensor
 
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
@@ -44,6 +45,7 @@ def check_method(
     Raises:
         AssertionError: A line for each check that fails, with what was wrong.
     """
+    import_modules_from_strings(list(imports))
     folder = Path(work_dir)
     data = make_data(folder / 'data')
     failures = []
@@ -150,6 +152,8 @@ def check_weights(one: Mapping[str, Tensor], two: Mapping[str, Tensor], step: in
 
 def _walk(content: Mapping[str, Any], folder: Path) -> None:
     keep_own_networks(folder)
+    # Only a config that is read from a file imports them by itself.
+    import_modules_from_strings(content['custom_imports']['imports'])
     WalkRunner(Config(dict(content)), folder / 'two', 'pytorch', steps='0-1').run()
 
 

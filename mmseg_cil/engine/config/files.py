@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from mmengine.utils import get_installed_path, is_installed
 
 from mmseg_cil.engine.config.former_files import hint_at
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.shipped import CONFIGS
 
-#: The pieces of configs in a checkout, which a package that was installed without one lacks.
-BASES = Path(__file__).resolve().parents[3] / 'configs' / '_base_'
+#: The pieces of configs.
+BASES = CONFIGS / '_base_'
 
 #: What MMEngine reads.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -38,8 +40,23 @@ def know_installed_mmsegmentation() -> None:
         config_utils.MODULE2PACKAGE['mmseg'] = installed[0]
 
 
+@contextlib.contextmanager
+def _own_scope_known() -> Iterator[None]:
+    """Let MMEngine find configs named ``mmseg_cil::``, for the length of a block.
+
+    A package that stays in its list is expected to have a ``register_all_modules``.
+    """
+    config_utils.MODULE2PACKAGE['mmseg_cil'] = 'mmseg_cil'
+    try:
+        yield
+    finally:
+        del config_utils.MODULE2PACKAGE['mmseg_cil']
+
+
 def find_config(name: str | Path) -> Path:
     """Return the path of a config file, given by its path or as ``mmseg::FOLDER/NAME.py``.
+
+    ``mmseg_cil::`` names the files that this package ships.
 
     Raises:
         InputError: There is no such file or package.
@@ -59,9 +76,12 @@ def find_config(name: str | Path) -> Path:
         return path
     know_installed_mmsegmentation()
     package = config_utils.MODULE2PACKAGE.get(scope, scope)
-    if not is_installed(package):
+    if scope == 'mmseg_cil':
+        folder = CONFIGS
+    elif is_installed(package):
+        folder = Path(get_installed_path(package)) / '.mim' / 'configs'
+    else:
         raise InputError(f'{name}: {package} is not installed')
-    folder = Path(get_installed_path(package)) / '.mim' / 'configs'
     path = folder / (inner if inner.endswith('.py') else f'{inner}.py')
     if not path.is_file():
         raise InputError(
@@ -119,7 +139,8 @@ def read_config(path: str | Path) -> Config:
         Exception: Whatever the file raises.
     """
     know_installed_mmsegmentation()
-    cfg = Config.fromfile(str(path))
+    with _own_scope_known():
+        cfg = Config.fromfile(str(path))
     if _has_scopes(cfg._cfg_dict):
         text, name = cfg.text, cfg.filename
         cfg = Config(_without_scopes(cfg.to_dict()), cfg_text=text or '#', filename=name)
