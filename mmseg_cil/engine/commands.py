@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,40 +48,99 @@ def train(args: argparse.Namespace) -> None:
     """
     quieten_warnings()
     cfg = walk_config(args)
-    if args.amp:
-        use_mixed_precision(cfg, is_cuda_available())
-    if getattr(args, 'no_rehearsal', False):
-        cfg.rehearsal = False
+    set_ways_to_run(cfg, args.amp, not getattr(args, 'no_rehearsal', False))
     if args.print_config:
         print(cfg.pretty_text)
         return
-    if cfg.get('as_published'):
-        # Of the config as it is now, with all options; the steps' logs begin with it.
-        cfg.as_published = notes_on_published(cfg)
+    note_published(cfg)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     work_dir = Path(args.work_dir or default_dir)
     if getattr(args, 'print_step_config', None) is not None:
         print_step_config(cfg, work_dir, args.print_step_config)
         return
-    with process_group(args.launcher), work_dir_lock(work_dir, getattr(args, 'break_lock', False)):
+    run_walk(
+        cfg,
+        work_dir,
+        args.launcher,
+        args.resume,
+        args.accept_changes,
+        args.start_from,
+        args.steps,
+        getattr(args, 'overwrite', False),
+        getattr(args, 'break_lock', False),
+        not args.no_report,
+    )
+
+
+def set_ways_to_run(cfg: Config, amp: bool, rehearsal: bool) -> None:
+    """Turn mixed precision on, or the rehearsal off, in place.
+
+    Args:
+        cfg: The user's config.
+        amp: Whether to train in mixed precision.
+        rehearsal: Whether the config decides about the rehearsal; else there is none.
+    """
+    if amp:
+        use_mixed_precision(cfg, is_cuda_available())
+    if not rehearsal:
+        cfg.rehearsal = False
+
+
+def note_published(cfg: Config) -> None:
+    """Replace ``as_published``, where it is on, by the notes that the steps' logs begin with."""
+    if cfg.get('as_published'):
+        # Of the config as it is now, with all options.
+        cfg.as_published = notes_on_published(cfg)
+
+
+def run_walk(
+    cfg: Config,
+    work_dir: Path,
+    launcher: str = 'none',
+    resume: bool = False,
+    accept_changes: bool = False,
+    start_from: str | None = None,
+    steps: str | None = None,
+    overwrite: bool = False,
+    break_lock: bool = False,
+    report: bool = True,
+) -> None:
+    """Walk, while nobody else writes in the work directory, and render the report.
+
+    Args:
+        cfg: The user's config, settled.
+        work_dir: As of :class:`WalkRunner`, and so the following.
+        launcher: What started the processes.
+        resume: Go on with the walk that is there; the config may ask for it too.
+        accept_changes: Resume although something was changed.
+        start_from: The run whose steps are taken over; the config may name it too.
+        steps: Only these.
+        overwrite: Begin anew.
+        break_lock: Take the lock from a process of another machine that has died.
+        report: Whether to render the report.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
+    with process_group(launcher), work_dir_lock(work_dir, break_lock):
         for line in cfg.get('as_published') or ():
             if get_rank() == 0:
                 print(line, flush=True)
         runner = WalkRunner(
             cfg,
             work_dir,
-            args.launcher,
-            args.resume or bool(cfg.get('resume')),
-            args.accept_changes,
-            args.start_from or cfg.get('start_from'),
-            args.steps,
-            getattr(args, 'overwrite', False),
+            launcher,
+            resume or bool(cfg.get('resume')),
+            accept_changes,
+            start_from or cfg.get('start_from'),
+            steps,
+            overwrite,
         )
         runner.open()
         if get_rank() == 0:
             write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
         runner.run()
-        if get_rank() == 0 and not args.no_report:
+        if get_rank() == 0 and report:
             _render(work_dir)
 
 
@@ -125,14 +185,37 @@ def walk_config(args: argparse.Namespace) -> Config:
     """
     pieces = {kind: getattr(args, kind) for kind in KINDS}
     cfg = None if args.config in (None, '-') else read_unsettled(args.config)
+    return settled_config(cfg, pieces, args.cfg_options, getattr(args, 'as_published', False))
+
+
+def settled_config(
+    cfg: Config | None,
+    pieces: Mapping[str, str | None],
+    options: Mapping[str, Any] | None = None,
+    published: bool = False,
+) -> Config:
+    """Return the config of a walk.
+
+    Args:
+        cfg: As a file says it; None: of the pieces alone. It may be changed.
+        pieces: Names by kind, which replace its parts.
+        options: Settings by dotted keys, which come last.
+        published: Whether to turn the settings of the papers on.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
     cfg = compose(pieces, cfg) if cfg is None or any(pieces.values()) else settle(cfg)
-    if getattr(args, 'as_published', False):
+    if published:
         cfg = as_published(cfg, pieces)
-    return with_options(cfg, args.cfg_options)
+    return with_options(cfg, options)
 
 
-def test(args: argparse.Namespace) -> None:
+def test(args: argparse.Namespace) -> dict[int, dict[str, Any]]:
     """Evaluates finished steps again.
+
+    Returns:
+        What each step's ``metrics.json`` holds, by the step.
 
     Raises:
         InputError: There is no walk, the step is not done, or config or
@@ -152,7 +235,7 @@ def test(args: argparse.Namespace) -> None:
                 'add --dry-run to print the scores only',
             )
         ):
-            _test(args, work_dir)
+            return _test(args, work_dir)
 
 
 def _journal(work_dir: Path) -> Journal:
@@ -162,7 +245,7 @@ def _journal(work_dir: Path) -> Journal:
     return journal
 
 
-def _test(args: argparse.Namespace, work_dir: Path) -> None:
+def _test(args: argparse.Namespace, work_dir: Path) -> dict[int, dict[str, Any]]:
     journal = _journal(work_dir)
     journal.writable = get_rank() == 0
     cfg = (
@@ -178,13 +261,15 @@ def _test(args: argparse.Namespace, work_dir: Path) -> None:
     )
     steps = _steps_to_test(walk, journal, args.step, args.dry_run)
     decided_by_main(lambda: check_trained_steps(journal, steps))
+    results = {}
     for step in steps:
-        result = evaluate_step(walk, journal, step, args.launcher, keep=not args.dry_run)
+        results[step] = evaluate_step(walk, journal, step, args.launcher, keep=not args.dry_run)
         if get_rank() == 0:
-            print(summary_line(step, result))
+            print(summary_line(step, results[step]))
     if not args.dry_run:
         rescore_sub_steps(walk, journal, args.launcher)
         write_metrics(walk, journal)
+    return results
 
 
 def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool) -> list[int]:

@@ -25,20 +25,29 @@ from mmseg_cil.engine.config.step_visualizer import kinds_of
 
 @contextlib.contextmanager
 def clean_state() -> Iterator[None]:
+    """Put back, after a block, what training in it may have changed in the process, and be silent.
+
+    Output and warnings in the block are not shown, and the latter are shown when they are given
+    again. What is put back :func:`restored_state` tells.
+    """
+    with restored_state(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter('ignore')
+        yield
+
+
+@contextlib.contextmanager
+def restored_state() -> Iterator[None]:
     """Put back, after a block, what training in it may have changed in the process.
 
-    These are random states, flags of cuDNN, of determinism and of worker processes,
-    environment variables, and the instances that MMEngine keeps by name (loggers, message
-    hubs, visualizers, scopes). Output and warnings in the block are not shown, and the
-    latter are shown when they are given again. Memory of GPUs is given back. What a user's
-    own modules keep in themselves nobody can know.
+    These are random states, flags of cuDNN, of determinism and of worker processes, the number
+    of threads, filters of warnings, environment variables, and the instances that MMEngine keeps
+    by name (loggers, message hubs, visualizers, scopes). Memory of GPUs is given back. What a
+    user's own modules keep in themselves nobody can know.
     """
     with contextlib.ExitStack() as stack:
         stack.callback(_free_memory)
         for kept in (_random_states, _flags, _environment, _instances, warnings.catch_warnings):
             stack.enter_context(kept())
-        warnings.simplefilter('ignore')
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         yield
 
 
@@ -81,7 +90,7 @@ def _flags() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     workers = torch.multiprocessing.get_start_method(allow_none=True)
-    threads = cv2.getNumThreads()
+    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
     try:
         yield
     finally:
@@ -89,6 +98,7 @@ def _flags() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.multiprocessing.set_start_method(workers, force=True)
         cv2.setNumThreads(threads)
+        torch.set_num_threads(torch_threads)
 
 
 @contextlib.contextmanager

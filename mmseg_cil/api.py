@@ -1,0 +1,205 @@
+"""The package from Python, a notebook say: walk, look at a walk, evaluate it again.
+
+::
+
+    import mmseg_cil
+
+    result = mmseg_cil.walk(method='mib', protocol='voc_15-1', work_dir='work_dirs/mib')
+    print(result)                       # mean IoU by step
+    pandas.DataFrame(result.table())    # a row for each step and class
+    result.checkpoints[-1], result.report
+
+What is wrong is an :class:`~mmseg_cil.errors.InputError`; nothing ends the process. Ctrl-C (or the
+button of a notebook) saves the state and raises ``KeyboardInterrupt``; ``resume=True`` goes on. The
+process is left as it was: random states, flags of PyTorch, environment, signal handlers and what
+MMEngine keeps by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
+
+from mmseg_cil.engine import commands
+from mmseg_cil.engine.config.compose import KINDS
+from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.engine.preflight.clean_state import restored_state
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.quiet import quieten_warnings
+from mmseg_cil.utils.stopping import ended_by_signals
+from mmseg_cil.visualization.walk_result import WalkResult
+
+__all__ = ['InputError', 'WalkResult', 'evaluate', 'load_walk', 'walk']
+
+#: What a config may be given as: a file, ``mmseg::...``, or its content.
+ConfigLike: TypeAlias = str | Path | Config | Mapping[str, Any]
+
+
+def walk(
+    config: ConfigLike | None = None,
+    work_dir: str | Path | None = None,
+    *,
+    method: str | None = None,
+    protocol: str | None = None,
+    dataset: str | None = None,
+    model: str | None = None,
+    schedule: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    steps: str | Sequence[int] | None = None,
+    start_from: str | Path | WalkResult | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    accept_changes: bool = False,
+    as_published: bool = False,
+    amp: bool = False,
+    rehearsal: bool = True,
+    report: bool = True,
+    progress: bool = True,
+) -> WalkResult:
+    """Walk the steps of a protocol, as ``mmseg-cil train`` does, in this process.
+
+    Args:
+        config: A file, ``mmseg::...``, or the content of one, which is not changed; None: it is
+            composed of the names that follow. Beside a config they replace parts of it.
+        work_dir: Where everything goes; always to be given.
+        method: Such as ``'mib'``; ``mmseg-cil methods`` lists them.
+        protocol: Such as ``'voc_15-1'``.
+        dataset: A piece of ``configs/_base_/datasets``; None: the protocol's.
+        model: The same of models.
+        schedule: The same of schedules.
+        options: Settings by dotted keys, as ``--cfg-options`` has them.
+        steps: Only these: indices, or ``'0-2'``; None: all.
+        start_from: Another walk (or ``WORK_DIR:K``) whose first steps are taken over.
+        resume: Go on with the walk that is there.
+        overwrite: Begin anew where the work directory holds a walk, which is removed.
+        accept_changes: Resume although the config has changed.
+        as_published: Use the settings of the papers.
+        amp: Train in mixed precision.
+        rehearsal: Try a batch of the first and the last step before training; False: do not.
+        report: Whether to render the report.
+        progress: Whether the log is shown; files are written anyway.
+
+    Returns:
+        The scores and files of all steps that are done.
+
+    Raises:
+        InputError: Something given is wrong; nothing was trained.
+        KeyboardInterrupt: The walk was interrupted; its state is saved.
+    """
+    if not work_dir:
+        raise InputError('walk(...): work_dir is missing, such as work_dir="work_dirs/mib"')
+    names = dict(model=model, dataset=dataset, protocol=protocol, method=method, schedule=schedule)
+    source = start_from.work_dir if isinstance(start_from, WalkResult) else start_from
+    with _left_as_it_was(progress):
+        cfg = commands.settled_config(
+            _content(config), {kind: names[kind] for kind in KINDS}, options, as_published
+        )
+        commands.set_ways_to_run(cfg, amp, rehearsal)
+        commands.note_published(cfg)
+        commands.run_walk(
+            cfg,
+            Path(work_dir),
+            resume=resume,
+            accept_changes=accept_changes,
+            start_from=None if source is None else str(source),
+            steps=_steps(steps),
+            overwrite=overwrite,
+            report=report,
+        )
+    return load_walk(work_dir)
+
+
+def load_walk(work_dir: str | Path) -> WalkResult:
+    """Return what a work directory holds of a walk, finished or not.
+
+    Args:
+        work_dir: Of the walk.
+
+    Raises:
+        InputError: No step of a walk is evaluated there, or a file is damaged.
+    """
+    return WalkResult.read(work_dir)
+
+
+def evaluate(
+    walk: WalkResult | str | Path,
+    *,
+    step: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    keep: bool = True,
+    progress: bool = True,
+) -> WalkResult:
+    """Evaluate the finished steps of a walk again from their checkpoints.
+
+    Args:
+        walk: The walk, or its work directory.
+        step: Only this one; None: all that are done.
+        options: Settings of the config by dotted keys, such as another ``data_root``.
+        keep: Whether the scores are written in place of the former ones. Else they are in the
+            result alone, and so are only the steps that were evaluated.
+        progress: Whether the log is shown.
+
+    Returns:
+        The walk with the new scores.
+
+    Raises:
+        InputError: There is no walk, or config, data or checkpoints are not its own.
+    """
+    work_dir = walk.work_dir if isinstance(walk, WalkResult) else Path(walk)
+    asked = argparse.Namespace(
+        work_dir=str(work_dir),
+        step=step,
+        config=None,
+        dry_run=not keep,
+        cfg_options=dict(options or {}),
+        launcher='none',
+    )
+    with _left_as_it_was(progress):
+        entries = commands.test(asked)
+    return load_walk(work_dir) if keep else load_walk(work_dir).with_entries(entries.values())
+
+
+def _content(config: ConfigLike | None) -> Config | None:
+    """The config as a file says it, for this walk to change; its own modules are imported."""
+    if config is None:
+        return None
+    if isinstance(config, (str, Path)):
+        return read_unsettled(config)
+    if not isinstance(config, Mapping | Config):
+        raise InputError(f'a config is a path, a Config or a mapping, not {config!r}')
+    if isinstance(config, Config):
+        cfg = copy.deepcopy(config)
+    else:
+        cfg = Config(copy.deepcopy(dict(config)))
+    # MMEngine imports them of a file only.
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    return cfg
+
+
+def _steps(steps: str | Sequence[int] | None) -> str | None:
+    if steps is None or isinstance(steps, str):
+        return steps
+    return ','.join(map(str, steps))
+
+
+@contextlib.contextmanager
+def _left_as_it_was(progress: bool) -> Iterator[None]:
+    """Put the process back after a block, in which signals wait until the state is saved."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        stack.enter_context(restored_state())
+        if not progress:
+            output = io.StringIO()
+            stack.enter_context(contextlib.redirect_stdout(output))
+            stack.enter_context(contextlib.redirect_stderr(output))
+        quieten_warnings()
+        yield
