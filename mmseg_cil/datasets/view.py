@@ -67,8 +67,11 @@ class IncrementalDataset(Dataset):
         reference: ``classes`` and ``void_ids`` of the training dataset, where
             they differ from this one's: the protocol counts classes as there,
             and masks are read by the names that their own dataset gives.
+        images_of: A later step whose images stand in for the step's own, which are gone: the
+            first step was trained elsewhere. They show what the labels of ``step`` say.
 
     Attributes:
+        images_of: As given.
         protocol: Of this dataset's masks.
         reference: The same of the training dataset's masks.
         classes: Names of the dataset's classes, by mask id.
@@ -92,6 +95,7 @@ class IncrementalDataset(Dataset):
         skip_empty: bool = False,
         exemplars: Mapping[str, Any] | None = None,
         reference: Mapping[str, Any] | None = None,
+        images_of: int | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
@@ -110,6 +114,7 @@ class IncrementalDataset(Dataset):
             )
         self.protocol: Protocol = protocol
         self.step, self.split, self.seed = step, split, seed
+        self.images_of = images_of
         self._config, self._cache_dirs = dataset, tuple(cache_dirs)
         self._skip_empty, self._exemplars = skip_empty, exemplars
         self._palette = class_palette(protocol, first.palette, first.reduce_zero_label)
@@ -161,7 +166,8 @@ class IncrementalDataset(Dataset):
         if self._loaded:
             return
         items, index = self.read()
-        chosen = self._select(index, items.times, self.step)
+        source = self.step if self.images_of is None else self.images_of
+        chosen = self._select(index, items.times, source)
         if not len(chosen) and not self._may_be_empty:
             raise InputError(self._empty_message(len(items.names)))
         self._own = len(chosen)

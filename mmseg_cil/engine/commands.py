@@ -138,7 +138,7 @@ def run_walk(
         )
         runner.open()
         if get_rank() == 0:
-            write_text(work_dir / CONFIG_COPY, with_names_allowed(cfg).pretty_text)
+            write_text(work_dir / CONFIG_COPY, with_names_allowed(runner.cfg).pretty_text)
         runner.run()
         if get_rank() == 0 and report:
             _render(work_dir)

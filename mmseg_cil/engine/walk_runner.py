@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.asked_steps import check_order, parse_steps, read_ranges
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere, with_first_step
 from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.config.step_visualizer import log_scores
@@ -54,7 +55,8 @@ from mmseg_cil.engine.record.overwriting import (
     remove_walk,
 )
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
-from mmseg_cil.engine.record.start_from import plan_import
+from mmseg_cil.engine.record.start_from import Import, plan_import
+from mmseg_cil.engine.record.trained_elsewhere import TrainedElsewhere, plan_first_step
 from mmseg_cil.engine.record.verify import check_checkpoint, check_same_walk
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
@@ -130,8 +132,14 @@ class WalkRunner:
         former = self._find_former()
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
         start_from = self.start_from or (former.content.get('start_from') if former else None)
+        self.cfg = with_first_step(self.cfg)
+        elsewhere = is_trained_elsewhere(self.cfg)
+        if elsewhere and start_from:
+            raise InputError(
+                'protocol.checkpoint and --start-from both say what step 0 is: give one of them'
+            )
         # Later steps begin with the weights of the one before.
-        begins = not start_from and (former is None or not former.is_trained(0))
+        begins = not (start_from or elsewhere) and (former is None or not former.is_trained(0))
         if begins:
             decided_by_main(lambda: check_pretrained(self.cfg))
         self.walk = prepare_walk(self.cfg, self.work_dir)
@@ -141,8 +149,9 @@ class WalkRunner:
         fingerprints = self._fingerprints()
         if former is not None:
             self._check_same(former, fingerprints)
-        taken = (
-            plan_import(
+        taken: Import | TrainedElsewhere | None = plan_first_step(self.walk, former)
+        if start_from:
+            taken = plan_import(
                 start_from,
                 self.walk,
                 fingerprints,
@@ -150,9 +159,6 @@ class WalkRunner:
                 self.accept_changes,
                 bool(self.start_from),
             )
-            if start_from
-            else None
-        )
         there = taken.steps if taken else ()
         check_order(self.steps, there, former)
         if former is not None:

@@ -45,6 +45,18 @@ def step_batches(
     )
 
 
+def images_stand_in(runner: Runner) -> bool:
+    """Return whether images of a later step stand in for those of the step, which are gone.
+
+    The step was trained elsewhere. The labels of such images do not tell its classes.
+
+    Args:
+        runner: With a built ``train_dataloader``.
+    """
+    dataset = runner.train_dataloader.dataset
+    return isinstance(dataset, IncrementalDataset) and dataset.images_of is not None
+
+
 def spread_indices(size: int, count: int | None) -> list[int]:
     """At most ``count`` different indices below ``size``, evenly spread, ascending."""
     if count is None or count >= size:

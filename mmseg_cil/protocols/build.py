@@ -29,6 +29,13 @@ The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
 - ``void_ids``: mask ids besides 255 of pixels that belong to no class. A
   class of such an id is left out, and class ids count without it. A dataset's
   config may have the key too, for its own masks.
+- ``checkpoint``: ``dict(config=..., checkpoint=..., classes=[...])``, a network
+  that was trained elsewhere and is step 0 of the walk. ``classes`` are its
+  outputs; the walk reads them from the file where they are not given. With
+  ``steps`` the data need not have its classes.
+- ``labels``: the mask id of each class, such as ``{'horse': 1, 'sheep': 7}``, with
+  ``steps``: for data whose masks hold new classes alone. Classes that it does
+  not name do not occur there, and 0, where it is no class's, is unlabelled.
 - ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
 """
 
@@ -46,6 +53,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
+from mmseg_cil.protocols.extension import check_added, extended_taxonomy, read_labels
 from mmseg_cil.protocols.families import NAME, PROTOCOLS
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, read_void_ids
@@ -58,7 +66,7 @@ Also those of other datasets with 21 classes of which the first is the backgroun
 
 _KEYS = (
     'name', 'dataset', 'setting', 'preset', 'policy', 'class_order', 'counting', 'background',
-    'split', 'steps', 'domains', 'domain_steps', 'strict', 'void_ids',
+    'split', 'steps', 'domains', 'domain_steps', 'strict', 'void_ids', 'checkpoint', 'labels',
 )  # fmt: skip
 
 
@@ -280,10 +288,11 @@ def _class_order(request: _Request, taxonomy: Taxonomy) -> list[int]:
 def _listed_classes(request: _Request) -> ClassProtocol:
     why = 'does not go with steps that list their classes'
     request.refuse(('class_order', 'counting', 'split', 'domain_steps', 'strict'), why)
-    taxonomy = request.taxonomy(request.get('dataset', 'dataset'))
     where = f'protocol {request.name!r}'
+    steps = _as_list(request.cfg['steps'], f'{where}: steps')
+    taxonomy = _listed_taxonomy(request, steps)
     new = []
-    for index, listed in enumerate(_as_list(request.cfg['steps'], f'{where}: steps')):
+    for index, listed in enumerate(steps):
         here = f'{where}: step {index}'
         new.append([_class_id(taxonomy, c, here) for c in _as_list(listed, here)])
     if taxonomy.has_background and new and new[0]:
@@ -301,8 +310,43 @@ def _listed_classes(request: _Request) -> ClassProtocol:
     )
 
 
+def _listed_taxonomy(request: _Request, steps: Sequence[Any]) -> Taxonomy:
+    """The classes of listed steps: the data set's, or those that a trained network adds to."""
+    dataset = request.get('dataset', 'dataset')
+    known = (request.get('checkpoint') or {}).get('classes')
+    if known is None and request.get('labels') is None:
+        return request.taxonomy(dataset)
+    where = f'protocol {request.name!r}'
+    first, *later = [_as_list(step, f'{where}: step {i}') for i, step in enumerate(steps)] or [[]]
+    known = [str(name).strip() for name in known or first]
+    if not known:
+        raise InputError(f'{where} has no classes in step 0.')
+    added = list(dict.fromkeys(str(name).strip() for step in later for name in step))
+    again = [name for name in added if name in known]
+    if again:
+        raise InputError(
+            f'{where}: {again[0]!r} is a class that the network of step 0 knows already; a later '
+            'step can only add others.'
+        )
+    if request.get('labels') is not None:
+        ids = read_labels(request.cfg['labels'], where)
+        unlabelled = None if 0 in ids.values() else 0
+        void_ids = read_void_ids(request.cfg.get('void_ids'), where)
+        void = sorted({*ids.values()} & {*void_ids})
+        if void:
+            raise InputError(f'{where}: the id {void[0]} is of a class in labels and in void_ids.')
+    else:
+        base = request.taxonomy(dataset)
+        pairs = zip(base.names, base.mask_ids, strict=True)
+        ids = {n: i for n, i in pairs if i is not None and not (base.background_added and i == 0)}
+        unlabelled = 0 if request.reduce_zero_label else None
+        void_ids = base.void_ids
+    check_added(added, ids, known, request.get('labels') is not None, where)
+    return extended_taxonomy(known, added, ids, dataset, unlabelled, void_ids)
+
+
 def _listed_domains(request: _Request) -> Protocol:
-    request.refuse(('class_order', 'counting', 'split'), 'does not go with domains')
+    request.refuse(('class_order', 'counting', 'split', 'labels'), 'does not go with domains')
     return listed_domains(
         request.name,
         request.taxonomy(request.get('dataset', 'dataset'), domain=True),

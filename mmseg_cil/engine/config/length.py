@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere
 from mmseg_cil.engine.config.step_overrides import (
     apply_overrides,
     overrides_of_step,
@@ -31,19 +32,24 @@ def step_iterations(
 ) -> list[int]:
     """Iterations of every step of the walk; 0 where a step does not train."""
     result = []
-    first = first_trained(protocol, images)
+    first = first_trained(cfg, protocol, images)
     for step in range(len(protocol.steps)):
         overrides = overrides_of_step(cfg.get('step_overrides'), step, first)
         length = apply_overrides(copy.deepcopy(cfg), overrides, images[step], global_batch)
-        result.append(length if protocol.trains(step) and images[step] else 0)
+        result.append(length if _learns(cfg, protocol, step, images) else 0)
     return result
 
 
-def first_trained(protocol: Protocol, images: Sequence[int]) -> int:
+def first_trained(cfg: Config, protocol: Protocol, images: Sequence[int]) -> int:
     """The first step with something to learn: images, and more than the background alone."""
-    return next(
-        (step for step in range(len(protocol.steps)) if protocol.trains(step) and images[step]), 0
-    )
+    steps = range(len(protocol.steps))
+    return next((step for step in steps if _learns(cfg, protocol, step, images)), 0)
+
+
+def _learns(cfg: Config, protocol: Protocol, step: int, images: Sequence[int]) -> bool:
+    """Whether a step has something to learn, here or, as a first step can have, elsewhere."""
+    elsewhere = step == 0 and is_trained_elsewhere(cfg)
+    return protocol.trains(step) and (bool(images[step]) or elsewhere)
 
 
 def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:

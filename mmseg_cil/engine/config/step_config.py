@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere
 from mmseg_cil.engine.config.further_map import add_further_map
 from mmseg_cil.engine.config.length import first_trained, global_batch_size, step_iterations
 from mmseg_cil.engine.config.method import find_method, memory_settings
@@ -64,6 +65,8 @@ def derive_step_config(
         StepClasses.of(protocol, step),
     )
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
+    if step == 0 and is_trained_elsewhere(cfg):
+        _set_borrowed(result, inputs.images)
     if method.further_map:
         add_further_map(result, method.further_map)
     if inputs.exemplars is not None:
@@ -93,7 +96,9 @@ def overridden_config(
         global_batch: Images an iteration, over all processes.
     """
     result = copy.deepcopy(cfg)
-    overrides = overrides_of_step(cfg.get('step_overrides'), step, first_trained(protocol, images))
+    overrides = overrides_of_step(
+        cfg.get('step_overrides'), step, first_trained(cfg, protocol, images)
+    )
     max_iters = apply_overrides(settle(result), overrides, images[step], global_batch)
     return result, max_iters
 
@@ -155,6 +160,14 @@ def _set_data(
         if not loader.get('num_workers'):
             loader['persistent_workers'] = False
         cfg[name] = loader
+
+
+def _set_borrowed(cfg: Config, images: Sequence[int]) -> None:
+    """Let a first step that was trained elsewhere, on images that are gone, look at later ones."""
+    cfg.test_dataloader.dataset['skip_empty'] = True
+    later = [step for step, count in enumerate(images) if count]
+    if not images[0] and later:
+        cfg.train_dataloader.dataset['images_of'] = later[0]
 
 
 def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) -> None:

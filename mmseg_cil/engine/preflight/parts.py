@@ -59,7 +59,7 @@ def check_parts(walk: Walk) -> None:
     quieten_console(MMLogger.get_current_instance())
     last = walk.num_steps - 1
     overrides = overrides_by_index(walk.cfg, walk.num_steps)
-    first = first_trained(walk.protocol, walk.train_images)
+    first = first_trained(walk.cfg, walk.protocol, walk.train_images)
     network = _network(_config(walk, last), last)
     for step in range(walk.num_steps):
         cfg = _config(walk, step)

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.registry import init_default_scope
 
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere, with_first_step
 from mmseg_cil.engine.config.length import global_batch_size, step_iterations
 from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.model_losses import StepClasses
@@ -38,6 +39,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
         InputError: Something the user gave is wrong.
     """
     check_mappings(cfg)
+    cfg = with_first_step(cfg)
     check_names(cfg)
     require_finite_settings(cfg)
     for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
@@ -133,8 +135,12 @@ def read_validation_data(cfg: Config, work_dir: str) -> None:
 def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[int, ...]]) -> None:
     if cfg.get('skip_empty_steps', False):
         return
+    # A first step that was trained elsewhere needs no image here, and no score.
+    begin = int(is_trained_elsewhere(cfg))
     empty = [
-        step for step, count in enumerate(images['train']) if count == 0 and protocol.trains(step)
+        step
+        for step, count in enumerate(images['train'])
+        if count == 0 and protocol.trains(step) and step >= begin
     ]
     if empty:
         names = protocol.taxonomy.names
@@ -146,7 +152,9 @@ def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[in
             f'no training image for {listed}: check the data, or set skip_empty_steps=True (on the '
             'command line: --cfg-options skip_empty_steps=True) to record such steps untrained'
         )
-    without_test = [step for step, count in enumerate(images['test']) if count == 0]
+    without_test = [
+        step for step, count in enumerate(images['test']) if count == 0 and step >= begin
+    ]
     if without_test:
         raise InputError(
             f'no test image shows a class seen by the steps {without_test}: check the test '

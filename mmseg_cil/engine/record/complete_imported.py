@@ -54,10 +54,7 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     # A kill while they are made must not leave hashes of others.
     journal.update_step(step, kept_sha256={})
     if get_rank() == 0:
-        print(
-            f'note: step {step} was taken over from a walk that kept nothing for '
-            f'{", ".join(missing)}, or kept it with other settings: making it now'
-        )
+        print(_note(step, missing, config.train_dataloader.dataset.get('images_of')))
     with step_runner.step_runner(config, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         for hook in runner.hooks:
@@ -65,6 +62,19 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
                 hook.after_step(runner)
     hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
     journal.update_step(step, kept_sha256=hashes)
+
+
+def _note(step: int, missing: Sequence[str], images_of: int | None) -> str:
+    if images_of is not None:
+        return (
+            f'note: step {step} was trained elsewhere, and its images are not there: what '
+            f'{", ".join(missing)} keep of it is made from the images of step {images_of} and '
+            'what the network of step 0 says of them'
+        )
+    return (
+        f'note: step {step} was taken over from a walk that kept nothing for '
+        f'{", ".join(missing)}, or kept it with other settings: making it now'
+    )
 
 
 def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
 from mmseg_cil.engine.record.fingerprint import changed
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.start_from import Import, import_steps
+from mmseg_cil.engine.record.trained_elsewhere import TrainedElsewhere, take_over_first_step
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 from mmseg_cil.utils.atomic import remove_leftovers
@@ -33,7 +34,7 @@ def open_journal(
     journal: Journal | None,
     fingerprints: dict[str, str],
     start_from: str | None,
-    taken: Import | None,
+    taken: Import | TrainedElsewhere | None,
 ) -> Journal:
     """Writes the journal of a walk that was checked and now begins, or goes on.
 
@@ -58,7 +59,9 @@ def open_journal(
         journal.update_header(**header, **_accepted(walk, journal, differing))
     else:
         journal.update_header(start_from=start_from)
-    if taken:
+    if isinstance(taken, TrainedElsewhere):
+        take_over_first_step(taken, walk, journal)
+    elif taken:
         import_steps(taken, walk.work_dir, journal)
     return journal
 

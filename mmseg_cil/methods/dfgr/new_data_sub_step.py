@@ -200,7 +200,7 @@ def _with_losses(heads: Any, plain: Any) -> Any:
 
 def _first_lr(walk: Walk) -> float | None:
     """The learning rate of the first step that trains; None where there is no single one."""
-    first = first_trained(walk.protocol, walk.train_images)
+    first = first_trained(walk.cfg, walk.protocol, walk.train_images)
     overrides = overrides_of_step(walk.cfg.get('step_overrides'), first, first)
     optimizer = walk.cfg.optim_wrapper.get('optimizer') or {}
     lr: float | None = overrides.get('lr', optimizer.get('lr'))

@@ -98,7 +98,10 @@ class ClassMeans:
 
 
 def mean_embeddings(
-    model: IncrementalEncoderDecoder, batches: Iterable[DataBatch], classes: range
+    model: IncrementalEncoderDecoder,
+    batches: Iterable[DataBatch],
+    classes: range,
+    predicted: bool = False,
 ) -> ClassMeans:
     """Return the mean, over the pixels of each class, of the map before the classifier.
 
@@ -111,6 +114,7 @@ def mean_embeddings(
         batches: This process's collated samples with ``gt_sem_seg`` in model ids. With several
             processes every one must call, if only with no batch.
         classes: Model ids. A class without a pixel is left out.
+        predicted: A pixel is of the class that the network predicts, whatever its label.
     """
     weight = main_classifier(model)[1].weight
     total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
@@ -121,8 +125,13 @@ def mean_embeddings(
         for batch in batches:
             # As in training, so that images smaller than the crop are padded.
             data = model.data_preprocessor(batch, True)
-            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
-            embedding = run_network(model, data['inputs']).embedding
+            output = run_network(model, data['inputs'])
+            embedding = output.embedding
+            labels = (
+                output.logits.argmax(dim=1, keepdim=True)
+                if predicted
+                else torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
+            )
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
     model.train(was_training)
     all_reduce(total)

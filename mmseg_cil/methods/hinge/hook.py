@@ -11,7 +11,7 @@ from torch import nn
 
 from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.engine.paths import step_folder
-from mmseg_cil.hooks.step_images import step_batches
+from mmseg_cil.hooks.step_images import images_stand_in, step_batches
 from mmseg_cil.methods.hinge.class_means import FILE_NAME, ClassMeans, mean_embeddings
 from mmseg_cil.methods.hinge.regulariser import ClassMeansReader
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -28,7 +28,9 @@ class ClassMeansHook(StepHook):
     before the decode head's classifier, before its dropout) of each class that the step
     introduced, over the pixels that are labelled so: D numbers a class. By domain every step
     keeps one of every class. Each image is cropped and flipped by a seed of its own, so the
-    means are the same on any number of processes, to the rounding of sums.
+    means are the same on any number of processes, to the rounding of sums. After a first step
+    that was trained elsewhere, on images that are gone, images of a later step stand in for them,
+    and a pixel is of the class that the network predicts.
 
     Means are of the network as the step leaves it, fused or averaged where that is so. They are
     not brought up to date: the embedding drifts while later steps train, and the older a mean,
@@ -84,7 +86,9 @@ class ClassMeansHook(StepHook):
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
         batches = step_batches(runner, self.max_images, self.batch_size)
-        means = mean_embeddings(model, batches, step.classes_of(step.index))
+        # Images of another step than the one that is kept do not label its classes.
+        predicted = images_stand_in(runner)
+        means = mean_embeddings(model, batches, step.classes_of(step.index), predicted)
 
         def write() -> str:
             path = Path(runner.work_dir) / FILE_NAME

@@ -1,0 +1,190 @@
+"""A first step that was trained elsewhere, as a config names it.
+
+``protocol.checkpoint = dict(config=..., checkpoint=..., classes=[...])`` names a plain
+MMSegmentation config and checkpoint; as the first entry of ``protocol.steps`` the same dict means
+the same. :func:`with_first_step` fills in what the two files tell: the network, where the walk's
+config has none, and the names of the classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.extension import is_background
+from mmseg_cil.registry import DATASETS
+from mmseg_cil.utils.weights_files import read_source, weights_as_data
+
+KEYS = ('config', 'checkpoint', 'classes')
+#: What may differ between two configs of one network: the rest is its structure.
+_NO_STRUCTURE = (
+    'num_classes', 'out_channels', 'init_cfg', 'pretrained', 'train_cfg', 'test_cfg',
+    'loss_decode', 'sampler', 'ignore_index', 'data_preprocessor', 'type', 'norm_cfg',
+    'norm_eval', 'frozen_stages', 'dropout_ratio', 'drop_path_rate', 'with_cp',
+)  # fmt: skip
+
+
+def is_trained_elsewhere(cfg: Config) -> bool:
+    """Return whether a config's walk takes its step 0 from a checkpoint of another training."""
+    protocol = cfg.get('protocol')
+    return isinstance(protocol, Mapping) and bool(protocol.get('checkpoint'))
+
+
+def with_first_step(cfg: Config) -> Config:
+    """Return a config that says all of a first step that was trained elsewhere.
+
+    A config without one stays what it is; one that says all already is not changed.
+
+    Args:
+        cfg: The user's config; not changed.
+
+    Raises:
+        InputError: A file cannot be read, the networks of the two configs differ, or nothing
+            tells the classes.
+    """
+    asked = _asked(cfg)
+    if asked is None:
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    old = read_unsettled(asked['config']) if asked.get('config') else None
+    if old is not None and cfg.get('model') is None:
+        if old.get('model') is None:
+            raise InputError(f'protocol.checkpoint.config: {asked["config"]} has no model')
+        cfg.model = old.model
+    elif old is not None:
+        _check_same_network(cfg.model, old.get('model') or {}, asked['config'])
+    classes = asked.get('classes') or _classes_of(asked['checkpoint'], old)
+    asked['classes'] = [str(name).strip() for name in classes]
+    protocol = cfg.protocol
+    protocol.checkpoint = asked
+    if protocol.get('background') is None and not is_background(asked['classes'][0]):
+        # The network has no output for a background.
+        protocol.background = 'none'
+    if protocol.get('steps') is not None:
+        protocol.steps = _steps(protocol.steps, asked['classes'])
+    return cfg
+
+
+def _asked(cfg: Config) -> dict[str, Any] | None:
+    """What the config names, checked and as a dict; None where there is no such first step."""
+    protocol = cfg.get('protocol')
+    if not isinstance(protocol, Mapping):
+        return None
+    steps = protocol.get('steps')
+    begins = steps[0] if isinstance(steps, (list, tuple)) and steps else None
+    first = begins if isinstance(begins, Mapping) else None
+    asked = protocol.get('checkpoint') or first
+    if asked is None:
+        return None
+    where = 'protocol.checkpoint'
+    if protocol.get('checkpoint') and first is not None:
+        raise InputError(f'{where} and protocol.steps[0] both name a first step: give one of them')
+    if isinstance(asked, str):
+        asked = dict(checkpoint=asked)
+    if not isinstance(asked, Mapping) or not isinstance(asked.get('checkpoint'), str):
+        raise InputError(
+            f"{where} must be dict(config='old.py', checkpoint='old.pth'), not {asked!r}"
+        )
+    strange = [key for key in asked if key not in KEYS]
+    if strange:
+        raise InputError(f'{where} has no setting {strange[0]!r}; there are {", ".join(KEYS)}')
+    return {key: asked[key] for key in KEYS if asked.get(key) is not None}
+
+
+def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
+    """The steps with the network's classes in front, where they are not there yet."""
+    if isinstance(steps[0], Mapping):
+        return [known, *steps[1:]]
+    begins = isinstance(steps[0], Sequence) and any(name in known for name in steps[0])
+    return list(steps) if begins else [known, *steps]
+
+
+def _classes_of(checkpoint: str, old: Config | None) -> Sequence[str]:
+    """The classes that a checkpoint names, or else the data set of its config.
+
+    Raises:
+        InputError: Neither does.
+    """
+    with weights_as_data(alone=True):
+        try:
+            content = read_source(checkpoint)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f'protocol.checkpoint: {checkpoint} cannot be read ({type(error).__name__}: '
+                f'{error}): give the path of the checkpoint of the trained network'
+            ) from error
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
+    data = meta.get('dataset_meta')
+    found = (data.get('classes') if isinstance(data, Mapping) else None) or meta.get('CLASSES')
+    found = found or (_classes_of_data(old) if old is not None else None)
+    if not found:
+        raise InputError(
+            f'protocol.checkpoint: neither {checkpoint} nor the data set of its config names its '
+            'classes: give them in the order of its outputs, '
+            "checkpoint=dict(..., classes=['background', 'cat', ...])"
+        )
+    names: list[str] = [str(name) for name in found]
+    return names
+
+
+def _classes_of_data(cfg: Config) -> Sequence[str] | None:
+    for loader in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        while isinstance(dataset.get('dataset'), Mapping):
+            dataset = dataset['dataset']
+        own = (dataset.get('metainfo') or {}).get('classes')
+        kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
+        classes: Sequence[str] | None = own or (getattr(kind, 'METAINFO', None) or {}).get(
+            'classes'
+        )
+        if classes:
+            return classes
+    return None
+
+
+def _check_same_network(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str) -> None:
+    """Refuse a walk whose config has another network than the one that was trained.
+
+    Raises:
+        InputError: They differ; the message names the first settings.
+    """
+    here, there = dict(_structure(ours, '')), dict(_structure(theirs, ''))
+    missing = object()
+    differing = [
+        key
+        for key in dict.fromkeys([*here, *there])
+        if here.get(key, missing) != there.get(key, missing)
+    ]
+    if not differing:
+        return
+    told = ', '.join(
+        f'model.{key} ({here.get(key, "not set")!r} here, {there.get(key, "not set")!r} there)'
+        for key in differing[:3]
+    )
+    more = f' and {len(differing) - 3} more' if len(differing) > 3 else ''
+    raise InputError(
+        f'protocol.checkpoint: {path} has another network than the config of the walk: {told}'
+        f'{more}. Leave model out of the config of the walk, and the network of {path} is used'
+    )
+
+
+def _structure(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """The settings of a network that say what it computes, by dotted keys."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            # The type of the segmentor may be ours; those of its parts count.
+            if key not in _NO_STRUCTURE or (key == 'type' and where):
+                yield from _structure(value, f'{where}.{key}' if where else str(key))
+    elif isinstance(node, (list, tuple)) and any(isinstance(part, Mapping) for part in node):
+        for place, part in enumerate(node):
+            yield from _structure(part, f'{where}.{place}')
+    else:
+        yield where, list(node) if isinstance(node, tuple) else node

@@ -1,0 +1,231 @@
+"""Taking over a first step that was trained elsewhere: a plain MMSegmentation checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere
+from mmseg_cil.engine.export.step import export_step
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.preflight.building import part
+from mmseg_cil.engine.record.fingerprint import file_hash
+from mmseg_cil.engine.record.journal import Journal
+from mmseg_cil.engine.runner.distributed import decided_by_main
+from mmseg_cil.engine.runner.step_runner import load_into
+from mmseg_cil.engine.step_configs import lone_config
+from mmseg_cil.engine.walk import Walk
+from mmseg_cil.errors import InputError
+from mmseg_cil.models.plain import plain_state_dict
+from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.finite import require_finite
+from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
+
+_LISTED = 3
+_MODULE = 'module.'
+#: Buffers of losses, which a checkpoint may hold and no network needs.
+_NEEDLESS = ('.loss_decode.', 'data_preprocessor.')
+
+
+@dataclass(frozen=True)
+class TrainedElsewhere:
+    """A first step that is taken over from a checkpoint of another training.
+
+    Attributes:
+        checkpoint: Its file, as the config names it.
+        sha256: Of the file; None where it is no local file.
+        note: What a person should know of it.
+    """
+
+    checkpoint: str
+    sha256: str | None
+    note: str = ''
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps that are taken over: the first."""
+        return (0,)
+
+
+def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | None:
+    """Check the network that is step 0 of a walk; write nothing.
+
+    Args:
+        walk: The walk.
+        journal: Its journal, where it has one.
+
+    Returns:
+        What to take over; None where that is done, or no step was trained elsewhere.
+
+    Raises:
+        InputError: The checkpoint cannot be read, is of other classes or of another network, or
+            is another than the one that step 0 was taken from.
+    """
+    if not is_trained_elsewhere(walk.cfg):
+        return None
+    asked = walk.cfg.protocol.checkpoint
+    if journal is not None and journal.is_trained(0):
+        _check_same_file(asked['checkpoint'], journal)
+        return None
+    _check_classes(asked['classes'], walk)
+    return decided_by_main(lambda: _checked(walk, asked['checkpoint']))
+
+
+def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -> None:
+    """Write the network as the walk's step 0, and record where it is from.
+
+    Only the main process calls.
+
+    Args:
+        plan: What was checked.
+        walk: The walk.
+        journal: Of the walk.
+    """
+    if plan.note:
+        print(f'note: {plan.note}')
+    model, state = _network(walk), _state(plan.checkpoint)
+    step_folder(walk.work_dir, 0).mkdir(parents=True, exist_ok=True)
+    load_into(model, _fitting(model, state), plan.checkpoint)
+    hashes = export_step(walk, 0, model, {})
+    journal.update_step(
+        0,
+        status='trained',
+        trained=True,
+        classes=len(walk.seen_names(0)),
+        images=walk.train_images[0],
+        training_images=walk.prints.train[0],
+        replayed=0,
+        iterations=0,
+        taken_from={'checkpoint': plan.checkpoint, 'sha256': plan.sha256},
+        **hashes,
+    )
+
+
+def _check_same_file(checkpoint: str, journal: Journal) -> None:
+    taken: Mapping[str, Any] = (journal.step(0) or {}).get('taken_from') or {}
+    if 'sha256' not in taken:
+        raise InputError(
+            f'{journal.path.parent} holds a walk that trained step 0 itself, or took it from '
+            'another walk: give another --work-dir to begin with a checkpoint'
+        )
+    # A file that has gone is needed no more.
+    found = decided_by_main(lambda: _sha256(checkpoint))
+    if found is not None and taken['sha256'] not in (None, found):
+        raise InputError(
+            f'{checkpoint} is not the file that step 0 of {journal.path.parent} was taken from '
+            f'(SHA-256 expected: {taken["sha256"]}, found: {found}): name the former file, or '
+            'give another --work-dir'
+        )
+
+
+def _check_classes(classes: list[str], walk: Walk) -> None:
+    ours = walk.seen_names(0)
+    if list(classes) == ours:
+        return
+    hint = ''
+    if ours[1:] == list(classes) and walk.protocol.taxonomy.has_background:
+        hint = " (the network has no background: set protocol.background='none')"
+    raise InputError(
+        f'protocol.checkpoint: the network has the classes {list(classes)}, and step 0 of '
+        f'{walk.protocol.name} has {ours}{hint}: both must be the same in the same order, for '
+        'output i of the network is class i of the walk. List the classes of each step in '
+        'protocol.steps'
+    )
+
+
+def _checked(walk: Walk, checkpoint: str) -> TrainedElsewhere:
+    state = _state(checkpoint)
+    require_finite(state, f'the checkpoint {checkpoint}', 'Nothing can be learnt from such weights')
+    _check_fit(_network(walk), state, checkpoint)
+    note = f'step 0 is the network of {checkpoint}, and is not trained'
+    if _averaged(checkpoint):
+        note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
+    return TrainedElsewhere(checkpoint, _sha256(checkpoint), note)
+
+
+def _sha256(checkpoint: str) -> str | None:
+    return file_hash(checkpoint) if Path(checkpoint).is_file() else None
+
+
+def _content(checkpoint: str) -> Any:
+    with weights_as_data(alone=True):
+        try:
+            return read_source(checkpoint)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f'protocol.checkpoint: {checkpoint} cannot be read ({type(error).__name__}: '
+                f'{error}): give the path of the checkpoint of the trained network'
+            ) from error
+
+
+def _averaged(checkpoint: str) -> bool:
+    content = _content(checkpoint)
+    return isinstance(content, Mapping) and 'ema_state_dict' in content
+
+
+def _state(checkpoint: str) -> dict[str, Tensor]:
+    """The weights by name, without the prefix of a distributed wrapper."""
+    content = _content(checkpoint)
+    found = state_of(content) if isinstance(content, Mapping) else {}
+    state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not state:
+        raise InputError(f'protocol.checkpoint: {checkpoint} holds no weights by name')
+    return {name.removeprefix(_MODULE): value for name, value in state.items()}
+
+
+def _network(walk: Walk) -> Any:
+    cfg = lone_config(walk, 0)
+    with part('the network of step 0'), torch.random.fork_rng():
+        model: Any = MODELS.build(cfg.model)
+    model.make_plain()
+    return model
+
+
+def _fitting(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name in model.state_dict()}
+
+
+def _check_fit(model: Any, state: Mapping[str, Tensor], checkpoint: str) -> None:
+    """Refuse weights of another network.
+
+    Raises:
+        InputError: Weights are missing, of another shape, or left over.
+    """
+    own = plain_state_dict(model.state_dict())
+    # Counters of norms, which checkpoints of old versions of PyTorch lack.
+    missing = [n for n in own if n not in state and not n.endswith('num_batches_tracked')]
+    shapes = [
+        f'{name} ({tuple(state[name].shape)} there, {tuple(own[name].shape)} here)'
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    # An auxiliary head that the walk does not have has no part in what the network says.
+    left = [
+        name
+        for name in state
+        if name not in own
+        and not name.startswith('auxiliary_head.')
+        and not any(part in f'.{name}' for part in _NEEDLESS)
+    ]
+    told = [
+        f'{title}: {", ".join(names[:_LISTED])}'
+        + (f' and {len(names) - _LISTED} more' if len(names) > _LISTED else '')
+        for title, names in (
+            ('not in the file', missing),
+            ('of another shape', shapes),
+            ('in the file alone', left),
+        )
+        if names
+    ]
+    if told:
+        raise InputError(
+            f'protocol.checkpoint: {checkpoint} is of another network than the config: '
+            f'{"; ".join(told)}. Give the config that the checkpoint was trained with'
+        )

@@ -1,0 +1,135 @@
+"""The classes of a walk whose first step was trained elsewhere, on other data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy
+
+
+def is_background(name: str) -> bool:
+    """Whether a first class of this name is the background."""
+    return name.strip().lower() == 'background'
+
+
+def read_labels(value: Any, where: str) -> dict[str, int]:
+    """Return the mask id of each class that a protocol's ``labels`` give.
+
+    Args:
+        value: As the config has it.
+        where: For the message.
+
+    Raises:
+        InputError: It is no dict from names to numbers from 0 to 254, or two classes share one.
+    """
+    plain = isinstance(value, Mapping) and all(
+        isinstance(name, str)
+        and isinstance(mask_id, int)
+        and not isinstance(mask_id, bool)
+        and 0 <= mask_id < IGNORE
+        for name, mask_id in value.items()
+    )
+    if not plain or not value:
+        raise InputError(
+            f"{where}: labels must give the id that masks hold for each class, such as {{'horse': "
+            f"1, 'sheep': 7}}, with ids from 0 to 254, not {value!r}."
+        )
+    labels = {name.strip(): mask_id for name, mask_id in value.items()}
+    ids = sorted(labels.values())
+    twice = sorted({mask_id for mask_id in ids if ids.count(mask_id) > 1})
+    if twice:
+        shared = [name for name, mask_id in labels.items() if mask_id == twice[0]]
+        raise InputError(
+            f'{where}: labels give the id {twice[0]} to {" and ".join(shared)}: an id is one class.'
+        )
+    return labels
+
+
+def extended_taxonomy(
+    known: Sequence[str],
+    added: Sequence[str],
+    ids: Mapping[str, int],
+    dataset: str,
+    unlabelled: int | None = None,
+    void_ids: Sequence[int] = (),
+) -> Taxonomy:
+    """Return the classes of a trained network, and new ones, as the masks of new data hold them.
+
+    Classes are matched by name. Those that the network knows and the data do not have never occur
+    in the masks. Those that the data have and no step adds come after all others and never come,
+    so that they are background to the end.
+
+    Without a background class (of Cityscapes, say) there is no label for a pixel of no class:
+    what is unlabelled is void then.
+
+    Args:
+        known: The network's classes, in the order of its outputs.
+        added: Classes that later steps add, in order.
+        ids: Mask id of each class of the new data.
+        dataset: What to call the data.
+        unlabelled: Mask id of pixels that nobody labelled; None: there are none such.
+        void_ids: Mask ids of pixels that belong to no class.
+    """
+    names = list(dict.fromkeys([*known, *added, *ids]))
+    void = {IGNORE, *void_ids}
+    has_background = is_background(known[0])
+    found: dict[str, int | None] = {name: ids.get(name) for name in names}
+    if has_background and found[known[0]] is None and unlabelled not in void:
+        found[known[0]] = unlabelled
+    elif not has_background:
+        if unlabelled is not None:
+            void.add(unlabelled)
+        # The background of the data is no class of a network that has none.
+        for name in [name for name in names if is_background(name) and name not in known]:
+            mask_id = found.pop(name)
+            void |= set() if mask_id is None else {mask_id}
+    kept = {
+        name: mask_id
+        for name, mask_id in found.items()
+        if mask_id not in void or (has_background and name == known[0])
+    }
+    return Taxonomy(
+        dataset,
+        tuple(kept),
+        tuple(None if mask_id in void else mask_id for mask_id in kept.values()),
+        has_background,
+        tuple(sorted(void)),
+        left_out=tuple(name for name in found if name not in kept),
+    )
+
+
+def check_added(
+    added: Sequence[str], ids: Mapping[str, int], known: Sequence[str], given: bool, where: str
+) -> None:
+    """Refuse new classes that the data cannot show, and labels of classes that never come.
+
+    Args:
+        added: Classes that later steps add.
+        ids: Mask id of each class of the data.
+        known: The network's classes.
+        given: Whether the ids are the protocol's ``labels`` (else the data set's classes).
+        where: For the message.
+
+    Raises:
+        InputError: A new class has no id, or a label is of no class.
+    """
+    lost = [name for name in added if name not in ids]
+    if lost:
+        near = difflib.get_close_matches(lost[0], list(ids), 1)
+        hint = f' (did you mean {near[0]!r}?)' if near else ''
+        place = 'labels give it no id' if given else 'the data set has no class of that name'
+        raise InputError(
+            f'{where}: a step adds {lost[0]!r}, but {place}{hint}: there are {", ".join(ids)}. '
+            f"Give the id that masks hold for it, such as labels={{'{lost[0]}': 1}}."
+        )
+    strange = [name for name in ids if given and name not in (*added, *known)]
+    if strange:
+        near = difflib.get_close_matches(strange[0], [*added, *known], 1)
+        hint = f'; did you mean {near[0]!r}' if near else ''
+        raise InputError(
+            f'{where}: labels give an id to {strange[0]!r}, which no step adds and the network '
+            f'does not know{hint}. Name the ids of what belongs to no class in void_ids.'
+        )

@@ -1,0 +1,193 @@
+"""A network that was trained elsewhere is step 0 of a walk over new data."""
+
+import functools
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmseg_cil.engine.walk_runner import WalkRunner
+from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
+from mmseg_cil.testing.walks import assert_same_weights, weights
+
+OLD = list(CLASSES[:3])
+NEW_IDS = {3: 1, 4: 7}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder with the config, the checkpoint and the data of a network of three classes."""
+    folder = tmp_path_factory.mktemp('elsewhere')
+    make_data(folder / 'old_data')
+    cfg = tiny_config(folder / 'old_data', 'finetune')
+    cfg.protocol.steps = [OLD]
+    cfg.step_overrides = {0: dict(max_iters=6)}
+    WalkRunner(cfg, folder / 'walk').run()
+    content = torch.load(folder / 'walk/step_00/checkpoint.pth', weights_only=True)
+    content['optimizer'] = dict(param_groups=[dict(lr=0.1)])
+    content['state_dict'] = {f'module.{k}': v for k, v in content['state_dict'].items()}
+    torch.save(content, folder / 'old.pth')
+    Config(dict(model=cfg.model.to_dict(), custom_imports=None)).dump(folder / 'old.py')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def new_data(tmp_path_factory):
+    """Data of another layout whose masks hold the new classes alone, as 1 and 7."""
+    root = tmp_path_factory.mktemp('new_data')
+    make_data(root / 'drawn')
+    for split in ('train', 'val'):
+        for kind in ('pictures', 'labels'):
+            (root / split / kind).mkdir(parents=True)
+        for path in sorted((root / 'drawn/masks').glob(f'{split}_*.png')):
+            mask = np.array(Image.open(path))
+            ids = np.zeros_like(mask)
+            for old, new in NEW_IDS.items():
+                ids[mask == old] = new
+            ids[mask == 255] = 11
+            Image.fromarray(ids).save(root / split / 'labels' / path.name)
+            picture = Image.open(root / 'drawn/images' / path.name)
+            picture.save(root / split / 'pictures' / path.name)
+    return root
+
+
+def extension(trained, new_data, method='mib', **changes):
+    cfg = tiny_config(new_data, method)
+    for split, loader in (('train', cfg.train_dataloader), ('val', cfg.test_dataloader)):
+        dataset = loader.dataset
+        dataset.data_prefix = dict(img_path=f'{split}/pictures', seg_map_path=f'{split}/labels')
+        dataset.pop('ann_file')
+        dataset.pop('metainfo')
+    cfg.pop('model')
+    cfg.protocol = dict(
+        name='extended',
+        dataset='mine',
+        checkpoint=dict(config=str(trained / 'old.py'), checkpoint=str(trained / 'old.pth')),
+        steps=[['blue'], ['grey']],
+        labels=dict(blue=1, grey=7),
+        void_ids=[11],
+    )
+    cfg.step_overrides = dict(later=dict(lr=0.02, max_iters=4))
+    for key, value in changes.items():
+        *path, last = key.split('.')
+        functools.reduce(lambda node, name: node[name], path, cfg)[last] = value
+    return cfg
+
+
+def test_a_walk_goes_on_from_it_and_opens_none_of_its_data(trained, new_data, tmp_path):
+    opened = []
+
+    def note(event, arguments):
+        if event == 'open' and isinstance(arguments[0], str):
+            opened.append(arguments[0])
+
+    sys.addaudithook(note)
+    walk = tmp_path / 'walk'
+    WalkRunner(extension(trained, new_data), walk).run()
+    assert not [path for path in opened if str(trained / 'old_data') in path]
+    assert [path for path in opened if str(new_data / 'train') in path]
+    first = weights(walk, 0)
+    for name, value in weights(trained / 'walk', 0).items():
+        assert torch.equal(value, first[name]), name
+    assert weights(walk, 2)['decode_head.conv_seg.weight'].shape[0] == 5
+    journal = json.loads((walk / 'journal.json').read_text())
+    record = journal['steps'][0]
+    assert record['trained'] and record['iterations'] == 0 and record['images'] == 0
+    digest = hashlib.sha256((trained / 'old.pth').read_bytes()).hexdigest()
+    assert record['taken_from'] == {'checkpoint': str(trained / 'old.pth'), 'sha256': digest}
+    scores = json.loads((walk / 'metrics.json').read_text())['steps']
+    assert [step['images'] for step in scores] == [0, 4, 6]
+    assert scores[0]['mIoU']['all'] is None
+    assert scores[2]['IoU']['blue'] is not None and scores[2]['IoU']['red'] is None
+
+
+@pytest.mark.parametrize('method', ['finetune', 'plop', 'rcil', 'lwf_mc', 'ilt', 'vdfd'])
+def test_every_method_goes_on_from_it(trained, new_data, tmp_path, method):
+    cfg = extension(trained, new_data, method)
+    WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
+    assert weights(tmp_path / 'walk', 1)['decode_head.conv_seg.weight'].shape[0] == 4
+
+
+def test_what_vdfd_keeps_of_it_is_made_from_the_new_images(trained, new_data, tmp_path):
+    # So that the network predicts each of its classes somewhere.
+    content = torch.load(trained / 'old.pth', weights_only=True)
+    content['state_dict']['module.decode_head.conv_seg.bias'] = torch.tensor([-5.0, 0.0, 0.0])
+    torch.save(content, tmp_path / 'old.pth')
+    checkpoint = {'protocol.checkpoint.checkpoint': str(tmp_path / 'old.pth')}
+    cfg = extension(trained, new_data, 'vdfd', **checkpoint)
+    WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
+    folder = tmp_path / 'walk/step_00'
+    assert (folder / 'vdfd.pth').is_file()
+    means = torch.load(folder / 'class_means.pth', weights_only=True)
+    # New images are labelled with new classes alone: what the old network predicts counts.
+    assert len(means['classes']) > 1
+
+
+def test_a_stopped_walk_goes_on_to_the_same_end(trained, new_data, tmp_path):
+    cfg = extension(trained, new_data)
+    WalkRunner(cfg, tmp_path / 'whole').run()
+    WalkRunner(cfg, tmp_path / 'parts', steps='0').run()
+    WalkRunner(cfg, tmp_path / 'parts', resume=True).run()
+    assert_same_weights(tmp_path / 'whole', tmp_path / 'parts', 0, 1, 2)
+
+
+def refused(cfg, folder, match):
+    with pytest.raises(InputError, match=match):
+        WalkRunner(cfg, folder).prepare()
+    assert not (folder / 'journal.json').exists()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'match'),
+    [
+        ({'protocol.steps': [OLD[:2], ['blue'], ['grey']]}, r'step 0 of extended has'),
+        ({'protocol.steps': [OLD, ['red']]}, r"'red' is a class that the network .* already"),
+        ({'protocol.labels': dict(blue=1)}, r"adds 'grey', but labels give it no id"),
+        ({'protocol.labels': dict(blue=1, gray=7)}, r"adds 'grey'.*did you mean 'gray'"),
+        ({'protocol.labels': dict(blue=1, grey=1)}, r'give the id 1 to blue and grey'),
+        ({'protocol.void_ids': [7, 11]}, r'the id 7 is of a class in labels and in void_ids'),
+        ({'protocol.void_ids': []}, r'hold ids that extended does not know: \[11\]'),
+        ({'protocol.labels': dict(blue=1, grey=9), 'protocol.void_ids': [7, 11]}, r'step 2'),
+        ({'protocol.checkpoint.checkpoint': 'nowhere.pth'}, r'nowhere.pth cannot be read'),
+        ({'protocol.checkpoint.weights': 'x'}, r"has no setting 'weights'"),
+        ({'protocol.checkpoint.classes': ['background', 'a']}, r'of another shape: .*conv_seg'),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(trained, new_data, tmp_path, changes, match):
+    refused(extension(trained, new_data, **changes), tmp_path / 'walk', match)
+
+
+def test_another_network_is_refused(trained, new_data, tmp_path):
+    cfg = extension(trained, new_data)
+    cfg.model = Config.fromfile(trained / 'old.py').model
+    cfg.model.backbone.dilations = (1, 1, 1, 2)
+    refused(cfg, tmp_path / 'walk', r'another network .*: model.backbone.dilations')
+    cfg.pop('model')
+    cfg.protocol.checkpoint.pop('config')
+    cfg.model = Config.fromfile(trained / 'old.py').model
+    cfg.model.backbone.base_channels = 8
+    cfg.model.decode_head.in_channels = 64
+    cfg.model.auxiliary_head.in_channels = 32
+    refused(cfg, tmp_path / 'walk', r'is of another network than the config: not in the file')
+
+
+def test_another_file_is_refused_when_the_walk_goes_on(trained, new_data, tmp_path):
+    cfg = extension(trained, new_data)
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
+    other = torch.load(trained / 'old.pth', weights_only=True)
+    other['meta']['note'] = 'another'
+    torch.save(other, tmp_path / 'other.pth')
+    cfg.protocol.checkpoint.checkpoint = str(tmp_path / 'other.pth')
+    with pytest.raises(InputError, match='is not the file that step 0'):
+        WalkRunner(cfg, tmp_path / 'walk', resume=True).prepare()
+
+
+def test_it_is_one_thing_or_the_other(trained, new_data, tmp_path):
+    with pytest.raises(InputError, match='give one of them'):
+        WalkRunner(extension(trained, new_data), tmp_path / 'w', start_from='x').prepare()
