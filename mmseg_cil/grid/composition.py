@@ -25,7 +25,7 @@ KEY = 'grid'
 #: What of a config neither its weights nor its scores depend on.
 _INDIFFERENT = (
     'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'log_level', 'log_processor',
-    'rehearsal', 'resume', 'vis_backends', 'visualizer', 'work_dir', KEY,
+    'rehearsal', 'resume', 'vis_backends', 'visualizer', 'work_dir', 'allow_unknown_keys', KEY,
 )  # fmt: skip
 _INDIFFERENT_OF_LOADERS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 

@@ -86,6 +86,18 @@ def test_the_file_of_a_cell_is_its_config(config, tmp_path):
         read_text(path)
 
 
+def test_a_variable_of_the_file_makes_no_difference_to_the_config_that_was_written(tmp_path):
+    # The written file says that the variable may be there; the composed config need not.
+    cfg = tiny_config('nowhere', places=['place01'])
+    path = tmp_path / 'config.py'
+    path.write_text(cfg.pretty_text)
+    now = composed(str(path), Variant('mib', 'mib'))
+    written = tmp_path / 'cell.py'
+    written.write_text(config_text(now))
+    assert 'allow_unknown_keys' in read_text(written)
+    assert differences(read_text(written), now.to_dict()) == []
+
+
 def test_only_what_matters_to_results_makes_a_difference(config):
     cfg = composed(config, Variant('mib', 'mib'))
     other = Config(cfg.to_dict())
