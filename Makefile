@@ -3,7 +3,7 @@
 #
 # On Linux without a GPU, this saves several GB of CUDA:
 #   make venv PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
-# Another interpreter (3.10 to 3.12): make venv PYTHON=/path/to/python3.12
+# Another interpreter (3.10 to 3.13): make venv PYTHON=/path/to/python3.12
 
 # Given on the command line or in the environment; tools/make_venv.sh reads them.
 PYTHON ?=

@@ -51,7 +51,7 @@ setup(
     # Its type hints count for whoever imports it; the configs lie where MMEngine looks for them.
     package_data={'mmseg_cil': ['py.typed', *configs()]},
     entry_points={'console_scripts': ['mmseg-cil = mmseg_cil.cli.main:main']},
-    python_requires='>=3.10,<3.13',
+    python_requires='>=3.10,<3.14',
     install_requires=[
         # Before 2.6 weights_only=True can be made to run code; 2.7 takes a list of types by name.
         'torch>=2.7',
@@ -68,6 +68,7 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
 )

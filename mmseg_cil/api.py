@@ -75,7 +75,8 @@ def walk(
         dataset: A piece of ``configs/_base_/datasets``; None: the protocol's.
         model: The same of models.
         schedule: The same of schedules.
-        options: Settings by dotted keys, as ``--cfg-options`` has them.
+        options: Settings by dotted keys, as ``--cfg-options`` has them; ``step_overrides`` may be
+            a mapping of the steps that change.
         steps: Only these: indices, or ``'0-2'``; None: all.
         start_from: Another walk (or ``WORK_DIR:K``) whose first steps are taken over.
         resume: Go on with the walk that is there.

@@ -11,7 +11,7 @@ venv=.venv
 lock=requirements.lock
 stamp=$venv/.lock-stamp        # what a finished install was made from
 pending=$venv/.install-pending # there while an install runs: left behind by one that was cut off
-in_range='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))'
+in_range='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))'
 
 die() {
     local status=$1
@@ -27,12 +27,12 @@ has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 find_python() {
     local candidate without_venv=
     if [[ -n ${PYTHON:-} ]]; then
-        usable "$PYTHON" || die 2 "PYTHON=$PYTHON is no working Python 3.10, 3.11 or 3.12"
+        usable "$PYTHON" || die 2 "PYTHON=$PYTHON is no working Python 3.10 to 3.13"
         has_venv "$PYTHON" || die 2 "PYTHON=$PYTHON has no venv module (Debian: apt-get install python3-venv)"
         printf '%s' "$PYTHON"
         return
     fi
-    for candidate in python3 python3.12 python3.11 python3.10 python; do
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
         usable "$candidate" || continue
         if has_venv "$candidate"; then
             printf '%s' "$candidate"
@@ -43,7 +43,7 @@ find_python() {
     if [[ -n $without_venv ]]; then
         die 2 "$without_venv has no venv module (Debian: apt-get install python3-venv)"
     fi
-    die 2 'no Python 3.10, 3.11 or 3.12 found (python3, python3.12, python3.11, python3.10, python);' \
+    die 2 'no Python 3.10 to 3.13 found (python3, python3.13, ..., python3.10, python);' \
         'install one, or name it: make venv PYTHON=/path/to/python3.11'
 }
 

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 import mmseg_cil
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHONS = ('3.10', '3.11', '3.12')
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 
 
 def canonical(name: str) -> str:
@@ -60,7 +60,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 def test_setup_gives_the_package_s_name_and_version(metadata: dict[str, list[str]]) -> None:
     assert metadata['Name'] == ['mmseg_cil']
     assert metadata['Version'] == [mmseg_cil.__version__]
-    assert SpecifierSet(metadata['Requires-Python'][0]) == SpecifierSet('>=3.10,<3.13')
+    assert SpecifierSet(metadata['Requires-Python'][0]) == SpecifierSet('>=3.10,<3.14')
 
 
 @pytest.mark.parametrize('python', PYTHONS)
@@ -119,12 +119,12 @@ def test_set_up_names_what_is_missing_without_a_fitting_python(
 ) -> None:
     bin_dir = tmp_path / 'bin'
     bin_dir.mkdir()
-    for name in ('python3', 'python3.12', 'python3.11', 'python3.10', 'python'):
-        write_python(bin_dir / name, 'broken' if name == 'python3.12' else '3.13')
+    for name in ('python3', 'python3.13', 'python3.12', 'python3.11', 'python3.10', 'python'):
+        write_python(bin_dir / name, 'broken' if name == 'python3.12' else '3.14')
     (bin_dir / 'dirname').symlink_to('/usr/bin/dirname')
     done = run_setup(checkout, PATH=str(bin_dir), PYTHON='')
     assert done.returncode == 2
-    assert 'no Python 3.10, 3.11 or 3.12 found' in done.stderr
+    assert 'no Python 3.10 to 3.13 found' in done.stderr
     assert not (checkout / '.venv').exists()
 
 

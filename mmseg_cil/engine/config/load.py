@@ -67,8 +67,17 @@ def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
 
 
 def _merge(cfg: Config, options: dict[str, Any]) -> None:
+    # MMEngine merges no mapping with numbers as keys, such as step_overrides from Python.
+    numbered = {
+        key: value
+        for key, value in options.items()
+        if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value)
+    }
     try:
+        options = {key: value for key, value in options.items() if key not in numbered}
         if options:
             cfg.merge_from_dict(options)
+        for key, value in numbered.items():
+            cfg[key] = {**(cfg.get(key) or {}), **value}
     except Exception as error:
         raise InputError(f'--cfg-options cannot be applied: {error}') from error

@@ -14,7 +14,7 @@ from PIL import Image
 from mmseg_cil.engine.config import files
 from mmseg_cil.engine.config.compose import compose
 from mmseg_cil.engine.config.files import find_config, read_config
-from mmseg_cil.engine.config.load import load_config
+from mmseg_cil.engine.config.load import load_config, with_options
 from mmseg_cil.engine.config.type_names import with_type_names
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
@@ -270,3 +270,12 @@ def test_scopes_of_other_packages_stay(tmp_path):
     )
     cfg = read_config(tmp_path / 'c.py')
     assert cfg.a == dict(type='X', _scope_='mmpretrain') and cfg.b == dict(type='Y')
+
+
+def test_options_may_have_steps_as_keys():
+    options = {'step_overrides': {0: dict(max_iters=6)}, 'global_batch_size': 2}
+    cfg = compose(dict(method='mib', protocol='embedded_11-5'))
+    later = cfg.step_overrides['later']
+    with_options(cfg, options)
+    assert cfg.step_overrides == {0: dict(max_iters=6), 'later': later}
+    assert cfg.global_batch_size == 2
