@@ -62,6 +62,7 @@ class Command:
 #: All subcommands by name, in the order of the help.
 COMMANDS = {
     'train': Command('train', 'walk all steps of a protocol', 'go on with --resume'),
+    'extend': Command('extend', 'teach a trained network new classes', 'go on with --resume'),
     'test': Command('test', 'evaluate the steps of a walk again'),
     'report': Command('report', 'render the report of a walk, or compare several'),
     'grid': Command(

@@ -41,7 +41,7 @@ def test_every_command_has_help_under_its_name(told, name):
     ('words', 'message'),
     [
         (['tran'], 'did you mean train?'),
-        (['xyz'], 'there are train, test'),
+        (['xyz'], 'there are train, extend, test'),
         (['--versio'], ''),
         (['train', '--stepz', '0'], 'mmseg-cil train --help'),
         (['train', '--work-dir', ''], '--work-dir is empty'),

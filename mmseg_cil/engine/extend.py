@@ -1,0 +1,45 @@
+"""The config of an extension, written into the work directory of its walk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmseg_cil.engine.config.extension import NAME, Extension
+from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.engine.record.journal import NAME as JOURNAL
+from mmseg_cil.errors import InputError
+from mmseg_cil.utils.atomic import write_text
+
+
+def write_config(
+    extension: Extension, work_dir: Path, resume: bool = False, overwrite: bool = False
+) -> Config:
+    """Write the config of an extension and return it as it is read.
+
+    Args:
+        extension: What is to be learnt.
+        work_dir: Of the walk; made where it is missing.
+        resume: Whether a walk that is there goes on.
+        overwrite: Whether it is begun anew.
+
+    Raises:
+        InputError: Something that the extension names is wrong, or the work directory holds a walk
+            that was begun otherwise.
+    """
+    text, path = extension.text(), work_dir / NAME
+    if (work_dir / JOURNAL).exists() and not overwrite:
+        if not resume:
+            raise InputError(
+                f'{work_dir} already holds a walk: add --resume to go on with it, --overwrite to '
+                'begin anew in its place, or give another --work-dir'
+            )
+        if not path.is_file() or path.read_text(encoding='utf-8') != text:
+            raise InputError(
+                f'{work_dir} holds a walk of another extension than these options say ({path}): '
+                f'go on with mmseg-cil train {path} --work-dir {work_dir} --resume'
+            )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return read_unsettled(path)

@@ -1,0 +1,88 @@
+"""A trained network learns classes of new images, by the command."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmseg_cil.cli.commands import COMMANDS
+from mmseg_cil.engine.walk_runner import WalkRunner
+from mmseg_cil.errors import InputError
+from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A network of three classes, and new images whose masks hold the other two as 1 and 7."""
+    folder = tmp_path_factory.mktemp('extend')
+    cfg = tiny_config(make_data(folder / 'data'), 'finetune')
+    cfg.protocol.steps = [list(CLASSES[:3])]
+    cfg.step_overrides = {0: dict(max_iters=2)}
+    WalkRunner(cfg, folder / 'walk').run()
+    shutil.copy(folder / 'walk/step_00/checkpoint.pth', folder / 'old.pth')
+    # As MMSegmentation's own: no key of a walk, and a data set for validation.
+    for key in ('protocol', 'method', 'step_overrides', 'rehearsal', 'global_batch_size'):
+        cfg.pop(key, None)
+    cfg.val_dataloader = cfg.test_dataloader
+    cfg.val_cfg, cfg.val_evaluator = dict(type='ValLoop'), dict(type='IoUMetric')
+    cfg.default_scope = 'mmseg'
+    cfg.dump(folder / 'old.py')
+    (folder / 'masks').mkdir()
+    for path in (folder / 'data/masks').glob('*.png'):
+        mask = np.array(Image.open(path))
+        ids = np.select([mask == 3, mask == 4, mask == 255], [1, 7, 11], 0).astype(np.uint8)
+        Image.fromarray(ids).save(folder / f'masks/{path.stem}_ids.png')
+    return folder
+
+
+def extend(place, work_dir, *words):
+    return COMMANDS['extend'].call(
+        [
+            *map(str, [place / 'old.py', place / 'old.pth', '--images', place / 'data/images']),
+            *map(str, ['--masks', place / 'masks', '--work-dir', work_dir, '--no-report']),
+            *('--new-classes', 'horse', '--iterations', '2', *words),
+        ]
+    )
+
+
+@pytest.mark.walk
+def test_it_writes_a_config_and_walks_it(place, tmp_path, capsys):
+    words = ['--new-classes', 'sheep', '--ids', 'horse=1', 'sheep=7', '--void-ids', '11']
+    extend(place, tmp_path / 'walk', *words)
+    assert 'the images that are trained on' in capsys.readouterr().out
+    steps = json.loads((tmp_path / 'walk/journal.json').read_text())['steps']
+    assert [step['status'] for step in steps] == ['done'] * 3
+    assert [step['iterations'] for step in steps] == [0, 2, 2]
+    cfg = Config.fromfile(tmp_path / 'walk/step_02/config.py')
+    assert cfg.model.decode_head.num_classes == 5
+    state = torch.load(tmp_path / 'walk/step_00/checkpoint.pth', weights_only=True)['state_dict']
+    old = torch.load(place / 'old.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(state[name], old[name]) for name in old)
+    # The same command goes on; another one is another walk.
+    with pytest.raises(InputError, match='already holds a walk'):
+        extend(place, tmp_path / 'walk', *words)
+    with pytest.raises(InputError, match='another extension'):
+        extend(place, tmp_path / 'walk', *words, '--method', 'plop', '--resume')
+    extend(place, tmp_path / 'walk', *words, '--resume')
+
+
+@pytest.mark.walk
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--ids', 'horse'], 'write CLASS=ID'),
+        (['--ids', 'horse=1', 'sheep=2'], 'sheep'),
+        (['--test-images', 'x'], 'go together'),
+        (['--method', 'nothing'], 'no method nothing'),
+        (['--new-classes', 'red'], 'knows already'),
+        (['--masks', 'nowhere'], 'no folder nowhere'),
+    ],
+)
+def test_what_is_wrong_is_refused(place, tmp_path, words, message):
+    with pytest.raises(InputError, match=message):
+        extend(place, tmp_path / 'walk', *words)
+    assert not (tmp_path / 'walk/journal.json').exists()
