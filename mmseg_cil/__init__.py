@@ -10,9 +10,9 @@ import importlib
 
 __version__ = '0.1.0'
 
-_API = ('WalkResult', 'evaluate', 'load_walk', 'walk')
+_API = ('WalkResult', 'evaluate', 'extend', 'load_walk', 'walk')
 
-__all__ = ['WalkResult', '__version__', 'evaluate', 'load_walk', 'walk']
+__all__ = ['WalkResult', '__version__', 'evaluate', 'extend', 'load_walk', 'walk']
 
 
 def __getattr__(name: str) -> object:

@@ -30,14 +30,16 @@ from mmengine.utils import import_modules_from_strings
 
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.config.compose import KINDS
+from mmseg_cil.engine.config.extension import Extension, ImagesAndMasks
 from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.engine.extend import write_config
 from mmseg_cil.engine.preflight.clean_state import restored_state
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.quiet import quieten_warnings
 from mmseg_cil.utils.stopping import ended_by_signals
 from mmseg_cil.visualization.walk_result import WalkResult
 
-__all__ = ['InputError', 'WalkResult', 'evaluate', 'load_walk', 'walk']
+__all__ = ['InputError', 'WalkResult', 'evaluate', 'extend', 'load_walk', 'walk']
 
 #: What a config may be given as: a file, ``mmseg::...``, or its content.
 ConfigLike: TypeAlias = str | Path | Config | Mapping[str, Any]
@@ -112,6 +114,88 @@ def walk(
             accept_changes=accept_changes,
             start_from=None if source is None else str(source),
             steps=_steps(steps),
+            overwrite=overwrite,
+            report=report,
+        )
+    return load_walk(work_dir)
+
+
+def extend(
+    config: str | Path,
+    checkpoint: str | Path,
+    work_dir: str | Path,
+    *,
+    images: str | Path,
+    masks: str | Path,
+    new_classes: Sequence[str] | Sequence[Sequence[str]],
+    ids: Mapping[str, int] | None = None,
+    void_ids: Sequence[int] = (),
+    classes: Sequence[str] = (),
+    test_images: str | Path | None = None,
+    test_masks: str | Path | None = None,
+    method: str = 'mib',
+    iterations: int | None = None,
+    lr: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: bool = True,
+    progress: bool = True,
+) -> WalkResult:
+    """Teach a network that MMSegmentation trained new classes, as ``mmseg-cil extend`` does.
+
+    Args:
+        config: The config that it was trained with.
+        checkpoint: Its weights.
+        work_dir: Where everything goes; the config of the walk is ``extension.py`` there.
+        images: Folder of the new images.
+        masks: Folder of their masks, which hold the new classes alone.
+        new_classes: Classes of one step, or a list of them for each step.
+        ids: Id in the masks of each; None: 1, 2, ... in order.
+        void_ids: Ids, besides 255, of pixels of no class.
+        classes: The network's, where neither file tells them.
+        test_images: Images to score on; None: the new ones.
+        test_masks: Their masks.
+        method: Such as ``'plop'``.
+        iterations: Of each step; None: as the config has them.
+        lr: Learning rate of each step; None: as the config has it.
+        options: Settings by dotted keys, which come last.
+        resume: Go on with the walk that is there.
+        overwrite: Begin anew where the work directory holds a walk, which is removed.
+        report: Whether to render the report.
+        progress: Whether the log is shown.
+
+    Raises:
+        InputError: Something given is wrong; nothing was trained.
+        KeyboardInterrupt: The walk was interrupted; its state is saved.
+    """
+    if (test_images is None) != (test_masks is None):
+        raise InputError('test_images and test_masks go together: give both, or none')
+    one_step = [name for name in new_classes if isinstance(name, str)]
+    if one_step and len(one_step) != len(new_classes):
+        raise InputError(f'new_classes must be names, or a list of names a step: {new_classes!r}')
+    test = None
+    if test_images is not None and test_masks is not None:
+        test = ImagesAndMasks(Path(test_images), Path(test_masks))
+    extension = Extension(
+        str(config),
+        str(checkpoint),
+        [one_step] if one_step else [list(names) for names in new_classes],
+        ImagesAndMasks(Path(images), Path(masks)),
+        test,
+        dict(ids or {}),
+        void_ids,
+        classes,
+        method,
+        iterations,
+        lr,
+    )
+    with _left_as_it_was(progress):
+        cfg = write_config(extension, Path(work_dir), resume, overwrite)
+        commands.run_walk(
+            commands.settled_config(cfg, {}, options),
+            Path(work_dir),
+            resume=resume,
             overwrite=overwrite,
             report=report,
         )

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+import mmseg_cil
 from mmseg_cil.cli.commands import COMMANDS
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
@@ -86,3 +87,28 @@ def test_what_is_wrong_is_refused(place, tmp_path, words, message):
     with pytest.raises(InputError, match=message):
         extend(place, tmp_path / 'walk', *words)
     assert not (tmp_path / 'walk/journal.json').exists()
+
+
+@pytest.mark.walk
+def test_python_writes_the_config_of_the_command(place, tmp_path):
+    words = ['--new-classes', 'sheep', '--ids', 'horse=1', 'sheep=7', '--void-ids', '11']
+    result = mmseg_cil.extend(
+        place / 'old.py',
+        place / 'old.pth',
+        tmp_path / 'walk',
+        images=place / 'data/images',
+        masks=place / 'masks',
+        new_classes=[['horse'], ['sheep']],
+        ids=dict(horse=1, sheep=7),
+        void_ids=[11],
+        iterations=2,
+        report=False,
+        progress=False,
+    )
+    assert [step.new for step in result.steps[1:]] == [('horse',), ('sheep',)]
+    # The command goes on with it: its config is the same.
+    extend(place, tmp_path / 'walk', *words, '--resume')
+    with pytest.raises(InputError, match='a list of names a step'):
+        mmseg_cil.extend(
+            'x', 'x', tmp_path / 'x', images='x', masks='x', new_classes=['horse', ['sheep']]
+        )
