@@ -1,7 +1,8 @@
 """Walk all steps of a protocol: train, evaluate and report each.
 
     mmseg-cil train CONFIG [--work-dir DIR] [--resume | --overwrite] [--steps 0-2]
-                    [--start-from WORK_DIR[:K]] [--amp] [--as-published]
+                    [--start-from WORK_DIR[:K] | --checkpoint CONFIG CHECKPOINT]
+                    [--amp] [--as-published]
                     [--cfg-options key=value ...]
     mmseg-cil train --method plop --protocol voc_15-1 [--dataset voc12aug]
                     [--model deeplabv3_r101-d16] [--schedule voc] ...
@@ -37,8 +38,8 @@ def make_parser(prog: str | None = None) -> ToolParser:
     )
     parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
     _add_config_parts(parser)
-    _add_beginnings(parser)
-    _add_ways_to_run(parser)
+    add_beginnings(parser)
+    add_ways_to_run(parser)
     return parser
 
 
@@ -65,8 +66,13 @@ def _add_config_parts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_beginnings(parser: argparse.ArgumentParser) -> None:
-    """Add where a walk is kept, and what it begins with."""
+def add_beginnings(parser: argparse.ArgumentParser, start_from: bool = True) -> None:
+    """Add where a walk is kept, and what it begins with.
+
+    Args:
+        parser: Of a command that walks.
+        start_from: Whether step 0 may be one that is there.
+    """
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument(
         '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'
@@ -87,14 +93,22 @@ def _add_beginnings(parser: argparse.ArgumentParser) -> None:
         help='take the work directory from a process of another machine that has died',
     )
     parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
+    if not start_from:
+        return
     parser.add_argument(
         '--start-from',
         metavar='WORK_DIR[:K]',
         help='take steps 0..K (0 by default) over from another run',
     )
+    parser.add_argument(
+        '--checkpoint',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='step 0 is this network of MMSegmentation, trained elsewhere',
+    )
 
 
-def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
+def add_ways_to_run(parser: argparse.ArgumentParser) -> None:
     """Add how a walk is run."""
     add_config_options(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision (on CPUs in bfloat16)')

@@ -46,8 +46,20 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something the user gave is wrong.
     """
+    walk_with(walk_config(args), args)
+
+
+def walk_with(cfg: Config, args: argparse.Namespace) -> None:
+    """Walk a config as the arguments of a command say.
+
+    Args:
+        cfg: With all options.
+        args: Of a command that walks.
+
+    Raises:
+        InputError: Something the user gave is wrong.
+    """
     quieten_warnings()
-    cfg = walk_config(args)
     set_ways_to_run(cfg, args.amp, not getattr(args, 'no_rehearsal', False))
     if args.print_config:
         print(cfg.pretty_text)
@@ -64,7 +76,7 @@ def train(args: argparse.Namespace) -> None:
         args.launcher,
         args.resume,
         args.accept_changes,
-        args.start_from,
+        getattr(args, 'start_from', None),
         args.steps,
         getattr(args, 'overwrite', False),
         getattr(args, 'break_lock', False),
@@ -185,7 +197,31 @@ def walk_config(args: argparse.Namespace) -> Config:
     """
     pieces = {kind: getattr(args, kind) for kind in KINDS}
     cfg = None if args.config in (None, '-') else read_unsettled(args.config)
-    return settled_config(cfg, pieces, args.cfg_options, getattr(args, 'as_published', False))
+    composed = cfg is None and not pieces['model']
+    cfg = settled_config(cfg, pieces, args.cfg_options, getattr(args, 'as_published', False))
+    if getattr(args, 'checkpoint', None):
+        config, checkpoint = args.checkpoint
+        _begin_with(cfg, config, checkpoint, composed)
+    return cfg
+
+
+def _begin_with(cfg: Config, config: str, checkpoint: str, composed: bool) -> None:
+    """Make a network that was trained elsewhere step 0 of a walk, in place.
+
+    Args:
+        cfg: Of the walk.
+        config: Of the network.
+        checkpoint: Of the network.
+        composed: The model of ``cfg`` only follows from its protocol, and gives way.
+
+    Raises:
+        InputError: The config is of no walk.
+    """
+    if not isinstance(cfg.get('protocol'), Mapping):
+        raise InputError('--checkpoint: the config has no protocol, whose step 0 it would be')
+    cfg.protocol.checkpoint = dict(config=config, checkpoint=checkpoint)
+    if composed:
+        cfg.pop('model', None)
 
 
 def settled_config(

@@ -30,7 +30,8 @@ class Taxonomy:
         dataset: ``'voc'``, ``'ade20k'``, ``'cityscapes'`` or the user's name.
         names: Class names by class id.
         mask_ids: Mask id by class id. ``None`` is a background that no mask
-            value denotes: it stands for the classes not (or no longer) known.
+            value denotes: it stands for the classes not (or no longer) known; or a
+            class that a network knows from elsewhere and these masks never hold.
         has_background: Whether class id 0 is the background.
         void_ids: Mask ids of pixels that belong to no class.
         background_added: Whether that is none of the dataset's own classes.
@@ -72,6 +73,14 @@ class Taxonomy:
     def foreground(self) -> tuple[int, ...]:
         """Class ids without the background."""
         return tuple(range(int(self.has_background), len(self.names)))
+
+    def labels_all(self, classes: Sequence[int]) -> bool:
+        """Whether masks can hold each of some foreground classes.
+
+        Args:
+            classes: Class ids; the background does not matter.
+        """
+        return all(self.mask_ids[c] is not None for c in classes if c in self.foreground)
 
     def class_of_mask_id(self) -> dict[int, int]:
         """Class id by mask id; void ids are not in it."""

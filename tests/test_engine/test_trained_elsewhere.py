@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.utils import get_classes
 from PIL import Image
 
+from mmseg_cil.engine.config.step_config import StepInputs
+from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
+from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, weights
 
+pytestmark = pytest.mark.walk
 OLD = list(CLASSES[:3])
 NEW_IDS = {3: 1, 4: 7}
 
@@ -107,7 +113,7 @@ def test_a_walk_goes_on_from_it_and_opens_none_of_its_data(trained, new_data, tm
     assert scores[2]['IoU']['blue'] is not None and scores[2]['IoU']['red'] is None
 
 
-@pytest.mark.parametrize('method', ['finetune', 'plop', 'rcil', 'lwf_mc', 'ilt', 'vdfd'])
+@pytest.mark.parametrize('method', ['plop', 'rcil', 'lwf_mc', 'ilt'])
 def test_every_method_goes_on_from_it(trained, new_data, tmp_path, method):
     cfg = extension(trained, new_data, method)
     WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
@@ -191,3 +197,97 @@ def test_another_file_is_refused_when_the_walk_goes_on(trained, new_data, tmp_pa
 def test_it_is_one_thing_or_the_other(trained, new_data, tmp_path):
     with pytest.raises(InputError, match='give one of them'):
         WalkRunner(extension(trained, new_data), tmp_path / 'w', start_from='x').prepare()
+
+
+BACKBONES = dict(
+    resnet=dict(
+        type='ResNetV1c',
+        depth=18,
+        base_channels=8,
+        stem_channels=8,
+        out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='BN'),
+    ),
+    mit=dict(
+        type='MixVisionTransformer',
+        embed_dims=8,
+        num_layers=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        sr_ratios=[8, 4, 2, 1],
+        mlp_ratio=2,
+    ),
+)
+HEADS = dict(
+    deeplabv3plus=(
+        'resnet',
+        dict(
+            type='DepthwiseSeparableASPPHead',
+            in_channels=64,
+            in_index=3,
+            channels=16,
+            dilations=(1, 2),
+            c1_in_channels=8,
+            c1_channels=8,
+        ),
+    ),
+    segformer=(
+        'mit',
+        dict(
+            type='SegformerHead',
+            in_channels=[8, 8, 8, 8],
+            in_index=[0, 1, 2, 3],
+            channels=16,
+        ),
+    ),
+    upernet=(
+        'resnet',
+        dict(
+            type='UPerHead',
+            in_channels=[8, 16, 32, 64],
+            in_index=[0, 1, 2, 3],
+            pool_scales=(1, 2),
+            channels=16,
+        ),
+    ),
+)
+CITYSCAPES = get_classes('cityscapes')
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(new_data, tmp_path, name):
+    backbone, head = HEADS[name]
+    model = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(24, 24)),
+        backbone=BACKBONES[backbone],
+        decode_head=dict(head, num_classes=19, norm_cfg=dict(type='BN'), dropout_ratio=0.1),
+        train_cfg=dict(),
+        test_cfg=dict(mode='whole'),
+    )
+    init_default_scope('mmseg_cil')
+    torch.manual_seed(3)
+    old = MODELS.build(model)
+    old.init_weights()
+    content = dict(state_dict=old.state_dict(), meta=dict(CLASSES=CITYSCAPES, PALETTE=[]))
+    torch.save(content, tmp_path / 'old.pth')
+    Config(dict(model=model)).dump(tmp_path / 'old.py')
+    cfg = extension(tmp_path, new_data, 'lwf')
+    cfg.protocol.steps = [['blue', 'grey']]
+    runner = WalkRunner(cfg, tmp_path / 'walk').open()
+    walk = runner.walk
+    assert not walk.protocol.taxonomy.has_background
+    assert walk.seen_names(0) == list(CITYSCAPES)
+    inputs = StepInputs(runner._snapshot(0), runner._snapshot(0), walk.train_images)
+    grown = MODELS.build(training_config(walk, 1, inputs).model)
+    grown.init_weights()
+    image = torch.randn(1, 3, 48, 48)
+    with torch.no_grad():
+        expected = old.eval().encode_decode(image, [dict(img_shape=(48, 48))])
+        found = grown.eval().encode_decode(image, [dict(img_shape=(48, 48))])
+    assert found.shape[1] == 21
+    torch.testing.assert_close(found[:, :19], expected)
+    # Without a background, what nobody labelled is no class.
+    labels = walk.protocol.train_table(1)[[0, 1, 7, 11]]
+    assert labels.tolist() == [255, 19, 20, 255]
+    cfg = extension(tmp_path, new_data, 'mib')
+    refused(cfg, tmp_path / 'mib', 'the row of the background, and the classes .* have none')

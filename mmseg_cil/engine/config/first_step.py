@@ -58,7 +58,7 @@ def with_first_step(cfg: Config) -> Config:
         cfg.model = old.model
     elif old is not None:
         _check_same_network(cfg.model, old.get('model') or {}, asked['config'])
-    classes = asked.get('classes') or _classes_of(asked['checkpoint'], old)
+    classes = asked.get('classes') or classes_of_network(asked['checkpoint'], old)
     asked['classes'] = [str(name).strip() for name in classes]
     protocol = cfg.protocol
     protocol.checkpoint = asked
@@ -104,8 +104,12 @@ def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
     return list(steps) if begins else [known, *steps]
 
 
-def _classes_of(checkpoint: str, old: Config | None) -> Sequence[str]:
-    """The classes that a checkpoint names, or else the data set of its config.
+def classes_of_network(checkpoint: str, old: Config | None) -> Sequence[str]:
+    """Return the classes that a checkpoint names, or else the data set of its config.
+
+    Args:
+        checkpoint: Path or address of the file.
+        old: Config of the network, where there is one.
 
     Raises:
         InputError: Neither does.

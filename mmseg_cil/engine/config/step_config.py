@@ -66,7 +66,7 @@ def derive_step_config(
     )
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if step == 0 and is_trained_elsewhere(cfg):
-        _set_borrowed(result, inputs.images)
+        _set_borrowed(result, protocol, inputs.images)
     if method.further_map:
         add_further_map(result, method.further_map)
     if inputs.exemplars is not None:
@@ -162,11 +162,14 @@ def _set_data(
         cfg[name] = loader
 
 
-def _set_borrowed(cfg: Config, images: Sequence[int]) -> None:
-    """Let a first step that was trained elsewhere, on images that are gone, look at later ones."""
+def _set_borrowed(cfg: Config, protocol: Protocol, images: Sequence[int]) -> None:
+    """Let a first step that was trained elsewhere look at later images.
+
+    It does where the data label none of its classes, or not all: its own images are gone.
+    """
     cfg.test_dataloader.dataset['skip_empty'] = True
-    later = [step for step, count in enumerate(images) if count]
-    if not images[0] and later:
+    later = [step for step, count in enumerate(images) if count and step]
+    if later and not (images[0] and protocol.taxonomy.labels_all(protocol.steps[0].new)):
         cfg.train_dataloader.dataset['images_of'] = later[0]
 
 
