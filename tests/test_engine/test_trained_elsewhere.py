@@ -183,6 +183,10 @@ def test_another_network_is_refused(trained, new_data, tmp_path):
     refused(cfg, tmp_path / 'walk', r'is of another network than the config: not in the file')
 
 
+def test_exemplars_of_images_that_are_gone_are_refused(trained, new_data, tmp_path):
+    refused(extension(trained, new_data, 'icarl'), tmp_path / 'walk', 'keeps images of earlier cl')
+
+
 def test_another_file_is_refused_when_the_walk_goes_on(trained, new_data, tmp_path):
     cfg = extension(trained, new_data)
     WalkRunner(cfg, tmp_path / 'walk', steps='0').run()

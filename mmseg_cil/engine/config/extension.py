@@ -129,6 +129,9 @@ class Extension:
             protocol['checkpoint']['classes'] = list(self.classes)
         if self.void_ids:
             protocol['void_ids'] = list(self.void_ids)
+        if old.get('protocol') is not None:
+            # The network is of a walk: its classes and steps are not those of this one.
+            protocol['_delete_'] = True
         settings: dict[str, Any] = dict(
             default_scope='mmseg_cil',
             protocol=protocol,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmseg_cil.engine.config.first_step import is_trained_elsewhere
+from mmseg_cil.engine.config.method import memory_settings
 from mmseg_cil.engine.export.step import export_step
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.preflight.building import part
@@ -73,6 +74,12 @@ def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | N
         _check_same_file(asked['checkpoint'], journal)
         return None
     _check_classes(asked['classes'], walk)
+    if memory_settings(walk.cfg, walk.protocol.name) is not None and not walk.train_images[0]:
+        raise InputError(
+            f'the method {walk.cfg.method.get("name")!r} keeps images of earlier classes, and no '
+            'training image shows one of step 0, which was trained elsewhere: add such images to '
+            'the data set, with their labels, or use a method without exemplars (mib, plop, vdfd)'
+        )
     return decided_by_main(lambda: _checked(walk, asked['checkpoint']))
 
 
