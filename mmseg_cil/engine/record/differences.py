@@ -9,6 +9,7 @@ from torch import nn
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
+from mmseg_cil.engine.record.fingerprint import changed
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner.step_runner import load_into
@@ -40,6 +41,28 @@ def details(walk: Walk, journal: Journal) -> dict[str, str]:
         change = 'further ones come' if steps < walk.num_steps else 'later ones are missing'
         result['protocol'] = f'{listed(range(common))} the same, {change}'
     return result
+
+
+def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> bool:
+    """Return whether a finished walk goes on with steps that did not exist when it began.
+
+    All that was trained is as it would be trained now, so nothing is to be accepted.
+
+    Args:
+        walk: As the config has it now.
+        journal: Of the walk.
+        fingerprints: Of the config now.
+    """
+    content = journal.content
+    steps = len(content['protocol'].get('steps') or ())
+    if not 0 < steps < walk.num_steps or not all(journal.is_done(step) for step in range(steps)):
+        return False
+    recorded = list((content.get('data') or {}).get('train') or [])[:steps]
+    return (
+        set(changed(content['fingerprints'], fingerprints)) <= {'protocol', IMAGES}
+        and has_same_beginning(walk, content['protocol'], steps - 1)
+        and recorded == list(walk.prints.train[:steps])
+    )
 
 
 def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> None:

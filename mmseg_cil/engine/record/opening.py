@@ -18,6 +18,7 @@ import mmseg_cil
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.record.computing import computing, note_of_change
+from mmseg_cil.engine.record.differences import only_adds_steps
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
 from mmseg_cil.engine.record.fingerprint import changed
 from mmseg_cil.engine.record.journal import Journal
@@ -56,7 +57,8 @@ def open_journal(
         journal = Journal.create(walk.work_dir, header)
     elif differing := changed(journal.content['fingerprints'], fingerprints):
         _forget_states(walk.work_dir)
-        journal.update_header(**header, **_accepted(walk, journal, differing))
+        added = only_adds_steps(walk, journal, fingerprints)
+        journal.update_header(**header, **_accepted(walk, journal, () if added else differing))
     else:
         journal.update_header(start_from=start_from)
     if isinstance(taken, TrainedElsewhere):
@@ -90,7 +92,13 @@ def _header(walk: Walk, fingerprints: dict[str, str]) -> dict[str, Any]:
 
 
 def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[str, Any]:
-    """What is kept of a journal whose walk goes on with accepted changes."""
+    """What is kept of a journal whose walk goes on with accepted changes, or with further steps.
+
+    Args:
+        walk: The walk.
+        journal: Of it.
+        differing: What was accepted; empty where steps were added alone.
+    """
     content = journal.content
     trained = [one['step'] for one in content['steps'] if one['status'] != 'begun']
     last = max(trained, default=-1)
@@ -109,7 +117,7 @@ def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[st
         else {},
         'accepted_changes': [
             *(content.get('accepted_changes') or ()),
-            {'changed': list(differing), 'trained_before': trained},
+            *([{'changed': list(differing), 'trained_before': trained}] if differing else []),
         ],
     }
 

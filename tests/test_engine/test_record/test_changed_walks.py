@@ -149,11 +149,9 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
     first = WalkRunner(short(data), place / 'short', start_from=f'{place / "walk"}:1').open()
     first.run()
     assert len(json.loads((place / 'short/metrics.json').read_text())['steps']) == 2
-    message = r'protocol \(steps 0, 1 the same, further ones come\)'
-    with pytest.raises(InputError, match=message):
-        WalkRunner(config(data), place / 'short', resume=True).prepare()
     WalkRunner(config(data), place / 'long', start_from=f'{place / "short"}:1').run()
-    WalkRunner(config(data), place / 'short', resume=True, accept_changes=True).run()
+    WalkRunner(config(data), place / 'short', resume=True).run()
+    assert not json.loads((place / 'short/journal.json').read_text())['accepted_changes']
     # Neither trained nor evaluated again are the steps that were there.
     assert evaluated == []
     for name in ('long', 'short'):
@@ -162,6 +160,18 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
         assert_same_weights(place / 'walk', place / name, 0, 1)
     assert_same_weights(place / 'long', place / 'short', 2)
     WalkRunner(config(data), place / 'short', resume=True).open()
+
+
+def test_further_steps_come_after_finished_ones_alone(place, walked):
+    data = place / 'data'
+    WalkRunner(short(data), place / 'begun', steps='0', start_from=f'{place / "walk"}:0').run()
+    message = r'protocol \(steps 0, 1 the same, further ones come\)'
+    with pytest.raises(InputError, match=message):
+        WalkRunner(config(data), place / 'begun', resume=True).prepare()
+    other = config(data, **{'optim_wrapper.optimizer.lr': 0.3})
+    WalkRunner(short(data), place / 'whole', start_from=f'{place / "walk"}:1').run()
+    with pytest.raises(InputError, match=message):
+        WalkRunner(other, place / 'whole', resume=True).prepare()
 
 
 @pytest.mark.parametrize(
