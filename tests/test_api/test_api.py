@@ -84,7 +84,7 @@ def test_a_walk_leaves_the_process_as_it_was(results):
 
 
 @pytest.mark.walk
-@pytest.mark.parametrize('index', [0, 1])
+@pytest.mark.parametrize('index', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_two_walks_in_a_process_are_those_of_two_processes(results, data_root, tmp_path, index):
     here = results[0][index]
     arguments = (data_root, METHODS[index], tmp_path / 'own')
