@@ -133,7 +133,7 @@ def extend(
     classes: Sequence[str] = (),
     test_images: str | Path | None = None,
     test_masks: str | Path | None = None,
-    method: str = 'mib',
+    method: str = '',
     iterations: int | None = None,
     lr: float | None = None,
     options: Mapping[str, Any] | None = None,
@@ -156,7 +156,7 @@ def extend(
         classes: The network's, where neither file tells them.
         test_images: Images to score on; None: the new ones.
         test_masks: Their masks.
-        method: Such as ``'plop'``.
+        method: Such as ``'plop'``; empty: MiB for a network with a background, LwF for another.
         iterations: Of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
         options: Settings by dotted keys, which come last.

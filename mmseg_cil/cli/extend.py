@@ -46,7 +46,9 @@ def make_parser(prog: str | None = None) -> ToolParser:
         '--classes', nargs='+', default=[], metavar='CLASS',
         help="the network's classes in the order of its outputs [the checkpoint's]",
     )  # fmt: skip
-    parser.add_argument('--method', default='mib', help='such as plop [mib]')
+    parser.add_argument(
+        '--method', help='such as plop [mib for a network with a background, else lwf]'
+    )
     parser.add_argument('--iterations', type=int, help="of each step [the config's]")
     parser.add_argument('--lr', type=float, help="learning rate of each step [the config's]")
     parser.add_argument('--work-dir', type=Path, required=True, help='where everything goes')
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         ids,
         args.void_ids,
         args.classes,
-        args.method,
+        args.method or '',
         args.iterations,
         args.lr,
     )

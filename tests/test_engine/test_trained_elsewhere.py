@@ -264,7 +264,9 @@ CITYSCAPES = get_classes('cityscapes')
 
 
 @pytest.mark.parametrize('name', HEADS)
-def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(new_data, tmp_path, name):
+def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(
+    new_data, tmp_path, name, capsys
+):
     backbone, head = HEADS[name]
     model = dict(
         type='EncoderDecoder',
@@ -284,6 +286,7 @@ def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(new_data, tmp
     cfg = extension(tmp_path, new_data, 'lwf')
     cfg.protocol.steps = [['blue', 'grey']]
     runner = WalkRunner(cfg, tmp_path / 'walk').open()
+    assert 'mask id 0, which is no class, is void' in capsys.readouterr().out
     walk = runner.walk
     assert not walk.protocol.taxonomy.has_background
     assert walk.seen_names(0) == list(CITYSCAPES)

@@ -16,8 +16,10 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.files import BASES
+from mmseg_cil.engine.config.first_step import classes_of_network
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.extension import is_background
 
 #: The name of the file in the work directory of the walk.
 NAME = 'extension.py'
@@ -86,7 +88,8 @@ class Extension:
         ids: Id in the masks of each new class; empty: 1, 2, ... in the order of the steps.
         void_ids: Ids of pixels that belong to no class, besides 255.
         classes: The network's, where neither file tells them.
-        method: A piece of ``configs/_base_/methods``, or the path of one.
+        method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB for a network
+            with a background, whose losses know what hides there, and LwF for another.
         iterations: Of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
     """
@@ -99,7 +102,7 @@ class Extension:
     ids: Mapping[str, int] = field(default_factory=dict)
     void_ids: Sequence[int] = ()
     classes: Sequence[str] = ()
-    method: str = 'mib'
+    method: str = ''
     iterations: int | None = None
     lr: float | None = None
 
@@ -148,7 +151,7 @@ class Extension:
             settings['step_overrides'] = dict(later=later)
         lines = [
             '"""A trained network learns new classes; written by mmseg-cil extend."""',
-            f'_base_ = {[path, self._method_file()]!r}',
+            f'_base_ = {[path, self._method_file(old)]!r}',
             *(
                 f'{key} = {pformat(value, 1, 96, sort_dicts=False)}'
                 for key, value in settings.items()
@@ -156,13 +159,17 @@ class Extension:
         ]
         return '\n'.join(lines) + '\n'
 
-    def _method_file(self) -> str:
-        path = Path(self.method) if self.method.endswith('.py') else None
+    def _method_file(self, old: Config) -> str:
+        method = self.method
+        if not method:
+            classes = self.classes or classes_of_network(self.checkpoint, old)
+            method = 'mib' if is_background(str(classes[0])) else 'lwf'
+        path = Path(method) if method.endswith('.py') else None
         if path is not None and path.is_file():
             return str(path.resolve())
-        if path is not None or not (BASES / 'methods' / f'{self.method}.py').is_file():
-            raise InputError(f'there is no method {self.method}: mmseg-cil methods lists them')
-        return f'mmseg_cil::_base_/methods/{self.method}.py'
+        if path is not None or not (BASES / 'methods' / f'{method}.py').is_file():
+            raise InputError(f'there is no method {method}: mmseg-cil methods lists them')
+        return f'mmseg_cil::_base_/methods/{method}.py'
 
 
 def _pipeline(cfg: Config, split: str) -> list[dict[str, Any]]:

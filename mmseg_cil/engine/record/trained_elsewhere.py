@@ -150,6 +150,12 @@ def _checked(walk: Walk, checkpoint: str) -> TrainedElsewhere:
     require_finite(state, f'the checkpoint {checkpoint}', 'Nothing can be learnt from such weights')
     _check_fit(_network(walk), state, checkpoint)
     note = f'step 0 is the network of {checkpoint}, and is not trained'
+    labels = walk.cfg.protocol.get('labels')
+    if labels and 0 not in labels.values():
+        has_background = walk.protocol.taxonomy.has_background
+        note += '; mask id 0, which is no class, is ' + (
+            'background' if has_background else 'void, for the network has no background'
+        )
     if _averaged(checkpoint):
         note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
     return TrainedElsewhere(checkpoint, _sha256(checkpoint), note)
