@@ -32,7 +32,7 @@ The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
 - ``checkpoint``: ``dict(config=..., checkpoint=..., classes=[...])``, a network
   that was trained elsewhere and is step 0 of the walk. ``classes`` are its
   outputs; the walk reads them from the file where they are not given. With
-  ``steps`` the data need not have its classes.
+  ``steps`` the data need not have its classes. ``revise_keys`` are MMEngine's.
 - ``labels``: the mask id of each class, such as ``{'horse': 1, 'sheep': 7}``, with
   ``steps``: for data whose masks hold new classes alone. Classes that it does
   not name do not occur there, and 0, where it is no class's, is unlabelled.
@@ -322,6 +322,10 @@ def _listed_taxonomy(request: _Request, steps: Sequence[Any]) -> Taxonomy:
     if not known:
         raise InputError(f'{where} has no classes in step 0.')
     added = list(dict.fromkeys(str(name).strip() for step in later for name in step))
+    listed = [str(name).strip() for step in later for name in step]
+    twice = [name for name in added if listed.count(name) > 1]
+    if twice:
+        raise InputError(f'{where}: {twice[0]!r} is listed twice; a class is learnt at one step.')
     again = [name for name in added if name in known]
     if again:
         raise InputError(

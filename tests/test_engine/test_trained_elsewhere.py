@@ -168,6 +168,10 @@ def refused(cfg, folder, match):
         ({'protocol.labels': dict(blue=1, grey=9), 'protocol.void_ids': [7, 11]}, r'step 2'),
         ({'protocol.checkpoint.checkpoint': 'nowhere.pth'}, r'nowhere.pth cannot be read'),
         ({'protocol.checkpoint.weights': 'x'}, r"has no setting 'weights'"),
+        ({'protocol.checkpoint.classes': 'background'}, 'must list the names of the outputs'),
+        ({'protocol.checkpoint.classes': []}, 'must list the names of the outputs'),
+        ({'protocol.checkpoint.revise_keys': ['(']}, 'must be a list of pairs'),
+        ({'protocol.steps': [['blue'], ['blue', 'grey']]}, "'blue' is listed twice"),
         ({'protocol.checkpoint.classes': ['background', 'a']}, r'of another shape: .*conv_seg'),
     ],
 )
@@ -180,6 +184,19 @@ def test_another_network_is_refused(trained, new_data, tmp_path):
     cfg.model = Config.fromfile(trained / 'old.py').model
     cfg.model.backbone.dilations = (1, 1, 1, 2)
     refused(cfg, tmp_path / 'walk', r'another network .*: model.backbone.dilations')
+    # Wrong outputs of the same weights: the same shapes, other numbers.
+    for key, value in (
+        ('data_preprocessor.mean', [0.0, 0.0, 0.0]),
+        ('data_preprocessor.bgr_to_rgb', False),
+        ('backbone.norm_cfg', dict(type='BN', eps=0.1)),
+        ('backbone.norm_cfg', dict(type='GN', num_groups=2)),
+    ):
+        cfg.model = Config.fromfile(trained / 'old.py').model
+        cfg.merge_from_dict({f'model.{key}': value})
+        refused(cfg, tmp_path / 'walk', rf'another network .*model.{key}')
+    cfg.model = Config.fromfile(trained / 'old.py').model
+    cfg.model.backbone.norm_cfg = dict(type='SyncBN', requires_grad=True)
+    WalkRunner(cfg, tmp_path / 'same').prepare()
     cfg.pop('model')
     cfg.protocol.checkpoint.pop('config')
     cfg.model = Config.fromfile(trained / 'old.py').model
@@ -202,6 +219,24 @@ def test_another_file_is_refused_when_the_walk_goes_on(trained, new_data, tmp_pa
     cfg.protocol.checkpoint.checkpoint = str(tmp_path / 'other.pth')
     with pytest.raises(InputError, match='is not the file that step 0'):
         WalkRunner(cfg, tmp_path / 'walk', resume=True).prepare()
+
+
+def test_names_of_weights_are_revised_and_averages_are_told(trained, new_data, tmp_path, capsys):
+    content = torch.load(trained / 'old.pth', weights_only=True)
+    state = {f'net.{k}': v for k, v in content['state_dict'].items()}
+    torch.save(dict(content, state_dict=state), tmp_path / 'renamed.pth')
+    path = {'protocol.checkpoint.checkpoint': str(tmp_path / 'renamed.pth')}
+    refused(extension(trained, new_data, **path), tmp_path / 'w', 'revise_keys')
+    path['protocol.checkpoint.revise_keys'] = [(r'^net\.module\.', '')]
+    path['protocol.checkpoint.classes'] = OLD
+    WalkRunner(extension(trained, new_data, **path), tmp_path / 'renamed', steps='0').run()
+    assert_same_weights(trained / 'walk', tmp_path / 'renamed', 0)
+    torch.save(dict(content, ema_state_dict=state), tmp_path / 'renamed.pth')
+    path['protocol.checkpoint.revise_keys'] = []
+    WalkRunner(extension(trained, new_data, **path), tmp_path / 'averaged', steps='0').open()
+    assert 'its averaged weights (EMA) are used' in capsys.readouterr().out
+    torch.save(dict(ema_state_dict=state), tmp_path / 'renamed.pth')
+    refused(extension(trained, new_data, **path), tmp_path / 'w', 'and no state_dict')
 
 
 def test_it_is_one_thing_or_the_other(trained, new_data, tmp_path):

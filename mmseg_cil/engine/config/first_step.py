@@ -20,13 +20,16 @@ from mmseg_cil.protocols.extension import is_background
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.weights_files import read_source, weights_as_data
 
-KEYS = ('config', 'checkpoint', 'classes')
-#: What may differ between two configs of one network: the rest is its structure.
+KEYS = ('config', 'checkpoint', 'classes', 'revise_keys')
+#: What may differ between two configs of one network: the rest says what it computes.
 _NO_STRUCTURE = (
     'num_classes', 'out_channels', 'init_cfg', 'pretrained', 'train_cfg', 'test_cfg',
-    'loss_decode', 'sampler', 'ignore_index', 'data_preprocessor', 'type', 'norm_cfg',
-    'norm_eval', 'frozen_stages', 'dropout_ratio', 'drop_path_rate', 'with_cp',
+    'loss_decode', 'sampler', 'ignore_index', 'norm_eval', 'frozen_stages', 'dropout_ratio',
+    'drop_path_rate', 'with_cp', 'requires_grad', 'size', 'size_divisor', 'pad_val', 'seg_pad_val',
+    'batch_augments',
 )  # fmt: skip
+#: Norms that compute the same once a network is trained.
+_BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
 
 
 def is_trained_elsewhere(cfg: Config) -> bool:
@@ -59,7 +62,7 @@ def with_first_step(cfg: Config) -> Config:
     elif old is not None:
         _check_same_network(cfg.model, old.get('model') or {}, asked['config'])
     classes = asked.get('classes') or classes_of_network(asked['checkpoint'], old)
-    asked['classes'] = [str(name).strip() for name in classes]
+    asked['classes'] = [name.strip() for name in classes]
     protocol = cfg.protocol
     protocol.checkpoint = asked
     if protocol.get('background') is None and not is_background(asked['classes'][0]):
@@ -93,6 +96,16 @@ def _asked(cfg: Config) -> dict[str, Any] | None:
     strange = [key for key in asked if key not in KEYS]
     if strange:
         raise InputError(f'{where} has no setting {strange[0]!r}; there are {", ".join(KEYS)}')
+    classes = asked.get('classes')
+    if classes is not None and not (
+        isinstance(classes, (list, tuple))
+        and classes
+        and all(isinstance(name, str) and name.strip() for name in classes)
+    ):
+        raise InputError(
+            f'{where}.classes must list the names of the outputs, such as '
+            f"['background', 'cat'], not {classes!r}"
+        )
     return {key: asked[key] for key in KEYS if asked.get(key) is not None}
 
 
@@ -185,8 +198,10 @@ def _structure(node: Any, where: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
             # The type of the segmentor may be ours; those of its parts count.
-            if key not in _NO_STRUCTURE or (key == 'type' and where):
-                yield from _structure(value, f'{where}.{key}' if where else str(key))
+            if key in _NO_STRUCTURE or (key == 'type' and not where):
+                continue
+            norm = key == 'type' and where.endswith('norm_cfg') and value in _BATCH_NORMS
+            yield from _structure('BN' if norm else value, f'{where}.{key}' if where else str(key))
     elif isinstance(node, (list, tuple)) and any(isinstance(part, Mapping) for part in node):
         for place, part in enumerate(node):
             yield from _structure(part, f'{where}.{place}')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
 
 _LISTED = 3
-_MODULE = 'module.'
+#: The prefix of a distributed wrapper, as often as it is there.
+_WRAPPED = (r'^(module\.)+', '')
 #: Buffers of losses, which a checkpoint may hold and no network needs.
 _NEEDLESS = ('.loss_decode.', 'data_preprocessor.')
 
@@ -40,11 +42,13 @@ class TrainedElsewhere:
     Attributes:
         checkpoint: Its file, as the config names it.
         sha256: Of the file; None where it is no local file.
+        revise_keys: Patterns and what takes their place in the names of weights, in order.
         note: What a person should know of it.
     """
 
     checkpoint: str
     sha256: str | None
+    revise_keys: tuple[tuple[str, str], ...] = ()
     note: str = ''
 
     @property
@@ -80,7 +84,7 @@ def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | N
             'training image shows one of step 0, which was trained elsewhere: add such images to '
             'the data set, with their labels, or use a method without exemplars (mib, plop, vdfd)'
         )
-    return decided_by_main(lambda: _checked(walk, asked['checkpoint']))
+    return decided_by_main(lambda: _checked(walk, asked['checkpoint'], _revised(asked)))
 
 
 def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -> None:
@@ -95,7 +99,7 @@ def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -
     """
     if plan.note:
         print(f'note: {plan.note}')
-    model, state = _network(walk), _state(plan.checkpoint)
+    model, state = _network(walk), _state(plan.checkpoint, plan.revise_keys)
     step_folder(walk.work_dir, 0).mkdir(parents=True, exist_ok=True)
     load_into(model, _fitting(model, state), plan.checkpoint)
     hashes = export_step(walk, 0, model, {})
@@ -145,8 +149,29 @@ def _check_classes(classes: list[str], walk: Walk) -> None:
     )
 
 
-def _checked(walk: Walk, checkpoint: str) -> TrainedElsewhere:
-    state = _state(checkpoint)
+def _revised(asked: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What MMEngine's ``revise_keys`` are, those of distributed wrappers first.
+
+    Raises:
+        InputError: They are no pairs of patterns and texts.
+    """
+    given = asked.get('revise_keys') or ()
+    try:
+        pairs = tuple((str(pattern), str(text)) for pattern, text in given)
+        for pattern, _ in pairs:
+            re.compile(pattern)
+    except (TypeError, ValueError, re.error) as error:
+        raise InputError(
+            'protocol.checkpoint.revise_keys must be a list of pairs as of MMEngine, such as '
+            f"[('^model\\.', '')], not {given!r} ({error})"
+        ) from error
+    return (_WRAPPED, *pairs)
+
+
+def _checked(
+    walk: Walk, checkpoint: str, revise_keys: tuple[tuple[str, str], ...]
+) -> TrainedElsewhere:
+    state = _state(checkpoint, revise_keys)
     require_finite(state, f'the checkpoint {checkpoint}', 'Nothing can be learnt from such weights')
     _check_fit(_network(walk), state, checkpoint)
     note = f'step 0 is the network of {checkpoint}, and is not trained'
@@ -158,7 +183,7 @@ def _checked(walk: Walk, checkpoint: str) -> TrainedElsewhere:
         )
     if _averaged(checkpoint):
         note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
-    return TrainedElsewhere(checkpoint, _sha256(checkpoint), note)
+    return TrainedElsewhere(checkpoint, _sha256(checkpoint), revise_keys, note)
 
 
 def _sha256(checkpoint: str) -> str | None:
@@ -183,14 +208,21 @@ def _averaged(checkpoint: str) -> bool:
     return isinstance(content, Mapping) and 'ema_state_dict' in content
 
 
-def _state(checkpoint: str) -> dict[str, Tensor]:
-    """The weights by name, without the prefix of a distributed wrapper."""
+def _state(checkpoint: str, revise_keys: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """The weights by name, as the network has them."""
     content = _content(checkpoint)
+    if isinstance(content, Mapping) and 'ema_state_dict' in content and 'state_dict' not in content:
+        raise InputError(
+            f'protocol.checkpoint: {checkpoint} holds an ema_state_dict and no state_dict: save '
+            "the one that is meant as dict(state_dict=...), its names without 'module.'"
+        )
     found = state_of(content) if isinstance(content, Mapping) else {}
     state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not state:
         raise InputError(f'protocol.checkpoint: {checkpoint} holds no weights by name')
-    return {name.removeprefix(_MODULE): value for name, value in state.items()}
+    for pattern, text in revise_keys:
+        state = {re.sub(pattern, text, name): value for name, value in state.items()}
+    return state
 
 
 def _network(walk: Walk) -> Any:
@@ -240,5 +272,6 @@ def _check_fit(model: Any, state: Mapping[str, Tensor], checkpoint: str) -> None
     if told:
         raise InputError(
             f'protocol.checkpoint: {checkpoint} is of another network than the config: '
-            f'{"; ".join(told)}. Give the config that the checkpoint was trained with'
+            f'{"; ".join(told)}. Give the config that the checkpoint was trained with, or '
+            'checkpoint.revise_keys where its names alone are others'
         )
