@@ -72,6 +72,23 @@ def test_it_writes_a_config_and_walks_it(place, tmp_path, capsys):
 
 
 @pytest.mark.walk
+def test_an_extended_network_is_extended(place, tmp_path):
+    words = ['--ids', 'horse=1', '--void-ids', '7', '11']
+    extend(place, tmp_path / 'first', *words)
+    last = ['walk_config.py', 'step_01/checkpoint.pth']
+    config, checkpoint = (str(tmp_path / 'first' / name) for name in last)
+    arguments = [config, checkpoint, '--images', str(place / 'data/images')]
+    arguments += ['--masks', str(place / 'masks'), '--work-dir', str(tmp_path / 'second')]
+    arguments += ['--new-classes', 'sheep', '--ids', 'horse=1', 'sheep=7', '--void-ids', '11']
+    COMMANDS['extend'].call(
+        [*arguments, '--method', 'finetune', '--iterations', '2', '--no-report']
+    )
+    journal = json.loads((tmp_path / 'second/journal.json').read_text())
+    assert journal['protocol']['classes'] == [*CLASSES[:3], 'horse', 'sheep']
+    assert journal['method']['name'] == 'finetune'
+
+
+@pytest.mark.walk
 @pytest.mark.parametrize(
     ('words', 'message'),
     [

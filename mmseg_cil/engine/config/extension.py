@@ -149,9 +149,16 @@ class Extension:
         later = {key: value for key, value in given.items() if value is not None}
         if later:
             settings['step_overrides'] = dict(later=later)
+        bases, method = [path], self._method_file(old)
+        if old.get('method') is None:
+            bases.append(method)
+        else:
+            # The config is of a walk; two bases must not both set a method.
+            piece = read_unsettled(method).to_dict()['method']
+            settings['method'] = dict(_delete_=True, **piece)
         lines = [
             '"""A trained network learns new classes; written by mmseg-cil extend."""',
-            f'_base_ = {[path, self._method_file(old)]!r}',
+            f'_base_ = {bases!r}',
             *(
                 f'{key} = {pformat(value, 1, 96, sort_dicts=False)}'
                 for key, value in settings.items()
