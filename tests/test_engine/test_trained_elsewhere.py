@@ -113,7 +113,8 @@ def test_a_walk_goes_on_from_it_and_opens_none_of_its_data(trained, new_data, wa
     record = journal['steps'][0]
     assert record['trained'] and record['iterations'] == 0 and record['images'] == 0
     digest = hashlib.sha256((trained / 'old.pth').read_bytes()).hexdigest()
-    assert record['taken_from'] == {'checkpoint': str(trained / 'old.pth'), 'sha256': digest}
+    assert record['taken_from']['checkpoint'] == str(trained / 'old.pth')
+    assert record['taken_from']['sha256'] == digest
     scores = json.loads((walk / 'metrics.json').read_text())['steps']
     assert [step['images'] for step in scores] == [0, 4, 6]
     assert scores[0]['mIoU']['all'] is None
@@ -136,6 +137,8 @@ def test_what_vdfd_keeps_of_it_is_made_from_the_new_images(trained, new_data, tm
     cfg = extension(trained, new_data, 'vdfd', **checkpoint)
     WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
     folder = tmp_path / 'walk/step_00'
+    journal = json.loads((tmp_path / 'walk/journal.json').read_text())
+    assert journal['steps'][0]['kept_from_images_of'] == 1
     assert (folder / 'vdfd.pth').is_file()
     means = torch.load(folder / 'class_means.pth', weights_only=True)
     # New images are labelled with new classes alone: what the old network predicts counts.

@@ -61,7 +61,9 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
             if isinstance(hook, StepHook) and type(hook).__name__ in missing:
                 hook.after_step(runner)
     hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
-    journal.update_step(step, kept_sha256=hashes)
+    images_of = config.train_dataloader.dataset.get('images_of')
+    stand_in = {} if images_of is None else {'kept_from_images_of': images_of}
+    journal.update_step(step, kept_sha256=hashes, **stand_in)
 
 
 def _note(step: int, missing: Sequence[str], images_of: int | None) -> str:

@@ -112,7 +112,11 @@ def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -
         training_images=walk.prints.train[0],
         replayed=0,
         iterations=0,
-        taken_from={'checkpoint': plan.checkpoint, 'sha256': plan.sha256},
+        taken_from={
+            'checkpoint': plan.checkpoint,
+            'sha256': plan.sha256,
+            'revise_keys': [list(pair) for pair in plan.revise_keys],
+        },
         **hashes,
     )
 
