@@ -106,6 +106,7 @@ def test_what_is_wrong_is_refused(place, tmp_path, words, message):
     assert not (tmp_path / 'walk/journal.json').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_python_writes_the_config_of_the_command(place, tmp_path):
     words = ['--new-classes', 'sheep', '--ids', 'horse=1', 'sheep=7', '--void-ids', '11']

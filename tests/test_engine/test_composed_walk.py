@@ -65,6 +65,7 @@ def test_held_statistics_are_those_of_the_first_step_fused_or_not(walked):
             assert torch.allclose(value, after[key], rtol=1e-6) == held, key
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_a_composition_of_everything_is_a_method(tmp_path):
     check_method(EVERYTHING, tmp_path)

@@ -210,6 +210,7 @@ def test_wrong_usage_has_status_2(tmp_path, config, run):
     assert bad.returncode == 2 and 'steps 0..2' in bad.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config_of', 'arguments', 'message'),
     [

@@ -41,6 +41,7 @@ def test_forms_that_differ_are_told(run, monkeypatch, capsys):
     assert 'forms differ' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_a_step_of_every_method_is_measured(run, capsys):
     _, status = run('step')
@@ -113,6 +114,7 @@ def test_the_command_line_is_told(name, run, capsys):
     assert '--repeats' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_vdfd_on_digits_chooses_the_weight_on_training_digits(
     benchmark_module, monkeypatch, capsys
@@ -160,6 +162,7 @@ def test_vdfd_on_digits_chooses_the_weight_on_training_digits(
     assert test_alone and not test_alone & digits[0]
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 def test_vdfd_equals_its_plain_form_and_its_cost_is_told(benchmark_module, monkeypatch, capsys):
     monkeypatch.setattr(

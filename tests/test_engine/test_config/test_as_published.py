@@ -342,6 +342,7 @@ def walk(tmp_path_factory):
     return {method: run(method) for method in ('plop', 'rcil')}
 
 
+@pytest.mark.slow
 @pytest.mark.walk
 @pytest.mark.parametrize('method', ['plop', 'rcil'])
 def test_a_walk_as_published(walk, method):

@@ -200,6 +200,7 @@ def pure(data_root, tmp_path):
     return tmp_path / 'pure.py'
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_a_pure_python_config_is_walked_to_the_same_weights(pure, data_root, tmp_path):
     WalkRunner(load_config(pure), tmp_path / 'pure', steps='0-1').run()

@@ -65,7 +65,13 @@ def assert_same_scores(found, expected, steps):
 
 
 @pytest.mark.walk
-@pytest.mark.parametrize('method', MAKE.WALKS)
+@pytest.mark.parametrize(
+    'method',
+    [
+        pytest.param(method, marks=pytest.mark.slow if method in ('plop', 'rcil') else ())
+        for method in MAKE.WALKS
+    ],
+)
 def test_a_walk_of_it_is_tested_reported_and_goes_on_to_the_same_end(method, data, tool, tmp_path):
     expected = json.loads((FIXTURE / 'expected.json').read_text())[method]
     work_dir = unpack(FIXTURE / f'{method}.tar.xz', tmp_path / 'walk')

@@ -220,5 +220,9 @@ def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
                 cfg_options={},
                 amp=False,
                 print_config=False,
+                resume=False,
+                accept_changes=False,
+                steps=None,
+                no_report=True,
             )
         )

@@ -114,6 +114,7 @@ def replayed(monkeypatch):
     return noted
 
 
+@pytest.mark.slow
 # Half as many generated images as the four real ones, in each of four iterations.
 @pytest.mark.parametrize(
     ('method', 'changes', 'images'),
@@ -171,6 +172,7 @@ def test_retraining_a_pruned_snapshot_has_both_teachers_and_replay(
     )
 
 
+@pytest.mark.slow
 def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path, monkeypatch):
     cfg = config(data_root, **{'method.sub_steps.1.max_iters': 2})
     # Of six iterations, so two of the step's four, and one of two: too short.

@@ -139,10 +139,27 @@ def test_means_are_over_the_pixels_of_each_class_in_evaluation(tmp_path):
     torch.testing.assert_close(mean_embeddings(model, halves, range(1, 5)).means, found.means)
 
 
+def test_means_of_predictions_do_not_read_labels(tmp_path):
+    model = base_step(network('PSPHead', 'single'), tmp_path / 'base.pth').eval()
+    data = collated()
+    images = torch.stack(data['inputs'])
+    output = run_network(model, images)
+    predicted = output.logits.argmax(dim=1)
+    for sample in data['data_samples']:
+        sample.gt_sem_seg.data = torch.full_like(sample.gt_sem_seg.data, 255)
+    assert mean_embeddings(model, [data], range(3)).classes == ()
+    found = mean_embeddings(model, [data], range(3), predicted=True)
+    assert list(found.classes) == predicted.unique().tolist()
+    for place, each in enumerate(found.classes):
+        pixels = output.embedding.movedim(1, -1)[predicted == each]
+        torch.testing.assert_close(found.means[place], pixels.mean(0), rtol=1e-5, atol=1e-6)
+
+
 def test_a_step_hands_its_means_on(tmp_path, monkeypatch):
     config = network('PSPHead')
     old = base_step(config, tmp_path / 'base.pth')
     monkeypatch.setattr(hook_module, 'step_batches', lambda *_: [collated()])
+    monkeypatch.setattr(hook_module, 'images_stand_in', lambda runner: False)
     folder = tmp_path / 'step_00'
     folder.mkdir()
     hook, logger = ClassMeansHook(), logging.getLogger('hinge')

@@ -119,6 +119,7 @@ def test_the_journal_and_the_metrics_say_what_a_snapshot_costs_and_scores(pruned
     assert first['bytes_snapshot'] < 0.6 * first['bytes_dense']
 
 
+@pytest.mark.slow
 def test_without_pruning_or_retraining_a_snapshot_is_its_checkpoint(data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0})
     WalkRunner(cfg, tmp_path, steps='0-1').run()
@@ -230,6 +231,7 @@ def test_the_console_sets_a_snapshot_against_its_network(walked):
     assert said_of(1, summary, None).endswith('(the network: undefined)')
 
 
+@pytest.mark.slow
 def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_path, monkeypatch):
     pictures = {}
     before = IterationSeedHook.before_train_iter
@@ -248,6 +250,7 @@ def test_retraining_replays_what_its_step_replays(data_root, pruned_dir, tmp_pat
     assert pictures['step_01/prune'] == pictures['step_01'] > record(tmp_path, 1)['images']
 
 
+@pytest.mark.slow
 def test_another_evaluation_scores_snapshots_anew_and_trains_nothing(data_root, tmp_path):
     changes = {f'{PRUNE}.ratio': 0.0, f'{PRUNE}.retrain': 0.0}
     WalkRunner(pruned_config(data_root, **changes), tmp_path, steps='0').run()
