@@ -379,6 +379,12 @@ def cities(request: _Request, family: str, matched: re.Match[str]) -> Protocol:
 
 
 def _as_list(value: Any, where: str) -> list[Any]:
+    if isinstance(value, Mapping):
+        raise InputError(
+            f'{where} must be a list of classes, not {value!r}: a later step has no data set of '
+            'its own. For images in another folder extend the network that the walk ends with, by '
+            'mmseg-cil extend (docs/extend.md).'
+        )
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InputError(f'{where} must be a list, not {value!r}.')
     return list(value)
