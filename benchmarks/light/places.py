@@ -1,6 +1,6 @@
 """21 places under seven conditions by domain, 11 first and then five a step, light setting.
 
-427 training and 186 test images of 240 x 180 pixels in Cityscapes layout below ``data_root``,
+427 training and 186 test images of 240 x 180 pixels in Cityscapes layout below ``data/cities``,
 eleven classes; fog, night, rain, snow, low sun and a poor sensor come by place. It is the grid of
 docs/results.md, too:
 
@@ -34,48 +34,14 @@ grid = dict(
     share_step_0='any',
 )
 
-data_root = 'data/cities'
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResizedCrop', scale=112, crop_ratio_range=(0.5, 2.0)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(448, 112), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-_data = dict(
+_dataset = dict(
     type='CityscapesDataset',
-    data_root=data_root,
+    data_root='data/cities',
     img_suffix='_leftImg8bit.jpg',
     seg_map_suffix='_gtFine_labelTrainIds.png',
 )
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **_data,
-        data_prefix=dict(img_path='leftImg8bit_adverse/train', seg_map_path='gtFine/train'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **_data,
-        data_prefix=dict(img_path='leftImg8bit_adverse/val', seg_map_path='gtFine/val'),
-        pipeline=test_pipeline,
-    ),
-)
+_train = dict(img_path='leftImg8bit_adverse/train', seg_map_path='gtFine/train')
+_val = dict(img_path='leftImg8bit_adverse/val', seg_map_path='gtFine/val')
+train_dataloader = dict(dataset=dict(**_dataset, data_prefix=_train))
+val_dataloader = dict(dataset=dict(**_dataset, data_prefix=_val))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
