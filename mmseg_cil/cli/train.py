@@ -38,8 +38,8 @@ def make_parser(prog: str | None = None) -> ToolParser:
     )
     parser.add_argument('config', nargs='?', help='config file; none, or -, with --method')
     _add_config_parts(parser)
-    add_beginnings(parser)
-    add_ways_to_run(parser)
+    _add_beginnings(parser)
+    _add_ways_to_run(parser)
     return parser
 
 
@@ -66,13 +66,8 @@ def _add_config_parts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_beginnings(parser: argparse.ArgumentParser, start_from: bool = True) -> None:
-    """Add where a walk is kept, and what it begins with.
-
-    Args:
-        parser: Of a command that walks.
-        start_from: Whether step 0 may be one that is there.
-    """
+def _add_beginnings(parser: argparse.ArgumentParser) -> None:
+    """Add where a walk is kept, and what it begins with."""
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument(
         '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'
@@ -93,8 +88,6 @@ def add_beginnings(parser: argparse.ArgumentParser, start_from: bool = True) -> 
         help='take the work directory from a process of another machine that has died',
     )
     parser.add_argument('--steps', help="only these steps, e.g. '0', '0-2' or '1,3'")
-    if not start_from:
-        return
     parser.add_argument(
         '--start-from',
         metavar='WORK_DIR[:K]',
@@ -108,7 +101,7 @@ def add_beginnings(parser: argparse.ArgumentParser, start_from: bool = True) -> 
     )
 
 
-def add_ways_to_run(parser: argparse.ArgumentParser) -> None:
+def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
     """Add how a walk is run."""
     add_config_options(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision (on CPUs in bfloat16)')

@@ -46,20 +46,8 @@ def train(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something the user gave is wrong.
     """
-    walk_with(walk_config(args), args)
-
-
-def walk_with(cfg: Config, args: argparse.Namespace) -> None:
-    """Walk a config as the arguments of a command say.
-
-    Args:
-        cfg: With all options.
-        args: Of a command that walks.
-
-    Raises:
-        InputError: Something the user gave is wrong.
-    """
     quieten_warnings()
+    cfg = walk_config(args)
     set_ways_to_run(cfg, args.amp, not getattr(args, 'no_rehearsal', False))
     if args.print_config:
         print(cfg.pretty_text)
@@ -76,7 +64,7 @@ def walk_with(cfg: Config, args: argparse.Namespace) -> None:
         args.launcher,
         args.resume,
         args.accept_changes,
-        getattr(args, 'start_from', None),
+        args.start_from,
         args.steps,
         getattr(args, 'overwrite', False),
         getattr(args, 'break_lock', False),
@@ -150,7 +138,7 @@ def run_walk(
         )
         runner.open()
         if get_rank() == 0:
-            write_text(work_dir / CONFIG_COPY, with_names_allowed(runner.cfg).pretty_text)
+            write_text(work_dir / CONFIG_COPY, with_names_allowed(runner.walk.as_given).pretty_text)
         runner.run()
         if get_rank() == 0 and report:
             _render(work_dir)

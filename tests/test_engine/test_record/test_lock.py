@@ -222,6 +222,7 @@ def test_the_tools_lock_but_for_a_dry_run(tmp_path, other, monkeypatch):
                 print_config=False,
                 resume=False,
                 accept_changes=False,
+                start_from=None,
                 steps=None,
                 no_report=True,
             )
