@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.asked_steps import check_order, parse_steps, read_ranges
-from mmseg_cil.engine.config.first_step import is_trained_elsewhere, with_first_step
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere
 from mmseg_cil.engine.config.method import find_method
 from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.config.step_visualizer import log_scores
@@ -133,7 +133,6 @@ class WalkRunner:
         former = self._find_former()
         # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
         start_from = self.start_from or (former.content.get('start_from') if former else None)
-        self.cfg = with_first_step(self.cfg)
         elsewhere = is_trained_elsewhere(self.cfg)
         if elsewhere and start_from:
             raise InputError(

@@ -53,7 +53,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.base import SETTINGS, Protocol
 from mmseg_cil.protocols.by_class import ClassProtocol, class_steps
 from mmseg_cil.protocols.by_domain import CITY_SPLITS, city_protocol, listed_domains
-from mmseg_cil.protocols.extension import check_added, extended_taxonomy, read_labels
+from mmseg_cil.protocols.extension import check_added, extended_taxonomy, read_classes, read_labels
 from mmseg_cil.protocols.families import NAME, PROTOCOLS
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, read_void_ids
@@ -317,21 +317,8 @@ def _listed_taxonomy(request: _Request, steps: Sequence[Any]) -> Taxonomy:
     if known is None and request.get('labels') is None:
         return request.taxonomy(dataset)
     where = f'protocol {request.name!r}'
-    first, *later = [_as_list(step, f'{where}: step {i}') for i, step in enumerate(steps)] or [[]]
-    known = [str(name).strip() for name in known or first]
-    if not known:
-        raise InputError(f'{where} has no classes in step 0.')
-    added = list(dict.fromkeys(str(name).strip() for step in later for name in step))
-    listed = [str(name).strip() for step in later for name in step]
-    twice = [name for name in added if listed.count(name) > 1]
-    if twice:
-        raise InputError(f'{where}: {twice[0]!r} is listed twice; a class is learnt at one step.')
-    again = [name for name in added if name in known]
-    if again:
-        raise InputError(
-            f'{where}: {again[0]!r} is a class that the network of step 0 knows already; a later '
-            'step can only add others.'
-        )
+    listed = [_as_list(step, f'{where}: step {i}') for i, step in enumerate(steps)]
+    known, added = read_classes(listed, known, where)
     if request.get('labels') is not None:
         ids = read_labels(request.cfg['labels'], where)
         unlabelled = None if 0 in ids.values() else 0

@@ -7,12 +7,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy
+from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy, is_background
 
 
-def is_background(name: str) -> bool:
-    """Whether a first class of this name is the background."""
-    return name.strip().lower() == 'background'
+def read_classes(
+    steps: Sequence[Sequence[Any]], known: Sequence[str] | None, where: str
+) -> tuple[list[str], list[str]]:
+    """Return the classes that a network knows, and those that later steps add, in order.
+
+    Args:
+        steps: Classes of every step.
+        known: The network's; None: those of step 0.
+        where: For the message.
+
+    Raises:
+        InputError: Step 0 has none, or a later step lists one that is there already.
+    """
+    first = [str(name).strip() for name in known or (steps[0] if steps else ())]
+    if not first:
+        raise InputError(f'{where} has no classes in step 0.')
+    added = [str(name).strip() for step in steps[1:] for name in step]
+    twice = [name for name in added if added.count(name) > 1]
+    if twice:
+        raise InputError(f'{where}: {twice[0]!r} is listed twice; a class is learnt at one step.')
+    again = [name for name in added if name in first]
+    if again:
+        raise InputError(
+            f'{where}: {again[0]!r} is a class that the network of step 0 knows already; a later '
+            'step can only add others.'
+        )
+    return first, added
 
 
 def read_labels(value: Any, where: str) -> dict[str, int]:

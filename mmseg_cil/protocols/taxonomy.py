@@ -17,6 +17,11 @@ IGNORE = 255
 """The label that the losses and the metrics leave out."""
 
 
+def is_background(name: str) -> bool:
+    """Whether a first class of this name is the background."""
+    return name.strip().lower() == 'background'
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """The classes of a dataset, as its mask files hold them.
@@ -206,8 +211,7 @@ class Taxonomy:
         if not labels:
             raise InputError(f'dataset {dataset!r} has no classes; its METAINFO must list them.')
         if background == 'auto':
-            first = labels[0].lower() == 'background'
-            background = 'first' if first else 'none' if domain else 'added'
+            background = 'first' if is_background(labels[0]) else 'none' if domain else 'added'
         ids: list[int | None] = list(range(reduce_zero_label, len(labels) + reduce_zero_label))
         void: tuple[int, ...] = (IGNORE,)
         if background == 'added':

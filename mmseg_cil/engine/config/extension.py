@@ -18,8 +18,9 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.files import BASES
 from mmseg_cil.engine.config.first_step import classes_of_network
 from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.engine.data import first_value
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.extension import is_background
+from mmseg_cil.protocols.taxonomy import is_background
 
 #: The name of the file in the work directory of the walk.
 NAME = 'extension.py'
@@ -186,9 +187,8 @@ def _pipeline(cfg: Config, split: str) -> list[dict[str, Any]]:
         InputError: It has none.
     """
     dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
-    while dataset.get('pipeline') is None and dataset.get('dataset') is not None:
-        dataset = dataset['dataset']
-    steps = [dict(step) for step in dataset.get('pipeline') or cfg.get(f'{split}_pipeline') or ()]
+    found = first_value(dataset, 'pipeline') or cfg.get(f'{split}_pipeline') or ()
+    steps = [dict(step) for step in found]
     if not any(step.get('type') == 'LoadAnnotations' for step in steps):
         raise InputError(
             f'{cfg.filename} has no {split}_dataloader whose pipeline loads annotations: give the '

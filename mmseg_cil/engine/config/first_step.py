@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.extension import is_background
+from mmseg_cil.protocols.taxonomy import is_background
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.weights_files import read_source, weights_as_data
 
@@ -35,7 +35,16 @@ _BATCH_NORMS = ('BN', 'BN2d', 'SyncBN', 'MMSyncBN')
 def is_trained_elsewhere(cfg: Config) -> bool:
     """Return whether a config's walk takes its step 0 from a checkpoint of another training."""
     protocol = cfg.get('protocol')
-    return isinstance(protocol, Mapping) and bool(protocol.get('checkpoint'))
+    return isinstance(protocol, Mapping) and (
+        bool(protocol.get('checkpoint')) or _first_entry(protocol) is not None
+    )
+
+
+def _first_entry(protocol: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The first entry of ``steps``, where it is a dict that names a checkpoint."""
+    steps = protocol.get('steps')
+    first = steps[0] if isinstance(steps, (list, tuple)) and steps else None
+    return first if isinstance(first, Mapping) else None
 
 
 def with_first_step(cfg: Config) -> Config:
@@ -78,9 +87,7 @@ def _asked(cfg: Config) -> dict[str, Any] | None:
     protocol = cfg.get('protocol')
     if not isinstance(protocol, Mapping):
         return None
-    steps = protocol.get('steps')
-    begins = steps[0] if isinstance(steps, (list, tuple)) and steps else None
-    first = begins if isinstance(begins, Mapping) else None
+    first = _first_entry(protocol)
     asked = protocol.get('checkpoint') or first
     if asked is None:
         return None
@@ -117,6 +124,27 @@ def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
     return list(steps) if begins else [known, *steps]
 
 
+def read_checkpoint(checkpoint: str) -> Any:
+    """Return the content of the checkpoint of a network that was trained elsewhere.
+
+    Args:
+        checkpoint: Path or address of the file.
+
+    Raises:
+        InputError: It cannot be read, or holds more than data.
+    """
+    with weights_as_data(alone=True):
+        try:
+            return read_source(checkpoint)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f'protocol.checkpoint: {checkpoint} cannot be read ({type(error).__name__}: '
+                f'{error}): give the path of the checkpoint of the trained network'
+            ) from error
+
+
 def classes_of_network(checkpoint: str, old: Config | None) -> Sequence[str]:
     """Return the classes that a checkpoint names, or else the data set of its config.
 
@@ -127,16 +155,7 @@ def classes_of_network(checkpoint: str, old: Config | None) -> Sequence[str]:
     Raises:
         InputError: Neither does.
     """
-    with weights_as_data(alone=True):
-        try:
-            content = read_source(checkpoint)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f'protocol.checkpoint: {checkpoint} cannot be read ({type(error).__name__}: '
-                f'{error}): give the path of the checkpoint of the trained network'
-            ) from error
+    content = read_checkpoint(checkpoint)
     meta = content.get('meta') if isinstance(content, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     data = meta.get('dataset_meta')
@@ -155,8 +174,10 @@ def classes_of_network(checkpoint: str, old: Config | None) -> Sequence[str]:
 def _classes_of_data(cfg: Config) -> Sequence[str] | None:
     for loader in ('train_dataloader', 'test_dataloader', 'val_dataloader'):
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
-        while isinstance(dataset.get('dataset'), Mapping):
-            dataset = dataset['dataset']
+        while isinstance(
+            inner := (dataset.get('datasets') or [dataset.get('dataset')])[0], Mapping
+        ):
+            dataset = inner
         own = (dataset.get('metainfo') or {}).get('classes')
         kind = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
         classes: Sequence[str] | None = own or (getattr(kind, 'METAINFO', None) or {}).get(

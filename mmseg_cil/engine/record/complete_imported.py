@@ -49,19 +49,19 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     )
     if not missing:
         return
+    images_of = config.train_dataloader.dataset.get('images_of')
     config.load_from = None
     path = check_checkpoint(journal, step)
     # A kill while they are made must not leave hashes of others.
     journal.update_step(step, kept_sha256={})
     if get_rank() == 0:
-        print(_note(step, missing, config.train_dataloader.dataset.get('images_of')))
+        print(_note(step, missing, images_of))
     with step_runner.step_runner(config, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         for hook in runner.hooks:
             if isinstance(hook, StepHook) and type(hook).__name__ in missing:
                 hook.after_step(runner)
     hashes = decided_by_main(lambda: kept_hashes(step_folder(walk.work_dir, step)))
-    images_of = config.train_dataloader.dataset.get('images_of')
     stand_in = {} if images_of is None else {'kept_from_images_of': images_of}
     journal.update_step(step, kept_sha256=hashes, **stand_in)
 

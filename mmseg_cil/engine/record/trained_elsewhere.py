@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmseg_cil.engine.config.first_step import is_trained_elsewhere
+from mmseg_cil.engine.config.first_step import is_trained_elsewhere, read_checkpoint
 from mmseg_cil.engine.config.method import memory_settings
 from mmseg_cil.engine.export.step import export_step
 from mmseg_cil.engine.paths import step_folder
@@ -26,7 +26,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.finite import require_finite
-from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
+from mmseg_cil.utils.weights_files import state_of
 
 _LISTED = 3
 #: The prefix of a distributed wrapper, as often as it is there.
@@ -99,9 +99,13 @@ def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -
     """
     if plan.note:
         print(f'note: {plan.note}')
-    model, state = _network(walk), _state(plan.checkpoint, plan.revise_keys)
+    model = _network(walk)
+    state = _state(read_checkpoint(plan.checkpoint), plan.checkpoint, plan.revise_keys)
     step_folder(walk.work_dir, 0).mkdir(parents=True, exist_ok=True)
-    load_into(model, _fitting(model, state), plan.checkpoint)
+    # Heads that the walk does not have may be in the file.
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own}
+    load_into(model, fitting, plan.checkpoint)
     hashes = export_step(walk, 0, model, {})
     journal.update_step(
         0,
@@ -175,7 +179,8 @@ def _revised(asked: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _checked(
     walk: Walk, checkpoint: str, revise_keys: tuple[tuple[str, str], ...]
 ) -> TrainedElsewhere:
-    state = _state(checkpoint, revise_keys)
+    content = read_checkpoint(checkpoint)
+    state = _state(content, checkpoint, revise_keys)
     require_finite(state, f'the checkpoint {checkpoint}', 'Nothing can be learnt from such weights')
     _check_fit(_network(walk), state, checkpoint)
     note = f'step 0 is the network of {checkpoint}, and is not trained'
@@ -185,7 +190,7 @@ def _checked(
         note += '; mask id 0, which is no class, is ' + (
             'background' if has_background else 'void, for the network has no background'
         )
-    if _averaged(checkpoint):
+    if 'ema_state_dict' in content:
         note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
     return TrainedElsewhere(checkpoint, _sha256(checkpoint), revise_keys, note)
 
@@ -194,27 +199,10 @@ def _sha256(checkpoint: str) -> str | None:
     return file_hash(checkpoint) if Path(checkpoint).is_file() else None
 
 
-def _content(checkpoint: str) -> Any:
-    with weights_as_data(alone=True):
-        try:
-            return read_source(checkpoint)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f'protocol.checkpoint: {checkpoint} cannot be read ({type(error).__name__}: '
-                f'{error}): give the path of the checkpoint of the trained network'
-            ) from error
-
-
-def _averaged(checkpoint: str) -> bool:
-    content = _content(checkpoint)
-    return isinstance(content, Mapping) and 'ema_state_dict' in content
-
-
-def _state(checkpoint: str, revise_keys: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
-    """The weights by name, as the network has them."""
-    content = _content(checkpoint)
+def _state(
+    content: Any, checkpoint: str, revise_keys: Sequence[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint by name, as the network has them."""
     if isinstance(content, Mapping) and 'ema_state_dict' in content and 'state_dict' not in content:
         raise InputError(
             f'protocol.checkpoint: {checkpoint} holds an ema_state_dict and no state_dict: save '
@@ -235,10 +223,6 @@ def _network(walk: Walk) -> Any:
         model: Any = MODELS.build(cfg.model)
     model.make_plain()
     return model
-
-
-def _fitting(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if name in model.state_dict()}
 
 
 def _check_fit(model: Any, state: Mapping[str, Tensor], checkpoint: str) -> None:
