@@ -12,6 +12,7 @@ from mmseg_cil.datasets.class_index import ClassIndex
 from mmseg_cil.datasets.file_checks import MASK_MODES
 from mmseg_cil.datasets.items import Items
 from mmseg_cil.datasets.mask_ids import check_labelled, odd_masks
+from mmseg_cil.datasets.members import ReadMember
 from mmseg_cil.datasets.orientation import check_orientation
 from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.datasets.view import IncrementalDataset
@@ -34,21 +35,38 @@ def first_look(view: IncrementalDataset) -> list[str]:
         InputError: Image and mask do not lie on each other, a mask is read
             otherwise than its file says, or no mask shows an object.
     """
-    items, index = view.read(look_around=True)
-    notes = list(items.notes)
+    notes = []
     left_out = view.protocol.taxonomy.left_out
     if left_out:
         notes.append(f'void_ids leaves out the classes {", ".join(left_out)}')
+    for read in view.contents(look_around=True).members:
+        notes += _look_at(view, read)
+    return notes
+
+
+def _look_at(view: IncrementalDataset, read: ReadMember) -> list[str]:
+    """Look at one data set; as :func:`first_look`."""
+    items, index, foreground = read.items, read.index, read.member.meaning.foreground
+    notes = list(items.notes)
     masks = [mask for _, mask in items.paths]
-    check_labelled(index, masks, view.protocol.taxonomy, view.split)
-    notes += odd_masks(index, masks, view.protocol.taxonomy, view.split)
+    check_labelled(index, masks, foreground, view.split)
+    notes += odd_masks(index, masks, foreground, view.split)
     if not _loads_files(items):
         return notes
+
+    def until(info: dict[str, Any], key: str) -> dict[str, Any]:
+        """The sample when the first transform has made a key; empty where it is given up."""
+        with seeded(view.seed, view.step, 0):
+            return view.pipeline_of(read.member.place).until(copy.deepcopy(info), key) or {}
+
     notes += check_orientation(
-        index, items.paths, lambda row: _until(view, items.infos[row], 'img').get('img'), view.split
+        index, items.paths, lambda row: until(items.infos[row], 'img').get('img'), view.split
     )
     for row in _rows(index):
-        _check_mask(view, items.infos[row], index.presence[row], int(index.headers[row, 5]))
+        data = until(items.infos[row], 'gt_seg_map')
+        _check_mask(
+            view.split, items.infos[row], data, index.presence[row], int(index.headers[row, 5])
+        )
     return notes
 
 
@@ -64,17 +82,10 @@ def _rows(index: ClassIndex) -> Sequence[int]:
     return sorted({*firsts.tolist(), *unknown.tolist(), *spread.astype(int).tolist()})
 
 
-def _until(view: IncrementalDataset, info: dict[str, Any], key: str) -> dict[str, Any]:
-    """The sample as it is when the first transform has made a key; empty where it is given up."""
-    with seeded(view.seed, view.step, 0):
-        return view.pipeline.until(copy.deepcopy(info), key) or {}
-
-
 def _check_mask(
-    view: IncrementalDataset, info: dict[str, Any], presence: np.ndarray, mode: int
+    split: str, info: dict[str, Any], data: dict[str, Any], presence: np.ndarray, mode: int
 ) -> None:
     """Compares the ids that the pipeline loads with those that the class index found."""
-    data = _until(view, info, 'gt_seg_map')
     mask = data.get('gt_seg_map')
     if mask is None:
         return
@@ -92,7 +103,7 @@ def _check_mask(
     ):
         raise InputError(
             f'{path} (Pillow mode {MASK_MODES[mode]}) holds the ids {known}, but LoadAnnotations '
-            f'in the pipeline of the {view.split} split reads {found}: masks are to be read as '
+            f'in the pipeline of the {split} split reads {found}: masks are to be read as '
             "they are (imdecode_backend='pillow', the default), and the protocol says which id is "
             'which class'
         )

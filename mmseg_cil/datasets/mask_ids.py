@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from mmseg_cil.datasets.class_index import ClassIndex
 from mmseg_cil.datasets.file_checks import MASK_MODES
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy
+from mmseg_cil.protocols.taxonomy import IGNORE
 
 _LISTED = 10
 # The share of masks of 0 and 255 alone from which on they are worth a word.
@@ -17,7 +17,11 @@ _SUSPICIOUS = 0.2
 
 
 def check_mask_ids(
-    index: ClassIndex, mask_paths: Sequence[str], allowed: Iterable[int], owner: str
+    index: ClassIndex,
+    mask_paths: Sequence[str],
+    allowed: Iterable[int],
+    owner: str,
+    setting: str = 'protocol.void_ids',
 ) -> None:
     """Refuses masks with ids that are no class and not void.
 
@@ -26,6 +30,7 @@ def check_mask_ids(
         mask_paths: The N mask files, for the message.
         allowed: The mask ids that have a meaning, void included.
         owner: Who gives them that meaning, for the message ('voc_15-1').
+        setting: Which setting names ids of pixels that belong to no class.
 
     Raises:
         InputError: Some mask holds another id; the message names the ids, the
@@ -47,7 +52,7 @@ def check_mask_ids(
     lines.append(
         f'Known ids: {_ranges(allowed)}. Check that the dataset type, its seg_map_suffix and the '
         'protocol belong together (Cityscapes needs *_labelTrainIds.png). Ids of pixels that '
-        f'belong to no class are named with protocol.void_ids, such as void_ids={ids[:3]}.'
+        f'belong to no class are named with {setting}, such as void_ids={ids[:3]}.'
     )
     used = np.flatnonzero(index.presence.any(axis=0))
     if not (used % 17).any() and len(used) > 1:
@@ -59,21 +64,21 @@ def check_mask_ids(
 
 
 def check_labelled(
-    index: ClassIndex, mask_paths: Sequence[str], taxonomy: Taxonomy, split: str
+    index: ClassIndex, mask_paths: Sequence[str], foreground: Collection[int], split: str
 ) -> None:
     """Refuses masks of which none shows a pixel of a class, but void.
 
     Args:
         index: The index of N masks.
         mask_paths: The N mask files, for the message.
-        taxonomy: The classes.
+        foreground: Mask ids that show a class besides the background.
         split: For the message.
 
     Raises:
         InputError: There are such masks only, as programs that draw write them.
     """
     ids = set(np.flatnonzero(index.presence.any(axis=0)).tolist())
-    if not ids <= {0, IGNORE} or IGNORE not in ids or _shows_class(taxonomy, ids):
+    if not ids <= {0, IGNORE} or IGNORE not in ids or ids & {*foreground}:
         return
     held = ' and '.join(map(str, sorted(ids)))
     raise InputError(
@@ -85,14 +90,14 @@ def check_labelled(
 
 
 def odd_masks(
-    index: ClassIndex, mask_paths: Sequence[str], taxonomy: Taxonomy, split: str
+    index: ClassIndex, mask_paths: Sequence[str], foreground: Collection[int], split: str
 ) -> list[str]:
     """Says which masks differ from the others in a way that may not be meant.
 
     Args:
         index: The index of N masks.
         mask_paths: The N mask files, for the message.
-        taxonomy: The classes.
+        foreground: Mask ids that show a class besides the background.
         split: For the message.
 
     Returns:
@@ -103,7 +108,7 @@ def odd_masks(
     others[:, [0, IGNORE]] = False
     binary = index.presence[:, 0] & index.presence[:, IGNORE] & ~others.any(axis=1)
     share = binary.mean() if len(binary) else 0.0
-    if share >= _SUSPICIOUS and not _shows_class(taxonomy, {0}):
+    if share >= _SUSPICIOUS and 0 not in foreground:
         first = mask_paths[int(binary.argmax())]
         notes.append(
             f'{int(binary.sum())} of {len(mask_paths)} masks of the {split} split hold 0 and 255 '
@@ -118,10 +123,6 @@ def odd_masks(
             f'pixel, such as {first}, and the others eight: their white is read as id 1, not 255'
         )
     return notes
-
-
-def _shows_class(taxonomy: Taxonomy, ids: set[int]) -> bool:
-    return any(taxonomy.mask_ids[class_id] in ids for class_id in taxonomy.foreground)
 
 
 def _ranges(values: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,18 +46,21 @@ def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str,
 
 
 def protocols_of(
-    config: Mapping[str, Any], source: Source, reference: Mapping[str, Any] | None = None
+    config: Mapping[str, Any], source: Source | None, reference: Mapping[str, Any] | None = None
 ) -> tuple[Protocol, Protocol]:
     """The protocol of a config for the masks of the training dataset, and for those of another.
 
     Args:
         config: The ``protocol`` of a config.
-        source: A dataset.
+        source: A dataset; None where no step reads that of the config.
         reference: What the training dataset says of its masks; None: the same.
 
     Returns:
         Two protocols of the same classes and steps, or twice the same one.
     """
+    if source is None:
+        protocol = build_protocol(config)
+        return protocol, protocol
     own = {*(config.get('void_ids') or ()), *source.void_ids}
     if reference is None:
         void_ids = dict(void_ids=sorted(own)) if own else {}
@@ -75,24 +78,3 @@ def protocols_of(
         source.classes, source.reduce_zero_label, sorted(own)
     )
     return trained, replace(trained, taxonomy=taxonomy)
-
-
-def class_palette(
-    protocol: Protocol, palette: Sequence[Sequence[int]], reduce_zero_label: bool
-) -> list[list[int]]:
-    """The colour of every class of a taxonomy.
-
-    Args:
-        protocol: Its taxonomy tells the mask ids.
-        palette: The dataset's colours, RGB in 0..255, by the dataset's own class.
-        reduce_zero_label: Whether the dataset's class i has the mask id i + 1.
-
-    Returns:
-        One colour a class; black for a background that is none of the
-        dataset's classes.
-    """
-    colours = []
-    for mask_id in protocol.taxonomy.mask_ids:
-        own = -1 if mask_id is None else mask_id - int(reduce_zero_label)
-        colours.append(list(palette[own]) if 0 <= own < len(palette) else [0, 0, 0])
-    return colours

@@ -25,6 +25,8 @@ _FIXED = (
 )
 
 
+#: Where a sample of a view over several data sets says which one it is of.
+PLACE = 'cil_place'
 #: Packages whose transforms are known: those that are not in ``_FIXED`` augment.
 _PACKAGES = ('mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'mmseg_cil')
 
@@ -74,6 +76,20 @@ def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label:
             'the pipeline has no PackSegInputs, before which the labels of the step are mapped; '
             'end it with dict(type="PackSegInputs")'
         )
+    return result
+
+
+def with_further_map(pipeline: Sequence[Any], further_map: Mapping[str, Any]) -> list[Any]:
+    """Return a pipeline with a transform behind the last ``LoadAnnotations``.
+
+    Args:
+        pipeline: Transforms, as configs or objects; one of them is ``LoadAnnotations``.
+        further_map: The config of the transform.
+    """
+    result = list(pipeline)
+    kinds = [kind_of(transform) for transform in result]
+    last = len(kinds) - 1 - kinds[::-1].index('LoadAnnotations')
+    result.insert(last + 1, copy.deepcopy(dict(further_map)))
     return result
 
 
@@ -152,10 +168,18 @@ def without_augmentation(dataset: Any) -> Any:
         dataset: A view of the data at a step; it is not changed.
     """
     plain = copy.copy(dataset)
-    plain.pipeline = Compose(
-        [transform for transform in dataset.pipeline.transforms if not _augments(transform)]
-    )
+    several = getattr(dataset.pipeline, 'by_place', None)
+    if several is None:
+        plain.pipeline = _fixed(dataset.pipeline)
+    else:
+        plain.pipeline = type(dataset.pipeline)(
+            {place: _fixed(pipeline) for place, pipeline in several.items()}
+        )
     return plain
+
+
+def _fixed(pipeline: Any) -> Compose:
+    return Compose([transform for transform in pipeline.transforms if not _augments(transform)])
 
 
 def _augments(transform: Any) -> bool:

@@ -13,15 +13,24 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from mmseg_cil.datasets.class_index import ClassIndex
-from mmseg_cil.datasets.items import DatasetConfig, Items, index_items, open_sources, read_items
-from mmseg_cil.datasets.mask_ids import check_mask_ids
-from mmseg_cil.datasets.meaning import class_palette, protocols_of
-from mmseg_cil.datasets.pipeline import seeded, step_pipeline
+from mmseg_cil.datasets.items import DatasetConfig, open_sources
+from mmseg_cil.datasets.meaning import protocols_of
+from mmseg_cil.datasets.member_labels import (
+    PipelinesByData,
+    build_pipelines,
+    labels_of,
+    with_own_ids,
+)
+from mmseg_cil.datasets.members import Contents, colours_of, open_members, read_members
+from mmseg_cil.datasets.pipeline import PLACE, seeded
 from mmseg_cil.datasets.sample_pipeline import SamplePipeline
 from mmseg_cil.datasets.sampler import SampleKey
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.replay import Replay, read_replay, rows_by_name
 from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.listed import uses_config_dataset
+from mmseg_cil.protocols.tables import Table
+from mmseg_cil.protocols.taxonomy import IGNORE
 from mmseg_cil.registry import DATASETS, SCOPE
 
 _SPLITS = ('train', 'test')
@@ -50,6 +59,10 @@ class IncrementalDataset(Dataset):
     as often as the dataset counts them, and show labels of their own. An image
     that is both comes once, as an exemplar: it shows the new classes too.
 
+    Where steps have data sets of their own, a training view reads those of its step (and of the
+    steps whose exemplars it replays), a test view those of all steps so far. Each has its own
+    pipeline, and its masks are read by its own ids.
+
     Args:
         dataset: Config of any MMSegmentation dataset, ``ConcatDataset`` and
             ``RepeatDataset`` included, or several to pool. Images that occur
@@ -69,13 +82,17 @@ class IncrementalDataset(Dataset):
             and masks are read by the names that their own dataset gives.
         images_of: A later step whose images stand in for the step's own, which are gone: the
             first step was trained elsewhere. They show what the labels of ``step`` say.
+        whole: Whether the view reads the data sets of all steps, which those who count images need.
+        further_map: A transform behind ``LoadAnnotations`` in the pipelines of data sets that
+            steps bring; ``pipeline`` has it already.
 
     Attributes:
         images_of: As given.
         protocol: Of this dataset's masks.
         reference: The same of the training dataset's masks.
-        classes: Names of the dataset's classes, by mask id.
+        classes: Names of the first dataset's classes, by mask id; empty where none is read.
         reduce_zero_label: Whether they have the mask ids from 1 on.
+        pipeline: The transforms of a sample.
 
     Raises:
         InputError: Something in the arguments or the files is wrong. Lists and
@@ -96,16 +113,23 @@ class IncrementalDataset(Dataset):
         exemplars: Mapping[str, Any] | None = None,
         reference: Mapping[str, Any] | None = None,
         images_of: int | None = None,
+        whole: bool = False,
+        further_map: Mapping[str, Any] | None = None,
     ) -> None:
         if split not in _SPLITS:
             raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
         if seed < 0:
             raise InputError(f'the seed of the data must not be negative, but is {seed}')
-        sources = open_sources(dataset)
-        first = sources[0]
-        self.classes, self.reduce_zero_label = first.classes, first.reduce_zero_label
+        uses_config = (
+            uses_config_dataset(protocol)
+            if isinstance(protocol, Mapping)
+            else any(0 in each.data for each in protocol.steps)
+        )
+        sources = open_sources(dataset) if uses_config else []
         if isinstance(protocol, Mapping):
-            self.reference, protocol = protocols_of(protocol, first, reference)
+            self.reference, protocol = protocols_of(
+                protocol, sources[0] if sources else None, reference
+            )
         else:
             self.reference = protocol
         if not 0 <= step < len(protocol.steps):
@@ -115,31 +139,56 @@ class IncrementalDataset(Dataset):
         self.protocol: Protocol = protocol
         self.step, self.split, self.seed = step, split, seed
         self.images_of = images_of
-        self._config, self._cache_dirs = dataset, tuple(cache_dirs)
+        self._cache_dirs = tuple(cache_dirs)
         self._skip_empty, self._exemplars = skip_empty, exemplars
-        self._palette = class_palette(protocol, first.palette, first.reduce_zero_label)
-        table = protocol.train_table(step) if split == 'train' else protocol.test_table(step)
-        transforms = step_pipeline(
-            first.pipeline if pipeline is None else pipeline, table, first.reduce_zero_label
-        )
+        self._places = self._places_read(whole)
+        self._members = open_members(protocol, split, self._places, sources)
+        self._by_place = {member.place: member for member in self._members}
+        self._labels = {
+            member.place: labels_of(member, protocol, step, split) for member in self._members
+        }
+        first = self._members[0].first if self._members else None
+        self.classes = first.classes if first else ()
+        self.reduce_zero_label = first.reduce_zero_label if first else False
+        self._palette = colours_of(self._members, protocol)
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
-            self.pipeline = SamplePipeline(transforms, split)
+            self._pipelines = build_pipelines(
+                self._members, self._labels, pipeline, further_map, split
+            )
+            self.pipeline: Any = SamplePipeline([], split)
+        if len(self._pipelines) == 1:
+            self.pipeline = next(iter(self._pipelines.values()))
+        elif self._pipelines:
+            self.pipeline = PipelinesByData(self._pipelines)
         self._begin_empty()
+
+    def _places_read(self, whole: bool) -> frozenset[int]:
+        """The data sets that this view reads."""
+        steps = self.protocol.steps
+        if whole:
+            return frozenset(place for step in steps for place in step.data)
+        source = self.step if self.images_of is None else self.images_of
+        places = {*self.protocol.data_of_step(source, self.split)}
+        if self._exemplars is not None:
+            places |= {*self.protocol.data_of_step(self.step, 'test')}
+        return frozenset(places)
 
     def _begin_empty(self) -> None:
         """Have no images yet: the index is read by :meth:`full_init`."""
         self._loaded = False
-        # Images that are repeated are kept once: a row for each index, a place for each row.
+        # Images that are repeated are kept once: a row for each index, and which of those kept
+        # it is.
         self._rows = np.zeros(0, np.int64)
-        self._places = np.zeros(0, np.int64)
+        self._kept = np.zeros(0, np.int64)
         self._own, self._replay = 0, Replay()
         self._shared = np.zeros(0, bool)
         self._names: list[str] = []
         self._domains = np.zeros(0, np.int64)
+        self._data = np.zeros(0, np.int64)
         self._bytes = np.zeros(0, np.uint8)
         self._ends = np.zeros(0, np.int64)
-        self._all: tuple[ClassIndex, np.ndarray] | None = None
+        self._all: Contents | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -165,18 +214,20 @@ class IncrementalDataset(Dataset):
         """
         if self._loaded:
             return
-        items, index = self.read()
+        contents = self.contents()
+        items = contents.items
         source = self.step if self.images_of is None else self.images_of
-        chosen = self._select(index, items.times, source)
+        chosen = self._select(contents, source)
         if not len(chosen) and not self._may_be_empty:
             raise InputError(self._empty_message(len(items.names)))
         self._own = len(chosen)
         if self._exemplars is not None:
-            chosen = self._with_exemplars(self._exemplars, items, chosen)
+            chosen = self._with_exemplars(self._exemplars, contents, chosen)
         self._rows = chosen
-        distinct, self._places = np.unique(chosen, return_inverse=True)
+        distinct, self._kept = np.unique(chosen, return_inverse=True)
         self._names = [items.names[row] for row in distinct]
         self._domains = self.protocol.image_domains(self._names)
+        self._data = contents.places[distinct]
         # One array instead of many objects: workers share it and never copy it
         # by merely counting references.
         infos = [pickle.dumps(items.infos[row]) for row in distinct]
@@ -185,10 +236,13 @@ class IncrementalDataset(Dataset):
         self._loaded = True
 
     def _with_exemplars(
-        self, config: Mapping[str, Any], items: Items, own: np.ndarray
+        self, config: Mapping[str, Any], contents: Contents, own: np.ndarray
     ) -> np.ndarray:
-        replay = read_replay(config, self.protocol, self.step, items.names, own)
-        self._replay = replay.repeated(items.times[replay.rows])
+        replay = read_replay(config, self.protocol, self.step, contents.items.names, own)
+        if self.protocol.own_data:
+            places = contents.places[replay.rows]
+            replay = with_own_ids(replay, places, self._members, self.protocol, self.step)
+        self._replay = replay.repeated(contents.items.times[replay.rows])
         self._shared = np.isin(self._replay.rows, own)
         own = own[~np.isin(own, replay.rows)]
         self._own = len(own)
@@ -218,7 +272,7 @@ class IncrementalDataset(Dataset):
         """Return a view of the first of the step's own images alone, without exemplars."""
         few = copy.copy(self)
         few._own = min(count, self.num_own)
-        few._rows, few._places = self._rows[: few._own], self._places[: few._own]
+        few._rows, few._kept = self._rows[: few._own], self._kept[: few._own]
         few._replay, few._shared = Replay(), np.zeros(0, bool)
         return few
 
@@ -227,7 +281,7 @@ class IncrementalDataset(Dataset):
         untrained = self.split == 'train' and not self.protocol.trains(self.step)
         return self._skip_empty or untrained
 
-    def read(self, look_around: bool = False) -> tuple[Items, ClassIndex]:
+    def contents(self, look_around: bool = False) -> Contents:
         """Reads the lists of images and the class index.
 
         Args:
@@ -236,19 +290,25 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
-        sources = open_sources(self._config)
-        items = read_items(sources, look_around)
-        index = index_items(sources, items, self._cache_dirs)
-        masks = [mask for _, mask in items.paths]
-        check_mask_ids(index, masks, self.protocol.known_mask_ids(), self.protocol.name)
+        contents = read_members(self._members, self.protocol.name, self._cache_dirs, look_around)
         if look_around:
             # Who looks around is about to count the images of all steps.
-            self._all = index, items.times
-        return items, index
+            self._all = contents
+        return contents
 
-    def _select(self, index: ClassIndex, times: np.ndarray, step: int) -> np.ndarray:
+    def pipeline_of(self, place: int) -> SamplePipeline:
+        """The transforms of a data set that the view reads (see :attr:`Step.data`)."""
+        return self._pipelines[place]
+
+    def _select(self, contents: Contents, step: int) -> np.ndarray:
+        index, times = contents.index, contents.items.times
         pick = self.protocol.train_images if self.split == 'train' else self.protocol.test_images
         chosen = np.asarray(pick(step, index.presence, index.names), np.int64)
+        if self.protocol.own_data:
+            wanted = {*self.protocol.data_of_step(step, self.split)}
+            if not wanted <= self._places:
+                raise ValueError(f'this view does not read the data sets of step {step}')
+            chosen = chosen[np.isin(contents.places[chosen], sorted(wanted))]
         return np.repeat(chosen, times[chosen]) if self.split == 'train' else chosen
 
     def _empty_message(self, total: int) -> str:
@@ -288,8 +348,8 @@ class IncrementalDataset(Dataset):
 
     def index_of_step(self, step: int) -> tuple[ClassIndex, np.ndarray]:
         """The class index of all images, and the rows of a step's (see :meth:`images_of_step`)."""
-        index, times = self._everything()
-        return index, self._select(index, times, step)
+        contents = self.everything()
+        return contents.index, self._select(contents, step)
 
     def class_index(self) -> ClassIndex:
         """The index of all images of the dataset, also of those of other steps.
@@ -297,7 +357,7 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
-        return self._everything()[0]
+        return self.everything().index
 
     def presence(self) -> np.ndarray:
         """Which mask ids occur in each image of this view.
@@ -309,7 +369,7 @@ class IncrementalDataset(Dataset):
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
         self.full_init()
-        return self._everything()[0].presence[self._rows]
+        return self.everything().index.presence[self._rows]
 
     def check_names(self) -> None:
         """Refuses images that a list of names, such as a memory, could not tell apart.
@@ -317,19 +377,49 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Two images have one name.
         """
-        rows_by_name(self._everything()[0].names)
+        rows_by_name(self.everything().index.names)
 
-    def _everything(self) -> tuple[ClassIndex, np.ndarray]:
+    def everything(self) -> Contents:
+        """All images of the data sets that the view reads.
+
+        Raises:
+            InputError: Files are missing or broken, or masks hold unknown ids.
+        """
         if self._all is None:
-            items, index = self.read()
-            self._all = index, items.times
+            self._all = self.contents()
         return self._all
+
+    def place_of(self, index: int) -> int:
+        """The data set of one of the view's images, as :attr:`Step.data` counts them."""
+        self.full_init()
+        return int(self._data[self._kept[index]])
+
+    def known_mask_ids(self, place: int) -> frozenset[int]:
+        """The ids that the masks of a data set may hold."""
+        return self._by_place[place].meaning.known
+
+    def class_table(self, place: int) -> Table:
+        """uint8 (256,): the class id by the id in the masks of a data set; 255: of none."""
+        table = np.full(256, IGNORE, np.uint8)
+        for mask_id, class_id in self.protocol.taxonomy.class_of_mask_id().items():
+            table[mask_id] = class_id
+        result: Table = table[self._by_place[place].meaning.table]
+        return result
+
+    def label_table(self, place: int) -> Table:
+        """uint8 (256,): the label of every id in the masks of a data set at this step."""
+        return self._labels[place].table
+
+    @property
+    def pipelines_differ(self) -> bool:
+        """Whether the data sets of the view have pipelines that differ."""
+        return len({repr(member.first.pipeline) for member in self._members}) > 1
 
     @property
     def image_names(self) -> list[str]:
         """Names of this view's images, in the order of their indices."""
         self.full_init()
-        return [self._names[place] for place in self._places]
+        return [self._names[place] for place in self._kept]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from: paths of image and mask, and ``sample_idx``.
@@ -344,10 +434,12 @@ class IncrementalDataset(Dataset):
         if not -count <= index < count:
             raise IndexError(f'image {index} of {count}')
         index %= count
-        place = int(self._places[index])
+        place = int(self._kept[index])
         start = int(self._ends[place - 1]) if place else 0
         info = pickle.loads(self._bytes[start : int(self._ends[place])].tobytes())
         info['sample_idx'] = index
+        if len(self._pipelines) > 1:
+            info[PLACE] = int(self._data[place])
         if index >= self._own:
             info['label_table'] = self._replay.tables[index - self._own]
         return info
@@ -393,7 +485,13 @@ class IncrementalDataset(Dataset):
         )
 
     def _metainfo(self, index: int) -> dict[str, Any]:
-        info: dict[str, Any] = dict(cil_domain=int(self._domains[self._places[index]]))
+        place = self._kept[index]
+        info: dict[str, Any] = dict(cil_domain=int(self._domains[place]))
+        if self.protocol.own_data:
+            data = info['cil_data'] = int(self._data[place])
+            hidden = self._labels[data].hidden
+            if hidden is not None and self.split == 'train':
+                info['cil_hidden'] = hidden
         if index >= self._own:
             info['cil_hidden'] = self._replay.hidden[index - self._own]
         return info

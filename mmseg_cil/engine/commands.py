@@ -37,6 +37,7 @@ from mmseg_cil.engine.walk import Walk
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.config_text import config_text
 from mmseg_cil.utils.quiet import quieten_warnings
 
 
@@ -50,7 +51,7 @@ def train(args: argparse.Namespace) -> None:
     cfg = walk_config(args)
     set_ways_to_run(cfg, args.amp, not getattr(args, 'no_rehearsal', False))
     if args.print_config:
-        print(cfg.pretty_text)
+        print(config_text(cfg))
         return
     note_published(cfg)
     default_dir = cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
@@ -138,7 +139,8 @@ def run_walk(
         )
         runner.open()
         if get_rank() == 0:
-            write_text(work_dir / CONFIG_COPY, with_names_allowed(runner.walk.as_given).pretty_text)
+            copy = config_text(with_names_allowed(runner.walk.as_given))
+            write_text(work_dir / CONFIG_COPY, copy)
         runner.run()
         if get_rank() == 0 and report:
             _render(work_dir)

@@ -39,7 +39,7 @@ def open_view(
     name = split if tested is None else 'validation'
     with part(f'the {name} dataset or its pipeline'):
         # Counting is not training: a step without images is refused (or not) by the caller.
-        view: IncrementalDataset = DATASETS.build(dict(config, skip_empty=True))
+        view: IncrementalDataset = DATASETS.build(dict(config, skip_empty=True, whole=True))
     return view
 
 

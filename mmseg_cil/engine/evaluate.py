@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
 from mmseg_cil.engine.config.first_step import with_first_step
+from mmseg_cil.engine.config.own_data import with_own_data
 from mmseg_cil.engine.config.step_visualizer import log_scores
 from mmseg_cil.engine.config.type_names import with_type_names
 from mmseg_cil.engine.data import dataset_configs, open_view
@@ -49,7 +50,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
             wrong, or the journal is of another number of steps.
     """
     require_finite_settings(cfg)
-    cfg = with_first_step(cfg)
+    cfg = with_own_data(with_first_step(cfg))
     for key in ('protocol', 'model'):
         if not isinstance(cfg.get(key), Mapping):
             raise InputError(

@@ -42,7 +42,7 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
     picture is read from its file.
 
     Args:
-        view: Of the test images.
+        view: Of the test images, an :class:`~mmseg_cil.datasets.IncrementalDataset`.
         index: Which one.
         bgr: Images of three bands are loaded blue first.
 
@@ -50,10 +50,7 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
         InputError: The pipeline loads no image or no mask, or one that cannot be drawn.
     """
     image, raw = _loaded(view, index)
-    table = np.full(256, 255, dtype=np.uint8)
-    for class_id, mask_id in enumerate(view.protocol.taxonomy.mask_ids):
-        if mask_id is not None:
-            table[mask_id] = class_id
+    table = view.class_table(view.place_of(index))
     picture = _picture_of_file(view.get_data_info(index), image.shape[:2])
     return as_picture(image, bgr) if picture is None else picture, table[raw.astype(np.uint8)]
 

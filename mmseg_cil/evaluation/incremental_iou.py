@@ -51,6 +51,8 @@ class IncrementalIoUMetric(BaseMetric):
         iou_metrics: With ``'mDice'`` or ``'mFscore'`` these scores are computed besides, see
             :func:`~mmseg_cil.evaluation.further_scores.further_entry`.
         beta: Weight of the recall in the F-score.
+        data_sets: Names of the data sets of the walk, where there are several: the entry then
+            holds the scores on each besides those of all pooled, by the ``cil_data`` of a sample.
         **kwargs: ``prefix`` and what else MMEngine's ``BaseMetric`` takes.
 
     Raises:
@@ -75,6 +77,7 @@ class IncrementalIoUMetric(BaseMetric):
         log_classes: bool = True,
         iou_metrics: Sequence[str] = ('mIoU',),
         beta: float = 1.0,
+        data_sets: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +90,7 @@ class IncrementalIoUMetric(BaseMetric):
         self.introduced = introduced
         self.log_classes = log_classes
         self.iou_metrics, self.beta = tuple(iou_metrics), beta
+        self.data_sets = tuple(data_sets)
         self.result: dict[str, Any] | None = None
         self._counts: Tensor | None = None
         self._images: list[int] = []
@@ -113,14 +117,14 @@ class IncrementalIoUMetric(BaseMetric):
                     f'{tuple(label.shape)} differ in shape; the test pipeline must load the '
                     f'annotation after the resize, so that labels keep the size of the image'
                 )
-            domain = self._domain(sample)
+            group = self._group(sample)
             counts = pair_counts(
                 pred, label.to(pred.device, non_blocking=True), self.num_classes, self.ignore_index
             )
             if self._counts is None:
-                self._counts = counts.new_zeros(self.num_domains, len(counts))
-            self._counts[domain] += counts
-            self._images[domain] += 1
+                self._counts = counts.new_zeros(self._num_groups, len(counts))
+            self._counts[group] += counts
+            self._images[group] += 1
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Sums the counts over all processes and computes every score.
@@ -139,7 +143,7 @@ class IncrementalIoUMetric(BaseMetric):
         bins = self.num_classes**2 + 2
         counts = self._counts
         if counts is None:  # this rank held no image
-            counts = torch.zeros(self.num_domains, bins, dtype=torch.int64)
+            counts = torch.zeros(self._num_groups, bins, dtype=torch.int64)
         images = torch.tensor(self._images, dtype=torch.int64, device=counts.device)
         total = torch.cat([counts, images[:, None]], dim=1)
         self._reset()
@@ -147,12 +151,15 @@ class IncrementalIoUMetric(BaseMetric):
         total = total.cpu()
         require_known_ids(int(total[:, bins - 1].sum()), self.num_classes, self.ignore_index)
         self._check_size(int(total[:, bins].sum()), size)
-        confusion = total[:, : bins - 2].reshape(
-            self.num_domains, self.num_classes, self.num_classes
+        # (domains, data sets, true, predicted)
+        groups = total[:, : bins - 2].reshape(
+            self.num_domains, -1, self.num_classes, self.num_classes
         )
+        confusion = groups.sum(dim=1)
+        images = total[:, bins].reshape(self.num_domains, -1)
         self.result = step_entry(
             confusion.numpy(),
-            total[:, bins].tolist(),
+            images.sum(dim=1).tolist(),
             self.class_steps,
             self.step,
             self._names(),
@@ -170,6 +177,8 @@ class IncrementalIoUMetric(BaseMetric):
             self.iou_metrics,
             self.beta,
         )
+        if self.data_sets:
+            self.result['data_sets'] = self._by_data_set(groups.sum(dim=0), images.sum(dim=0))
         if self.log_classes:
             print_log(f'step {self.step}, per class:\n{_class_table(self.result)}', 'current')
         scores = _flat(self.result)
@@ -184,9 +193,32 @@ class IncrementalIoUMetric(BaseMetric):
         """C, the number of model outputs at this step."""
         return len(self.class_steps)
 
+    @property
+    def _num_groups(self) -> int:
+        return self.num_domains * max(1, len(self.data_sets))
+
+    def _by_data_set(self, confusion: Tensor, images: Tensor) -> dict[str, Any]:
+        """The scores on the test images of each data set that has some, by its name."""
+        result = {}
+        for name, counts, number in zip(
+            self.data_sets, confusion.numpy(), images.tolist(), strict=True
+        ):
+            if number:
+                entry = step_entry(
+                    counts[None],
+                    [number],
+                    self.class_steps,
+                    self.step,
+                    self._names(),
+                    self.has_background,
+                    self.settings,
+                )
+                result[name] = {key: entry[key] for key in ('images', 'mIoU', 'IoU')}
+        return result
+
     def _reset(self) -> None:
         self._counts = None
-        self._images = [0] * self.num_domains
+        self._images = [0] * self._num_groups
 
     def _check_arguments(self) -> None:
         if not self.class_steps:
@@ -206,6 +238,19 @@ class IncrementalIoUMetric(BaseMetric):
                 f'introduced names {len(self.introduced)} steps; step {self.step} needs '
                 f'{self.step + 1}, one list for each of the steps so far'
             )
+
+    def _group(self, sample: dict) -> int:
+        """The row of counts that an image adds to: of its domain and data set."""
+        domain = self._domain(sample)
+        if not self.data_sets:
+            return domain
+        place = sample.get('cil_data')
+        if place is None or not 0 <= place < len(self.data_sets):
+            raise InputError(
+                f'{_image(sample)}: cil_data is {place}, but there are {len(self.data_sets)} data '
+                'sets; load the test set with IncrementalDataset, which writes it into every sample'
+            )
+        return domain * len(self.data_sets) + int(place)
 
     def _domain(self, sample: dict) -> int:
         if self.num_domains == 1:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import tables
+from mmseg_cil.protocols.own_data import OwnData
 from mmseg_cil.protocols.policy import TEST_CHOICES, Policy
 from mmseg_cil.protocols.selection import Indices
 from mmseg_cil.protocols.tables import Table
@@ -36,6 +37,8 @@ class Step:
             protocol by domain.
         future: Class ids not seen yet, among them those that never come.
         domains: Names of the domains this step adds (protocols by domain only).
+        data: The data sets that it reads: 0 is the config's own, ``i`` is
+            ``Protocol.own_data[i - 1]``.
     """
 
     index: int
@@ -43,6 +46,7 @@ class Step:
     new: tuple[int, ...]
     future: tuple[int, ...]
     domains: tuple[str, ...] = ()
+    data: tuple[int, ...] = (0,)
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -61,6 +65,7 @@ class Protocol(ABC):
         policy: The choices papers differ in.
         setting: ``'overlapped'``, ``'disjoint'`` or ``'sequential'``. Protocols
             by domain keep all labels and are always ``'sequential'``.
+        own_data: Data sets that steps bring with them, beside the config's own.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Protocol(ABC):
     steps: tuple[Step, ...]
     policy: Policy
     setting: str
+    own_data: tuple[OwnData, ...] = ()
 
     @property
     @abstractmethod
@@ -184,9 +190,25 @@ class Protocol(ABC):
         return self.steps[index]
 
     def known_mask_ids(self) -> frozenset[int]:
-        """The values that masks of the dataset may hold."""
-        ids = (i for i in self.taxonomy.mask_ids if i is not None)
+        """The values that masks of the config's dataset may hold."""
+        ids = (
+            mask_id
+            for class_id, mask_id in enumerate(self.taxonomy.mask_ids)
+            if mask_id is not None and class_id not in self.taxonomy.free
+        )
         return frozenset((*ids, *self.taxonomy.void_ids))
+
+    def data_of_step(self, step_index: int, split: str) -> tuple[int, ...]:
+        """The data sets that a step reads, as :attr:`Step.data` counts them.
+
+        Args:
+            step_index: The step.
+            split: ``'train'``: those of the step; ``'test'``: of all steps so far.
+        """
+        if split == 'train':
+            return self.step(step_index).data
+        every = {place for step in self.steps[: step_index + 1] for place in step.data}
+        return tuple(sorted(every))
 
     def class_names(self, classes: Sequence[int]) -> list[str]:
         """The names of class ids."""
@@ -223,6 +245,7 @@ class Protocol(ABC):
             'has_background': self.taxonomy.has_background,
             'steps': [(step.new, step.domains) for step in self.steps],
             'policy': {key: value for key, value in policy.items() if key not in without},
+            **self._data_sets(),
             **self._details(),
         }
         return _sha256(content)
@@ -251,7 +274,18 @@ class Protocol(ABC):
             'spellings': self.spellings(),
             'pools_splits': self.pools_splits,
             'fingerprint': self.fingerprint(),
+            **self._data_sets(),
             **self._details(),
+        }
+
+    def _data_sets(self) -> dict[str, Any]:
+        """The data sets of every step, by name and meaning; nothing where none has its own."""
+        if not self.own_data:
+            return {}
+        entries = ['', *(f'{data.name} {data.digest()}' for data in self.own_data)]
+        return {
+            'data': [[entries[place] for place in step.data] for step in self.steps],
+            'free_classes': self.class_names(self.taxonomy.free),
         }
 
 
@@ -268,6 +302,9 @@ def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
     """
     steps = [(step['new'], step['domains']) for step in description['steps'][: last + 1]]
     mask_ids = dict(zip(description['classes'], description['mask_ids'], strict=True))
+    # They stand in no mask, and are free to be others once a further data set comes.
+    mask_ids |= dict.fromkeys(description.get('free_classes') or ())
+    data = list(description.get('data') or ())[: last + 1]
     result = {
         'steps': steps,
         'mask_ids': {name: mask_ids[name] for new, _ in steps for name in new},
@@ -280,8 +317,9 @@ def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
         },
     }
     brought = {name for _, domains in steps for name in domains}
-    domains = [one for one in description.get('domains') or () if one['name'] in brought]
-    return {**result, 'domains': domains}
+    domains = [each for each in description.get('domains') or () if each['name'] in brought]
+    own = {'data': data} if any(entry != [''] for entry in data) else {}
+    return {**result, 'domains': domains, **own}
 
 
 def _sha256(content: Any) -> str:

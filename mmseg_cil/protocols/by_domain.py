@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import cities, tables
 from mmseg_cil.protocols.base import Protocol, Step
 from mmseg_cil.protocols.domains import Domain, name_ends, read_domain
+from mmseg_cil.protocols.own_data import DataSets
 from mmseg_cil.protocols.policy import Policy
 from mmseg_cil.protocols.selection import Indices
 from mmseg_cil.protocols.tables import Table
@@ -163,7 +164,7 @@ def city_protocol(
         )
     groups = [every[:first], *(every[i : i + later] for i in range(first, len(every), later))]
     steps = domain_steps(len(taxonomy.names), groups)
-    return CityProtocol(name, taxonomy, steps, policy, 'sequential', split)
+    return CityProtocol(name, taxonomy, steps, policy, 'sequential', split=split)
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,9 @@ class DomainProtocol(_DomainProtocol):
 
     def unmatched(self, names: Sequence[str]) -> list[str]:
         """Names in the domains' lists that no image has, and patterns that fit none."""
-        ends = {end for name in names for end in name_ends(name)}
         notes = []
         for domain in self.domains:
+            ends = {end for name in domain.own_names(names) for end in name_ends(name)}
             unknown = sorted(domain.images - ends)
             if unknown:
                 notes.append(
@@ -252,6 +253,8 @@ def listed_domains(
     domains: Sequence[Mapping[str, Any]],
     steps: Sequence[Sequence[str]] | None,
     strict: bool,
+    uses_config: bool = True,
+    elsewhere: bool = False,
 ) -> DomainProtocol:
     """A protocol over domains that the user gives.
 
@@ -263,6 +266,8 @@ def listed_domains(
             list_file=path)`` each.
         steps: Names of domains by step; ``None``: one domain a step.
         strict: See :class:`DomainProtocol`.
+        uses_config: Whether any domain is of the config's own dataset.
+        elsewhere: Whether step 0 was trained elsewhere.
 
     Raises:
         InputError: A domain is not well described, or a step names an unknown
@@ -273,7 +278,18 @@ def listed_domains(
         raise InputError(
             f"{where}: domains must be a list such as [dict(name='day', pattern='day/*'), ...]."
         )
-    read = tuple(read_domain(entry, f'{where}: domain {i}') for i, entry in enumerate(domains))
+    sets, read, places = DataSets(), [], {}
+    several = any(isinstance(entry, Mapping) and entry.get('data') for entry in domains)
+    for index, entry in enumerate(domains):
+        here = f'{where}: domain {index}'
+        value = entry.get('data') if isinstance(entry, Mapping) else None
+        place = 0
+        if value is not None:
+            label = str(entry.get('name') or f'domain {index}')
+            place = sets.place(value, label, here, not (elsewhere and not index))
+        data = None if not several else sets.own[place - 1].name if place else ''
+        read.append(read_domain(entry, here, data))
+        places[read[-1].name] = place
     names = [domain.name for domain in read]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -281,14 +297,14 @@ def listed_domains(
     groups = _groups(steps, names, where)
     if not isinstance(strict, bool):
         raise InputError(f'{where}: strict must be True or False, not {strict!r}.')
+    made = [
+        replace(step, data=tuple(sorted({places[name] for name in step.domains})))
+        for step in domain_steps(len(taxonomy.names), groups)
+    ]
+    if not uses_config:
+        made = [replace(step, data=tuple(i for i in step.data if i)) for step in made]
     return DomainProtocol(
-        name,
-        taxonomy,
-        domain_steps(len(taxonomy.names), groups),
-        policy,
-        'sequential',
-        read,
-        strict,
+        name, taxonomy, tuple(made), policy, 'sequential', tuple(sets.own), tuple(read), strict
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.protocols.own_data import SEPARATOR
 from mmseg_cil.utils.text import read_lines
 
 
@@ -22,22 +23,44 @@ class Domain:
         name: Its name.
         patterns: Shell patterns of image names.
         images: Image names listed in a file (without suffix).
+        data: Name of the data set that its images are of; ``''``: the config's own. None:
+            there is no other.
     """
 
     name: str
     patterns: tuple[str, ...] = ()
     images: frozenset[str] = frozenset()
+    data: str | None = None
 
     def __contains__(self, image: object) -> bool:
         """Whether an image belongs to it, by its name or by the end of its path.
 
         As with ``pathlib``'s ``match``, ``aachen/*`` fits
         ``train/aachen/aachen_000000``: whole folders may be left out in front.
+        Without pattern and list all images of its data set do.
         """
-        ends = name_ends(str(image))
-        return any(end in self.images for end in ends) or any(
-            _fits(ends, p) or _fits_literally(ends, p) for p in self.patterns
+        own = self.own_names([str(image)])
+        if not own:
+            return False
+        ends = name_ends(own[0])
+        return (
+            not (self.patterns or self.images)
+            or any(end in self.images for end in ends)
+            or any(_fits(ends, p) or _fits_literally(ends, p) for p in self.patterns)
         )
+
+    def own_names(self, names: Sequence[str]) -> list[str]:
+        """Return the names of images of its data set, as they are there.
+
+        Args:
+            names: Of images of all data sets.
+        """
+        if self.data is None:
+            return list(names)
+        start = f'{self.data}{SEPARATOR}' if self.data else ''
+        if not start:
+            return [name for name in names if SEPARATOR not in name]
+        return [name[len(start) :] for name in names if name.startswith(start)]
 
     def check_brackets(self, names: Sequence[str], where: str) -> None:
         """Refuses patterns of which brackets could mean two things.
@@ -52,12 +75,13 @@ class Domain:
         Raises:
             InputError: A pattern fits other images in either reading.
         """
+        names = self.own_names(names) if self.patterns else names
         for pattern in self.patterns:
-            literal = [one for one in names if _fits_literally(name_ends(one), pattern)]
+            literal = [name for name in names if _fits_literally(name_ends(name), pattern)]
             other = (
                 set()
                 if not literal
-                else {one for one in names if _fits(name_ends(one), pattern)}.difference(literal)
+                else {name for name in names if _fits(name_ends(name), pattern)}.difference(literal)
             )
             if other:
                 raise InputError(
@@ -75,6 +99,7 @@ class Domain:
             'patterns': list(self.patterns),
             'listed': len(self.images),
             'listed_sha256': listed,
+            **({'data': self.data} if self.data else {}),
         }
 
 
@@ -93,12 +118,13 @@ def _fits_literally(ends: Sequence[str], pattern: str) -> bool:
     return '[' in pattern and '[' in ends[0] and _fits(ends, pattern.replace('[', '[[]'))
 
 
-def read_domain(entry: Any, where: str) -> Domain:
+def read_domain(entry: Any, where: str, data: str | None = None) -> Domain:
     """Reads a domain of a config.
 
     Args:
         entry: ``dict(name=..., pattern=str or list)`` or ``dict(name=..., list_file=path)``.
         where: For messages.
+        data: See :class:`Domain`; where there are several data sets, a name alone will do.
 
     Raises:
         InputError: It is not well described, or its list cannot be read.
@@ -107,16 +133,19 @@ def read_domain(entry: Any, where: str) -> Domain:
     if not isinstance(entry, Mapping) or not isinstance(entry.get('name'), str):
         raise InputError(f'{where} has no name; {usage}.')
     where = f'{where} ({entry["name"]!r})'
-    extra = sorted(set(entry) - {'name', 'pattern', 'list_file'})
-    if extra or ('pattern' in entry) == ('list_file' in entry):
+    extra = sorted(set(entry) - {'name', 'pattern', 'list_file', 'data'})
+    told = ('pattern' in entry) + ('list_file' in entry)
+    if not extra and not told and data is not None:
+        return Domain(entry['name'], data=data)
+    if extra or told != 1:
         raise InputError(f'{where} needs a name and either a pattern or a list_file; {usage}.')
     if 'list_file' in entry:
-        return Domain(entry['name'], images=_read_list(entry['list_file'], where))
+        return Domain(entry['name'], images=_read_list(entry['list_file'], where), data=data)
     given = entry['pattern']
     patterns = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not patterns or not all(isinstance(p, str) and p for p in patterns):
         raise InputError(f'{where}: pattern must be a shell pattern or a list of them.')
-    return Domain(entry['name'], patterns)
+    return Domain(entry['name'], patterns, data=data)
 
 
 def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:

@@ -41,6 +41,8 @@ class Taxonomy:
         void_ids: Mask ids of pixels that belong to no class.
         background_added: Whether that is none of the dataset's own classes.
         left_out: Names of the dataset's classes whose ids are void.
+        free: Class ids whose mask ids stand in no mask of the config's dataset: datasets that
+            steps bring with them are read with them.
 
     Raises:
         InputError: Names or mask ids occur twice, are out of range, or do not
@@ -54,6 +56,7 @@ class Taxonomy:
     void_ids: tuple[int, ...] = (IGNORE,)
     background_added: bool = False
     left_out: tuple[str, ...] = ()
+    free: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         where = f'classes of {self.dataset!r}'
@@ -80,12 +83,16 @@ class Taxonomy:
         return tuple(range(int(self.has_background), len(self.names)))
 
     def labels_all(self, classes: Sequence[int]) -> bool:
-        """Whether masks can hold each of some foreground classes.
+        """Whether masks of the config's dataset can hold each of some foreground classes.
 
         Args:
             classes: Class ids; the background does not matter.
         """
-        return all(self.mask_ids[c] is not None for c in classes if c in self.foreground)
+        return all(
+            self.mask_ids[c] is not None and c not in self.free
+            for c in classes
+            if c in self.foreground
+        )
 
     def class_of_mask_id(self) -> dict[int, int]:
         """Class id by mask id; void ids are not in it."""
@@ -142,6 +149,30 @@ class Taxonomy:
             left_out=tuple(name for name in self.names if name not in dict(kept)),
         )
 
+    def with_further(self, names: Sequence[str]) -> Taxonomy:
+        """The same classes and further ones, where each has a mask id.
+
+        Classes that the dataset cannot show get ids that it does not have (:attr:`free`).
+
+        Args:
+            names: Of classes that other datasets show; those that are here stay as they are.
+
+        Raises:
+            InputError: There are more than 255 classes.
+        """
+        every = [*self.names, *(name for name in dict.fromkeys(names) if name not in self.names)]
+        ids: list[int | None] = [*self.mask_ids, *[None] * (len(every) - len(self.names))]
+        for class_id in self.free:
+            ids[class_id] = None
+        taken = {*self.void_ids, *ids}
+        unused = [mask_id for mask_id in range(IGNORE) if mask_id not in taken]
+        free = [class_id for class_id, mask_id in enumerate(ids) if mask_id is None]
+        if len(free) > len(unused):
+            raise InputError(f'classes of {self.dataset!r}: there are more than 255')
+        for class_id, mask_id in zip(free, unused, strict=False):
+            ids[class_id] = mask_id
+        return replace(self, names=tuple(every), mask_ids=tuple(ids), free=tuple(free))
+
     def as_in_masks_of(
         self, classes: Sequence[str], reduce_zero_label: bool, void_ids: Sequence[int] = ()
     ) -> Taxonomy:
@@ -157,7 +188,12 @@ class Taxonomy:
             InputError: It lacks a class.
         """
         ids = {str(n).strip(): i for i, n in enumerate(classes, int(reduce_zero_label))}
-        missing = [name for name in self.names[self.background_added :] if name not in ids]
+        own = [name for class_id, name in enumerate(self.names) if class_id not in self.free]
+        missing = [
+            name
+            for name in own
+            if name not in ids and not (self.background_added and name == self.names[0])
+        ]
         if missing:
             raise InputError(
                 f'the classes of two datasets of {self.dataset!r} differ: one has '
@@ -166,13 +202,16 @@ class Taxonomy:
         left = {mask_id for name, mask_id in ids.items() if name not in self.names}
         void = {IGNORE, *void_ids, *left}
         found = [
-            mask_id if mask_id is None or (self.background_added and not class_id) else ids[name]
+            (None if class_id in self.free else mask_id)
+            if mask_id is None or name not in ids or (self.background_added and not class_id)
+            else ids[name]
             for class_id, (name, mask_id) in enumerate(zip(self.names, self.mask_ids, strict=True))
         ]
         if reduce_zero_label and 0 not in found:
             void.add(0)
         mask_ids = tuple(None if mask_id in void else mask_id for mask_id in found)
-        return replace(self, mask_ids=mask_ids, void_ids=tuple(sorted(void)))
+        result = replace(self, mask_ids=mask_ids, void_ids=tuple(sorted(void)), free=())
+        return result.with_further(()) if self.free else result
 
     @classmethod
     def from_classes(

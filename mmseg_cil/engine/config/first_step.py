@@ -20,7 +20,7 @@ from mmseg_cil.protocols.taxonomy import is_background
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.weights_files import read_source, weights_as_data
 
-KEYS = ('config', 'checkpoint', 'classes', 'revise_keys')
+KEYS = ('config', 'checkpoint', 'classes', 'revise_keys', 'data')
 #: What may differ between two configs of one network: the rest says what it computes.
 _NO_STRUCTURE = (
     'num_classes', 'out_channels', 'init_cfg', 'pretrained', 'train_cfg', 'test_cfg',
@@ -44,7 +44,8 @@ def _first_entry(protocol: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The first entry of ``steps``, where it is a dict that names a checkpoint."""
     steps = protocol.get('steps')
     first = steps[0] if isinstance(steps, (list, tuple)) and steps else None
-    return first if isinstance(first, Mapping) else None
+    # A dict with classes is a step with a data set of its own.
+    return first if isinstance(first, Mapping) and first.get('classes') is None else None
 
 
 def with_first_step(cfg: Config) -> Config:
@@ -72,13 +73,29 @@ def with_first_step(cfg: Config) -> Config:
         _check_same_network(cfg.model, old.get('model') or {}, asked['config'])
     classes = asked.get('classes') or classes_of_network(asked['checkpoint'], old)
     asked['classes'] = [name.strip() for name in classes]
-    protocol = cfg.protocol
+    protocol, data = cfg.protocol, asked.pop('data', None)
     protocol.checkpoint = asked
     if protocol.get('background') is None and not is_background(asked['classes'][0]):
         # The network has no output for a background.
         protocol.background = 'none'
     if protocol.get('steps') is not None:
-        protocol.steps = _steps(protocol.steps, asked['classes'])
+        steps = _steps(protocol.steps, asked['classes'])
+        if data is not None:
+            steps[0] = dict(classes=_without_data(steps[0]), data=data)
+        protocol.steps = steps
+    elif data is not None and protocol.get('domains'):
+        first, *others = protocol.domains
+        if not isinstance(first, Mapping) or first.get('data') is not None:
+            raise InputError(
+                'protocol.checkpoint.data and the first of protocol.domains both say what the '
+                'data of step 0 are: give one of them'
+            )
+        protocol.domains = [dict(first, data=data), *others]
+    elif data is not None:
+        raise InputError(
+            'protocol.checkpoint.data goes with protocol.steps or protocol.domains; a named '
+            'protocol reads the dataset of the dataloaders'
+        )
     return cfg
 
 
@@ -118,10 +135,22 @@ def _asked(cfg: Config) -> dict[str, Any] | None:
 
 def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
     """The steps with the network's classes in front, where they are not there yet."""
-    if isinstance(steps[0], Mapping):
+    first = steps[0]
+    if isinstance(first, Mapping) and first.get('classes') is None:
         return [known, *steps[1:]]
-    begins = isinstance(steps[0], Sequence) and any(name in known for name in steps[0])
+    names = first['classes'] if isinstance(first, Mapping) else first
+    begins = isinstance(names, Sequence) and any(name in known for name in names)
     return list(steps) if begins else [known, *steps]
+
+
+def _without_data(entry: Any) -> Any:
+    """The classes of a first step that has no data set of its own yet."""
+    if isinstance(entry, Mapping):
+        raise InputError(
+            'protocol.checkpoint.data and protocol.steps[0] both say what the data of step 0 are: '
+            'give one of them'
+        )
+    return entry
 
 
 def read_checkpoint(checkpoint: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmseg.models.decode_heads import PIDHead
 
-from mmseg_cil.datasets.pipeline import kind_of
+from mmseg_cil.datasets.pipeline import kind_of, with_further_map
 from mmseg_cil.engine.config.model_losses import named_heads
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import head_class
@@ -47,11 +47,11 @@ def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
             f'{" and ".join(taken)}: train a network and a pipeline without edges, or a method '
             'without a further map'
         )
-    last = len(kinds) - 1 - kinds[::-1].index('LoadAnnotations')
     config = copy.deepcopy(dict(further_map))
     kind = config.get('type')
     kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
     if getattr(kind, 'needs_step_folder', False):
         config['step_folder'] = cfg.work_dir
-    pipeline.insert(last + 1, config)
-    dataset['pipeline'] = pipeline
+    dataset['pipeline'] = with_further_map(pipeline, config)
+    # Data sets that steps bring have pipelines of their own.
+    dataset['further_map'] = config

@@ -169,7 +169,9 @@ def _set_borrowed(cfg: Config, protocol: Protocol, images: Sequence[int]) -> Non
     """
     cfg.test_dataloader.dataset['skip_empty'] = True
     later = [step for step, count in enumerate(images) if count and step]
-    if later and not (images[0] and protocol.taxonomy.labels_all(protocol.steps[0].new)):
+    first = protocol.steps[0]
+    labelled = any(first.data) or protocol.taxonomy.labels_all(first.new)
+    if later and not (images[0] and labelled):
         cfg.train_dataloader.dataset['images_of'] = later[0]
 
 

@@ -142,6 +142,11 @@ def _takes_prefix(kind: Any) -> bool:
     )
 
 
+def data_set_names(protocol: Protocol) -> list[str]:
+    """Return what scores call the data sets of a walk: the config's own, then those of steps."""
+    return [protocol.taxonomy.dataset, *(data.name for data in protocol.own_data)]
+
+
 def set_evaluation(
     cfg: Config, protocol: Protocol, step: int, introduced: Sequence[Sequence[str]]
 ) -> None:
@@ -167,6 +172,8 @@ def set_evaluation(
         background_in_means=protocol.policy.background_in_means,
         introduced=introduced,
     )
+    if protocol.own_data:
+        metric.update(data_sets=data_set_names(protocol))
     if asked.iou_metrics != ('mIoU',):
         metric.update(iou_metrics=list(asked.iou_metrics), beta=asked.beta)
     # Of the user's loops what changes numbers is kept: mixed precision.

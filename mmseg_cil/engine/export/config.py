@@ -23,6 +23,7 @@ from mmseg_cil.engine.export.test_set import quote_folder, write_test_set
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.config_text import config_text
 
 
 def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
@@ -103,6 +104,11 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
     # In the order of the test dataset's own ids.
     table = view.protocol.test_table(step)
     shown = {int(table[mask_id]) for mask_id in view.presence().any(axis=0).nonzero()[0]}
+    if view.pipelines_differ:
+        notes.append(
+            'The test images are of several data sets whose pipelines differ; here all have that '
+            'of the first, so that figures may differ.'
+        )
     absent = [name for label, name in enumerate(walk.seen_names(step)) if label not in shown]
     if absent:
         notes.append(
@@ -127,4 +133,4 @@ def _text(walk: Walk, step: int, plain: Mapping[str, Any], notes: list[str]) -> 
         *notes,
     ]
     lines = ''.join(f'# {" ".join(line.split())}\n' for line in head)
-    return f'{lines}\n{quote_folder(Config(dict(plain)).pretty_text)}'
+    return f'{lines}\n{quote_folder(config_text(Config(dict(plain))))}'

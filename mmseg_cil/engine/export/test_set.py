@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from mmseg_cil.datasets import IncrementalDataset
+from mmseg_cil.datasets.pipeline import PLACE
 from mmseg_cil.utils.atomic import write_text
 
 FILE_NAME = 'test_set.yaml'
@@ -23,7 +24,7 @@ FILE_NAME = 'test_set.yaml'
 #: The folder of a config, as MMEngine puts it in when it reads the config.
 _BESIDE_CONFIG = '{{ fileDirname }}'
 #: What every entry begins with; the rest is what the dataset says of an image besides.
-_OWN_KEYS = ('label_map', 'reduce_zero_label', 'seg_fields', 'sample_idx')
+_OWN_KEYS = ('label_map', 'reduce_zero_label', 'seg_fields', 'sample_idx', PLACE)
 
 
 def write_test_set(
@@ -54,9 +55,12 @@ def write_test_set(
         for info in infos
     ]
     root, paths = _below(entries, data_root)
-    table = label_map(view)
+    # One object for all images of a data set, which the file then says once.
+    places = [view.place_of(index) for index in range(len(view))]
+    tables = {place: label_map(view, place) for place in set(places)}
     listed = [
-        {**one, 'label_map': table, 'reduce_zero_label': False, 'seg_fields': []} for one in entries
+        {**entry, 'label_map': tables[place], 'reduce_zero_label': False, 'seg_fields': []}
+        for place, entry in zip(places, entries, strict=True)
     ]
     stream = io.StringIO()
     yaml.dump(
@@ -78,12 +82,17 @@ def write_test_set(
     ), lost
 
 
-def label_map(view: IncrementalDataset) -> dict[int, int]:
-    """Return the label of every mask id that has another number as a label at a view's step."""
-    table = view.protocol.test_table(view.step)
+def label_map(view: IncrementalDataset, place: int) -> dict[int, int]:
+    """Return the label of every mask id that has another number as a label at a view's step.
+
+    Args:
+        view: Of test images.
+        place: Which of its data sets, as ``Step.data`` counts them.
+    """
+    table = view.label_table(place)
     return {
         mask_id: int(table[mask_id])
-        for mask_id in sorted(view.protocol.known_mask_ids())
+        for mask_id in sorted(view.known_mask_ids(place))
         if int(table[mask_id]) != mask_id
     }
 

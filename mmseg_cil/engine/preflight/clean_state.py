@@ -45,6 +45,9 @@ def restored_state() -> Iterator[None]:
     user's own modules keep in themselves nobody can know.
     """
     with contextlib.ExitStack() as stack:
+        # Only what is made in the block is looked through for what nothing refers to any more.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         stack.callback(_free_memory)
         for kept in (_random_states, _flags, _environment, _instances, warnings.catch_warnings):
             stack.enter_context(kept())

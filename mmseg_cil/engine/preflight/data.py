@@ -9,10 +9,11 @@ import numpy as np
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 
-from mmseg_cil.datasets import ClassIndex, IncrementalDataset
+from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.datasets.first_look import first_look
 from mmseg_cil.datasets.items import DatasetConfig, open_sources
 from mmseg_cil.datasets.meaning import reference_of
+from mmseg_cil.datasets.members import check_apart, contents_of
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.errors import InputError
 
@@ -38,6 +39,8 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
                 'the test dataset lists its classes in another order than the training '
                 'dataset: each reads its masks by its own list'
             )
+        if train.protocol.own_data:
+            check_apart(train.everything(), test.everything(), train.protocol)
         notes += shared_images(train, test)
         names = [*train.class_index().names, *test.class_index().names]
         notes += train.protocol.unmatched(names)
@@ -95,20 +98,13 @@ def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) 
 
 def shared_images(train: IncrementalDataset, test: IncrementalDataset) -> list[str]:
     """Says how many test images are training images too, be it as copies; nothing where none is."""
-    trained = set(_contents(train.class_index()))
+    trained = set(contents_of(train.class_index()))
     index = test.class_index()
-    shared = np.array([one in trained for one in _contents(index)])
+    shared = np.array([content in trained for content in contents_of(index)])
     if not shared.any():
         return []
     first = index.names[int(shared.argmax())]
     return [
         f'{int(shared.sum())} of {len(shared)} test images are training images too, such as '
         f'{first}: their scores are not those of unseen images'
-    ]
-
-
-def _contents(index: ClassIndex) -> list[tuple[int, bytes]]:
-    return [
-        (size, digest.tobytes())
-        for size, digest in zip(index.image_bytes.tolist(), index.image_digests, strict=True)
     ]

@@ -14,6 +14,7 @@ from mmseg_cil.engine.config.first_step import is_trained_elsewhere, with_first_
 from mmseg_cil.engine.config.length import global_batch_size, step_iterations
 from mmseg_cil.engine.config.method import find_method, memory_settings
 from mmseg_cil.engine.config.model_losses import StepClasses
+from mmseg_cil.engine.config.own_data import with_own_data
 from mmseg_cil.engine.config.type_names import with_type_names
 from mmseg_cil.engine.data import dataset_configs, open_view, validation_dataset
 from mmseg_cil.engine.preflight.building import part
@@ -28,6 +29,7 @@ from mmseg_cil.engine.runner.distributed import batch_per_process, main_process_
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.listed import uses_config_dataset
 from mmseg_cil.utils.weights_files import weights_as_data
 
 
@@ -39,7 +41,7 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
         InputError: Something the user gave is wrong.
     """
     check_mappings(cfg)
-    cfg = with_first_step(cfg)
+    cfg = with_own_data(with_first_step(cfg))
     check_names(cfg)
     require_finite_settings(cfg)
     for key in ('protocol', 'model', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
@@ -89,7 +91,8 @@ def read_data(
     """Builds one view a split, which indexes the masks, and counts the images of all steps."""
     # Built but not read: the protocol itself says whether it pools the splits.
     protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
-    check_same_classes(*dataset_configs(cfg))
+    if uses_config_dataset(cfg.protocol):
+        check_same_classes(*dataset_configs(cfg))
     views = {
         split: open_view(cfg, split, work_dir, protocol.pools_splits) for split in ('train', 'test')
     }

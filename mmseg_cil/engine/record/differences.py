@@ -9,7 +9,7 @@ from torch import nn
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
-from mmseg_cil.engine.record.fingerprint import changed
+from mmseg_cil.engine.record.fingerprint import OWN_PIPELINE, changed
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner.step_runner import load_into
@@ -58,8 +58,14 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
     if not 0 < steps < walk.num_steps or not all(journal.is_done(step) for step in range(steps)):
         return False
     recorded = list((content.get('data') or {}).get('train') or [])[:steps]
+    # A data set that comes with a further step has a pipeline that no fingerprint tells of yet.
+    further = {
+        key
+        for key in fingerprints
+        if key.startswith(OWN_PIPELINE) and key not in content['fingerprints']
+    }
     return (
-        set(changed(content['fingerprints'], fingerprints)) <= {'protocol', IMAGES}
+        set(changed(content['fingerprints'], fingerprints)) <= {'protocol', IMAGES, *further}
         and has_same_beginning(walk, content['protocol'], steps - 1)
         and recorded == list(walk.prints.train[:steps])
     )

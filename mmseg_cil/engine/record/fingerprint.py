@@ -18,8 +18,11 @@ from mmseg_cil.engine.data import dataset_configs, drops_partial, first_value
 from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.own_data import OwnData
 from mmseg_cil.protocols.policy import TEST_CHOICES
 
+#: What the fingerprint of the training pipeline of a step's own data set is called, but its name.
+OWN_PIPELINE = 'train pipeline of '
 #: The one fingerprint that may differ without anything being trained anew.
 EVALUATION = 'evaluation'
 
@@ -63,6 +66,11 @@ def training_fingerprints(
     if drops_partial(cfg):  # walks of before it was heard of stay as they are
         schedule['drop_partial'] = True
     train, _ = dataset_configs(cfg)
+    own = {
+        f'{OWN_PIPELINE}{data.name}': fingerprint(_pipeline_of(data, 'train'))
+        for data in protocol.own_data
+        if 'train' in data.configs
+    }
     return {
         'protocol': protocol.training_fingerprint(),
         'method': fingerprint(method_of(cfg, protocol.name)),
@@ -72,17 +80,23 @@ def training_fingerprints(
         'train pipeline': fingerprint(first_value(train, 'pipeline')),
         'training images': fingerprint(train_images),
         'seed': fingerprint(run_seed(cfg)),
+        **own,
     }
 
 
-def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequence[Any]) -> str:
+def evaluation_fingerprint(
+    cfg: Config, protocol: Protocol, test_images: Sequence[Any], step: int | None = None
+) -> str:
     """Fingerprint of what changes the scores of steps but not their weights.
 
     Args:
         cfg: The user's config.
         protocol: Built from ``cfg.protocol``.
         test_images: What tells which test images each of the steps has.
+        step: The step that is scored; None: all of them.
     """
+    last = len(protocol.steps) - 1 if step is None else step
+    own = [protocol.own_data[i - 1] for i in protocol.data_of_step(last, 'test') if i]
     cfg = _by_name(cfg)
     policy = protocol.policy.to_dict()
     train, test = dataset_configs(cfg)
@@ -100,6 +114,7 @@ def evaluation_fingerprint(cfg: Config, protocol: Protocol, test_images: Sequenc
             # Only where it is on: walks of before it was heard of stay as they are.
             **half_precision(cfg),
             **({'further': further} if further else {}),
+            **({'data': [[d.digest(), _pipeline_of(d, 'test')] for d in own]} if own else {}),
         }
     )
 
@@ -121,6 +136,11 @@ def changed(
         for key in sorted({*before, *now} - {EVALUATION})
         if before.get(key) != now.get(key) and before.get(key) not in (former or {}).get(key, ())
     ]
+
+
+def _pipeline_of(data: OwnData, split: str) -> Any:
+    config = data.configs.get(split)
+    return None if config is None else _plain(first_value(config, 'pipeline'))
 
 
 def _by_name(cfg: Config) -> Config:
@@ -181,4 +201,4 @@ def evaluation_of(walk: Walk, step: int | None = None) -> str:
         step: The step; None: of all steps together.
     """
     images = walk.prints.test if step is None else walk.prints.test[step : step + 1]
-    return evaluation_fingerprint(walk.as_given, walk.protocol, images)
+    return evaluation_fingerprint(walk.as_given, walk.protocol, images, step)

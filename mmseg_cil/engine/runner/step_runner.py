@@ -34,6 +34,7 @@ from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.network_change import CHANGE_NAME, plain_weights
 from mmseg_cil.models.teacher import load_plain_state
+from mmseg_cil.utils.config_text import without_yapf
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
 from mmseg_cil.utils.stopping import end_waiting, start_loader
@@ -141,18 +142,6 @@ class StepRunner(Runner):
         self.cfg.dump(Path(self.log_dir) / 'config.py')
 
 
-def without_yapf(cfg: Config) -> Config:
-    """Return the config with a text that is valid Python, but not formatted by yapf.
-
-    MMEngine asks for the text at the beginning of a step and at every checkpoint, and yapf
-    takes up to seconds for it.
-    """
-    # Config would open the file for a text that is not given.
-    return Config(
-        cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename, format_python_code=False
-    )
-
-
 @contextlib.contextmanager
 def step_runner(
     cfg: Config, launcher: str, kind: type[StepRunner] = StepRunner
@@ -161,8 +150,18 @@ def step_runner(
 
     In the block MMEngine reads weights as data only.
     """
-    with weights_as_data(), _runner(cfg, launcher, kind) as runner:
+    with weights_as_data(), young_garbage(), _runner(cfg, launcher, kind) as runner:
         yield runner
+
+
+@contextlib.contextmanager
+def young_garbage() -> Iterator[None]:
+    """Let the collector look, in a block, only through what is made in it: that is much faster."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,168 @@
+"""The labels of a step for the masks of each data set, and the pipelines that write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import Compose
+
+from mmseg_cil.datasets.members import Member
+from mmseg_cil.datasets.pipeline import PLACE, step_pipeline, with_further_map
+from mmseg_cil.datasets.sample_pipeline import SamplePipeline
+from mmseg_cil.errors import InputError
+from mmseg_cil.memory.replay import Replay
+from mmseg_cil.protocols import Protocol
+from mmseg_cil.protocols.tables import Table
+
+
+@dataclass(frozen=True)
+class MemberLabels:
+    """What the pixels of a data set are labelled at a step.
+
+    Attributes:
+        table: uint8 (256,): the label by the data set's own mask id.
+        hidden: Model ids that label 0 may stand for besides the background; None: those of the
+            step's rule (``StepContext.num_hidden``).
+    """
+
+    table: Table
+    hidden: tuple[int, ...] | None = None
+
+
+def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> MemberLabels:
+    """Return the labels of a data set at a step.
+
+    Args:
+        member: The data set.
+        protocol: Of the walk.
+        step: The step.
+        split: ``'train'`` or ``'test'``.
+    """
+    meaning = member.meaning.table
+    if split == 'test':
+        return MemberLabels(protocol.test_table(step)[meaning])
+    if member.own is None:
+        return MemberLabels(protocol.train_table(step)[meaning])
+    current = protocol.steps[step]
+    shows_all = member.own.old_labels == 'used' or not _hides_by_rule(protocol)
+    table = protocol.exemplar_table(step, current.seen) if shows_all else protocol.train_table(step)
+    if not shows_all or not protocol.taxonomy.has_background:
+        return MemberLabels(table[meaning])
+    labelled = member.meaning.labelled
+    hidden = tuple(i for i, c in enumerate(current.seen) if i and c not in labelled)
+    return MemberLabels(table[meaning], hidden)
+
+
+def _hides_by_rule(protocol: Protocol) -> bool:
+    return protocol.kind == 'class' and protocol.setting != 'sequential'
+
+
+def with_own_ids(
+    replay: Replay, places: np.ndarray, members: Sequence[Member], protocol: Protocol, step: int
+) -> Replay:
+    """Return exemplars whose tables go from the mask ids of their own data sets.
+
+    Args:
+        replay: E exemplars, with tables from the protocol's mask ids.
+        places: (E,) the data set of each.
+        members: The data sets.
+        protocol: Of the walk.
+        step: The step that replays.
+    """
+    by_place = {member.place: member for member in members}
+    seen = protocol.steps[step].seen
+    tables, hidden = [], []
+    for place, table, former in zip(places.tolist(), replay.tables, replay.hidden, strict=True):
+        member = by_place[place]
+        tables.append(table[member.meaning.table])
+        lost: tuple[int, ...] = ()
+        if member.own is not None and protocol.taxonomy.has_background:
+            labelled = member.meaning.labelled
+            lost = tuple(i for i, c in enumerate(seen) if i and c not in labelled)
+        hidden.append(tuple(sorted({*former, *lost})))
+    return Replay(replay.rows, tables, hidden)
+
+
+def build_pipelines(
+    members: Sequence[Member],
+    labels: Mapping[int, MemberLabels],
+    pipeline: Sequence[Any] | None,
+    further_map: Mapping[str, Any] | None,
+    split: str,
+) -> dict[int, SamplePipeline]:
+    """Return the transforms of each data set, with the labels of the step.
+
+    Args:
+        members: The data sets.
+        labels: Of each, by its place.
+        pipeline: Of the config's own data set, and of those that have none; None: that of its
+            first leaf.
+        further_map: A transform that goes behind ``LoadAnnotations`` in the pipelines of the
+            data sets that steps bring; the config's own has it already.
+        split: ``'train'`` or ``'test'``.
+
+    Raises:
+        InputError: A pipeline packs nothing, or loads no annotations.
+    """
+    result = {}
+    for member in members:
+        first = member.first
+        given = first.pipeline
+        if pipeline is not None and (member.own is None or not given):
+            given = list(pipeline)
+        elif further_map is not None:
+            given = with_further_map(given, further_map)
+        table = labels[member.place].table
+        try:
+            transforms = step_pipeline(given, table, first.reduce_zero_label)
+            result[member.place] = SamplePipeline(transforms, split)
+            if member.own is not None and 'LoadAnnotations' not in _loading(result[member.place]):
+                raise InputError('its pipeline has no LoadAnnotations, so that no mask is read')
+        except InputError as error:
+            if member.own is None:
+                raise
+            raise InputError(f'{member.own.where}, data.{split}: {error}') from error
+    return result
+
+
+def _loading(pipeline: SamplePipeline) -> str:
+    return ' '.join(kind for kind in pipeline.kinds if 'Annotation' in kind) or (
+        # Inside TestTimeAug, or a loader of the user's own.
+        'LoadAnnotations' if _has_own_loader(pipeline) else ''
+    )
+
+
+def _has_own_loader(pipeline: SamplePipeline) -> bool:
+    known = {'LoadImageFromFile', 'Resize', 'RandomFlip', 'PackSegInputs', 'MapLabels'}
+    return any(
+        kind == 'TestTimeAug' or (kind.startswith('Load') and kind not in known)
+        for kind in pipeline.kinds
+    )
+
+
+class PipelinesByData:
+    """The pipelines of several data sets as one: a sample goes through that of its own.
+
+    Args:
+        by_place: Pipelines by the place of the data set, which a sample holds as ``cil_place``.
+    """
+
+    def __init__(self, by_place: Mapping[int, Compose]) -> None:
+        self.by_place = dict(by_place)
+
+    @property
+    def transforms(self) -> list[Any]:
+        """The transforms of all, one data set after the other."""
+        return [each for pipeline in self.by_place.values() for each in pipeline.transforms]
+
+    def __call__(self, data: dict) -> Any:
+        """Load and change one sample."""
+        return self.by_place[data[PLACE]](data)
+
+    def until(self, data: dict, key: str) -> Any:
+        """Apply the transforms up to the first that makes a key."""
+        pipeline: Any = self.by_place[data[PLACE]]
+        return pipeline.until(data, key)
