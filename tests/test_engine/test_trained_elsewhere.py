@@ -175,7 +175,10 @@ def refused(cfg, folder, match):
         ({'protocol.checkpoint.classes': []}, 'must list the names of the outputs'),
         ({'protocol.checkpoint.revise_keys': ['(']}, 'must be a list of pairs'),
         ({'protocol.steps': [['blue'], ['blue', 'grey']]}, "'blue' is listed twice"),
-        ({'protocol.steps': [['blue'], dict(classes=['grey'])]}, 'has no data set of its own'),
+        (
+            {'protocol.steps': [['blue'], dict(data=dict())]},
+            r'step 2 must be a list of classes, or',
+        ),
         ({'protocol.checkpoint.classes': ['background', 'a']}, r'of another shape: .*conv_seg'),
     ],
 )

@@ -39,6 +39,12 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
                 'the test dataset lists its classes in another order than the training '
                 'dataset: each reads its masks by its own list'
             )
+        notes += [
+            f'{data.where} has no test: what its steps bring is scored on the test images of the '
+            'others, where they show it'
+            for data in train.protocol.own_data
+            if 'test' not in data.configs
+        ]
         if train.protocol.own_data:
             check_apart(train.everything(), test.everything(), train.protocol)
         notes += shared_images(train, test)

@@ -60,7 +60,7 @@ def test_load_from_reaches_a_step_0_that_does_not_train(data_root, tmp_path):
     assert torch.equal(weights(tmp_path / 'walk', 0)[KEY], given)
 
 
-def test_checkpoints_do_not_wait_for_yapf(data_root, tmp_path, monkeypatch):
+def test_nothing_waits_for_yapf(data_root, tmp_path, monkeypatch):
     calls = []
     real = yapf_api.FormatCode
     monkeypatch.setattr(
@@ -68,9 +68,10 @@ def test_checkpoints_do_not_wait_for_yapf(data_root, tmp_path, monkeypatch):
     )
     cfg = tiny_config(data_root, 'finetune', **{'default_hooks.checkpoint.interval': 1})
     WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
-    # The plain config that a step leaves for people is the one text that is formatted.
-    assert len(calls) == 1
+    assert not calls
     folder = tmp_path / 'walk/step_00'
+    # What a step leaves for people has lines that they can read.
+    assert max(map(len, (folder / 'config.py').read_text().splitlines())) <= 100
     logged = Config.fromfile(str(next(folder.glob('*/config.py'))))
     assert logged.train_cfg.max_iters == 6
     assert logged.model.decode_head.num_classes == 3
