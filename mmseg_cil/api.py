@@ -28,11 +28,14 @@ from typing import Any, TypeAlias
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from mmseg_cil.cli.extend import new_images, refuse_beside_folder
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.config.compose import KINDS
-from mmseg_cil.engine.config.extension import Extension, ImagesAndMasks
+from mmseg_cil.engine.config.extension import Extension
+from mmseg_cil.engine.config.further_steps import FurtherSteps
 from mmseg_cil.engine.config.load import read_unsettled
-from mmseg_cil.engine.extend import write_config
+from mmseg_cil.engine.config.new_data import NewData
+from mmseg_cil.engine.extend import extend_network, extend_walk
 from mmseg_cil.engine.preflight.clean_state import restored_state
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.quiet import quieten_warnings
@@ -122,17 +125,24 @@ def walk(
 
 def extend(
     config: str | Path,
-    checkpoint: str | Path,
-    work_dir: str | Path,
+    checkpoint: str | Path | None = None,
+    work_dir: str | Path | None = None,
     *,
-    images: str | Path,
-    masks: str | Path,
-    new_classes: Sequence[str] | Sequence[Sequence[str]],
-    ids: Mapping[str, int] | None = None,
-    void_ids: Sequence[int] = (),
-    classes: Sequence[str] = (),
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
     test_images: str | Path | None = None,
     test_masks: str | Path | None = None,
+    data: str | Path | None = None,
+    new_classes: Sequence[str] | Sequence[Sequence[str]] = (),
+    domain: str = '',
+    ids: Mapping[str, int | Sequence[int]] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    void_ids: Sequence[int] = (),
+    unlabelled: str = '',
+    old_labels: str = '',
+    name: str = '',
+    classes: Sequence[str] = (),
+    old_test: bool = False,
     method: str = '',
     iterations: int | None = None,
     lr: float | None = None,
@@ -142,20 +152,28 @@ def extend(
     report: bool = True,
     progress: bool = True,
 ) -> WalkResult:
-    """Teach a network that MMSegmentation trained new classes, as ``mmseg-cil extend`` does.
+    """Teach a trained network new classes or a new domain, as ``mmseg-cil extend`` does.
 
     Args:
-        config: The config that it was trained with.
+        config: The config that it was trained with, or the folder of a finished walk, which then
+            goes on (without ``checkpoint``, ``work_dir``, ``classes``, ``method``, ``old_test``).
         checkpoint: Its weights.
         work_dir: Where everything goes; the config of the walk is ``extension.py`` there.
         images: Folder of the new images.
-        masks: Folder of their masks, which hold the new classes alone.
-        new_classes: Classes of one step, or a list of them for each step.
-        ids: Id in the masks of each; None: 1, 2, ... in order.
-        void_ids: Ids, besides 255, of pixels of no class.
-        classes: The network's, where neither file tells them.
+        masks: Folder of their masks.
         test_images: Images to score on; None: the new ones.
         test_masks: Their masks.
+        data: In place of the folders, a config with ``train_dataloader`` and ``test_dataloader``.
+        new_classes: Classes of one step, or a list of them for each step.
+        domain: Where no class is new: what the images are called.
+        ids: Id in the masks of each class, or several; None: 1, 2, ... in order.
+        class_map: With ``data``: the class that one of its classes is called here.
+        void_ids: Ids, besides 255, of pixels of no class.
+        unlabelled: ``'background'`` or ``'void'``: pixels of id 0 where that is no class.
+        old_labels: ``'hidden'`` or ``'used'``: labels of classes that the network knows.
+        name: What the report calls the new data.
+        classes: The network's, where neither file tells them.
+        old_test: Whether it is scored on the test images of its own config too.
         method: Such as ``'plop'``; empty: MiB for a network with a background, LwF for another.
         iterations: Of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
@@ -169,37 +187,55 @@ def extend(
         InputError: Something given is wrong; nothing was trained.
         KeyboardInterrupt: The walk was interrupted; its state is saved.
     """
-    if (test_images is None) != (test_masks is None):
-        raise InputError('test_images and test_masks go together: give both, or none')
-    one_step = [name for name in new_classes if isinstance(name, str)]
+    one_step = [each for each in new_classes if isinstance(each, str)]
     if one_step and len(one_step) != len(new_classes):
         raise InputError(f'new_classes must be names, or a list of names a step: {new_classes!r}')
-    test = None
-    if test_images is not None and test_masks is not None:
-        test = ImagesAndMasks(Path(test_images), Path(test_masks))
-    extension = Extension(
-        str(config),
-        str(checkpoint),
-        [one_step] if one_step else [list(names) for names in new_classes],
-        ImagesAndMasks(Path(images), Path(masks)),
-        test,
-        dict(ids or {}),
-        void_ids,
-        classes,
-        method,
-        iterations,
-        lr,
-    )
+    steps = [one_step] if one_step else [list(names) for names in new_classes]
+    paths = [None if p is None else Path(p) for p in (images, masks, test_images, test_masks)]
+    train, test = new_images(None if data is None else str(data), *paths)
+    given = {
+        label: [value] if isinstance(value, int) else list(value)
+        for label, value in (ids or {}).items()
+    }
+    new = NewData(train, test, name, given, void_ids, class_map or {}, unlabelled, old_labels)
     with _left_as_it_was(progress):
-        cfg = write_config(extension, Path(work_dir), resume, overwrite)
-        commands.run_walk(
-            commands.settled_config(cfg, {}, options),
-            Path(work_dir),
-            resume=resume,
-            overwrite=overwrite,
-            report=report,
+        if Path(config).is_dir():
+            work_dir = _folder_alone(
+                Path(config),
+                dict(
+                    checkpoint=checkpoint,
+                    work_dir=work_dir,
+                    classes=classes,
+                    method=method,
+                    old_test=old_test,
+                    overwrite=overwrite,
+                ),
+            )
+            extend_walk(FurtherSteps(work_dir, steps, new, domain, iterations, lr), options, report)
+            return load_walk(work_dir)
+        if checkpoint is None or work_dir is None:
+            raise InputError(
+                f'extend(...): {config} is no folder of a walk: give checkpoint and work_dir too'
+            )
+        extension = Extension(
+            str(config),
+            str(checkpoint),
+            steps,
+            new,
+            domain,
+            classes,
+            old_test,
+            method,
+            iterations,
+            lr,
         )
+        extend_network(extension, Path(work_dir), resume, overwrite, options, report)
     return load_walk(work_dir)
+
+
+def _folder_alone(folder: Path, given: Mapping[str, object]) -> Path:
+    refuse_beside_folder(given)
+    return folder
 
 
 def load_walk(work_dir: str | Path) -> WalkResult:

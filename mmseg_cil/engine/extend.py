@@ -1,12 +1,16 @@
-"""The config of an extension, written into the work directory of its walk."""
+"""The configs of extensions: of a trained network, and of a walk that is finished."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.commands import run_walk, settled_config
 from mmseg_cil.engine.config.extension import NAME, Extension
+from mmseg_cil.engine.config.further_steps import FurtherSteps
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.engine.record.journal import NAME as JOURNAL
 from mmseg_cil.errors import InputError
@@ -43,3 +47,45 @@ def write_config(
     work_dir.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return read_unsettled(path)
+
+
+def extend_network(
+    extension: Extension,
+    work_dir: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
+    report: bool = True,
+) -> None:
+    """Write the config of an extension, and walk it.
+
+    Args:
+        extension: What is to be learnt.
+        work_dir: Of the walk.
+        resume: Whether a walk that is there goes on.
+        overwrite: Whether it is begun anew.
+        options: Settings by dotted keys, which come last.
+        report: Whether to render the report.
+
+    Raises:
+        InputError: Something given is wrong; nothing was trained.
+    """
+    cfg = settled_config(write_config(extension, work_dir, resume, overwrite), {}, options)
+    run_walk(cfg, work_dir, resume=resume, overwrite=overwrite, report=report)
+
+
+def extend_walk(
+    further: FurtherSteps, options: Mapping[str, Any] | None = None, report: bool = True
+) -> None:
+    """Let a finished walk go on with further steps.
+
+    Args:
+        further: What is to be learnt.
+        options: Settings by dotted keys, which come last.
+        report: Whether to render the report.
+
+    Raises:
+        InputError: Something given is wrong; nothing was trained.
+    """
+    cfg = settled_config(further.config(), {}, options)
+    run_walk(cfg, further.work_dir, resume=True, report=report)

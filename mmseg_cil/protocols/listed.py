@@ -160,6 +160,8 @@ def _taxonomy_of_several(
     names = [str(name).strip() for step in listed for name in step if isinstance(name, str)]
     known = (request.get('checkpoint') or {}).get('classes')
     if not uses_config:
+        if known is not None:
+            known, names = read_classes(listed, known, f'protocol {request.name!r}')
         return _without_config(request, [*(known or ()), *names], False)
     if known is None and request.get('labels') is None:
         return request.taxonomy(request.get('dataset', 'dataset')).with_further(names)

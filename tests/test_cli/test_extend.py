@@ -32,11 +32,15 @@ def place(tmp_path_factory):
     cfg.val_cfg, cfg.val_evaluator = dict(type='ValLoop'), dict(type='IoUMetric')
     cfg.default_scope = 'mmseg'
     cfg.dump(folder / 'old.py')
-    (folder / 'masks').mkdir()
+    for name in ('masks', 'new/masks', 'new/images'):
+        (folder / name).mkdir(parents=True)
     for path in (folder / 'data/masks').glob('*.png'):
         mask = np.array(Image.open(path))
         ids = np.select([mask == 3, mask == 4, mask == 255], [1, 7, 11], 0).astype(np.uint8)
         Image.fromarray(ids).save(folder / f'masks/{path.stem}_ids.png')
+        if path.name.startswith('train'):
+            Image.fromarray(ids).save(folder / f'new/masks/{path.name}')
+            shutil.copy(folder / 'data/images' / path.name, folder / 'new/images')
     return folder
 
 
@@ -104,6 +108,94 @@ def test_what_is_wrong_is_refused(place, tmp_path, words, message):
     with pytest.raises(InputError, match=message):
         extend(place, tmp_path / 'walk', *words)
     assert not (tmp_path / 'walk/journal.json').exists()
+
+
+def own_images(place):
+    """Options for new images that are no test images of the old data."""
+    return ['--images', str(place / 'new/images'), '--masks', str(place / 'new/masks')]
+
+
+@pytest.fixture(scope='module')
+def extended(place, tmp_path_factory):
+    """The folder of a network that has learnt horse, scored on the old test images too."""
+    folder = tmp_path_factory.mktemp('extended') / 'walk'
+    words = ['--ids', 'horse=1', '--void-ids', '7', '11']
+    with pytest.raises(InputError, match=r"8 training .* are test images of the data set 'old'"):
+        extend(place, folder, *words, '--old-test')
+    extend(place, folder, *words, '--old-test', *own_images(place))
+    return folder
+
+
+@pytest.mark.walk
+def test_old_test_images_are_scored_beside_the_new(extended):
+    entries = json.loads((extended / 'metrics.json').read_text())['steps']
+    assert list(entries[0]['data_sets']) == ['old'] and entries[0]['mIoU']['all'] is not None
+    assert list(entries[1]['data_sets']) == ['step_01', 'old'] or list(entries[1]['data_sets']) == [
+        'old',
+        'step_01',
+    ]
+    assert entries[1]['data_sets']['old']['IoU']['red'] is not None
+    assert entries[1]['data_sets']['step_01']['IoU']['red'] is None
+
+
+@pytest.mark.walk
+def test_a_finished_walk_goes_on_with_new_classes(place, extended, tmp_path):
+    walk = tmp_path / 'walk'
+    shutil.copytree(extended, walk)
+    words = [
+        str(walk),
+        *own_images(place),
+        '--ids',
+        'horse=1',
+        'sheep=7',
+        '--void-ids',
+        '11',
+        '--no-report',
+    ]
+    before = (walk / 'step_01/checkpoint.pth').read_bytes()
+    for wrong, message in (
+        (['--new-classes', 'horse'], 'knows already'),
+        (['--domain', 'night'], 'give --new-classes'),
+        (['--new-classes', 'sheep', '--method', 'plop'], '--method does not go with'),
+        (['--new-classes', 'sheep', '--work-dir', 'x'], '--work-dir does not go with'),
+    ):
+        with pytest.raises(InputError, match=message):
+            COMMANDS['extend'].call([*words, *wrong])
+    more = [*words, '--new-classes', 'sheep', '--iterations', '3', '--lr', '0.01']
+    COMMANDS['extend'].call(more)
+    journal = json.loads((walk / 'journal.json').read_text())
+    assert journal['protocol']['classes'] == [*CLASSES[:3], 'horse', 'sheep']
+    assert [record['iterations'] for record in journal['steps']] == [0, 2, 3]
+    assert 'accepted_changes' not in journal or not journal['accepted_changes']
+    assert (walk / 'step_01/checkpoint.pth').read_bytes() == before
+    # The same command again finds that all is done.
+    COMMANDS['extend'].call(more)
+    assert json.loads((walk / 'journal.json').read_text())['steps'] == journal['steps']
+
+
+@pytest.mark.walk
+def test_a_network_learns_a_new_domain(place, tmp_path):
+    (tmp_path / 'new.py').write_text(
+        f'_base_ = [{str(place / "old.py")!r}]\n'
+        'train_dataloader = dict(dataset=dict(metainfo=dict(classes='
+        "('empty', 'red', 'green', 'sky', 'blue'))))\n"
+        'test_dataloader = dict(dataset=dict(metainfo=dict(classes='
+        "('empty', 'red', 'green', 'sky', 'blue'))))\n"
+    )
+    COMMANDS['extend'].call(
+        [
+            *map(str, [place / 'old.py', place / 'old.pth', '--data', tmp_path / 'new.py']),
+            *('--domain', 'night', '--name', 'dark', '--class-map', 'empty=background'),
+            *('--iterations', '2', '--no-report', '--method', 'lwf'),
+            *('--work-dir', str(tmp_path / 'walk')),
+        ]
+    )
+    journal = json.loads((tmp_path / 'walk/journal.json').read_text())
+    assert [step['domains'] for step in journal['protocol']['steps']] == [['trained'], ['night']]
+    entries = json.loads((tmp_path / 'walk/metrics.json').read_text())['steps']
+    assert list(entries[1]['data_sets']) == ['dark']
+    # Sky and blue are no classes of the network: background, as the walk has one.
+    assert list(entries[1]['IoU']) == list(CLASSES[:3])
 
 
 @pytest.mark.slow

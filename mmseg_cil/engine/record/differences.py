@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mmengine.config import Config
+from mmengine.dist import get_world_size
 from torch import nn
 
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
-from mmseg_cil.engine.record.fingerprint import OWN_PIPELINE, changed
+from mmseg_cil.engine.record.fingerprint import OWN_PIPELINE, changed, training_fingerprints
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner.step_runner import load_into
@@ -58,6 +60,8 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
     if not 0 < steps < walk.num_steps or not all(journal.is_done(step) for step in range(steps)):
         return False
     recorded = list((content.get('data') or {}).get('train') or [])[:steps]
+    # What the further steps change for themselves changes nothing that was trained.
+    fingerprints = {**fingerprints, **_without_overrides(walk, steps)}
     # A data set that comes with a further step has a pipeline that no fingerprint tells of yet.
     further = {
         key
@@ -69,6 +73,21 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
         and has_same_beginning(walk, content['protocol'], steps - 1)
         and recorded == list(walk.prints.train[:steps])
     )
+
+
+def _without_overrides(walk: Walk, first: int) -> dict[str, str]:
+    """Return the training fingerprints as they are without what steps from one on override."""
+    cfg = walk.as_given
+    overrides = cfg.get('step_overrides') or {}
+    kept = {
+        step: changes
+        for step, changes in overrides.items()
+        if not str(step).isdigit() or int(step) < first
+    }
+    if len(kept) == len(overrides):
+        return {}
+    cfg = Config({**cfg.to_dict(), 'step_overrides': kept or None})
+    return training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
 
 
 def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> None:
