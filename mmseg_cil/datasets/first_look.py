@@ -39,7 +39,7 @@ def first_look(view: IncrementalDataset) -> list[str]:
     left_out = view.protocol.taxonomy.left_out
     if left_out:
         notes.append(f'void_ids leaves out the classes {", ".join(left_out)}')
-    for read in view.contents(look_around=True).members:
+    for read in view.data.read(look_around=True).members:
         notes += _look_at(view, read)
     return notes
 

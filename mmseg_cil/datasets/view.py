@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,19 +17,18 @@ from mmseg_cil.datasets.meaning import protocols_of
 from mmseg_cil.datasets.member_labels import (
     PipelinesByData,
     build_pipelines,
-    labels_of,
     with_own_ids,
 )
-from mmseg_cil.datasets.members import Contents, colours_of, open_members, read_members
+from mmseg_cil.datasets.members import Contents
+from mmseg_cil.datasets.packed_images import PackedImages
 from mmseg_cil.datasets.pipeline import PLACE, seeded
 from mmseg_cil.datasets.sample_pipeline import SamplePipeline
 from mmseg_cil.datasets.sampler import SampleKey
+from mmseg_cil.datasets.walk_data import WalkData
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.replay import Replay, read_replay, rows_by_name
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.protocols.listed import uses_config_dataset
-from mmseg_cil.protocols.tables import Table
-from mmseg_cil.protocols.taxonomy import IGNORE
 from mmseg_cil.registry import DATASETS, SCOPE
 
 _SPLITS = ('train', 'test')
@@ -87,6 +85,7 @@ class IncrementalDataset(Dataset):
             steps bring; ``pipeline`` has it already.
 
     Attributes:
+        data: The data sets that are read.
         images_of: As given.
         protocol: Of this dataset's masks.
         reference: The same of the training dataset's masks.
@@ -139,22 +138,15 @@ class IncrementalDataset(Dataset):
         self.protocol: Protocol = protocol
         self.step, self.split, self.seed = step, split, seed
         self.images_of = images_of
-        self._cache_dirs = tuple(cache_dirs)
         self._skip_empty, self._exemplars = skip_empty, exemplars
-        self._places = self._places_read(whole)
-        self._members = open_members(protocol, split, self._places, sources)
-        self._by_place = {member.place: member for member in self._members}
-        self._labels = {
-            member.place: labels_of(member, protocol, step, split) for member in self._members
-        }
-        first = self._members[0].first if self._members else None
+        self.data = WalkData(protocol, step, split, self._places_read(whole), sources, cache_dirs)
+        first = self.data.first
         self.classes = first.classes if first else ()
         self.reduce_zero_label = first.reduce_zero_label if first else False
-        self._palette = colours_of(self._members, protocol)
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
             self._pipelines = build_pipelines(
-                self._members, self._labels, pipeline, further_map, split
+                self.data.members, self.data.labels, pipeline, further_map, split
             )
             self.pipeline: Any = SamplePipeline([], split)
         if len(self._pipelines) == 1:
@@ -177,18 +169,9 @@ class IncrementalDataset(Dataset):
     def _begin_empty(self) -> None:
         """Have no images yet: the index is read by :meth:`full_init`."""
         self._loaded = False
-        # Images that are repeated are kept once: a row for each index, and which of those kept
-        # it is.
-        self._rows = np.zeros(0, np.int64)
-        self._kept = np.zeros(0, np.int64)
+        self._images = PackedImages()
         self._own, self._replay = 0, Replay()
         self._shared = np.zeros(0, bool)
-        self._names: list[str] = []
-        self._domains = np.zeros(0, np.int64)
-        self._data = np.zeros(0, np.int64)
-        self._bytes = np.zeros(0, np.uint8)
-        self._ends = np.zeros(0, np.int64)
-        self._all: Contents | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -197,13 +180,13 @@ class IncrementalDataset(Dataset):
         names = self.protocol.taxonomy.names
         return dict(
             classes=tuple(names[class_id] for class_id in seen),
-            palette=[list(self._palette[class_id]) for class_id in seen],
+            palette=[list(self.data.palette[class_id]) for class_id in seen],
         )
 
     def palette_by_name(self) -> dict[str, list[int]]:
         """The colour of every class of the protocol's dataset, also of classes not seen yet."""
         names = self.protocol.taxonomy.names
-        return {name: list(colour) for name, colour in zip(names, self._palette, strict=True)}
+        return {name: list(colour) for name, colour in zip(names, self.data.palette, strict=True)}
 
     def full_init(self) -> None:
         """Reads the lists of images and the class index, and selects the step's images.
@@ -214,25 +197,15 @@ class IncrementalDataset(Dataset):
         """
         if self._loaded:
             return
-        contents = self.contents()
-        items = contents.items
+        contents = self.data.read()
         source = self.step if self.images_of is None else self.images_of
-        chosen = self._select(contents, source)
+        chosen = self.data.rows_of_step(contents, source)
         if not len(chosen) and not self._may_be_empty:
-            raise InputError(self._empty_message(len(items.names)))
+            raise InputError(self.data.without_images(self.step, len(contents.items.names)))
         self._own = len(chosen)
         if self._exemplars is not None:
             chosen = self._with_exemplars(self._exemplars, contents, chosen)
-        self._rows = chosen
-        distinct, self._kept = np.unique(chosen, return_inverse=True)
-        self._names = [items.names[row] for row in distinct]
-        self._domains = self.protocol.image_domains(self._names)
-        self._data = contents.places[distinct]
-        # One array instead of many objects: workers share it and never copy it
-        # by merely counting references.
-        infos = [pickle.dumps(items.infos[row]) for row in distinct]
-        self._ends = np.cumsum([len(info) for info in infos], dtype=np.int64)
-        self._bytes = np.frombuffer(b''.join(infos), np.uint8)
+        self._images = PackedImages.of(chosen, contents, self.protocol)
         self._loaded = True
 
     def _with_exemplars(
@@ -241,7 +214,7 @@ class IncrementalDataset(Dataset):
         replay = read_replay(config, self.protocol, self.step, contents.items.names, own)
         if self.protocol.own_data:
             places = contents.places[replay.rows]
-            replay = with_own_ids(replay, places, self._members, self.protocol, self.step)
+            replay = with_own_ids(replay, places, self.data.members, self.protocol, self.step)
         self._replay = replay.repeated(contents.items.times[replay.rows])
         self._shared = np.isin(self._replay.rows, own)
         own = own[~np.isin(own, replay.rows)]
@@ -262,7 +235,9 @@ class IncrementalDataset(Dataset):
         """
         own = self.num_own
         indices = np.concatenate([np.arange(own), own + np.flatnonzero(self._shared)])
-        _, first, counts = np.unique(self._rows[indices], return_index=True, return_counts=True)
+        _, first, counts = np.unique(
+            self._images.rows[indices], return_index=True, return_counts=True
+        )
         if len(counts) and counts[0] > 1 and (counts == counts[0]).all():
             indices = np.sort(indices[first])
         result: list[int] = indices.tolist()
@@ -272,7 +247,7 @@ class IncrementalDataset(Dataset):
         """Return a view of the first of the step's own images alone, without exemplars."""
         few = copy.copy(self)
         few._own = min(count, self.num_own)
-        few._rows, few._kept = self._rows[: few._own], self._kept[: few._own]
+        few._images = self._images.first(few._own)
         few._replay, few._shared = Replay(), np.zeros(0, bool)
         return few
 
@@ -281,51 +256,9 @@ class IncrementalDataset(Dataset):
         untrained = self.split == 'train' and not self.protocol.trains(self.step)
         return self._skip_empty or untrained
 
-    def contents(self, look_around: bool = False) -> Contents:
-        """Reads the lists of images and the class index.
-
-        Args:
-            look_around: Whether to note also which files are left out.
-
-        Raises:
-            InputError: Files are missing or broken, or masks hold unknown ids.
-        """
-        contents = read_members(self._members, self.protocol.name, self._cache_dirs, look_around)
-        if look_around:
-            # Who looks around is about to count the images of all steps.
-            self._all = contents
-        return contents
-
     def pipeline_of(self, place: int) -> SamplePipeline:
         """The transforms of a data set that the view reads (see :attr:`Step.data`)."""
         return self._pipelines[place]
-
-    def _select(self, contents: Contents, step: int) -> np.ndarray:
-        index, times = contents.index, contents.items.times
-        pick = self.protocol.train_images if self.split == 'train' else self.protocol.test_images
-        chosen = np.asarray(pick(step, index.presence, index.names), np.int64)
-        if self.protocol.own_data:
-            wanted = {*self.protocol.data_of_step(step, self.split)}
-            if not wanted <= self._places:
-                raise ValueError(f'this view does not read the data sets of step {step}')
-            chosen = chosen[np.isin(contents.places[chosen], sorted(wanted))]
-        return np.repeat(chosen, times[chosen]) if self.split == 'train' else chosen
-
-    def _empty_message(self, total: int) -> str:
-        step = self.protocol.steps[self.step]
-        names = self.protocol.taxonomy.names
-        if step.domains and self.split == 'train':
-            wanted = f'is of {", ".join(step.domains)}'
-        else:
-            classes = step.new if self.split == 'train' else step.seen
-            wanted = f'shows {", ".join(names[class_id] for class_id in classes)}'
-        kind = 'training' if self.split == 'train' else 'test'
-        setting = self.protocol.setting
-        return (
-            f'step {self.step} of {self.protocol.name} ({setting}) has no {kind} image: none of '
-            f'the {total} images that the setting allows {wanted}. Set skip_empty_steps=True to '
-            'pass over such steps, or choose another setting, class order or list of images.'
-        )
 
     def images_of_step(self, step: int | None = None) -> list[str]:
         """Names of the images of a step, in this view's split.
@@ -348,8 +281,8 @@ class IncrementalDataset(Dataset):
 
     def index_of_step(self, step: int) -> tuple[ClassIndex, np.ndarray]:
         """The class index of all images, and the rows of a step's (see :meth:`images_of_step`)."""
-        contents = self.everything()
-        return contents.index, self._select(contents, step)
+        contents = self.data.everything()
+        return contents.index, self.data.rows_of_step(contents, step)
 
     def class_index(self) -> ClassIndex:
         """The index of all images of the dataset, also of those of other steps.
@@ -357,7 +290,7 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
-        return self.everything().index
+        return self.data.everything().index
 
     def presence(self) -> np.ndarray:
         """Which mask ids occur in each image of this view.
@@ -369,7 +302,7 @@ class IncrementalDataset(Dataset):
             InputError: Files are missing or broken, or masks hold unknown ids.
         """
         self.full_init()
-        return self.everything().index.presence[self._rows]
+        return self.data.everything().index.presence[self._images.rows]
 
     def check_names(self) -> None:
         """Refuses images that a list of names, such as a memory, could not tell apart.
@@ -377,49 +310,18 @@ class IncrementalDataset(Dataset):
         Raises:
             InputError: Two images have one name.
         """
-        rows_by_name(self.everything().index.names)
-
-    def everything(self) -> Contents:
-        """All images of the data sets that the view reads.
-
-        Raises:
-            InputError: Files are missing or broken, or masks hold unknown ids.
-        """
-        if self._all is None:
-            self._all = self.contents()
-        return self._all
+        rows_by_name(self.data.everything().index.names)
 
     def place_of(self, index: int) -> int:
         """The data set of one of the view's images, as :attr:`Step.data` counts them."""
         self.full_init()
-        return int(self._data[self._kept[index]])
-
-    def known_mask_ids(self, place: int) -> frozenset[int]:
-        """The ids that the masks of a data set may hold."""
-        return self._by_place[place].meaning.known
-
-    def class_table(self, place: int) -> Table:
-        """uint8 (256,): the class id by the id in the masks of a data set; 255: of none."""
-        table = np.full(256, IGNORE, np.uint8)
-        for mask_id, class_id in self.protocol.taxonomy.class_of_mask_id().items():
-            table[mask_id] = class_id
-        result: Table = table[self._by_place[place].meaning.table]
-        return result
-
-    def label_table(self, place: int) -> Table:
-        """uint8 (256,): the label of every id in the masks of a data set at this step."""
-        return self._labels[place].table
-
-    @property
-    def pipelines_differ(self) -> bool:
-        """Whether the data sets of the view have pipelines that differ."""
-        return len({repr(member.first.pipeline) for member in self._members}) > 1
+        return self._images.place(index)
 
     @property
     def image_names(self) -> list[str]:
         """Names of this view's images, in the order of their indices."""
         self.full_init()
-        return [self._names[place] for place in self._kept]
+        return [self._images.name(index) for index in range(len(self._images))]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
         """What the pipeline starts from: paths of image and mask, and ``sample_idx``.
@@ -434,19 +336,17 @@ class IncrementalDataset(Dataset):
         if not -count <= index < count:
             raise IndexError(f'image {index} of {count}')
         index %= count
-        place = int(self._kept[index])
-        start = int(self._ends[place - 1]) if place else 0
-        info = pickle.loads(self._bytes[start : int(self._ends[place])].tobytes())
+        info = self._images.info(index)
         info['sample_idx'] = index
         if len(self._pipelines) > 1:
-            info[PLACE] = int(self._data[place])
+            info[PLACE] = self._images.place(index)
         if index >= self._own:
             info['label_table'] = self._replay.tables[index - self._own]
         return info
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self._rows)
+        return len(self._images)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """Loads and augments an image.
@@ -485,17 +385,12 @@ class IncrementalDataset(Dataset):
         )
 
     def _metainfo(self, index: int) -> dict[str, Any]:
-        place = self._kept[index]
-        info: dict[str, Any] = dict(cil_domain=int(self._domains[place]))
+        info: dict[str, Any] = dict(cil_domain=self._images.domain(index))
         if self.protocol.own_data:
-            data = info['cil_data'] = int(self._data[place])
-            hidden = self._labels[data].hidden
+            info['cil_data'] = self._images.place(index)
+            hidden = self.data.labels[info['cil_data']].hidden
             if hidden is not None and self.split == 'train':
                 info['cil_hidden'] = hidden
         if index >= self._own:
             info['cil_hidden'] = self._replay.hidden[index - self._own]
         return info
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Workers need the chosen images, not the index of all.
-        return {**self.__dict__, '_all': None}

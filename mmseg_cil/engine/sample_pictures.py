@@ -50,7 +50,7 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
         InputError: The pipeline loads no image or no mask, or one that cannot be drawn.
     """
     image, raw = _loaded(view, index)
-    table = view.class_table(view.place_of(index))
+    table = view.data.class_table(view.place_of(index))
     picture = _picture_of_file(view.get_data_info(index), image.shape[:2])
     return as_picture(image, bgr) if picture is None else picture, table[raw.astype(np.uint8)]
 

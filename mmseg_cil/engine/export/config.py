@@ -104,7 +104,7 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
     # In the order of the test dataset's own ids.
     table = view.protocol.test_table(step)
     shown = {int(table[mask_id]) for mask_id in view.presence().any(axis=0).nonzero()[0]}
-    if view.pipelines_differ:
+    if view.data.pipelines_differ:
         notes.append(
             'The test images are of several data sets whose pipelines differ; here all have that '
             'of the first, so that figures may differ.'

@@ -89,10 +89,10 @@ def label_map(view: IncrementalDataset, place: int) -> dict[int, int]:
         view: Of test images.
         place: Which of its data sets, as ``Step.data`` counts them.
     """
-    table = view.label_table(place)
+    table = view.data.labels[place].table
     return {
         mask_id: int(table[mask_id])
-        for mask_id in sorted(view.known_mask_ids(place))
+        for mask_id in sorted(view.data.known_mask_ids(place))
         if int(table[mask_id]) != mask_id
     }
 

@@ -46,7 +46,7 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
             if 'test' not in data.configs
         ]
         if train.protocol.own_data:
-            check_apart(train.everything(), test.everything(), train.protocol)
+            check_apart(train.data.everything(), test.data.everything(), train.protocol)
         notes += shared_images(train, test)
         names = [*train.class_index().names, *test.class_index().names]
         notes += train.protocol.unmatched(names)

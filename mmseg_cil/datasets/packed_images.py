@@ -1,0 +1,90 @@
+"""The images of a view, packed so that worker processes share them."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mmseg_cil.datasets.members import Contents
+from mmseg_cil.protocols import Protocol
+
+
+def _integers() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class PackedImages:
+    """Chosen images, each kept once however often it counts.
+
+    One array stands in place of many objects: workers share it and never copy it by merely
+    counting references.
+
+    Attributes:
+        rows: int64 (M,): the row of each index among all images of the data sets.
+        kept: int64 (M,): which of the K images that are kept it is.
+        names: K names.
+        domains: int64 (K,): the step that introduces the domain of each.
+        places: int64 (K,): the data set of each, as ``Step.data`` counts them.
+        packed: uint8: what the pipeline starts from, pickled, one image after the other.
+        ends: int64 (K,): where each ends in ``packed``.
+    """
+
+    rows: np.ndarray = field(default_factory=_integers)
+    kept: np.ndarray = field(default_factory=_integers)
+    names: tuple[str, ...] = ()
+    domains: np.ndarray = field(default_factory=_integers)
+    places: np.ndarray = field(default_factory=_integers)
+    packed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    ends: np.ndarray = field(default_factory=_integers)
+
+    @classmethod
+    def of(cls, rows: np.ndarray, contents: Contents, protocol: Protocol) -> PackedImages:
+        """Pack images.
+
+        Args:
+            rows: int64 (M,): their rows, as often as they count.
+            contents: All images.
+            protocol: Tells their domains.
+        """
+        distinct, kept = np.unique(rows, return_inverse=True)
+        names = [contents.items.names[row] for row in distinct]
+        infos = [pickle.dumps(contents.items.infos[row]) for row in distinct]
+        return cls(
+            rows,
+            kept,
+            tuple(names),
+            protocol.image_domains(names),
+            contents.places[distinct],
+            np.frombuffer(b''.join(infos), np.uint8),
+            np.cumsum([len(info) for info in infos], dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def first(self, count: int) -> PackedImages:
+        """Return the first images alone."""
+        return replace(self, rows=self.rows[:count], kept=self.kept[:count])
+
+    def name(self, index: int) -> str:
+        """Return the name of an image."""
+        return self.names[self.kept[index]]
+
+    def domain(self, index: int) -> int:
+        """Return the step that introduces the domain of an image."""
+        return int(self.domains[self.kept[index]])
+
+    def place(self, index: int) -> int:
+        """Return the data set of an image, as ``Step.data`` counts them."""
+        return int(self.places[self.kept[index]])
+
+    def info(self, index: int) -> dict[str, Any]:
+        """Return what the pipeline starts from."""
+        kept = int(self.kept[index])
+        start = int(self.ends[kept - 1]) if kept else 0
+        info: dict[str, Any] = pickle.loads(self.packed[start : int(self.ends[kept])].tobytes())
+        return info
