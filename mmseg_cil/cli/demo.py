@@ -2,9 +2,12 @@
 
     mmseg-cil demo [--work-dir work_dirs/demo] [--fresh]
 
-Walk an 11-5 schedule over the embedded data set with each method from one shared step 0, print the
-comparison and the path of the report. An interrupted demo goes on where it stood. Exit status: 0
-done, 2 wrong usage or input, 1 failure (also if MiB does not remember more than fine-tuning).
+First half: walk an 11-5 schedule over the embedded data set with each method from one shared step
+0, and print the comparison and the path of the report. Second half: teach the network of that step
+0 two classes of another embedded data set, whose masks have other ids and show nothing else.
+
+An interrupted demo goes on where it stood. Exit status: 0 done, 2 wrong usage or input, 1 failure
+(also if MiB does not remember more than fine-tuning).
 """
 
 from __future__ import annotations
@@ -20,13 +23,18 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import ToolParser
 
 #: Piece of a method and how the last lines name it; the first one trains the step 0 of all.
-METHODS = {'finetune': 'fine-tuning', 'mib': 'MiB'}
+METHODS = {'finetune': 'fine-tuning', 'mib': 'MiB', 'vdfd': 'VDFD'}
+#: What the network of step 0 is extended with.
+EXTENSION = 'extended'
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
     """Return the command line."""
+    *first, last = METHODS.values()
     parser = ToolParser(
-        prog=prog, description=f'{" and ".join(METHODS.values())}, compared on embedded data.'
+        prog=prog,
+        description=f'{", ".join(first)} and {last} compared, then a trained network extended; '
+        'on embedded data.',
     )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     parser.add_argument('--fresh', action='store_true', help='begin anew')
@@ -34,7 +42,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Walk with every method; 0 where MiB remembers more than fine-tuning, else 1.
+    """Walk with every method, and extend; 0 where MiB remembers more than fine-tuning, else 1.
 
     Raises:
         InputError: The work directory holds something else.
@@ -42,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """
     folders = {method: args.work_dir / method for method in METHODS}
     if args.fresh:
-        for folder in folders.values():
+        for folder in (*folders.values(), args.work_dir / EXTENSION):
             shutil.rmtree(folder, ignore_errors=True)
     first, *others = folders.items()
     _walk(*first)
@@ -52,13 +60,37 @@ def run(args: argparse.Namespace) -> int:
     from mmseg_cil.visualization.report import load_walk, render_comparison
 
     page = render_comparison(list(folders.values()), args.work_dir / 'report')
-    old = {name: load_walk(folder)['steps'][-1]['mIoU']['old'] for name, folder in folders.items()}
+    last = {name: load_walk(folder)['steps'][-1] for name, folder in folders.items()}
+    old = {name: entry['mIoU']['old'] for name, entry in last.items()}
     if any(value is None for value in old.values()):
         raise InputError(f'{args.work_dir} holds no finished walks: run with --fresh')
     told = ', '.join(f'{METHODS[name]} {100 * value:.1f} %' for name, value in old.items())
     print(f'\nold classes after the last step: {told} mIoU')
-    print(f'report: {page}')
+    print(f'report: {page}', flush=True)
+
+    folder = args.work_dir / EXTENSION
+    _extend(first[1], folder)
+    entries = load_walk(folder)['steps']
+    before, after = (
+        entry['data_sets']['old']['mIoU']['base'] for entry in (entries[0], entries[-1])
+    )
+    new = ', '.join(f'{name} {_percent(entries[-1]["IoU"].get(name))}' for name in _new_classes())
+    print(
+        f'\nthe network of step 0, extended with another data set: {new}; its own classes '
+        f'{_percent(before)} mIoU before, {_percent(after)} after'
+    )
+    print(f'report: {folder / "report" / "index.html"}')
     return 0 if old['mib'] > old['finetune'] else 1
+
+
+def _new_classes() -> list[str]:
+    from mmseg_cil.datasets.embedded_signs import IDS
+
+    return list(IDS)
+
+
+def _percent(value: float | None) -> str:
+    return 'not scored' if value is None else f'{100 * value:.1f} %'
 
 
 def _walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
@@ -76,9 +108,36 @@ def _walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
     if start_from is not None:
         options += ['--start-from', str(start_from)]
     print(f'\n=== {method}: mmseg-cil train {" ".join(options[:6])} ...', flush=True)
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'mmseg_cil', 'train', *options], env=_environment()
-    )
+    _run('train', *options)
+
+
+def _extend(walk: Path, work_dir: Path) -> None:
+    """Run ``mmseg-cil extend`` for the network of a walk's step 0, resuming what is there."""
+    from mmseg_cil.datasets.embedded_signs import IDS, VOID_ID, provide_signs
+
+    signs = provide_signs(work_dir.parent / 'signs')
+    options = [
+        *(str(walk / 'walk_config.py'), str(walk / 'step_00' / 'checkpoint.pth')),
+        *('--images', str(signs / 'train/pictures'), '--masks', str(signs / 'train/labels')),
+        *('--test-images', str(signs / 'val/pictures')),
+        *('--test-masks', str(signs / 'val/labels'), '--old-test', '--name', 'signs'),
+        *(word for name in IDS for word in ('--new-classes', name)),
+        *('--ids', *(f'{name}={mask_id}' for name, mask_id in IDS.items())),
+        *('--void-ids', str(VOID_ID), '--method', 'mib', '--work-dir', str(work_dir)),
+    ]
+    if (work_dir / 'journal.json').exists():
+        options.append('--resume')
+    print(f'\n=== mmseg-cil extend {" ".join(options)}', flush=True)
+    _run('extend', *options)
+
+
+def _run(*words: str) -> None:
+    """Run a subcommand in a process of its own.
+
+    Raises:
+        SystemExit: It has ended with this status, and has said why.
+    """
+    process = subprocess.Popen([sys.executable, '-m', 'mmseg_cil', *words], env=_environment())
     try:
         status = process.wait()
     except KeyboardInterrupt:
@@ -87,7 +146,6 @@ def _walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
         process.wait()
         raise
     if status:
-        # It has said why.
         raise SystemExit(status)
 
 

@@ -65,21 +65,41 @@ def draw_sample(seed: int, split: int, index: int, size: int = 96) -> tuple[np.n
         (void) along the borders of the shapes.
     """
     random = np.random.RandomState([seed, split, index])
-    picture = _background(random, size)
+    picture = draw_background(random, size)
     mask = np.zeros((size, size), np.uint8)
     count = random.randint(*_OBJECTS)
     classes = 1 + random.randint(NUM_CLASSES - 1, size=count)
     classes[-1] = index % (NUM_CLASSES - 1) + 1
     for class_id in classes:
-        _draw_object(random, picture, mask, int(class_id))
-    picture += _NOISE * random.standard_normal(picture.shape)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8), mask
+        draw_object(random, picture, mask, class_parts(int(class_id)), int(class_id))
+    return finished(random, picture), mask
 
 
-def _draw_object(
-    random: np.random.RandomState, picture: np.ndarray, mask: np.ndarray, class_id: int
+def finished(random: np.random.RandomState, picture: np.ndarray) -> np.ndarray:
+    """Return a picture with noise as uint8."""
+    picture = picture + _NOISE * random.standard_normal(picture.shape)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def draw_object(
+    random: np.random.RandomState,
+    picture: np.ndarray,
+    mask: np.ndarray,
+    parts: tuple[str, str],
+    mask_id: int,
+    void_id: int = IGNORE,
 ) -> None:
-    shape, texture = class_parts(class_id)
+    """Draw one shape into a picture and its mask, both changed.
+
+    Args:
+        random: What size, place, angle and colours are drawn from.
+        picture: float (S, S, 3), RGB.
+        mask: uint8 (S, S).
+        parts: Shape and texture.
+        mask_id: What the mask gets inside the shape.
+        void_id: What it gets along the border.
+    """
+    shape, texture = parts
     size = len(mask)
     radius = size * random.uniform(*_RADIUS)
     centre = size * random.uniform(*_CENTRE, size=2)
@@ -95,8 +115,8 @@ def _draw_object(
     light, dark = _colour_pair(random)
     inside = distance < 0
     picture[part][inside] = (share * light + (1 - share) * dark)[inside]
-    mask[part][inside] = class_id
-    mask[part][np.abs(distance) < _BORDER] = IGNORE
+    mask[part][inside] = mask_id
+    mask[part][np.abs(distance) < _BORDER] = void_id
 
 
 def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +128,7 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far points lie from the edge of a shape: negative inside, zero on the edge.
 
     Args:
-        shape: One of :data:`SHAPES`.
+        shape: One of :data:`SHAPES`, ``'triangle'`` or ``'hexagon'``.
         x: Abscissae, in units of the shape's radius, centre at 0.
         y: Ordinates likewise.
 
@@ -120,6 +140,10 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.hypot(x, y) - 1
     if shape == 'ring':
         return np.abs(np.hypot(x, y) - 0.75) - 0.3
+    if shape == 'triangle':
+        return np.maximum(0.87 * np.abs(x) + 0.5 * y, -y) - 0.5
+    if shape == 'hexagon':
+        return np.maximum(0.87 * np.abs(x) + 0.5 * np.abs(y), np.abs(y)) - 0.85
     if shape == 'bar':
         return np.maximum(np.abs(x) - 1.3, np.abs(y) - 0.3)
     upright = np.maximum(np.abs(x) - 0.36, np.abs(y) - 1.1)
@@ -155,8 +179,8 @@ def _colour_pair(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]
     return light, dark
 
 
-def _background(random: np.random.RandomState, size: int) -> np.ndarray:
-    """Soft blobs of two colours, coarser than the textures of the shapes, float (H, W, 3)."""
+def draw_background(random: np.random.RandomState, size: int) -> np.ndarray:
+    """Draw soft blobs of two colours, coarser than the textures of the shapes, float (H, W, 3)."""
     cells = random.randint(3, 9)
     grid = random.uniform(size=(cells, cells))
     places = np.linspace(0, cells - 1, size)

@@ -166,8 +166,8 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     other = tables.other_reading(walk)
     results: list[Table | Picture] = [main, tables.continual_table(walk), *curve]
     results += [*([other] if other else []), *tables.further_tables(walk)]
-    snapshots = tables.snapshot_table(walk)
-    results += [snapshots] if snapshots else []
+    apart = (tables.data_set_table(walk), tables.snapshot_table(walk))
+    results += [table for table in apart if table]
     steps: list[Table | Picture] = [*groups]
     steps += [tables.brings_table(walk)] if walk.introduced else []
     beside = sub_step_section(walk, out)

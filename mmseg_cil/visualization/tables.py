@@ -79,6 +79,24 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
     return Table(f'{name} (%) after each step{what}', header, rows, frozenset({1}))
 
 
+def data_set_table(walk: WalkRecord) -> Table | None:
+    """The mIoU on the test images of each data set; None where there is one alone."""
+    rows = [
+        [
+            str(entry['step']),
+            name,
+            str(part.get('images', UNDEFINED)),
+            *(percent(part.get('mIoU', {}).get(which)) for which in PARTS),
+        ]
+        for entry in walk.entries
+        for name, part in (entry.get('data_sets') or {}).items()
+    ]
+    if not rows:
+        return None
+    header = ['step', 'data set', 'images', *PARTS]
+    return Table('mIoU (%) on each data set', header, rows, frozenset({1}))
+
+
 def further_tables(walk: WalkRecord) -> list[Table]:
     """The tables of the means that the config asked for besides, such as mDice."""
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class StepResult:
             where the part is empty.
         new: The classes, or domains, that the step brought.
         checkpoint: Its weights; None where the file is not there.
+        data_sets: The means on the test images of each data set, by its name; empty where all are
+            of one.
     """
 
     step: int
@@ -30,6 +32,7 @@ class StepResult:
     miou: Mapping[str, float | None]
     new: tuple[str, ...]
     checkpoint: Path | None
+    data_sets: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def _step(work_dir: Path, entry: Mapping[str, Any], new: Iterable[str]) -> StepR
         dict(entry['mIoU']),
         tuple(new),
         checkpoint if checkpoint.is_file() else None,
+        {name: dict(part['mIoU']) for name, part in (entry.get('data_sets') or {}).items()},
     )
 
 

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS as PLAIN
 from PIL import Image
 
+import mmseg_cil
 from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.walk_runner import WalkRunner
@@ -20,6 +21,8 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, weights
+from mmseg_cil.visualization.tables import data_set_table
+from mmseg_cil.visualization.walk_record import read_walk
 
 #: The id that masks of the other data set hold for red, blue and grey, of which there are two.
 IDS = {1: 9, 3: 2}
@@ -221,6 +224,13 @@ def test_a_walk_is_scored_on_each_data_set_and_on_all(place, walked):
     ]
     for entry in entries:
         assert entry['images'] == sum(part['images'] for part in entry['data_sets'].values())
+    result = mmseg_cil.load_walk(folder)
+    assert result.steps[2].data_sets['second'] == entries[2]['data_sets']['second']['mIoU']
+    table = data_set_table(read_walk(folder))
+    assert [row[:3] for row in table.rows[1:3]] == [
+        ['1', 'tiny', str(entries[1]['data_sets']['tiny']['images'])],
+        ['1', 'second', str(entries[1]['data_sets']['second']['images'])],
+    ]
     last = entries[2]['data_sets']
     assert last['second']['IoU']['green'] is None and last['tiny']['IoU']['green'] is not None
     journal = json.loads((folder / 'journal.json').read_text())
