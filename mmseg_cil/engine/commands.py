@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` and ``tools/test.py`` do, free of argument parsing."""
+"""What ``mmseg-cil train`` and ``mmseg-cil test`` do, free of argument parsing."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ def _render(work_dir: Path) -> None:
     except Exception as error:
         print(
             f'note: the report cannot be rendered ({type(error).__name__}: {error}); the walk is '
-            f'done, and python tools/report.py {work_dir} renders it again'
+            f'done, and mmseg-cil report {work_dir} renders it again'
         )
 
 
 def walk_config(args: argparse.Namespace) -> Config:
-    """The config that the arguments of ``tools/train.py`` amount to.
+    """The config that the arguments of ``mmseg-cil train`` amount to.
 
     Raises:
         InputError: Something the user gave is wrong.

@@ -206,7 +206,7 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
         if entry is None or record.get('metrics_sha256') not in (None, file_hash(path)):
             raise InputError(
                 f'the scores of step {step} are missing or were changed: evaluate the '
-                f'steps again with python tools/test.py {walk.work_dir}'
+                f'steps again with mmseg-cil test {walk.work_dir}'
             )
         summaries = {
             name: one['summary']

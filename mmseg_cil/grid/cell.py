@@ -1,6 +1,6 @@
 """A walk of a grid in a process of its own: ``python -m mmseg_cil.grid.cell CONFIG WORK_DIR``.
 
-It is what ``tools/train.py CONFIG --work-dir WORK_DIR --resume`` does, with its exit statuses.
+It is what ``mmseg-cil train CONFIG --work-dir WORK_DIR --resume`` does, with its exit statuses.
 """
 
 from __future__ import annotations

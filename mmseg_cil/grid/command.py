@@ -1,4 +1,4 @@
-"""The command ``tools/grid.py``: reads what is asked, walks the cells, ends in tables."""
+"""The command ``mmseg-cil grid``: reads what is asked, walks the cells, ends in tables."""
 
 from __future__ import annotations
 

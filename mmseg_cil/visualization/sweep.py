@@ -176,7 +176,7 @@ def _read_config(walk: WalkRecord) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(
             f'{path} is missing, so what --vary names cannot be read: leave the run out, or let '
-            f'tools/train.py CONFIG --work-dir {walk.work_dir} --resume write it again'
+            f'mmseg-cil train CONFIG --work-dir {walk.work_dir} --resume write it again'
         )
     try:
         cfg = Config(read_literals(path))

@@ -159,7 +159,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(
             f'{path} is missing: no step of this walk is evaluated yet, or the folder is no work '
-            f'directory; let tools/train.py finish a step, or run tools/test.py {path.parent}'
+            f'directory; let mmseg-cil train finish a step, or run mmseg-cil test {path.parent}'
         )
     try:
         metrics = json.loads(path.read_text(encoding='utf-8'))
@@ -168,7 +168,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         problem = str(error)
     if problem:
         raise InputError(
-            f'{path} is damaged ({problem}): write it again with tools/test.py {path.parent}, '
+            f'{path} is damaged ({problem}): write it again with mmseg-cil test {path.parent}, '
             f'which evaluates the finished steps from their checkpoints'
         )
     return dict(metrics)

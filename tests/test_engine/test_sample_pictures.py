@@ -191,5 +191,5 @@ def test_a_report_that_cannot_be_rendered_ends_no_walk(tmp_path, monkeypatch, ca
     commands._render(tmp_path)
     assert capsys.readouterr().out == (
         'note: the report cannot be rendered (ValueError: no such font); the walk is done, and '
-        f'python tools/report.py {tmp_path} renders it again\n'
+        f'mmseg-cil report {tmp_path} renders it again\n'
     )

@@ -79,7 +79,7 @@ def test_damaged_metrics_are_refused_with_file_and_remedy(tmp_path, path, value,
     with pytest.raises(InputError) as error:
         read_walk(folder)
     assert str(folder / 'metrics.json') in str(error.value)
-    assert message in str(error.value) and 'tools/test.py' in str(error.value)
+    assert message in str(error.value) and 'mmseg-cil test' in str(error.value)
 
 
 def test_missing_and_truncated_files_are_refused(tmp_path):

@@ -32,7 +32,7 @@ def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> Non
             f'the journal {journal.path} was written by an earlier version of mmseg_cil '
             f'({version}) and cannot be compared with this config: it has fingerprints of '
             f'{sorted(found)}, this version takes {sorted(fingerprints)}. Go on with that version, '
-            'or, if the config is the one of that walk, record it anew: python tools/train.py '
+            'or, if the config is the one of that walk, record it anew: mmseg-cil train '
             f'CONFIG --work-dir {journal.path.parent} --resume --accept-changes --steps 0'
         )
 
