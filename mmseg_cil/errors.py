@@ -18,7 +18,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(_own_message(one) for one in args))
+        super().__init__(*(_own_message(argument) for argument in args))
 
 
 def _own_message(value: object) -> object:

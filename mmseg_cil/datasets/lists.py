@@ -124,7 +124,7 @@ def _tidy_list(
     with tempfile.TemporaryDirectory(prefix='mmseg_cil_') as folder:
         copy = os.path.join(folder, 'list.txt')
         with open(copy, 'w', encoding='utf-8', newline='\n') as file:
-            file.write(''.join(f'{one}\n' for one in names))
+            file.write(''.join(f'{name}\n' for name in names))
         dataset.ann_file = copy
         try:
             yield
@@ -145,7 +145,7 @@ def _near(path: str) -> str:
 def _note_list(path: str, names: Sequence[str], encoding: str, notes: list[str]) -> None:
     if encoding in ('cp1252', 'latin-1'):
         notes.append(f'{path} is not in UTF-8 and was read as {encoding}: save it in UTF-8')
-    twice = [one for one, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         notes.append(
             f'{path} names {_count(len(twice), "image")} more than once (first: '
@@ -257,11 +257,11 @@ def _files_below(folder: str, suffix: str) -> list[str]:
     """Files whose names end so, in any case, without hidden ones; as MMEngine walks a folder."""
     found = []
     for place, inner, names in os.walk(folder, followlinks=True):
-        inner[:] = [one for one in inner if not one.startswith('.')]
+        inner[:] = [wrapped for wrapped in inner if not wrapped.startswith('.')]
         found += [
-            os.path.normpath(os.path.join(place, one))
-            for one in names
-            if one.lower().endswith(suffix.lower()) and not one.startswith('.')
+            os.path.normpath(os.path.join(place, name))
+            for name in names
+            if name.lower().endswith(suffix.lower()) and not name.startswith('.')
         ]
     return sorted(found)
 
@@ -270,7 +270,7 @@ def other_suffixes(folder: str, suffix: str) -> str:
     """Which suffixes the files of a folder have, where none has the one that is looked for."""
     counts: Counter[str] = Counter()
     for _, _, names in os.walk(folder):
-        counts.update(os.path.splitext(one)[1] for one in names if not one.startswith('.'))
+        counts.update(os.path.splitext(name)[1] for name in names if not name.startswith('.'))
     listed = ', '.join(
         f'{count} {ending or "without a suffix"}' for ending, count in counts.most_common(3)
     )

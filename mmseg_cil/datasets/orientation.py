@@ -64,10 +64,10 @@ def check_orientation(
         InputError: They do not.
     """
     turned = _turned(index, paths, load)
-    wrong = [one for one in turned if not _fits(index.headers[one.row], one.on_loading)]
+    wrong = [item for item in turned if not _fits(index.headers[item.row], item.on_loading)]
     if wrong:
         raise InputError(_refusal(index, paths, wrong, split))
-    unsure = [one for one in turned if _fits(index.headers[one.row], not one.on_loading)]
+    unsure = [item for item in turned if _fits(index.headers[item.row], not item.on_loading)]
     if not unsure:
         return []
     sureness = _evidence(paths, unsure)
@@ -104,12 +104,13 @@ def _is_turned(path: str, loaded: np.ndarray | None) -> bool:
         return False
     with Image.open(path) as image:
         stored, turned = (
-            np.asarray(one.convert('L'), np.float64)
-            for one in (image, ImageOps.exif_transpose(image))
+            np.asarray(picture.convert('L'), np.float64)
+            for picture in (image, ImageOps.exif_transpose(image))
         )
     grey = loaded.mean(2) if loaded.ndim == 3 else loaded
     distances = [
-        np.abs(one - grey).mean() if one.shape == grey.shape else np.inf for one in (stored, turned)
+        np.abs(picture - grey).mean() if picture.shape == grey.shape else np.inf
+        for picture in (stored, turned)
     ]
     return bool(distances[1] < distances[0])
 
@@ -120,8 +121,8 @@ def _fits(header: np.ndarray, is_turned: bool) -> bool:
     return size == mask
 
 
-def _orientation(index: ClassIndex, one: _Turned) -> str:
-    return f'orientation {index.headers[one.row, 2]}'
+def _orientation(index: ClassIndex, picture: _Turned) -> str:
+    return f'orientation {index.headers[picture.row, 2]}'
 
 
 def _refusal(
@@ -146,7 +147,7 @@ def _refusal(
 def _evidence(paths: Sequence[tuple[str, str]], unsure: Sequence[_Turned]) -> float:
     """How many standard errors the masks fit better on the images as loaded; 0: nothing known."""
     chosen = unsure[:: -(-len(unsure) // _LOOKED_AT)]
-    gains = [gain for one in chosen if (gain := _gain(*paths[one.row], one.on_loading)) is not None]
+    gains = [gain for row in chosen if (gain := _gain(*paths[row.row], row.on_loading)) is not None]
     if len(gains) < _LEAST:
         return 0.0
     spread = np.std(gains, ddof=1) / np.sqrt(len(gains))
@@ -159,7 +160,7 @@ def _gain(image_path: str, mask_path: str, turned_on_loading: bool) -> float | N
         borders = _borders(mask)
     if not borders.any():
         return None
-    as_stored, as_turned = (_edges(one, borders) for one in pictures)
+    as_stored, as_turned = (_edges(picture, borders) for picture in pictures)
     if not as_stored or not as_turned:
         return None
     gain = float(np.log(as_turned / as_stored))

@@ -121,10 +121,10 @@ def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
     stages = transform.get('transforms') if isinstance(transform, dict) else None
     place = None
     for number, stage in enumerate(stages or []):
-        for one in stage:
-            if kind_of(one) == 'LoadAnnotations':
-                _read_raw(one, declared)
-            elif kind_of(one) == 'PackSegInputs' and place is None:
+        for way in stage:
+            if kind_of(way) == 'LoadAnnotations':
+                _read_raw(way, declared)
+            elif kind_of(way) == 'PackSegInputs' and place is None:
                 place = number
     if stages is None or place is None:
         return False
@@ -139,14 +139,14 @@ def crop_of(pipeline: Sequence[Any]) -> tuple[int, int] | None:
         pipeline: Transforms as configs.
     """
     crop: Any = None
-    for one in pipeline:
-        if not isinstance(one, Mapping):
+    for transform in pipeline:
+        if not isinstance(transform, Mapping):
             continue
-        if kind_of(one) == 'RandomCrop':
-            crop = one.get('crop_size', crop)
-        elif kind_of(one) == 'RandomResizedCrop' and one.get('scale') is not None:
+        if kind_of(transform) == 'RandomCrop':
+            crop = transform.get('crop_size', crop)
+        elif kind_of(transform) == 'RandomResizedCrop' and transform.get('scale') is not None:
             # Width goes before height, as in every scale of MMCV.
-            scale = one['scale']
+            scale = transform['scale']
             crop = scale if isinstance(scale, int) else tuple(scale)[::-1]
     return (crop, crop) if isinstance(crop, int) else None if crop is None else tuple(crop)
 

@@ -39,7 +39,7 @@ class SamplePipeline(Compose):
     def __init__(self, transforms: Sequence[Any] | None, split: str) -> None:
         super().__init__(transforms)
         self.split = split
-        self.kinds = [type(one).__name__ for one in self.transforms]
+        self.kinds = [type(transform).__name__ for transform in self.transforms]
         _check_order(self.kinds, split)
 
     def __call__(self, data: dict) -> dict | None:

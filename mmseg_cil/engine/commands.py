@@ -304,7 +304,7 @@ def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool
     if not steps or not set(steps) <= set(done):
         raise InputError(f'steps {steps} of {walk.work_dir} are not all done; done: {done}')
     outdated = outdated_steps(walk, journal)
-    others = [reason for one, reason in outdated.items() if one not in steps]
+    others = [reason for entry, reason in outdated.items() if entry not in steps]
     if others and not dry_run:
         raise InputError(
             f'metrics.json would mix two ways of evaluation: {"; ".join(others)}. '

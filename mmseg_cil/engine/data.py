@@ -115,9 +115,9 @@ def first_value(dataset: Mapping[str, Any], key: str) -> Any:
     if dataset.get(key) is not None:
         return dataset[key]
     inner = dataset.get('datasets') or [dataset.get('dataset')]
-    for one in inner:
-        if isinstance(one, Mapping) and first_value(one, key) is not None:
-            return first_value(one, key)
+    for wrapped in inner:
+        if isinstance(wrapped, Mapping) and first_value(wrapped, key) is not None:
+            return first_value(wrapped, key)
     return None
 
 

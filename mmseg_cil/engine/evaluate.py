@@ -209,9 +209,9 @@ def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:
                 f'steps again with mmseg-cil test {walk.work_dir}'
             )
         summaries = {
-            name: one['summary']
-            for name, one in (record.get('sub_steps') or {}).items()
-            if 'summary' in one
+            name: sub_step['summary']
+            for name, sub_step in (record.get('sub_steps') or {}).items()
+            if 'summary' in sub_step
         }
         entries.append({**entry, 'sub_steps': summaries} if summaries else entry)
     return walk_metrics.assemble_metrics(

@@ -133,5 +133,5 @@ def _loads_blue_first(walk: Walk, view: Any) -> bool:
     """Whether three bands are blue, green, red: of MMCV's loader, and where the network asks."""
     asked = (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
     return bool(asked) or any(
-        isinstance(one, LoadImageFromFile) for one in view.pipeline.transforms
+        isinstance(transform, LoadImageFromFile) for transform in view.pipeline.transforms
     )

@@ -277,7 +277,9 @@ class WalkRunner:
             # It has the step's own data, and what was trained for the step, which one that was
             # taken over from another method lacks.
             kept = (self.journal.step(step) or {}).get('sub_steps') or {}
-            if any(one.name not in kept for one in sub_steps_of(self.walk, step, 'before')):
+            if any(
+                sub_step.name not in kept for sub_step in sub_steps_of(self.walk, step, 'before')
+            ):
                 self._run_sub_steps(step, 'before')
             inputs = replace(inputs, exemplars=exemplars_before(self.walk, self.journal, step))
             snapshot = self._snapshot(step)
@@ -300,7 +302,7 @@ class WalkRunner:
             resume=resume,
             exemplars=exemplars_before(self.walk, self.journal, step),
         )
-        planned = [one for one in self.steps if not self.journal.is_done(one)]
+        planned = [other for other in self.steps if not self.journal.is_done(other)]
         cfg = training_config(self.walk, step, inputs, planned)
         cfg.default_hooks.checkpoint.identity = identity
         with step_runner.step_runner(cfg, self.launcher) as runner:
@@ -365,15 +367,17 @@ class WalkRunner:
         """The snapshots of all earlier steps that trained, where the method asks for them."""
         if not find_method(self.walk.cfg, self.walk.protocol.name).reads_all_teachers:
             return {}
-        earlier = [one for one in range(step) if (self.journal.step(one) or {}).get('trained')]
+        earlier = [
+            former for former in range(step) if (self.journal.step(former) or {}).get('trained')
+        ]
         kept = replaced_teachers(self.walk, earlier)
         return {
-            step_teacher_name(one): dict(
-                kept[one], num_classes=len(self.walk.protocol.steps[one].seen)
+            step_teacher_name(former): dict(
+                kept[former], num_classes=len(self.walk.protocol.steps[former].seen)
             )
-            if one in kept
-            else self._snapshot(one)
-            for one in earlier
+            if former in kept
+            else self._snapshot(former)
+            for former in earlier
         }
 
     def _snapshot(self, step: int) -> dict[str, Any]:

@@ -108,11 +108,11 @@ def clean_split(names: Sequence[str], cities: Sequence[str]) -> tuple[Indices, I
         ``names``.
     """
     order = _of_cities(names, cities)
-    city = cities_of(names)
+    of_image = cities_of(names)
     rank = {int(i): hashlib.sha256(_base(names[i]).encode('utf-8')).digest() for i in order}
     train: set[int] = set()
-    for one in cities:
-        inside = sorted((int(i) for i in order if city[i] == one), key=rank.__getitem__)
+    for city in cities:
+        inside = sorted((int(i) for i in order if of_image[i] == city), key=rank.__getitem__)
         train.update(inside[: int(TRAIN_FRACTION * len(inside))])
     chosen = np.array([int(i) in train for i in order], bool)
     return order[chosen], order[~chosen]

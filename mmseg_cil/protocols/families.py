@@ -81,7 +81,9 @@ class Families(Mapping[str, Family]):
 
     def named(self) -> tuple[str, ...]:
         """Return the names of protocols in common use."""
-        return tuple(f'{one}_{size}' for one, family in self.items() for size in family.sizes)
+        return tuple(
+            f'{family_name}_{size}' for family_name, family in self.items() for size in family.sizes
+        )
 
     def built(self) -> tuple[str, ...]:
         """Return the names of the families that build their protocols themselves."""

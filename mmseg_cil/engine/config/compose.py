@@ -138,7 +138,7 @@ def find_runtime(schedule: str) -> Path:
 
 def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
     """Whether a method learns from auxiliary heads: then the network needs one."""
-    return any(one.get('auxiliary_loss') for one in method.get('distillers') or ())
+    return any(distiller.get('auxiliary_loss') for distiller in method.get('distillers') or ())
 
 
 def composed_name(pieces: Mapping[str, str], config: Config | None = None) -> str:

@@ -35,7 +35,7 @@ def know_installed_mmsegmentation() -> None:
 
     It looks for the original by its name and says that it is not there.
     """
-    installed = [one for one in DISTRIBUTIONS if is_installed(one)]
+    installed = [distribution for distribution in DISTRIBUTIONS if is_installed(distribution)]
     if installed:
         config_utils.MODULE2PACKAGE['mmseg'] = installed[0]
 
@@ -104,10 +104,10 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     Raises:
         InputError: A base does not exist, or has the file itself as a base.
     """
-    if path.resolve() in (one.resolve() for one in above):
+    if path.resolve() in (former.resolve() for former in above):
         raise InputError(
             'the bases of the config go in a circle: '
-            f'{" -> ".join(str(one) for one in (*above, path))}'
+            f'{" -> ".join(str(file) for file in (*above, path))}'
         )
     if above and not path.is_file():
         raise InputError(
@@ -126,7 +126,10 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         if '{{' not in name
     ]
     inner += _read_bases(path)
-    return [one for base in inner for one in files_of(base, (*above, path))] + [path]
+    found = [file for base in inner for file in files_of(base, (*above, path))]
+    return [*found, path]
+        path
+    ]
 
 
 def read_config(path: str | Path) -> Config:
@@ -170,15 +173,15 @@ def _read_bases(path: Path) -> Iterator[Path]:
     if path.suffix != '.py' or not path.is_file():
         return
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
-        calls = [one.context_expr for one in node.items] if isinstance(node, ast.With) else []
+        calls = [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
         if any(
-            isinstance(one, ast.Call) and getattr(one.func, 'id', '') == 'read_base'
-            for one in calls
+            isinstance(call, ast.Call) and getattr(call.func, 'id', '') == 'read_base'
+            for call in calls
         ):
-            for one in getattr(node, 'body', ()):
-                if isinstance(one, ast.ImportFrom) and one.module and one.level:
-                    folder = path.parents[one.level - 1]
-                    yield folder.joinpath(*one.module.split('.')).with_suffix('.py')
+            for statement in getattr(node, 'body', ()):
+                if isinstance(statement, ast.ImportFrom) and statement.module and statement.level:
+                    folder = path.parents[statement.level - 1]
+                    yield folder.joinpath(*statement.module.split('.')).with_suffix('.py')
 
 
 def _assigned(path: Path, name: str) -> ast.expr | None:

@@ -54,7 +54,10 @@ class StepClasses:
         """Those seen at a step of a walk, in the order of the network's outputs."""
         added = int(protocol.taxonomy.background_added)
         return cls(
-            tuple(one - added if one >= added else None for one in protocol.steps[step].seen),
+            tuple(
+                class_id - added if class_id >= added else None
+                for class_id in protocol.steps[step].seen
+            ),
             len(protocol.taxonomy.names) - added,
         )
 
@@ -119,7 +122,7 @@ def named_heads(
 def losses_of(head: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The configs of a head's losses."""
     losses = head.get('loss_decode') or _DEFAULT_LOSS
-    return [dict(one) for one in losses] if isinstance(losses, (list, tuple)) else [dict(losses)]
+    return [dict(loss) for loss in losses] if isinstance(losses, (list, tuple)) else [dict(losses)]
 
 
 def is_replaced(losses: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -128,7 +131,7 @@ def is_replaced(losses: Sequence[Mapping[str, Any]]) -> list[bool]:
     Losses of single pixels are replaced, and losses of regions stay. Others, a user's
     own, stay beside a loss of single pixels and are replaced where there is none.
     """
-    kinds = [head_class(one) for one in losses]
+    kinds = [head_class(loss) for loss in losses]
     of_pixels = [kind is not None and issubclass(kind, _OF_PIXELS) for kind in kinds]
     if any(of_pixels):
         return of_pixels
@@ -148,8 +151,8 @@ def main_weight(model: Mapping[str, Any]) -> float:
 
 def _replaced_weight(head: Mapping[str, Any]) -> float:
     losses = losses_of(head)
-    replaced = [one for one, own in zip(losses, is_replaced(losses), strict=True) if own]
-    weights = [loss_weight({'loss_decode': one}) for one in replaced or losses]
+    replaced = [loss for loss, own in zip(losses, is_replaced(losses), strict=True) if own]
+    weights = [loss_weight({'loss_decode': loss}) for loss in replaced or losses]
     return max(weights) if _finds_by_place(head) else sum(weights)
 
 
@@ -171,16 +174,16 @@ def with_method_losses(head: dict[str, Any], losses: Any, main: float) -> dict[s
     replaced = is_replaced(own)
     if _finds_by_place(head):
         result: Any = [
-            _as_one(scaled_losses(losses, loss_weight({'loss_decode': one}) / (main or 1.0)))
+            _as_one(scaled_losses(losses, loss_weight({'loss_decode': loss}) / (main or 1.0)))
             if gone
-            else one
-            for one, gone in zip(own, replaced, strict=True)
+            else loss
+            for loss, gone in zip(own, replaced, strict=True)
         ]
     else:
         result = scaled_losses(losses, _replaced_weight(head) / (main or 1.0))
         kept = [
-            dict(type='MergedBackgroundLoss', loss=one)
-            for one, gone in zip(own, replaced, strict=True)
+            dict(type='MergedBackgroundLoss', loss=loss)
+            for loss, gone in zip(own, replaced, strict=True)
             if not gone
         ]
         if kept:
@@ -217,7 +220,7 @@ def for_step(node: Any, classes: StepClasses, where: str) -> Any:
         InputError: As :meth:`StepClasses.cut`.
     """
     if isinstance(node, (list, tuple)):
-        return type(node)(for_step(one, classes, f'{where}.{i}') for i, one in enumerate(node))
+        return type(node)(for_step(part, classes, f'{where}.{i}') for i, part in enumerate(node))
     if not isinstance(node, Mapping):
         return node
     result = {key: for_step(value, classes, f'{where}.{key}') for key, value in node.items()}
@@ -231,7 +234,7 @@ def for_step(node: Any, classes: StepClasses, where: str) -> Any:
         # A number that no output has.
         result['ignore_index'] = 255 if output is None else output
     if type_name(kind) == 'LovaszLoss' and isinstance(chosen, (list, tuple)):
-        outputs = [output for one in chosen if (output := classes.output_of(one)) is not None]
+        outputs = [output for loss in chosen if (output := classes.output_of(loss)) is not None]
         result['classes'] = outputs or 'present'
         if not outputs:
             result['loss_weight'] = 0.0

@@ -153,9 +153,10 @@ def _fill(
 
 def _alike(*lists: Any) -> bool:
     """Whether all are lists of parts of the same types in the same order."""
-    if not all(isinstance(one, Sequence) and not isinstance(one, str) for one in lists):
+    if not all(isinstance(entries, Sequence) and not isinstance(entries, str) for entries in lists):
         return False
     types = [
-        [part.get('type') if isinstance(part, Mapping) else None for part in one] for one in lists
+        [part.get('type') if isinstance(part, Mapping) else None for part in entries]
+        for entries in lists
     ]
-    return None not in types[0] and all(one == types[0] for one in types)
+    return None not in types[0] and all(kind == types[0] for kind in types)

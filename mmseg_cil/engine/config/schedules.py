@@ -27,14 +27,14 @@ def schedule_groups(value: Any) -> list[list[dict]]:
     if value is None:
         return []
     if isinstance(value, Mapping) and 'type' not in value:
-        return [group for one in value.values() for group in schedule_groups(one)]
+        return [group for entry in value.values() for group in schedule_groups(entry)]
     group = [value] if isinstance(value, dict) else value
-    if not isinstance(group, Sequence) or not all(isinstance(one, dict) for one in group):
+    if not isinstance(group, Sequence) or not all(isinstance(schedule, dict) for schedule in group):
         raise InputError(f'param_scheduler must be a list of schedules, not {value!r}')
-    for one in group:
-        if one.get('by_epoch', True):
+    for schedule in group:
+        if schedule.get('by_epoch', True):
             raise InputError(
-                f'param_scheduler {one.get("type")} counts epochs: set '
+                f'param_scheduler {schedule.get("type")} counts epochs: set '
                 'by_epoch=False, a walk is trained by iterations'
             )
     return [list(group)]
@@ -64,7 +64,7 @@ def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> Non
         return
     ratio = after / before
     moved: dict[int, int] = {}
-    for schedule in sorted(schedules, key=lambda one: one.get('begin', 0)):
+    for schedule in sorted(schedules, key=lambda schedule: schedule.get('begin', 0)):
         first, last = schedule.get('begin', 0), schedule.get('end', NO_END)
         begin = moved.get(first, round(first * ratio))
         _list_decays(schedule, min(last, before) - first)
@@ -82,12 +82,12 @@ def without_short(value: Any) -> Any:
     """A ``param_scheduler`` without the marked schedules, unless they were given a new length."""
     if isinstance(value, Mapping):
         if 'type' not in value:
-            return {name: without_short(one) for name, one in value.items()}
+            return {name: without_short(entry) for name, entry in value.items()}
         value = [value]
     if value is None:
         return None
-    kept = [one for one in value if not (one.get(_MARK) and _is_short(one))]
-    return [{key: part for key, part in one.items() if key != _MARK} for one in kept]
+    kept = [entry for entry in value if not (entry.get(_MARK) and _is_short(entry))]
+    return [{key: part for key, part in entry.items() if key != _MARK} for entry in kept]
 
 
 def _is_short(schedule: Mapping[str, Any]) -> bool:

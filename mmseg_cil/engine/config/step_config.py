@@ -107,8 +107,8 @@ def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
     """Names of the classes (or domains) that each step up to this one brought."""
     names = protocol.taxonomy.names
     return [
-        list(one.domains) if protocol.kind == 'domain' else [names[i] for i in one.new]
-        for one in protocol.steps[: step + 1]
+        list(each.domains) if protocol.kind == 'domain' else [names[i] for i in each.new]
+        for each in protocol.steps[: step + 1]
     ]
 
 

@@ -138,7 +138,7 @@ def _takes_prefix(kind: Any) -> bool:
         return False
     parameters = inspect.signature(kind).parameters
     return 'prefix' in parameters or any(
-        one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
     )
 
 

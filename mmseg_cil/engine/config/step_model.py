@@ -107,7 +107,7 @@ def model_of_step(
         step=context,
         previous=inputs.previous,
         teacher=inputs.teacher,
-        teachers={name: dict(one) for name, one in inputs.teachers.items()},
+        teachers={name: dict(snapshot) for name, snapshot in inputs.teachers.items()},
         **method.for_network(),
     )
     return result

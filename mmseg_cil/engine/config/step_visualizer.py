@@ -54,7 +54,7 @@ def visualizer_of_step(config: Mapping[str, Any], work_dir: str | Path) -> dict[
     backends = result.get('vis_backends')
     if backends is not None:
         listed = backends if isinstance(backends, (list, tuple)) else [backends]
-        result['vis_backends'] = [_backend_of_step(one, walk, label) for one in listed]
+        result['vis_backends'] = [_backend_of_step(backend, walk, label) for backend in listed]
     return result
 
 
@@ -79,8 +79,8 @@ def _backend_of_step(config: Any, walk: str, label: str) -> Any:
     _give_place(own, label)
     kind = own.get('type')
     kind = VISBACKENDS.get(kind) if isinstance(kind, str) else kind
-    mro = [one.__name__ for one in getattr(kind, '__mro__', ())]
-    for name in (one for one in mro if one in RUN_NAMES):
+    mro = [base.__name__ for base in getattr(kind, '__mro__', ())]
+    for name in (base for base in mro if base in RUN_NAMES):
         *outer, key = RUN_NAMES[name]
         place = own
         for part in outer:

@@ -48,15 +48,15 @@ def types_in(node: Any) -> Iterator[Any]:
         for key, value in node.items():
             yield from [value] if key == 'type' else types_in(value)
     elif isinstance(node, (list, tuple)):
-        for one in node:
-            yield from types_in(one)
+        for part in node:
+            yield from types_in(part)
 
 
 def _names() -> dict[int, str]:
     """The registered name of every class and function, by its id."""
     # What MMCV registers is derived from it, for another back end.
     result: dict[int, str] = {id(torch.nn.SyncBatchNorm): 'SyncBN'}
-    for node in [one for one in vars(registry).values() if isinstance(one, Registry)]:
+    for node in [value for value in vars(registry).values() if isinstance(value, Registry)]:
         level: Registry | None = node
         while level is not None:
             # Its parts are imported at the first look.
@@ -76,7 +76,7 @@ def _named(node: Any, names: Mapping[int, str]) -> Any:
             for key, value in node.items()
         }
     if isinstance(node, (list, tuple)):
-        return type(node)(_named(one, names) for one in node)
+        return type(node)(_named(part, names) for part in node)
     return copy.deepcopy(node)
 
 

@@ -61,13 +61,13 @@ def groups_of_step(protocol: Protocol, step: int, settings: MemorySettings) -> l
     """
     if settings.is_one_pool:
         return [Group('all')]
-    one = protocol.steps[step]
+    current = protocol.steps[step]
     if protocol.kind == 'domain':
-        return [Group(f'domains of step {step}', share=len(one.domains))]
+        return [Group(f'domains of step {step}', share=len(current.domains))]
     taxonomy = protocol.taxonomy
     return [
-        Group(taxonomy.names[c], one.seen.index(c), taxonomy.mask_ids[c])
-        for c in one.new
+        Group(taxonomy.names[c], current.seen.index(c), taxonomy.mask_ids[c])
+        for c in current.new
         if c in taxonomy.foreground
     ]
 
@@ -116,7 +116,9 @@ def choose_exemplars(
     chosen_now = {name for group in members for name in kept[group]} & set(first)
     before = former.stored if former else {}
     stored = {
-        name: step if name in chosen_now else before[name] for one in kept.values() for name in one
+        name: step if name in chosen_now else before[name]
+        for group in kept.values()
+        for name in group
     }
     return ExemplarMemory(
         protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored
@@ -125,7 +127,7 @@ def choose_exemplars(
 
 def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
     """The share of groups, also of earlier steps, by their names."""
-    domains = {f'domains of step {one.index}': len(one.domains) for one in protocol.steps}
+    domains = {f'domains of step {each.index}': len(each.domains) for each in protocol.steps}
     return {name: domains.get(name, 1) if protocol.kind == 'domain' else 1 for name in names}
 
 
@@ -155,8 +157,8 @@ def _features(
         for index, batch in zip(mine, loader, strict=True)
     }
     result: dict[int, Features] = {}
-    for one in all_gather_object(part):
-        result.update(one)
+    for share in all_gather_object(part):
+        result.update(share)
     return result
 
 

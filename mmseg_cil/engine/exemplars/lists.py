@@ -25,7 +25,7 @@ def exemplars_before(walk: Walk, journal: Journal, step: int) -> str | None:
     Raises:
         InputError: As :func:`exemplars_after`.
     """
-    earlier = [one for one in range(step) if (journal.step(one) or {}).get('trained')]
+    earlier = [earlier for earlier in range(step) if (journal.step(earlier) or {}).get('trained')]
     path = exemplars_after(walk, journal, earlier[-1]) if earlier else None
     return None if path is None else str(path)
 

@@ -42,7 +42,7 @@ def _scoped(node: Any, found: set[str]) -> Any:
             found.add(name)
         return copy
     if isinstance(node, (list, tuple)):
-        return type(node)(_scoped(one, found) for one in node)
+        return type(node)(_scoped(part, found) for part in node)
     return node
 
 

@@ -83,7 +83,7 @@ def plain_pipelines(
     """
     dropped: list[str] = []
     whole = _plain_transforms(pipeline, with_ours, dropped)
-    flat = [one for transform in whole for one in _first_way(transform)]
+    flat = [way for transform in whole for way in _first_way(transform)]
     result: dict[str, Any] = dict(test_pipeline=flat)
     notes = _notes_on_labels(flat)
     merged = flat != whole
@@ -139,7 +139,7 @@ def _loads_labels(kind: Any) -> bool:
 
 def _notes_on_labels(pipeline: Sequence[Mapping[str, Any]]) -> list[str]:
     """What transforms of the user's own may make of labels that are of the step already."""
-    kinds = [class_of(one.get('type'), registry.TRANSFORMS) for one in pipeline]
+    kinds = [class_of(transform.get('type'), registry.TRANSFORMS) for transform in pipeline]
     if not any(map(_loads_labels, kinds)):
         return [
             "No LoadAnnotations of MMSegmentation's reads the masks, so their ids are not "

@@ -105,7 +105,7 @@ def quote_folder(text: str) -> str:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, (str, int)) and _is_plain(one) for key, one in value.items())
+        return all(isinstance(key, (str, int)) and _is_plain(part) for key, part in value.items())
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return value is None or type(value) in (str, int, float, bool)
@@ -121,11 +121,13 @@ def _below(entries: Sequence[dict[str, Any]], root: str | None) -> tuple[str, li
         key
         for key in (entries[0] if entries else ())
         if start
-        and all(isinstance(one.get(key), str) and one[key].startswith(start) for one in entries)
+        and all(
+            isinstance(entry.get(key), str) and entry[key].startswith(start) for entry in entries
+        )
     ]
     if not {'img_path', 'seg_map_path'} <= set(keys):
         # MMEngine joins the root with every path or none.
         return '', [key for key in ('img_path', 'seg_map_path') if entries]
-    for one in entries:
-        one.update({key: one[key][len(start) :] for key in keys})
+    for entry in entries:
+        entry.update({key: entry[key][len(start) :] for key in keys})
     return str(root), keys

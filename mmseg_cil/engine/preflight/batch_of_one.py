@@ -109,9 +109,9 @@ def norm_without_variance(network: Any, size: tuple[int, int]) -> str | None:
     """
     probe = copy.deepcopy(network).train()
     if get_world_size() > 1:
-        for one in probe.modules():
-            if isinstance(one, nn.SyncBatchNorm):
-                one.eval()
+        for module in probe.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.eval()
     # The class of these insists on a GPU.
     probe = revert_sync_batchnorm(probe).to('meta')
     entered = ['']

@@ -169,7 +169,7 @@ def check_growth(model: Mapping[str, Any]) -> None:
 
 def _stuck(head: Mapping[str, Any]) -> list[str]:
     inner = head.get('kernel_generate_head')
-    kinds = [head_class(one) for one in (head, inner) if isinstance(one, Mapping)]
+    kinds = [head_class(part) for part in (head, inner) if isinstance(part, Mapping)]
     if (
         all(
             kind is not None and kind.__module__.startswith(('mmseg.', 'mmseg_cil.'))
@@ -221,7 +221,7 @@ def _notes(
         learns: Any = own if isinstance(own, (list, tuple)) else [own]
         yield (
             f'method {method.name} learns by '
-            f'{" and ".join(type_name(one["type"]) for one in learns)} in place of '
+            f'{" and ".join(type_name(module["type"]) for module in learns)} in place of '
             f'{" and ".join(names)}, whose settings are without effect (method.loss_decode '
             'may be a list with further losses)'
         )
@@ -241,7 +241,7 @@ def _notes(
             else ''
         )
         yield (
-            f'class_weight of {" and ".join(type_name(one["type"]) for one in weighed)}: each '
+            f'class_weight of {" and ".join(type_name(loss["type"]) for loss in weighed)}: each '
             f'step takes the weights of its own classes, in their order{added}'
         )
     if head.get('out_channels') == 1:

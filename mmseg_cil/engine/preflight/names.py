@@ -140,7 +140,7 @@ def check_names(cfg: Config) -> None:
     if allowed is not None and (
         isinstance(allowed, str)
         or not isinstance(allowed, Collection)
-        or not all(isinstance(one, str) for one in allowed)
+        or not all(isinstance(allowed_name, str) for allowed_name in allowed)
     ):
         raise InputError(f'{ALLOW} is {allowed!r}; use True or a list of names')
     allowed = frozenset(allowed or ())
@@ -208,8 +208,8 @@ def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _arguments(function: Any) -> tuple[str, ...]:
     return tuple(
         name
-        for name, one in inspect.signature(function).parameters.items()
-        if name not in ('self', 'distributed') and one.kind is not one.VAR_KEYWORD
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ('self', 'distributed') and parameter.kind is not parameter.VAR_KEYWORD
     )
 
 
@@ -244,7 +244,7 @@ def _check_override(cfg: Config, where: str, key: str) -> None:
             node = node[int(name)]
             continue
         if name not in node:
-            meant = near(name, [str(one) for one in node]) if place else None
+            meant = near(name, [str(child) for child in node]) if place else None
             if meant:
                 _refuse(f'{where} sets {key}: {".".join(names[: place + 1])}', meant, ())
             return
@@ -286,14 +286,14 @@ def read_names(path: str | None) -> set[str]:
     names: set[str] = set()
     if path is None or not Path(path).is_file():
         return names
-    for one in files_of(Path(path)):
-        if one.suffix != '.py' or not one.is_file():
+    for file in files_of(Path(path)):
+        if file.suffix != '.py' or not file.is_file():
             continue
         try:
-            tree = ast.parse(one.read_text(encoding='utf-8'))
+            tree = ast.parse(file.read_text(encoding='utf-8'))
         except (SyntaxError, UnicodeError):
             # MMEngine's own signs, as in {{$NAME:default}}, are replaced before it is Python.
-            names.update(re.findall(r'(?<![\w.])[a-z]\w*(?!\w*\s*=[^=])', one.read_text('utf-8')))
+            names.update(re.findall(r'(?<![\w.])[a-z]\w*(?!\w*\s*=[^=])', file.read_text('utf-8')))
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):

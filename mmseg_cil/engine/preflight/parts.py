@@ -80,17 +80,17 @@ def _check_sub_steps(walk: Walk) -> None:
     by_step = {step: sub_steps_of(walk, step) for step in range(walk.num_steps)}
     used = [step for step, listed in by_step.items() if listed]
     for step in sorted({*used[:1], *used[-1:]}):
-        for one in by_step[step]:
-            one.check(walk)
-            name = f'the sub-step {one.name} of step {step}'
+        for sub_step in by_step[step]:
+            sub_step.check(walk)
+            name = f'the sub-step {sub_step.name} of step {step}'
             own = dict(checkpoint='', num_classes=len(walk.protocol.steps[step].seen))
             inputs = SubStepInputs(
                 expected_inputs(walk, step),
-                own if one.when == 'after' else None,
-                sub_step_folder(walk, step, one.name),
+                own if sub_step.when == 'after' else None,
+                sub_step_folder(walk, step, sub_step.name),
             )
             with part(name):
-                cfg = one.derive_config(walk, step, inputs)
+                cfg = sub_step.derive_config(walk, step, inputs)
                 network: nn.Module = MODELS.build(cfg.model)
                 build_optim_wrapper(network, copy.deepcopy(cfg.optim_wrapper))
             _check_hooks(cfg, name)
@@ -143,8 +143,10 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
 
 def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:
     """Builds them and asks them about the network of a step."""
-    hooks = {f'default_hooks.{name}': one for name, one in (cfg.get('default_hooks') or {}).items()}
-    hooks.update({f'custom_hooks.{i}': one for i, one in enumerate(cfg.custom_hooks)})
+    hooks = {
+        f'default_hooks.{name}': hook for name, hook in (cfg.get('default_hooks') or {}).items()
+    }
+    hooks.update({f'custom_hooks.{i}': hook for i, hook in enumerate(cfg.custom_hooks)})
     with trial_visualizer(cfg):
         for name, hook in hooks.items():
             if hook is not None:
@@ -160,28 +162,28 @@ def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> N
 
 def _check_needs(cfg: Config, network: nn.Module) -> None:
     """What parts of the network need of the rest of the method."""
-    hooks = [HOOKS.get(one['type']) for one in cfg.custom_hooks if 'type' in one]
-    for one in network.modules():
-        needed = one.needs_hook if isinstance(one, MethodPart) else None
+    hooks = [HOOKS.get(hook['type']) for hook in cfg.custom_hooks if 'type' in hook]
+    for module in network.modules():
+        needed = module.needs_hook if isinstance(module, MethodPart) else None
         if needed and not any(issubclass(hook, HOOKS.get(needed)) for hook in hooks if hook):
             raise InputError(
-                f'{type(one).__name__} works with a {needed} only: add '
+                f'{type(module).__name__} works with a {needed} only: add '
                 f"dict(type='{needed}') to method.custom_hooks"
             )
-        if not isinstance(one, Distiller):
+        if not isinstance(module, Distiller):
             continue
-        if one.needs.all_teachers and cfg.method.get('teachers') != 'all':
+        if module.needs.all_teachers and cfg.method.get('teachers') != 'all':
             raise InputError(
-                f'{type(one).__name__} learns from the snapshots of all earlier '
+                f'{type(module).__name__} learns from the snapshots of all earlier '
                 "steps: set method.teachers='all'"
             )
         # The first step has none, and does not distil.
         if cfg.model.get('teacher'):
             there = sorted(cfg.model.get('teachers') or ())
-            missing = sorted(set(one.needs.names) - set(there))
+            missing = sorted(set(module.needs.names) - set(there))
             if missing:
                 raise InputError(
-                    f'{type(one).__name__} learns from the teachers {missing}, and '
+                    f'{type(module).__name__} learns from the teachers {missing}, and '
                     f'there are {there}: method.sub_steps must train one of each name'
                 )
 

@@ -120,7 +120,7 @@ def validates(cfg: Config, iterations: Sequence[int]) -> bool:
         changes.get('train_cfg.val_interval')
         for changes in (cfg.get('step_overrides') or {}).values()
     ]
-    return any(isinstance(one, int) and one <= max(iterations) for one in intervals)
+    return any(isinstance(interval, int) and interval <= max(iterations) for interval in intervals)
 
 
 def read_validation_data(cfg: Config, work_dir: str) -> None:

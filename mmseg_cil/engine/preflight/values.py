@@ -86,7 +86,7 @@ def check_values(cfg: Config) -> None:
         if not isinstance(cfg.get(key, False), bool):
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')
     hooks = cfg.get('custom_hooks') or []
-    if not isinstance(hooks, (list, tuple)) or not all(isinstance(one, Mapping) for one in hooks):
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(hook, Mapping) for hook in hooks):
         raise InputError(
             f"custom_hooks is {hooks!r}; it must be a list of hooks, such as [dict(type='EMAHook')]"
         )

@@ -253,7 +253,8 @@ def _hint(content: Any, own: Mapping[str, Tensor], path: str) -> str:
         inner = [
             key
             for key, value in state.items()
-            if isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
+            if isinstance(value, Mapping)
+            and any(isinstance(part, Tensor) for part in value.values())
         ]
         return (
             f"; in the file weights lie under {_listed(map(repr, inner))}, not 'state_dict'"

@@ -26,7 +26,7 @@ def load_journal(work_dir: Path) -> Journal | None:
     journal = Journal.load(work_dir)
     if journal is None:
         return None
-    recorded = [one['step'] for one in journal.content['steps']]
+    recorded = [record['step'] for record in journal.content['steps']]
     gone = [step for step in recorded if not step_folder(work_dir, step).is_dir()]
     if not gone:
         return journal
@@ -81,13 +81,13 @@ def needed_steps(
     for step in steps:
         if step in trained:
             continue
-        before = [one for one in taught if one < step]
+        before = [teacher for teacher in taught if teacher < step]
         needed |= {step - 1, *before[-1:]}
         if find_method(walk.cfg, walk.protocol.name).reads_all_teachers:
             needed |= {*before} - {*replaced_teachers(walk, before)}
     for step in trained & set(range(max(steps, default=-1) + 1)):
         kept = (journal.step(step) or {}).get('sub_steps') or {}
-        if any(one.name not in kept for one in sub_steps_of(walk, step, 'after')):
+        if any(sub_step.name not in kept for sub_step in sub_steps_of(walk, step, 'after')):
             needed.add(step)
     return needed & trained
 
@@ -126,9 +126,11 @@ def kept_hashes(folder: Path) -> dict[str, str]:
 def way_out(journal: Journal, step: int) -> str:
     """What to do about a step of which something is lost."""
     work_dir = journal.path.parent
-    steps = [one['step'] for one in journal.content['steps'] if one['step'] >= step]
+    steps = [entry['step'] for entry in journal.content['steps'] if entry['step'] >= step]
     there = [
-        step_folder(work_dir, one).name for one in steps if step_folder(work_dir, one).is_dir()
+        step_folder(work_dir, index).name
+        for index in steps
+        if step_folder(work_dir, index).is_dir()
     ]
     delete = f'delete {", ".join(there)} in {work_dir} and go on' if there else 'go on'
     return (

@@ -96,7 +96,7 @@ def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[st
     Raises:
         InputError: They do not, which no acceptance of changes makes up for.
     """
-    trained = [one['step'] for one in journal.content['steps'] if one['status'] != 'begun']
+    trained = [record['step'] for record in journal.content['steps'] if record['status'] != 'begun']
     if not trained or journal.content['fingerprints'].get('model') == fingerprints['model']:
         return
     step = trained[-1]

@@ -45,9 +45,9 @@ def recognise_counts(walk: Walk, journal: Journal) -> bool:
     if prints.get(EVALUATION) == before:
         prints[EVALUATION] = evaluation_of(walk)
     for record in content['steps']:
-        for one in (record, *(record.get('sub_steps') or {}).values()):
-            if one.get('evaluation') == before:
-                one['evaluation'] = evaluation_of(walk, record['step'])
+        for entry in (record, *(record.get('sub_steps') or {}).values()):
+            if entry.get('evaluation') == before:
+                entry['evaluation'] = evaluation_of(walk, record['step'])
     taken = prints != content['fingerprints']
     content['fingerprints'] = prints
     return taken
@@ -64,12 +64,12 @@ def _recognise_sub_steps(walk: Walk, content: dict[str, Any]) -> None:
             'protocol': walk.protocol.beginning_fingerprint(step),
             IMAGES: fingerprint(walk.prints.train[: step + 1]),
         }
-        for one in (record.get('sub_steps') or {}).values():
-            one['identity'].update(
+        for sub_step in (record.get('sub_steps') or {}).values():
+            sub_step['identity'].update(
                 {
                     key: value
                     for key, value in now.items()
-                    if one['identity'].get(key) == whole.get(key)
+                    if sub_step['identity'].get(key) == whole.get(key)
                 }
             )
 

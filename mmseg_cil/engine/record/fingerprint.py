@@ -179,15 +179,15 @@ def _without_places(node: Any) -> Any:
             for key, value in node.items()
         }
     if isinstance(node, (list, tuple)):
-        return [_without_places(one) for one in node]
+        return [_without_places(part) for part in node]
     return node
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_plain(part) for part in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return repr(value)

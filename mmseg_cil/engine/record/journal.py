@@ -89,13 +89,13 @@ class Journal:
     def update_step(self, index: int, **fields: Any) -> None:
         """Adds to the record of a step (made where missing) and writes the file."""
         record = {'step': index, **(self.step(index) or {}), **fields}
-        others = [one for one in self.content['steps'] if one['step'] != index]
-        self.content['steps'] = sorted([*others, record], key=lambda one: one['step'])
+        others = [other for other in self.content['steps'] if other['step'] != index]
+        self.content['steps'] = sorted([*others, record], key=lambda entry: entry['step'])
         self._write()
 
     def drop_step(self, index: int) -> None:
         """Forgets a step; the file follows with the next update."""
-        self.content['steps'] = [one for one in self.content['steps'] if one['step'] != index]
+        self.content['steps'] = [other for other in self.content['steps'] if other['step'] != index]
 
     def update_header(self, **fields: Any) -> None:
         """Changes the header and writes the file."""

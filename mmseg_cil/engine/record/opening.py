@@ -100,7 +100,7 @@ def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[st
         differing: What was accepted; empty where steps were added alone.
     """
     content = journal.content
-    trained = [one['step'] for one in content['steps'] if one['status'] != 'begun']
+    trained = [record['step'] for record in content['steps'] if record['status'] != 'begun']
     last = max(trained, default=-1)
     recorded = (content.get('data') or {}).get('train') or []
     # What was recorded of the steps before by the prints of the whole walk stays theirs.

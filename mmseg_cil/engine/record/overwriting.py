@@ -45,9 +45,9 @@ def check_overwritten(work_dir: Path, resume: bool, start_from: str | None) -> N
     if not work_dir.is_dir():
         return
     others = [
-        one.name
-        for one in work_dir.iterdir()
-        if one.name not in _BEFORE and not one.name.startswith('.')
+        path.name
+        for path in work_dir.iterdir()
+        if path.name not in _BEFORE and not path.name.startswith('.')
     ]
     if others and not _holds_walk(work_dir):
         raise InputError(
@@ -62,7 +62,7 @@ def check_no_other_run(work_dir: Path) -> None:
     Raises:
         InputError: It is such a folder.
     """
-    found = [one.name for pattern in _OTHER_RUNS for one in work_dir.glob(pattern)]
+    found = [path.name for pattern in _OTHER_RUNS for path in work_dir.glob(pattern)]
     if found:
         raise InputError(
             f'--resume: {work_dir} holds no walk, but a run of MMSegmentation '
@@ -98,7 +98,7 @@ def remove_walk(work_dir: Path) -> None:
     """
     if not _holds_walk(work_dir):
         return
-    steps = [one for one in work_dir.iterdir() if _STEP.fullmatch(one.name)]
+    steps = [path for path in work_dir.iterdir() if _STEP.fullmatch(path.name)]
     for path in [*steps, *(found for pattern in _LEFT for found in work_dir.glob(pattern))]:
         # Nothing is removed behind a link.
         if path.is_dir() and not path.is_symlink():

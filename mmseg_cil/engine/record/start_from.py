@@ -91,7 +91,7 @@ def plan_import(
         path, classes = check_checkpoint(other, step), len(walk.protocol.steps[step].seen)
         # Weights that cannot be learnt from are refused now, not when the next step begins.
         decided_by_main(functools.partial(_check_weights, path, classes))
-    names = [frozenset(one.name for one in sub_steps_of(walk, step)) for step in steps]
+    names = [frozenset(sub_step.name for sub_step in sub_steps_of(walk, step)) for step in steps]
     return Import(other, tuple(steps), tuple(names))
 
 

@@ -55,7 +55,9 @@ class DeferredMessageHub(MessageHub):
     def fetch(self) -> None:
         """Waits for the device, once for each number format, and writes what was kept."""
         kept, self._kept, self._kept_keys = self._kept, [], set()
-        for (key, _, count), value in zip(kept, _numbers([one for _, one, _ in kept]), strict=True):
+        for (key, _, count), value in zip(
+            kept, _numbers([entry for _, entry, _ in kept]), strict=True
+        ):
             history = self._log_scalars[key]
             if len(history.data[0]):
                 history.update(value, count)
@@ -116,8 +118,8 @@ DeferredMessageHub._instance_dict = MessageHub._instance_dict
 def _numbers(scalars: list[Tensor]) -> list[int | float | bool]:
     """What ``item()`` gives of each, with one copy for each device and number format."""
     places: dict[tuple, list[int]] = defaultdict(list)
-    for place, one in enumerate(scalars):
-        places[one.device, one.dtype].append(place)
+    for place, scalar in enumerate(scalars):
+        places[scalar.device, scalar.dtype].append(place)
     numbers: dict[int, int | float | bool] = {}
     for same in places.values():
         numbers.update(

@@ -48,7 +48,9 @@ def clear_instances() -> None:
     step, values of one step would leak into the next, and its log file would
     stay open.
     """
-    for logger in [one for kind in kinds_of(MMLogger) for one in kind._instance_dict.values()]:
+    for logger in [
+        instance for kind in kinds_of(MMLogger) for instance in kind._instance_dict.values()
+    ]:
         for handler in list(getattr(logger, 'handlers', [])):
             if isinstance(handler, logging.FileHandler):
                 handler.close()

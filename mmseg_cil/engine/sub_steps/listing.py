@@ -35,15 +35,21 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
             sub_step = SUB_STEPS.build(dict(config))
             require_contract(sub_step, SubStep, 'method.sub_steps')
             built.append(sub_step)
-    names = [one.name for one in built]
+    names = [sub_step.name for sub_step in built]
     if len(set(names)) < len(names):
         raise InputError(
             f'method.sub_steps: two have one name among {names}: give each its own name=...'
         )
-    for one in built:
-        if one.when not in WHEN:
-            raise InputError(f'sub-step {one.name}: when is {one.when!r}, not one of {WHEN}')
-    return [one for one in built if (when is None or one.when == when) and one.applies(walk, step)]
+    for sub_step in built:
+        if sub_step.when not in WHEN:
+            raise InputError(
+                f'sub-step {sub_step.name}: when is {sub_step.when!r}, not one of {WHEN}'
+            )
+    return [
+        sub_step
+        for sub_step in built
+        if (when is None or sub_step.when == when) and sub_step.applies(walk, step)
+    ]
 
 
 def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
@@ -59,13 +65,13 @@ def hand_on(cfg: Config, walk: Walk, step: int) -> None:
         walk: The walk.
         step: The step.
     """
-    for one in sub_steps_of(walk, step, 'before'):
-        one.hand_on(cfg, walk, step, sub_step_folder(walk, step, one.name))
+    for sub_step in sub_steps_of(walk, step, 'before'):
+        sub_step.hand_on(cfg, walk, step, sub_step_folder(walk, step, sub_step.name))
 
 
 def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The snapshots that sub-steps keep of earlier steps in place of their checkpoints."""
     result: dict[int, dict[str, Any]] = {}
-    for one in sub_steps_of(walk, steps[-1], 'after') if steps else ():
-        result.update(one.replace_teachers(walk, steps))
+    for sub_step in sub_steps_of(walk, steps[-1], 'after') if steps else ():
+        result.update(sub_step.replace_teachers(walk, steps))
     return result

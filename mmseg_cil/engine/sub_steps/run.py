@@ -59,14 +59,14 @@ def run_sub_steps(
     Raises:
         InputError: A file of a finished one is missing or was changed.
     """
-    for one in sub_steps_of(walk, step, when):
-        folder = sub_step_folder(walk, step, one.name)
-        identity = _identity(walk, journal, step, one)
+    for sub_step in sub_steps_of(walk, step, when):
+        folder = sub_step_folder(walk, step, sub_step.name)
+        identity = _identity(walk, journal, step, sub_step)
         if not decided_by_main(
-            functools.partial(_is_finished, folder, journal, step, one.name, identity)
+            functools.partial(_is_finished, folder, journal, step, sub_step.name, identity)
         ):
             _train(
-                one,
+                sub_step,
                 walk,
                 journal,
                 step,
@@ -90,23 +90,23 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
     for record in list(journal.content['steps']):
         now = evaluation_of(walk, record['step'])
         listed = record.get('sub_steps') or {}
-        for one in sub_steps_of(walk, record['step']):
-            former = listed.get(one.name)
+        for sub_step in sub_steps_of(walk, record['step']):
+            former = listed.get(sub_step.name)
             if former is None or 'summary' not in former or former.get('evaluation') == now:
                 continue
-            folder = sub_step_folder(walk, record['step'], one.name)
+            folder = sub_step_folder(walk, record['step'], sub_step.name)
             if not decided_by_main(folder.is_dir):
                 # It is trained anew when the walk goes on.
                 continue
             decided_by_main(
                 functools.partial(
-                    _check_files, folder, journal, record['step'], one.name, former['files']
+                    _check_files, folder, journal, record['step'], sub_step.name, former['files']
                 )
             )
-            changes = one.rescore(walk, record['step'], folder, launcher)
+            changes = sub_step.rescore(walk, record['step'], folder, launcher)
             listed = {
                 **listed,
-                one.name: {
+                sub_step.name: {
                     **former,
                     'summary': {**former['summary'], **changes},
                     'evaluation': now,
@@ -119,9 +119,9 @@ def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dic
     """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
     last = step if sub_step.when == 'after' else step - 1
     hashes = [
-        (one['step'], one.get('checkpoint_sha256'))
-        for one in journal.content['steps']
-        if one['step'] <= last and one['status'] != 'begun'
+        (entry['step'], entry.get('checkpoint_sha256'))
+        for entry in journal.content['steps']
+        if entry['step'] <= last and entry['status'] != 'begun'
     ]
     # Steps that come later do not shape it.
     fingerprints = {
@@ -176,7 +176,7 @@ def _check_files(
 
 
 def _train(
-    one: SubStep,
+    sub_step: SubStep,
     walk: Walk,
     journal: Journal,
     step: int,
@@ -188,15 +188,15 @@ def _train(
     resume = decided_by_main(
         functools.partial(can_resume, folder, identity, journal.content.get('former'))
     )
-    cfg = one.derive_config(walk, step, inputs)
-    place(cfg, one, walk, step, folder, resume)
+    cfg = sub_step.derive_config(walk, step, inputs)
+    place(cfg, sub_step, walk, step, folder, resume)
     cfg.default_hooks.checkpoint.identity = identity
-    print_log(f'step {step}: sub-step {one.name}', logger='current')
+    print_log(f'step {step}: sub-step {sub_step.name}', logger='current')
     start = time.monotonic()
     with step_runner.step_runner(cfg, launcher) as runner:
         runner.train()
-        step_runner.require_finite_network(runner, f'step {step}, sub-step {one.name}')
-        files = list(one.finish(runner, folder))
+        step_runner.require_finite_network(runner, f'step {step}, sub-step {sub_step.name}')
+        files = list(sub_step.finish(runner, folder))
     hashes = decided_by_main(lambda: {name: file_hash(folder / name) for name in files})
     record = dict(
         files=hashes,
@@ -204,27 +204,29 @@ def _train(
         iterations=cfg.train_cfg.max_iters,
         identity={key: value for key, value in identity.items() if key != EVALUATION},
     )
-    if one.summary:
-        record.update(summary=dict(one.summary), evaluation=evaluation_of(walk, step))
+    if sub_step.summary:
+        record.update(summary=dict(sub_step.summary), evaluation=evaluation_of(walk, step))
     former = journal.step(step) or {'status': 'begun'}
     others = former.get('sub_steps') or {}
-    journal.update_step(step, status=former['status'], sub_steps={**others, one.name: record})
+    journal.update_step(step, status=former['status'], sub_steps={**others, sub_step.name: record})
     decided_by_main(lambda: remove_hashed(folder / RESUME_NAME))
 
 
-def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume: bool) -> None:
+def place(
+    cfg: Config, sub_step: SubStep, walk: Walk, step: int, folder: Path, resume: bool
+) -> None:
     """Gives a sub-step's config, in place, what all of them have in common.
 
     Args:
         cfg: As the sub-step derived it.
-        one: The sub-step.
+        sub_step: What is trained.
         walk: The walk.
         step: The step.
         folder: Of the sub-step.
         resume: Go on with the state in the folder.
     """
     cfg.work_dir = str(folder)
-    cfg.experiment_name = f'{walk.work_dir.resolve().name}_step_{step:02d}_{one.name}'
+    cfg.experiment_name = f'{walk.work_dir.resolve().name}_step_{step:02d}_{sub_step.name}'
     cfg.resume = resume
     if resume:
         cfg.load_from = str(folder / RESUME_NAME)
@@ -239,15 +241,15 @@ def place(cfg: Config, one: SubStep, walk: Walk, step: int, folder: Path, resume
         cfg[key] = None
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters + 1
     # Not the random numbers of the step itself.
-    _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), one.name))
+    _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), sub_step.name))
     _hook(cfg, 'WalkProgressHook').update(
-        iterations=[0] * step + [cfg.train_cfg.max_iters], name=one.name
+        iterations=[0] * step + [cfg.train_cfg.max_iters], name=sub_step.name
     )
     for kind in ('FiniteLossHook', 'StopHook'):
         if not any(hook.type == kind for hook in cfg.custom_hooks):
             # A sub-step of the user's own may choose its hooks by their names.
             cfg.custom_hooks = [*cfg.custom_hooks, dict(type=kind, step=step)]
-        _hook(cfg, kind).update(name=one.name)
+        _hook(cfg, kind).update(name=sub_step.name)
 
 
 def sub_step_seed(seed: int, name: str) -> int:
@@ -256,4 +258,4 @@ def sub_step_seed(seed: int, name: str) -> int:
 
 
 def _hook(cfg: Config, kind: str) -> Any:
-    return next(one for one in cfg.custom_hooks if one.type == kind)
+    return next(hook for hook in cfg.custom_hooks if hook.type == kind)

@@ -49,8 +49,8 @@ def deviations_of(cfg: Config) -> list[tuple[Deviation, str]]:
         cfg: Of a walk, with protocol and method.
     """
     frame = find_frame(str(cfg.method.get('name')), str(cfg.protocol.get('name')))
-    found = ((one, one.ours(cfg, frame)) for one in DEVIATIONS)
-    return [(one, text) for one, text in found if text]
+    found = ((deviation, deviation.ours(cfg, frame)) for deviation in DEVIATIONS)
+    return [(deviation, text) for deviation, text in found if text]
 
 
 def _name(config: Any) -> str:
@@ -98,7 +98,7 @@ def _depth(cfg: Config, frame: Frame) -> str | None:
 
 def _crop(cfg: Config, frame: Frame) -> str | None:
     pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
-    names = [_name(one) for one in pipeline]
+    names = [_name(transform) for transform in pipeline]
     if 'RandomResizedCrop' in names:
         crop = pipeline[names.index('RandomResizedCrop')]
         same = tuple(crop.get('crop_ratio_range', (0.5, 2.0))) == (0.5, 2.0) and crop.get(
@@ -110,7 +110,9 @@ def _crop(cfg: Config, frame: Frame) -> str | None:
 
 def _geometry(cfg: Config, frame: Frame) -> str | None:
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    names = [_name(one) for one in first_value(loader.get('dataset') or {}, 'pipeline') or []]
+    names = [
+        _name(transform) for transform in first_value(loader.get('dataset') or {}, 'pipeline') or []
+    ]
     return None if 'ResizedCenterCrop' in names else 'evaluation on whole images'
 
 
@@ -136,7 +138,7 @@ def _rows(cfg: Config, frame: Frame) -> str | None:
 def _rate(cfg: Config, frame: Frame) -> str | None:
     schedules = cfg.get('param_scheduler') or []
     listed = schedules if isinstance(schedules, (list, tuple)) else [schedules]
-    names = [_name(one) for one in listed]
+    names = [_name(entry) for entry in listed]
     if names == ['PaperPolyLR']:
         return None
     return 'a last iteration of rate 0' if names == ['PolyLR'] else 'another learning rate'

@@ -39,7 +39,7 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
         )
     method, protocol = str(cfg.method.get('name')), str(cfg.protocol.get('name'))
     frame, dataset = find_frame(method, protocol), _dataset(cfg)
-    if any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ()):
+    if any(distiller.get('auxiliary_loss') for distiller in cfg.method.get('distillers') or ()):
         raise InputError(
             f'--as-published: {method} learns from an auxiliary head, and the '
             "papers' network has none: take --dataset of the papers instead "
@@ -81,7 +81,7 @@ def notes_on_published(cfg: Config) -> list[str]:
     code = frame.code or 'no official code (only what surrounds the method is that of the papers)'
     lines = [
         f'{cfg.method.name} on {cfg.protocol.name}, after {code}; what still differs:',
-        *(f'{one.name}: {text}; theirs: {one.theirs}' for one, text in found),
+        *(f'{entry.name}: {text}; theirs: {entry.theirs}' for entry, text in found),
     ]
     return [f'as published: {line}' for line in lines]
 
@@ -109,8 +109,8 @@ def _nodes(dataset: Any) -> Iterator[Any]:
     """A dataset's config and those it wraps."""
     if isinstance(dataset, Mapping):
         yield dataset
-        for one in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
-            yield from _nodes(one)
+        for inner in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
+            yield from _nodes(inner)
 
 
 def _set_data(cfg: Config, piece: Mapping[str, Any]) -> None:
