@@ -128,8 +128,6 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     inner += _read_bases(path)
     found = [file for base in inner for file in files_of(base, (*above, path))]
     return [*found, path]
-        path
-    ]
 
 
 def read_config(path: str | Path) -> Config:
