@@ -165,7 +165,7 @@ def check_plain(work_dir, step):
             'mib',
             {'aux_1.loss_ce', 'aux_1.loss_dice', 'aux_0.loss_unce', 'decode.loss_unce'},
         ),
-        ('DPT', 'vdfd', {'regularise.loss_vdfd'}),
+        pytest.param('DPT', 'vdfd', {'regularise.loss_vdfd'}, marks=pytest.mark.slow),
         ('PIDNet', 'plop', {'decode.loss_sem_p', 'decode.loss_bd', 'distill.loss_pod'}),
         pytest.param(
             'EncNet', 'plop', {'decode.loss_se', 'distill.loss_pod'}, marks=pytest.mark.slow

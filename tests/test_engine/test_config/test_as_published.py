@@ -363,6 +363,7 @@ def test_a_walk_as_published(walk, method):
     network.load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_pictures_of_the_report_show_what_was_scored(walk):
     """The centre of an image, as the network sees it, with a truth and a prediction of its size."""
     from PIL import Image

@@ -33,6 +33,14 @@ METHODS = sorted(
 #: Their parts replay in those of others too.
 VARIANTS = (
     'dfd',
+    'dfgr_dtid',
+    'dkd',
+    'lwf',
+    'm2kd_pruned',
+    'plop_ewf',
+    'rcil_ewf',
+    'vdfd_ewf',
+    'vdfd_plain',
     'dfgr',
     'dkd_random',
     'icarl_original',

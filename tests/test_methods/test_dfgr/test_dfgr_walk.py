@@ -212,6 +212,7 @@ def walk_in_two(data_root, start, folder):
     walk(cfg, Path(folder) / 'walk', start, launcher='pytorch')
 
 
+@pytest.mark.slow
 def test_two_processes_train_every_sub_step(data_root, step_0, unbroken, tmp_path):
     in_two_processes(walk_in_two, data_root, step_0, tmp_path, log=tmp_path / 'log')
     listed = Journal.load(tmp_path / 'walk').step(1)['sub_steps']

@@ -111,6 +111,7 @@ def walk_on_a_rank(data_root, start, folder):
     (folder / f'{get_rank()}.json').write_text(json.dumps(seen))
 
 
+@pytest.mark.slow
 def test_two_processes_draw_what_one_draws_and_train_alike(m2kd_dir, data_root, tmp_path, drawn):
     walk_that_draws(data_root, m2kd_dir, tmp_path / 'alone')
     assert len(drawn) == 4 and {one[1:] for one in drawn} == {('step_00',), ('step_01',)}

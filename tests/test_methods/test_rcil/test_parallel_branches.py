@@ -104,10 +104,10 @@ def assert_equal_outputs(actual, expected, tolerance=1e-5):
 @pytest.fixture(
     params=[
         dict(depth=18),
-        dict(depth=50),
+        pytest.param(dict(depth=50), marks=pytest.mark.slow),
         dict(depth=50, style='caffe', norm_eval=True),
         dict(depth=18, kind='ResNetV1c', stem_channels=8, head='DepthwiseSeparableASPPHead'),
-        dict(depth=50, with_cp=True, head='FCNHead'),
+        pytest.param(dict(depth=50, with_cp=True, head='FCNHead'), marks=pytest.mark.slow),
     ],
     ids=['r18', 'r50', 'r50-norm-eval', 'r18v1c-separable', 'r50-checkpointed-fcn'],
 )
