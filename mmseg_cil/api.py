@@ -187,55 +187,46 @@ def extend(
         InputError: Something given is wrong; nothing was trained.
         KeyboardInterrupt: The walk was interrupted; its state is saved.
     """
-    one_step = [each for each in new_classes if isinstance(each, str)]
-    if one_step and len(one_step) != len(new_classes):
-        raise InputError(f'new_classes must be names, or a list of names a step: {new_classes!r}')
-    steps = [one_step] if one_step else [list(names) for names in new_classes]
+    steps = _class_steps(new_classes)
     paths = [None if p is None else Path(p) for p in (images, masks, test_images, test_masks)]
     train, test = new_images(None if data is None else str(data), *paths)
-    given = {
-        label: [value] if isinstance(value, int) else list(value)
-        for label, value in (ids or {}).items()
-    }
+    given = _id_lists(ids)
     new = NewData(train, test, name, given, void_ids, class_map or {}, unlabelled, old_labels)
     with _left_as_it_was(progress):
         if Path(config).is_dir():
-            work_dir = _folder_alone(
-                Path(config),
-                dict(
-                    checkpoint=checkpoint,
-                    work_dir=work_dir,
-                    classes=classes,
-                    method=method,
-                    old_test=old_test,
-                    overwrite=overwrite,
-                ),
-            )
+            begins: dict[str, object] = dict(checkpoint=checkpoint, work_dir=work_dir)
+            begins.update(classes=classes, method=method, old_test=old_test, overwrite=overwrite)
+            refuse_beside_folder(begins)
+            work_dir = Path(config)
             extend_walk(FurtherSteps(work_dir, steps, new, domain, iterations, lr), options, report)
             return load_walk(work_dir)
         if checkpoint is None or work_dir is None:
             raise InputError(
                 f'extend(...): {config} is no folder of a walk: give checkpoint and work_dir too'
             )
-        extension = Extension(
-            str(config),
-            str(checkpoint),
-            steps,
-            new,
-            domain,
-            classes,
-            old_test,
-            method,
-            iterations,
-            lr,
-        )
+        network = (str(config), str(checkpoint), steps, new, domain, classes, old_test)
+        extension = Extension(*network, method, iterations, lr)
         extend_network(extension, Path(work_dir), resume, overwrite, options, report)
     return load_walk(work_dir)
 
 
-def _folder_alone(folder: Path, given: Mapping[str, object]) -> Path:
-    refuse_beside_folder(given)
-    return folder
+def _class_steps(new_classes: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
+    """The new classes of each step.
+
+    Raises:
+        InputError: Names and lists of them are mixed.
+    """
+    names = [each for each in new_classes if isinstance(each, str)]
+    if names and len(names) != len(new_classes):
+        raise InputError(f'new_classes must be names, or a list of names a step: {new_classes!r}')
+    return [names] if names else [list(step) for step in new_classes]
+
+
+def _id_lists(ids: Mapping[str, int | Sequence[int]] | None) -> dict[str, list[int]]:
+    return {
+        label: [value] if isinstance(value, int) else list(value)
+        for label, value in (ids or {}).items()
+    }
 
 
 def load_walk(work_dir: str | Path) -> WalkResult:

@@ -24,7 +24,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import ToolParser
 
 if TYPE_CHECKING:
-    from mmseg_cil.engine.config.new_data import ImagesAndMasks
+    from mmseg_cil.engine.config.new_data import ImagesAndMasks, NewData
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
@@ -102,29 +102,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something the user gave is wrong; nothing was trained.
     """
-    ids: dict[str, list[int]] = {}
-    for text in args.ids:
-        name, mask_id = _id(text)
-        ids.setdefault(name, []).append(mask_id)
-    class_map = dict(map(_pair, args.class_map))
     from mmseg_cil.engine.config.extension import Extension
     from mmseg_cil.engine.config.further_steps import FurtherSteps
-    from mmseg_cil.engine.config.new_data import NewData
     from mmseg_cil.engine.extend import extend_network, extend_walk
     from mmseg_cil.utils.quiet import quieten_warnings
 
     quieten_warnings()
-    train, test = new_images(args.data, args.images, args.masks, args.test_images, args.test_masks)
-    data = NewData(
-        train,
-        test,
-        args.name or '',
-        ids,
-        args.void_ids,
-        class_map,
-        args.unlabelled or '',
-        args.old_labels or '',
-    )
+    data = _new_data(args)
     if not data.has_test:
         print('note: without --test-images the scores are of the images that are trained on')
     domain, report = args.domain or '', not args.no_report
@@ -161,6 +145,27 @@ def run(args: argparse.Namespace) -> None:
         args.lr,
     )
     extend_network(extension, args.work_dir, args.resume, args.overwrite, report=report)
+
+
+def _new_data(args: argparse.Namespace) -> NewData:
+    from mmseg_cil.engine.config.new_data import NewData
+
+    ids: dict[str, list[int]] = {}
+    for text in args.ids:
+        name, mask_id = _id(text)
+        ids.setdefault(name, []).append(mask_id)
+    class_map = dict(map(_pair, args.class_map))
+    train, test = new_images(args.data, args.images, args.masks, args.test_images, args.test_masks)
+    return NewData(
+        train,
+        test,
+        args.name or '',
+        ids,
+        args.void_ids,
+        class_map,
+        args.unlabelled or '',
+        args.old_labels or '',
+    )
 
 
 def new_images(

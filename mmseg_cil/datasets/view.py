@@ -143,17 +143,22 @@ class IncrementalDataset(Dataset):
         first = self.data.first
         self.classes = first.classes if first else ()
         self.reduce_zero_label = first.reduce_zero_label if first else False
+        self._build_pipelines(pipeline, further_map)
+        self._begin_empty()
+
+    def _build_pipelines(
+        self, pipeline: Sequence[Any] | None, further_map: Mapping[str, Any] | None
+    ) -> None:
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
             self._pipelines = build_pipelines(
-                self.data.members, self.data.labels, pipeline, further_map, split
+                self.data.members, self.data.labels, pipeline, further_map, self.split
             )
-            self.pipeline: Any = SamplePipeline([], split)
+            self.pipeline: Any = SamplePipeline([], self.split)
         if len(self._pipelines) == 1:
             self.pipeline = next(iter(self._pipelines.values()))
         elif self._pipelines:
             self.pipeline = PipelinesByData(self._pipelines)
-        self._begin_empty()
 
     def _places_read(self, whole: bool) -> frozenset[int]:
         """The data sets that this view reads."""
@@ -167,7 +172,6 @@ class IncrementalDataset(Dataset):
         return frozenset(places)
 
     def _begin_empty(self) -> None:
-        """Have no images yet: the index is read by :meth:`full_init`."""
         self._loaded = False
         self._images = PackedImages()
         self._own, self._replay = 0, Replay()
