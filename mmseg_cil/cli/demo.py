@@ -25,7 +25,7 @@ from mmseg_cil.utils.cli import ToolParser
 #: Piece of a method and how the last lines name it; the first one trains the step 0 of all.
 METHODS = {'finetune': 'fine-tuning', 'mib': 'MiB', 'vdfd': 'VDFD'}
 #: What it keeps of fewer images, for a pass over them takes as long as the training of a step.
-OPTIONS = {'vdfd': ('method.custom_hooks.1.max_images=128', 'method.custom_hooks.2.max_images=256')}
+OPTIONS = {'vdfd': ('method.custom_hooks.1.max_images=64', 'method.custom_hooks.2.max_images=128')}
 #: What the network of step 0 is extended with.
 EXTENSION = 'extended'
 

@@ -11,6 +11,7 @@ from mmseg_cil.engine.config.compose import BASES, compose
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.data import first_value
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.config_text import config_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = importlib.util.spec_from_file_location(
@@ -49,7 +50,7 @@ def test_a_template_is_what_method_and_protocol_compose(path):
 def test_a_printed_config_walks_the_same(tmp_path, method, protocol):
     cfg = compose(dict(method=method, protocol=protocol))
     path = tmp_path / 'my.py'
-    path.write_text(cfg.pretty_text)
+    path.write_text(config_text(cfg))
     assert load_config(path).to_dict() == cfg.to_dict()
 
 
