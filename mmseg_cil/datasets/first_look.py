@@ -67,7 +67,21 @@ def _look_at(view: IncrementalDataset, read: ReadMember) -> list[str]:
         _check_mask(
             view.split, items.infos[row], data, index.presence[row], int(index.headers[row, 5])
         )
+    if read.member.own is not None:
+        _check_sample(view, read)
     return notes
+
+
+def _check_sample(view: IncrementalDataset, read: ReadMember) -> None:
+    """Refuse a data set of a step whose pipeline cannot make a sample of its first image."""
+    info = {**copy.deepcopy(read.items.infos[0]), 'sample_idx': 0}
+    with seeded(view.seed, view.step, 0):
+        sample = view.pipeline_of(read.member.place)(info)
+    if sample is not None and 'inputs' not in sample and read.member.own is not None:
+        raise InputError(
+            f'{read.member.own.where}, data.{view.split}: its pipeline makes no inputs: end it '
+            "with dict(type='PackSegInputs')"
+        )
 
 
 def _loads_files(items: Items) -> bool:

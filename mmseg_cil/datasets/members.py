@@ -126,17 +126,25 @@ def open_members(
             first.classes, first.reduce_zero_label, protocol.taxonomy, first.void_ids
         )
         members.append(Member(place, leaves, meaning, own))
-        if split == 'train':
-            _check_shown(protocol, place, members[-1])
+        _check_shown(protocol, place, members[-1], split)
     return members
 
 
-def _check_shown(protocol: Protocol, place: int, member: Member) -> None:
-    """Refuse a step whose data set has no class that the step adds.
+def _check_shown(protocol: Protocol, place: int, member: Member, split: str) -> None:
+    """Refuse a data set without the walk's classes, or without those that its step adds.
 
     Raises:
-        InputError: There is such a step.
+        InputError: It is such a one.
     """
+    if not member.meaning.foreground and member.own is not None:
+        raise InputError(
+            f'{member.own.where}, data.{split} has none of the classes of the walk, which are '
+            f'{", ".join(protocol.taxonomy.names)}; its own are '
+            f'{", ".join(member.first.classes) or "not told"}: say with class_map which of them is '
+            "which of the walk's, or with labels the id that its masks hold for each."
+        )
+    if split == 'test':
+        return
     for step in protocol.steps:
         new = [c for c in step.new if c in protocol.taxonomy.foreground]
         lost = [c for c in new if c not in member.meaning.labelled]

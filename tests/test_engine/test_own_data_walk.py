@@ -334,6 +334,24 @@ def test_what_does_not_fit_is_refused_before_training(place, tmp_path, changes, 
     refused(config(place, **changes), tmp_path / 'walk', match)
 
 
+def test_a_pipeline_that_fails_and_other_classes_are_refused(place, tmp_path):
+    cfg = config(place)
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    for step in (1, 2):
+        cfg.protocol.steps[step].data.train.pipeline = [
+            *load,
+            dict(type='Normalize', mean=[0.0] * 7, std=[1.0] * 7),
+            dict(type='PackSegInputs'),
+        ]
+    refused(cfg, tmp_path / 'walk', 'Normalize in the pipeline of the train split fails on')
+    cfg = config(place, labels=None)
+    for step in (1, 2):
+        for split in ('train', 'test'):
+            names = [f'thing {i}' for i in range(10)]
+            cfg.protocol.steps[step].data[split].metainfo = dict(classes=names)
+    refused(cfg, tmp_path / 'walk', "second', data.train has none of the classes of the walk")
+
+
 def test_a_pipeline_without_labels_and_images_of_other_tests_are_refused(place, tmp_path):
     cfg = config(place)
     for step in (1, 2):

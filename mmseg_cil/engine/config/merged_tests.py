@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmseg_cil.datasets.pipeline import kind_of
+from mmseg_cil.engine.config.own_data import own_data_of
 from mmseg_cil.engine.data import first_value
 from mmseg_cil.registry import MODELS
 
@@ -23,6 +24,7 @@ def merges_tests(cfg: Config) -> bool:
     datasets = [
         (cfg.get(name) or {}).get('dataset') or {} for name in ('test_dataloader', 'val_dataloader')
     ]
+    datasets += [data.get('test') or {} for _, data in own_data_of(cfg.get('protocol'))]
     return any(
         kind_of(transform) == 'TestTimeAug'
         for dataset in datasets

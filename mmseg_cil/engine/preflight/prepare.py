@@ -161,5 +161,6 @@ def _check_images(cfg: Config, protocol: Protocol, images: Mapping[str, tuple[in
     if without_test:
         raise InputError(
             f'no test image shows a class seen by the steps {without_test}: check the test '
-            'dataset, or set skip_empty_steps=True to record such steps without scores'
+            'dataset (of a step with a data set of its own: data.test), or set '
+            'skip_empty_steps=True to record such steps without scores'
         )
