@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
 
     quieten_warnings()
     data = _new_data(args)
-    if not data.has_test:
+    if not data.has_test and not args.old_test:
         print('note: without --test-images the scores are of the images that are trained on')
     domain, report = args.domain or '', not args.no_report
     if Path(args.config).is_dir():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from PIL import Image
 
 import mmseg_cil
 from mmseg_cil.cli.commands import COMMANDS
+from mmseg_cil.engine.commands import run_walk
+from mmseg_cil.engine.config.further_steps import FurtherSteps
+from mmseg_cil.engine.config.new_data import ImagesAndMasks, NewData
+from mmseg_cil.engine.extend import extend_walk
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
@@ -32,15 +37,15 @@ def place(tmp_path_factory):
     cfg.val_cfg, cfg.val_evaluator = dict(type='ValLoop'), dict(type='IoUMetric')
     cfg.default_scope = 'mmseg'
     cfg.dump(folder / 'old.py')
-    for name in ('masks', 'new/masks', 'new/images'):
+    for name in ('masks', 'new/masks', 'new/images', 'val/masks', 'val/images'):
         (folder / name).mkdir(parents=True)
     for path in (folder / 'data/masks').glob('*.png'):
         mask = np.array(Image.open(path))
         ids = np.select([mask == 3, mask == 4, mask == 255], [1, 7, 11], 0).astype(np.uint8)
         Image.fromarray(ids).save(folder / f'masks/{path.stem}_ids.png')
-        if path.name.startswith('train'):
-            Image.fromarray(ids).save(folder / f'new/masks/{path.name}')
-            shutil.copy(folder / 'data/images' / path.name, folder / 'new/images')
+        own = 'new' if path.name.startswith('train') else 'val'
+        Image.fromarray(ids).save(folder / own / 'masks' / path.name)
+        shutil.copy(folder / 'data/images' / path.name, folder / own / 'images')
     return folder
 
 
@@ -122,7 +127,8 @@ def extended(place, tmp_path_factory):
     words = ['--ids', 'horse=1', '--void-ids', '7', '11']
     with pytest.raises(InputError, match=r"8 training .* are test images of the data set 'old'"):
         extend(place, folder, *words, '--old-test')
-    extend(place, folder, *words, '--old-test', *own_images(place))
+    test = ['--test-images', str(place / 'val/images'), '--test-masks', str(place / 'val/masks')]
+    extend(place, folder, *words, '--old-test', *own_images(place), *test)
     return folder
 
 
@@ -130,10 +136,7 @@ def extended(place, tmp_path_factory):
 def test_old_test_images_are_scored_beside_the_new(extended):
     entries = json.loads((extended / 'metrics.json').read_text())['steps']
     assert list(entries[0]['data_sets']) == ['old'] and entries[0]['mIoU']['all'] is not None
-    assert list(entries[1]['data_sets']) == ['step_01', 'old'] or list(entries[1]['data_sets']) == [
-        'old',
-        'step_01',
-    ]
+    assert list(entries[1]['data_sets']) == ['old', 'step_01']
     assert entries[1]['data_sets']['old']['IoU']['red'] is not None
     assert entries[1]['data_sets']['step_01']['IoU']['red'] is None
 
@@ -171,6 +174,35 @@ def test_a_finished_walk_goes_on_with_new_classes(place, extended, tmp_path):
     # The same command again finds that all is done.
     COMMANDS['extend'].call(more)
     assert json.loads((walk / 'journal.json').read_text())['steps'] == journal['steps']
+
+
+@pytest.mark.walk
+def test_a_walk_of_a_named_protocol_goes_on(place, tmp_path):
+    cfg = tiny_config(place / 'data', 'finetune')
+    cfg.protocol = dict(
+        name='tiny_3-1', dataset='tiny', class_order=[1, 3, 2, 4], setting='disjoint'
+    )
+    cfg.step_overrides = {0: dict(max_iters=1), 'later': dict(max_iters=1)}
+    walk = tmp_path / 'walk'
+    run_walk(cfg, walk, report=False)
+    data = NewData(ImagesAndMasks(place / 'new/images', place / 'new/masks'), void_ids=[7, 11])
+    further = FurtherSteps(walk, [['horse']], data)
+    extended = further.config()
+    assert extended.protocol.name == 'tiny_3-1_and_more'
+    assert [list(step) for step in extended.protocol.steps[:2]] == [
+        ['background', 'red', 'blue', 'green'],
+        ['grey'],
+    ]
+    extend_walk(further, report=False)
+    journal = json.loads((walk / 'journal.json').read_text())
+    assert [record['status'] for record in journal['steps']] == ['done'] * 3
+    assert journal['protocol']['setting'] == 'disjoint'
+    # It is stopped in the new step, say: the same goes on, and another is refused.
+    assert FurtherSteps(walk, [['horse']], data).config().protocol.steps[2].classes == ['horse']
+    with pytest.raises(InputError, match='knows already'):
+        FurtherSteps(walk, [['horse']], replace(data, void_ids=[11])).config()
+    with pytest.raises(InputError, match='holds no walk'):
+        FurtherSteps(tmp_path, [['horse']], data).config()
 
 
 @pytest.mark.walk

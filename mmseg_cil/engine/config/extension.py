@@ -36,7 +36,8 @@ class Extension:
         data: New images.
         domain: What the new domain is called, where no class is new.
         classes: The network's, where neither file tells them.
-        old_test: Whether it is scored on the test images of its own config too.
+        old_test: Whether it is scored on the test images of its own config too; where the new
+            data have none, on them alone.
         method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB for a network
             with a background, whose losses know what hides there, and LwF for another.
         iterations: Of each step; None: as the config has them.
@@ -106,6 +107,9 @@ class Extension:
         if self.old_test:
             network['data'] = dict(name='old', test=_old_test(old, self.config))
         data = self.data.settings(names, known, old)
+        if self.old_test and not self.data.has_test:
+            # Better no score of the new images than that of images that are trained on.
+            data.pop('test', None)
         protocol: dict[str, Any] = dict(name='extended', dataset='new_images', checkpoint=network)
         if names:
             protocol['steps'] = [dict(classes=list(step), data=data) for step in self.steps]
