@@ -62,9 +62,12 @@ def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
 
     from mmengine.registry import init_default_scope
 
+    from mmseg_cil.engine.config.first_step import with_first_step
+    from mmseg_cil.engine.config.own_data import with_own_data
     from mmseg_cil.engine.preflight.prepare import read_data
 
     init_default_scope('mmseg_cil')
+    cfg = with_own_data(with_first_step(cfg))
     cfg.skip_empty_steps = True
     with tempfile.TemporaryDirectory() as folder:
         protocol, images, *_ = read_data(cfg, folder)

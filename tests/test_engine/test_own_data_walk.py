@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import sys
 
@@ -14,6 +15,7 @@ from mmseg.registry import DATASETS as PLAIN
 from PIL import Image
 
 import mmseg_cil
+from mmseg_cil.cli.commands import COMMANDS
 from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.walk_runner import WalkRunner
@@ -302,6 +304,15 @@ def test_exemplars_and_gradients_know_their_data_set(place, tmp_path, method):
             for i in range(dataset.num_own, len(dataset))
         ]
         assert {*late} == {(), (2,)}
+
+
+def test_the_command_counts_the_images_of_each_step(place, tmp_path, capsys):
+    config(place).dump(tmp_path / 'own.py')
+    COMMANDS['protocols'].call(['--config', str(tmp_path / 'own.py')])
+    told = capsys.readouterr().out
+    for step in range(3):
+        count = len(view(config(place), place, step).image_names)
+        assert re.search(rf'{count}\b', told.splitlines()[-3 + step]), told
 
 
 def refused(cfg, folder, match):
