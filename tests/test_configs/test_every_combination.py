@@ -92,7 +92,10 @@ def test_method_and_protocol_compose_and_build(composed, method, protocol):
 
 
 @pytest.mark.parametrize('protocol', ['voc_15-1', 'cityscapes_domain_11-5'])
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+    'method',
+    [pytest.param(m, marks=() if m in MEET_ALL else pytest.mark.slow) for m in METHODS],
+)
 def test_the_network_of_the_papers_is_built_to_the_last_step(method, protocol):
     cfg = compose(dict(method=method, protocol=protocol))
     assert Path(cfg.filename).stem.startswith(f'{method}_deeplabv3_r101-d16')
