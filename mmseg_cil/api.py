@@ -175,7 +175,7 @@ def extend(
         classes: The network's, where neither file tells them.
         old_test: Whether it is scored on the test images of its own config too.
         method: Such as ``'plop'``; empty: MiB for a network with a background, LwF for another.
-        iterations: Of each step; None: as the config has them.
+        iterations: Iterations of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
         options: Settings by dotted keys, which come last.
         resume: Go on with the walk that is there.
@@ -233,7 +233,7 @@ def load_walk(work_dir: str | Path) -> WalkResult:
     """Return what a work directory holds of a walk, finished or not.
 
     Args:
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
 
     Raises:
         InputError: No step of a walk is evaluated there, or a file is damaged.

@@ -54,7 +54,7 @@ def options_of(name: str) -> list[Option]:
     """Return what a subcommand takes, without what its help hides.
 
     Args:
-        name: Of the subcommand.
+        name: Name of the subcommand.
     """
     actions = COMMANDS[name].make_parser(f'{PROGRAM} {name}')._actions
     return [

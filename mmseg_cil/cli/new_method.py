@@ -58,8 +58,8 @@ def write_skeleton(name: str, kind: str, folder: Path) -> list[Path]:
     """Write the skeleton of a method.
 
     Args:
-        name: Of the method, which is that of its package.
-        kind: Of :data:`~mmseg_cil.cli.skeletons.SKELETONS`.
+        name: Name of the method, which is that of its package.
+        kind: A key of :data:`~mmseg_cil.cli.skeletons.SKELETONS`.
         folder: That will hold the package and its test; made where it is missing.
 
     Returns:

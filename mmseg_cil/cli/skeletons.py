@@ -131,9 +131,9 @@ def render(name: str, class_name: str, kind: str) -> dict[str, str]:
     """Return the text of each file of a skeleton by its path.
 
     Args:
-        name: Of the method and its package.
+        name: Name of the method and its package.
         class_name: What the name of its part begins with.
-        kind: Of :data:`SKELETONS`.
+        kind: A key of :data:`SKELETONS`.
     """
     package, piece = SKELETONS[kind]
     texts = {

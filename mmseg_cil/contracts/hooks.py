@@ -74,5 +74,5 @@ class StepHook(Hook):
         Args:
             model: The segmentor at a step.
             batches: Collated samples.
-            folder: Of the step.
+            folder: Folder of the step.
         """

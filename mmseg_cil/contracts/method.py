@@ -32,10 +32,11 @@ class MethodConfig:
     exported without it.
 
     Attributes:
-        name: Of the method.
+        name: Name of the method.
         loss_decode: Config of the loss that takes the place of the heads' own, or a list. None
             leaves them.
-        teacher_draw: Of the earlier steps' checkpoints, run so many for a batch. All by default.
+        teacher_draw: How many of the earlier steps' checkpoints are run for a batch. All
+            by default.
         distillers: Configs of :class:`~mmseg_cil.contracts.Distiller`; built only where there
             is a teacher.
         regularisers: Configs of :class:`~mmseg_cil.contracts.Regulariser`; built only where

@@ -140,7 +140,7 @@ class Replay(IterationSeeded):
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.
-            data_samples: Of these images.
+            data_samples: Data samples of these images.
 
         Returns:
             Images ``(N + m, 3, H, W)``, their samples with 255 as every label, and m.

@@ -105,7 +105,7 @@ class EmbeddedShapesDataset(BaseSegDataset):
         num_images: Pictures for training and validation; one number: for
             training, with a quarter as many, but 20 at least, for validation.
         image_size: Side of the square pictures in pixels.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
         kwargs: As of ``BaseSegDataset``.
 
     Raises:

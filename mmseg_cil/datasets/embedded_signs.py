@@ -38,7 +38,7 @@ def draw_signs(seed: int, split: int, index: int) -> tuple[np.ndarray, np.ndarra
     of the new classes they show for certain.
 
     Args:
-        seed: Of the data set, 0..2**32-1.
+        seed: Seed of the data set, 0..2**32-1.
         split: A number that tells training from validation.
         index: Which picture.
 
@@ -67,7 +67,7 @@ def provide_signs(folder: Path, seed: int = 0) -> Path:
 
     Args:
         folder: Where; what it holds already, all of it, is left as it is.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
 
     Returns:
         The folder.

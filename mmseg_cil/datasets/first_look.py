@@ -26,7 +26,7 @@ def first_look(view: IncrementalDataset) -> list[str]:
     """Looks at the images and masks of a split as its pipeline loads them.
 
     Args:
-        view: Of the split, at any step.
+        view: View of the split, at any step.
 
     Returns:
         What a person should know, a sentence each.

@@ -14,7 +14,7 @@ def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """The classes and void ids that a dataset's config gives, or None for each.
 
     Args:
-        dataset: Of MMSegmentation; ``ConcatDataset`` and ``RepeatDataset`` give
+        dataset: A dataset of MMSegmentation; ``ConcatDataset`` and ``RepeatDataset`` give
             those of their first dataset.
     """
     inner = dataset.get('datasets') or [dataset.get('dataset')]

@@ -37,7 +37,7 @@ def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> Memb
 
     Args:
         member: The data set.
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
         step: The step.
         split: ``'train'`` or ``'test'``.
     """
@@ -69,7 +69,7 @@ def with_own_ids(
         replay: E exemplars, with tables from the protocol's mask ids.
         places: (E,) the data set of each.
         members: The data sets.
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
         step: The step that replays.
     """
     by_place = {member.place: member for member in members}
@@ -97,9 +97,9 @@ def build_pipelines(
 
     Args:
         members: The data sets.
-        labels: Of each, by its place.
-        pipeline: Of the config's own data set, and of those that have none; None: that of its
-            first leaf.
+        labels: The labels of each, by its place.
+        pipeline: Pipeline of the config's own data set, and of those that have none; None: that of
+            its first leaf.
         further_map: A transform that goes behind ``LoadAnnotations`` in the pipelines of the
             data sets that steps bring; the config's own has it already.
         split: ``'train'`` or ``'test'``.

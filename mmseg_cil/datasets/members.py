@@ -275,7 +275,7 @@ def check_apart(train: Contents, test: Contents, protocol: Protocol) -> None:
     Args:
         train: All training images of a walk.
         test: All its test images.
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
 
     Raises:
         InputError: There are such images, be it as copies.

@@ -52,7 +52,7 @@ def check_orientation(
     """Looks whether images that have an EXIF orientation lie on their masks once loaded.
 
     Args:
-        index: Of the images.
+        index: Index of the images.
         paths: Image and mask of each.
         load: How the pipeline loads one.
         split: For messages.

@@ -41,7 +41,7 @@ def seeded_images(dataset: Dataset, indices: Sequence[int]) -> Subset:
 
     Args:
         dataset: A view of the data at a step.
-        indices: Of the images.
+        indices: Indices of the images.
     """
     keys: list[Any] = [SampleKey(index, index) for index in indices]
     return Subset(dataset, keys)

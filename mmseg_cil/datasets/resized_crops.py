@@ -32,8 +32,8 @@ def draw_box(
     aspect is in range: the whole image, if its own is.
 
     Args:
-        height: Of the image.
-        width: Of the image.
+        height: Height of the image.
+        width: Width of the image.
         area_range: Least and greatest share of the image's area.
         aspect_range: Least and greatest aspect.
         attempts: How many draws are made at most.

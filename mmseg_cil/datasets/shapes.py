@@ -55,7 +55,7 @@ def draw_sample(seed: int, split: int, index: int, size: int = 96) -> tuple[np.n
     ``index % 20 + 1``, so that twenty pictures in a row show every class.
 
     Args:
-        seed: Of the dataset, 0..2**32-1.
+        seed: Seed of the dataset, 0..2**32-1.
         split: A number that tells training from validation.
         index: Which picture.
         size: Side of the square picture in pixels.

@@ -68,7 +68,7 @@ class IncrementalDataset(Dataset):
         protocol: The ``protocol`` of the config, or a built one.
         step: Which step, from 0.
         split: ``'train'`` or ``'test'``.
-        seed: Of the augmentation; not negative.
+        seed: Seed of the augmentation; not negative.
         cache_dirs: Where the class index may be kept if the data's own folder
             cannot be written.
         pipeline: The transforms. None: those of (the first) ``dataset``.
@@ -87,7 +87,7 @@ class IncrementalDataset(Dataset):
     Attributes:
         data: The data sets that are read.
         images_of: As given.
-        protocol: Of this dataset's masks.
+        protocol: Protocol of this dataset's masks.
         reference: The same of the training dataset's masks.
         classes: Names of the first dataset's classes, by mask id; empty where none is read.
         reduce_zero_label: Whether they have the mask ids from 1 on.

@@ -29,7 +29,7 @@ class WalkData:
 
     Attributes:
         members: The data sets, built but not read.
-        labels: Of each, by its place.
+        labels: The labels of each, by its place.
         palette: The colour of every class.
 
     Raises:
@@ -108,7 +108,7 @@ class WalkData:
         """Return the rows of a step's images, as often as they count.
 
         Args:
-            contents: Of these data sets.
+            contents: Images of these data sets.
             step: Which step; all its data sets must be among these.
         """
         index, times, protocol = contents.index, contents.items.times, self._protocol

@@ -27,7 +27,7 @@ def build_distillation_loss(owner: nn.Module, config: Part) -> NamedLoss:
 
     Args:
         owner: The distiller.
-        config: Of the loss.
+        config: Config of the loss.
 
     Raises:
         InputError: It is a loss of labels, or it has no name for the log. Both

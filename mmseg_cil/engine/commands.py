@@ -151,7 +151,7 @@ def print_step_config(cfg: Config, work_dir: Path, step: int) -> None:
 
     Args:
         cfg: The user's config.
-        work_dir: Of the walk, which need not be there.
+        work_dir: Work directory of the walk, which need not be there.
         step: The step.
 
     Raises:
@@ -199,9 +199,9 @@ def _begin_with(cfg: Config, config: str, checkpoint: str, composed: bool) -> No
     """Make a network that was trained elsewhere step 0 of a walk, in place.
 
     Args:
-        cfg: Of the walk.
-        config: Of the network.
-        checkpoint: Of the network.
+        cfg: Config of the walk.
+        config: Config of the network.
+        checkpoint: Checkpoint of the network.
         composed: The model of ``cfg`` only follows from its protocol, and gives way.
 
     Raises:

@@ -28,7 +28,7 @@ def open_view(
     Args:
         cfg: The user's config.
         split: 'train' or 'test'.
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         pools_splits: Whether the protocol draws from both splits together.
         tested: The dataset to test with, where it is not the test dataset.
 
@@ -85,7 +85,7 @@ def dataset_of_step(
         cfg: The user's config.
         step: The step.
         split: 'train' or 'test'.
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         pools_splits: Whether the protocol draws from both splits together.
         tested: The dataset to test with, where it is not the test dataset.
     """

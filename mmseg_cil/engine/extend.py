@@ -24,7 +24,7 @@ def write_config(
 
     Args:
         extension: What is to be learnt.
-        work_dir: Of the walk; made where it is missing.
+        work_dir: Work directory of the walk; made where it is missing.
         resume: Whether a walk that is there goes on.
         overwrite: Whether it is begun anew.
 
@@ -61,7 +61,7 @@ def extend_network(
 
     Args:
         extension: What is to be learnt.
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         resume: Whether a walk that is there goes on.
         overwrite: Whether it is begun anew.
         options: Settings by dotted keys, which come last.

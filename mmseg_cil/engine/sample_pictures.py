@@ -42,7 +42,7 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
     picture is read from its file.
 
     Args:
-        view: Of the test images, an :class:`~mmseg_cil.datasets.IncrementalDataset`.
+        view: View of the test images, an :class:`~mmseg_cil.datasets.IncrementalDataset`.
         index: Which one.
         bgr: Images of three bands are loaded blue first.
 

@@ -55,7 +55,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
     """Read a grid off the command line and its config.
 
     Args:
-        args: Of :func:`~mmseg_cil.grid.command.parse_args`.
+        args: From :func:`~mmseg_cil.grid.command.parse_args`.
 
     Raises:
         InputError: It is no grid.

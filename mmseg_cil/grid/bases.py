@@ -27,7 +27,7 @@ class Base:
 
     Attributes:
         owner: The cell whose method trains it.
-        content: Of :func:`step_zero_of`.
+        content: From :func:`step_zero_of`.
     """
 
     owner: Cell
@@ -42,7 +42,7 @@ def find_bases(
     Args:
         cells: Those to be walked.
         checked: What the checks have found of them.
-        places: Of the grid.
+        places: Places of the grid.
         share: 'same', 'any' or 'none'.
 
     Returns:

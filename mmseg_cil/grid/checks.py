@@ -34,8 +34,8 @@ def check_same_configs(places: Places, configs: Mapping[Cell, Config]) -> None:
     """Refuse a folder whose cells were walked, or begun, with other configs.
 
     Args:
-        places: Of the grid.
-        configs: Of all cells now.
+        places: Places of the grid.
+        configs: Configs of all cells now.
 
     Raises:
         InputError: A cell differs.
@@ -70,7 +70,7 @@ def check_cells(
     Args:
         cells: Those to be walked.
         configs: Their configs.
-        places: Of the grid.
+        places: Places of the grid.
         allow_refused: Whether some may be refused.
 
     Raises:

@@ -22,7 +22,7 @@ class WalkJob:
 
     Args:
         job: The walk.
-        threads: Of its process.
+        threads: Threads of its process.
     """
 
     def __init__(self, job: Job, threads: int) -> None:

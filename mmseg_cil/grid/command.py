@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     """Walk the grid that was asked for.
 
     Args:
-        args: Of :func:`parse_args`.
+        args: From :func:`parse_args`.
 
     Returns:
         0, or 1 where a cell has failed.
@@ -119,8 +119,8 @@ def executor_of(args: argparse.Namespace, work_dir: Path) -> Executor:
     """Return what runs the walks.
 
     Args:
-        args: Of :func:`parse_args`.
-        work_dir: Of the grid.
+        args: From :func:`parse_args`.
+        work_dir: Work directory of the grid.
 
     Raises:
         InputError: A number is too small, or what is asked for is not there.

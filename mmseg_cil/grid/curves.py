@@ -26,7 +26,7 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
     level line, a network that learns nothing more is a dotted one.
 
     Args:
-        scores: Of one protocol, by rising step.
+        scores: Scores of one protocol, by rising step.
     """
     names = list(dict.fromkeys(name for score in scores for name in score.entries))
     heading = f'{scores[0].protocol}\nmean over the seeds, band of one standard deviation'

@@ -20,7 +20,7 @@ class Job:
 
     Attributes:
         name: For people.
-        arguments: Of ``python -m mmseg_cil.grid.cell``.
+        arguments: Arguments of ``python -m mmseg_cil.grid.cell``.
         log: File that all its output goes to, at the end of what is there.
         after: Name of the job that must have succeeded before; empty: none.
     """
@@ -118,7 +118,7 @@ def begin(
     Args:
         job: The job.
         arguments: Further ones.
-        variables: Of its environment, in addition to this process's.
+        variables: Variables of its environment, in addition to this process's.
     """
     root = str(Path(mmseg_cil.__file__).resolve().parents[1])
     path = [root, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]

@@ -14,7 +14,7 @@ def is_finished(work_dir: Path, last: int | None = None) -> bool:
     """Whether the steps of a walk are trained, evaluated, and in its metrics.
 
     Args:
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         last: The last step that is asked for; None: that of the protocol.
 
     Raises:

@@ -20,7 +20,7 @@ class Places:
     the base walks.
 
     Attributes:
-        folder: Of the grid.
+        folder: Folder of the grid.
     """
 
     folder: Path

@@ -23,7 +23,7 @@ class Record:
     """The content of ``grid.json``.
 
     Attributes:
-        places: Of the grid.
+        places: Places of the grid.
         cells: Names of protocol, method and setting, and the seed, by place.
         baseline: Row that differences are to.
         failures: Last lines of errors by place.

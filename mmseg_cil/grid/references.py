@@ -78,7 +78,7 @@ def joint_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Return the protocol of one step that brings all that a protocol brings step by step.
 
     Args:
-        protocol: Of a config.
+        protocol: The ``protocol`` of a config.
 
     Raises:
         InputError: Its name does not say what it brings, nor do lists.
@@ -112,9 +112,9 @@ def joint_row(row: Row, metrics: Mapping[str, Any], steps: Sequence[Mapping[str,
     confusion matrix, and stay undefined.
 
     Args:
-        row: Of its one step.
+        row: Row of its one step.
         metrics: Content of its ``metrics.json``.
-        steps: Of the walk's protocol, as a journal has them: ``new`` names of each.
+        steps: Steps of the walk's protocol, as a journal has them: ``new`` names of each.
     """
     last = len(steps) - 1
     entry = metrics['steps'][-1]

@@ -33,7 +33,7 @@ def write_tables(
     which holds all of it, and ``curves_PROTOCOL.png``.
 
     Args:
-        folder: Of the rows.
+        folder: Folder of the rows.
         baseline: Row that differences are taken to; empty: none.
         every_step: A table for each step in ``table.md`` and ``table.tex``, too.
         pictures: Whether curves are drawn and the page is written.

@@ -29,7 +29,7 @@ class Row:
         protocol: Name in the grid.
         method: Name in the grid.
         setting: Name in the grid; empty where it has none.
-        seed: Of the cell.
+        seed: Seed of the cell.
         step: The step.
         scores: Per cent by the names in :data:`PARTS`; None where undefined.
     """
@@ -55,7 +55,7 @@ class CellState:
         protocol: Name in the grid.
         method: Name in the grid.
         setting: Name in the grid; empty where it has none.
-        seed: Of the cell.
+        seed: Seed of the cell.
         steps: Steps of its protocol; None where that is not known yet.
         status: 'done', 'failed', or 'unfinished'.
         error: What it has failed with.
@@ -90,7 +90,7 @@ def rows_of_walk(
         protocol: Name in the grid.
         method: Name in the grid.
         setting: Name in the grid.
-        seed: Of the cell.
+        seed: Seed of the cell.
     """
     rows = []
     for entry in sorted(metrics['steps'], key=lambda entry: entry['step']):

@@ -15,7 +15,7 @@ class Summary:
     """What is said of one value over several seeds.
 
     Attributes:
-        mean: Of all; None without any.
+        mean: Mean of all; None without any.
         deviation: Their standard deviation, n - 1 in the denominator; None for fewer than two.
         count: How many there are.
     """
@@ -30,8 +30,8 @@ class Difference:
     """A row minus the baseline, over the seeds that both have.
 
     Attributes:
-        mean: Of the differences.
-        half_width: Of the interval of Student's t around it; None for fewer than two.
+        mean: Mean of the differences.
+        half_width: Half width of the interval of Student's t around it; None for fewer than two.
         count: Pairs.
     """
 

@@ -41,7 +41,7 @@ def step_zero_of(walk: Walk) -> dict[str, Any]:
     (A design choice: configs of losses say nothing of that.)
 
     Args:
-        walk: Of a cell.
+        walk: The walk of a cell.
 
     Returns:
         Fingerprints, and a list of loss values, by what they are of; for :func:`same_step_zero`.

@@ -25,7 +25,7 @@ class Entry:
     Attributes:
         name: Method, with its setting.
         parts: Summaries by the names in :data:`SHOWN`.
-        difference: Of 'all' to the baseline; None where there is none.
+        difference: Difference of 'all' to the baseline; None where there is none.
         seeds: Cells that have the step.
         cells: Cells of the grid.
         failures: What its failed cells have failed with, by seed.
@@ -64,7 +64,7 @@ def scores_of(rows: Sequence[Row], cells: Sequence[CellState], baseline: str = '
     """Summarise the scores of a grid over the seeds, for every protocol and step.
 
     Args:
-        rows: Of all cells.
+        rows: Rows of all cells.
         cells: How they stand; those that have no rows are told of, too.
         baseline: A method or a row, whose scores are subtracted.
     """

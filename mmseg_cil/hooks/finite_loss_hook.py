@@ -25,7 +25,7 @@ class _Record:
     """Losses of certain names: the first iteration in which one was not finite, on their device.
 
     Args:
-        values: Of an iteration.
+        values: Values of an iteration.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -55,7 +55,7 @@ class FiniteLossHook(StepHook):
     Args:
         step: The step in training.
         interval: Iterations between two looks.
-        name: Of the sub-step in training.
+        name: Name of the sub-step in training.
     """
 
     # Before the state is saved.

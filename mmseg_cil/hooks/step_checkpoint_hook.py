@@ -186,7 +186,7 @@ def iterations_per_update(wrapper: OptimWrapper) -> int:
     """Iterations after which no parameter has a gradient that waits for its update.
 
     Args:
-        wrapper: Of the optimizer, or of several with counts of their own.
+        wrapper: Wrapper of the optimizer, or of several with counts of their own.
     """
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return math.lcm(*(wrapped._accumulative_counts for wrapped in wrappers))

@@ -29,7 +29,7 @@ class StopHook(Hook):
 
     Args:
         step: The step in training.
-        name: Of the sub-step in training.
+        name: Name of the sub-step in training.
     """
 
     # After whatever else an iteration changes.

@@ -25,7 +25,7 @@ class WalkProgressHook(Hook):
             to be walked now.
         interval: Iterations between two lines.
         sub_steps: Iterations of sub-steps that are still to come, priced alike.
-        name: Of the sub-step in training; then its own time alone is told.
+        name: Name of the sub-step in training; then its own time alone is told.
     """
 
     priority = 'VERY_LOW'

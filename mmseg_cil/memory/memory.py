@@ -45,7 +45,7 @@ class MemorySettings:
             one of this step's own.
         ratio: Probability that a training sample is an exemplar, in (0, 1).
             None: exemplars and the step's images are drawn alike.
-        seed: Of random selections. None: the run's.
+        seed: Seed of random selections. None: the run's.
     """
 
     budget: int

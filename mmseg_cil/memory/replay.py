@@ -49,7 +49,7 @@ def read_replay(
     Args:
         config: ``dict(file=path of exemplars.json, labels=...)``, the latter as
             of :class:`~mmseg_cil.memory.memory.MemorySettings`.
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
         step: The step that replays.
         names: Names of all images of the dataset.
         own: Rows of the step's own images.
@@ -95,7 +95,7 @@ def shown_classes(
     """Class ids whose labels an exemplar shows.
 
     Args:
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
         step: The step that replays.
         stored: The step after which the image was chosen.
         labels: ``'at_replay'`` or ``'at_storage'``.

@@ -60,7 +60,7 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
 
     Args:
         model: The segmentor, as the method has changed it.
-        freezing: Of its method.
+        freezing: Freezing of its method.
 
     A whole part of the segmentor ('decode_head') may have no norm with statistics: a recipe
     that holds them fits heads with layer norms and heads of a classifier alone, too.

@@ -59,7 +59,7 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
     """Refuses a head that cannot be that of a step.
 
     Args:
-        name: Of the head.
+        name: Name of the head.
         head: Decode head or auxiliary head.
         step: Whose classes it tells apart.
 
@@ -126,7 +126,7 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
 
     Args:
         head: With ``loss_decode``, one loss or several.
-        pixels: Of :func:`pixels_of`.
+        pixels: From :func:`pixels_of`.
 
     Returns:
         Scalars under the losses' names (losses of one name are summed) and ``acc_seg``.

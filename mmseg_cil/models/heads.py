@@ -138,7 +138,7 @@ def run_decode_heads(network: nn.Module, features: Features) -> None:
 
     Args:
         network: A plain segmentor, a cascade or not.
-        features: Of its backbone and neck.
+        features: Features of its backbone and neck.
     """
     last, _ = main_head(network)
     outputs: tuple[Tensor, ...] = ()

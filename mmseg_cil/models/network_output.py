@@ -201,7 +201,7 @@ def run_heads(network: nn.Module, features: Features) -> dict[str, ClassifierTap
 
     Args:
         network: A segmentor.
-        features: Of its backbone and neck.
+        features: Features of its backbone and neck.
 
     Returns:
         What passed through the classifier of each head, by the head's name.

@@ -73,7 +73,7 @@ def with_classes(
 
     Args:
         head: One output for a binary problem becomes one for each class.
-        num_classes: Of the data set at a step.
+        num_classes: Number of classes of the data set at a step.
         loss: Config of its new loss, or a list; None leaves its losses.
     """
 

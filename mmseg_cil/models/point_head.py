@@ -30,10 +30,10 @@ def point_losses(
 
     Args:
         head: In training.
-        features: Of backbone and neck.
+        features: Features of backbone and neck.
         coarse: ``(N, C, h, w)``, the logits of the head before.
         labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.
-        train_cfg: Of the segmentor, with the number of points.
+        train_cfg: Training config of the segmentor, with the number of points.
         teacher: The last snapshot's record of the batch, or None.
 
     Returns:

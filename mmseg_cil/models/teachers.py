@@ -44,8 +44,8 @@ class TeacherRecords:
     """What the snapshots say of a batch.
 
     Attributes:
-        last: Of the last step's snapshot; None where nothing reads it.
-        named: Of those that have a name, as far as something reads them and
+        last: Features of the last step's snapshot; None where nothing reads it.
+        named: The snapshots that have a name, as far as something reads them and
             they were drawn, in the order they were learnt.
     """
 
@@ -67,7 +67,7 @@ class Teachers:
             gives them.
         needs: What the distillers read.
         losses_read: Losses of the heads read the last one.
-        draw: Of the snapshots of earlier steps, run only so many for a batch,
+        draw: How many of the snapshots of earlier steps are run for a batch,
             drawn by :func:`draw_names`. All by default.
 
     Raises:

@@ -160,7 +160,7 @@ class Protocol(ABC):
         """What the protocol lists and no image is, a sentence each.
 
         Args:
-            names: Of all images, of training and of tests.
+            names: Names of all images, of training and of tests.
         """
         return []
 
@@ -296,7 +296,7 @@ def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
     show them is a matter of the data.
 
     Args:
-        description: Of the whole protocol, as :meth:`Protocol.to_dict` gives it
+        description: Description of the whole protocol, as :meth:`Protocol.to_dict` gives it
             or a journal holds it.
         last: The last of the steps.
     """

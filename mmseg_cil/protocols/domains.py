@@ -53,7 +53,7 @@ class Domain:
         """Return the names of images of its data set, as they are there.
 
         Args:
-            names: Of images of all data sets.
+            names: Names of images of all data sets.
         """
         if self.data is None:
             return list(names)
@@ -69,7 +69,7 @@ class Domain:
         called so it may be meant as it stands.
 
         Args:
-            names: Of all images.
+            names: Names of all images.
             where: For the message.
 
         Raises:

@@ -61,7 +61,7 @@ class OwnData:
     """A data set that one or several steps bring with them.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         configs: Config of the data set of each split, ``'train'`` and ``'test'``, where it has one.
         class_map: The walk's name of classes that the data set calls otherwise.
         labels: Mask ids of each class; None: those of the classes that the data set declares.

@@ -105,7 +105,7 @@ class Taxonomy:
         21-class dataset with the background first can be walked as VOC is).
 
         Args:
-            classes: Of the dataset class: as many as MMSegmentation has for
+            classes: Classes of the dataset class: as many as MMSegmentation has for
                 this dataset, that is without a background that was added.
 
         Raises:
@@ -155,7 +155,7 @@ class Taxonomy:
         Classes that the dataset cannot show get ids that it does not have (:attr:`free`).
 
         Args:
-            names: Of classes that other datasets show; those that are here stay as they are.
+            names: Names of classes that other datasets show; those that are here stay as they are.
 
         Raises:
             InputError: There are more than 255 classes.

@@ -39,8 +39,8 @@ def check_method(
         method: ``method`` of a config, or the name of a piece.
         work_dir: An empty folder.
         imports: Modules that register its parts.
-        checks: Of :data:`CHECKS`, in order; all by default.
-        **changes: Of the tiny config, by dotted keys.
+        checks: Keys of :data:`CHECKS`, in order; all by default.
+        **changes: Changes of the tiny config, by dotted keys.
 
     Raises:
         AssertionError: A line for each check that fails, with what was wrong.

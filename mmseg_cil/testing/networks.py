@@ -60,8 +60,8 @@ def network(
     """Return the config of a plain EncoderDecoder; its number of classes is a placeholder.
 
     Args:
-        head: Of :data:`HEADS`.
-        auxiliary: Of :data:`AUXILIARIES`: which auxiliary heads there are.
+        head: A key of :data:`HEADS`.
+        auxiliary: A key of :data:`AUXILIARIES`: which auxiliary heads there are.
         loss: Type of the loss of every head.
         **head_changes: Settings of the decode head.
     """
@@ -107,7 +107,7 @@ def segmentor(
         has_background: Whether class 0 is the background.
         class_steps: The step of every output, where the counts do not say it.
         index: The step; the last one by default.
-        **arguments: Of the segmentor.
+        **arguments: Arguments of the segmentor.
     """
     class_steps = class_steps or [k for k, count in enumerate(counts) for _ in range(count)]
     content = copy.deepcopy(dict(config))

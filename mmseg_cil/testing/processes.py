@@ -34,7 +34,7 @@ class Program:
 
     Args:
         function: Called in it; picklable, so of a module's top level.
-        arguments: Of the function, picklable.
+        arguments: Arguments of the function, picklable.
         log: File that its output goes to, in which it is found by :attr:`output`.
         environment: Variables in addition to those of this process.
         errors: File that its errors go to, where that is another one.
@@ -152,7 +152,7 @@ def in_two_processes(
 
     Args:
         function: At the top level of its module.
-        arguments: Of the function, picklable.
+        arguments: Arguments of the function, picklable.
         log: As in :func:`start_two`.
         timeout: Seconds after which both are killed.
 

@@ -27,7 +27,7 @@ class ToySubStep(SubStep):
     """Trains a few iterations and writes what became of the classifier.
 
     Args:
-        name: Of its folder.
+        name: Name of its folder.
         when: 'before' its step or 'after' it.
         length: Iterations.
     """

@@ -27,7 +27,7 @@ def seasons(*steps: Sequence[str]) -> dict[str, Any]:
     """Return the protocol of a walk over domains of the tiny data.
 
     Args:
-        steps: Of every step, which of the domains 'early', 'late' and 'last' it
+        steps: For every step, which of the domains 'early', 'late' and 'last' it
             trains on: pictures 0 to 3, 4 to 9 and 10 to 15.
     """
     patterns = dict(early='*_00[0-3]', late='*_00[4-9]', last='*_01*')

@@ -64,7 +64,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--cfg-options key=value ...`` as MMEngine reads them, with errors of one line.
 
     Args:
-        parser: Of a tool.
+        parser: Parser of a tool.
     """
     from mmengine.config import DictAction
 

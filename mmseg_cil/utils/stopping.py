@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
     """The process is to end, because of a signal.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
         where: What was saved, in words; empty where nothing was.
     """
 

@@ -23,7 +23,7 @@ def check_number(
 
     Args:
         owner: Whose argument it is.
-        name: Of the argument.
+        name: Name of the argument.
         value: What was given.
         least: The least that it may be.
         most: The greatest that it may be.
@@ -51,7 +51,7 @@ def check_choice(owner: object, name: str, value: object, choices: Iterable[str]
 
     Args:
         owner: Whose argument it is; a text says so itself.
-        name: Of the argument.
+        name: Name of the argument.
         value: What was given.
         choices: What it may be.
 

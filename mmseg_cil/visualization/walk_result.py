@@ -103,7 +103,7 @@ class WalkResult:
         """Return the result with the scores of other entries, and only their steps.
 
         Args:
-            entries: Of the form of those in ``metrics.json``.
+            entries: Entries in the form of those in ``metrics.json``.
         """
         new = {step.step: step.new for step in self.steps}
         steps = [_step(self.work_dir, entry, new.get(entry['step'], ())) for entry in entries]

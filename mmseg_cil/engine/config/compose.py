@@ -166,7 +166,7 @@ def read_piece(kind: str, name: str) -> dict[str, Any]:
 
     Args:
         kind: One of :data:`KINDS`.
-        name: Of a file in its folder, or the path of a file.
+        name: A file in its folder, or the path of a file.
 
     Raises:
         InputError: There is none of this name; the message lists those there are.

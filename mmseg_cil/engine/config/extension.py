@@ -40,7 +40,7 @@ class Extension:
             data have none, on them alone.
         method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB for a network
             with a background, whose losses know what hides there, and LwF for another.
-        iterations: Of each step; None: as the config has them.
+        iterations: Iterations of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
     """
 

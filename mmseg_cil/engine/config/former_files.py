@@ -14,7 +14,7 @@ def hint_at(path: Path) -> str:
     """Return what a user of a file that is gone does instead, as the end of a sentence; or nothing.
 
     Args:
-        path: Of a file that does not exist.
+        path: Path of a file that does not exist.
     """
     if path.parent.name == 'protocols':
         rules = "split='clean'" if is_by_domain(path.stem) else "setting='overlapped'"

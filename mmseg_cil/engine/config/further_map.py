@@ -20,7 +20,7 @@ def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
     """Put the transform that reads a second map behind the one that reads the labels.
 
     Args:
-        cfg: Of a step, which has its folder; changed in place.
+        cfg: Config of a step, which has its folder; changed in place.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`.
 
     Raises:

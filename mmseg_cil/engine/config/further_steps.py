@@ -24,11 +24,11 @@ class FurtherSteps:
     """What a finished walk is to learn besides.
 
     Attributes:
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         steps: The new classes of each step; none: the data are a new domain.
         data: New images.
         domain: What the new domain is called, where no class is new.
-        iterations: Of each new step; None: as the walk has them.
+        iterations: Iterations of each new step; None: as the walk has them.
         lr: Learning rate of each new step; None: as the walk has it.
     """
 

@@ -26,7 +26,7 @@ def read_unsettled(path: str | Path) -> Config:
     """Read a config file, whose method may leave to the protocol what it is.
 
     Args:
-        path: Of the file, or its name ``mmseg::FOLDER/NAME.py``.
+        path: Path of the file, or its name ``mmseg::FOLDER/NAME.py``.
 
     Raises:
         InputError: The file is missing or is no valid config.

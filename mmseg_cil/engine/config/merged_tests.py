@@ -19,7 +19,7 @@ def merges_tests(cfg: Config) -> bool:
     """Whether a pipeline that a step tests or validates with has ``TestTimeAug``.
 
     Args:
-        cfg: Of the step.
+        cfg: Config of the step.
     """
     datasets = [
         (cfg.get(name) or {}).get('dataset') or {} for name in ('test_dataloader', 'val_dataloader')

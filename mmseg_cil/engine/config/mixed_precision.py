@@ -25,7 +25,7 @@ class BFloat16OptimWrapper(OptimWrapper):
     and the optimizer stay in float32, and so do this package's losses.
 
     Args:
-        **options: Of MMEngine's ``OptimWrapper``.
+        **options: Options of MMEngine's ``OptimWrapper``.
     """
 
     @contextmanager

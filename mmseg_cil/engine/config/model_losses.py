@@ -103,7 +103,7 @@ def named_heads(
     """Every head that classifies, by the key of its config; of K-Net's its first part.
 
     Args:
-        model: Of a config.
+        model: The ``model`` of a config.
         own_target: Those that learn something else instead
             (:func:`~mmseg_cil.models.heads.has_own_target`).
     """
@@ -167,8 +167,8 @@ def with_method_losses(head: dict[str, Any], losses: Any, main: float) -> dict[s
     Args:
         head: Config of a head that classifies.
         losses: The method's, one or a list.
-        main: Of :func:`main_weight`. The losses weigh as they say times what the replaced
-            ones weigh over it.
+        main: From :func:`main_weight`. The losses weigh as they say times what the
+            replaced ones weigh over it.
     """
     own = losses_of(head)
     replaced = is_replaced(own)
@@ -213,7 +213,7 @@ def for_step(node: Any, classes: StepClasses, where: str) -> Any:
 
     Args:
         node: Mappings and sequences.
-        classes: Of the step.
+        classes: Classes of the step.
         where: The key of ``node``, for messages.
 
     Raises:

@@ -51,7 +51,7 @@ def settled(
     """Return a method as it is on one protocol.
 
     Args:
-        method: Of a config; not changed.
+        method: The ``method`` of a config; not changed.
         protocol: Name of the protocol.
         by_domain: Whether its steps bring domains and no classes; its name tells by default.
 
@@ -134,9 +134,9 @@ def _fill(
     piece's, get what the protocol sets otherwise than usual and they leave out.
 
     Args:
-        ours: Of the method; changed.
-        piece: Of the protocol.
-        usual: Of the default piece.
+        ours: Settings of the method; changed.
+        piece: Piece of the protocol.
+        usual: Usual value of the default piece.
         whole: Whether to fill in what is as usual, too.
     """
     for key, value in piece.items():

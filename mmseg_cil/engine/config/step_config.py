@@ -45,7 +45,7 @@ def derive_step_config(
         protocol: Built from ``cfg.protocol``.
         step: The step.
         inputs: What it begins with.
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         world_size: Processes.
         planned: Steps that are to be walked now, for the estimate of time. All
             by default.

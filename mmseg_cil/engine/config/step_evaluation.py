@@ -28,8 +28,8 @@ class Evaluators:
     """What a config's evaluators ask for.
 
     Attributes:
-        iou_metrics: Of ``IoUMetric``.
-        beta: Of ``IoUMetric``.
+        iou_metrics: As ``IoUMetric`` has them.
+        beta: As ``IoUMetric`` has it.
         others: Configs of metrics that run beside the walk's own.
         notes: What is not done as a config says, one sentence each.
     """
@@ -153,8 +153,8 @@ def set_evaluation(
     """Give a step's config the walk's metric and loops, in place.
 
     Args:
-        cfg: Of the step, with the user's evaluators.
-        protocol: Of the walk.
+        cfg: Config of the step, with the user's evaluators.
+        protocol: Protocol of the walk.
         step: The step.
         introduced: Names of what each step so far brought.
 

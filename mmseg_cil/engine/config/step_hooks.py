@@ -29,12 +29,12 @@ def set_hooks(
     """Give a step's config its hooks, in place.
 
     Args:
-        cfg: Of the step.
-        method: Of the walk.
+        cfg: Config of the step.
+        method: Method of the walk.
         step: The step.
-        iterations: Of every step; 0 for those that are not to be walked now.
+        iterations: Iterations of every step; 0 for those that are not to be walked now.
         world_size: Processes.
-        seed: Of the run.
+        seed: Seed of the run.
 
     Raises:
         InputError: The config asks for weights that were chosen by the test images.

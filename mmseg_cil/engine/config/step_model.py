@@ -45,9 +45,9 @@ def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]
     """Plain form of the step's ``StepContext``.
 
     Args:
-        protocol: Of the walk.
+        protocol: Protocol of the walk.
         step: The step.
-        iterations: Of every step; 0 where one does not train.
+        iterations: Iterations of every step; 0 where one does not train.
     """
     return dict(
         index=step,
@@ -76,11 +76,11 @@ def model_of_step(
     Lovasz, Tversky) stay beside it. Weights of classes are cut to those of the step.
 
     Args:
-        model: Of the user's config, with the step's overrides.
-        method: Of the step.
-        context: Of :func:`step_context_config`.
+        model: Model of the user's config, with the step's overrides.
+        method: Method of the step.
+        context: From :func:`step_context_config`.
         inputs: What the step begins with.
-        classes: Of the step. None leaves weights of classes as they are.
+        classes: Classes of the step. None leaves weights of classes as they are.
 
     Raises:
         InputError: Weights of classes are wrong.

@@ -63,7 +63,7 @@ def apply_overrides(
 
     Args:
         cfg: The step's config.
-        overrides: Of this step (see :func:`overrides_of_step`).
+        overrides: The overrides of this step (see :func:`overrides_of_step`).
         images: Training images of the step.
         global_batch: Images an iteration, over all processes.
 

@@ -46,7 +46,7 @@ def visualizer_of_step(config: Mapping[str, Any], work_dir: str | Path) -> dict[
 
     Args:
         config: ``visualizer`` of the user's config.
-        work_dir: Of the step, or of a sub-step in it.
+        work_dir: Work directory of the step, or of a sub-step in it.
     """
     walk, label = _names(Path(work_dir))
     result: dict[str, Any] = copy.deepcopy(dict(config))
@@ -125,9 +125,9 @@ def log_scores(visualizer: Visualizer, step: int, entry: Mapping[str, Any]) -> N
     """Log a step's mean IoUs (all, old, new, ...): in each curve one point, at the step.
 
     Args:
-        visualizer: Of the step.
+        visualizer: Visualizer of the step.
         step: The step.
-        entry: Of ``metrics.json``.
+        entry: Entry of ``metrics.json``.
     """
     scores = {
         f'step_mIoU/{part}': value for part, value in entry['mIoU'].items() if value is not None

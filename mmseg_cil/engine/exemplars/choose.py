@@ -80,7 +80,7 @@ def choose_exemplars(
     Args:
         walk: The walk.
         step: A step that has been trained.
-        settings: Of the memory.
+        settings: Settings of the memory.
         former: What was kept before; None at first.
 
     Returns:

@@ -37,7 +37,7 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
         walk: The walk.
         step: The step.
         cfg: The user's config as it is for the step.
-        folder: Of the step.
+        folder: Folder of the step.
     """
     classes = walk.seen_names(step)
     _, test = dataset_configs(cfg)

@@ -78,7 +78,7 @@ def plain_pipelines(
 
     Args:
         cfg: The user's config.
-        pipeline: Of the test dataset.
+        pipeline: Pipeline of the test dataset.
         with_ours: Whether transforms of this package stay, which must be installed then.
     """
     dropped: list[str] = []

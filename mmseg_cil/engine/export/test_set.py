@@ -33,9 +33,9 @@ def write_test_set(
     """Write the list of a step's test images beside its config.
 
     Args:
-        view: Of the step, of the split 'test'.
-        folder: Of the step.
-        data_root: Of the user's dataset: paths below it are written relative to it.
+        view: View of the step, of the split 'test'.
+        folder: Folder of the step.
+        data_root: Data root of the user's dataset: paths below it are written relative to it.
 
     Returns:
         The config of the dataset, without pipeline, and keys that the user's
@@ -86,7 +86,7 @@ def label_map(view: IncrementalDataset, place: int) -> dict[int, int]:
     """Return the label of every mask id that has another number as a label at a view's step.
 
     Args:
-        view: Of test images.
+        view: View of test images.
         place: Which of its data sets, as ``Step.data`` counts them.
     """
     table = view.data.labels[place].table

@@ -35,7 +35,7 @@ def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
     image branch of ASPP and pyramid pooling: PyTorch refuses to normalise it in training.
 
     Args:
-        cfg: Of the step.
+        cfg: Config of the step.
         network: Its segmentor, as the config builds it; it is left as it is.
         step: For the message.
 
@@ -85,7 +85,7 @@ def sees_several(model: Mapping[str, Any], size: tuple[int, int]) -> bool:
 
     Args:
         model: Config of a step's segmentor.
-        size: Of the image.
+        size: Size of the image.
     """
     if model.get('replay') and model.get('previous'):
         return True  # at least one generated image a batch

@@ -20,7 +20,7 @@ def cut_images(preprocessor: nn.Module, args: Any, data: Any) -> Any:
 
     Args:
         preprocessor: Whose hook it is.
-        args: Of its forward.
+        args: Arguments of its forward.
         data: What it gives: ``inputs`` (a batch) and perhaps ``data_samples``.
     """
     if not isinstance(data, dict) or getattr(data.get('inputs'), 'ndim', 0) != 4:

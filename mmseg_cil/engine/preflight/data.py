@@ -64,8 +64,8 @@ def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) 
     """Makes sure that an id in a mask means one class in training and at test.
 
     Args:
-        train_config: Of the training dataset.
-        test_config: Of the test dataset.
+        train_config: Config of the training dataset.
+        test_config: Config of the test dataset.
 
     Raises:
         InputError: The datasets have other classes, or list them in another

@@ -190,8 +190,8 @@ def tell_losses(model: Mapping[str, Any], method: MethodConfig, classes: StepCla
 
     Args:
         model: ``model`` of the user's config.
-        method: Of the walk.
-        classes: Of any step.
+        method: Method of the walk.
+        classes: Classes of any step.
 
     Raises:
         InputError: Weights of classes are wrong, or a loss of the method is no config of one.

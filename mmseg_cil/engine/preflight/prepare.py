@@ -113,7 +113,7 @@ def validates(cfg: Config, iterations: Sequence[int]) -> bool:
 
     Args:
         cfg: The user's config.
-        iterations: Of every step.
+        iterations: Iterations of every step.
     """
     intervals = [cfg.train_cfg.get('val_interval')]
     intervals += [

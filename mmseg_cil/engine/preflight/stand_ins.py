@@ -113,7 +113,7 @@ def leave_networks(
         walk: The walk, in a temporary folder.
         step: The step that reads it.
         state: Weights; those of classifiers, which are of other classes, are made anew.
-        batch: Of training images, for hooks.
+        batch: Batch of training images, for hooks.
         cut: Whether large images are cut.
         world_size: Processes.
     """
@@ -172,9 +172,9 @@ def weights_at_hand(walk: Walk, cfg: Config, step: int, batch: Any, cut: bool) -
 
     Args:
         walk: The walk, in its own folder.
-        cfg: Of a step.
+        cfg: Config of a step.
         step: The step that is to be trained.
-        batch: Of training images.
+        batch: Batch of training images.
         cut: Whether large images are cut.
     """
     for earlier in reversed(range(step)):

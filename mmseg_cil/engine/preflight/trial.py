@@ -52,7 +52,7 @@ class TrialLoop(IterBasedTrainLoop):
     """The first iteration of a training, whose failures say in which phase they were.
 
     Args:
-        runner: Of the trial.
+        runner: Runner of the trial.
         dataloader: Config of the training loader.
         where: What is tried, for messages.
         exact: The batch and the weights are those that training begins with. Else a loss
@@ -181,7 +181,7 @@ def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
     training cannot do without. Others may write, send or stop something.
 
     Args:
-        cfg: Of a step or a sub-step, with its folder in a temporary place.
+        cfg: Config of a step or a sub-step, with its folder in a temporary place.
         caches: Where the class index may lie, of the walk itself.
         world_size: Processes that will train.
 
@@ -229,7 +229,7 @@ def trained_once(
     """Train on one batch, and yield the Runner afterwards.
 
     Args:
-        cfg: Of :func:`make_trial`.
+        cfg: As for :func:`make_trial`.
         where: What is tried, for messages.
         exact: See :class:`TrialLoop`.
         cut: Cut large images, for speed.

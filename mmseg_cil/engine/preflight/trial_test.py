@@ -25,7 +25,7 @@ def test_few(runner: Any, where: str) -> None:
     """Predict and score test images of a step, of different sizes where there are.
 
     Args:
-        runner: Of the step, its network plain.
+        runner: Runner of the step, its network plain.
         where: What is tried, for messages.
 
     Raises:

@@ -33,7 +33,7 @@ def check_visualizer(cfg: Config) -> None:
     """Check that the visualizer can be built and that what its backends need is installed.
 
     Args:
-        cfg: Of a step.
+        cfg: Config of a step.
 
     Raises:
         InputError: It cannot, or a package is missing.
@@ -79,7 +79,7 @@ def trial_visualizer(cfg: Config) -> Iterator[None]:
     does). MMEngine's backends open nothing before they are used.
 
     Args:
-        cfg: Of a step.
+        cfg: Config of a step.
 
     Raises:
         InputError: It cannot be built.

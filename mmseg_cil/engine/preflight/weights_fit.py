@@ -38,7 +38,7 @@ class Taken:
 
     Attributes:
         taken: Those that got a value.
-        shapes: Of those that did not fit, the shape in the file.
+        shapes: Shapes of those that did not fit, the shape in the file.
     """
 
     taken: set[int] = field(default_factory=set)

@@ -84,7 +84,7 @@ def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
 
     Args:
         hooks: Configs.
-        folder: Of the step.
+        folder: Folder of the step.
     """
     missing = []
     for config in hooks:

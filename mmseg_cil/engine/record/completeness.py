@@ -49,7 +49,7 @@ def check_trained_steps(journal: Journal, needed: Collection[int]) -> None:
     """Holds the files of all trained steps against the journal.
 
     Args:
-        journal: Of the walk.
+        journal: Journal of the walk.
         needed: Steps whose weights are to be evaluated, started from or learnt from.
 
     Raises:

@@ -33,7 +33,7 @@ def note_of_change(header: Mapping[str, Any]) -> str | None:
     """Says how the walk of a journal was computed otherwise so far; None where it was not.
 
     Args:
-        header: Of the journal.
+        header: Header of the journal.
     """
     before = {
         'processes': header.get('world_size'),

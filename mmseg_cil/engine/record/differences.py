@@ -52,8 +52,8 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
 
     Args:
         walk: As the config has it now.
-        journal: Of the walk.
-        fingerprints: Of the config now.
+        journal: Journal of the walk.
+        fingerprints: Fingerprints of the config now.
     """
     content = journal.content
     steps = len(content['protocol'].get('steps') or ())

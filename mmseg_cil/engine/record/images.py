@@ -18,10 +18,10 @@ class ImagePrints:
     """Digests of the images and masks of every step.
 
     Attributes:
-        train: Of the training images, in their order, for that is what the
+        train: Digests of the training images, in their order, for that is what the
             sampler draws from, and as often as they count. None where a walk
             is only evaluated and its journal does not tell.
-        test: Of the test images, whose order does not matter.
+        test: Digests of the test images, whose order does not matter.
     """
 
     train: tuple[str | None, ...] = ()

@@ -94,7 +94,7 @@ def work_dir_lock(
     and goes again where nothing was written into it.
 
     Args:
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         take_over: Take it also from a process that may be alive on another machine.
         otherwise: What else to do where it cannot be had, for the error.
 

@@ -41,8 +41,8 @@ def open_journal(
 
     Args:
         walk: The walk.
-        journal: Of the walk that goes on; None for a new one.
-        fingerprints: Of the walk.
+        journal: Journal of the walk that goes on; None for a new one.
+        fingerprints: Fingerprints of the walk.
         start_from: The run of which it takes over steps.
         taken: Those steps.
     """
@@ -96,7 +96,7 @@ def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[st
 
     Args:
         walk: The walk.
-        journal: Of it.
+        journal: Journal of it.
         differing: What was accepted; empty where steps were added alone.
     """
     content = journal.content

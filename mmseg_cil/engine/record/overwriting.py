@@ -26,7 +26,7 @@ def check_overwritten(work_dir: Path, resume: bool, start_from: str | None) -> N
     """Refuse to begin anew where something else than a walk would go, or what is still needed.
 
     Args:
-        work_dir: Of the walk that is to begin.
+        work_dir: Work directory of the walk that is to begin.
         resume: Whether it was asked to go on, too.
         start_from: The run whose steps it is to take over.
 
@@ -94,7 +94,7 @@ def remove_walk(work_dir: Path) -> None:
     The journal goes last, so that what a kill leaves is still known as a walk.
 
     Args:
-        work_dir: Of :func:`check_overwritten`; where nothing is, nothing is done.
+        work_dir: As for :func:`check_overwritten`; where nothing is, nothing is done.
     """
     if not _holds_walk(work_dir):
         return

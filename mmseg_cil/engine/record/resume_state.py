@@ -20,7 +20,7 @@ def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) 
     Args:
         step: The step.
         num_classes: Classes after it.
-        fingerprints: Of the walk, as the journal holds them.
+        fingerprints: Fingerprints of the walk, as the journal holds them.
     """
     return {'step': step, 'classes': num_classes, **fingerprints}
 
@@ -32,7 +32,7 @@ def can_resume(
 
     Args:
         folder: The step's.
-        identity: Of the step (see :func:`step_identity`).
+        identity: Identity of the step (see :func:`step_identity`).
         former: Other values that parts of it may have, by name: the same as an
             earlier version wrote it.
 

@@ -28,7 +28,7 @@ class Import:
     """Finished steps of another run that are to be taken over.
 
     Attributes:
-        journal: Of the other run.
+        journal: Journal of the other run.
         steps: Which, in order; checked.
         sub_steps: Names of this walk's own sub-steps, for each of them.
     """
@@ -51,7 +51,7 @@ def plan_import(
     Args:
         source: ``WORK_DIR`` (step 0) or ``WORK_DIR:K``.
         walk: This walk.
-        fingerprints: Of this walk.
+        fingerprints: Fingerprints of this walk.
         journal: Its journal, where it has one. Steps done are left alone.
         accept_changes: Take them over also where they were trained on other images.
         asked: Whether the user names the other directory now, and not the journal alone.
@@ -103,8 +103,8 @@ def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
 
     Args:
         plan: What to take over.
-        work_dir: Of this walk.
-        journal: Of this walk.
+        work_dir: Work directory of this walk.
+        journal: Journal of this walk.
     """
     other_dir = plan.journal.path.parent
     for step, own in zip(plan.steps, plan.sub_steps, strict=True):
@@ -122,7 +122,7 @@ def _read_journal(folder: Path, source: str, steps: Sequence[int], begun: bool) 
     """Read the journal of the other run, which must be there.
 
     Args:
-        folder: Of the other run.
+        folder: Folder of the other run.
         source: As the user named it.
         steps: To be taken over.
         begun: This walk has a journal, which names the other run.

@@ -41,7 +41,7 @@ class TrainedElsewhere:
 
     Attributes:
         checkpoint: Its file, as the config names it.
-        sha256: Of the file; None where it is no local file.
+        sha256: SHA-256 of the file; None where it is no local file.
         revise_keys: Patterns and what takes their place in the names of weights, in order.
         note: What a person should know of it.
     """
@@ -95,7 +95,7 @@ def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -
     Args:
         plan: What was checked.
         walk: The walk.
-        journal: Of the walk.
+        journal: Journal of the walk.
     """
     if plan.note:
         print(f'note: {plan.note}')

@@ -46,8 +46,8 @@ def check_same_walk(
     """Refuses a config that would train otherwise than the one the walk was begun with.
 
     Args:
-        journal: Of the walk.
-        fingerprints: Of the config now.
+        journal: Journal of the walk.
+        fingerprints: Fingerprints of the config now.
         kinds: Compare these only. All but that of the evaluation by default.
         details: What to say besides of fingerprints that differ, by name.
 

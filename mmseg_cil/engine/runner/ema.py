@@ -17,7 +17,7 @@ def keep_averaged_weights(runner: Runner) -> None:
     follows MMEngine, which puts them into the checkpoint for use.
 
     Args:
-        runner: Of a step that has trained.
+        runner: Runner of a step that has trained.
     """
     for hook in list(runner.hooks):
         if not isinstance(hook, EMAHook):

@@ -28,7 +28,7 @@ class DeferredMessageHub(MessageHub):
     iterations lacks what was not fetched since: ask for it again.
 
     Args:
-        name: Of the instance.
+        name: Name of the instance.
     """
 
     def __init__(self, name: str, **contents: Any) -> None:

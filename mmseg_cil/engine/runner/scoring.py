@@ -34,8 +34,8 @@ def score_weights(
     Args:
         walk: The walk.
         step: The step, whose classes the weights know.
-        state: Of the plain network.
-        path: Of the file they are from, for an error.
+        state: State of the plain network.
+        path: Path of the file they are from, for an error.
         launcher: MMEngine's launcher.
 
     Returns:

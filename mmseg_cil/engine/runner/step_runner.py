@@ -193,7 +193,7 @@ def require_finite_network(runner: Runner, what: str) -> None:
     """Refuses a trained network whose weights are not finite, before anything is made of it.
 
     Args:
-        runner: Of what has been trained.
+        runner: Runner of what has been trained.
         what: What it is, for the message.
 
     Raises:
@@ -246,9 +246,9 @@ def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
     """Loads the weights of a plain network; the Runner's network becomes one.
 
     Args:
-        runner: Of the step.
+        runner: Runner of the step.
         state: All weights, as an exported checkpoint has them.
-        path: Of the file they are from, for the error.
+        path: Path of the file they are from, for the error.
 
     Raises:
         InputError: They are of another network.
@@ -260,9 +260,9 @@ def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
     """Load the weights of a plain network into a segmentor, which becomes one.
 
     Args:
-        model: Of the step.
+        model: Model of the step.
         state: All weights, as an exported checkpoint has them.
-        path: Of the file they are from, for the error.
+        path: Path of the file they are from, for the error.
 
     Raises:
         InputError: They are of another network.

@@ -41,7 +41,7 @@ class SubStep:
     the hashes of its files, and a kill in the middle of it resumes it.
 
     Args:
-        name: Of its folder and its record. The class's own by default.
+        name: Name of its folder and its record. The class's own by default.
 
     Raises:
         InputError: The name cannot be that of a folder.
@@ -113,10 +113,10 @@ class SubStep:
         """Puts what it leaves into the config of its step, in place; before a step only.
 
         Args:
-            cfg: Of the step.
+            cfg: Config of the step.
             walk: The walk.
             step: The step.
-            folder: Of this sub-step; its files may not be there yet.
+            folder: Folder of this sub-step; its files may not be there yet.
         """
 
     def replace_teachers(self, walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -140,7 +140,7 @@ class SubStep:
         Args:
             walk: The walk.
             step: The step.
-            folder: Of this sub-step, finished.
+            folder: Folder of this sub-step, finished.
             launcher: MMEngine's launcher.
 
         Returns:

@@ -61,7 +61,7 @@ def hand_on(cfg: Config, walk: Walk, step: int) -> None:
     """Puts into a config what the sub-steps before a step leave to it.
 
     Args:
-        cfg: Of the step, or of a sub-step after it; changed in place.
+        cfg: Config of the step, or of a sub-step after it; changed in place.
         walk: The walk.
         step: The step.
     """

@@ -222,7 +222,7 @@ def place(
         sub_step: What is trained.
         walk: The walk.
         step: The step.
-        folder: Of the sub-step.
+        folder: Folder of the sub-step.
         resume: Go on with the state in the folder.
     """
     cfg.work_dir = str(folder)

@@ -41,7 +41,7 @@ class GeneratedReplay(Replay):
     It is no ``nn.Module``: the generator is neither trained nor saved.
 
     Args:
-        checkpoint: Of the generator.
+        checkpoint: Checkpoint of the generator.
         generator: Its config.
         has_background: Class 0 of its layouts is the background.
         ratio: Generated images for each real one of a batch; at least one image.
@@ -152,7 +152,7 @@ class GeneratedReplay(Replay):
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.
-            data_samples: Of these images.
+            data_samples: Data samples of these images.
 
         Returns:
             Images ``(N + m, 3, H, W)``, their samples, and m.

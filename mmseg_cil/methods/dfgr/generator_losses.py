@@ -81,8 +81,8 @@ def normal_divergence(
     Args:
         mean: Running mean, of any shape; the others have the same.
         variance: Running variance.
-        batch_mean: Of the batch.
-        batch_variance: Of the batch.
+        batch_mean: Mean of the batch.
+        batch_variance: Variance of the batch.
         eps: Added to both variances.
 
     Returns:

@@ -92,7 +92,7 @@ def sample_grid(
     """Layout, image and prediction of some samples, with a legend.
 
     Args:
-        samples: Of :func:`draw_samples`.
+        samples: From :func:`draw_samples`.
         names: Class names by model id.
         palette: ``[r, g, b]`` by model id.
         bgr: The network reads blue first.

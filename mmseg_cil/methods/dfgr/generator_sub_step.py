@@ -41,7 +41,7 @@ class GeneratorSubStep(SubStep):
     parts of the loss, on layouts that it was not trained on.
 
     Args:
-        name: Of its folder. Defaults to 'generator'.
+        name: Name of its folder. Defaults to 'generator'.
         max_iters: Iterations. As many as the step by default.
         batch_size: Images an iteration, over all processes.
         lr: Learning rate of Adam (betas 0.5, 0.999), constant over the first
@@ -50,7 +50,7 @@ class GeneratorSubStep(SubStep):
             a side is longer than 256.
         generator: More arguments of
             :class:`~mmseg_cil.methods.dfgr.layout_generator.LayoutGenerator`.
-        weights: Of the parts of the loss, by name, see
+        weights: Weights of the parts of the loss, by name, see
             :class:`~mmseg_cil.methods.dfgr.generator_training.GeneratorTraining`.
         replay: Arguments of :class:`~mmseg_cil.methods.dfgr.generated_replay.GeneratedReplay`:
             ``ratio`` and ``cache``.

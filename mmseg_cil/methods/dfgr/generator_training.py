@@ -48,7 +48,7 @@ class GeneratorTraining(BaseModel):
         network: Model config of the segmentor.
         snapshot: ``dict(checkpoint=path, num_classes=K)``.
         generator: Config of a :class:`~mmseg_cil.methods.dfgr.layout_generator.LayoutGenerator`.
-        weights: Of the parts, by name; those of :data:`WEIGHTS` by default.
+        weights: Weights of the parts, by name; those of :data:`WEIGHTS` by default.
 
     Raises:
         InputError: The segmentor has no batch norm, or a weight has an unknown name.

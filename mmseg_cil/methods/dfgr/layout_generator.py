@@ -34,10 +34,10 @@ class LayoutGenerator(nn.Module):
     Args:
         num_classes: Classes of a layout.
         size: ``(H, W)`` of the images.
-        mean: Of the data preprocessor, one number a channel.
+        mean: Mean of the data preprocessor, one number a channel.
         std: The same.
         noise_size: Length of the noise.
-        channels: Of the last stage; earlier ones have up to four times as many.
+        channels: Channels of the last stage; earlier ones have up to four times as many.
 
     Raises:
         InputError: A side is less than 16 pixels, or ``channels`` no multiple of 8.

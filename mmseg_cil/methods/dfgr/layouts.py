@@ -90,7 +90,7 @@ class LayoutDataset(Dataset):
         has_background: Id 0 is the background.
         size: ``(H, W)``.
         noise_size: Length of the noise.
-        seed: Of the run.
+        seed: Seed of the run.
         step: The step whose classes are drawn are those before it.
         length: What it says of its length; positions go beyond.
     """

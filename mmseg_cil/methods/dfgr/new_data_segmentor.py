@@ -40,7 +40,7 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
 
     Args:
         num_old: Classes of earlier steps in the labels that it is given.
-        **network: Of :class:`IncrementalEncoderDecoder`; its ``step`` is that of a
+        **network: Network of :class:`IncrementalEncoderDecoder`; its ``step`` is that of a
             walk of one step with the new classes.
     """
 

@@ -41,7 +41,7 @@ class NewDataSubStep(SubStep):
     config's own; of the method nothing takes part.
 
     Args:
-        name: Of folder and teacher. Defaults to 'new_data'.
+        name: Name of folder and teacher. Defaults to 'new_data'.
         init: What it begins with: 'last_step', the last step's backbone (and
             neck), or 'pretrained', what the network of step 0 begins with. Heads
             are new.

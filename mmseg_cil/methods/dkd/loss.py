@@ -52,7 +52,7 @@ def chosen_groups(
     Args:
         groups: Indices of tasks.
         tasks: Runs of classes of every task.
-        device: Of the logits.
+        device: Device of the logits.
     """
     used = sorted({task for group in groups for task in group})
     owners = [(task, run) for task in used for run in tasks[task]]
@@ -165,11 +165,11 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
             background nor a new class is distilled. Defaults to 'merged'.
         weighting: w, see :func:`~mmseg_cil.methods.dkd.weights.find_weighting`.
             Defaults to 'counts_and_similarity'.
-        max_groups: Of a larger pool, 'all' distils a fixed choice of as many
-            groups (:func:`~mmseg_cil.methods.dkd.task_pool.groups_of_pool`); all
+        max_groups: Where the pool is larger, 'all' distils a fixed choice of as
+            many groups (:func:`~mmseg_cil.methods.dkd.task_pool.groups_of_pool`); all
             subsets of 7 tasks are 127. 'random' draws from the whole pool,
             however large. Defaults to 128.
-        seed: Of that choice. Defaults to 0.
+        seed: Seed of that choice. Defaults to 0.
         loss_name: Name in the log. Defaults to 'loss_dkd'.
 
     Raises:

@@ -143,7 +143,7 @@ def groups_of_pool(
         pool: One of :data:`POOLS`.
         sizes: Classes of every task, at least one.
         most: Groups to keep at most.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
         In the order of the pool; none where no group has two classes.

@@ -112,7 +112,7 @@ class ClassMeansHook(StepHook):
         Args:
             model: At the step.
             batches: Collated samples.
-            folder: Of the step.
+            folder: Folder of the step.
         """
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step

@@ -26,7 +26,7 @@ class ClassMeansReader(Regulariser):
         """Take what earlier steps kept, before training.
 
         Args:
-            means: Of all classes of earlier steps that trained; None where there are none.
+            means: Means of all classes of earlier steps that trained; None where there are none.
             network: The segmentor, on its device.
         """
 

@@ -52,7 +52,7 @@ class PackedSnapshots:
 
     Attributes:
         steps: The step of each snapshot.
-        owners: Of every prunable weight.
+        owners: Owners of every prunable weight.
         entries: What each snapshot stores.
     """
 

@@ -58,7 +58,7 @@ class PruneSnapshot(SubStep):
         earlier: 'trained', weights of earlier snapshots go on changing, and are stored anew;
             'frozen', in the snapshot they keep their value of the one before, as
             in PackNet, which makes a file small.
-        name: Of folder and record. Defaults to 'prune'.
+        name: Name of folder and record. Defaults to 'prune'.
 
     Raises:
         InputError: An argument is out of range.
@@ -192,7 +192,7 @@ def network_score(folder: Path) -> float | None:
     """The mIoU over all classes of a step's own network; None where it has not been evaluated.
 
     Args:
-        folder: Of the step.
+        folder: Folder of the step.
     """
     path = folder / 'metrics.json'
     if not path.is_file():
@@ -206,7 +206,7 @@ def said_of(step: int, summary: Mapping[str, Any], network: float | None) -> str
 
     Args:
         step: Its step.
-        summary: Of :func:`summary_of`.
+        summary: From :func:`summary_of`.
         network: mIoU of the network that was pruned.
     """
 

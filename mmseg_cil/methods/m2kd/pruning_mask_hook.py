@@ -21,7 +21,7 @@ class PruningMaskHook(StepHook):
     before it alone, so a resumed training has the same mask.
 
     Args:
-        checkpoint: Of the step, not pruned.
+        checkpoint: Checkpoint of the step, not pruned.
         num_classes: Classes it knows.
         ratio: Share of the free weights that is pruned, layer by layer.
         former: File of the snapshots before it; None for the first.

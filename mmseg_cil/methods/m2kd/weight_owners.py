@@ -68,7 +68,7 @@ def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> T
     (arXiv 1904.01769) is said to follow.
 
     Args:
-        weight: Of any shape.
+        weight: Weight of any shape.
         owners: uint8, of the same shape; not changed.
         ratio: The share of the free weights that is pruned, in [0, 1].
         snapshot: The new owner.
@@ -117,7 +117,7 @@ def apply_owners(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], la
 
     Args:
         weights: Weights (or parameters) by name; those without owners stay as they are.
-        owners: Of :func:`claim_weights`, on the weights' device.
+        owners: From :func:`claim_weights`, on the weights' device.
         last: The snapshot to be.
     """
     with torch.no_grad():
@@ -135,7 +135,7 @@ def restore_owned(
 
     Args:
         weights: Changed in place.
-        owners: Of :func:`claim_weights`.
+        owners: From :func:`claim_weights`.
         former: State dict of the snapshot ``last``.
         last: See above.
     """
@@ -155,7 +155,7 @@ def pack_owners(owners: Tensor, bits: int) -> Tensor:
 
     Args:
         owners: uint8, of any shape, below ``2**bits``.
-        bits: Of an owner.
+        bits: Bits of an owner.
 
     Returns:
         uint8 ``(bits * ceil(n / 8),)``: a plane of n bits for each bit, the lowest first.

@@ -38,8 +38,8 @@ def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> 
     dropped. On square maps that ``scale`` divides the two are equal.
 
     Args:
-        height: Of the map, in pixels.
-        width: Of the map, in pixels.
+        height: Height of the map, in pixels.
+        width: Width of the map, in pixels.
         scale: Regions along each axis.
         regions: 'even' or 'official'.
 
@@ -168,8 +168,8 @@ def _add_scale(
     Args:
         sums: Over the intervals between ``cuts`` along ``dim``.
         gradient: Half the squared norm's, by ``sums``, is added to it.
-        cuts: Of the axis; the edges are among them.
-        edges: Of the scale.
+        cuts: Cuts of the axis; the edges are among them.
+        edges: Edges of the scale.
         dim: 2 or 3.
     """
     places = [cuts.index(edge) for edge in edges]
@@ -202,7 +202,7 @@ def _outer_sum(
         by_column: ``(N, C, number of row intervals, W)``.
         rows: Cuts of the rows, from 0.
         columns: Cuts of the columns, from 0.
-        shape: Of the map, ``(N, C, H, W)``. What lies behind the last cut gets nothing from
+        shape: Shape of the map, ``(N, C, H, W)``. What lies behind the last cut gets nothing from
             the sums over that axis.
     """
     if _is_even(rows, shape[2]) and _is_even(columns, shape[3]):

@@ -52,7 +52,7 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, 
     Args:
         weight: ``(C, D, kh, kw)``.
         bias: ``(C,)`` or None.
-        norm: Of the C channels.
+        norm: Norm of the C channels.
 
     Returns:
         Kernel ``(C, D, kh, kw)`` and bias ``(C,)``.
@@ -70,7 +70,7 @@ def mix(
     Args:
         first: Kernel and bias.
         second: Kernel and bias of the same shapes.
-        share: Of the first, ``(C,)`` or one number; the second has the rest.
+        share: Share of the first, ``(C,)`` or one number; the second has the rest.
 
     Returns:
         Kernel and bias.
@@ -98,7 +98,7 @@ def as_norm(bias: Tensor, first: Norm, second: Norm, eps: float) -> Norm:
         first: The first branch's norm; ``shift`` and ``scale`` are mean and
             deviation of its output.
         second: The second's.
-        eps: Of the norm that results.
+        eps: Epsilon of the norm that results.
 
     Returns:
         The norm, with a variance and a scale above 0.

@@ -59,7 +59,7 @@ class ParallelBranches(NetworkChange):
     and separable convolutions are our extension.
 
     Args:
-        parts: Of 'backbone' and 'decode_head', those that branch.
+        parts: Those among 'backbone' and 'decode_head' that branch.
         first_step: Branch at the first step too, as officially. If False, that
             step trains the plain network.
         inherit: If False, the second branch always begins as a copy of the first, so

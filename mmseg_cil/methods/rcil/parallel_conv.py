@@ -81,7 +81,7 @@ class ParallelConv(nn.Module):
         """Makes the first branch alone give the mean of both in evaluation.
 
         Args:
-            eps_again: Of the norm that a merged branch has officially, with weight
+            eps_again: Epsilon of the norm that a merged branch has officially, with weight
                 ``1 + eps_again`` and variance 1: scales a frozen first branch.
         """
         # In double precision, so that merging step after step does not add up errors.
@@ -108,8 +108,8 @@ def merged_alone(
     Args:
         state: Weights by name.
         conv: Name of the convolution.
-        norm: Of the norm.
-        eps: Of the norm.
+        norm: Type of the norm.
+        eps: Epsilon of the norm.
     """
     scale, offset, centre, var = (
         state[f'{norm}.{key}'].double() for key in ('weight', 'bias', 'running_mean', 'running_var')

@@ -150,8 +150,8 @@ def window_overlaps(length: int, size: int, dtype: torch.dtype, device: torch.de
         length: Pixels of the axis.
         size: Pixels of a window. Windows lie at stride 1 from -(size // 2) on,
             as those of a pooling padded by size // 2.
-        dtype: Of the result.
-        device: Of the result.
+        dtype: Dtype of the result.
+        device: Device of the result.
 
     Returns:
         ``(length, length)``, symmetric.

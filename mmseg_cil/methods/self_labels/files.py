@@ -25,7 +25,7 @@ class LabelFolder:
     """Maps of labels, a file for each image.
 
     Args:
-        step_folder: Of the step.
+        step_folder: Folder of the step.
     """
 
     def __init__(self, step_folder: str | Path) -> None:

@@ -21,7 +21,7 @@ class SelfLabelMap(FurtherMap):
     While there is nothing, as at the first step and when a step is over, all pixels are unsure.
 
     Args:
-        step_folder: Of the step; the walk tells it.
+        step_folder: Folder of the step; the walk tells it.
     """
 
     needs_step_folder = True

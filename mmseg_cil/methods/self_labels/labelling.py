@@ -32,7 +32,7 @@ class SelfLabelLoss(HeadLoss):
         """Take the folder of the step, in which all images are labelled.
 
         Args:
-            step_folder: Of the step, not of the labels.
+            step_folder: Folder of the step, not of the labels.
         """
 
 
@@ -71,7 +71,7 @@ class LabellingHook(StepHook):
         """Return the function that writes the labels of an image; every process calls.
 
         Args:
-            runner: Of the step.
+            runner: Runner of the step.
             network: That labels.
             folder: Where to.
         """
@@ -118,9 +118,9 @@ def predicted(
     image as it is trained on without augmentation.
 
     Args:
-        runner: Of the step.
+        runner: Runner of the step.
         network: That predicts.
-        indices: Of all processes' images in the training data.
+        indices: Indices of all processes' images in the training data.
     """
     loader: Any = runner.train_dataloader
     preprocess: Any = network_of(runner).data_preprocessor

@@ -104,7 +104,7 @@ class SelfLabelCells(FurtherMap):
     over, no pixel has a cell.
 
     Args:
-        step_folder: Of the step; the walk tells it.
+        step_folder: Folder of the step; the walk tells it.
     """
 
     needs_step_folder = True

@@ -30,7 +30,7 @@ class OutputGradients:
     of a node next to each other (see :mod:`mmseg_cil.methods.vdfd.outputs`).
 
     Attributes:
-        names: Of the tensors.
+        names: Names of the tensors.
         rows: Rows of each; F in all.
         left: U, ``(F, Q)``.
         singular: S, ``(B, Q)``.

@@ -49,7 +49,7 @@ class PrecisionNetwork(nn.Module):
 
     Args:
         channels: D, the columns of the classifier.
-        hidden_channels: Of the first layer. Defaults to D // 16 (at least 1), or D
+        hidden_channels: Channels of the first layer. Defaults to D // 16 (at least 1), or D
             where ``residual``.
         out_channels: Columns of P. Defaults to D // 8 (at least 1), or D where
             ``residual``.

@@ -48,7 +48,7 @@ class GradientRegulariser(Regulariser):
             previous: The weights that the last step ended with, by name (also where
                 training is resumed).
             step_size: The step size of the optimizer, for a penalty that must be stable.
-            moves: Of the classifier's initialisation; where :attr:`reanchor` is above 0.
+            moves: Moves of the classifier's initialisation; where :attr:`reanchor` is above 0.
         """
 
 
@@ -143,7 +143,7 @@ class DFDRegulariser(GradientRegulariser):
             previous: The weights that the last step ended with, by name (also where
                 training is resumed).
             step_size: What ``damping`` is where the config does not tell it.
-            moves: Of the classifier's initialisation. None: nothing is re-anchored.
+            moves: Moves of the classifier's initialisation. None: nothing is re-anchored.
 
         Raises:
             InputError: The gradients are not of this network, or not of one kind.

@@ -27,8 +27,8 @@ class EarlierSteps:
         anchor: ``(F,)`` row sums of the weights from which changes are measured: those that
             the last step ended with, re-anchored those that this step begins with.
         offset: ``(T, C * K)``, what the weights of the last step had changed of the outputs.
-        nodes: Of each step.
-        cells: Of each node of each step; K is the largest number.
+        nodes: Nodes of each step.
+        cells: Cells of each node of each step; K is the largest number.
         average: Rows are filters.
         damping: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`;
             None: none.
@@ -83,7 +83,7 @@ def arrange(
         steps: Earliest first; at least one.
         network: Whose parameters are regularised, on its device.
         previous: The weights of the last step, by name.
-        moves: Of the classifier's initialisation, which are no changes of outputs. None: they
+        moves: Moves of the classifier's initialisation, which are no changes of outputs. None: they
             are changes as any others.
         fraction: The part of them that is no change.
 

@@ -23,7 +23,7 @@ def save_gradients(path: str | Path, gradients: OutputGradients, settings: dict[
 
     Args:
         path: The file.
-        gradients: Of one step.
+        gradients: Gradients of one step.
         settings: How they were made; kept for the reader.
     """
     content = {'format': FORMAT, 'settings': settings, **asdict(gradients)}

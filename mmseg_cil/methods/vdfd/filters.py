@@ -58,8 +58,8 @@ def block_heights(
     """Rows of every block: a tensor is one, or, where its rows stand apart, each row.
 
     Args:
-        names: Of the tensors.
-        rows: Of each.
+        names: Names of the tensors.
+        rows: The rows of each.
         apart: Names of those whose rows stand apart.
     """
     heights = []

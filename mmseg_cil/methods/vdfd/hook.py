@@ -77,7 +77,7 @@ class VDFDHook(GradientKeeper, StepHook):
             node beside the mean, and a backward pass each, see
             :mod:`~mmseg_cil.methods.vdfd.sketches`. A ``rank`` above 1 keeps more of them.
             Defaults to 0.
-        samples: Of what sketches are combinations: 'pixels' (default) or 'images'.
+        samples: Samples of what sketches are combinations: 'pixels' (default) or 'images'.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -170,7 +170,7 @@ class VDFDHook(GradientKeeper, StepHook):
         Args:
             model: At the step.
             batches: Collated samples.
-            folder: Of the step.
+            folder: Folder of the step.
         """
         assert isinstance(model, IncrementalEncoderDecoder)
         nodes = self.nodes_of(model.step)

@@ -208,8 +208,8 @@ class GradientKeeper:
 
         Args:
             model: With the weights that they are of.
-            means: Of :meth:`mean_gradients`.
-            nodes: Of these.
+            means: From :meth:`mean_gradients`.
+            nodes: Their nodes.
         """
         parameters = self.parameters(model)
         rows = tuple(num_rows(parameter, self.average) for parameter in parameters.values())

@@ -85,7 +85,7 @@ def differences(
     Args:
         after: Tensors by name.
         before: The same, or with fewer rows; rows that are new since are left out.
-        names: Of those to look at.
+        names: What to look at.
         average: Rows are filters; else single weights.
 
     Returns:
@@ -120,7 +120,7 @@ class Beginnings:
 
     Args:
         model: At a step of the walk; its initialisation is taken to be that of all steps.
-        work_dir: Of the walk.
+        work_dir: Work directory of the walk.
         average: Rows are filters; else single weights.
     """
 
@@ -140,7 +140,7 @@ class Beginnings:
         not tell is told from the checkpoints that its step began with.
 
         Args:
-            kept: Of every earlier step that trained, by step, earliest first.
+            kept: What is kept of every earlier step that trained, by step, earliest first.
             previous: The weights of the last step.
 
         Raises:

@@ -65,7 +65,7 @@ def tell_curvature(
     Args:
         runner: With the optimizer.
         regulariser: For its name.
-        curvature: Of its undamped loss.
+        curvature: Curvature of its undamped loss.
         damping: The step size it is damped for, 0 without.
     """
     name, groups = type(regulariser).__name__, sgd_groups(runner.optim_wrapper)

@@ -24,7 +24,7 @@ class LeakyResNet(ResNet):
     norms have slope 1 and whose blocks activate by themselves, so that nothing does in the stem.
 
     Args:
-        negative_slope: Of the leaky ReLUs.
+        negative_slope: Negative slope of the leaky ReLUs.
         stem_activation: Whether the first convolution is activated. RCIL's is not.
         **network: Arguments of ``ResNet``.
 

@@ -46,7 +46,7 @@ def deviations_of(cfg: Config) -> list[tuple[Deviation, str]]:
     """Return every setting in which a config differs, with what it has in its place.
 
     Args:
-        cfg: Of a walk, with protocol and method.
+        cfg: Config of a walk, with protocol and method.
     """
     frame = find_frame(str(cfg.method.get('name')), str(cfg.protocol.get('name')))
     found = ((deviation, deviation.ours(cfg, frame)) for deviation in DEVIATIONS)

@@ -21,7 +21,7 @@ class Frame:
         code: Repository of the official code; empty where none of the method is public and only
             the network, the data and the schedule are those of the others.
         method: Its piece in ``configs/_base_/methods``; empty: the config's own.
-        preset: Of the protocol: how void, unseen classes and means are treated.
+        preset: Preset of the protocol: how void, unseen classes and means are treated.
         model: Its piece in ``configs/_base_/models``.
         changes: Values of the method, by dotted key.
         half: Whether its scripts train in apex's mixed precision (``--opt_level O1``).

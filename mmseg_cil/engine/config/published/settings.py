@@ -72,7 +72,7 @@ def notes_on_published(cfg: Config) -> list[str]:
     """Return what a config of ``--as-published`` still differs in, one line each, or nothing.
 
     Args:
-        cfg: Of a walk.
+        cfg: Config of a walk.
     """
     if not cfg.get('as_published'):
         return []
