@@ -20,6 +20,8 @@ from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 from mmseg_cil.testing.networks import base_step, batch, network, next_step, segmentor, snapshot
 
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
+#: Methods that are looked at with exemplars, too, whenever the tests run.
+REPLAYING = ('finetune', 'icarl', 'lwf', 'mib', 'plop', 'vdfd', 'vdfd_step_ce')
 #: Operators whose result, or its size, is known only once the device has computed it.
 WAITING = {
     '_local_scalar_dense',
@@ -91,8 +93,20 @@ def data_of(replays):
     return dict(inputs=list(images), data_samples=samples)
 
 
-@pytest.mark.parametrize('replays', [False, True])
-@pytest.mark.parametrize('path', METHODS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ('path', 'replays'),
+    [
+        pytest.param(
+            path,
+            replays,
+            # Replay goes through the losses, of which these have each kind.
+            marks=pytest.mark.slow if replays and path.stem not in REPLAYING else (),
+            id=f'{path.stem}-{"replays" if replays else "alone"}',
+        )
+        for path in METHODS
+        for replays in (False, True)
+    ],
+)
 def test_no_iteration_waits(path, replays, tmp_path, benchmark_module):
     # Large enough for the official regions of Local POD: a quarter of the last map is a pixel.
     data = data_of(replays)

@@ -228,6 +228,7 @@ def draw_on_a_rank(folder):
     (folder / f'{get_rank()}.json').write_text(json.dumps(drawn))
 
 
+@pytest.mark.walk
 def test_all_ranks_draw_alike_and_again_after_a_resumption(tmp_path):
     in_two_processes(draw_on_a_rank, tmp_path, log=tmp_path / 'log')
     first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2))

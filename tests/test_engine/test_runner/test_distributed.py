@@ -130,6 +130,7 @@ def test_any_failure_of_the_main_process_is_told_to_the_others(monkeypatch):
         decided_by_main(lambda: 'not called here')
 
 
+@pytest.mark.walk
 def test_nobody_waits_for_a_dead_process(tmp_path):
     body = 'os.kill(os.getpid(), signal.SIGKILL) if get_rank() == 0 else barrier()'
     (killed, _), (status, output) = statuses(body, tmp_path)
