@@ -89,8 +89,10 @@ def _stand_in(cfg: Config, found: list[tuple[str, dict[str, Any]]]) -> None:
         datasets = [data[split] for _, data in found if data.get(split) is not None]
         datasets = datasets or [data['train'] for _, data in found if data.get('train') is not None]
         own = cfg.get(loader)
-        if own is None:
-            own = copy.deepcopy(cfg.get('val_dataloader')) if split == 'test' else None
+        if own is None and split == 'train':
+            # A walk without it is refused: nobody has said the size of a batch.
+            continue
+        own = copy.deepcopy(cfg.get('val_dataloader')) if own is None else own
         own = Config(dict(loader=dict(own or dict(batch_size=1, num_workers=0)))).loader
         own['dataset'] = copy.deepcopy(datasets[0])
         cfg[loader] = own
