@@ -72,6 +72,28 @@ def test_a_second_evaluation_starts_afresh_and_undefined_values_are_left_out():
     assert metric.result['mIoU']['old'] is None
 
 
+@pytest.mark.parametrize('domains', [1, 3])
+def test_data_sets_are_scored_apart_and_together(domains):
+    samples = [dict(sample, cil_data=i % 2) for i, sample in enumerate(_samples(6, 4, domains))]
+    kind = dict(num_domains=3, class_steps=[0] * 4) if domains > 1 else {}
+    metric = _metric(data_sets=['first', 'second', 'without images'], **kind)
+    metric.process(None, samples)
+    metric.evaluate(6)
+    together = _metric(**kind)
+    together.process(None, samples)
+    together.evaluate(6)
+    apart = metric.result.pop('data_sets')
+    assert metric.result == together.result
+    assert list(apart) == ['first', 'second']
+    for place, name in enumerate(apart):
+        alone = _metric(class_steps=kind.get('class_steps', [0, 0, 1, 2]))
+        alone.process(None, samples[place::2])
+        alone.evaluate(3)
+        assert apart[name] == {key: alone.result[key] for key in ('images', 'mIoU', 'IoU')}
+    with pytest.raises(InputError, match='cil_data is None, but there are 3 data sets'):
+        metric.process(None, _samples(1, 4))
+
+
 def test_domains_are_kept_apart():
     samples = _samples(6, 3, domains=3)
     both = dict(class_steps=[0, 0, 0], has_background=False, introduced=[['a'], ['b'], ['c']])

@@ -46,7 +46,7 @@ def test_its_own_pipeline_stays():
 def test_without_any_pipeline_it_is_refused():
     cfg = config()
     cfg.train_dataloader.dataset.pop('pipeline')
-    with pytest.raises(InputError, match='step 1: data.train has no pipeline'):
+    with pytest.raises(InputError, match=r'step 1: data\.train has no pipeline'):
         with_own_data(cfg)
 
 
