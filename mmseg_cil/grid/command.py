@@ -58,6 +58,11 @@ def make_parser(prog: str = 'grid.py') -> ToolParser:
     parser.add_argument(
         '--tables', metavar='DIR', help='make the tables of a grid again from its rows, and end'
     )
+    _add_place(parser)
+    return parser
+
+
+def _add_place(parser: ToolParser) -> None:
     where = parser.add_argument_group('where the walks run')
     where.add_argument('--workers', type=int, help='walks at a time [1; all on a cluster]')
     where.add_argument('--threads-per-worker', type=int, help='[cores / workers; 1 on a cluster]')
@@ -70,7 +75,6 @@ def make_parser(prog: str = 'grid.py') -> ToolParser:
         '--cluster-options', nargs='+', default=[], metavar='KEY=VALUE',
         help="of submitit's update_parameters, such as timeout_min=600 slurm_partition=gpu",
     )  # fmt: skip
-    return parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
