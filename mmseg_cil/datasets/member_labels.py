@@ -44,10 +44,11 @@ def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> Memb
     meaning = member.meaning.table
     if split == 'test':
         return MemberLabels(protocol.test_table(step)[meaning])
-    if member.own is None:
+    if not protocol.own_data:
         return MemberLabels(protocol.train_table(step)[meaning])
     current = protocol.steps[step]
-    shows_all = member.own.old_labels == 'used' or not _hides_by_rule(protocol)
+    used = member.own is not None and member.own.old_labels == 'used'
+    shows_all = used or not _hides_by_rule(protocol)
     table = protocol.exemplar_table(step, current.seen) if shows_all else protocol.train_table(step)
     if not shows_all or not protocol.taxonomy.has_background:
         return MemberLabels(table[meaning])
@@ -79,7 +80,8 @@ def with_own_ids(
         member = by_place[place]
         tables.append(table[member.meaning.table])
         lost: tuple[int, ...] = ()
-        if member.own is not None and protocol.taxonomy.has_background:
+        if protocol.taxonomy.has_background:
+            # Nobody has labelled there what another data set brought.
             labelled = member.meaning.labelled
             lost = tuple(i for i, c in enumerate(seen) if i and c not in labelled)
         hidden.append(tuple(sorted({*former, *lost})))
@@ -119,7 +121,7 @@ def build_pipelines(
         try:
             transforms = step_pipeline(given, table, first.reduce_zero_label)
             result[member.place] = SamplePipeline(transforms, split)
-            if member.own is not None and 'LoadAnnotations' not in _loading(result[member.place]):
+            if member.own is not None and not _loads_masks(result[member.place]):
                 raise InputError('its pipeline has no LoadAnnotations, so that no mask is read')
         except InputError as error:
             if member.own is None:
@@ -128,17 +130,12 @@ def build_pipelines(
     return result
 
 
-def _loading(pipeline: SamplePipeline) -> str:
-    return ' '.join(kind for kind in pipeline.kinds if 'Annotation' in kind) or (
-        # Inside TestTimeAug, or a loader of the user's own.
-        'LoadAnnotations' if _has_own_loader(pipeline) else ''
-    )
-
-
-def _has_own_loader(pipeline: SamplePipeline) -> bool:
-    known = {'LoadImageFromFile', 'Resize', 'RandomFlip', 'PackSegInputs', 'MapLabels'}
+def _loads_masks(pipeline: SamplePipeline) -> bool:
+    """Whether a pipeline loads masks, perhaps inside ``TestTimeAug`` or by a loader of its own."""
     return any(
-        kind == 'TestTimeAug' or (kind.startswith('Load') and kind not in known)
+        'Annotation' in kind
+        or kind == 'TestTimeAug'
+        or (kind.startswith('Load') and not kind.startswith('LoadImage'))
         for kind in pipeline.kinds
     )
 

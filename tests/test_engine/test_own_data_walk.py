@@ -20,6 +20,7 @@ from mmseg_cil.datasets import IncrementalDataset
 from mmseg_cil.engine.data import dataset_of_step
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import ExemplarMemory
 from mmseg_cil.registry import DATASETS
 from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, weights
@@ -149,6 +150,27 @@ def test_labels_are_those_of_the_walk_by_name_and_id(place):
     for data in (cfg.protocol.steps[1].data, cfg.protocol.steps[2].data):
         data.unlabelled = 'void'
     assert {label for image in labels(view(cfg, place, 2)) for label in image} == {3, 4, 255}
+
+
+def test_what_another_data_set_brought_hides_in_images_of_the_first(place):
+    cfg = config(place, labels=dict(pink=9, blue=2), void_ids=[5, 6, 11])
+    data = cfg.protocol.steps[1].data
+    cfg.protocol.setting = 'sequential'
+    cfg.protocol.steps = [CLASSES[:3], dict(classes=['pink'], data=data), ['blue']]
+    late = view(cfg, place, 2)
+    assert len(late) and not [name for name in late.image_names if '::' in name]
+    # Outputs: background, red, green, pink, blue. All labels are shown, and pink has none here.
+    assert {*labels(late)[0]} <= {0, 1, 2, 4, 255}
+    assert late[0]['data_samples'].metainfo['cil_hidden'] == (3,)
+    exemplars = ExemplarMemory(
+        late.protocol.beginning_fingerprint(0), {}, 0, {'red': ('train_000',)}, {'train_000': 0}
+    )
+    exemplars.save(place / 'exemplars.json')
+    replay = dict(file=str(place / 'exemplars.json'), labels='at_replay')
+    pink = view(cfg, place, 1, exemplars=replay)
+    sample = pink[pink.num_own]['data_samples']
+    assert pink.image_names[pink.num_own] == 'train_000'
+    assert sample.metainfo['cil_hidden'] == (3,)
 
 
 def test_classes_are_matched_by_name_and_several_are_one(place):
