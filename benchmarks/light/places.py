@@ -8,6 +8,9 @@ docs/results.md, too:
 """
 
 _base_ = './light.py'
+#: EWF's fusion where no class is new: half of the weights after a step, half of those before it.
+_fused = dict(type='EWFHook', factor=0.5)
+_kept = dict(type='VDFDHook', rank=1, outputs='mean', background='keep', max_images=96)
 places = [f'place{number:02d}' for number in range(1, 22)]
 protocol = dict(
     name='places_11-5',
@@ -24,7 +27,15 @@ grid = dict(
         'plop',
         'rcil',
         'vdfd',
-        dict(name='vdfd_100', method='vdfd', options={'method.regularisers.0.loss_weight': 100.0}),
+        dict(name='finetune_fused', method='finetune', options={'method.custom_hooks': [_fused]}),
+        dict(
+            name='vdfd_fused',
+            method='vdfd',
+            options={
+                'method.regularisers.0.loss_weight': 0.1,
+                'method.custom_hooks': [_fused, _kept],
+            },
+        ),
     ],
     seeds=[1, 2, 3],
     # Joint training has as many iterations as a walk.
