@@ -23,7 +23,17 @@ from mmseg_cil.testing.networks import (
 )
 
 every_head = pytest.mark.parametrize('head', list(HEADS))
-every_auxiliary = pytest.mark.parametrize('auxiliary', AUXILIARIES)
+FIRST = next(iter(HEADS))
+#: Every head with the first kind of auxiliary heads, and every kind with the first head; the
+#: others on request.
+every_pair = pytest.mark.parametrize(
+    ('head', 'auxiliary'),
+    [
+        pytest.param(head, auxiliary, marks=() if head == FIRST or not place else pytest.mark.slow)
+        for head in HEADS
+        for place, auxiliary in enumerate(AUXILIARIES)
+    ],
+)
 
 
 def logits_of(model, images):
@@ -34,8 +44,7 @@ def logits_of(model, images):
         return {name: head.forward(features) for name, head in model.heads.items()}
 
 
-@every_head
-@every_auxiliary
+@every_pair
 def test_a_network_grows_and_knows_what_it_knew(head, auxiliary, tmp_path):
     config, path = network(head, auxiliary), tmp_path / 'step.pth'
     images = batch(3)[0]
@@ -62,8 +71,7 @@ def test_a_network_grows_and_knows_what_it_knew(head, auxiliary, tmp_path):
         torch.testing.assert_close(new[:, 1:3], old[:, 1:])
 
 
-@every_head
-@every_auxiliary
+@every_pair
 def test_a_step_trains_the_student_alone(head, auxiliary, tmp_path):
     config, path = network(head, auxiliary), tmp_path / 'step.pth'
     base_step(config, path)

@@ -105,7 +105,7 @@ def assert_equal_outputs(actual, expected, tolerance=1e-5):
     params=[
         dict(depth=18),
         pytest.param(dict(depth=50), marks=pytest.mark.slow),
-        dict(depth=50, style='caffe', norm_eval=True),
+        pytest.param(dict(depth=50, style='caffe', norm_eval=True), marks=pytest.mark.slow),
         dict(depth=18, kind='ResNetV1c', stem_channels=8, head='DepthwiseSeparableASPPHead'),
         pytest.param(dict(depth=50, with_cp=True, head='FCNHead'), marks=pytest.mark.slow),
     ],

@@ -495,7 +495,9 @@ def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, 
 
 
 @pytest.mark.parametrize(('momentum', 'nesterov'), [(0.0, False), (0.9, False), (0.9, True)])
-@pytest.mark.parametrize('accumulation', ['sum', 'official_class_incremental'])
+@pytest.mark.parametrize(
+    'accumulation', ['sum', pytest.param('official_class_incremental', marks=pytest.mark.slow)]
+)
 def test_sgd_turns_from_shrinking_to_growing_where_the_curvature_says(
     momentum, nesterov, accumulation
 ):
