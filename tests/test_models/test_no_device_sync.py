@@ -20,8 +20,23 @@ from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
 from mmseg_cil.testing.networks import base_step, batch, network, next_step, segmentor, snapshot
 
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
-#: Methods that are looked at with exemplars, too, whenever the tests run.
-REPLAYING = ('finetune', 'icarl', 'lwf', 'mib', 'plop', 'vdfd', 'vdfd_step_ce')
+#: Methods that are looked at whenever the tests run; the variants of their parts on request.
+LOOKED_AT = (
+    'dfgr_dtid',
+    'dkd',
+    'finetune',
+    'icarl',
+    'ilt',
+    'lwf',
+    'lwf_mc',
+    'm2kd',
+    'mib',
+    'plop',
+    'rcil',
+    'vdfd',
+    'vdfd_ssl',
+    'vdfd_step_ce',
+)
 #: Operators whose result, or its size, is known only once the device has computed it.
 WAITING = {
     '_local_scalar_dense',
@@ -99,8 +114,8 @@ def data_of(replays):
         pytest.param(
             path,
             replays,
-            # Replay goes through the losses, of which these have each kind.
-            marks=pytest.mark.slow if replays and path.stem not in REPLAYING else (),
+            # Between them these have each kind of loss, regulariser and distiller.
+            marks=pytest.mark.slow if path.stem not in LOOKED_AT else (),
             id=f'{path.stem}-{"replays" if replays else "alone"}',
         )
         for path in METHODS
