@@ -17,8 +17,8 @@ METHODS = sorted(path.stem for path in (BASES / 'methods').glob('*.py'))
 FILES = [path.stem for path in (BASES / 'protocols').glob('*.py')]
 PROTOCOLS = sorted((*NAMED, 'embedded_11-5', *FILES))
 # A method sees a protocol's kind, its background and its number of steps and classes. Each kind
-# meets every method, and every protocol meets these methods, whenever the tests run; all the
-# other pairs are run on request.
+# meets every method (variants of one meet two), and every protocol meets two methods, whenever the
+# tests run; all the other pairs are run on request.
 KINDS = (
     'ade20k_100-50',
     'cityscapes_14-1',
@@ -28,12 +28,21 @@ KINDS = (
     'voc_joint',
     'voc_real_years',
 )
-MEET_ALL = ('finetune', 'mib', 'vdfd')
+OF_VARIANTS = ('ade20k_100-50', 'voc_1-1')
+MEET_ALL = ('mib', 'vdfd')
+
+
+def runs_always(method, protocol):
+    """Whether a pair meets whenever the tests run."""
+    kinds = OF_VARIANTS if '_' in method else KINDS
+    return protocol in kinds or method in MEET_ALL
+
+
 PAIRS = [
     pytest.param(
         method,
         protocol,
-        marks=() if protocol in KINDS or method in MEET_ALL else pytest.mark.slow,
+        marks=() if runs_always(method, protocol) else pytest.mark.slow,
     )
     for method in METHODS
     for protocol in PROTOCOLS
