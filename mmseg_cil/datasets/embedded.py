@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
@@ -56,11 +56,17 @@ class Recipe:
                 'split, a side of 32 pixels or more and a seed in 0..2**32-1'
             )
 
+    def is_ours(self, folder: Path) -> bool:
+        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+        marker = read_marker(folder / _MARKER)
+        names = {path.name for path in folder.iterdir()}
+        return marker is not None and marker.get('format') == _FORMAT and names <= _OURS
+
     def matches(self, folder: Path) -> bool:
         """Whether a folder holds the pictures of this recipe, all of them."""
         wanted = {'format': _FORMAT, 'version': VERSION, **asdict(self)}
         counts = (_count(folder / _IMAGES), _count(folder / _MASKS))
-        return _marker(folder) == wanted and counts == (self.train + self.val,) * 2
+        return read_marker(folder / _MARKER) == wanted and counts == (self.train + self.val,) * 2
 
     def write(self, folder: Path) -> None:
         """Draws everything into an existing empty folder; the marker comes last."""
@@ -142,7 +148,20 @@ class EmbeddedShapesDataset(BaseSegDataset):
         return super().load_data_list()
 
 
-def provide(folder: Path, recipe: Recipe) -> None:
+class Drawn(Protocol):
+    """The pictures of an embedded data set, which :func:`provide` draws into a folder."""
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a folder holds these pictures, all of them."""
+
+    def is_ours(self, folder: Path) -> bool:
+        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+
+    def write(self, folder: Path) -> None:
+        """Draw everything into an existing empty folder."""
+
+
+def provide(folder: Path, recipe: Drawn) -> None:
     """Makes a folder hold the pictures of a recipe.
 
     Args:
@@ -160,7 +179,7 @@ def provide(folder: Path, recipe: Recipe) -> None:
     with _locked(folder.parent / f'.{folder.name}.lock'):
         if recipe.matches(folder):
             return
-        _check_replaceable(folder)
+        _check_replaceable(folder, recipe)
         print_log(f'drawing the embedded dataset into {folder}', logger='current')
         fresh = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', suffix='.tmp', dir=folder.parent))
         try:
@@ -173,22 +192,21 @@ def provide(folder: Path, recipe: Recipe) -> None:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _check_replaceable(folder: Path) -> None:
+def _check_replaceable(folder: Path, recipe: Drawn) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    marker = _marker(folder)
-    ours = not found or (marker is not None and marker.get('format') == _FORMAT)
-    if not ours or found - _OURS:
+    if found and not (folder.is_dir() and recipe.is_ours(folder)):
         raise InputError(
             f'{folder} holds files that are not the embedded dataset '
             f'({", ".join(sorted(found - _OURS) or sorted(found))[:200]}); give another data_root'
         )
 
 
-def _marker(folder: Path) -> dict[str, Any] | None:
+def read_marker(path: Path) -> dict[str, Any] | None:
+    """Return what a marker says; None where it is none."""
     try:
-        content = json.loads((folder / _MARKER).read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -8,13 +8,13 @@ labelled those.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from mmseg_cil.datasets.embedded import provide, read_marker
 from mmseg_cil.datasets.shapes import class_parts, draw_background, draw_object, finished
 
 #: Mask id of each class, and of borders, which are void.
@@ -28,7 +28,10 @@ SIZE = (128, 96)
 _KNOWN = 10
 # Changes whenever a seed gives other pictures than before.
 _VERSION = 1
+_FORMAT = 'mmseg_cil embedded signs'
 _MARKER = 'embedded_signs.json'
+# All that may lie in a folder that is replaced; '.mmseg_cil' is the class index.
+_OURS = {*COUNTS, _MARKER, '.mmseg_cil'}
 
 
 def draw_signs(seed: int, split: int, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,37 +65,58 @@ def draw_signs(seed: int, split: int, index: int) -> tuple[np.ndarray, np.ndarra
     return finished(random, picture)[rows], mask[rows]
 
 
+@dataclass(frozen=True)
+class Signs:
+    """All that the pictures depend on, besides the version of the drawing.
+
+    Attributes:
+        seed: 0..2**32-1.
+    """
+
+    seed: int = 0
+
+    def _content(self) -> dict[str, object]:
+        return dict(format=_FORMAT, version=_VERSION, seed=self.seed, **COUNTS)
+
+    def matches(self, folder: Path) -> bool:
+        """Whether a folder holds these pictures, all of them."""
+        return read_marker(folder / _MARKER) == self._content() and all(
+            len(list((folder / split / kind).glob('*.png'))) == count
+            for split, count in COUNTS.items()
+            for kind in ('pictures', 'labels')
+        )
+
+    def is_ours(self, folder: Path) -> bool:
+        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+        marker = read_marker(folder / _MARKER)
+        names = {path.name for path in folder.iterdir()}
+        return marker is not None and marker.get('format') == _FORMAT and names <= _OURS
+
+    def write(self, folder: Path) -> None:
+        """Draw everything into an existing empty folder; the marker comes last."""
+        for number, (split, count) in enumerate(COUNTS.items()):
+            for kind in ('pictures', 'labels'):
+                (folder / split / kind).mkdir(parents=True)
+            for index in range(count):
+                picture, mask = draw_signs(self.seed, number, index)
+                name = f'{split}_{index:03d}'
+                Image.fromarray(picture).save(folder / split / 'pictures' / f'{name}.png')
+                Image.fromarray(mask).save(folder / split / 'labels' / f'{name}_ids.png')
+        (folder / _MARKER).write_text(json.dumps(self._content()) + '\n')
+
+
 def provide_signs(folder: Path, seed: int = 0) -> Path:
     """Make a folder hold the pictures: ``SPLIT/pictures/*.png`` and ``SPLIT/labels/*_ids.png``.
 
     Args:
-        folder: Where; what it holds already, all of it, is left as it is.
+        folder: Where; its parents are made where they are missing.
         seed: Seed of the drawing.
 
     Returns:
         The folder.
+
+    Raises:
+        InputError: The folder holds something that is not this data set.
     """
-    marker = dict(version=_VERSION, seed=seed, **COUNTS)
-    try:
-        if json.loads((folder / _MARKER).read_text()) == marker:
-            return folder
-    except (OSError, ValueError):
-        pass
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
-        for number, (split, count) in enumerate(COUNTS.items()):
-            for kind in ('pictures', 'labels'):
-                (fresh / split / kind).mkdir(parents=True)
-            for index in range(count):
-                picture, mask = draw_signs(seed, number, index)
-                name = f'{split}_{index:03d}'
-                Image.fromarray(picture).save(fresh / split / 'pictures' / f'{name}.png')
-                Image.fromarray(mask).save(fresh / split / 'labels' / f'{name}_ids.png')
-        (fresh / _MARKER).write_text(json.dumps(marker) + '\n')
-        # The marker comes last, and what a kill left half done has none.
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    provide(folder, Signs(seed))
     return folder

@@ -3,10 +3,12 @@
 import hashlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmseg_cil.datasets import embedded_signs
 from mmseg_cil.datasets.embedded_signs import IDS, SIZE, VOID_ID, draw_signs, provide_signs
+from mmseg_cil.errors import InputError
 
 
 def test_a_seed_gives_the_same_pixels_for_ever():
@@ -39,7 +41,12 @@ def test_a_folder_is_written_once_and_a_half_written_one_anew(tmp_path, monkeypa
     before = (folder / 'val/pictures/val_000.png').stat().st_mtime_ns
     provide_signs(folder)
     assert (folder / 'val/pictures/val_000.png').stat().st_mtime_ns == before
-    (folder / 'embedded_signs.json').unlink()
     (folder / 'train/pictures/train_000.png').unlink()
     provide_signs(folder)
     assert len(list(folder.glob('train/pictures/*'))) == 3
+    # What is not ours is never removed.
+    (folder / 'notes.txt').write_text('mine')
+    (folder / 'train/pictures/train_000.png').unlink()
+    with pytest.raises(InputError, match=r'notes\.txt'):
+        provide_signs(folder)
+    assert (folder / 'notes.txt').read_text() == 'mine'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -61,7 +61,7 @@ def with_own_data(cfg: Config) -> Config:
                     f'protocol: {where}: data.{split} has no pipeline, and the config has no '
                     f'{loaders[0]} whose pipeline it could have: give it one'
                 )
-            dataset['pipeline'] = copy.deepcopy(pipeline)  # type: ignore[index]
+            dataset['pipeline'] = _reading_ids_as_they_are(pipeline)  # type: ignore[index]
     if not uses_config_dataset(cfg.protocol):
         _stand_in(cfg, found)
     return cfg
@@ -81,6 +81,15 @@ def _pipeline(cfg: Config, split: str, loaders: tuple[str, ...]) -> Any:
         if own.get(f'{split}_pipeline') is not None:
             return own[f'{split}_pipeline']
     return None
+
+
+def _reading_ids_as_they_are(pipeline: Sequence[Any]) -> list[Any]:
+    """A pipeline for masks of another data set, whose own config says ``reduce_zero_label``."""
+    borrowed = copy.deepcopy(list(pipeline))
+    for transform in borrowed:
+        if isinstance(transform, Mapping):
+            transform.pop('reduce_zero_label', None)  # type: ignore[attr-defined]
+    return borrowed
 
 
 def _stand_in(cfg: Config, found: list[tuple[str, dict[str, Any]]]) -> None:

@@ -36,6 +36,15 @@ def test_a_data_set_without_pipeline_has_that_of_the_config():
     assert with_own_data(found).to_dict() == found.to_dict()
 
 
+def test_a_borrowed_pipeline_reads_ids_as_they_are():
+    cfg = config()
+    # As in MMSegmentation's configs of ADE20K.
+    cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label = True
+    ((_, data),) = own_data_of(with_own_data(cfg).protocol)
+    assert 'reduce_zero_label' not in data['train']['pipeline'][1]
+    assert cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label
+
+
 def test_its_own_pipeline_stays():
     cfg = config()
     cfg.protocol.steps[1].data.train.pipeline = LOAD[1:]
