@@ -52,9 +52,12 @@ def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> Memb
     table = protocol.exemplar_table(step, current.seen) if shows_all else protocol.train_table(step)
     if not shows_all or not protocol.taxonomy.has_background:
         return MemberLabels(table[meaning])
-    labelled = member.meaning.labelled
-    hidden = tuple(i for i, c in enumerate(current.seen) if i and c not in labelled)
-    return MemberLabels(table[meaning], hidden)
+    return MemberLabels(table[meaning], _unlabelled(member, current.seen))
+
+
+def _unlabelled(member: Member, seen: Sequence[int]) -> tuple[int, ...]:
+    """Model ids of classes, the background aside, that nobody has labelled in a data set."""
+    return tuple(i for i, c in enumerate(seen) if i and c not in member.meaning.labelled)
 
 
 def _hides_by_rule(protocol: Protocol) -> bool:
@@ -79,11 +82,8 @@ def with_own_ids(
     for place, table, former in zip(places.tolist(), replay.tables, replay.hidden, strict=True):
         member = by_place[place]
         tables.append(table[member.meaning.table])
-        lost: tuple[int, ...] = ()
-        if protocol.taxonomy.has_background:
-            # Nobody has labelled there what another data set brought.
-            labelled = member.meaning.labelled
-            lost = tuple(i for i, c in enumerate(seen) if i and c not in labelled)
+        # Nobody has labelled there what another data set brought.
+        lost = _unlabelled(member, seen) if protocol.taxonomy.has_background else ()
         hidden.append(tuple(sorted({*former, *lost})))
     return Replay(replay.rows, tables, hidden)
 

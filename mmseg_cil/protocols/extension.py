@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy, is_background
+from mmseg_cil.protocols.taxonomy import (
+    IGNORE,
+    Taxonomy,
+    check_one_class_an_id,
+    is_background,
+    is_class_id,
+)
 
 
 def read_classes(
@@ -50,11 +56,7 @@ def read_labels(value: Any, where: str) -> dict[str, int]:
         InputError: It is no dict from names to numbers from 0 to 254, or two classes share one.
     """
     plain = isinstance(value, Mapping) and all(
-        isinstance(name, str)
-        and isinstance(mask_id, int)
-        and not isinstance(mask_id, bool)
-        and 0 <= mask_id < IGNORE
-        for name, mask_id in value.items()
+        isinstance(name, str) and is_class_id(mask_id) for name, mask_id in value.items()
     )
     if not plain or not value:
         raise InputError(
@@ -62,13 +64,7 @@ def read_labels(value: Any, where: str) -> dict[str, int]:
             f"1, 'sheep': 7}}, with ids from 0 to 254, not {value!r}."
         )
     labels = {name.strip(): mask_id for name, mask_id in value.items()}
-    ids = sorted(labels.values())
-    twice = sorted({mask_id for mask_id in ids if ids.count(mask_id) > 1})
-    if twice:
-        shared = [name for name, mask_id in labels.items() if mask_id == twice[0]]
-        raise InputError(
-            f'{where}: labels give the id {twice[0]} to {" and ".join(shared)}: an id is one class.'
-        )
+    check_one_class_an_id({name: (i,) for name, i in labels.items()}, f'{where}: labels')
     return labels
 
 

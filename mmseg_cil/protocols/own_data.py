@@ -30,7 +30,14 @@ import numpy as np
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.tables import Table
-from mmseg_cil.protocols.taxonomy import IGNORE, Taxonomy, is_background, read_void_ids
+from mmseg_cil.protocols.taxonomy import (
+    IGNORE,
+    Taxonomy,
+    check_one_class_an_id,
+    is_background,
+    is_class_id,
+    read_void_ids,
+)
 
 KEYS = ('name', 'train', 'test', 'class_map', 'labels', 'void_ids', 'unlabelled', 'old_labels')
 #: Stands between the name of a data set and that of an image of it.
@@ -280,8 +287,7 @@ def _read_labels(value: Any, where: str) -> Mapping[str, tuple[int, ...]] | None
             and isinstance(name, str)
             and isinstance(ids, (list, tuple))
             and bool(ids)
-            and all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
-            and all(0 <= i < IGNORE for i in ids)
+            and all(map(is_class_id, ids))
         )
         if plain:
             labels[name.strip()] = tuple(ids)
@@ -290,14 +296,7 @@ def _read_labels(value: Any, where: str) -> Mapping[str, tuple[int, ...]] | None
             f"{where}: data.labels must give the mask ids of each class, such as {{'horse': 1, "
             f"'sheep': [7, 8]}}, with ids from 0 to 254, not {value!r}."
         )
-    every = [mask_id for ids in labels.values() for mask_id in ids]
-    twice = sorted({mask_id for mask_id in every if every.count(mask_id) > 1})
-    if twice:
-        shared = [name for name, ids in labels.items() if twice[0] in ids]
-        raise InputError(
-            f'{where}: data.labels give the id {twice[0]} to {" and ".join(shared)}: an id is one '
-            'class.'
-        )
+    check_one_class_an_id(labels, f'{where}: data.labels')
     return labels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,6 +275,30 @@ def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False)
     """
     classes = {'voc': _names.VOC, 'ade20k': _names.ADE20K, 'cityscapes': _names.CITYSCAPES}
     return Taxonomy.from_classes(dataset, classes[dataset], dataset == 'ade20k', background, domain)
+
+
+def is_class_id(value: Any) -> bool:
+    """Return whether a value may be the mask id of a class: a number from 0 to 254."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < IGNORE
+
+
+def check_one_class_an_id(labels: Mapping[str, Sequence[int]], what: str) -> None:
+    """Refuse labels that give an id to two classes.
+
+    Args:
+        labels: Mask ids of each class.
+        what: Which labels, for the message.
+
+    Raises:
+        InputError: They do.
+    """
+    every = [mask_id for ids in labels.values() for mask_id in ids]
+    twice = sorted({mask_id for mask_id in every if every.count(mask_id) > 1})
+    if twice:
+        shared = [name for name, ids in labels.items() if twice[0] in ids]
+        raise InputError(
+            f'{what} give the id {twice[0]} to {" and ".join(shared)}: an id is one class.'
+        )
 
 
 def read_void_ids(value: Any, where: str) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 
 from mmseg_cil.engine.config.step_visualizer import kinds_of
+from mmseg_cil.utils.young_garbage import young_garbage
 
 
 @contextlib.contextmanager
@@ -45,9 +46,7 @@ def restored_state() -> Iterator[None]:
     user's own modules keep in themselves nobody can know.
     """
     with contextlib.ExitStack() as stack:
-        # Only what is made in the block is looked through for what nothing refers to any more.
-        gc.freeze()
-        stack.callback(gc.unfreeze)
+        stack.enter_context(young_garbage())
         stack.callback(_free_memory)
         for kept in (_random_states, _flags, _environment, _instances, warnings.catch_warnings):
             stack.enter_context(kept())

@@ -39,6 +39,7 @@ from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
 from mmseg_cil.utils.stopping import end_waiting, start_loader
 from mmseg_cil.utils.weights_files import weights_as_data
+from mmseg_cil.utils.young_garbage import young_garbage
 
 
 def clear_instances() -> None:
@@ -154,16 +155,6 @@ def step_runner(
     """
     with weights_as_data(), young_garbage(), _runner(cfg, launcher, kind) as runner:
         yield runner
-
-
-@contextlib.contextmanager
-def young_garbage() -> Iterator[None]:
-    """Let the collector look, in a block, only through what is made in it: that is much faster."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextlib.contextmanager
