@@ -169,12 +169,12 @@ def extend(
         ids: Id in the masks of each class, or several; None: 1, 2, ... in order.
         class_map: With ``data``: the class that one of its classes is called here.
         void_ids: Ids, besides 255, of pixels of no class.
-        unlabelled: ``'background'`` or ``'void'``: pixels of id 0 where that is no class.
+        unlabelled: ``'background'``, ``'void'`` or ``'old'``: pixels of id 0, where no class.
         old_labels: ``'hidden'`` or ``'used'``: labels of classes that the network knows.
         name: What the report calls the new data.
         classes: The network's, where neither file tells them.
         old_test: Whether it is scored on the test images of its own config too.
-        method: Such as ``'plop'``; empty: MiB for a network with a background, LwF for another.
+        method: Such as ``'plop'``; empty: MiB.
         iterations: Iterations of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
         options: Settings by dotted keys, which come last.
@@ -205,7 +205,7 @@ def extend(
                 f'extend(...): {config} is no folder of a walk: give checkpoint and work_dir too'
             )
         network = (str(config), str(checkpoint), steps, new, domain, classes, old_test)
-        extension = Extension(*network, method, iterations, lr)
+        extension = Extension(*network, method or 'mib', iterations, lr)
         extend_network(extension, Path(work_dir), resume, overwrite, options, report)
     return load_walk(work_dir)
 

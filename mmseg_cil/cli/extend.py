@@ -7,10 +7,10 @@
 
 CONFIG and CHECKPOINT are of MMSegmentation; the images that the network was trained on are not
 needed. The masks hold the new classes alone, or old ones too; what they leave unlabelled (0) is
-background, or is ignored where the network has no background. Each ``--new-classes`` is a step.
-The config of the walk is written to ``OUT/extension.py``, and ``mmseg-cil train OUT/extension.py``
-takes it with changes of yours. With the folder of a finished walk in place of both files, the walk
-goes on. Exit status: as of ``mmseg-cil train``.
+background, or one of the old classes where the network has no background. Each ``--new-classes``
+is a step. The config of the walk is written to ``OUT/extension.py``, and ``mmseg-cil train
+OUT/extension.py`` takes it with changes of yours. With the folder of a finished walk in place of
+both files, the walk goes on. Exit status: as of ``mmseg-cil train``.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
     parser.add_argument(
         '--old-test', action='store_true', help="score on the test images of CONFIG's data too"
     )
-    parser.add_argument(
-        '--method', help='such as plop [mib for a network with a background, else lwf]'
-    )
+    parser.add_argument('--method', default='mib', help='such as plop [mib]')
     parser.add_argument('--iterations', type=int, help="of each step [the config's]")
     parser.add_argument('--lr', type=float, help="learning rate of each step [the config's]")
     parser.add_argument(
@@ -86,8 +84,8 @@ def _add_data(parser: ToolParser) -> None:
         help='what masks hold, besides 255, for pixels of no class',
     )  # fmt: skip
     new.add_argument(
-        '--unlabelled', choices=('background', 'void'),
-        help='what 0 is where it is no class [background, where the network has one]',
+        '--unlabelled', choices=('background', 'void', 'old'),
+        help='what 0 is where it is no class [background, where the network has one; else old]',
     )  # fmt: skip
     new.add_argument(
         '--old-labels', choices=('hidden', 'used'),
@@ -117,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
             {
                 'CHECKPOINT': args.checkpoint,
                 '--classes': args.classes,
-                '--method': args.method,
+                '--method': args.method != 'mib' and args.method,
                 '--old-test': args.old_test,
                 '--work-dir': args.work_dir,
                 '--overwrite': args.overwrite,
@@ -140,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
         domain,
         args.classes,
         args.old_test,
-        args.method or '',
+        args.method,
         args.iterations,
         args.lr,
     )

@@ -53,7 +53,13 @@ class HeadLoss(MethodPart):
 
     It is called as MMSegmentation calls losses, ``loss(logits, labels, weight=...,
     ignore_index=...)``, and has a ``loss_name``.
+
+    Attributes:
+        knows_hidden_classes: Whether the label 0 is right for the loss where it stands for all old
+            classes and none of them is a background. Walks with such labels refuse other losses.
     """
+
+    knows_hidden_classes: bool = False
 
     def set_turns(self, turns: int) -> None:
         """Take the number of outputs that a class has in training.

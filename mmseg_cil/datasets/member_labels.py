@@ -24,7 +24,7 @@ class MemberLabels:
 
     Attributes:
         table: uint8 (256,): the label by the data set's own mask id.
-        hidden: Model ids that label 0 may stand for besides the background; None: those of the
+        hidden: Model ids that label 0 may stand for besides the class 0; None: those of the
             step's rule (``StepContext.num_hidden``).
     """
 
@@ -50,9 +50,16 @@ def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> Memb
     used = member.own is not None and member.own.old_labels == 'used'
     shows_all = used or not _hides_by_rule(protocol)
     table = protocol.exemplar_table(step, current.seen) if shows_all else protocol.train_table(step)
-    if not shows_all or not protocol.taxonomy.has_background:
-        return MemberLabels(table[meaning])
-    return MemberLabels(table[meaning], _unlabelled(member, current.seen))
+    labels = table[meaning]
+    if not shows_all:
+        if current.old and protocol.old_labels_hidden and member.meaning.unlabelled:
+            # Without a background: one of the old classes.
+            labels[sorted(member.meaning.unlabelled)] = 0
+        return MemberLabels(labels)
+    if protocol.taxonomy.has_background:
+        return MemberLabels(labels, _unlabelled(member, current.seen))
+    # The label 0 is the class 0 and no other.
+    return MemberLabels(labels, () if protocol.old_labels_hidden else None)
 
 
 def _unlabelled(member: Member, seen: Sequence[int]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ def hidden_mask(
         num_classes: C.
 
     Returns:
-        bool ``(N, C)``, True for the background itself; None where the step's
+        bool ``(N, C)``, True for the class 0 itself; None where the step's
         rule holds for all images.
     """
     if all(classes is None for classes in hidden):

@@ -23,10 +23,13 @@ class _AroundLoss(HeadLoss, nn.Module):
         loss: Config of the inner loss.
     """
 
+    knows_hidden_classes = True
+
     def __init__(self, loss: dict) -> None:
         super().__init__()
         self.loss = MODELS.build(loss)
         self._num_hidden = 0
+        self._has_background = True
         self._hidden: Tensor | None = None
 
     @property
@@ -37,6 +40,7 @@ class _AroundLoss(HeadLoss, nn.Module):
     def set_step(self, step: StepContext) -> None:
         """Told by the segmentor which classes hide in the background."""
         self._num_hidden = step.num_hidden
+        self._has_background = step.has_background
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
         """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
@@ -109,7 +113,8 @@ class VisibleClassesLoss(_AroundLoss):
         """
         if self._num_hidden > 1 or self._hidden is not None:
             hidden = self._mask(logits).clone()
-            hidden[:, 0] = False
+            if self._has_background:
+                hidden[:, 0] = False
             presence = presence.masked_fill(hidden, self._UNKNOWN)
         result: Tensor = self.loss(logits, presence, *args, **kwargs)
         return result

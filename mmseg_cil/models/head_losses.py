@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmseg_cil.contracts import ComparisonLoss, HeadLoss, PixelLoss
 from mmseg_cil.contracts.check import check_part, overrides
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.kept_losses import SummedLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.heads import classifier_holder
 from mmseg_cil.utils.step_context import StepContext
@@ -89,6 +90,21 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
                 "method.distillers=[dict(type='LogitDistiller', loss=...)]"
             )
         check_part(loss, PixelLoss, f'{name}.loss_decode')
+        if step.num_hidden and not step.has_background:
+            _check_knows_hidden(loss, f'{name}.loss_decode')
+
+
+def _check_knows_hidden(loss: nn.Module, where: str) -> None:
+    """Refuse a loss that would take "one of the old classes" for the class 0."""
+    parts = loss.losses if isinstance(loss, SummedLoss) else [loss]
+    for part in parts:
+        if not getattr(part, 'knows_hidden_classes', False):
+            raise InputError(
+                f'{where}: {type(part).__name__} takes the label 0 for the first class, and '
+                "protocol.policy.unlabelled='old' says that it stands for all old classes: set it "
+                "to 'void', or use a method whose loss knows of hidden classes (mib, plop, rcil, "
+                'vdfd)'
+            )
 
 
 def pixels_of(

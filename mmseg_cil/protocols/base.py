@@ -83,7 +83,7 @@ class Protocol(ABC):
     @property
     @abstractmethod
     def old_labels_hidden(self) -> bool:
-        """Whether training shows pixels of old classes as background."""
+        """Whether the label 0 of training stands for old classes, be it a background or not."""
 
     @property
     def pools_splits(self) -> bool:

@@ -80,12 +80,12 @@ class ClassProtocol(Protocol):
 
     @property
     def old_labels_hidden(self) -> bool:
-        """Whether training shows pixels of old classes as background."""
-        return (
-            self.setting != 'sequential'
-            and self.taxonomy.has_background
-            and self.policy.background_train == 'keep'
-        )
+        """Whether the label 0 of training stands for old classes (see the base class)."""
+        if self.setting == 'sequential':
+            return False
+        if self.taxonomy.has_background:
+            return self.policy.background_train == 'keep'
+        return self.policy.unlabelled == 'old'
 
     def trains(self, step_index: int) -> bool:
         """Whether a step holds a foreground class (see the base class)."""
@@ -95,7 +95,8 @@ class ClassProtocol(Protocol):
         """uint8 (256,): the training label (model id or 255) by mask id."""
         step = self.step(step_index)
         labelled = step.seen if self.setting == 'sequential' else step.new
-        return tables.table_for_training(self.taxonomy, self.policy, step.seen, labelled)
+        hidden = self.old_labels_hidden and bool(step.old)
+        return tables.table_for_training(self.taxonomy, self.policy, step.seen, labelled, hidden)
 
     def train_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]

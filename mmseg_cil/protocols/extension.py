@@ -83,7 +83,7 @@ def extended_taxonomy(
     so that they are background to the end.
 
     Without a background class (of Cityscapes, say) there is no label for a pixel of no class:
-    what is unlabelled is void then.
+    what is unlabelled is void then, or one of the old classes (``Policy.unlabelled``).
 
     Args:
         known: The network's classes, in the order of its outputs.
@@ -97,11 +97,13 @@ def extended_taxonomy(
     void = {IGNORE, *void_ids}
     has_background = is_background(known[0])
     found: dict[str, int | None] = {name: ids.get(name) for name in names}
+    open_ids: tuple[int, ...] = ()
     if has_background and found[known[0]] is None and unlabelled not in void:
         found[known[0]] = unlabelled
     elif not has_background:
-        if unlabelled is not None:
+        if unlabelled is not None and unlabelled not in void:
             void.add(unlabelled)
+            open_ids = (unlabelled,)
         # The background of the data is no class of a network that has none.
         for name in [name for name in names if is_background(name) and name not in known]:
             mask_id = found.pop(name)
@@ -118,6 +120,7 @@ def extended_taxonomy(
         has_background,
         tuple(sorted(void)),
         left_out=tuple(name for name in found if name not in kept),
+        unlabelled=open_ids,
     )
 
 

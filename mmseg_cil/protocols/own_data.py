@@ -12,7 +12,8 @@ even that):
   in place of the classes that the data set declares.
 - ``void_ids``: mask ids besides 255 of pixels that belong to no class.
 - ``unlabelled``: ``'background'`` or ``'void'``: pixels of id 0 where that is no class's, and of
-  classes of the data set that the walk never has. By default background where the network has one.
+  classes of the data set that the walk never has. By default background where the network has one,
+  else what ``policy.unlabelled`` of the protocol says.
 - ``old_labels``: ``'hidden'`` (default) or ``'used'``: labels of old classes, by class.
 """
 
@@ -55,12 +56,15 @@ class MaskMeaning:
         known: The data set's own ids that may occur.
         foreground: Those of them that show a class besides the background.
         labelled: Class ids that the masks can show.
+        unlabelled: The data set's own ids of pixels that nobody labelled, where the network has no
+            background that they could be and the data set does not call them void.
     """
 
     table: Table
     known: frozenset[int]
     foreground: frozenset[int]
     labelled: frozenset[int]
+    unlabelled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,10 @@ class OwnData:
         position = {name: class_id for class_id, name in enumerate(taxonomy.names)}
         table = np.full(256, IGNORE, np.uint8)
         rest = self._rest(taxonomy)
-        labelled, foreground = set(), set()
+        labelled, foreground, unlabelled = set(), set(), set()
         if not any(0 in ids for _, ids in named):
             table[0] = rest
+            unlabelled.add(0)
         for name, ids in named:
             class_id = position.get(name)
             if taxonomy.has_background and is_background(name):
@@ -148,13 +153,22 @@ class OwnData:
                     continue
                 target = rest if class_id is None else taxonomy.mask_ids[class_id]
                 table[mask_id] = IGNORE if target is None else target
-                if class_id is not None:
+                if class_id is None:
+                    unlabelled.add(mask_id)
+                else:
                     labelled.add(class_id)
                     if class_id in taxonomy.foreground:
                         foreground.add(mask_id)
         known = {*void, *(i for _, ids in named for i in ids), 0}
         table[sorted(void)] = IGNORE
-        return MaskMeaning(table, frozenset(known), frozenset(foreground), frozenset(labelled))
+        is_open = not taxonomy.has_background and self.unlabelled != 'void'
+        return MaskMeaning(
+            table,
+            frozenset(known),
+            frozenset(foreground),
+            frozenset(labelled),
+            frozenset(unlabelled - void) if is_open else frozenset(),
+        )
 
     def _rest(self, taxonomy: Taxonomy) -> int:
         """The mask id that pixels of none of the walk's classes get."""

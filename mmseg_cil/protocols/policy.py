@@ -18,6 +18,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     'test_images': ('seen', 'all'),
     'old': ('previous', 'base'),
     'background_in_means': (True, False),
+    'unlabelled': ('void', 'old'),
 }
 
 #: The choices that touch no training image and no training label.
@@ -53,6 +54,9 @@ class Policy:
         old: The "old" classes of a step are those of all ``'previous'`` steps,
             or the ``'base'`` ones of step 0.
         background_in_means: Whether the background counts in the mean IoUs.
+        unlabelled: Protocols without background: training pixels whose class is not labelled are
+            left out (``'void'``), or show one of the old classes, it is not known which
+            (``'old'``). Only losses that know of hidden classes can learn the latter.
     """
 
     void_train: str = 'ignore'
@@ -64,6 +68,7 @@ class Policy:
     test_images: str = 'seen'
     old: str = 'previous'
     background_in_means: bool = True
+    unlabelled: str = 'void'
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -110,8 +115,14 @@ class Policy:
         return cls(**(values | changes))
 
     def to_dict(self) -> dict[str, Any]:
-        """All choices by name."""
-        return asdict(self)
+        """All choices by name; ``unlabelled`` only where it is not the default.
+
+        So protocols that were there before the choice keep their fingerprints.
+        """
+        choices = asdict(self)
+        if self.unlabelled == 'void':
+            del choices['unlabelled']
+        return choices
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -26,6 +26,7 @@ def label_table(
     hidden: int,
     void: int,
     unknown: int,
+    unlabelled: int | None = None,
 ) -> Table:
     """One table, from what each kind of pixel is to become.
 
@@ -37,12 +38,15 @@ def label_table(
         hidden: Label of every other class.
         void: Label of void pixels.
         unknown: Label of mask ids that the taxonomy does not have.
+        unlabelled: Label of void pixels that nobody labelled; None: that of all void pixels.
 
     Returns:
         uint8 (256,): label by mask id.
     """
     table = np.full(256, unknown, np.uint8)
     table[list(taxonomy.void_ids)] = void
+    if unlabelled is not None:
+        table[list(taxonomy.unlabelled)] = unlabelled
     position = {c: i for i, c in enumerate(seen)}
     for mask_id, class_id in taxonomy.class_of_mask_id().items():
         if taxonomy.has_background and class_id == 0:
@@ -53,33 +57,41 @@ def label_table(
 
 
 def table_for_training(
-    taxonomy: Taxonomy, policy: Policy, seen: Sequence[int], labelled: Collection[int]
+    taxonomy: Taxonomy,
+    policy: Policy,
+    seen: Sequence[int],
+    labelled: Collection[int],
+    old_hidden: bool = False,
 ) -> Table:
     """The training labels: classes that are not labelled are background.
 
     Equals the label maps of MiB and PLOP (``dataset/voc.py``, ``ade.py``)
     under the presets of these names. Without a background there is no label
-    for what is not labelled, and it is ignored (a design choice: the papers
-    have none such).
+    for what is not labelled, and it is ignored, or has the label 0 in the sense
+    of "one of the old classes" (a design choice: the papers have none such).
 
     Args:
         taxonomy: The classes and their mask ids.
         policy: ``void_train``, ``background_train`` and ``unknown`` are used.
         seen: Class ids in the order of the network's outputs.
         labelled: Those of them that keep their label at this step.
+        old_hidden: Whether the label 0 stands for all old classes (see
+            :attr:`Protocol.old_labels_hidden`); it matters where there is no background.
 
     Returns:
         uint8 (256,): model id or 255 by mask id.
     """
     rest = 0 if taxonomy.has_background and policy.background_train == 'keep' else IGNORE
+    any_old = 0 if old_hidden and not taxonomy.has_background else None
     return label_table(
         taxonomy,
         seen,
         labelled,
         background=rest,
-        hidden=rest,
+        hidden=rest if any_old is None else any_old,
         void=rest if policy.void_train == 'background' else IGNORE,
         unknown=rest if policy.unknown == 'unseen' else IGNORE,
+        unlabelled=any_old,
     )
 
 

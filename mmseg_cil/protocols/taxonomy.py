@@ -43,6 +43,7 @@ class Taxonomy:
         left_out: Names of the dataset's classes whose ids are void.
         free: Class ids whose mask ids stand in no mask of the config's dataset: datasets that
             steps bring with them are read with them.
+        unlabelled: Void ids of pixels that nobody labelled; only without a background.
 
     Raises:
         InputError: Names or mask ids occur twice, are out of range, or do not
@@ -57,6 +58,7 @@ class Taxonomy:
     background_added: bool = False
     left_out: tuple[str, ...] = ()
     free: tuple[int, ...] = ()
+    unlabelled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         where = f'classes of {self.dataset!r}'

@@ -13,6 +13,7 @@ from PIL import Image
 import mmseg_cil
 from mmseg_cil.cli.commands import COMMANDS
 from mmseg_cil.engine.commands import run_walk
+from mmseg_cil.engine.config.extension import Extension
 from mmseg_cil.engine.config.further_steps import FurtherSteps
 from mmseg_cil.engine.config.new_data import ImagesAndMasks, NewData
 from mmseg_cil.engine.extend import extend_walk
@@ -254,3 +255,28 @@ def test_python_writes_the_config_of_the_command(place, tmp_path):
         mmseg_cil.extend(
             'x', 'x', tmp_path / 'x', images='x', masks='x', new_classes=['horse', ['sheep']]
         )
+
+
+def text_of(place, **settings):
+    images = ImagesAndMasks(place / 'data/images', place / 'masks')
+    given = dict(classes=('road', 'car', 'sky'), steps=[['horse']], data=NewData(images))
+    given.update(settings)
+    return Extension(str(place / 'old.py'), str(place / 'old.pth'), **given).text()
+
+
+def test_without_background_unlabelled_pixels_are_old_where_the_method_can_learn_that(place):
+    images = ImagesAndMasks(place / 'data/images', place / 'masks')
+    mib = text_of(place)
+    assert "policy=dict(unlabelled='old')" in mib and "classifier_init='random'" in mib
+    # VDFD's loss lies in its piece by protocol.
+    assert "unlabelled='old'" in text_of(place, method='vdfd')
+    lwf = text_of(place, method='lwf')
+    assert "unlabelled='void'" in lwf and 'classifier_init' not in lwf
+    used = text_of(place, data=NewData(images, old_labels='used'))
+    assert "unlabelled='void'" in used
+    asked = text_of(place, data=NewData(images, unlabelled='void'))
+    assert "policy=dict(unlabelled='void')" in asked and "classifier_init='random'" in asked
+    with_background = text_of(place, classes=('background', 'car', 'sky'))
+    assert 'policy' not in with_background and 'classifier_init' not in with_background
+    by_domain = text_of(place, steps=[], domain='night')
+    assert 'policy' not in by_domain and 'classifier_init' not in by_domain

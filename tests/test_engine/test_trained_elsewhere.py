@@ -328,7 +328,7 @@ def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(
     cfg = extension(tmp_path, new_data, 'lwf')
     cfg.protocol.steps = [['blue', 'grey']]
     runner = WalkRunner(cfg, tmp_path / 'walk').open()
-    assert 'mask id 0, which is no class, is void' in capsys.readouterr().out
+    assert 'pixels that nobody labelled are void' in capsys.readouterr().out
     walk = runner.walk
     assert not walk.protocol.taxonomy.has_background
     assert walk.seen_names(0) == list(CITYSCAPES)
@@ -346,3 +346,53 @@ def test_a_network_of_a_model_zoo_says_of_old_classes_what_it_said(
     assert labels.tolist() == [255, 19, 20, 255]
     cfg = extension(tmp_path, new_data, 'mib')
     refused(cfg, tmp_path / 'mib', 'the row of the background, and the classes .* have none')
+
+
+@pytest.fixture(scope='module')
+def without_background(tmp_path_factory):
+    """A folder with the config and the checkpoint of a network that has no background."""
+    folder = tmp_path_factory.mktemp('without_background')
+    cfg = tiny_config(folder, 'finetune')
+    model = cfg.model.to_dict()
+    model['decode_head']['num_classes'] = 3
+    for head in [model.get('auxiliary_head')] if model.get('auxiliary_head') else []:
+        head['num_classes'] = 3
+    init_default_scope('mmseg_cil')
+    torch.manual_seed(5)
+    network = MODELS.build(model)
+    network.init_weights()
+    meta = dict(CLASSES=('road', 'car', 'sky'), PALETTE=[])
+    torch.save(dict(state_dict=network.state_dict(), meta=meta), folder / 'old.pth')
+    Config(dict(model=model)).dump(folder / 'old.py')
+    return folder
+
+
+def without(folder, new_data, method, **changes):
+    cfg = extension(folder, new_data, method, **changes)
+    cfg.protocol.policy = dict(unlabelled='old')
+    if cfg.method.get('classifier_init') in ('balanced', 'copied_background'):
+        cfg.method.classifier_init = 'random'
+    return cfg
+
+
+@pytest.mark.parametrize('method', ['mib', 'plop', 'rcil', 'vdfd'])
+def test_a_network_without_background_learns_where_new_classes_are_not(
+    without_background, new_data, tmp_path, method
+):
+    cfg = without(without_background, new_data, method)
+    runner = WalkRunner(cfg, tmp_path / 'walk')
+    walk = runner.open().walk
+    config = training_config(walk, 1, StepInputs(None, None, walk.train_images))
+    assert config.model.step.old_labels_hidden and not config.model.step.has_background
+    runner.run()
+    assert weights(tmp_path / 'walk', 2)['decode_head.conv_seg.weight'].shape[0] == 5
+
+
+def test_a_loss_that_would_take_unlabelled_pixels_for_the_first_class_is_refused(
+    without_background, new_data, tmp_path
+):
+    cfg = without(without_background, new_data, 'finetune')
+    refused(cfg, tmp_path / 'w', r'CrossEntropyLoss takes the label 0 for the first class')
+    cfg = without(without_background, new_data, 'finetune')
+    cfg.protocol.policy = dict(unlabelled='void')
+    WalkRunner(cfg, tmp_path / 'walk', steps='0').run()

@@ -82,6 +82,51 @@ def test_without_background_what_is_no_class_is_void():
         meaning(dict(labels=dict(horse=3), unlabelled='background'), built.taxonomy)
 
 
+def test_without_background_it_may_be_one_of_the_old_classes():
+    settings = dict(background='none', checkpoint=dict(classes=['cat', 'dog']))
+    steps = (step('horse', labels=dict(horse=3)), step('cow', labels=dict(cow=4)))
+
+    def built(**policy):
+        listed = dict(name='p', dataset='d', steps=[['cat', 'dog'], *steps], policy=policy)
+        return build_protocol({**settings, **listed}, ())
+
+    plain, protocol = built(), built(unlabelled='old')
+    assert not plain.old_labels_hidden and protocol.old_labels_hidden
+    # The default is in no fingerprint; the choice is in that of training.
+    assert 'unlabelled' not in plain.to_dict()['policy']
+    assert plain.training_fingerprint() != protocol.training_fingerprint()
+    ids = protocol.taxonomy.mask_ids
+    assert protocol.train_table(1)[list(ids)].tolist() == [0, 0, 2, 0]
+    assert plain.train_table(1)[list(ids)].tolist() == [255, 255, 2, 255]
+    # At step 0 there are no old classes, and a test never has such labels.
+    assert protocol.train_table(0)[list(ids)].tolist() == [0, 1, 255, 255]
+    assert protocol.test_table(1)[list(ids)].tolist() == [0, 1, 2, 255]
+    # What an exemplar shows is true.
+    assert protocol.exemplar_table(2, (0, 2))[list(ids)].tolist() == [0, 255, 2, 255]
+    own = ('sky', 'horse')
+    found = meaning(dict(void_ids=[9]), protocol.taxonomy, own)
+    assert found.unlabelled == {0} and found.table[0] == 255
+    assert not meaning(dict(unlabelled='void'), protocol.taxonomy, own).unlabelled
+    assert not meaning(dict(void_ids=[0]), protocol.taxonomy, own).unlabelled
+    sequential = build_protocol(
+        {**settings, **dict(name='p', dataset='d', setting='sequential')}
+        | dict(steps=[['cat', 'dog'], *steps], policy=dict(unlabelled='old')),
+        (),
+    )
+    assert not sequential.old_labels_hidden
+
+
+def test_ids_of_the_config_that_nobody_labelled():
+    listed = dict(name='p', dataset='d', steps=[['cat', 'dog'], ['horse']], labels=dict(horse=3))
+    settings = dict(checkpoint=dict(classes=['cat', 'dog']), void_ids=[7])
+    built = build_protocol({**listed, **settings, 'policy': dict(unlabelled='old')}, ())
+    assert built.taxonomy.unlabelled == (0,)
+    assert built.train_table(1)[[0, 3, 7, 255]].tolist() == [0, 2, 255, 255]
+    assert built.test_table(1)[[0, 3, 7]].tolist() == [255, 2, 255]
+    void = build_protocol({**listed, **settings}, ())
+    assert void.train_table(1)[[0, 3, 7]].tolist() == [255, 2, 255]
+
+
 @pytest.mark.parametrize(
     ('data', 'classes', 'message'),
     [

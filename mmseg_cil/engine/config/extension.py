@@ -6,7 +6,7 @@ the trained network and the piece of a method; it says the new data, the steps a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from mmseg_cil.engine.config.files import BASES
 from mmseg_cil.engine.config.first_step import classes_of_network
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.engine.config.new_data import NewData
+from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.taxonomy import is_background
+from mmseg_cil.registry import CLASSIFIER_INITS, MODELS
 from mmseg_cil.utils.config_text import config_text
 
 #: The name of the file in the work directory of the walk.
@@ -38,8 +40,7 @@ class Extension:
         classes: The network's, where neither file tells them.
         old_test: Whether it is scored on the test images of its own config too; where the new
             data have none, on them alone.
-        method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB for a network
-            with a background, whose losses know what hides there, and LwF for another.
+        method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB.
         iterations: Iterations of each step; None: as the config has them.
         lr: Learning rate of each step; None: as the config has it.
     """
@@ -51,7 +52,7 @@ class Extension:
     domain: str = ''
     classes: Sequence[str] = ()
     old_test: bool = False
-    method: str = ''
+    method: str = 'mib'
     iterations: int | None = None
     lr: float | None = None
 
@@ -77,16 +78,19 @@ class Extension:
         later = {key: value for key, value in given.items() if value is not None}
         if later:
             settings['step_overrides'] = dict(later=later)
-        bases, method = [path], self._method_file(known)
+        bases, method = [path], self._method_file()
+        piece = read_unsettled(method).to_dict()['method']
+        changes = {} if is_background(str(known[0])) else self._without_background(protocol, piece)
         if old.get('protocol') is not None:
             # The network is of a walk: its classes and steps are not those of this one.
             protocol['_delete_'] = True
         if old.get('method') is None:
             bases.append(method)
+            if changes:
+                settings['method'] = changes
         else:
             # The config is of a walk; two bases must not both set a method.
-            piece = read_unsettled(method).to_dict()['method']
-            settings['method'] = dict(_delete_=True, **piece)
+            settings['method'] = dict(_delete_=True, **{**piece, **changes})
         head = '"""A trained network goes on learning; written by mmseg-cil extend."""'
         return f'{head}\n_base_ = {bases!r}\n{config_text(Config(settings))}'
 
@@ -117,10 +121,34 @@ class Extension:
             protocol['domains'] = [dict(name='trained'), dict(name=self.domain, data=data)]
         return protocol
 
-    def _method_file(self, known: Sequence[str]) -> str:
+    def _without_background(
+        self, protocol: dict[str, Any], piece: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Say what unlabelled pixels are, and return what changes in a method.
+
+        They show one of the old classes, where the method has a loss that can learn that and
+        nothing else is asked for. New rows that would begin as the background's begin at random.
+        """
+        by_domain = not self.steps
+        method = settled(piece, protocol['name'], by_domain)
+        losses = method.get('loss_decode') or []
+        kinds = [
+            MODELS.get(loss['type']) for loss in ([losses] if isinstance(losses, dict) else losses)
+        ]
+        known = bool(kinds) and all(getattr(k, 'knows_hidden_classes', False) for k in kinds)
+        asked = self.data.unlabelled or (
+            'old' if known and self.data.old_labels != 'used' else 'void'
+        )
+        if not by_domain:
+            protocol['policy'] = dict(unlabelled=asked)
+        init = method.get('classifier_init', 'random')
+        name = init if isinstance(init, str) else init.get('type')
+        kind = CLASSIFIER_INITS.get(name)
+        needs = kind is not None and kind.needs_background
+        return dict(classifier_init='random') if needs and not by_domain else {}
+
+    def _method_file(self) -> str:
         method = self.method
-        if not method:
-            method = 'mib' if is_background(str(known[0])) else 'lwf'
         path = Path(method) if method.endswith('.py') else None
         if path is not None and path.is_file():
             return str(path.resolve())

@@ -65,6 +65,12 @@ class FurtherSteps:
         if [_plain(entry) for entry in before[-count:]] == [_plain(entry) for entry in there]:
             return cfg
         self._check_new(description)
+        policy = description['policy'].get('unlabelled', 'void')
+        if self.data.unlabelled == 'old' and policy != 'old':
+            raise InputError(
+                f'{self.work_dir}: --unlabelled old is decided where a walk begins, and this one '
+                'has protocol.policy.unlabelled void: leave it out'
+            )
         open_steps = [k for k in range(len(description['steps'])) if not journal.is_done(k)]
         if open_steps:
             raise InputError(

@@ -74,7 +74,9 @@ class NewData:
         ids: Ids in the masks of each class; empty: see :meth:`settings`.
         void_ids: Ids of pixels that belong to no class, besides 255.
         class_map: The walk's name of classes that the data call otherwise.
-        unlabelled: ``'background'`` or ``'void'``; empty: background where there is one.
+        unlabelled: ``'background'``, ``'void'`` or, where the network has no background, ``'old'``:
+            one of the old classes. Empty: background where there is one, else old where the
+            method's loss can learn that.
         old_labels: ``'hidden'`` or ``'used'``; empty: hidden.
     """
 
@@ -121,7 +123,8 @@ class NewData:
             labels={n: ids[0] if len(ids) == 1 else ids for n, ids in labels.items()},
             class_map=dict(self.class_map),
             void_ids=list(self.void_ids),
-            unlabelled=self.unlabelled,
+            # That it is old, the protocol's policy says.
+            unlabelled='' if self.unlabelled == 'old' else self.unlabelled,
             old_labels=self.old_labels,
         )
         return {**{key: value for key, value in given.items() if value}, **found}

@@ -184,15 +184,25 @@ def _checked(
     require_finite(state, f'the checkpoint {checkpoint}', 'Nothing can be learnt from such weights')
     _check_fit(_network(walk), state, checkpoint)
     note = f'step 0 is the network of {checkpoint}, and is not trained'
-    labels = walk.cfg.protocol.get('labels')
-    if labels and 0 not in labels.values():
-        has_background = walk.protocol.taxonomy.has_background
-        note += '; mask id 0, which is no class, is ' + (
-            'background' if has_background else 'void, for the network has no background'
-        )
+    if walk.protocol.kind == 'class':
+        note += f'; pixels that nobody labelled are {_unlabelled(walk)}'
     if 'ema_state_dict' in content:
         note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
     return TrainedElsewhere(checkpoint, _sha256(checkpoint), revise_keys, note)
+
+
+def _unlabelled(walk: Walk) -> str:
+    """Say what pixels without a label are in training."""
+    protocol = walk.protocol
+    if protocol.taxonomy.has_background:
+        return 'background (except where a data set says void), which may hide old classes'
+    if protocol.old_labels_hidden:
+        return 'one of the old classes, for the network has no background'
+    return (
+        'void, for the network has no background: nothing shows the network where its new classes '
+        "are not, and it may predict them everywhere (protocol.policy.unlabelled='old' does, with "
+        'a method whose loss knows of hidden classes: mib, plop, rcil, vdfd)'
+    )
 
 
 def _sha256(checkpoint: str) -> str | None:

@@ -53,7 +53,10 @@ def unbiased_cross_entropy(
 
 
 def unbiased_knowledge_distillation(
-    student_logits: Tensor, teacher_logits: Tensor, alpha: float = 1.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    alpha: float = 1.0,
+    has_background: bool = True,
 ) -> Tensor:
     r"""Distillation per pixel in which the teacher's background teaches background and new classes.
 
@@ -65,7 +68,8 @@ def unbiased_knowledge_distillation(
               + \sum_{0 < c < O} q_c \log p_c \Big]
 
     Without new classes (a domain-incremental walk) it is the ordinary
-    distillation loss.
+    distillation loss. Without a background (our choice, the paper always has one)
+    it is that loss too, between the old classes alone.
 
     Source: Cermelli et al., CVPR 2020, equations 7 and 8; the factor 1/O (a
     mean over the old classes, not a sum) is that of the official computation,
@@ -76,6 +80,7 @@ def unbiased_knowledge_distillation(
         teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
             Half precision, of either, is computed in float32.
         alpha: Multiplies the teacher's logits (only), before its softmax.
+        has_background: Whether class 0 is the background.
 
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32. Its least value is the
@@ -84,6 +89,8 @@ def unbiased_knowledge_distillation(
     student_logits = at_least_float32(student_logits)
     teacher_logits = at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
+    if not has_background:
+        student_logits = student_logits[:, :num_old]
     # (N, O, H, W): what the teacher says of the old classes.
     targets = (teacher_logits * alpha).softmax(dim=1)
     normaliser = student_logits.logsumexp(dim=1)

@@ -97,6 +97,8 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_unce'.
     """
 
+    knows_hidden_classes = True
+
     def __init__(
         self, loss_weight: float = 1.0, avg_non_ignore: bool = False, loss_name: str = 'loss_unce'
     ) -> None:

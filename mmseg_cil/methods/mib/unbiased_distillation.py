@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmseg_cil.errors import InputError
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.registry import MODELS
@@ -14,7 +13,7 @@ from mmseg_cil.utils.values import check_number
 
 
 def shared_unbiased_knowledge_distillation(
-    pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0
+    pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0, has_background: bool = True
 ) -> Tensor:
     """:func:`unbiased_knowledge_distillation` from the log-sum-exps that losses share.
 
@@ -23,12 +22,17 @@ def shared_unbiased_knowledge_distillation(
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
         alpha: Multiplies the teacher's logits (only), before its softmax.
+        has_background: Class 0 is the background, which the new classes were part of. Without,
+            the old classes are compared among themselves.
 
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32.
     """
     num_old = teacher_logits.shape[1]
     agreement, target = pixels.agreement(teacher_logits, alpha)
+    if not has_background and pixels.num_classes > num_old:
+        first = pixels.logsumexp(0, 1)
+        return (pixels.logsumexp(0, num_old) - target * first - agreement) / num_old
     background = pixels.logsumexp(0, 1)
     if pixels.num_classes > num_old:
         background = torch.logaddexp(background, pixels.logsumexp(num_old))
@@ -43,6 +47,10 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
 
     The mean is over all pixels, those with an ignored label too, as in MiB.
 
+    Without a background no old class has ever covered the new ones, and nothing of the teacher can
+    be said of them: the probabilities of the old classes among themselves are compared (our choice;
+    the paper has a background always), so that the loss is blind to the new rows.
+
     Args:
         loss_weight: Factor of the loss. Defaults to 10.0, MiB's.
         alpha: Multiplies the teacher's logits. Defaults to 1.0.
@@ -55,19 +63,14 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
         super().__init__(loss_weight, loss_name)
         check_number(self, 'alpha', alpha, above=True)
         self.alpha = alpha
+        self._has_background = True
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes there are.
-
-        Raises:
-            InputError: Classes are new and there is no background they were part of.
-        """
-        if step.index > 0 and step.num_new and not step.has_background:
-            raise InputError(
-                f'{type(self).__name__} takes the new classes for former background, and the '
-                'classes of this protocol have no background: use an ordinary distillation loss'
-            )
+        """Take from the segmentor which classes there are."""
+        self._has_background = step.has_background
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        return shared_unbiased_knowledge_distillation(pixels, teacher_logits, self.alpha)
+        return shared_unbiased_knowledge_distillation(
+            pixels, teacher_logits, self.alpha, self._has_background
+        )

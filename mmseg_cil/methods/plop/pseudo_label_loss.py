@@ -45,6 +45,8 @@ class PseudoLabelCrossEntropyLoss(ThresholdedLoss, DecodeLoss):
         loss_name: Name in the log. Defaults to 'loss_plop'.
     """
 
+    knows_hidden_classes = True
+
     def __init__(
         self,
         loss_weight: float = 1.0,

@@ -44,6 +44,8 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
 
     needs_hook = 'SelfLabelsHook'
 
+    knows_hidden_classes = True
+
     def __init__(
         self,
         loss_weight: float = 1.0,

@@ -41,6 +41,8 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
 
     needs_hook = 'SoftSelfLabelsHook'
 
+    knows_hidden_classes = True
+
     def __init__(self, loss_weight: float = 10.0, loss_name: str = 'loss_soft_self_labels') -> None:
         super().__init__(loss_weight, False, loss_name)
         self._step: StepContext | None = None

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmseg_cil.errors import InputError
 from mmseg_cil.methods.mib.reference import unbiased_knowledge_distillation
 from mmseg_cil.methods.mib.unbiased_distillation import UnbiasedKnowledgeDistillationLoss
 from mmseg_cil.models.classifier import balanced_rows
@@ -116,9 +115,22 @@ def test_the_module_takes_the_mean_over_all_pixels():
     )
 
 
-def test_new_classes_without_a_background_are_refused():
-    module = UnbiasedKnowledgeDistillationLoss()
-    with pytest.raises(InputError, match='no background'):
-        module.set_step(StepContext(1, (0, 0, 1), False, False))
-    module.set_step(StepContext(1, (0, 0, 0), False, False))
-    module.set_step(StepContext.of_class_counts([2, 1]))
+def test_without_a_background_old_classes_are_compared_among_themselves():
+    student, teacher = draw()
+    p, q = student[:, :4].softmax(dim=1), teacher.softmax(dim=1)
+    expected = -(q * p.log()).sum(dim=1) / 4
+    found = unbiased_knowledge_distillation(student, teacher, has_background=False)
+    torch.testing.assert_close(found, expected)
+    module = UnbiasedKnowledgeDistillationLoss(1.0)
+    module.set_step(StepContext(1, (0, 0, 0, 0, 1, 1), False, True))
+    student.requires_grad_()
+    loss = module(student, teacher)
+    torch.testing.assert_close(loss, expected.mean())
+    loss.backward()
+    # Nothing is said of the new rows.
+    assert not student.grad[:, 4:].any() and student.grad[:, :4].any()
+    # Where no class is new, it is the loss with a background.
+    module.set_step(StepContext(1, (0, 0, 0, 0), False, False))
+    student, teacher = draw(num_new=0)
+    whole = unbiased_knowledge_distillation(student, teacher)
+    torch.testing.assert_close(module(student, teacher), whole.mean())
