@@ -28,14 +28,18 @@ from typing import Any, TypeAlias
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from mmseg_cil.cli.extend import new_images, refuse_beside_folder
 from mmseg_cil.engine import commands
 from mmseg_cil.engine.config.compose import KINDS
 from mmseg_cil.engine.config.extension import Extension
 from mmseg_cil.engine.config.further_steps import FurtherSteps
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.engine.config.new_data import NewData
-from mmseg_cil.engine.extend import extend_network, extend_walk
+from mmseg_cil.engine.extend import (
+    extend_network,
+    extend_walk,
+    new_images,
+    refuse_beside_folder,
+)
 from mmseg_cil.engine.preflight.clean_state import restored_state
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.quiet import quieten_warnings

@@ -16,7 +16,6 @@ both files, the walk goes on. Exit status: as of ``mmseg-cil train``.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import ToolParser
 
 if TYPE_CHECKING:
-    from mmseg_cil.engine.config.new_data import ImagesAndMasks, NewData
+    from mmseg_cil.engine.config.new_data import NewData
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
@@ -102,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from mmseg_cil.engine.config.extension import Extension
     from mmseg_cil.engine.config.further_steps import FurtherSteps
-    from mmseg_cil.engine.extend import extend_network, extend_walk
+    from mmseg_cil.engine.extend import extend_network, extend_walk, refuse_beside_folder
     from mmseg_cil.utils.quiet import quieten_warnings
 
     quieten_warnings()
@@ -147,6 +146,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _new_data(args: argparse.Namespace) -> NewData:
     from mmseg_cil.engine.config.new_data import NewData
+    from mmseg_cil.engine.extend import new_images
 
     ids: dict[str, list[int]] = {}
     for text in args.ids:
@@ -164,53 +164,6 @@ def _new_data(args: argparse.Namespace) -> NewData:
         args.unlabelled or '',
         args.old_labels or '',
     )
-
-
-def new_images(
-    data: str | None,
-    images: Path | None,
-    masks: Path | None,
-    test_images: Path | None,
-    test_masks: Path | None,
-) -> tuple[ImagesAndMasks | str, ImagesAndMasks | None]:
-    """Return what names the new data, and the images to score on.
-
-    Args:
-        data: A config that names both.
-        images: Else a folder of images.
-        masks: And one of masks.
-        test_images: The same of images to score on.
-        test_masks: And of their masks.
-
-    Raises:
-        InputError: Too much is given, or too little.
-    """
-    from mmseg_cil.engine.config.new_data import ImagesAndMasks
-
-    if (test_images is None) != (test_masks is None):
-        raise InputError('--test-images and --test-masks go together: give both, or none')
-    test = None
-    if test_images is not None and test_masks is not None:
-        test = ImagesAndMasks(test_images, test_masks)
-    if data is not None and images is None and masks is None:
-        return data, test
-    if data is not None or images is None or masks is None:
-        raise InputError('give --images and --masks, or --data with a config that names both')
-    return ImagesAndMasks(images, masks), test
-
-
-def refuse_beside_folder(given: Mapping[str, object]) -> None:
-    """Refuse what says how a walk begins, where one goes on.
-
-    Raises:
-        InputError: Something is given.
-    """
-    there = [name for name, value in given.items() if value]
-    if there:
-        raise InputError(
-            f'{there[0]} does not go with the folder of a walk, which goes on as it began: '
-            'leave it out'
-        )
 
 
 def _id(text: str) -> tuple[str, int]:

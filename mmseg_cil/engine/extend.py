@@ -12,7 +12,12 @@ from mmseg_cil.engine.commands import run_walk, settled_config
 from mmseg_cil.engine.config.extension import NAME, Extension
 from mmseg_cil.engine.config.further_steps import FurtherSteps
 from mmseg_cil.engine.config.load import read_unsettled
+from mmseg_cil.engine.config.new_data import ImagesAndMasks
+from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
+from mmseg_cil.engine.paths import step_folder
+from mmseg_cil.engine.record.config_copy import NAME as COPY
 from mmseg_cil.engine.record.journal import NAME as JOURNAL
+from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 
@@ -88,4 +93,66 @@ def extend_walk(
         InputError: Something given is wrong; nothing was trained.
     """
     cfg = settled_config(further.config(), {}, options)
-    run_walk(cfg, further.work_dir, resume=True, report=report)
+    try:
+        run_walk(cfg, further.work_dir, resume=True, report=report)
+    except InputError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        last = step_folder(further.work_dir, _last_step(further.work_dir)) / CHECKPOINT_NAME
+        raise InputError(
+            f'{error}. If data of finished steps are gone, the walk cannot go on, but its last '
+            f'network can be extended: mmseg-cil extend {further.work_dir / COPY} {last} '
+            '--work-dir ANOTHER_FOLDER and the options for the new data'
+        ) from error
+
+
+def _last_step(work_dir: Path) -> int:
+    """Return the last step of a walk that is done."""
+    journal = Journal.load(work_dir)
+    records = [] if journal is None else journal.content['steps']
+    return max((record['step'] for record in records if record['status'] == 'done'), default=0)
+
+
+def new_images(
+    data: str | None,
+    images: Path | None,
+    masks: Path | None,
+    test_images: Path | None,
+    test_masks: Path | None,
+) -> tuple[ImagesAndMasks | str, ImagesAndMasks | None]:
+    """Return what names the new data, and the images to score on.
+
+    Args:
+        data: A config that names both.
+        images: Else a folder of images.
+        masks: And one of masks.
+        test_images: The same of images to score on.
+        test_masks: And of their masks.
+
+    Raises:
+        InputError: Too much is given, or too little.
+    """
+    if (test_images is None) != (test_masks is None):
+        raise InputError('--test-images and --test-masks go together: give both, or none')
+    test = None
+    if test_images is not None and test_masks is not None:
+        test = ImagesAndMasks(test_images, test_masks)
+    if data is not None and images is None and masks is None:
+        return data, test
+    if data is not None or images is None or masks is None:
+        raise InputError('give --images and --masks, or --data with a config that names both')
+    return ImagesAndMasks(images, masks), test
+
+
+def refuse_beside_folder(given: Mapping[str, object]) -> None:
+    """Refuse what says how a walk begins, where one goes on.
+
+    Raises:
+        InputError: Something is given.
+    """
+    there = [name for name, value in given.items() if value]
+    if there:
+        raise InputError(
+            f'{there[0]} does not go with the folder of a walk, which goes on as it began: '
+            'leave it out'
+        )

@@ -280,3 +280,22 @@ def test_without_background_unlabelled_pixels_are_old_where_the_method_can_learn
     assert 'policy' not in with_background and 'classifier_init' not in with_background
     by_domain = text_of(place, steps=[], domain='night')
     assert 'policy' not in by_domain and 'classifier_init' not in by_domain
+
+
+@pytest.mark.walk
+def test_where_data_of_finished_steps_are_gone_the_last_network_is_extended(place, tmp_path):
+    for name in ('images', 'masks'):
+        shutil.copytree(place / 'new' / name, tmp_path / 'lent' / name)
+    lent = ['--images', str(tmp_path / 'lent/images'), '--masks', str(tmp_path / 'lent/masks')]
+    test = ['--test-images', str(place / 'val/images'), '--test-masks', str(place / 'val/masks')]
+    extend(place, tmp_path / 'walk', '--ids', 'horse=1', '--void-ids', '7', '11', *lent, *test)
+    shutil.rmtree(tmp_path / 'lent')
+    later = [*own_images(place), *test, '--new-classes', 'sheep', '--ids', 'sheep=7']
+    later += ['--void-ids', '1', '11', '--iterations', '2', '--no-report']
+    with pytest.raises(InputError, match='If data of finished steps are gone') as refusal:
+        COMMANDS['extend'].call([str(tmp_path / 'walk'), *later])
+    hint = str(refusal.value).partition('mmseg-cil extend ')[2].split()
+    assert hint[2] == '--work-dir'
+    COMMANDS['extend'].call([*hint[:2], *later, '--work-dir', str(tmp_path / 'second')])
+    journal = json.loads((tmp_path / 'second/journal.json').read_text())
+    assert journal['protocol']['classes'] == [*CLASSES[:3], 'horse', 'sheep']
