@@ -15,13 +15,14 @@ export PYTHON PIP_ARGS
 # Relative, so that a checkout may lie on a path with spaces: make runs in its own folder.
 BIN := .venv/bin
 
-.PHONY: help venv test test-fast test-slow demo lint format clean
+.PHONY: help venv test test-fast test-slow demo docs lint format clean
 
 help:
 	@echo 'make demo       set-up, then a short incremental walk with its comparison and report'
 	@echo 'make test       set-up, then ruff, mypy and the tests without the slow ones'
 	@echo 'make test-fast  set-up, then the tests that neither walk nor start processes'
 	@echo 'make test-slow  set-up, then the slow tests'
+	@echo 'make docs       set-up, then the documentation site in build/site'
 	@echo 'make lint       set-up, then ruff and mypy'
 	@echo 'make format     set-up, then ruff mends and formats every file'
 	@echo 'make venv       set-up only: .venv, reused while requirements.lock is unchanged'
@@ -54,6 +55,12 @@ demo: venv
 format: venv
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+# Strict: a broken link, an unknown option or a page without a place is an error.
+docs: venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'the site: build/site/index.html'
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,6 +1,6 @@
 """Watch fine-tuning forget and other methods remember, on data that needs no download.
 
-    mmseg-cil demo [--work-dir work_dirs/demo] [--fresh]
+    mmseg-cil demo [--work-dir work_dirs/demo] [--fresh | --data-only]
 
 First half: walk an 11-5 schedule over the embedded data set with each method from one shared step
 0, and print the comparison and the path of the report. Second half: teach the network of that step
@@ -40,6 +40,9 @@ def make_parser(prog: str | None = None) -> ToolParser:
     )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
     parser.add_argument('--fresh', action='store_true', help='begin anew')
+    parser.add_argument(
+        '--data-only', action='store_true', help='draw the two data sets into --work-dir, and end'
+    )
     return parser
 
 
@@ -50,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
         InputError: The work directory holds something else.
         SystemExit: A walk has ended with this status, and has said why.
     """
+    if args.data_only:
+        _draw(args.work_dir)
+        return 0
     folders = {method: args.work_dir / method for method in METHODS}
     if args.fresh:
         for folder in (*folders.values(), args.work_dir / EXTENSION):
@@ -83,6 +89,18 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f'report: {folder / "report" / "index.html"}')
     return 0 if old['mib'] > old['finetune'] else 1
+
+
+def _draw(work_dir: Path) -> None:
+    """Draw the data sets of both halves, and print where they are."""
+    from mmseg_cil.datasets.embedded import EmbeddedShapesDataset
+    from mmseg_cil.datasets.embedded_signs import provide_signs
+
+    shapes = work_dir / 'shapes'
+    EmbeddedShapesDataset(str(shapes)).full_init()
+    signs = provide_signs(work_dir / 'signs')
+    print(f'shapes: {shapes} (JPEGImages, SegmentationClass, ImageSets)')
+    print(f'signs: {signs} (train and val: pictures, labels)')
 
 
 def _new_classes() -> list[str]:

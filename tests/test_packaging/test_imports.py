@@ -1,6 +1,7 @@
 """The floors of the package: no circle of imports, and nothing below a method knows one."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -41,6 +42,24 @@ def graph():
 def test_there_is_no_circle(graph):
     # Raises CycleError, which shows the circle.
     TopologicalSorter(graph).prepare()
+
+
+def test_packages_import_from_their_floor_and_below(graph):
+    rows = re.findall(r'^\| (\d) \| ([^|]+) \|', (ROOT / 'ARCHITECTURE.md').read_text(), re.M)
+    floors = {name: int(floor) for floor, names in rows for name in re.findall(r'`(\w+)`', names)}
+
+    def package(name):
+        return name.split('.')[1] if '.' in name else ''
+
+    there = {package(name) for name in graph} - {'', '__main__'}
+    assert there == set(floors)
+    wrong = [
+        (name, target)
+        for name, targets in graph.items()
+        for target in targets
+        if floors.get(package(name), 9) < floors.get(package(target), 0)
+    ]
+    assert wrong == []
 
 
 def test_nothing_below_imports_a_method(graph):
