@@ -1,4 +1,4 @@
-"""``python -m mmseg_cil`` is the command ``mmseg-cil``."""
+"""The command ``mmseg-cil`` as ``python -m mmseg_cil``."""
 
 from mmseg_cil.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The package from Python, a notebook say: walk, look at a walk, evaluate it again.
+"""The Python API, also for notebooks: run a walk, read its results, evaluate it again.
 
 ::
 
@@ -9,10 +9,10 @@
     pandas.DataFrame(result.table())    # a row for each step and class
     result.checkpoints[-1], result.report
 
-What is wrong is an :class:`~mmseg_cil.errors.InputError`; nothing ends the process. Ctrl-C (or the
-button of a notebook) saves the state and raises ``KeyboardInterrupt``; ``resume=True`` goes on. The
-process is left as it was: random states, flags of PyTorch, environment, signal handlers and what
-MMEngine keeps by name.
+Wrong input raises :class:`~mmseg_cil.errors.InputError`; no function ends the process. Ctrl-C (or
+the button of a notebook) saves the state and raises ``KeyboardInterrupt``; ``resume=True`` goes on.
+Every function restores the process: random states, flags of PyTorch, environment, signal handlers
+and the objects that MMEngine keeps by name.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from mmseg_cil.visualization.walk_result import WalkResult
 
 __all__ = ['InputError', 'WalkResult', 'evaluate', 'extend', 'load_walk', 'walk']
 
-#: What a config may be given as: a file, ``mmseg::...``, or its content.
+#: The forms of a config: a file, ``mmseg::...``, or the content of a config.
 ConfigLike: TypeAlias = str | Path | Config | Mapping[str, Any]
 
 
@@ -76,32 +76,33 @@ def walk(
     """Walk the steps of a protocol, as ``mmseg-cil train`` does, in this process.
 
     Args:
-        config: A file, ``mmseg::...``, or the content of one, which is not changed; None: it is
-            composed of the names that follow. Beside a config they replace parts of it.
-        work_dir: Where everything goes; always to be given.
-        method: Such as ``'mib'``; ``mmseg-cil methods`` lists them.
-        protocol: Such as ``'voc_15-1'``.
-        dataset: A piece of ``configs/_base_/datasets``; None: the protocol's.
-        model: The same of models.
-        schedule: The same of schedules.
-        options: Settings by dotted keys, as ``--cfg-options`` has them; ``step_overrides`` may be
+        config: A file, ``mmseg::...``, or the content of a config, which is not changed; None: the
+            config is composed of the pieces that ``method``, ``protocol``, ``dataset``, ``model``
+            and ``schedule`` name. Beside a config these names replace parts of it.
+        work_dir: Folder for all files of the walk; always required.
+        method: Name of the method, such as ``'mib'``; ``mmseg-cil methods`` lists the names.
+        protocol: Name of the protocol, such as ``'voc_15-1'``.
+        dataset: Name of a piece of ``configs/_base_/datasets``; None: the protocol's dataset.
+        model: Name of a piece of ``configs/_base_/models``; None: the protocol's model.
+        schedule: Name of a piece of ``configs/_base_/schedules``; None: the protocol's schedule.
+        options: Settings by dotted keys, as for ``--cfg-options``; ``step_overrides`` may be
             a mapping of the steps that change.
-        steps: Only these: indices, or ``'0-2'``; None: all.
+        steps: The steps to walk: indices, or ``'0-2'``; None: all.
         start_from: Another walk (or ``WORK_DIR:K``) whose first steps are taken over.
-        resume: Go on with the walk that is there.
-        overwrite: Begin anew where the work directory holds a walk, which is removed.
-        accept_changes: Resume although the config has changed.
-        as_published: Use the settings of the papers.
-        amp: Train in mixed precision.
-        rehearsal: Try a batch of the first and the last step before training; False: do not.
+        resume: Whether to go on with the walk in the work directory.
+        overwrite: Whether to remove a walk in the work directory and begin anew.
+        accept_changes: Whether to resume although the config has changed.
+        as_published: Whether to use the settings of the papers.
+        amp: Whether to train in mixed precision.
+        rehearsal: Whether to try a batch of the first and the last step before training.
         report: Whether to render the report.
-        progress: Whether the log is shown; files are written anyway.
+        progress: Whether the log is shown; log files are written anyway.
 
     Returns:
-        The scores and files of all steps that are done.
+        The scores and files of all finished steps.
 
     Raises:
-        InputError: Something given is wrong; nothing was trained.
+        InputError: An argument is wrong; nothing was trained.
         KeyboardInterrupt: The walk was interrupted; its state is saved.
     """
     if not work_dir:
@@ -159,36 +160,39 @@ def extend(
     """Teach a trained network new classes or a new domain, as ``mmseg-cil extend`` does.
 
     Args:
-        config: The config that it was trained with, or the folder of a finished walk, which then
-            goes on (without ``checkpoint``, ``work_dir``, ``classes``, ``method``, ``old_test``).
-        checkpoint: Its weights.
-        work_dir: Where everything goes; the config of the walk is ``extension.py`` there.
+        config: The config that the network was trained with, or the folder of a finished walk,
+            which then goes on (without ``checkpoint``, ``work_dir``, ``classes``, ``method``,
+            ``old_test``).
+        checkpoint: The weights of the network.
+        work_dir: Folder for all files of the walk; the walk's config is ``extension.py`` in it.
         images: Folder of the new images.
-        masks: Folder of their masks.
-        test_images: Images to score on; None: the new ones.
-        test_masks: Their masks.
+        masks: Folder of the masks of ``images``.
+        test_images: Folder of the images to score on; None: the new images.
+        test_masks: Folder of the masks of ``test_images``.
         data: In place of the folders, a config with ``train_dataloader`` and ``test_dataloader``.
         new_classes: Classes of one step, or a list of them for each step.
-        domain: Where no class is new: what the images are called.
+        domain: Name of the new images, where no class is new.
         ids: Id in the masks of each class, or several; None: 1, 2, ... in order.
-        class_map: With ``data``: the class that one of its classes is called here.
+        class_map: With ``data``: the walk's name of a class that the data call otherwise.
         void_ids: Ids, besides 255, of pixels of no class.
-        unlabelled: ``'background'``, ``'void'`` or ``'old'``: pixels of id 0, where no class.
-        old_labels: ``'hidden'`` or ``'used'``: labels of classes that the network knows.
-        name: What the report calls the new data.
-        classes: The network's, where neither file tells them.
-        old_test: Whether it is scored on the test images of its own config too.
-        method: Such as ``'plop'``; empty: MiB.
-        iterations: Iterations of each step; None: as the config has them.
-        lr: Learning rate of each step; None: as the config has it.
+        unlabelled: ``'background'``, ``'void'`` or ``'old'``: the meaning of pixels of id 0, where
+            0 is no class.
+        old_labels: ``'hidden'`` or ``'used'``: the treatment of labels of classes that the network
+            knows.
+        name: Name of the new data in the report.
+        classes: The network's classes, where neither file tells them.
+        old_test: Whether to score also on the test images of the network's own config.
+        method: Name of the method, such as ``'plop'``; empty: MiB.
+        iterations: Iterations of each step; None: the config's number.
+        lr: Learning rate of each step; None: the config's rate.
         options: Settings by dotted keys, which come last.
-        resume: Go on with the walk that is there.
-        overwrite: Begin anew where the work directory holds a walk, which is removed.
+        resume: Whether to go on with the walk in the work directory.
+        overwrite: Whether to remove a walk in the work directory and begin anew.
         report: Whether to render the report.
         progress: Whether the log is shown.
 
     Raises:
-        InputError: Something given is wrong; nothing was trained.
+        InputError: An argument is wrong; nothing was trained.
         KeyboardInterrupt: The walk was interrupted; its state is saved.
     """
     steps = _class_steps(new_classes)
@@ -215,10 +219,10 @@ def extend(
 
 
 def _class_steps(new_classes: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
-    """The new classes of each step.
+    """Return the new classes of each step.
 
     Raises:
-        InputError: Names and lists of them are mixed.
+        InputError: Names and lists of names are mixed.
     """
     names = [each for each in new_classes if isinstance(each, str)]
     if names and len(names) != len(new_classes):
@@ -234,13 +238,13 @@ def _id_lists(ids: Mapping[str, int | Sequence[int]] | None) -> dict[str, list[i
 
 
 def load_walk(work_dir: str | Path) -> WalkResult:
-    """Return what a work directory holds of a walk, finished or not.
+    """Return the walk in a work directory, finished or not.
 
     Args:
         work_dir: Work directory of the walk.
 
     Raises:
-        InputError: No step of a walk is evaluated there, or a file is damaged.
+        InputError: The work directory has no evaluated step, or a file in it is damaged.
     """
     return WalkResult.read(work_dir)
 
@@ -257,17 +261,17 @@ def evaluate(
 
     Args:
         walk: The walk, or its work directory.
-        step: Only this one; None: all that are done.
+        step: The step to evaluate; None: all finished steps.
         options: Settings of the config by dotted keys, such as another ``data_root``.
-        keep: Whether the scores are written in place of the former ones. Else they are in the
-            result alone, and so are only the steps that were evaluated.
+        keep: Whether the new scores replace the former ones in the files. If not, the new scores
+            are in the result alone, and the result has the evaluated steps alone.
         progress: Whether the log is shown.
 
     Returns:
         The walk with the new scores.
 
     Raises:
-        InputError: There is no walk, or config, data or checkpoints are not its own.
+        InputError: There is no walk, or config, data or checkpoints are not those of the walk.
     """
     work_dir = walk.work_dir if isinstance(walk, WalkResult) else Path(walk)
     asked = argparse.Namespace(
@@ -284,7 +288,7 @@ def evaluate(
 
 
 def _content(config: ConfigLike | None) -> Config | None:
-    """The config as a file says it, for this walk to change; its own modules are imported."""
+    """Return a config that this walk may change, with its ``custom_imports`` imported."""
     if config is None:
         return None
     if isinstance(config, (str, Path)):
@@ -295,7 +299,7 @@ def _content(config: ConfigLike | None) -> Config | None:
         cfg = copy.deepcopy(config)
     else:
         cfg = Config(copy.deepcopy(dict(config)))
-    # MMEngine imports them of a file only.
+    # MMEngine imports them only when it reads a file.
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     return cfg
@@ -309,7 +313,7 @@ def _steps(steps: str | Sequence[int] | None) -> str | None:
 
 @contextlib.contextmanager
 def _left_as_it_was(progress: bool) -> Iterator[None]:
-    """Put the process back after a block, in which signals wait until the state is saved."""
+    """Restore the process after a block, in which a signal ends training with its state saved."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         stack.enter_context(restored_state())

@@ -2,19 +2,19 @@
 
 import pickle
 
-#: What reading a file of weights raises where it is missing, unreachable or cut off.
+#: Errors of reading a file of weights that is missing, unreachable or cut off.
 UNREADABLE = (OSError, EOFError, pickle.UnpicklingError)
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a config, an argument or a file.
+    """An error in the user's input: a config, an argument or a file.
 
     The message says what is wrong, where, and what to do about it. The tools
-    print it without a traceback and exit with status 2.
+    print the message without a traceback and exit with status 2.
 
     PyTorch raises an error of a loader's worker anew in the training process,
-    with the traceback of the worker as its message; of that only the message
-    is kept.
+    with the traceback of the worker as its message. This class keeps only the
+    original message of such an error.
     """
 
     def __init__(self, *args: object) -> None:

@@ -1,7 +1,7 @@
 """The figures that papers publish, as data: ``configs/published.csv``, one row a figure.
 
-A row is mIoU in per cent after the last step. Whoever shows one beside own results says that
-it is published, and where.
+A row is mIoU in per cent after the last step. A display of a row beside own results must say
+that the figure is published, and where.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.utils.shipped import CONFIGS
 
-#: Lies beside the pieces of configs; where it is missing no figure is known.
+#: The file lies beside the pieces of configs; if it is missing, no figure is known.
 FILE = CONFIGS / 'published.csv'
 COLUMNS = (
     'method', 'protocol', 'setting', 'backbone', 'source',
     'background', 'old', 'new', 'all', 'note',
 )  # fmt: skip
-#: Method pieces that are another form of a published method, which their figures are those of.
+#: Published method of each method piece that is another form of it and shares its figures.
 FORMS = {'plop_paper': 'plop'}
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 
@@ -35,16 +35,16 @@ class PublishedFigure:
     Attributes:
         method: Name of the method's piece.
         protocol: Name of the protocol, in the customary count of classes.
-        setting: ``'overlapped'`` or ``'disjoint'``; of Cityscapes by city the split; empty
+        setting: ``'overlapped'`` or ``'disjoint'``; the split for Cityscapes by city; empty
             where the paper has none of these.
-        backbone: Name of the network's backbone; empty where it is not told.
+        backbone: Name of the network's backbone; empty where the source does not tell it.
         source: Paper or README.
-        background: Whether the means count the background; None where it is not told or there
-            is none.
+        background: Whether the means count the background; None where the source does not tell,
+            or there is no background.
         old: mIoU of the old classes in per cent; None where it is not published.
-        new: The same of the new classes.
-        all: The same of all classes.
-        note: What else a reader should know; may be empty.
+        new: mIoU of the new classes in per cent; None where it is not published.
+        all: mIoU of all classes in per cent; None where it is not published.
+        note: Further information for readers; may be empty.
     """
 
     method: str
@@ -70,13 +70,13 @@ class PublishedFigure:
 
 
 def read_figures(path: Path = FILE) -> tuple[PublishedFigure, ...]:
-    """Read the published figures; none where the file is not there.
+    """Read the published figures; return none where the file is missing.
 
     Args:
         path: A file of the form of ``configs/published.csv``.
 
     Raises:
-        InputError: The file has other columns, or a cell that cannot be.
+        InputError: The file has other columns, or a cell with an impossible value.
     """
     if not path.is_file():
         return ()
@@ -92,14 +92,15 @@ def figures_of(
 ) -> list[PublishedFigure]:
     """Return the figures published for a protocol, in the order of the file.
 
-    Two names of one walk (``voc_11-1`` and the customary ``voc_10-1``) have the same figures; a
-    protocol whose steps are not those that its name stands for has none.
+    Two names of one walk (``voc_11-1`` and the customary ``voc_10-1``) have the same figures. A
+    protocol whose steps differ from the steps that its name stands for has no figures.
 
     Args:
-        protocol: As :meth:`mmseg_cil.protocols.Protocol.to_dict` gives it, or a journal holds it.
-        method: Only those of this method; None: of all.
-        any_setting: Whether those of other settings (of Cityscapes by city: of another split)
-            count too. Those of which no setting is told always count.
+        protocol: The protocol as :meth:`mmseg_cil.protocols.Protocol.to_dict` returns it, or a
+            journal holds it.
+        method: Name of the method whose figures are returned; None: all methods.
+        any_setting: Whether figures of other settings (for Cityscapes by city: of another split)
+            count too. Figures without a setting always count.
     """
     name = str(protocol.get('name'))
     method = FORMS.get(method, method) if method else None

@@ -1,10 +1,10 @@
 """Child registries of MMSegmentation's, under the scope ``mmseg_cil``.
 
-With ``default_scope = 'mmseg_cil'`` a config names our parts and those of
-MMSegmentation and MMEngine alike: a type that is not found here is looked up
-in ``mmseg``, then in ``mmengine``. Every registry of MMSegmentation has its
-child, also those to which we add nothing, because a default scope without a
-child makes MMEngine warn at every build.
+With ``default_scope = 'mmseg_cil'`` a config names the parts of this package and
+those of MMSegmentation and MMEngine alike: a type that is not found here is looked
+up in ``mmseg``, then in ``mmengine``. Every registry of MMSegmentation has a child,
+also the registries to which this package adds nothing, because a default scope
+without a child makes MMEngine warn at every build.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from mmengine.registry import Registry
 
 from mmseg_cil.utils.quiet import import_quietly
 
-# By module object: the name ``registry`` in the package ``mmseg.registry`` is its submodule.
+# The module object is kept, because the name ``registry`` in the package ``mmseg.registry`` is
+# its submodule.
 _MMSEG: ModuleType = import_quietly('mmseg.registry')
 
-# A registry looks a name up in its parent without importing what the parent's
-# configs name, so that is imported here, once and for all.
+# A registry looks a name up in its parent without importing the modules that register the
+# parent's parts, so these modules are imported here, once and for all.
 for _part in ('datasets', 'models', 'evaluation', 'engine', 'visualization'):
     import_quietly(f'mmseg.{_part}')
 
@@ -59,10 +60,12 @@ VISBACKENDS = _child('VISBACKENDS', 'mmseg.visualization')
 VISUALIZERS = _child('VISUALIZERS', 'mmseg.visualization')
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS')
 
-#: What a method trains beside a step (:mod:`mmseg_cil.engine.sub_steps`): MMSegmentation has none.
+#: Sub-steps that a method trains beside a step (:mod:`mmseg_cil.engine.sub_steps`). This registry
+#: has no parent in MMSegmentation.
 SUB_STEPS = Registry('sub step', scope=SCOPE, locations=['mmseg_cil.methods'])
 
-#: How the classifier's rows of new classes begin (:class:`mmseg_cil.contracts.ClassifierInit`).
+#: Initialisations of the classifier's rows of new classes
+#: (:class:`mmseg_cil.contracts.ClassifierInit`).
 CLASSIFIER_INITS = Registry(
     'classifier init', scope=SCOPE, locations=['mmseg_cil.models.classifier', 'mmseg_cil.methods']
 )

@@ -1,38 +1,38 @@
-"""The contracts: all that a method may hand over, and when it is called.
+"""The contracts: the parts that a method may have, and the moments at which they are called.
 
 A method is a config (``method = dict(...)``) that names parts. Each part derives from one of
-the classes below and overrides what it needs; everything else does nothing by default. A
-public name that no contract knows, but that looks like one of its names (``set_steps``,
+the classes below and overrides the methods that it needs; all others do nothing by default. A
+public name that no contract knows, but that looks like a contract's name (``set_steps``,
 ``reads_teachers``), is refused when the part is built
 (:func:`~mmseg_cil.contracts.check.check_part`).
 
 ===================  ====================================================================
 Key of the method    Contract
 ===================  ====================================================================
-``loss_decode``      Any loss of MMSegmentation's form. One that wants to know the step
-                     derives from :class:`HeadLoss`; one that shares the pixels of a
-                     head with others is a :class:`PixelLoss`, most easily a
+``loss_decode``      Any loss of MMSegmentation's form. A loss that needs to know the step
+                     derives from :class:`HeadLoss`; a loss that shares the pixels of a
+                     head with other losses is a :class:`PixelLoss`, most easily a
                      :class:`~mmseg_cil.losses.decode_loss.DecodeLoss`.
 ``distillers``       :class:`Distiller`, called with a :class:`Batch` of what it
                      :class:`Needs`. Its own loss, if it has one, derives from
-                     :class:`ComparisonLoss`; for logits from
+                     :class:`ComparisonLoss`; a loss of logits from
                      :class:`~mmseg_cil.losses.distillation_loss.DistillationLoss`.
 ``regularisers``     :class:`Regulariser`.
 ``self_supervision`` :class:`SelfSupervision`.
 ``network_change``   :class:`NetworkChange`.
 ``classifier_init``  :class:`ClassifierInit`.
-``freezing``         :class:`Freezing`: norm statistics and parameters that stand still
+``freezing``         :class:`Freezing`: norm statistics and parameters that do not change
                      in later steps, by the names of their modules.
 ``prediction``       :class:`PredictionRule`.
 ``further_map``      :class:`FurtherMap`.
-``custom_hooks``     Any hook of MMEngine; one that keeps something of a finished step, or
-                     changes its weights before that, derives from :class:`StepHook`.
+``custom_hooks``     Any hook of MMEngine; a hook that keeps something of a finished step, or
+                     changes the step's weights before that, derives from :class:`StepHook`.
 ``sub_steps``        :class:`~mmseg_cil.engine.sub_steps.SubStep`, which may hand a
                      :class:`Replay` or further teachers to its step.
 ===================  ====================================================================
 
-All parts are built once a step, before any weights are read; ``attach`` and ``set_step``
-come next, then the weights, then training.
+All parts are built once a step, before any weights are read. ``attach`` and ``set_step`` are
+called next, then the weights are read, then the step is trained.
 """
 
 from mmseg_cil.contracts.freezing import Freezing

@@ -1,15 +1,15 @@
-"""Parts are looked at when they are built: a name that no contract knows is an error.
+"""Checks of a part when it is built, which refuse a misspelt or former name of a contract.
 
 Python lets a class define any name, so ``set_steps`` in a loss would be passed over in silence.
-To refuse every unknown public name would refuse helper methods too, which are nobody's business.
+Refusing every unknown public name would refuse helper methods too, which are legitimate.
 So three kinds of public names are refused, and only where a class of the user's own defines them:
 
 * a name of the contract in a part that does not derive from the contract, which nothing calls;
-* a name that a contract had before (``reads_teachers``, ``read_teacher``);
-* a name that is like one of the contract's to a slip of the keyboard.
+* a former name of a contract (``reads_teachers``, ``read_teacher``);
+* a name that looks like a misspelling of one of the contract's names.
 
 Names with a leading underscore, modules, parameters, options kept by ``__init__`` and other
-helpers are free. A helper whose name is refused wrongly is listed in ``own_names``.
+helpers are free. A class lists a wrongly refused helper in ``own_names``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mmseg_cil.contracts import (
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 
-#: What a contract calls today what it called otherwise before.
+#: Present form of every former name of a contract.
 FORMER = {
     'read_teacher': 'receive_teacher(self, teacher)',
     'read_hidden': 'receive_hidden(self, hidden)',
@@ -42,24 +42,24 @@ FORMER = {
     'reads_pre_activations': 'needs = Needs(pre_activations=True)',
     'reads_replay': 'batch.replayed, which every distiller is given',
 }
-#: How those are called that are called as functions.
+#: Remarks for messages on the call of parts that are called as functions.
 _CALLED: dict[type, str] = {
     Distiller: '; it is called as forward(batch), with batch.student, batch.teacher, batch.pixels '
     '(mmseg_cil.contracts.Batch)',
     Regulariser: '; it is called as forward(network)',
 }
-#: Names of the contracts that any module of the network could have meant.
+#: Names of the contracts that any module of the network could define by mistake.
 _TOLD = ('set_step', 'set_turns', 'set_iteration_seed', 'receive_teacher', 'receive_hidden')
-#: Whoever has a module with this beginning has not written it for a walk.
+#: Beginnings of the modules whose classes are not the user's own.
 _STOCK = ('torch.', 'mmengine.', 'mmcv.', 'mmseg.', 'mmseg_cil.contracts', 'builtins')
 
 
 def overrides(part: object, method: Callable[..., object]) -> bool:
-    """Return whether a part (or a class) has a form of its own of a contract's method.
+    """Return whether a part (or a class) overrides a contract's method.
 
     Args:
         part: Instance or class.
-        method: The contract's, such as ``HeadLoss.receive_teacher``.
+        method: The contract's method, such as ``HeadLoss.receive_teacher``.
     """
     kind = part if isinstance(part, type) else type(part)
     return getattr(kind, method.__name__, method) is not method
@@ -80,12 +80,12 @@ def check_part(part: object, contract: type, where: str = '') -> None:
     """Refuse a part with public names that no contract knows, but that were meant for one.
 
     Args:
-        part: Just built.
-        contract: What its place in the method calls for.
+        part: The part, just built.
+        contract: The contract of the part's key in the method.
         where: Key of the config, for the message.
 
     Raises:
-        InputError: There is such a name.
+        InputError: The part has such a name.
     """
     kind = type(part).__name__
     said = f'{where}: {kind}' if where else kind
@@ -121,7 +121,7 @@ def check_part(part: object, contract: type, where: str = '') -> None:
 
 
 def _slip_of(name: str, known: Collection[str]) -> str | None:
-    """The name that another was meant to be. One of more or fewer words is another name."""
+    """Return the known name that a name misspells; one of more or fewer words is no misspelling."""
     meant = near(name, sorted(known)) if len(name) > 5 else None
     if meant is None or meant.replace('_', '') == name.replace('_', ''):
         return meant
@@ -129,15 +129,16 @@ def _slip_of(name: str, known: Collection[str]) -> str | None:
 
 
 def require_contract(part: object, contract: type, where: str) -> None:
-    """Refuse a part that does not derive from its contract, or has names that none knows.
+    """Refuse a part that does not derive from its contract, or that :func:`check_part` refuses.
 
     Args:
-        part: Just built.
-        contract: What its place in the method calls for.
+        part: The part, just built.
+        contract: The contract of the part's key in the method.
         where: Key of the config, for the message.
 
     Raises:
-        InputError: As said, or its ``forward`` takes other arguments than the contract's.
+        InputError: The part is refused, or its ``forward`` takes other arguments than the
+            contract's.
     """
     check_part(part, contract, where)
     kind = type(part).__name__
@@ -160,13 +161,13 @@ def _page(contract: type) -> str:
 
 
 def check_told(module: object) -> None:
-    """Refuse any module of the network that waits to be told something and never would be.
+    """Refuse a module of the network with a contract's setter that nothing would call.
 
     Args:
         module: A head, a loss or another module, of any origin.
 
     Raises:
-        InputError: It has a setter of a contract and derives from none.
+        InputError: The module has a setter of a contract but derives from no contract.
     """
     if isinstance(module, (MethodPart, IterationSeeded, ComparisonLoss, Distiller, Regulariser)):
         return
@@ -182,9 +183,10 @@ def check_told(module: object) -> None:
 
 
 def _own_names(part: object) -> Iterator[tuple[str, object]]:
-    """Public names, with their values, that classes of nobody's stock define for a part.
+    """Yield the public names, with their values, that the user's own classes define for a part.
 
-    Of what ``__init__`` set, only a name of a contract counts: options are the part's own.
+    Among the attributes that ``__init__`` set, only former names and :class:`Needs` count; all
+    others are options of the part.
     """
     for kind in type(part).__mro__:
         if not f'{kind.__module__}.'.startswith(_STOCK):

@@ -1,4 +1,4 @@
-"""What stands still in later steps: a declaration that any method can make."""
+"""The declaration, for any method, of statistics and parameters that later steps leave alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ _PATTERNS = ('norm_statistics', 'parameters')
 
 @dataclass(frozen=True)
 class Freezing:
-    """What a method holds still in all steps after the first one that trained.
+    """The statistics and parameters that a method freezes in all steps after the first trained one.
 
     A pattern is the name of a module or parameter of the segmentor in training, such as
-    'decode_head', 'backbone.layer1' or 'backbone.layer*'; it counts for all that is within. Only
-    backbone, neck and heads are meant, whatever the pattern. In the steps where it acts, each
-    pattern must find something.
+    'decode_head', 'backbone.layer1' or 'backbone.layer*'; it also matches everything within that
+    module. Only names in backbone, neck and heads are matched, whatever the pattern. In the steps
+    in which a pattern acts, it must match something.
 
     Attributes:
-        norm_statistics: Norms under these names normalise by their running statistics and do not
-            update them, as in evaluation. Their scales and shifts still train.
-        parameters: Parameters under these names do not train; neither weight decay moves them.
-        old_rows: The rows of old classes, in all layers of the heads that have a row a class, stay
-            as they are when the step begins.
+        norm_statistics: Patterns of norms that normalise by their running statistics and do not
+            update them, as in evaluation. The scales and shifts of these norms still train.
+        parameters: Patterns of parameters that do not train; weight decay does not move them
+            either.
+        old_rows: Whether the rows of old classes keep their values of the beginning of the step,
+            in all layers of the heads that have a row a class.
     """
 
     norm_statistics: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What is trained on: the contracts of losses, distillers and regularisers."""
+"""The contracts of losses, distillers and regularisers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from mmseg_cil.contracts.records import Batch, Needs, NetworkOutput
 from mmseg_cil.utils.step_context import StepContext
 
 if TYPE_CHECKING:
-    # It is of the losses, which derive from these contracts.
+    # The losses derive from these contracts, so the import must not happen at run time.
     from mmseg_cil.losses.pixel_logits import PixelLogits
 
 
 class IterationSeeded:
-    """Something that draws random numbers which must be the same on all ranks."""
+    """The base of parts that draw random numbers which must be the same on all ranks."""
 
     def set_iteration_seed(self, seed: int) -> None:
         """Take the seed of the next iteration.
 
         Args:
-            seed: Made of the run's seed, the step and the iteration, so a resumed run draws
-                what the unbroken run would have drawn.
+            seed: A number made of the run's seed, the step and the iteration, so that a resumed
+                run draws the same numbers as an unbroken run.
         """
 
 
 class MethodPart(IterationSeeded):
-    """A module of the network that knows the step; the base of losses and distillers.
+    """The base of modules that know the step, such as losses and distillers.
 
-    It is no ``nn.Module``, so that it can stand beside any class:
+    The class is no ``nn.Module``, so that it can be combined with any class:
     ``class MyLoss(HeadLoss, nn.Module)``.
     """
 
@@ -44,19 +44,20 @@ class MethodPart(IterationSeeded):
         """Take the classes of the step, once, when the network is built.
 
         Args:
-            step: Which outputs are old and new, and which old classes the labels hide.
+            step: The step, which tells the old and new outputs, and the old classes that the
+                labels hide.
         """
 
 
 class HeadLoss(MethodPart):
     """A loss in ``loss_decode`` that knows the step; a mixin beside ``nn.Module``.
 
-    It is called as MMSegmentation calls losses, ``loss(logits, labels, weight=...,
+    The loss is called as MMSegmentation calls losses, ``loss(logits, labels, weight=...,
     ignore_index=...)``, and has a ``loss_name``.
 
     Attributes:
-        knows_hidden_classes: Whether the label 0 is right for the loss where it stands for all old
-            classes and none of them is a background. Walks with such labels refuse other losses.
+        knows_hidden_classes: Whether the loss is correct for a label 0 that stands for all old
+            classes, none of which is a background. Walks with such labels refuse other losses.
     """
 
     knows_hidden_classes: bool = False
@@ -65,41 +66,42 @@ class HeadLoss(MethodPart):
         """Take the number of outputs that a class has in training.
 
         Args:
-            turns: More than 1 with self-supervision, whose further outputs come after
-                those of all classes.
+            turns: Number of outputs; more than 1 with self-supervision, whose further outputs
+                come after those of all classes.
         """
 
     def receive_teacher(self, teacher: NetworkOutput | None) -> None:
-        """Take the last step's record of the batch, before the heads' losses are computed.
+        """Take the teacher's record of the batch, before the heads' losses are computed.
 
-        Where a loss overrides this, the last step's checkpoint is loaded and run.
+        The teacher is the last step's checkpoint, which is loaded and run if a loss overrides
+        this method. The method is never called at a step without a teacher.
 
         Args:
-            teacher: None after the batch. Never called at a step without a teacher.
+            teacher: The teacher's record; None after the batch.
         """
 
     def receive_samples(self, samples: SampleList) -> None:
         """Take the batch's samples, before the heads' losses are computed.
 
         Args:
-            samples: With ``gt_sem_seg``, and in ``gt_edge_map`` the :class:`FurtherMap` of a
-                method that has one.
+            samples: Samples with ``gt_sem_seg``, and with the map of the method's
+                :class:`FurtherMap`, if it has one, in ``gt_edge_map``.
         """
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
-        """Take what the label 0 of each image may stand for, before the losses.
+        """Take the classes that the label 0 of each image may stand for, before the losses.
 
         Args:
-            hidden: ``(N, C)`` bool, class 0 among them; None where all images follow the
+            hidden: ``(N, C)`` bool, True for class 0 too; None where all images follow the
                 step's rule (``step.num_hidden``), as they do without exemplars.
         """
 
 
 class PixelLoss(HeadLoss):
-    """A loss in ``loss_decode`` of the pixels that all losses of a head share."""
+    """A loss in ``loss_decode`` that shares the logits of the pixels with a head's other losses."""
 
     def cuts(self) -> Sequence[int]:
-        """Return the class indices at which groups begin or end whose log-sum-exps it reads.
+        """Return the class indices at which the groups begin or end whose log-sum-exps are read.
 
         See :class:`~mmseg_cil.losses.pixel_logits.PixelLogits`.
         """
@@ -109,7 +111,7 @@ class PixelLoss(HeadLoss):
         """Return the loss of a batch, a scalar.
 
         Args:
-            pixels: Logits, and labels in model ids.
+            pixels: The logits, and the labels as model ids.
         """
         raise NotImplementedError(f'{type(self).__name__} has no of_pixels(pixels)')
 
@@ -117,35 +119,36 @@ class PixelLoss(HeadLoss):
 class ComparisonLoss(MethodPart):
     """A loss of a distiller, which compares two networks; a mixin beside ``nn.Module``.
 
-    It has a ``loss_name``, under which it is logged.
+    The loss has a ``loss_name``, under which it is logged.
     """
 
     def receive_classifier(self, rows: Tensor | None) -> None:
         """Take the rows of the student's classifier, before the loss is computed.
 
         Args:
-            rows: ``(C, D)``, detached; None if nobody noted them.
+            rows: ``(C, D)``, detached; None if the rows were not recorded.
         """
 
 
 class Distiller(MethodPart, nn.Module):
-    """Compares the student with teachers, batch by batch; built where there is a teacher."""
+    """A comparison of the student with teachers for a batch; built where there is a teacher."""
 
-    #: What it reads of a batch; the instance may have another (set it in ``__init__``).
+    #: The parts of a batch that the distiller reads; an instance may set its own in ``__init__``.
     needs: Needs = Needs(teacher=True)
-    #: Config of an optimizer of its own parameters; by default the network's trains them.
+    #: Config of an optimizer of the distiller's parameters; by default the network's optimizer
+    #: trains them.
     optimizer: Mapping[str, Any] | None = None
 
     def cuts(self) -> Sequence[int]:
-        """Return the class indices at which groups begin or end whose log-sum-exps it reads.
+        """Return the class indices at which the groups begin or end whose log-sum-exps are read.
 
-        1 and the number of classes of each teacher are cuts anyway. See
+        The index 1 and the number of classes of each teacher are cuts anyway. See
         :class:`~mmseg_cil.losses.pixel_logits.PixelLogits`.
         """
         return ()
 
     def attach(self, network: nn.Module) -> None:
-        """Look at the segmentor, once it is built.
+        """Inspect the segmentor, once it is built.
 
         Raises:
             InputError: The distiller does not fit the network.
@@ -155,7 +158,8 @@ class Distiller(MethodPart, nn.Module):
         """Return the losses of a batch by name, and other scalars to log.
 
         Args:
-            batch: What the distiller :attr:`needs`, and the student.
+            batch: The student's record and pixels, and the parts that the distiller
+                :attr:`needs`.
 
         Returns:
             Scalars; those with "loss" in their name are minimised.
@@ -166,15 +170,16 @@ class Distiller(MethodPart, nn.Module):
 class Regulariser(MethodPart, nn.Module):
     """A loss of the weights alone; built at every step after the first.
 
-    Its parameters are saved and resumed with training, and are no part of the checkpoint
-    that a step leaves behind.
+    The regulariser's parameters are saved and resumed with training, and are no part of the
+    checkpoint of a step.
     """
 
-    #: Config of an optimizer of its own parameters; by default the network's trains them.
+    #: Config of an optimizer of the regulariser's parameters; by default the network's optimizer
+    #: trains them.
     optimizer: Mapping[str, Any] | None = None
 
     def attach(self, network: nn.Module) -> None:
-        """Look at the segmentor, once it is built and before weights are loaded.
+        """Inspect the segmentor, once it is built and before weights are loaded.
 
         Raises:
             InputError: The regulariser does not fit the network.
@@ -187,7 +192,7 @@ class Regulariser(MethodPart, nn.Module):
             network: The segmentor.
 
         Returns:
-            Scalars; those with "loss" in their name are minimised, and those with "apart_"
-            in it too, which have no gradient for the network.
+            Scalars; those with "loss" in their name are minimised. Scalars with "apart_" in
+            their name are minimised too, and have no gradient for the network.
         """
         raise NotImplementedError(f'{type(self).__name__} has no forward(network)')

@@ -1,4 +1,4 @@
-"""A method: which parts it may have, each documented once."""
+"""The config of a method: the parts that it may have, each documented once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from mmseg_cil.utils.near import near
 Part = Mapping[str, Any]
 
 
-#: What a part that the segmentor is given is about, for :meth:`MethodConfig.without`.
+#: Roles of the parts that the segmentor receives, for :meth:`MethodConfig.without`.
 TEACHING, WEIGHTS, CHANGE, BEGINNING = (
     {'role': role} for role in ('teaching', 'weights', 'change', 'beginning')
 )
-#: Configs of steps have the key only where a method does: walks of before it stay as they are.
+#: These keys stand in a step's config only where a method gives them, so that configs of walks
+#: that are older than the keys do not change.
 PREDICTION = {'role': 'prediction', 'where_given': True}
 FREEZING = {'role': 'freezing', 'where_given': True}
 
@@ -27,28 +28,28 @@ FREEZING = {'role': 'freezing', 'where_given': True}
 class MethodConfig:
     """The parts of a method, under the keys that a config has for them in ``method``.
 
-    A new part is a new field here. With a role it is an argument of the segmentor too,
+    A new part is a new field here. A part with a role is an argument of the segmentor too,
     goes into the config of each step, and is left out where a network is trained or
     exported without it.
 
     Attributes:
         name: Name of the method.
-        loss_decode: Config of the loss that takes the place of the heads' own, or a list. None
-            leaves them.
-        teacher_draw: How many of the earlier steps' checkpoints are run for a batch. All
+        loss_decode: Config of the loss, or a list of configs, in place of the heads' own losses.
+            None leaves the heads' losses.
+        teacher_draw: Number of the earlier steps' checkpoints that are run for a batch; all
             by default.
         distillers: Configs of :class:`~mmseg_cil.contracts.Distiller`; built only where there
             is a teacher.
         regularisers: Configs of :class:`~mmseg_cil.contracts.Regulariser`; built only where
             there is a previous step.
         self_supervision: Config of a :class:`~mmseg_cil.contracts.SelfSupervision`, or None.
-        classifier_init: How the rows of new classes begin, a name in
-            :data:`~mmseg_cil.registry.CLASSIFIER_INITS`, or ``dict(type=name, ...)``. Without
-            new classes nothing begins, and it is not used.
-        network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`: what the method
-            changes in the network while the step trains.
-        freezing: What stands still in steps after the first one that trained, as
-            ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``; see
+        classifier_init: Initialisation of the rows of new classes, a name in
+            :data:`~mmseg_cil.registry.CLASSIFIER_INITS`, or ``dict(type=name, ...)``. It is not
+            used at a step without new classes.
+        network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`, which changes
+            the network while the step trains.
+        freezing: Statistics and parameters that do not change in steps after the first trained
+            one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``; see
             :class:`~mmseg_cil.contracts.Freezing`.
         prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
             class of the greatest output.
@@ -81,12 +82,12 @@ class MethodConfig:
         """Read the value of ``method`` in a config.
 
         Args:
-            method: Parts by their keys, and the name.
-            other_keys: Further keys that it may have; they are passed over.
+            method: The parts by their keys, and the name.
+            other_keys: Further keys that ``method`` may have; they are passed over.
 
         Raises:
-            InputError: A key is unknown, a list is none, ``teachers`` is a word of no meaning, or
-                as :meth:`Freezing.from_config`.
+            InputError: A key is unknown, a value is no list where a list is needed, ``teachers``
+                is neither None nor 'all', or :meth:`Freezing.from_config` raises it.
         """
         known = [part.name for part in fields(cls)]
         known += other_keys
@@ -117,7 +118,7 @@ class MethodConfig:
 
     @classmethod
     def split(cls, arguments: Mapping[str, Any]) -> tuple[MethodConfig, dict[str, Any]]:
-        """Part the arguments of a segmentor into those of the method and those of the network."""
+        """Split the arguments of a segmentor into those of the method and those of the network."""
         keys = cls.network_keys()
         parts = {key: value for key, value in arguments.items() if key in keys}
         rest = {key: value for key, value in arguments.items() if key not in keys}
@@ -125,15 +126,16 @@ class MethodConfig:
 
     @classmethod
     def network_keys(cls) -> tuple[str, ...]:
-        """Return the keys of what the segmentor is given."""
+        """Return the keys of the parts that the segmentor receives."""
         return tuple(part.name for part in _parts())
 
     @classmethod
     def without(cls, *roles: str) -> dict[str, Any]:
-        """Return what leaves the parts of some roles out, to be put into a segmentor's config.
+        """Return the defaults of the parts of some roles, which take the parts out of a config.
 
         Args:
-            roles: Such as 'change': what the network is changed into while a step trains.
+            roles: Roles of parts, such as 'change' for the parts that change the network while a
+                step trains.
         """
         return {
             part.name: _as_in_config(part.default)
@@ -142,7 +144,7 @@ class MethodConfig:
         }
 
     def for_network(self) -> dict[str, Any]:
-        """Return what the segmentor is given, as its config has it."""
+        """Return the parts that the segmentor receives, in the form of its config."""
         return {
             part.name: _as_in_config(value)
             for part in _parts()
@@ -152,7 +154,7 @@ class MethodConfig:
 
     @property
     def reads_all_teachers(self) -> bool:
-        """It learns from the checkpoints of all earlier steps."""
+        """Return whether the method learns from the checkpoints of all earlier steps."""
         return self.teachers == 'all'
 
 

@@ -1,4 +1,4 @@
-"""What a method does to the network, its inputs and its outputs."""
+"""The contracts of parts that change the network, its inputs or its outputs."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from mmseg_cil.contracts.losses import IterationSeeded
 
 
 class SelfSupervision(nn.Module):
-    """Changes the batches of training, and the classifiers' outputs there."""
+    """A part that changes the training batches and the classifiers' outputs for them."""
 
-    #: Outputs in training for each of the classes.
+    #: Number of outputs of each class in training.
     turns: int = 1
 
     def attach(self, heads: Mapping[str, nn.Module]) -> None:
-        """Add its outputs to the classifiers of the heads, once the segmentor is built.
+        """Add the part's outputs to the classifiers of the heads, once the segmentor is built.
 
         Args:
-            heads: By name, each with a convolution ``conv_seg``.
+            heads: Heads by name, each with a convolution ``conv_seg``.
 
         Raises:
-            InputError: A head does not allow it.
+            InputError: A head does not allow further outputs.
         """
 
     def begin(self, heads: Mapping[str, nn.Module]) -> None:
-        """Give its parameters their first values, once the heads have theirs."""
+        """Initialise the part's parameters, once the heads are initialised."""
 
     def turn(self, inputs: Tensor, samples: SampleList) -> tuple[Tensor, SampleList]:
-        """Return the batch that is trained on; until :meth:`end` its outputs are there.
+        """Return the batch that is trained on, and use the further outputs until :meth:`end`.
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.
-            samples: N, with ``gt_sem_seg``.
+            samples: N samples with ``gt_sem_seg``.
         """
         return inputs, samples
 
     def end(self) -> None:
-        """Take its outputs back after the batch."""
+        """Remove the further outputs after the batch."""
 
 
 class NetworkChange:
-    """What a method changes in the network while a step trains; this one changes nothing.
+    """A change of the network while a step trains; this base class changes nothing.
 
-    A step begins and ends with a plain MMSegmentation network; what is
-    between is the method's affair. The segmentor calls, in this order,
-    :meth:`install` when it is built, :meth:`plain_form` around whatever reads
-    or initialises plain weights, :meth:`begin` after that, and :meth:`finish`
-    when the step has been trained. Parts that it freezes (``requires_grad_(False)`` at
-    :meth:`install`) are frozen for the step.
+    A step begins and ends with a plain MMSegmentation network; in between the method
+    may change it. The segmentor calls, in this order, :meth:`install` when it is
+    built, :meth:`plain_form` around all code that reads or initialises plain weights,
+    :meth:`begin` after that, and :meth:`finish` when the step has been trained.
+    Parameters that :meth:`install` freezes (``requires_grad_(False)``) are frozen for
+    the step.
     """
 
-    #: Outputs that the classifier of the decode head has after those of the classes, and that
-    #: are no classes: the heads' losses see them, distillers and teachers do not.
+    #: Number of outputs of the decode head's classifier that come after the classes' outputs and
+    #: are no classes. The heads' losses see these outputs, distillers and teachers do not.
     extra_outputs: int = 0
 
     def install(self, model: nn.Module, learnt: bool) -> None:
-        """Change the modules; weights come later.
+        """Change the modules, before any weights are read.
 
         Args:
             model: The segmentor, in plain form.
-            learnt: An earlier step has been trained.
+            learnt: Whether an earlier step has been trained.
 
         Raises:
             InputError: The network has no place for the change.
@@ -76,37 +76,37 @@ class NetworkChange:
 
     @contextmanager
     def plain_form(self, model: nn.Module) -> Iterator[None]:
-        """Give the network its plain modules and names back for a while."""
+        """Give the network its plain modules and names within the block."""
         yield
 
     def begin(self, model: nn.Module, kept: Path | None) -> None:
-        """Give the changed network its weights, from the plain ones that it has by now.
+        """Set the weights of the changed modules from the plain weights in the network.
 
         Args:
             model: The segmentor, changed.
-            kept: File of the last trained step with what :meth:`finish`
-                returned, whether or not it exists. None at the first.
+            kept: File of the last trained step with the result of :meth:`finish`,
+                whether or not it exists. None at the first trained step.
 
         Raises:
             InputError: The file cannot be read or is of another network.
         """
 
     def finish(self, model: nn.Module) -> dict[str, Tensor]:
-        """Turn the network, in place, into a plain one of the same evaluation output.
+        """Turn the network, in place, into a plain network with the same output in evaluation.
 
-        Extra outputs that a :class:`PredictionRule` reads may stay where they are no module
-        of the network (a forward hook of ``conv_seg``, say).
+        Extra outputs that a :class:`PredictionRule` reads may stay if they are no module of
+        the network (but a forward hook of ``conv_seg``, say).
 
         Returns:
-            What the next step needs beyond the plain weights, on the CPU.
+            The tensors that the next step needs beyond the plain weights, on the CPU.
         """
         return {}
 
     def in_finished_form(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return plain weights that compute the same, in the form that :meth:`finish` leaves.
+        """Return plain weights with the same outputs, in the form that :meth:`finish` leaves.
 
-        It is for what mixes the weights of a step's beginning and end: where ``finish`` folds one
-        layer into another, those of the beginning must be folded alike.
+        Parts that mix the weights of a step's beginning and end need this form: where ``finish``
+        folds one layer into another, the weights of the beginning must be folded in the same way.
 
         Args:
             state: Weights of the network in plain form, by name; not changed.
@@ -114,22 +114,22 @@ class NetworkChange:
         return dict(state)
 
     def restore(self, model: nn.Module, kept: Path) -> None:
-        """Give a plain network, loaded from a step's checkpoint, its extra outputs back.
+        """Restore the extra outputs of a plain network that was loaded from a checkpoint.
 
         Args:
             model: The segmentor with the weights of a finished step.
-            kept: File with what :meth:`finish` returned for it, whether or not it exists.
+            kept: File with the result of :meth:`finish` for that step, whether or not it exists.
         """
 
 
 class Replay(IterationSeeded):
-    """Appends images to the batches of training; used where there is a previous step.
+    """A generator that appends images to the training batches; used where there is a previous step.
 
-    It is no ``nn.Module``: what draws the images is neither trained nor saved.
+    The class is no ``nn.Module``: a generator of images is neither trained nor saved.
     """
 
     def load(self) -> None:
-        """Read what the images are drawn from.
+        """Read the file from which the images are drawn.
 
         Raises:
             InputError: The file is missing, damaged or of another kind.
@@ -143,19 +143,20 @@ class Replay(IterationSeeded):
             data_samples: Data samples of these images.
 
         Returns:
-            Images ``(N + m, 3, H, W)``, their samples with 255 as every label, and m.
+            Images ``(N + m, 3, H, W)``, their samples (the m further ones with 255 as every
+            label), and m.
         """
         raise NotImplementedError(f'{type(self).__name__} has no extend(inputs, data_samples)')
 
 
 class ClassifierInit:
-    """Says how the classifier's rows of new classes begin."""
+    """The initialisation of the classifier's rows of new classes."""
 
-    #: It reads row 0 as the background's; a protocol without a background refuses it.
+    #: Whether row 0 is read as the background's row; a protocol without a background is refused.
     needs_background: ClassVar[bool] = False
-    #: It says what it has to say by biases; a classifier without them is refused.
+    #: Whether the initialisation needs biases; a classifier without biases is refused.
     needs_bias: ClassVar[bool] = False
-    #: Type of a hook that is added where a method begins so, such as one that replaces the rows.
+    #: Type of a hook that is added with this initialisation, such as one that replaces the rows.
     needs_hook: ClassVar[str | None] = None
 
     def __call__(
@@ -165,9 +166,9 @@ class ClassifierInit:
 
         Args:
             weight: ``(O, D, ...)`` rows of the old classes, background first.
-            bias: ``(O,)``.
+            bias: ``(O,)`` biases of the old classes.
             fresh_weight: ``(K, D, ...)`` freshly initialised rows of the new classes.
-            fresh_bias: ``(K,)``.
+            fresh_bias: ``(K,)`` freshly initialised biases of the new classes.
 
         Returns:
             Weight ``(O + K, D, ...)`` and bias ``(O + K,)``.
@@ -176,46 +177,47 @@ class ClassifierInit:
 
 
 class PredictionRule:
-    """Says how the outputs of the decode head become scores of the classes in a test.
+    """The rule that turns the outputs of the decode head into scores of the classes at test.
 
-    The checkpoint that a step leaves is a plain one all the same; its config says that
+    The checkpoint of a step is plain also with such a rule; the config of the step says that
     MMSegmentation alone predicts without the rule.
     """
 
     def __call__(self, logits: Tensor, num_classes: int) -> Tensor:
-        """Return the scores ``(N, C, H, W)``, of which the greatest is predicted.
+        """Return the scores ``(N, C, H, W)``; the class of the greatest score is predicted.
 
         Args:
             logits: ``(N, C + k, H, W)``, the classes first. There are no extra outputs (k = 0)
                 where the network never had any, as at a step that did not train.
-            num_classes: C.
+            num_classes: C, the number of classes.
         """
         return logits[:, :num_classes]
 
 
 class FurtherMap(BaseTransform):
-    """Reads a second map of a training image, which follows its resizing, crops and flips.
+    """The reader of a second map of a training image, which is resized, cropped and flipped alike.
 
-    It stands right after ``LoadAnnotations``. The map travels as ``gt_edge_map``, the place
-    that MMSegmentation's packer, preprocessor and padding (with 255) have for a second map.
-    A walk whose network (PIDNet's head) or pipeline (``GenerateEdge``) needs that place for
+    The transform stands right after ``LoadAnnotations``. The map has the key ``gt_edge_map``,
+    which MMSegmentation's packer, preprocessor and padding (with 255) provide for a second map.
+    A walk whose network (PIDNet's head) or pipeline (``GenerateEdge``) needs that key for
     edges between classes is refused.
     """
 
-    #: It is built with a further argument ``step_folder``: where a hook of the same method
-    #: writes, before the training of a step, what it reads.
+    #: Whether the transform is built with a further argument ``step_folder``, the folder into
+    #: which a hook of the same method writes, before the training of a step, the data for it.
     needs_step_folder: ClassVar[bool] = False
 
     def read(self, results: Mapping[str, Any]) -> np.ndarray:
         """Return the map, integers ``(H, W)`` of the image's size.
 
         Args:
-            results: With ``img``, ``img_path``, ``gt_seg_map`` and what else the data set gives.
+            results: The sample with ``img``, ``img_path``, ``gt_seg_map`` and the further keys of
+                the data set.
         """
         raise NotImplementedError(f'{type(self).__name__} has no read(results)')
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Put the map beside the labels."""
+        """Add the map to the sample, beside the labels."""
         results['gt_edge_map'] = self.read(results)
         results.setdefault('seg_fields', []).append('gt_edge_map')
         return results

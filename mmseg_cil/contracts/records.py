@@ -1,4 +1,4 @@
-"""The records that parts of a method are given: a network's outputs, and a batch."""
+"""The records that parts of a method receive: a network's outputs, and a batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from mmseg_cil.errors import InputError
 
 if TYPE_CHECKING:
-    # It is of the losses, which are built on these records.
+    # The losses are built on these records, so the import must not happen at run time.
     from mmseg_cil.losses.pixel_logits import PixelLogits
 
-#: What a backbone (and neck) returns: a map, or maps from shallow to deep; where a transformer
-#: has a class token, the pair of a map and its token.
+#: The output of a backbone (and neck): a map, or maps from shallow to deep. A transformer with a
+#: class token has the pair of a map and its token in place of a map.
 Features = Tensor | Sequence[Tensor | Sequence[Tensor]]
-#: Samples that a loader has put together, for the model's data preprocessor. MMSegmentation's
-#: have the lists ``inputs`` and ``data_samples``; what else they have is the data set's affair.
+#: Collated samples of a loader, for the model's data preprocessor. MMSegmentation's samples have
+#: the lists ``inputs`` and ``data_samples``; a data set may add further keys.
 DataBatch = dict[str, Any]
 
 
@@ -27,21 +27,20 @@ class NetworkOutput:
     """The outputs of student or teacher for one batch.
 
     Attributes:
-        features: What the backbone (and neck) returns, shallow to deep, each
-            ``(N, D_i, H_i, W_i)``. Where a transformer returns a map and its class
-            token, the map.
-        embedding: ``(N, D, h, w)``, the input of the classifier, before its
-            dropout.
-        logits: ``(N, C, h, w)``, the classifier's output, not upsampled. A
-            student's were computed with dropout, where its head has any.
-        align_corners: How the head upsamples its logits.
+        features: Maps of the backbone (and neck), shallow to deep, each
+            ``(N, D_i, H_i, W_i)``. Class tokens of a transformer are left out.
+        embedding: ``(N, D, h, w)``, the input of the classifier, before the
+            classifier's dropout.
+        logits: ``(N, C, h, w)``, the classifier's output, not upsampled. The
+            student's logits are computed with dropout, where the head has any.
+        align_corners: The head's ``align_corners`` for upsampling the logits.
         pre_activations: The backbone's stages before their last activation,
-            shallow to deep, if they were asked for and the backbone has them
+            shallow to deep, if they are needed and the backbone has them
             (see :func:`~mmseg_cil.models.network_output.tap_stages`); otherwise empty.
         auxiliary: Logits ``(N, C, h_i, w_i)`` of the auxiliary heads, in their
-            order, if a teacher was asked for them; otherwise empty.
-        classifier: ``(C, D)``, the rows of the classifier at the time, detached;
-            None if nobody noted them.
+            order, in a teacher's record if they are needed; otherwise empty.
+        classifier: ``(C, D)``, the rows of the classifier at the time of the run,
+            detached; None if the rows were not recorded.
     """
 
     features: tuple[Tensor, ...]
@@ -57,16 +56,18 @@ class NetworkOutput:
 class Needs:
     """The parts of a :class:`Batch` that a distiller reads.
 
-    What no distiller needs is neither loaded nor computed.
+    Parts that no distiller needs are neither loaded nor computed.
 
     Attributes:
-        teacher: The record of the last step's checkpoint, as ``batch.teacher``.
-        teachers: The records of checkpoints by name, as ``batch.teachers``: 'all' of the
-            earlier steps (with ``method.teachers='all'``) and of sub-steps, or names such as
-            ``('new_data',)``.
-        auxiliary: The logits of the auxiliary heads: the student's as
+        teacher: Whether to provide the record of the last step's checkpoint, as
+            ``batch.teacher``.
+        teachers: The checkpoints whose records are provided by name, as ``batch.teachers``:
+            'all' (those of the earlier steps, with ``method.teachers='all'``, and of sub-steps),
+            or names such as ``('new_data',)``.
+        auxiliary: Whether to provide the logits of the auxiliary heads: the student's as
             ``batch.auxiliary``, the teachers' as ``batch.teachers[name].auxiliary``.
-        pre_activations: The backbone's stages before their last activation, in all records.
+        pre_activations: Whether to provide the backbone's stages before their last activation,
+            in all records.
 
     Raises:
         InputError: ``teachers`` is neither 'all' nor a sequence of names.
@@ -86,32 +87,32 @@ class Needs:
 
     @property
     def all_teachers(self) -> bool:
-        """Every named checkpoint is read."""
+        """Return whether every named checkpoint is read."""
         return self.teachers == 'all'
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The checkpoints that are read by their name; empty with 'all'."""
+        """Return the checkpoints that are read by their name; empty with 'all'."""
         return () if self.all_teachers else tuple(self.teachers)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a distiller is given of one batch of training.
+    """The data of one training batch for a distiller.
 
     Attributes:
         student: Record of the student's run.
         pixels: The student's logits at the pixels of the labels, with cuts at 1, at the
-            number of classes that each teacher knows, and at those of the distiller's
+            number of classes that each teacher knows, and at the indices of the distiller's
             :meth:`~mmseg_cil.contracts.Distiller.cuts`. ``pixels.upsampled`` is the logits
             ``(N, C, H, W)``, ``pixels.labels`` the model ids ``(N, H, W)``, 255 ignored.
-        last: Record of the last step's checkpoint on the same images; None where it was
-            not asked for. :attr:`teacher` is the same without None.
-        teachers: Records of the named checkpoints that were asked for (and drawn), by name.
-        auxiliary: The same as ``pixels`` of each auxiliary head that classifies, if asked
-            for; None for a head that has no maps of logits.
-        replayed: How many images, at the end of the batch, a generator drew. They have
-            no labels.
+        last: Record of the last step's checkpoint on the same images; None if the distiller
+            does not need it. :attr:`teacher` is the same record, but never None.
+        teachers: Records of the named checkpoints that are needed (and drawn), by name.
+        auxiliary: For each auxiliary head that classifies, its logits in the form of
+            ``pixels``, if needed; None for a head that has no maps of logits.
+        replayed: Number of images at the end of the batch that a generator drew. These images
+            have no labels.
     """
 
     student: NetworkOutput
@@ -123,10 +124,10 @@ class Batch:
 
     @property
     def teacher(self) -> NetworkOutput:
-        """Record of the last step's checkpoint.
+        """Return the record of the last step's checkpoint.
 
         Raises:
-            InputError: It was not asked for.
+            InputError: The distiller does not declare that it needs the record.
         """
         if self.last is None:
             raise InputError(
@@ -136,7 +137,7 @@ class Batch:
         return self.last
 
     def for_needs(self, needs: Needs) -> Batch:
-        """Return the batch without what a distiller did not ask for."""
+        """Return the batch without the parts that a distiller does not need."""
         return replace(
             self,
             last=self.last if needs.teacher else None,

@@ -1,4 +1,4 @@
-"""Data at a step: class index, dataset view, sampler, label map, embedded dataset."""
+"""The data of a step: class index, dataset view, sampler, label map, embedded dataset."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index

@@ -1,4 +1,4 @@
-"""Which ids occur in which mask: one pass over the masks, remembered in a file.
+"""The class index: the ids that occur in each mask, from one pass and cached in a file.
 
 Every protocol, class order and setting is then an operation on a bit matrix.
 The same pass finds images and masks that are missing, broken or do not fit
@@ -37,28 +37,28 @@ from mmseg_cil.utils.atomic import atomic_write
 
 Item = tuple[str, str]
 
-# Changes whenever the content of the file or what a row vouches for changes.
+# Changes whenever the content of the file changes, or the checks that a row stands for.
 _FORMAT = 3
 _CHUNK = 32
-# Images of this many bytes in all are decoded when they are first seen: of a larger dataset a
-# part, evenly spread, for to decode all of it would take as long as an epoch of training.
+# New images are all decoded if they have at most this many bytes in all. From a larger dataset an
+# evenly spread part is decoded, because decoding all of it would take as long as an epoch.
 _DECODED_BYTES = 32 * 2**20
 _LISTED = 10
 
 
 @dataclass
 class ClassIndex:
-    """Which mask ids occur in which image.
+    """The mask ids that occur in each image.
 
     Attributes:
-        names: Image names, N of them.
+        names: N image names.
         presence: bool (N, 256), by raw mask id as the file holds it (before
             any ``reduce_zero_label`` or ``label_map``).
         mask_digests: uint8 (N, 16): BLAKE2b of each mask file's bytes.
         image_bytes: int64 (N,): size of each image file.
-        image_digests: uint8 (N, 16): of parts of each image file's bytes, see
+        image_digests: uint8 (N, 16): digest of parts of each image file's bytes, see
             :func:`~mmseg_cil.datasets.file_checks.partial_digest`.
-        headers: int32 (N, 6), what the files say of themselves: width, height
+        headers: int32 (N, 6), from the headers of the files: width, height
             (0 where Pillow cannot tell) and EXIF orientation (0 where there is
             none) of the image; width and height of the mask, and the place of
             its mode in :data:`~mmseg_cil.datasets.file_checks.MASK_MODES`.
@@ -74,11 +74,11 @@ class ClassIndex:
 
 @dataclass
 class _Rows:
-    """What is known of every item; a row counts only where ``valid``."""
+    """The rows of the class index, one for each item; a row counts only where ``valid``."""
 
     valid: np.ndarray  # bool (N,)
     stats: np.ndarray  # int64 (N, 4): size, mtime_ns of image, then of mask
-    digest: np.ndarray  # uint8 (N, 16): of the mask's bytes
+    digest: np.ndarray  # uint8 (N, 16): BLAKE2b of the mask's bytes
     image_digest: np.ndarray  # uint8 (N, 16), as in ClassIndex
     presence: np.ndarray  # uint8 (N, 32): packed bits
     headers: np.ndarray  # int32 (N, 6), as in ClassIndex
@@ -102,27 +102,29 @@ def load_or_build_index(
     workers: int | None = None,
     log: Callable[[str], object] | None = None,
 ) -> ClassIndex:
-    """Tells which mask ids occur in every image, from a cache where one holds.
+    """Return the mask ids that occur in every image, from a valid cache where there is one.
 
-    A cached entry is used if image and mask have the size and modification
-    time it was made from. If only those changed, the mask's bytes are hashed
-    and an equal hash saves the decoding. Everything else is checked and
-    decoded anew. (Size and time first, then content, is a choice: hashing all
-    masks at every start would cost nearly as much as decoding them.)
+    A cached entry is used if size and modification time of image and mask are
+    unchanged. If only these changed, the mask's bytes are hashed,
+    and an equal hash saves the decoding. All other files are checked and
+    decoded anew. (Comparing size and time before the content is a choice: hashing
+    all masks at every start would cost nearly as much as decoding them.)
 
-    Several processes may call this at once: one builds, the others wait for
-    its file where the file system knows locks, and build themselves where it
-    does not. The file is replaced atomically either way.
+    Several processes may call this function at once. Where the file system
+    supports locks, one process builds the index and the others wait for its file;
+    elsewhere every process builds. The file is replaced atomically either way.
 
     Args:
-        items: Image path and mask path of every image, N of them.
+        items: N pairs of image path and mask path.
         names: N names, passed on to the result.
         cache_dirs: Folders that may hold the cache, best first. All are read;
-            the first that can be written gets the new file. None writable: no
-            cache is kept.
-        workers: Threads. None: as many as processors, 16 at most (more contend for
-            the interpreter; give more where the files come over a slow network).
-        log: Called with a line about what was done. None: MMEngine's logger.
+            the first that can be written gets the new file. If none can be written,
+            no cache is kept.
+        workers: Number of threads. None: the number of processors, 16 at most (more
+            threads contend for the interpreter; give more where the files come over a
+            slow network).
+        log: Function that is called with a line about the work done. None: MMEngine's
+            logger.
 
     Returns:
         The index, in the order of ``items``.
@@ -150,7 +152,7 @@ def load_or_build_index(
 def _rows_of(
     items: Sequence[Item], files: Sequence[_CacheFile], workers: int, say: Callable[[str], object]
 ) -> _Rows:
-    """What is known of every item, from the caches or from the files."""
+    """Return the rows of all items, from the caches or from the files."""
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
         stats = np.array(_in_chunks(pool, _stats_of, items), np.int64).reshape(-1, 4)
@@ -169,10 +171,10 @@ def _complete(
     files: Sequence[_CacheFile],
     say: Callable[[str], object],
 ) -> tuple[_Rows, int]:
-    """Checks and decodes what no cache vouches for, and writes the cache.
+    """Check and decode the items without a valid cache entry, and write the cache.
 
-    What is sound is written even if something else is not, so that the next
-    start, with the broken files mended, does not begin again.
+    The rows of sound items are written even if other items are broken, so that the
+    next start, with the broken files mended, does not begin again.
     """
     target = next((file for file in files if _is_writable(file.path.parent)), None)
     if files and target is None:
@@ -206,7 +208,7 @@ def _complete(
 
 
 def _to_decode(todo: Sequence[int], image_bytes: np.ndarray) -> frozenset[int]:
-    """The rows whose images are decoded: all of them, or evenly spread ones of many."""
+    """Return the rows whose images are decoded: all rows, or evenly spread ones of many."""
     every = -(-int(image_bytes[todo].clip(0).sum()) // _DECODED_BYTES)
     return frozenset(todo[:: max(1, every)])
 
@@ -217,7 +219,7 @@ def _without_damaged(
     results: Sequence[_Found | str],
     sample: frozenset[int],
 ) -> list[_Found | str]:
-    """What was found, but for decoded images whose pixels turn out to be damaged."""
+    """Return the results, with decoded images whose pixels are damaged turned into problems."""
     sound = [
         items[row][0]
         for row, found in zip(todo, results, strict=True)
@@ -304,7 +306,7 @@ def _stat(path: str) -> tuple[int, int]:
 
 
 def _in_chunks(pool: ThreadPoolExecutor, task: Callable, things: Sequence) -> list:
-    """Runs a task over slices of a list; single calls would cost more than most tasks."""
+    """Run a task over slices of a list; single calls would cost more than most tasks."""
     chunks = [things[start : start + _CHUNK] for start in range(0, len(things), _CHUNK)]
     return [result for results in pool.map(task, chunks) for result in results]
 
@@ -338,9 +340,9 @@ class _CacheFile:
 
     @classmethod
     def of(cls, folder: Path, items: Sequence[Item]) -> _CacheFile:
-        """Names the cache of a list; within the folder's parent by relative paths.
+        """Name the cache of a list; paths below the folder's parent enter as relative paths.
 
-        So a cache inside a dataset moves along with the dataset.
+        So a cache inside a dataset stays valid when the dataset is moved.
         """
         root = os.path.join(os.path.abspath(folder.parent), '')
         digest = hashlib.blake2b(f'format {_FORMAT}\n'.encode(), digest_size=DIGEST_BYTES)
@@ -351,7 +353,7 @@ class _CacheFile:
         return cls(folder / f'index_{key[:16]}.npz', key, len(items))
 
     def load(self, say: Callable[[str], object]) -> _Rows | None:
-        """Reads the cache; None where there is none or it cannot be relied upon."""
+        """Read the cache; return None where the file is missing or not reliable."""
         try:
             # The zip container holds a checksum of each array, verified on reading.
             with np.load(self.path, allow_pickle=False) as content:
@@ -372,7 +374,7 @@ class _CacheFile:
         return rows
 
     def save(self, rows: _Rows, say: Callable[[str], object]) -> None:
-        """Replaces the file; failing to is no reason to stop, so it only warns."""
+        """Replace the file; only warn if the file cannot be written."""
 
         def write(file: BinaryIO) -> None:
             np.savez_compressed(file, key=np.array(self.key), **vars(rows))
@@ -384,10 +386,10 @@ class _CacheFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the lock that lets one process build while others wait.
+        """Hold the lock that lets one process build while others wait.
 
-        The system drops it when its holder dies. Where locks are not to be had
-        (some network file systems) everybody builds, which is only slower.
+        The system drops the lock when its holder dies. Where locks are not available
+        (some network file systems) every process builds, which is only slower.
         """
         with open(self.path.with_suffix('.lock'), 'ab') as file:
             with contextlib.suppress(OSError):

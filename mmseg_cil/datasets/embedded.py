@@ -1,4 +1,4 @@
-"""The embedded dataset: a small VOC that needs no download."""
+"""The embedded dataset: a small drawn dataset with VOC's layout that needs no download."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SPLITS = ('train', 'val')
 _FORMAT = 'mmseg_cil embedded shapes'
 _MARKER = 'embedded_shapes.json'
 _IMAGES, _MASKS, _LISTS = 'JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation'
-# All that may lie in a folder that is replaced; '.mmseg_cil' is the class index.
+# The only names that a folder to be replaced may hold; '.mmseg_cil' is the class index.
 _OURS = {_IMAGES, _MASKS, 'ImageSets', _MARKER, '.mmseg_cil'}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the pictures depend on, besides the version of the drawing.
+    """The parameters of the pictures, besides the version of the drawing.
 
     Attributes:
         train: Number of training pictures.
         val: Number of validation pictures.
         image_size: Side of the square pictures in pixels.
-        seed: 0..2**32-1.
+        seed: Seed of the drawing, 0..2**32-1.
     """
 
     train: int = 800
@@ -57,19 +57,19 @@ class Recipe:
             )
 
     def is_ours(self, folder: Path) -> bool:
-        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+        """Return whether this package drew all of a folder, perhaps by another recipe."""
         marker = read_marker(folder / _MARKER)
         names = {path.name for path in folder.iterdir()}
         return marker is not None and marker.get('format') == _FORMAT and names <= _OURS
 
     def matches(self, folder: Path) -> bool:
-        """Whether a folder holds the pictures of this recipe, all of them."""
+        """Return whether a folder holds all the pictures of this recipe."""
         wanted = {'format': _FORMAT, 'version': VERSION, **asdict(self)}
         counts = (_count(folder / _IMAGES), _count(folder / _MASKS))
         return read_marker(folder / _MARKER) == wanted and counts == (self.train + self.val,) * 2
 
     def write(self, folder: Path) -> None:
-        """Draws everything into an existing empty folder; the marker comes last."""
+        """Draw everything into an existing empty folder; the marker comes last."""
         colours = [value for colour in palette() for value in colour]
         colours += [0] * (255 * 3 - len(colours)) + [224, 224, 192]
         for name in (_IMAGES, _MASKS, _LISTS):
@@ -78,7 +78,7 @@ class Recipe:
             names = [f'{split}_{index:05d}' for index in range(getattr(self, split))]
             for index, name in enumerate(names):
                 picture, mask = draw_sample(self.seed, number, index, self.image_size)
-                # The noise hardly compresses; trying hard only takes time.
+                # The noise hardly compresses; a higher level only takes time.
                 Image.fromarray(picture).save(folder / _IMAGES / f'{name}.png', compress_level=1)
                 coloured = Image.fromarray(mask)
                 coloured.putpalette(colours)
@@ -93,26 +93,27 @@ class EmbeddedShapesDataset(BaseSegDataset):
     """20 classes of textured shapes and background, drawn on first use.
 
     A class is a shape and a texture together (4 shapes, 5 textures, every pair
-    a class), so neither alone tells it, and colours are random. Shapes lie over
-    each other, and their borders are void (255). VOC layout: ``JPEGImages/*.png``
-    (PNG, so that no decoder's rounding changes a pixel),
+    a class), so neither alone tells the class, and colours are random. Shapes lie
+    over each other, and their borders are void (255). The layout is VOC's:
+    ``JPEGImages/*.png`` (PNG, so that no decoder's rounding changes a pixel),
     ``SegmentationClass/*.png`` with palette, ``ImageSets/Segmentation/*.txt``.
 
-    The folder is drawn when the list of images is first read, beside its place
-    and then moved there, so a kill leaves nothing half done and several
-    processes may start at once. Training and validation set share it: give
-    both the same ``num_images``, ``image_size`` and ``seed``.
+    The folder is drawn when the list of images is first read. It is drawn beside
+    its final place and then moved there, so a kill leaves nothing half done and
+    several processes may start at once. Training and validation set share the
+    folder: give both the same ``num_images``, ``image_size`` and ``seed``.
 
     Args:
-        data_root: The folder. If it holds the embedded dataset of other
-            parameters or another version, that is replaced; anything else in
-            it is never touched.
+        data_root: The folder. An embedded dataset of other parameters or another
+            version in the folder is replaced; a folder with any other content is
+            never touched.
         split: ``'train'`` or ``'val'``.
-        num_images: Pictures for training and validation; one number: for
-            training, with a quarter as many, but 20 at least, for validation.
+        num_images: Numbers of training and of validation pictures. One number is
+            that of training pictures; the number of validation pictures is then a
+            quarter of it, but 20 at least.
         image_size: Side of the square pictures in pixels.
         seed: Seed of the drawing.
-        kwargs: As of ``BaseSegDataset``.
+        kwargs: Further arguments of ``BaseSegDataset``.
 
     Raises:
         InputError: An argument is not possible, or the folder is not ours.
@@ -143,7 +144,7 @@ class EmbeddedShapesDataset(BaseSegDataset):
         super().__init__(data_root=data_root, img_suffix='.png', seg_map_suffix='.png', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Draws the pictures where they are missing, and lists those of the split."""
+        """Draw the pictures where they are missing, and list the pictures of the split."""
         provide(Path(self.data_root), self.recipe)
         return super().load_data_list()
 
@@ -152,21 +153,21 @@ class Drawn(Protocol):
     """The pictures of an embedded data set, which :func:`provide` draws into a folder."""
 
     def matches(self, folder: Path) -> bool:
-        """Whether a folder holds these pictures, all of them."""
+        """Return whether a folder holds all these pictures."""
 
     def is_ours(self, folder: Path) -> bool:
-        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+        """Return whether this package drew all of a folder, perhaps by another recipe."""
 
     def write(self, folder: Path) -> None:
         """Draw everything into an existing empty folder."""
 
 
 def provide(folder: Path, recipe: Drawn) -> None:
-    """Makes a folder hold the pictures of a recipe.
+    """Make a folder hold the pictures of a recipe.
 
     Args:
-        folder: Where; its parents are made where they are missing.
-        recipe: What.
+        folder: The folder; missing parents are made.
+        recipe: The pictures.
 
     Raises:
         InputError: The folder holds something that is not the embedded dataset.
@@ -183,7 +184,7 @@ def provide(folder: Path, recipe: Drawn) -> None:
         print_log(f'drawing the embedded dataset into {folder}', logger='current')
         fresh = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', suffix='.tmp', dir=folder.parent))
         try:
-            # Below the temporary folder, which only its owner may enter, the usual rights hold.
+            # Only its owner may enter the temporary folder; a folder below it gets usual rights.
             recipe.write(fresh / 'new')
             if folder.exists():
                 os.rename(folder, fresh / 'old')
@@ -204,7 +205,7 @@ def _check_replaceable(folder: Path, recipe: Drawn) -> None:
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
-    """Return what a marker says; None where it is none."""
+    """Return the content of a marker; None where the file is no marker."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -222,7 +223,7 @@ def _count(folder: Path) -> int:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with open(path, 'ab') as file:
-        # Without locks everybody draws; the renames keep that harmless.
+        # Without locks every process draws; the renames keep that harmless.
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
 """A second embedded data set, as unlike the first as somebody else's data are.
 
-Two shapes that the first does not have, in folders of images and masks, other ids, another void
-id, and pictures of another size. Shapes of the first data set stand beside them, and nobody has
-labelled those.
+The data set shows two shapes that the first one does not have, in folders of images and masks,
+with other ids, another void id, and pictures of another size. Shapes of the first data set stand
+beside them without labels.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ VOID_ID = 77
 COUNTS = {'train': 120, 'val': 40}
 #: Width and height of the pictures.
 SIZE = (128, 96)
-#: Classes of the first data set that are shown, unlabelled.
+#: Number of classes of the first data set that are shown, unlabelled.
 _KNOWN = 10
 # Changes whenever a seed gives other pictures than before.
 _VERSION = 1
 _FORMAT = 'mmseg_cil embedded signs'
 _MARKER = 'embedded_signs.json'
-# All that may lie in a folder that is replaced; '.mmseg_cil' is the class index.
+# The only names that a folder to be replaced may hold; '.mmseg_cil' is the class index.
 _OURS = {*COUNTS, _MARKER, '.mmseg_cil'}
 
 
 def draw_signs(seed: int, split: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw one picture and its mask.
 
-    Two of the first data set's shapes lie below one or two new ones; pictures take turns in which
-    of the new classes they show for certain.
+    Two of the first data set's shapes lie below one or two new ones. Every picture shows at least
+    the new class ``index % 2``.
 
     Args:
         seed: Seed of the data set, 0..2**32-1.
         split: A number that tells training from validation.
-        index: Which picture.
+        index: Number of the picture.
 
     Returns:
         uint8 (96, 128, 3), RGB, and uint8 (96, 128): 5 and 9 for the classes, 77 along their
@@ -67,10 +67,10 @@ def draw_signs(seed: int, split: int, index: int) -> tuple[np.ndarray, np.ndarra
 
 @dataclass(frozen=True)
 class Signs:
-    """All that the pictures depend on, besides the version of the drawing.
+    """The parameters of the pictures, besides the version of the drawing.
 
     Attributes:
-        seed: 0..2**32-1.
+        seed: Seed of the drawing, 0..2**32-1.
     """
 
     seed: int = 0
@@ -79,7 +79,7 @@ class Signs:
         return dict(format=_FORMAT, version=_VERSION, seed=self.seed, **COUNTS)
 
     def matches(self, folder: Path) -> bool:
-        """Whether a folder holds these pictures, all of them."""
+        """Return whether a folder holds all these pictures."""
         return read_marker(folder / _MARKER) == self._content() and all(
             len(list((folder / split / kind).glob('*.png'))) == count
             for split, count in COUNTS.items()
@@ -87,7 +87,7 @@ class Signs:
         )
 
     def is_ours(self, folder: Path) -> bool:
-        """Whether all that a folder holds was drawn by this package, perhaps by another recipe."""
+        """Return whether this package drew all of a folder, perhaps by another recipe."""
         marker = read_marker(folder / _MARKER)
         names = {path.name for path in folder.iterdir()}
         return marker is not None and marker.get('format') == _FORMAT and names <= _OURS
@@ -109,7 +109,7 @@ def provide_signs(folder: Path, seed: int = 0) -> Path:
     """Make a folder hold the pictures: ``SPLIT/pictures/*.png`` and ``SPLIT/labels/*_ids.png``.
 
     Args:
-        folder: Where; its parents are made where they are missing.
+        folder: The folder; missing parents are made.
         seed: Seed of the drawing.
 
     Returns:

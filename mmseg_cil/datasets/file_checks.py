@@ -1,7 +1,7 @@
-"""Checks of one image and its mask, as cheap as they can be and still tell the truth.
+"""Checks of one image and its mask that are as cheap as reliable checks can be.
 
-Nothing here decodes an image that looks whole, unless asked to: the size
-stands in the header and the end of the file shows whether it was cut off.
+No check decodes an image that looks whole, unless asked to: the size stands in
+the header, and the end of the file shows whether the file was cut off.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# Formats that Pillow reads for certain. Others (say .npy or .nii.gz, which
-# MMSegmentation loads by other means) are not judged by Pillow's verdict.
+# Formats that Pillow reads for certain. Other files (such as .npy or .nii.gz, which
+# MMSegmentation loads by other means) are not refused when Pillow cannot read them.
 _KNOWN_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 _TRAILERS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}
 # A few bytes of padding after the end marker are common and harmless.
 _TAIL_BYTES = 64
-#: Pillow's modes of masks, in the order of the numbers that the class index keeps. '1' is one bit
-#: a pixel, which reads as the ids 0 and 1.
+#: Pillow's modes of masks; the class index keeps a mode's place in this tuple. '1' is one bit a
+#: pixel, which reads as the ids 0 and 1.
 MASK_MODES = ('L', 'P', '1')
 _OTHER_MODES = {
     'RGB': 'three colours a pixel',
@@ -37,7 +37,7 @@ _PART_BYTES = 16 * 2**10
 _EXIF_ORIENTATION = 0x0112
 #: Orientations that swap width and height on loading.
 QUARTER_TURNS = (5, 6, 7, 8)
-# Of other formats Pillow has turned the pixels itself, or their readers know no orientation.
+# In other formats Pillow has turned the pixels already, or the readers know no orientation.
 _TURNED_FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP')
 _LOSSY_FORMATS = ('JPEG', 'MPO')
 
@@ -46,16 +46,16 @@ Size = tuple[int, int]
 
 
 class FileProblem(Exception):
-    """A file is missing, broken or of the wrong kind; the text says which and how."""
+    """The error of a missing or broken file, or a file of the wrong kind; the text tells which."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image file says of itself.
+    """The header of an image file.
 
     Attributes:
         size: Width and height as stored; None for a format that Pillow does not know.
-        orientation: EXIF's, 1 to 8; 0 where there is none.
+        orientation: The EXIF orientation, 1 to 8; 0 where there is none.
     """
 
     size: Size | None
@@ -64,12 +64,12 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class Mask:
-    """What a mask file holds.
+    """The content of a mask file.
 
     Attributes:
         size: Width and height as stored.
-        mode: Pillow's, one of :data:`MASK_MODES`.
-        presence: bool (256,), whether each mask id occurs; None where it was not decoded.
+        mode: Pillow's mode, one of :data:`MASK_MODES`.
+        presence: bool (256,), whether each mask id occurs; None if the mask was not decoded.
     """
 
     size: Size
@@ -78,17 +78,18 @@ class Mask:
 
 
 def read_image(path: str, decode: bool = False) -> ImageHeader:
-    """Reads the header of an image and makes sure that the file is whole.
+    """Read the header of an image and make sure that the file is whole.
 
     The end-of-image marker (JPEG: EOI, PNG: IEND) is looked for in the last
-    bytes; only a file without it is decoded, which then decides.
+    bytes; only a file without the marker is decoded, and the decoding then decides.
 
     Args:
         path: The image file.
-        decode: Whether to decode it in any case, which also finds most damage in the middle.
+        decode: Whether to decode the file in any case, which also finds most damage in the
+            middle.
 
     Returns:
-        Its header.
+        The header of the image.
 
     Raises:
         FileProblem: The image is missing, unreadable, truncated or corrupt.
@@ -136,17 +137,17 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 0)
     except Exception:
-        # Damaged meta data; loaders pass over them too.
+        # The meta data are damaged; loaders pass over such meta data too.
         return 0
     return value if value in range(1, 9) else 0
 
 
 def partial_digest(path: str) -> bytes:
-    """BLAKE2b of the first, middle and last 16 KiB of a file, and of its size.
+    """Return the BLAKE2b of the first, middle and last 16 KiB of a file, and of its size.
 
-    It tells other images from these, also those that take as many bytes. (To
-    read all bytes of all images would be as long as half an epoch where they
-    come over a network; a change that spares all three parts goes unseen.)
+    The digest distinguishes images, even images of the same number of bytes. (Reading
+    all bytes of all images would take as long as half an epoch where they come
+    over a network; a change outside all three parts is not detected.)
 
     Raises:
         FileProblem: The file cannot be read.
@@ -166,7 +167,7 @@ def partial_digest(path: str) -> bytes:
 
 
 def read_mask(path: str, content: bytes, decode: bool) -> Mask:
-    """Reads the size of a mask and, if asked, decodes which ids occur in it.
+    """Read the size of a mask and, if asked, decode which ids occur in the mask.
 
     Palette images are read as indices, as MMSegmentation's ``LoadAnnotations``
     does (Pillow, 'unchanged').
@@ -174,7 +175,7 @@ def read_mask(path: str, content: bytes, decode: bool) -> Mask:
     Args:
         path: The mask file, for the message.
         content: The bytes of the file.
-        decode: Whether to decode it.
+        decode: Whether to decode the mask.
 
     Returns:
         The mask.
@@ -196,10 +197,10 @@ def read_mask(path: str, content: bytes, decode: bool) -> Mask:
 
 
 def _presence(image: Image.Image) -> np.ndarray:
-    # Pillow counts in C, several times faster than numpy can.
+    # Pillow counts in C, several times faster than NumPy.
     occurs = np.array(image.histogram()) > 0
     if image.mode == '1':
-        # Pillow counts the ones of a one-bit image at 255.
+        # Pillow counts the pixels of value 1 of a one-bit image at 255.
         occurs[[1, 255]] = occurs[255], False
     return occurs
 
@@ -227,17 +228,17 @@ def _check_lossless(path: str, image: Image.Image, content: bytes) -> None:
 
 
 def _is_irreversible(content: bytes) -> bool:
-    """Whether a JPEG 2000 is coded with the wavelet that does not give the pixels back."""
-    # Marker, length, style, three settings of the whole and four of a tile's parts go before it.
+    """Return whether a JPEG 2000 file is coded with the irreversible wavelet."""
+    # Marker, length, style, three settings of the image and four of a tile's parts precede it.
     place = content.find(b'\xff\x52') + 13
     return content[place : place + 1] == b'\0'
 
 
 def check_same_size(image_path: str, image: ImageHeader, mask_path: str, mask: Mask) -> None:
-    """Checks that an image and its mask have as many pixels each way.
+    """Check that an image and its mask have the same width and height.
 
     An image that EXIF turns by a quarter may have the size of the turned mask.
-    Whether it is turned is the loader's business, see
+    The loader decides whether the image is turned, see
     :func:`mmseg_cil.datasets.orientation.check_orientation`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A look at a few samples before training: does the pipeline read what the class index read?"""
+"""Check of a few samples before training: the pipeline must read what the class index read."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.datasets.view import IncrementalDataset
 from mmseg_cil.errors import InputError
 
-# Of all images, evenly spread, besides the first of every kind of mask and of unknown images.
+# Number of evenly spread images that are checked besides the first image of every kind of mask;
+# also the greatest number of images that Pillow cannot judge.
 _SAMPLES = 6
 
 
 def first_look(view: IncrementalDataset) -> list[str]:
-    """Looks at the images and masks of a split as its pipeline loads them.
+    """Check the images and masks of a split as its pipeline loads them.
 
     Args:
         view: View of the split, at any step.
 
     Returns:
-        What a person should know, a sentence each.
+        Notes for the user, one sentence each.
 
     Raises:
-        InputError: Image and mask do not lie on each other, a mask is read
-            otherwise than its file says, or no mask shows an object.
+        InputError: Image and mask are turned differently, the pipeline reads other
+            ids than the mask's file holds, or no mask shows an object.
     """
     notes = []
     left_out = view.protocol.taxonomy.left_out
@@ -45,7 +46,7 @@ def first_look(view: IncrementalDataset) -> list[str]:
 
 
 def _look_at(view: IncrementalDataset, read: ReadMember) -> list[str]:
-    """Look at one data set; as :func:`first_look`."""
+    """Check one data set as :func:`first_look` does."""
     items, index, foreground = read.items, read.index, read.member.meaning.foreground
     notes = list(items.notes)
     masks = [mask for _, mask in items.paths]
@@ -55,7 +56,7 @@ def _look_at(view: IncrementalDataset, read: ReadMember) -> list[str]:
         return notes
 
     def until(info: dict[str, Any], key: str) -> dict[str, Any]:
-        """The sample when the first transform has made a key; empty where it is given up."""
+        """Return the sample once a transform has made a key; empty if the sample is given up."""
         with seeded(view.seed, view.step, 0):
             return view.pipeline_of(read.member.place).until(copy.deepcopy(info), key) or {}
 
@@ -89,7 +90,7 @@ def _loads_files(items: Items) -> bool:
 
 
 def _rows(index: ClassIndex) -> Sequence[int]:
-    """The first image of every kind of mask, those that Pillow cannot judge, and some others."""
+    """Return the first image of every mask mode, some that Pillow cannot judge, and others."""
     _, firsts = np.unique(index.headers[:, 5], return_index=True)
     unknown = np.flatnonzero(index.headers[:, 0] == 0)[:_SAMPLES]
     spread = np.linspace(0, len(index.names) - 1, min(_SAMPLES, len(index.names))).round()
@@ -99,7 +100,7 @@ def _rows(index: ClassIndex) -> Sequence[int]:
 def _check_mask(
     split: str, info: dict[str, Any], data: dict[str, Any], presence: np.ndarray, mode: int
 ) -> None:
-    """Compares the ids that the pipeline loads with those that the class index found."""
+    """Compare the ids that the pipeline loads with the ids that the class index found."""
     mask = data.get('gt_seg_map')
     if mask is None:
         return
@@ -111,7 +112,7 @@ def _check_mask(
             "'pillow', its default"
         )
     found = np.unique(mask).tolist()
-    # What a loader of the user's own leaves out is void.
+    # Pixels that a user's own loader leaves out are void.
     if set(found) - {255} - set(known) or (
         255 in found and 255 not in known and MASK_MODES[mode] == '1'
     ):

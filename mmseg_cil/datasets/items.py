@@ -1,4 +1,4 @@
-"""Any MMSegmentation dataset config as one plain list of images."""
+"""Reading of any MMSegmentation dataset config into one plain list of images."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Source:
 
     Attributes:
         dataset: The MMSegmentation dataset, without its pipeline.
-        pipeline: The pipeline its config has.
-        times: How often each of its images counts (``RepeatDataset``).
-        void_ids: Mask ids besides 255 that its config says belong to no class.
+        pipeline: The pipeline of the dataset's config.
+        times: How often each image of the dataset counts (``RepeatDataset``).
+        void_ids: Mask ids besides 255 that belong to no class, from the dataset's config.
     """
 
     dataset: BaseDataset
@@ -41,17 +41,17 @@ class Source:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names that the dataset declares."""
+        """Return the class names that the dataset declares."""
         return tuple(self.dataset.metainfo.get('classes') or ())
 
     @property
     def palette(self) -> list[list[int]]:
-        """The colours that the dataset declares, one a class."""
+        """Return the colours that the dataset declares, one a class."""
         return [list(map(int, colour)) for colour in self.dataset.metainfo.get('palette') or ()]
 
     @property
     def reduce_zero_label(self) -> bool:
-        """Whether the dataset's class i stands in the masks as i + 1."""
+        """Return whether the dataset's class i stands in the masks as i + 1."""
         return bool(getattr(self.dataset, 'reduce_zero_label', False))
 
 
@@ -60,12 +60,12 @@ class Items:
     """The distinct images of one or several datasets.
 
     Attributes:
-        infos: What MMSegmentation's pipeline starts from, one dict an image.
+        infos: The inputs of MMSegmentation's pipeline, one dict an image.
             Masks are to be read raw: ``reduce_zero_label`` is False and
-            ``label_map`` None in each.
-        names: Paths relative to the image folder, without suffix, '/' between.
+            ``label_map`` None in each dict.
+        names: Paths relative to the image folder, with '/' and without suffix.
         times: int64 (N,): how often each image occurs.
-        notes: What a person should know of the lists and folders, a sentence each.
+        notes: Notes for the user on the lists and folders, one sentence each.
     """
 
     infos: list[dict[str, Any]] = field(default_factory=list)
@@ -75,19 +75,19 @@ class Items:
 
     @property
     def paths(self) -> list[tuple[str, str]]:
-        """Image and mask path of every image."""
+        """Return image and mask path of every image."""
         return [(info['img_path'], info['seg_map_path']) for info in self.infos]
 
 
 def open_sources(config: DatasetConfig | Sequence[DatasetConfig]) -> list[Source]:
-    """Builds the datasets of a config without reading their lists.
+    """Build the datasets of a config without reading their lists.
 
     Args:
-        config: A dataset config of MMSegmentation, or several to pool.
-            ``ConcatDataset`` and ``RepeatDataset`` may be nested in it.
+        config: A dataset config of MMSegmentation, or several configs to pool.
+            ``ConcatDataset`` and ``RepeatDataset`` may be nested in a config.
 
     Returns:
-        The leaves, at least one; all with the same classes.
+        The leaves, at least one, which all have the same classes.
 
     Raises:
         InputError: A config cannot be built, wraps datasets in another way, or
@@ -141,7 +141,7 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
         dataset = DATASETS.build(own)
         left_out = _left_out(dataset, kind)
         if left_out:
-            # The masks have the ids of all classes of the dataset's own list.
+            # The ids in the masks count all classes of the dataset class.
             own['metainfo'] = {
                 key: value
                 for key, value in own['metainfo'].items()
@@ -149,7 +149,7 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
             }
             dataset = DATASETS.build(own)
     except (AssertionError, FileNotFoundError) as error:
-        # PascalVOCDataset asserts, without a word, that its files are there.
+        # PascalVOCDataset asserts, without a message, that its files exist.
         where = {key: own[key] for key in ('data_root', 'ann_file') if key in own}
         raise InputError(
             f'{kind} could not be opened with {where}: '
@@ -160,10 +160,10 @@ def _build(config: DatasetConfig, kind: str, times: int) -> Source:
 
 
 def _left_out(dataset: BaseDataset, kind: str) -> tuple[int, ...]:
-    """Mask ids of the classes that ``metainfo.classes`` leaves out: they are void.
+    """Return the mask ids of the classes that ``metainfo.classes`` leaves out, which are void.
 
     Raises:
-        InputError: It also brings the classes into another order.
+        InputError: ``metainfo.classes`` reorders the classes.
     """
     if getattr(dataset, 'label_map', None) is None:
         return ()
@@ -179,14 +179,14 @@ def _left_out(dataset: BaseDataset, kind: str) -> tuple[int, ...]:
 
 
 def read_items(sources: Sequence[Source], look_around: bool = False) -> Items:
-    """Reads the lists of images of all sources.
+    """Read the lists of images of all sources.
 
     An image that occurs several times is kept once, and counted.
 
     Args:
-        sources: From :func:`open_sources`.
-        look_around: Whether to note also what lies beside the images and is
-            left out, for which their folders are walked once more.
+        sources: The leaves, from :func:`open_sources`.
+        look_around: Whether to note also which files beside the images are left
+            out; the folders are then listed once more.
 
     Returns:
         The images in the order in which they first occur.
@@ -248,9 +248,9 @@ def _read(dataset: BaseDataset, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def image_name(dataset: BaseDataset, path: str) -> str:
-    """Names an image: relative to the image folder, without suffix, '/' between.
+    """Return the name of an image: its path below the image folder, with '/', without suffix.
 
-    Cityscapes: 'aachen/aachen_000000_000019'; VOC: '2007_000032'.
+    Examples are 'aachen/aachen_000000_000019' (Cityscapes) and '2007_000032' (VOC).
     """
     folder = dataset.data_prefix.get('img_path') or ''
     name = os.path.relpath(path, folder) if folder else os.path.basename(path)
@@ -263,14 +263,14 @@ def image_name(dataset: BaseDataset, path: str) -> str:
 def index_items(
     sources: Sequence[Source], items: Items, cache_dirs: Sequence[str | os.PathLike[str]] = ()
 ) -> ClassIndex:
-    """Tells which mask ids occur in every image (see :func:`load_or_build_index`).
+    """Return the mask ids that occur in every image (see :func:`load_or_build_index`).
 
-    The cache is kept beside the data of the first source, or, where that
+    The cache is kept beside the data of the first source or, if that folder
     cannot be written, in one of ``cache_dirs``.
 
     Args:
-        sources: From :func:`open_sources`.
-        items: From :func:`read_items`, N images.
+        sources: The leaves, from :func:`open_sources`.
+        items: N images, from :func:`read_items`.
         cache_dirs: Folders to fall back upon, such as the work directory.
 
     Returns:

@@ -1,7 +1,7 @@
-"""JPEG files whose pixels are damaged, or end too early, although the file has its end marker.
+"""Detection of JPEG files with an end marker whose pixels are damaged or end too early.
 
-Decoders fill such an image with grey, or other pixels, and go on. The JPEG library
-warns of it, but to the error output of the process alone.
+Decoders fill the damaged part with grey, or other pixels, and go on. The JPEG library
+warns of the damage, but on the standard error of the process alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 _SUFFIXES = ('.jpg', '.jpeg')
-# Other remarks of the library, such as of bytes too many, are of images that come out whole.
+# Other remarks of the library, such as on superfluous bytes, concern images that decode well.
 _SIGNS = (b'premature end of data', b'bad Huffman code', b'bad arithmetic code', b'instead of RST')
 _REMARKS = (b'Corrupt JPEG data', b'Premature end of JPEG')
 _FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -23,19 +23,19 @@ _ERROR_OUTPUT = 2
 
 
 def damaged_jpegs(paths: Iterable[str]) -> list[str]:
-    """Decodes JPEG files and tells which of them end too early or are damaged within.
+    """Decode JPEG files and return the ones that end too early or are damaged within.
 
-    The error output of the process is a file meanwhile. What others wrote
-    there in that time is handed on afterwards.
+    Meanwhile the standard error of the process goes to a file. Lines that other code
+    writes in that time are handed on afterwards.
 
     Args:
-        paths: Image files that exist; those of another suffix are passed over.
+        paths: Existing image files; files without a JPEG suffix are passed over.
     """
     found: list[str] = []
     try:
         kept = os.dup(_ERROR_OUTPUT)
     except OSError:
-        # A process without an error output cannot be told.
+        # A process without a standard error gets no remarks of the library.
         return found
     with tempfile.TemporaryFile() as said:
         if sys.stderr is not None:

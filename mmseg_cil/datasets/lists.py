@@ -1,9 +1,9 @@
-"""The lists and folders that say which images a dataset has, as people really keep them.
+"""Tolerant reading of the lists and folders that tell a dataset's images.
 
 A list may come from another system or from a spreadsheet: with a byte order
-mark, other line ends, backslashes, suffixes. What surely means an image that
-is there is taken for it; whatever else differs from what MMSegmentation would
-read stays as it is, and is reported as a missing image.
+mark, other line ends, backslashes, suffixes. A line that surely means an existing
+image is read as that image. Every other line that MMSegmentation would not
+understand stays as it is, and is reported as a missing image.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Info = dict[str, Any]
 
 
 class Folders:
-    """Names of the files in folders, each folder read once.
+    """The names of the files in folders; each folder is read once.
 
-    One look at a folder tells of all its files, and how they are really
-    spelled, where to ask for each file would be slow over a network.
+    Listing a folder tells the real spelling of all its files; asking for each
+    file would be slow over a network.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Folders:
         self._folded: dict[str, dict[str, list[str]]] = {}
 
     def names(self, folder: str) -> frozenset[str] | None:
-        """Names in a folder; None where it cannot be read."""
+        """Return the names in a folder; None where the folder cannot be read."""
         if folder not in self._names:
             try:
                 self._names[folder] = frozenset(os.listdir(folder or '.'))
@@ -45,12 +45,12 @@ class Folders:
         return self._names[folder]
 
     def has(self, path: str) -> bool:
-        """Whether a file is there, so spelled."""
+        """Return whether a file with exactly this spelling exists."""
         folder, name = os.path.split(path)
         return name in (self.names(folder) or ())
 
     def find(self, path: str, suffix: str) -> str | None:
-        """A file that is there, be it with its suffix in another case; None where there is none."""
+        """Return an existing file, if need be with its suffix in another case; None: no file."""
         if self.has(path):
             return path
         folder, name = os.path.split(path)
@@ -65,20 +65,20 @@ class Folders:
 
 
 def read_infos(dataset: BaseDataset, name: str, notes: list[str]) -> list[Info]:
-    """Reads which images a dataset has.
+    """Read the list of a dataset's images.
 
     Args:
         dataset: An MMSegmentation dataset that was built without reading.
-        name: What to call it in messages.
-        notes: Gets what a person should know.
+        name: The dataset's name in messages.
+        notes: A list to which notes for the user are added.
 
     Returns:
-        What MMSegmentation's pipeline starts from, one dict an image.
+        The input of MMSegmentation's pipeline, one dict an image.
 
     Raises:
         InputError: The list is missing, a folder, no text, or cannot be read.
     """
-    # MMEngine fails without a word on serialising an empty list.
+    # MMEngine fails without a message when it serialises an empty list.
     dataset.serialize_data = False
     if getattr(dataset, 'ann_file', '') is None:
         dataset.ann_file = ''
@@ -89,7 +89,7 @@ def read_infos(dataset: BaseDataset, name: str, notes: list[str]) -> list[Info]:
     except InputError:
         raise
     except Exception as error:
-        # Whatever it is, it is about files or settings of the user's, or a dataset class of theirs.
+        # Any such error concerns the user's files, settings or dataset class.
         kind = '' if isinstance(error, (AssertionError, OSError)) else f'{type(error).__name__}: '
         raise InputError(f'{name}: the list of images cannot be read: {kind}{error}') from error
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
@@ -102,9 +102,9 @@ def read_infos(dataset: BaseDataset, name: str, notes: list[str]) -> list[Info]:
 def _tidy_list(
     dataset: BaseDataset, name: str, folders: Folders, notes: list[str]
 ) -> Iterator[None]:
-    """Lets MMSegmentation read a tidied copy of a list within the block, where it is to be."""
+    """Let MMSegmentation read a tidied copy of a plain local list within the block."""
     path = getattr(dataset, 'ann_file', '')
-    # A class with a reader of its own knows what it reads, and remote files are not ours to open.
+    # A class with its own reader may read lists of any form; remote files are not opened here.
     own = getattr(type(dataset), 'load_data_list', None) is not BaseSegDataset.load_data_list
     if own or not path or dataset.backend_args or '://' in path:
         yield
@@ -154,7 +154,7 @@ def _note_list(path: str, names: Sequence[str], encoding: str, notes: list[str])
 
 
 def _settle_name(dataset: BaseSegDataset, line: str, folders: Folders) -> str:
-    """The name that leads to an image: as it stands, or without what lists often add to it."""
+    """Return a line as it stands, or without common additions, so that it names an image."""
     image_folder, suffix = dataset.data_prefix.get('img_path') or '', dataset.img_suffix
     for name in _readings(line, image_folder, dataset.data_root or '', suffix):
         if folders.find(os.path.join(image_folder, name + suffix), suffix):
@@ -185,7 +185,7 @@ def _readings(line: str, image_folder: str, root: str, suffix: str) -> Iterator[
 def _settle_suffixes(
     dataset: BaseDataset, infos: Sequence[Info], name: str, folders: Folders, notes: list[str]
 ) -> None:
-    """Takes files whose suffix is written in another case, and says so."""
+    """Use files whose suffix is written in another case, and add a note about them."""
     for key, suffix in (
         ('img_path', getattr(dataset, 'img_suffix', '')),
         ('seg_map_path', getattr(dataset, 'seg_map_suffix', '')),
@@ -208,17 +208,17 @@ def _settle_suffixes(
 
 
 def unused_files(dataset: BaseDataset, infos: Sequence[Info]) -> list[str]:
-    """Says what lies beside the images of a dataset and is left out.
+    """Report files beside the images of a dataset that are left out.
 
-    That are images whose suffix is in another case and, where no list says
-    which images there are, masks without an image.
+    These are images whose suffix is in another case, and masks without an image. A
+    dataset with a list of its images (``ann_file``) gets no report.
 
     Args:
         dataset: An MMSegmentation dataset.
-        infos: Its images, from :func:`read_infos`.
+        infos: The dataset's images, from :func:`read_infos`.
 
     Returns:
-        A sentence for each.
+        A sentence for each kind of file.
     """
     if (
         not isinstance(dataset, BaseSegDataset)
@@ -254,7 +254,7 @@ def unused_files(dataset: BaseDataset, infos: Sequence[Info]) -> list[str]:
 
 
 def _files_below(folder: str, suffix: str) -> list[str]:
-    """Files whose names end so, in any case, without hidden ones; as MMEngine walks a folder."""
+    """List the files with a suffix in any case, without hidden ones, as MMEngine lists them."""
     found = []
     for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = [wrapped for wrapped in inner if not wrapped.startswith('.')]
@@ -267,7 +267,7 @@ def _files_below(folder: str, suffix: str) -> list[str]:
 
 
 def other_suffixes(folder: str, suffix: str) -> str:
-    """Which suffixes the files of a folder have, where none has the one that is looked for."""
+    """Return a remark on the suffixes of a folder's files, where none has the wanted suffix."""
     counts: Counter[str] = Counter()
     for _, _, names in os.walk(folder):
         counts.update(os.path.splitext(name)[1] for name in names if not name.startswith('.'))

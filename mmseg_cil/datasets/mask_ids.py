@@ -1,4 +1,4 @@
-"""What the ids in the masks of a dataset must mean."""
+"""Checks of the ids in the masks of a dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.taxonomy import IGNORE
 
 _LISTED = 10
-# The share of masks of 0 and 255 alone from which on they are worth a word.
+# The least share of masks with 0 and 255 alone that is reported.
 _SUSPICIOUS = 0.2
 
 
@@ -23,18 +23,18 @@ def check_mask_ids(
     owner: str,
     setting: str = 'protocol.void_ids',
 ) -> None:
-    """Refuses masks with ids that are no class and not void.
+    """Refuse masks with ids that are no class and not void.
 
     Args:
         index: The index of N masks.
         mask_paths: The N mask files, for the message.
         allowed: The mask ids that have a meaning, void included.
-        owner: Who gives them that meaning, for the message ('voc_15-1').
-        setting: Which setting names ids of pixels that belong to no class.
+        owner: The name of what gives them that meaning, for the message ('voc_15-1').
+        setting: The setting that names ids of pixels that belong to no class.
 
     Raises:
         InputError: Some mask holds another id; the message names the ids, the
-            files (ten at most, and the count) and what to do.
+            files (ten at most, and the count) and a remedy.
     """
     allowed = sorted(set(allowed))
     unknown = index.presence.copy()
@@ -66,16 +66,16 @@ def check_mask_ids(
 def check_labelled(
     index: ClassIndex, mask_paths: Sequence[str], foreground: Collection[int], split: str
 ) -> None:
-    """Refuses masks of which none shows a pixel of a class, but void.
+    """Refuse masks that show void pixels but no pixel of a class.
 
     Args:
         index: The index of N masks.
         mask_paths: The N mask files, for the message.
         foreground: Mask ids that show a class besides the background.
-        split: For the message.
+        split: The split, for the message.
 
     Raises:
-        InputError: There are such masks only, as programs that draw write them.
+        InputError: The masks hold 0 and 255, or 255, alone, as drawing programs write them.
     """
     ids = set(np.flatnonzero(index.presence.any(axis=0)).tolist())
     if not ids <= {0, IGNORE} or IGNORE not in ids or ids & {*foreground}:
@@ -92,16 +92,16 @@ def check_labelled(
 def odd_masks(
     index: ClassIndex, mask_paths: Sequence[str], foreground: Collection[int], split: str
 ) -> list[str]:
-    """Says which masks differ from the others in a way that may not be meant.
+    """Report masks that look unintended: with 0 and 255 alone, or with one bit a pixel.
 
     Args:
         index: The index of N masks.
         mask_paths: The N mask files, for the message.
         foreground: Mask ids that show a class besides the background.
-        split: For the message.
+        split: The split, for the message.
 
     Returns:
-        A sentence for each kind.
+        A sentence for each kind of such masks.
     """
     notes = []
     others = index.presence.copy()
@@ -126,7 +126,7 @@ def odd_masks(
 
 
 def _ranges(values: Sequence[int]) -> str:
-    """Writes sorted integers as '0-20, 255'."""
+    """Return sorted integers as text such as '0-20, 255'."""
     parts: list[list[int]] = []
     for value in values:
         if parts and value == parts[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What the ids in the masks of a dataset mean, as the config tells it."""
+"""The meaning of the ids in the masks of a dataset, as the config tells it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mmseg_cil.protocols import Protocol, build_protocol
 
 
 def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The classes and void ids that a dataset's config gives, or None for each.
+    """Return the classes and void ids that a dataset's config gives; None where not given.
 
     Args:
-        dataset: A dataset of MMSegmentation; ``ConcatDataset`` and ``RepeatDataset`` give
-            those of their first dataset.
+        dataset: Config of a dataset of MMSegmentation. ``ConcatDataset`` and
+            ``RepeatDataset`` have the classes and void ids of their first dataset.
     """
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     if isinstance(inner[0], Mapping):
@@ -29,7 +29,7 @@ def mask_meaning(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The meaning of the training masks, where the test dataset's differ; else None.
+    """Return the meaning of the training masks, if test masks have another meaning; else None.
 
     Args:
         train: Config of the training dataset.
@@ -48,12 +48,12 @@ def reference_of(train: Mapping[str, Any], test: Mapping[str, Any]) -> dict[str,
 def protocols_of(
     config: Mapping[str, Any], source: Source | None, reference: Mapping[str, Any] | None = None
 ) -> tuple[Protocol, Protocol]:
-    """The protocol of a config for the masks of the training dataset, and for those of another.
+    """Return a config's protocol for the training dataset's masks, and for another dataset's.
 
     Args:
         config: The ``protocol`` of a config.
-        source: A dataset; None where no step reads that of the config.
-        reference: What the training dataset says of its masks; None: the same.
+        source: The other dataset; None where no step reads the dataset of the config.
+        reference: The meaning of the training dataset's masks; None: the same as ``source``'s.
 
     Returns:
         Two protocols of the same classes and steps, or twice the same one.

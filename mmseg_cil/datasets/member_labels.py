@@ -20,12 +20,12 @@ from mmseg_cil.protocols.tables import Table
 
 @dataclass(frozen=True)
 class MemberLabels:
-    """What the pixels of a data set are labelled at a step.
+    """The labels of a data set's pixels at a step.
 
     Attributes:
         table: uint8 (256,): the label by the data set's own mask id.
-        hidden: Model ids that label 0 may stand for besides the class 0; None: those of the
-            step's rule (``StepContext.num_hidden``).
+        hidden: Model ids that the label 0 may stand for besides the class 0; None: the rule of
+            the step decides (``StepContext.num_hidden``).
     """
 
     table: Table
@@ -53,17 +53,17 @@ def labels_of(member: Member, protocol: Protocol, step: int, split: str) -> Memb
     labels = table[meaning]
     if not shows_all:
         if current.old and protocol.old_labels_hidden and member.meaning.unlabelled:
-            # Without a background: one of the old classes.
+            # Without a background the label 0 stands for one of the old classes.
             labels[sorted(member.meaning.unlabelled)] = 0
         return MemberLabels(labels)
     if protocol.taxonomy.has_background:
         return MemberLabels(labels, _unlabelled(member, current.seen))
-    # The label 0 is the class 0 and no other.
+    # The label 0 is the class 0 and no other class.
     return MemberLabels(labels, () if protocol.old_labels_hidden else None)
 
 
 def _unlabelled(member: Member, seen: Sequence[int]) -> tuple[int, ...]:
-    """Model ids of classes, the background aside, that nobody has labelled in a data set."""
+    """Return the model ids of foreground classes that nobody has labelled in a data set."""
     return tuple(i for i, c in enumerate(seen) if i and c not in member.meaning.labelled)
 
 
@@ -74,11 +74,11 @@ def _hides_by_rule(protocol: Protocol) -> bool:
 def with_own_ids(
     replay: Replay, places: np.ndarray, members: Sequence[Member], protocol: Protocol, step: int
 ) -> Replay:
-    """Return exemplars whose tables go from the mask ids of their own data sets.
+    """Return exemplars whose tables start from the mask ids of their own data sets.
 
     Args:
         replay: E exemplars, with tables from the protocol's mask ids.
-        places: (E,) the data set of each.
+        places: (E,) the data set of each exemplar.
         members: The data sets.
         protocol: Protocol of the walk.
         step: The step that replays.
@@ -89,7 +89,7 @@ def with_own_ids(
     for place, table, former in zip(places.tolist(), replay.tables, replay.hidden, strict=True):
         member = by_place[place]
         tables.append(table[member.meaning.table])
-        # Nobody has labelled there what another data set brought.
+        # Nobody has labelled the classes of another data set in this one.
         lost = _unlabelled(member, seen) if protocol.taxonomy.has_background else ()
         hidden.append(tuple(sorted({*former, *lost})))
     return Replay(replay.rows, tables, hidden)
@@ -106,11 +106,11 @@ def build_pipelines(
 
     Args:
         members: The data sets.
-        labels: The labels of each, by its place.
-        pipeline: Pipeline of the config's own data set, and of those that have none; None: that of
-            its first leaf.
+        labels: The labels of each data set, by its place.
+        pipeline: Pipeline of the config's data set, and of data sets without a pipeline; None: the
+            pipeline of the first leaf.
         further_map: A transform that goes behind ``LoadAnnotations`` in the pipelines of the
-            data sets that steps bring; the config's own has it already.
+            data sets that steps bring; the pipeline of the config's data set has it already.
         split: ``'train'`` or ``'test'``.
 
     Raises:
@@ -138,7 +138,7 @@ def build_pipelines(
 
 
 def _loads_masks(pipeline: SamplePipeline) -> bool:
-    """Whether a pipeline loads masks, perhaps inside ``TestTimeAug`` or by a loader of its own."""
+    """Return whether a pipeline loads masks, perhaps in ``TestTimeAug`` or by its own loader."""
     return any(
         'Annotation' in kind
         or kind == 'TestTimeAug'
@@ -148,7 +148,7 @@ def _loads_masks(pipeline: SamplePipeline) -> bool:
 
 
 class PipelinesByData:
-    """The pipelines of several data sets as one: a sample goes through that of its own.
+    """The pipelines of several data sets as one; a sample goes through its data set's pipeline.
 
     Args:
         by_place: Pipelines by the place of the data set, which a sample holds as ``cil_place``.
@@ -159,7 +159,7 @@ class PipelinesByData:
 
     @property
     def transforms(self) -> list[Any]:
-        """The transforms of all, one data set after the other."""
+        """Return the transforms of all pipelines, one data set after the other."""
         return [each for pipeline in self.by_place.values() for each in pipeline.transforms]
 
     def __call__(self, data: dict) -> Any:

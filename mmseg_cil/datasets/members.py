@@ -1,4 +1,4 @@
-"""The data sets that a view reads side by side, and what their masks mean in the walk."""
+"""The data sets that a view reads side by side, and the meaning of their masks in the walk."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Member:
     """A data set, built but not yet read.
 
     Attributes:
-        place: 0: the config's own; i: ``Protocol.own_data[i - 1]``.
-        sources: Its leaves, at least one.
-        meaning: What its masks hold.
-        own: What the step says of it; None of the config's own.
+        place: 0: the config's data set; i: ``Protocol.own_data[i - 1]``.
+        sources: The leaves of the data set, at least one.
+        meaning: The meaning of the ids in the masks.
+        own: The step's description of the data set; None for the config's data set.
     """
 
     place: int
@@ -35,7 +35,7 @@ class Member:
 
     @property
     def first(self) -> Source:
-        """The leaf that speaks for the others: their classes are the same."""
+        """Return the first leaf; all leaves have the same classes."""
         return self.sources[0]
 
 
@@ -45,8 +45,8 @@ class ReadMember:
 
     Attributes:
         member: The data set.
-        items: Its images, by their own names.
-        index: Which of its own mask ids occur in them.
+        items: The images, under the names that they have in their data set.
+        index: The data set's own mask ids that occur in each image.
     """
 
     member: Member
@@ -59,10 +59,10 @@ class Contents:
     """The images of several data sets, one after the other.
 
     Attributes:
-        items: All images; those of a data set that a step brings are called ``DATA::NAME``.
-        index: Which mask ids of the protocol occur in them.
-        places: int64 (N,): the data set of each, as :attr:`Member.place` counts.
-        members: What was read of each.
+        items: All images; images of a data set that a step brings are called ``DATA::NAME``.
+        index: The protocol's mask ids that occur in each image.
+        places: int64 (N,): the data set of each image, numbered as in :attr:`Member.place`.
+        members: The data sets that were read.
     """
 
     items: Items
@@ -72,11 +72,11 @@ class Contents:
 
 
 def config_member(sources: Sequence[Source], protocol: Protocol) -> Member:
-    """Return the config's own data set, whose mask ids the protocol speaks of.
+    """Return the config's data set, whose mask ids are those of the protocol.
 
     Args:
-        sources: Its leaves.
-        protocol: For its masks.
+        sources: The leaves of the data set.
+        protocol: The protocol for the masks of the data set.
     """
     taxonomy = protocol.taxonomy
     shown = {
@@ -100,13 +100,13 @@ def open_members(
     """Build the data sets of a view without reading their lists.
 
     Args:
-        protocol: For the masks of the config's own data set.
+        protocol: The protocol for the masks of the config's data set.
         split: ``'train'`` or ``'test'``.
-        places: Which of them, as :attr:`Member.place` counts.
-        sources: Leaves of the config's own.
+        places: The data sets to build, numbered as in :attr:`Member.place`.
+        sources: Leaves of the config's data set.
 
     Raises:
-        InputError: A config cannot be built, or does not say what its masks mean.
+        InputError: A config cannot be built, or does not tell the meaning of its masks.
     """
     members = []
     for place in sorted(set(places)):
@@ -131,10 +131,10 @@ def open_members(
 
 
 def _check_shown(protocol: Protocol, place: int, member: Member, split: str) -> None:
-    """Refuse a data set without the walk's classes, or without those that its step adds.
+    """Refuse a data set without the walk's classes, or without the classes that its step adds.
 
     Raises:
-        InputError: It is such a one.
+        InputError: The data set lacks these classes.
     """
     if not member.meaning.foreground and member.own is not None:
         raise InputError(
@@ -169,8 +169,8 @@ def read_members(
 
     Args:
         members: The data sets.
-        owner: Who gives the ids of the config's own masks their meaning, for messages.
-        cache_dirs: Where the class index may be kept if the data's own folder cannot be written.
+        owner: The name of what gives the ids of the config's masks their meaning, for messages.
+        cache_dirs: Folders for the class index if the data's own folder cannot be written.
         look_around: Whether to note also which files are left out.
 
     Raises:
@@ -178,14 +178,14 @@ def read_members(
     """
     read = []
     for member in members:
-        # Their lists are read into copies: what stays in the view is small.
+        # The lists are read into copies, so that the view keeps only small objects.
         sources = [replace(source, dataset=copy.copy(source.dataset)) for source in member.sources]
         items = read_items(sources, look_around)
         index = index_items(sources, items, cache_dirs)
         masks = [mask for _, mask in items.paths]
         named = (owner, 'protocol.void_ids')
         if member.own is not None:
-            named = (member.own.where, 'data.void_ids')
+            named = (member.own.where, 'data.void_ids (--void-ids)')
         check_mask_ids(index, masks, member.meaning.known, *named)
         read.append(ReadMember(member, items, index))
     if len(read) == 1 and read[0].member.own is None:
@@ -235,7 +235,7 @@ def _names(read: ReadMember) -> list[str]:
 
 
 def _translated(read: ReadMember) -> np.ndarray:
-    """The presence of the protocol's mask ids, from that of the data set's own."""
+    """Return the presence of the protocol's mask ids, given that of the data set's own ids."""
     presence = np.zeros_like(read.index.presence)
     table = read.member.meaning.table
     for mask_id in np.flatnonzero(read.index.presence.any(axis=0)):
@@ -244,13 +244,14 @@ def _translated(read: ReadMember) -> np.ndarray:
 
 
 def colours_of(members: Sequence[Member], protocol: Protocol) -> list[list[int]]:
-    """Return the colour of every class, RGB in 0..255, as the first data set that has it gives it.
+    """Return the colour of every class, RGB in 0..255, from the first data set with the class.
 
-    Black for a background that is none of the data sets' classes, and where none tells a colour.
+    The colour is black for a background that is none of the data sets' classes, and for a class
+    without a colour in any data set.
 
     Args:
         members: The data sets.
-        protocol: Its taxonomy tells the mask ids.
+        protocol: The protocol whose taxonomy tells the mask ids.
     """
     class_of = protocol.taxonomy.class_of_mask_id()
     colours: dict[int, list[int]] = {}
@@ -260,7 +261,7 @@ def colours_of(members: Sequence[Member], protocol: Protocol) -> list[list[int]]
             if own > 255 or own not in member.meaning.known:
                 continue
             class_id = class_of.get(int(member.meaning.table[own]))
-            # What is unlabelled there is background here, and not of its colour.
+            # An unlabelled id of the data set is background here, but gives it no colour.
             if class_id is not None and (member.own is None or own in member.meaning.foreground):
                 colours.setdefault(class_id, list(colour))
     return [colours.get(c, [0, 0, 0]) for c in range(len(protocol.taxonomy.names))]
@@ -269,16 +270,16 @@ def colours_of(members: Sequence[Member], protocol: Protocol) -> list[list[int]]
 def check_apart(train: Contents, test: Contents, protocol: Protocol) -> None:
     """Refuse training images of a data set that are test images of another.
 
-    Test images that are training images of their own data set are told of elsewhere: their
-    scores are not those of unseen images whatever else is trained on.
+    Test images that are training images of their own data set are reported elsewhere: whatever
+    else is trained on, their scores are not those of unseen images.
 
     Args:
         train: All training images of a walk.
-        test: All its test images.
+        test: All test images of the walk.
         protocol: Protocol of the walk.
 
     Raises:
-        InputError: There are such images, be it as copies.
+        InputError: There are such images, also as copies of a file.
     """
     trained = contents_of(train.index)
     own = {*zip(train.places.tolist(), trained, strict=True)}
@@ -300,7 +301,7 @@ def check_apart(train: Contents, test: Contents, protocol: Protocol) -> None:
 
 
 def contents_of(index: ClassIndex) -> list[tuple[int, bytes]]:
-    """Return what tells the content of every image: size and digest of its file."""
+    """Return the file size and digest of every image, which identify its content."""
     return [
         (size, digest.tobytes())
         for size, digest in zip(index.image_bytes.tolist(), index.image_digests, strict=True)

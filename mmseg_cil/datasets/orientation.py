@@ -1,10 +1,10 @@
-"""Images that their EXIF orientation turns on loading, over masks that nothing turns.
+"""Check of images that an EXIF orientation turns on loading, while masks are never turned.
 
 Cameras store the pixels as the sensor lay and say in a tag how to turn them.
-Loaders of images heed it or not; masks are read as they are stored. Where a
-turn changes the size, the sizes tell whether a mask was drawn on the stored or
-on the turned image. Where it does not (a half turn, a mirror, a square image)
-the pictures tell: borders of a mask lie where the image has edges.
+Some loaders of images heed the tag, others do not; masks are read as they are
+stored. If a turn changes the size, the sizes tell whether a mask was drawn on the
+stored or on the turned image. If a turn keeps the size (a half turn, a mirror, a
+square image), the pictures tell: borders of a mask lie where the image has edges.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from mmseg_cil.errors import InputError
 #: Loads an image by its row, as the pipeline does.
 Loader = Callable[[int], np.ndarray | None]
 
-# How many images are looked at, how many it takes to decide, and how sure it must be. On VOC's
-# images the mean of 16 lies six standard errors from zero, of 100 without a relation within three.
+# Greatest number of images that are examined, least number for a decision, and least distance of
+# the mean gain from zero in standard errors. On VOC's images the mean of 16 gains lies six standard
+# errors from zero; the mean of 100 gains with unrelated masks lies within three.
 _LOOKED_AT, _LEAST, _SURE = 32, 4, 5.0
 _SIDE = 512
 _ADVICE = (
@@ -38,8 +39,8 @@ class _Turned:
     """An image with an orientation.
 
     Attributes:
-        row: In the index.
-        on_loading: Whether the pipeline turns it.
+        row: Row of the image in the index.
+        on_loading: Whether the pipeline turns the image.
     """
 
     row: int
@@ -49,19 +50,19 @@ class _Turned:
 def check_orientation(
     index: ClassIndex, paths: Sequence[tuple[str, str]], load: Loader, split: str
 ) -> list[str]:
-    """Looks whether images that have an EXIF orientation lie on their masks once loaded.
+    """Check that loaded images with an EXIF orientation are turned like their masks.
 
     Args:
         index: Index of the images.
-        paths: Image and mask of each.
-        load: How the pipeline loads one.
-        split: For messages.
+        paths: Pairs of image path and mask path.
+        load: The pipeline's loading of an image.
+        split: The split, for messages.
 
     Returns:
-        Notes for a person, where it cannot be known.
+        A note for the user, where neither sizes nor edges decide; else nothing.
 
     Raises:
-        InputError: They do not.
+        InputError: Images are turned and their masks are not, or the reverse.
     """
     turned = _turned(index, paths, load)
     wrong = [item for item in turned if not _fits(index.headers[item.row], item.on_loading)]
@@ -88,7 +89,7 @@ def check_orientation(
 
 
 def _turned(index: ClassIndex, paths: Sequence[tuple[str, str]], load: Loader) -> list[_Turned]:
-    """All images with an orientation; one of each kind is loaded to see what becomes of it."""
+    """Return all images with an orientation; one of each kind is loaded to see if it is turned."""
     heeded: dict[tuple[str, int], bool] = {}
     result = []
     for row in np.flatnonzero(index.headers[:, 2] > 1).tolist():
@@ -145,7 +146,7 @@ def _refusal(
 
 
 def _evidence(paths: Sequence[tuple[str, str]], unsure: Sequence[_Turned]) -> float:
-    """How many standard errors the masks fit better on the images as loaded; 0: nothing known."""
+    """Return by how many standard errors masks fit the loaded images better; 0: not known."""
     chosen = unsure[:: -(-len(unsure) // _LOOKED_AT)]
     gains = [gain for row in chosen if (gain := _gain(*paths[row.row], row.on_loading)) is not None]
     if len(gains) < _LEAST:
@@ -178,7 +179,7 @@ def _borders(mask: Image.Image) -> np.ndarray:
 
 
 def _edges(picture: Image.Image, borders: np.ndarray) -> float:
-    """Mean steepness of a picture along the borders, as a ratio to that of the whole."""
+    """Return the mean steepness of a picture along the borders, relative to the whole picture."""
     small = np.asarray(picture.resize(_small(picture.size), Image.Resampling.BOX), np.float32)
     grey = cv2.GaussianBlur(small, (0, 0), 1.0)
     steepness = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))

@@ -18,19 +18,19 @@ def _integers() -> np.ndarray:
 
 @dataclass(frozen=True)
 class PackedImages:
-    """Chosen images, each kept once however often it counts.
+    """M chosen images, of which K are distinct; each distinct image is kept once.
 
-    One array stands in place of many objects: workers share it and never copy it by merely
-    counting references.
+    One array stands in place of many objects: worker processes share the array, and counting
+    references does not copy it.
 
     Attributes:
         rows: int64 (M,): the row of each index among all images of the data sets.
-        kept: int64 (M,): which of the K images that are kept it is.
+        kept: int64 (M,): the number of each index's image among the K kept images.
         names: K names.
-        domains: int64 (K,): the step that introduces the domain of each.
-        places: int64 (K,): the data set of each, as ``Step.data`` counts them.
-        packed: uint8: what the pipeline starts from, pickled, one image after the other.
-        ends: int64 (K,): where each ends in ``packed``.
+        domains: int64 (K,): the step that introduces the domain of each image.
+        places: int64 (K,): the data set of each image, numbered as in ``Step.data``.
+        packed: uint8: the pickled inputs of the pipeline, one image after the other.
+        ends: int64 (K,): the end of each image in ``packed``.
     """
 
     rows: np.ndarray = field(default_factory=_integers)
@@ -46,9 +46,9 @@ class PackedImages:
         """Pack images.
 
         Args:
-            rows: int64 (M,): their rows, as often as they count.
+            rows: int64 (M,): the rows of the images, each as often as it counts.
             contents: All images.
-            protocol: Tells their domains.
+            protocol: The protocol, which tells the images' domains.
         """
         distinct, kept = np.unique(rows, return_inverse=True)
         names = [contents.items.names[row] for row in distinct]
@@ -79,11 +79,11 @@ class PackedImages:
         return int(self.domains[self.kept[index]])
 
     def place(self, index: int) -> int:
-        """Return the data set of an image, as ``Step.data`` counts them."""
+        """Return the data set of an image, numbered as in ``Step.data``."""
         return int(self.places[self.kept[index]])
 
     def info(self, index: int) -> dict[str, Any]:
-        """Return what the pipeline starts from."""
+        """Return the input of the pipeline for an image."""
         kept = int(self.kept[index])
         start = int(self.ends[kept - 1]) if kept else 0
         info: dict[str, Any] = pickle.loads(self.packed[start : int(self.ends[kept])].tobytes())

@@ -1,4 +1,4 @@
-"""Passes over images beside training, which leave its random streams alone."""
+"""Passes over images beside training, which leave the random streams of training alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def pass_over(
     batch_size: int = 1,
     collate: Callable[..., Any] = pseudo_collate,
 ) -> DataLoader:
-    """Return a loader of all samples, in order, that draws no random number of training's.
+    """Return a loader of all samples, in order, that leaves training's random numbers alone.
 
     Args:
         dataset: The samples.
-        num_workers: Processes that read.
+        num_workers: Number of worker processes.
         batch_size: Samples of a batch; 1 where their sizes may differ.
-        collate: Makes a batch of samples.
+        collate: Function that makes a batch of samples.
     """
     return DataLoader(
         dataset,
@@ -37,7 +37,7 @@ def pass_over(
 
 
 def seeded_images(dataset: Dataset, indices: Sequence[int]) -> Subset:
-    """Return some images of a view, each with random numbers of its own, the same every time.
+    """Return some images of a view, each with its own random numbers, the same at every pass.
 
     Args:
         dataset: A view of the data at a step.

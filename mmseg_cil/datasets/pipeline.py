@@ -1,4 +1,4 @@
-"""Fitting a user's pipeline to a step, and making its randomness repeatable."""
+"""Adaptation of a user's pipeline to a step, and repeatable randomness for it."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ _FIXED = (
 )
 
 
-#: Where a sample of a view over several data sets says which one it is of.
+#: Key under which a sample of a view over several data sets names its data set.
 PLACE = 'cil_place'
-#: Packages whose transforms are known: those that are not in ``_FIXED`` augment.
+#: Packages whose transforms are known; their transforms outside ``_FIXED`` augment.
 _PACKAGES = ('mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'mmseg_cil')
 
 
 def step_pipeline(pipeline: Sequence[Any], table: np.ndarray, reduce_zero_label: bool) -> list[Any]:
-    """Puts :class:`MapLabels` into a pipeline, right before ``PackSegInputs``.
+    """Put :class:`MapLabels` into a pipeline, right before ``PackSegInputs``.
 
-    Where the edges between classes are a target too (``GenerateEdge``), it goes before
-    them, so that they do not tell of classes that the step does not know.
+    In a pipeline with ``GenerateEdge``, whose edges between classes are a target too,
+    ``MapLabels`` goes before it, so that the edges do not show classes that the step
+    does not know.
 
-    ``LoadAnnotations`` must read masks raw, for the table starts from their
-    ids. Configs of older habit repeat the dataset's ``reduce_zero_label``
-    there; it is dropped. (A choice: to refuse such configs would refuse most
-    ADE20K configs in use. One that contradicts the dataset is refused, as
+    ``LoadAnnotations`` must read masks raw, because the table starts from the raw ids.
+    Older configs repeat the dataset's ``reduce_zero_label`` in ``LoadAnnotations``; the
+    key is dropped there. (This is a choice: refusing such configs would refuse most
+    ADE20K configs in use. A value that contradicts the dataset is refused, as
     MMSegmentation itself does.)
 
     Args:
         pipeline: Transforms of MMSegmentation, as configs or objects. In a
             ``TestTimeAug`` the packing may be inside.
         table: uint8 (256,), the step's label of every mask id.
-        reduce_zero_label: What the dataset declares.
+        reduce_zero_label: The dataset's ``reduce_zero_label``.
 
     Returns:
         A new list.
@@ -117,7 +118,7 @@ def _read_raw(transform: Any, declared: bool) -> None:
 
 
 def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
-    """Within ``TestTimeAug`` each list holds alternatives, so the mapping is a list of its own."""
+    """Put the mapping into ``TestTimeAug`` as its own list, since lists hold alternatives."""
     stages = transform.get('transforms') if isinstance(transform, dict) else None
     place = None
     for number, stage in enumerate(stages or []):
@@ -133,7 +134,7 @@ def _fit_test_time_aug(transform: Any, mapping: dict, declared: bool) -> bool:
 
 
 def crop_of(pipeline: Sequence[Any]) -> tuple[int, int] | None:
-    """Return height and width of the last crop of a training pipeline; None where none crops.
+    """Return height and width of the last crop of a training pipeline; None without a crop.
 
     Args:
         pipeline: Transforms as configs.
@@ -145,14 +146,14 @@ def crop_of(pipeline: Sequence[Any]) -> tuple[int, int] | None:
         if kind_of(transform) == 'RandomCrop':
             crop = transform.get('crop_size', crop)
         elif kind_of(transform) == 'RandomResizedCrop' and transform.get('scale') is not None:
-            # Width goes before height, as in every scale of MMCV.
+            # In every scale of MMCV the width comes before the height.
             scale = transform['scale']
             crop = scale if isinstance(scale, int) else tuple(scale)[::-1]
     return (crop, crop) if isinstance(crop, int) else None if crop is None else tuple(crop)
 
 
 def first_way(transforms: Iterable[Any]) -> Iterator[Any]:
-    """Yield transforms one after the other, of a built ``TestTimeAug`` those of its first way."""
+    """Yield the transforms in order; a built ``TestTimeAug`` yields those of its first way."""
     for transform in transforms:
         ways = getattr(transform, 'subroutines', None)
         yield from first_way(ways[0].transforms) if ways else [transform]
@@ -161,8 +162,8 @@ def first_way(transforms: Iterable[Any]) -> Iterator[Any]:
 def without_augmentation(dataset: Any) -> Any:
     """Return the same images with a pipeline that loads, resizes to a fixed size, and packs.
 
-    Transforms of the user's own stay, for they may be what makes an image fit the network. Where
-    they draw random numbers, ask the dataset by ``SampleKey``, which seeds them.
+    The user's own transforms stay, because they may make an image fit the network. If they draw
+    random numbers, ask the dataset by ``SampleKey``, which seeds them.
 
     Args:
         dataset: A view of the data at a step; it is not changed.
@@ -183,17 +184,17 @@ def _fixed(pipeline: Any) -> Compose:
 
 
 def _augments(transform: Any) -> bool:
-    """Whether a transform draws random numbers; none of a user's own counts as one that does."""
+    """Return whether a transform counts as random; a user's own transform never does."""
     name, package = kind_of(transform), type(transform).__module__.partition('.')[0]
     return package in _PACKAGES and name not in _FIXED and not name.startswith('Load')
 
 
 @contextlib.contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Draws ``random``, numpy's and torch's (CPU) numbers from a key, within a block.
+    """Seed ``random``, NumPy and torch (CPU) from a key, within a block.
 
-    Afterwards all three go on as if nothing had happened, so the training
-    process is left alone where it loads data itself (``num_workers=0``).
+    After the block all three go on with their former states, so the random numbers of
+    the training process do not change where it loads data itself (``num_workers=0``).
 
     Args:
         key: Non-negative integers.

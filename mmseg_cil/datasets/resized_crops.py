@@ -1,4 +1,4 @@
-"""Crops that are resized: the augmentation and the test geometry of MiB, PLOP and RCIL."""
+"""Resized crops: the augmentation and the test geometry of MiB, PLOP and RCIL."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def draw_box(
 ) -> Box:
     """Draw the box of a random resized crop.
 
-    Every attempt draws an area as a share of the image's, uniform, and an aspect (width by
-    height), uniform in its logarithm. The first that fits into the image is placed at random.
-    Where none fits, which an area above 1 cannot, the box is the greatest in the centre whose
-    aspect is in range: the whole image, if its own is.
+    Every attempt draws an area as a uniform share of the image's area, and an aspect (width by
+    height) that is uniform in its logarithm. The first box that fits into the image is placed at
+    random; a box with an area share above 1 never fits. If no attempt fits, the box is the
+    greatest central one whose aspect is in range: the whole image, if its aspect is in range.
 
     Args:
         height: Height of the image.
         width: Width of the image.
         area_range: Least and greatest share of the image's area.
         aspect_range: Least and greatest aspect.
-        attempts: How many draws are made at most.
+        attempts: Greatest number of draws.
 
     Returns:
         Top, left, height and width, inside the image.
@@ -64,7 +64,7 @@ def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
 
 
 def _cut(results: dict[str, Any], box: Box, size: tuple[int, int] | None, backend: str) -> None:
-    """Cut image and masks of a sample to a box and resize them: bilinear, masks nearest."""
+    """Cut image and masks of a sample to a box; resize the image bilinear, masks nearest."""
     top, left, tall, wide = box
     for key in ('img', *results.get('seg_fields', ())):
         part = np.ascontiguousarray(results[key][top : top + tall, left : left + wide])
@@ -78,11 +78,11 @@ def _cut(results: dict[str, Any], box: Box, size: tuple[int, int] | None, backen
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """Crop a random area of a random aspect and resize it, without padding.
+    """A transform that crops a random area of a random aspect and resizes it, without padding.
 
-    With ``crop_ratio_range=(0.5, 2.0)`` the training crop of MiB, PLOP and RCIL
+    With ``crop_ratio_range=(0.5, 2.0)`` this is the training crop of MiB, PLOP and RCIL
     (``dataset/transform.py`` and ``run.py`` of fcdl94/MiB), which is torchvision's: an area above
-    that of the image never fits, so that after ten attempts the central crop is taken.
+    that of the image never fits, and after ten attempts the central crop is taken.
 
     Required keys: ``img`` and the masks that ``seg_fields`` lists, all modified. Modified key:
     ``img_shape``.
@@ -92,8 +92,8 @@ class RandomResizedCrop(BaseTransform):
         crop_ratio_range: Least and greatest area, as a share of the image's.
         aspect_ratio_range: Least and greatest width by height.
         max_attempts: Draws before the central crop.
-        backend: ``pillow``, as the papers (its bilinear filter is wider where it shrinks, and
-            its nearest pixel is that of the centre), or ``cv2``.
+        backend: ``pillow``, as in the papers (Pillow's bilinear filter is wider when it shrinks
+            an image, and its nearest pixel is that of the centre), or ``cv2``.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RandomResizedCrop(BaseTransform):
         """Crop and resize a sample.
 
         Args:
-            results: The sample as the transforms before left it.
+            results: The sample after the preceding transforms.
 
         Returns:
             The same dictionary with image and masks of the size ``scale``.
@@ -139,19 +139,19 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizedCenterCrop(BaseTransform):
-    """Resize the short side of an image and of its masks, and keep the square in the centre.
+    """A transform that resizes the short side of image and masks, and keeps the central square.
 
-    The test geometry of MiB, PLOP and RCIL (``run.py``, ``crop_val``), which scores image and
-    label alike in that square. It stands after ``LoadAnnotations``. The network's answer is
-    scored at this size, so the original size of the image (``ori_shape``) is forgotten, and a
-    tool that predicts by this pipeline returns the square.
+    This is the test geometry of MiB, PLOP and RCIL (``run.py``, ``crop_val``), which cuts image
+    and label alike to that square. The transform stands after ``LoadAnnotations``. The network's
+    prediction is scored at this size, so the original size of the image (``ori_shape``) is
+    overwritten, and a tool that predicts with this pipeline returns the square.
 
     Required keys: ``img`` and the masks that ``seg_fields`` lists, all modified. Modified keys:
     ``img_shape``, ``ori_shape``.
 
     Args:
         scale: The short side, and the side of the square.
-        backend: As of :class:`RandomResizedCrop`.
+        backend: As in :class:`RandomResizedCrop`.
     """
 
     def __init__(self, scale: int, backend: str = 'pillow') -> None:
@@ -167,14 +167,14 @@ class ResizedCenterCrop(BaseTransform):
         """Resize and crop a sample.
 
         Args:
-            results: The sample as the transforms before left it.
+            results: The sample after the preceding transforms.
 
         Returns:
             The same dictionary with image and masks of ``scale`` x ``scale``.
         """
         height, width = results['img'].shape[:2]
         short = min(height, width)
-        # The long side is cut off, not rounded, as torchvision does.
+        # The fraction of the long side is cut off, not rounded, as in torchvision.
         tall, wide = (int(self.scale * side / short) for side in (height, width))
         _cut(results, (0, 0, height, width), (wide, tall), self.backend)
         # round() goes to the even number at a half, as torchvision's does.

@@ -1,4 +1,4 @@
-"""A pipeline that looks whether image and mask fit each other, and names the file that fails."""
+"""A pipeline that checks that image and mask fit each other, and names a file that fails."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from mmengine.dataset import Compose
 from mmseg_cil.datasets.pipeline import first_way
 from mmseg_cil.errors import InputError
 
-# A transform of these that comes before the mask is loaded moves the image alone.
+# Any of these transforms before the loading of the mask moves the image alone.
 _MOVING = ('RandomRotate', 'RandomRotFlip', 'RandomAffine', 'BioMedical3DRandomFlip')
-# These too, unless the image is as large as the crop, as in a stock test pipeline. In training the
-# sizes of image and mask then differ; at test that of the image as loaded is what counts.
+# These move the image alone too, unless the image is as large as the crop, as in a stock test
+# pipeline. In training the sizes of image and mask then differ; at test only the size of the image
+# as loaded counts.
 _CROPPING = ('RandomCrop', 'CenterCrop', 'BioMedical3DRandomCrop')
 # At test the prediction is flipped back before it is compared.
 _MOVING_IN_TRAINING = (*_MOVING, 'RandomFlip')
 
 
 class SamplePipeline(Compose):
-    """Transforms of one split, applied to one image after the other.
+    """The transforms of one split, applied to one image after the other.
 
-    As soon as image and mask are both loaded, their sizes are compared: in
-    training those that the transforms after it see, at test those as loaded,
-    for a prediction has the size of the loaded image.
+    As soon as image and mask are both loaded, their sizes are compared. In training
+    the current size of the image is compared, which later transforms see; at test the
+    size as loaded, because a prediction has the size of the loaded image.
 
     Args:
-        transforms: Configs or objects.
+        transforms: The transforms, as configs or objects.
         split: ``'train'`` or ``'test'``.
 
     Raises:
@@ -43,13 +44,13 @@ class SamplePipeline(Compose):
         _check_order(self.kinds, split)
 
     def __call__(self, data: dict) -> dict | None:
-        """Loads and changes one sample.
+        """Load and change one sample.
 
         Args:
-            data: What the pipeline starts from.
+            data: The input of the pipeline.
 
         Returns:
-            What the last transform made, or None where one gives the image up.
+            The output of the last transform, or None where a transform gives the image up.
 
         Raises:
             InputError: A transform fails on the image, or image and mask do not fit.
@@ -57,19 +58,20 @@ class SamplePipeline(Compose):
         return self.until(data, '')
 
     def until(self, data: dict, key: str) -> dict | None:
-        """Applies the transforms up to the first that makes a key.
+        """Apply the transforms up to the first that makes a key.
 
-        Of what ``TestTimeAug`` makes of an image it is the first way, if it comes to that.
+        Within ``TestTimeAug`` the transforms of the first way are applied, one by one.
 
         Args:
-            data: What the pipeline starts from.
-            key: Such as 'img' or 'gt_seg_map'; no transform makes ''.
+            data: The input of the pipeline.
+            key: A key such as 'img' or 'gt_seg_map'; no transform makes '', so that '' applies
+                all transforms.
 
         Returns:
-            What the last of them made; None where one gives the image up.
+            The output of the last applied transform; None where a transform gives the image up.
 
         Raises:
-            InputError: As in a call.
+            InputError: A transform fails on the image, or image and mask do not fit.
         """
         paths = data.get('img_path', ''), data.get('seg_map_path', '')
         sample: Any = data

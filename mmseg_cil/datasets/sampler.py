@@ -1,4 +1,4 @@
-"""A sampler that tells every sample its place in the training stream."""
+"""A sampler that gives every sample its position in the training stream."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmseg_cil.registry import DATA_SAMPLERS
 
 
 class SampleKey(NamedTuple):
-    """What :class:`GlobalPositionSampler` asks a dataset for.
+    """The key with which :class:`GlobalPositionSampler` asks a dataset for a sample.
 
     Attributes:
-        index: Which image.
-        position: Where the sample stands in the stream of all ranks, from 0.
-            Random augmentation is drawn from it (see :class:`IncrementalDataset`).
+        index: Index of the image.
+        position: Position of the sample in the stream of all ranks, from 0.
+            It seeds the random augmentation (see :class:`IncrementalDataset`).
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
@@ -27,20 +27,21 @@ class SampleKey(NamedTuple):
 
 @DATA_SAMPLERS.register_module()
 class GlobalPositionSampler(InfiniteSampler):
-    """MMEngine's ``InfiniteSampler`` that yields image and position.
+    """An ``InfiniteSampler`` of MMEngine that yields image and position.
 
     Rank r of W gets the positions r, r + W, r + 2W, ... of one stream, so W
     ranks with batches of B see in each iteration the very samples that one
     process sees with a batch of W * B.
 
     Args:
-        dataset: Anything with a length.
+        dataset: Any object with a length.
         shuffle: Whether to draw a new order for every pass.
-        seed: The seed of the orders, the same on all ranks. None: drawn and
-            agreed upon by the ranks.
-        whole_batches: Drop from every pass what does not fill a batch of so many images (over
-            all ranks), as ``DataLoader(drop_last=True)`` does epoch by epoch, where a pass has
-            at least one batch. 0: nothing is dropped, and batches go over the end of a pass.
+        seed: The seed of the orders, the same on all ranks. None: a seed is drawn, and
+            all ranks use the same one.
+        whole_batches: Size of a batch over all ranks. The images of a pass that do not fill such
+            a batch are dropped, as ``DataLoader(drop_last=True)`` does in every epoch, unless a
+            pass has less than one batch. 0: nothing is dropped, and batches go over the end of a
+            pass.
 
     Raises:
         InputError: ``whole_batches`` is negative.
@@ -71,13 +72,13 @@ class GlobalPositionSampler(InfiniteSampler):
             yield SampleKey(index, position)
 
     def skip(self, num_samples: int) -> None:
-        """Moves to an absolute place of this rank's stream, for resuming.
+        """Move to an absolute position of this rank's stream, for resuming.
 
-        The same contract as ``InfiniteSampler.skip`` of onedl-mmengine (0.10.12,
-        mmengine/dataset/sampler.py), for MMEngine 0.10.7 has no such method.
+        The contract is that of ``InfiniteSampler.skip`` of onedl-mmengine (0.10.12,
+        mmengine/dataset/sampler.py), because MMEngine 0.10.7 has no such method.
 
         Args:
-            num_samples: How many samples this rank has consumed since the start.
+            num_samples: Number of samples that this rank has consumed since the start.
 
         Raises:
             ValueError: ``num_samples`` is negative.

@@ -1,7 +1,7 @@
-"""Drawing the embedded dataset: textured shapes on textured backgrounds.
+"""Drawing of the embedded dataset: textured shapes on textured backgrounds.
 
-Pure numpy, and ``RandomState``, whose streams numpy promises never to change:
-the same seed gives the same pictures everywhere.
+The drawing uses NumPy alone, and ``RandomState``, whose streams NumPy promises never
+to change: the same seed gives the same pictures everywhere.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import colorsys
 
 import numpy as np
 
-# Shapes that differ in how thick and how curved they are everywhere along their
-# edge, so that a small network learns them from what lies near a pixel.
+# The shapes differ in thickness and curvature everywhere along their edge, so that
+# a small network learns them from the neighbourhood of a pixel.
 SHAPES = ('disc', 'bar', 'cross', 'ring')
 TEXTURES = ('stripes', 'checks', 'dots', 'grain', 'mesh')
 
@@ -23,7 +23,7 @@ _RADIUS = (0.17, 0.27)
 _CENTRE = (0.14, 0.86)
 _PERIOD = (0.07, 0.09)
 _OBJECTS = (3, 6)
-# Shapes are turned by up to this angle, in radians, either way; textures by any.
+# Shapes are turned by up to this angle, in radians, either way; textures by any angle.
 _TURN = 0.4
 _NOISE = 6.0
 # No shape extends farther from its centre, in radii, void border included.
@@ -31,11 +31,11 @@ _REACH = 1.4
 
 
 def class_parts(class_id: int) -> tuple[str, str]:
-    """Shape and texture of a foreground class.
+    """Return shape and texture of a foreground class.
 
     As 4 and 5 have no common divisor, the 20 classes are all pairs, and any five
-    classes in a row have all shapes and all textures: what is new at a step is
-    never a shape or a texture, but which go together.
+    classes in a row have all shapes and all textures: a step of five classes adds
+    new pairs of shape and texture, but no new shape or texture.
 
     Args:
         class_id: 1..20.
@@ -49,7 +49,7 @@ CLASSES = ('background', *('_'.join(class_parts(class_id)) for class_id in range
 
 
 def draw_sample(seed: int, split: int, index: int, size: int = 96) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one picture and its mask.
+    """Draw one picture and its mask.
 
     Three to five shapes lie over each other; the uppermost is of class
     ``index % 20 + 1``, so that twenty pictures in a row show every class.
@@ -57,7 +57,7 @@ def draw_sample(seed: int, split: int, index: int, size: int = 96) -> tuple[np.n
     Args:
         seed: Seed of the dataset, 0..2**32-1.
         split: A number that tells training from validation.
-        index: Which picture.
+        index: Number of the picture.
         size: Side of the square picture in pixels.
 
     Returns:
@@ -92,18 +92,18 @@ def draw_object(
     """Draw one shape into a picture and its mask, both changed.
 
     Args:
-        random: What size, place, angle and colours are drawn from.
+        random: Source of the random size, place, angle and colours.
         picture: float (S, S, 3), RGB.
         mask: uint8 (S, S).
         parts: Shape and texture.
-        mask_id: What the mask gets inside the shape.
-        void_id: What it gets along the border.
+        mask_id: The mask's value inside the shape.
+        void_id: The mask's value along the border.
     """
     shape, texture = parts
     size = len(mask)
     radius = size * random.uniform(*_RADIUS)
     centre = size * random.uniform(*_CENTRE, size=2)
-    # Only the part of the picture that the shape can reach.
+    # Only the part of the picture that the shape can reach is drawn.
     low = np.maximum(0, np.floor(centre - _REACH * radius)).astype(int)
     high = np.minimum(size, np.ceil(centre + _REACH * radius) + 1).astype(int)
     part = slice(low[1], high[1]), slice(low[0], high[0])
@@ -125,7 +125,7 @@ def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.
 
 
 def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How far points lie from the edge of a shape: negative inside, zero on the edge.
+    """Return the distance of points from the edge of a shape: negative inside, zero on the edge.
 
     Args:
         shape: One of :data:`SHAPES`, ``'triangle'`` or ``'hexagon'``.
@@ -133,8 +133,8 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         y: Ordinates likewise.
 
     Returns:
-        The distances in the same unit; beyond a corner of a straight-edged
-        shape it is that to the nearer edge's line, so slightly too small.
+        The distances in the same unit. Beyond a corner of a straight-edged shape it is
+        the distance to the line of the nearer edge, which is slightly too small.
     """
     if shape == 'disc':
         return np.hypot(x, y) - 1
@@ -154,7 +154,7 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _texture(
     random: np.random.RandomState, texture: str, x: np.ndarray, y: np.ndarray, period: float
 ) -> np.ndarray:
-    """Share of the lighter of two colours, (H, W) in 0..1."""
+    """Return the share of the lighter of two colours, (H, W) in 0..1."""
     if texture == 'stripes':
         return (np.mod(x / period, 1) < 0.5).astype(float)
     if texture == 'checks':
@@ -169,7 +169,7 @@ def _texture(
 
 
 def _colour_pair(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """A light and a dark colour of any hue, so that colour tells nothing of the class."""
+    """Draw a light and a dark colour of any hue, so that colours tell nothing of the class."""
     hues, saturations = random.uniform(size=2), random.uniform(0.1, 0.9, size=2)
     values = random.uniform(0.75, 1.0), random.uniform(0.1, 0.35)
     light, dark = (
@@ -191,7 +191,7 @@ def draw_background(random: np.random.RandomState, size: int) -> np.ndarray:
 
 
 def palette() -> list[list[int]]:
-    """Pascal VOC's colours: the bits of the class id spread over red, green and blue."""
+    """Return Pascal VOC's colours: the bits of the class id spread over red, green and blue."""
     colours = []
     for class_id in range(NUM_CLASSES):
         colour = [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Mapping the ids of a mask to the labels of a step."""
+"""Mapping of the ids of a mask to the labels of a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmseg_cil.registry import TRANSFORMS
 
 
 def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Replaces every pixel's id by the table's entry for it.
+    """Replace every pixel's id by the table's entry for it.
 
     Args:
         seg_map: Ids, integers in 0..255, of any shape (H, W).
@@ -24,7 +24,7 @@ def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:
         uint8 (H, W): ``table[seg_map]``.
 
     Raises:
-        InputError: ``seg_map`` is not two-dimensional or holds something
+        InputError: ``seg_map`` is not two-dimensional or holds a value
             outside 0..255.
     """
     if seg_map.ndim != 2:
@@ -44,14 +44,14 @@ def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class MapLabels(BaseTransform):
-    """Maps the ids of the mask to the labels of a step by one table.
+    """A transform that maps the ids of the mask to the labels of a step by one table.
 
-    :class:`IncrementalDataset` puts it right before ``PackSegInputs``, so after
-    the crop: fewer pixels are mapped, and what crops by class
+    :class:`IncrementalDataset` puts this transform right before ``PackSegInputs``, so
+    after the crop: fewer pixels are mapped, and a crop by class
     (``RandomCrop(cat_max_ratio=...)``) sees the mask as the file holds it.
 
-    Required and modified key: ``gt_seg_map``, uint8 (H, W). Where the sample
-    brings a table of its own (an exemplar does) as ``label_table``, that is used.
+    Required and modified key: ``gt_seg_map``, uint8 (H, W). A sample with a table of
+    its own as ``label_table`` (an exemplar has one) is mapped by that table.
 
     Args:
         table: 256 labels in 0..255, by mask id.
@@ -64,16 +64,16 @@ class MapLabels(BaseTransform):
         self.table = values.astype(np.uint8)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Maps ``results['gt_seg_map']``.
+        """Map ``results['gt_seg_map']``.
 
         Args:
-            results: The sample as the transforms before left it.
+            results: The sample after the preceding transforms.
 
         Returns:
             The same dictionary with the labels of the step.
 
         Raises:
-            InputError: No transform before loaded the mask.
+            InputError: No preceding transform loaded the mask.
         """
         if 'gt_seg_map' not in results:
             raise InputError(

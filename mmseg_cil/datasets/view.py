@@ -32,7 +32,7 @@ from mmseg_cil.protocols.listed import uses_config_dataset
 from mmseg_cil.registry import DATASETS, SCOPE
 
 _SPLITS = ('train', 'test')
-# How often a pipeline may give up on an image (a crop without labels, say).
+# Greatest number of images in a row that a pipeline may give up (a crop without labels, say).
 _MAX_REFETCH = 1000
 
 
@@ -40,63 +40,63 @@ _MAX_REFETCH = 1000
 class IncrementalDataset(Dataset):
     """The images of a step, with the labels of that step.
 
-    Which images belong to the step is the protocol's decision, made from the
-    classes that occur in the full masks. Labels are mapped by one table after
-    the crop. What a transform fills with 255 (``Pad``, ``RandomRotate``) before
-    that is void like any other, so a policy that trains void as background
-    makes it background; what the data preprocessor pads stays 255.
+    The protocol decides which images belong to the step, from the classes that
+    occur in the full masks. Labels are mapped by one table after the crop. Pixels
+    that a transform before the mapping (``Pad``, ``RandomRotate``) fills with 255
+    are void like any others, so a policy that trains void as background makes them
+    background; pixels that the data preprocessor pads stay 255.
 
-    A sample asked for by a :class:`SampleKey` draws its augmentation from
+    A sample that is requested by a :class:`SampleKey` draws its augmentation from
     (seed, step, position), so it does not depend on the number of workers or
-    ranks, or on whether training was resumed. Asked for by a plain index, a
-    test sample is drawn from (seed, step, index); a training sample uses the
-    random state as it stands, as in MMSegmentation. (The latter is a choice:
+    ranks, or on whether training was resumed. A test sample that is requested by a
+    plain index is drawn from (seed, step, index); such a training sample uses the
+    current random state, as in MMSegmentation. (Using the current state is a choice:
     augmenting an image alike in every epoch would be worse.)
 
-    A training view may replay exemplars. They come after the step's own images,
-    as often as the dataset counts them, and show labels of their own. An image
-    that is both comes once, as an exemplar: it shows the new classes too.
+    A training view may replay exemplars. The exemplars come after the step's own
+    images, as often as the dataset counts them, and have their own labels. An image
+    that is both an image of the step and an exemplar comes once, as an exemplar: its
+    labels include the new classes.
 
     Where steps have data sets of their own, a training view reads those of its step (and of the
-    steps whose exemplars it replays), a test view those of all steps so far. Each has its own
-    pipeline, and its masks are read by its own ids.
+    steps whose exemplars it replays), a test view those of all steps so far. Each data set has its
+    own pipeline, and its masks are read by its own ids.
 
     Args:
         dataset: Config of any MMSegmentation dataset, ``ConcatDataset`` and
-            ``RepeatDataset`` included, or several to pool. Images that occur
-            several times count as often in training, and once in a test.
-        protocol: The ``protocol`` of the config, or a built one.
-        step: Which step, from 0.
+            ``RepeatDataset`` included, or several configs to pool. Images that
+            occur several times count as often in training, and once in a test.
+        protocol: The ``protocol`` of the config, or a built protocol.
+        step: The step, from 0.
         split: ``'train'`` or ``'test'``.
         seed: Seed of the augmentation; not negative.
-        cache_dirs: Where the class index may be kept if the data's own folder
+        cache_dirs: Folders for the class index if the data's own folder
             cannot be written.
         pipeline: The transforms. None: those of (the first) ``dataset``.
         skip_empty: Whether a step without images is a dataset of length 0
             rather than an error.
-        exemplars: What to replay, see :func:`mmseg_cil.memory.replay.read_replay`.
+        exemplars: The images to replay, see :func:`mmseg_cil.memory.replay.read_replay`.
         reference: ``classes`` and ``void_ids`` of the training dataset, where
-            they differ from this one's: the protocol counts classes as there,
-            and masks are read by the names that their own dataset gives.
-        images_of: A later step whose images stand in for the step's own, which are gone: the
-            first step was trained elsewhere. They show what the labels of ``step`` say.
-        whole: Whether the view reads the data sets of all steps, which those who count images need.
+            they differ from this dataset's. Class ids are then those of the training
+            dataset, and masks are read by the class names of their own dataset.
+        images_of: A later step whose images stand in for the missing images of a first step that
+            was trained elsewhere. The images have the labels of ``step``.
+        whole: Whether the view reads the data sets of all steps, as counting of images needs.
         further_map: A transform behind ``LoadAnnotations`` in the pipelines of data sets that
             steps bring; ``pipeline`` has it already.
 
     Attributes:
         data: The data sets that are read.
-        images_of: As given.
-        protocol: Protocol of this dataset's masks.
-        reference: The same of the training dataset's masks.
-        classes: Names of the first dataset's classes, by mask id; empty where none is read.
-        reduce_zero_label: Whether they have the mask ids from 1 on.
+        images_of: The argument ``images_of``.
+        protocol: The protocol for this dataset's masks.
+        reference: The protocol for the training dataset's masks.
+        classes: Names of the first dataset's classes, by mask id; empty if no dataset is read.
+        reduce_zero_label: Whether these classes have the mask ids from 1 on.
         pipeline: The transforms of a sample.
 
     Raises:
-        InputError: Something in the arguments or the files is wrong. Lists and
-            masks are read when the first sample, the length or
-            :meth:`full_init` is asked for.
+        InputError: An argument or a file is wrong. Lists and masks are read only
+            when the first sample, the length or :meth:`full_init` is requested.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class IncrementalDataset(Dataset):
             self.pipeline = PipelinesByData(self._pipelines)
 
     def _places_read(self, whole: bool) -> frozenset[int]:
-        """The data sets that this view reads."""
+        """Return the data sets that this view reads."""
         steps = self.protocol.steps
         if whole:
             return frozenset(place for step in steps for place in step.data)
@@ -179,7 +179,7 @@ class IncrementalDataset(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Names and colours of the classes seen up to this step, by model id."""
+        """Return names and colours of the classes seen up to this step, by model id."""
         seen = self.protocol.steps[self.step].seen
         names = self.protocol.taxonomy.names
         return dict(
@@ -188,12 +188,12 @@ class IncrementalDataset(Dataset):
         )
 
     def palette_by_name(self) -> dict[str, list[int]]:
-        """The colour of every class of the protocol's dataset, also of classes not seen yet."""
+        """Return the colour of every class of the protocol, also of classes not seen yet."""
         names = self.protocol.taxonomy.names
         return {name: list(colour) for name, colour in zip(names, self.data.palette, strict=True)}
 
     def full_init(self) -> None:
-        """Reads the lists of images and the class index, and selects the step's images.
+        """Read the lists of images and the class index, and select the step's images.
 
         Raises:
             InputError: Files are missing or broken, masks hold unknown ids, or
@@ -227,15 +227,15 @@ class IncrementalDataset(Dataset):
 
     @property
     def num_own(self) -> int:
-        """How many of the images are the step's own; exemplars have the indices after them."""
+        """Return the number of the step's own images; exemplars have the indices after them."""
         self.full_init()
         return self._own
 
     def step_indices(self) -> list[int]:
-        """Indices of the images of the step, also of those that come as exemplars.
+        """Return the indices of the step's images, also of images that come as exemplars.
 
-        They are for passes over the images. Where all are repeated alike
-        (``RepeatDataset``), each is there once.
+        The indices are for passes over the images. Where all images are repeated equally
+        often (``RepeatDataset``), each image has one index.
         """
         own = self.num_own
         indices = np.concatenate([np.arange(own), own + np.flatnonzero(self._shared)])
@@ -261,18 +261,18 @@ class IncrementalDataset(Dataset):
         return self._skip_empty or untrained
 
     def pipeline_of(self, place: int) -> SamplePipeline:
-        """The transforms of a data set that the view reads (see :attr:`Step.data`)."""
+        """Return the transforms of a data set that the view reads (see :attr:`Step.data`)."""
         return self._pipelines[place]
 
     def images_of_step(self, step: int | None = None) -> list[str]:
-        """Names of the images of a step, in this view's split.
+        """Return the names of the images of a step, in this view's split.
 
         Args:
-            step: Which step; None: this view's own.
+            step: The step; None: this view's step.
 
         Returns:
             The names, as often as the images count, without exemplars; empty
-            where there are none.
+            where the step has no images.
 
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
@@ -284,12 +284,12 @@ class IncrementalDataset(Dataset):
         return [index.names[row] for row in rows]
 
     def index_of_step(self, step: int) -> tuple[ClassIndex, np.ndarray]:
-        """The class index of all images, and the rows of a step's (see :meth:`images_of_step`)."""
+        """Return the class index of all images, and a step's rows (see :meth:`images_of_step`)."""
         contents = self.data.everything()
         return contents.index, self.data.rows_of_step(contents, step)
 
     def class_index(self) -> ClassIndex:
-        """The index of all images of the dataset, also of those of other steps.
+        """Return the index of all images of the dataset, also of images of other steps.
 
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
@@ -297,7 +297,7 @@ class IncrementalDataset(Dataset):
         return self.data.everything().index
 
     def presence(self) -> np.ndarray:
-        """Which mask ids occur in each image of this view.
+        """Return the mask ids that occur in each image of this view.
 
         Returns:
             ``(len(self), 256)`` bool, by the value in the mask file.
@@ -309,7 +309,7 @@ class IncrementalDataset(Dataset):
         return self.data.everything().index.presence[self._images.rows]
 
     def check_names(self) -> None:
-        """Refuses images that a list of names, such as a memory, could not tell apart.
+        """Refuse images that a list of names, such as a memory, could not tell apart.
 
         Raises:
             InputError: Two images have one name.
@@ -317,21 +317,21 @@ class IncrementalDataset(Dataset):
         rows_by_name(self.data.everything().index.names)
 
     def place_of(self, index: int) -> int:
-        """The data set of one of the view's images, as :attr:`Step.data` counts them."""
+        """Return the data set of one of the view's images, numbered as in :attr:`Step.data`."""
         self.full_init()
         return self._images.place(index)
 
     @property
     def image_names(self) -> list[str]:
-        """Names of this view's images, in the order of their indices."""
+        """Return the names of this view's images, in the order of their indices."""
         self.full_init()
         return [self._images.name(index) for index in range(len(self._images))]
 
     def get_data_info(self, index: int) -> dict[str, Any]:
-        """What the pipeline starts from: paths of image and mask, and ``sample_idx``.
+        """Return the input of the pipeline: paths of image and mask, and ``sample_idx``.
 
         Args:
-            index: Which image; negative numbers count from the end.
+            index: Index of the image; negative numbers count from the end.
 
         Raises:
             IndexError: There is no such image.
@@ -353,15 +353,15 @@ class IncrementalDataset(Dataset):
         return len(self._images)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """Loads and augments an image.
+        """Load and augment an image.
 
         Args:
             key: The image, or image and position in the training stream.
 
         Returns:
-            What ``PackSegInputs`` made. The meta information of the data sample
-            has ``cil_domain`` besides: the step whose domain the image is of
-            (0 where classes are what comes step by step).
+            The output of ``PackSegInputs``. The meta information of the data sample
+            has the further key ``cil_domain``: the step that introduces the image's
+            domain (0 in protocols by class).
         """
         if isinstance(key, SampleKey):
             index, position = key

@@ -1,4 +1,4 @@
-"""The data sets that a view reads, and which of their images are of which step."""
+"""The data sets that a view reads, and the assignment of their images to steps."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from mmseg_cil.protocols.taxonomy import IGNORE
 
 
 class WalkData:
-    """The data sets of some steps, with the labels of one of them.
+    """The data sets of some steps, with the labels of one of the steps.
 
     Args:
-        protocol: For the masks of the config's own data set.
-        step: The step whose labels they have.
+        protocol: The protocol for the masks of the config's data set.
+        step: The step whose labels the data sets have.
         split: ``'train'`` or ``'test'``.
-        places: The data sets to be read, as ``Step.data`` counts them.
-        sources: Leaves of the config's own data set.
-        cache_dirs: Where the class index may be kept if the data's own folder cannot be written.
+        places: The data sets to be read, numbered as in ``Step.data``.
+        sources: Leaves of the config's data set.
+        cache_dirs: Folders for the class index if the data's own folder cannot be written.
 
     Attributes:
         members: The data sets, built but not read.
-        labels: The labels of each, by its place.
+        labels: The labels of each data set, by its place.
         palette: The colour of every class.
 
     Raises:
-        InputError: A data set cannot be built, or does not say what its masks mean.
+        InputError: A data set cannot be built, or does not tell the meaning of its masks.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class WalkData:
 
     @property
     def first(self) -> Source | None:
-        """The first leaf of the first data set; None where none is read."""
+        """Return the first leaf of the first data set; None where no data set is read."""
         return self.members[0].first if self.members else None
 
     @property
     def pipelines_differ(self) -> bool:
-        """Whether the data sets have pipelines that differ."""
+        """Return whether the data sets have pipelines that differ."""
         return len({repr(member.first.pipeline) for member in self.members}) > 1
 
     def known_mask_ids(self, place: int) -> frozenset[int]:
@@ -69,7 +69,7 @@ class WalkData:
         return self._member(place).meaning.known
 
     def class_table(self, place: int) -> Table:
-        """Return uint8 (256,): the class id by the id in a data set's masks; 255: of none."""
+        """Return the class id (255: none) by the id in a data set's masks, uint8 (256,)."""
         table = np.full(256, IGNORE, np.uint8)
         for mask_id, class_id in self._protocol.taxonomy.class_of_mask_id().items():
             table[mask_id] = class_id
@@ -90,12 +90,12 @@ class WalkData:
         """
         contents = read_members(self.members, self._protocol.name, self._cache_dirs, look_around)
         if look_around:
-            # Who looks around is about to count the images of all steps.
+            # A caller that looks around counts the images of all steps next.
             self._all = contents
         return contents
 
     def everything(self) -> Contents:
-        """Return all images of the data sets, which are read once.
+        """Return all images of the data sets; repeated calls read the files only once.
 
         Raises:
             InputError: Files are missing or broken, or masks hold unknown ids.
@@ -109,7 +109,7 @@ class WalkData:
 
         Args:
             contents: Images of these data sets.
-            step: Which step; all its data sets must be among these.
+            step: The step; all its data sets must be among the data sets of this object.
         """
         index, times, protocol = contents.index, contents.items.times, self._protocol
         pick = protocol.train_images if self._split == 'train' else protocol.test_images
@@ -122,11 +122,11 @@ class WalkData:
         return np.repeat(chosen, times[chosen]) if self._split == 'train' else chosen
 
     def without_images(self, number: int, total: int) -> str:
-        """Say that a step has no image, and what to do.
+        """Return the message that a step has no image, with a remedy.
 
         Args:
             number: The step.
-            total: How many images there are.
+            total: The number of all images.
         """
         protocol = self._protocol
         step, names = protocol.steps[number], protocol.taxonomy.names

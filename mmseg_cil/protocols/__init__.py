@@ -1,4 +1,4 @@
-"""Protocols: which classes or domains come when, and what that does to data and labels.
+"""Protocols: the classes or domains of every step, and the images and labels of each.
 
 Pure Python and NumPy: neither torch nor MMSegmentation is imported.
 """

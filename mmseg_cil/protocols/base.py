@@ -1,4 +1,4 @@
-"""What every protocol is: steps, label tables and image selections."""
+"""The base of every protocol: steps, label tables and image selections."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SETTINGS = ('overlapped', 'disjoint', 'sequential')
 
 @dataclass(frozen=True)
 class Step:
-    """What is new at a step and what was known before.
+    """A step: the classes and domains that it adds, and the classes known before.
 
     The output ``i`` of the network at a step (the *model id*) is the class
     ``seen[i]``.
 
     Attributes:
-        index: From 0 on.
+        index: The step's number, from 0 on.
         old: Class ids of the steps before, in the order of the outputs.
-        new: Class ids that this step adds. Empty at the later steps of a
+        new: Class ids that this step adds; empty at the later steps of a
             protocol by domain.
-        future: Class ids not seen yet, among them those that never come.
+        future: Class ids not seen yet, among them the classes that never come.
         domains: Names of the domains this step adds (protocols by domain only).
-        data: The data sets that it reads: 0 is the config's own, ``i`` is
+        data: The data sets that this step reads: 0 is the config's own, ``i`` is
             ``Protocol.own_data[i - 1]``.
     """
 
@@ -56,16 +56,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Protocol(ABC):
-    """Which classes or domains come when, and what that does to data and labels.
+    """The classes or domains of every step, and the images and labels that follow from them.
 
     Attributes:
-        name: As the config spells it.
+        name: The protocol's name, as the config spells it.
         taxonomy: The classes and their mask ids.
-        steps: In order.
-        policy: The choices papers differ in.
+        steps: The steps, in order.
+        policy: The choices in which papers differ.
         setting: ``'overlapped'``, ``'disjoint'`` or ``'sequential'``. Protocols
             by domain keep all labels and are always ``'sequential'``.
-        own_data: Data sets that steps bring with them, beside the config's own.
+        own_data: Data sets that steps bring with them, beside the config's data set.
     """
 
     name: str
@@ -83,32 +83,33 @@ class Protocol(ABC):
     @property
     @abstractmethod
     def old_labels_hidden(self) -> bool:
-        """Whether the label 0 of training stands for old classes, be it a background or not."""
+        """Return whether the training label 0 stands for old classes, as a background or not."""
 
     @property
     def pools_splits(self) -> bool:
-        """Whether each step draws its training and its test images from one pool.
+        """Return whether each step draws its training and its test images from one pool.
 
-        If so, ``names`` and ``presence`` are those of the dataset's training
-        and validation lists together; else of the one list in question.
+        If so, ``names`` and ``presence`` cover the dataset's training and
+        validation lists together; otherwise they cover either the training list
+        or the validation list.
         """
         return False
 
     @abstractmethod
     def trains(self, step_index: int) -> bool:
-        """Whether there is something to learn at a step.
+        """Return whether there is something to learn at a step.
 
-        Not where it holds the background alone (step 0 of ``voc_1-1``): a
-        softmax over one output has zero loss. Such a step is evaluated and
-        recorded, trains zero iterations and does not become a teacher.
+        A step that adds the background alone (step 0 of ``voc_1-1``) has nothing
+        to learn: a softmax over one output has zero loss. Such a step is evaluated
+        and recorded, trains zero iterations and does not become a teacher.
         """
 
     @abstractmethod
     def train_table(self, step_index: int) -> Table:
-        """uint8 (256,): the training label (model id or 255) by mask id."""
+        """Return the training label (model id or 255) by mask id, uint8 (256,)."""
 
     def exemplar_table(self, step_index: int, shown: Collection[int]) -> Table:
-        """uint8 (256,): the label of an image that a step replays, by mask id.
+        """Return the labels of an image that a step replays, by mask id, uint8 (256,).
 
         Args:
             step_index: The step.
@@ -118,7 +119,7 @@ class Protocol(ABC):
         return tables.table_for_training(self.taxonomy, self.policy, seen, shown)
 
     def test_table(self, step_index: int) -> Table:
-        """uint8 (256,): the label to test against (model id or 255) by mask id."""
+        """Return the label to test against (model id or 255) by mask id, uint8 (256,)."""
         seen = self.step(step_index).seen
         return tables.table_for_test(self.taxonomy, self.policy, seen)
 
@@ -126,14 +127,14 @@ class Protocol(ABC):
     def train_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step trains on.
+        """Return the images a step trains on.
 
         Args:
             step_index: The step.
             presence: bool (N, 256): whether a mask id occurs in the image's
                 whole mask.
-            names: N names: path below the image folder, with ``/``, without
-                suffix.
+            names: N image names, each the path below the image folder, with
+                ``/`` and without suffix.
 
         Returns:
             int64 indices into ``names``.
@@ -146,42 +147,44 @@ class Protocol(ABC):
     def test_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step is tested on; arguments as :meth:`train_images`."""
+        """Return the images a step is tested on; arguments as in :meth:`train_images`."""
 
     def image_domains(self, names: Sequence[str]) -> Indices:
-        """The step that introduces each image's domain.
+        """Return the step that introduces each image's domain.
 
         Returns:
-            int64 (N,); -1 where no step does. By class: zeros.
+            int64 (N,); -1 for an image whose domain no step introduces. Protocols by
+            class return zeros.
         """
         return np.zeros(len(names), np.int64)
 
     def unmatched(self, names: Sequence[str]) -> list[str]:
-        """What the protocol lists and no image is, a sentence each.
+        """Return sentences about names and patterns of the protocol that fit no image.
 
         Args:
-            names: Names of all images, of training and of tests.
+            names: Names of all training and test images.
         """
         return []
 
     @abstractmethod
     def class_steps(self, step_index: int) -> tuple[int, ...]:
-        """For each model id at a step, the step that introduced it."""
+        """Return, for each model id at a step, the step that introduced it."""
 
     @abstractmethod
     def spellings(self) -> dict[str, str]:
-        """The names this protocol has in the two ways of counting.
+        """Return the names of this protocol in the two ways of counting classes.
 
-        ``'counted'`` counts the background as a class of step 0,
-        ``'foreground'`` does not, as is customary. Empty where the steps
-        do not follow an ``X-Y``; one is missing where it cannot be said so.
+        ``'counted'`` counts the background as a class of step 0;
+        ``'foreground'``, the customary way, does not. The dict is empty where
+        the steps do not follow an ``X-Y``; a way of counting is missing where
+        it gives the protocol no name.
         """
 
     def step(self, index: int) -> Step:
-        """The step of this index.
+        """Return the step of an index.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no step of this index.
         """
         if not 0 <= index < len(self.steps):
             raise InputError(
@@ -190,7 +193,7 @@ class Protocol(ABC):
         return self.steps[index]
 
     def known_mask_ids(self) -> frozenset[int]:
-        """The values that masks of the config's dataset may hold."""
+        """Return the values that masks of the config's dataset may hold."""
         ids = (
             mask_id
             for class_id, mask_id in enumerate(self.taxonomy.mask_ids)
@@ -199,11 +202,12 @@ class Protocol(ABC):
         return frozenset((*ids, *self.taxonomy.void_ids))
 
     def data_of_step(self, step_index: int, split: str) -> tuple[int, ...]:
-        """The data sets that a step reads, as :attr:`Step.data` counts them.
+        """Return the data sets that a step reads, numbered as in :attr:`Step.data`.
 
         Args:
             step_index: The step.
-            split: ``'train'``: those of the step; ``'test'``: of all steps so far.
+            split: ``'train'``: the data sets of the step; ``'test'``: the data sets of
+                all steps so far.
         """
         if split == 'train':
             return self.step(step_index).data
@@ -211,27 +215,30 @@ class Protocol(ABC):
         return tuple(sorted(every))
 
     def class_names(self, classes: Sequence[int]) -> list[str]:
-        """The names of class ids."""
+        """Return the names of class ids."""
         return [self.taxonomy.names[c] for c in classes]
 
     def _details(self) -> dict[str, Any]:
-        """What a kind of protocol adds to the description and the fingerprint."""
+        """Return what a kind of protocol adds to the description and the fingerprint."""
         return {}
 
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides a step's images and labels.
+        """Return the SHA-256 over all that decides a step's images and labels.
 
-        The protocol's name, and the choices about how results are averaged,
+        The protocol's name and the choices about how results are averaged
         do not enter: two names of one protocol have one fingerprint.
         """
         return self._digest(without=('old', 'background_in_means'))
 
     def training_fingerprint(self) -> str:
-        """The same over what training sees: the choices about tests do not enter."""
+        """Return the fingerprint without the choices that concern tests alone."""
         return self._digest(without=TEST_CHOICES)
 
     def beginning_fingerprint(self, last: int) -> str:
-        """The same over the steps up to one: walks that differ later agree so far."""
+        """Return the SHA-256 over what training sees of the steps 0 to ``last``.
+
+        Two walks that differ in later steps alone have the same beginning fingerprint.
+        """
         return _sha256(beginning(self.to_dict(), last))
 
     def _digest(self, without: Sequence[str]) -> str:
@@ -251,7 +258,7 @@ class Protocol(ABC):
         return _sha256(content)
 
     def to_dict(self) -> dict[str, Any]:
-        """The protocol as JSON has it, for journals and reports."""
+        """Return the protocol as JSON data, for journals and reports."""
         return {
             'name': self.name,
             'kind': self.kind,
@@ -279,7 +286,7 @@ class Protocol(ABC):
         }
 
     def _data_sets(self) -> dict[str, Any]:
-        """The data sets of every step, by name and meaning; nothing where none has its own."""
+        """Return the names and digests of every step's data sets, if any step has its own."""
         if not self.own_data:
             return {}
         entries = ['', *(f'{data.name} {data.digest()}' for data in self.own_data)]
@@ -290,19 +297,19 @@ class Protocol(ABC):
 
 
 def beginning(description: Mapping[str, Any], last: int) -> dict[str, Any]:
-    """What training sees of the steps 0 to ``last`` of a protocol.
+    """Return what training sees of the steps 0 to ``last`` of a protocol.
 
-    Classes and domains that come later, or never, do not enter; which images
-    show them is a matter of the data.
+    Classes and domains that come later, or never, do not enter; the images
+    that show them are a property of the data, not of the protocol.
 
     Args:
-        description: Description of the whole protocol, as :meth:`Protocol.to_dict` gives it
+        description: Description of the whole protocol, as :meth:`Protocol.to_dict` returns it
             or a journal holds it.
         last: The last of the steps.
     """
     steps = [(step['new'], step['domains']) for step in description['steps'][: last + 1]]
     mask_ids = dict(zip(description['classes'], description['mask_ids'], strict=True))
-    # They stand in no mask, and are free to be others once a further data set comes.
+    # The mask ids of free classes stand in no mask, and may change once a further data set comes.
     mask_ids |= dict.fromkeys(description.get('free_classes') or ())
     data = list(description.get('data') or ())[: last + 1]
     result = {

@@ -1,33 +1,33 @@
-"""From the ``protocol`` of a config to a protocol.
+"""Construction of a protocol from the ``protocol`` of a config.
 
-The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
+Only the key ``name`` is always needed. The keys of ``protocol = dict(...)`` are:
 
 - ``name``: a named protocol (``voc_X-Y``, ``ade20k_X-Y``,
   ``cityscapes_X-Y``, ``cityscapes_domain_X-Y``, ``..._joint``), or
-  any word for one that is listed. ``X-Y`` are X foreground classes
-  first, then Y a step; only ``voc_11-5``, ``voc_11-1`` and
+  any word for a protocol that the config lists. ``X-Y`` are X foreground
+  classes first, then Y a step; only ``voc_11-5``, ``voc_11-1`` and
   ``voc_1-1`` count the background among the X.
 - ``steps``: classes by step, by name or class id, over ``dataset``.
   A background that is not listed joins step 0. Classes that no
   step lists never come: they are background to the end.
   ``dict(classes=[...], data=dict(...))`` is a step with a data set of
   its own, see :mod:`mmseg_cil.protocols.own_data`.
-- ``domains``: ``dict(name=..., pattern=...)`` or ``dict(name=...,
-  list_file=...)`` each, with ``domain_steps``, the domains by step
-  (default: one a step). ``strict=False`` leaves out images of no
-  domain. With ``data=dict(...)`` a domain has a data set of its own,
-  all of it where there is neither pattern nor list.
-- ``dataset``: ``voc``, ``ade20k``, ``cityscapes`` or, for an
-  own one, any word. With an own one ``WORD_X-Y`` and ``WORD_joint``
+- ``domains``: one ``dict(name=..., pattern=...)`` or ``dict(name=...,
+  list_file=...)`` for each domain, with ``domain_steps``, the domains by
+  step (default: one a step). ``strict=False`` leaves out images of no
+  domain. With ``data=dict(...)`` a domain has a data set of its own, and
+  holds all its images where there is neither pattern nor list.
+- ``dataset``: ``voc``, ``ade20k``, ``cityscapes`` or any word for a
+  dataset of your own. With such a word, ``WORD_X-Y`` and ``WORD_joint``
   are names too.
 - ``setting``: ``overlapped`` (default), ``disjoint``, ``sequential``.
-  Protocols by domain keep every label, whatever it says.
+  Protocols by domain keep every label, whatever the setting.
 - ``preset`` and ``policy``: see :class:`Policy`.
 - ``class_order``: all classes (names or class ids) in order, or
   ``dict(seed=n)``: NumPy's ``RandomState(n).permutation`` of the
   foreground. The background stays first.
-- ``counting``: ``'background'`` or ``'foreground'``: reads ``X-Y``
-  so, whatever the name.
+- ``counting``: whether ``X-Y`` counts the background among the X
+  (``'background'``) or not (``'foreground'``), whatever the name.
 - ``background``: see :meth:`Taxonomy.from_classes`.
 - ``void_ids``: mask ids besides 255 of pixels that belong to no class. A
   class of such an id is left out, and class ids count without it. A dataset's
@@ -35,11 +35,12 @@ The keys of ``protocol = dict(...)``, of which only ``name`` is always needed:
 - ``checkpoint``: ``dict(config=..., checkpoint=..., classes=[...])``, a network
   that was trained elsewhere and is step 0 of the walk. ``classes`` are its
   outputs; the walk reads them from the file where they are not given. With
-  ``steps`` the data need not have its classes. ``revise_keys`` are MMEngine's.
+  ``steps`` the data need not have the network's classes. ``revise_keys`` are
+  MMEngine's.
 - ``labels``: the mask id of each class, such as ``{'horse': 1, 'sheep': 7}``, with
-  ``steps``: for data whose masks hold new classes alone. Classes that it does
-  not name do not occur there, and 0, where it is no class's, is unlabelled.
-- ``split``: ``'clean'`` (default) or ``'legacy'``, Cityscapes by city.
+  ``steps``: for data whose masks hold new classes alone. Classes without an id in
+  ``labels`` do not occur in the masks, and 0, where no class has it, is unlabelled.
+- ``split``: ``'clean'`` (default) or ``'legacy'``, for Cityscapes by city.
 """
 
 from __future__ import annotations
@@ -78,15 +79,15 @@ def build_protocol(
     classes: Sequence[str] | None = None,
     reduce_zero_label: bool = False,
 ) -> Protocol:
-    """The protocol that a config asks for.
+    """Return the protocol that a config asks for.
 
     Args:
-        cfg: With the keys that this module's description lists.
+        cfg: The ``protocol`` of a config, with the keys that this module's docstring lists.
         classes: The classes of the dataset class (``METAINFO``).
-        reduce_zero_label: What the dataset class sets.
+        reduce_zero_label: The ``reduce_zero_label`` of the dataset class.
 
     Raises:
-        InputError: Anything above is wrong; the message says what and where.
+        InputError: A setting is wrong; the message says which and where.
     """
     _check_keys(cfg)
     name = cfg['name']
@@ -132,7 +133,7 @@ def _check_keys(cfg: Any) -> None:
 def _request(
     cfg: Mapping[str, Any], dataset: str, classes: Sequence[str] | None, reduce_zero_label: bool
 ) -> Request:
-    """Checks what all kinds of protocols share."""
+    """Check the settings that all kinds of protocols share, and return them."""
     where = f'protocol {cfg["name"]!r}'
     dataset = cfg.get('dataset') or dataset
     if not isinstance(dataset, str):
@@ -186,7 +187,7 @@ def sized_classes(request: Request, family: str, matched: re.Match[str]) -> Clas
 def _cut(
     request: Request, taxonomy: Taxonomy, order: list[int], matched: re.Match[str]
 ) -> list[list[int]]:
-    """The ordered classes, cut into steps of X and Y."""
+    """Cut the ordered classes into steps of X and Y."""
     first, later = int(matched['first']), int(matched['later'])
     size = f'{first}-{later}'
     counting = request.get('counting')
@@ -212,7 +213,7 @@ def _cut(
 
 
 def _class_order(request: Request, taxonomy: Taxonomy) -> list[int]:
-    """All class ids in the order they come, the background first."""
+    """Return all class ids in the order of the steps, the background first."""
     first = [0] if taxonomy.has_background else []
     order = request.get('class_order')
     if order is None:

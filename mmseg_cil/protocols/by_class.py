@@ -17,11 +17,11 @@ from mmseg_cil.protocols.tables import Table
 
 
 def class_steps(new: Sequence[Sequence[int]], classes: int) -> tuple[Step, ...]:
-    """Steps from the class ids that each of them adds.
+    """Return the steps, given the class ids that each of them adds.
 
     Args:
-        new: Class ids by step, in the order the outputs are to have.
-        classes: The number of classes there are.
+        new: Class ids by step, in the order of the network's outputs.
+        classes: The number of all classes.
     """
     steps = []
     old: tuple[int, ...] = ()
@@ -35,11 +35,11 @@ def class_steps(new: Sequence[Sequence[int]], classes: int) -> tuple[Step, ...]:
 
 @dataclass(frozen=True)
 class ClassProtocol(Protocol):
-    """Class-incremental: each step adds outputs.
+    """A class-incremental protocol: each step adds outputs.
 
-    With new classes N, old ones O and the classes U of an image, all without
-    background and void (as fcdl94/MiB, ``dataset/utils.py: filter_images``;
-    sequential as Continuum's scenarios):
+    With new classes N, old classes O and the classes U of an image, all without
+    background and void (as in fcdl94/MiB, ``dataset/utils.py: filter_images``;
+    sequential as in Continuum's scenarios):
 
     ============ ========================================= ====================
     setting      images of a step                          labels kept
@@ -80,7 +80,7 @@ class ClassProtocol(Protocol):
 
     @property
     def old_labels_hidden(self) -> bool:
-        """Whether the label 0 of training stands for old classes (see the base class)."""
+        """Return whether the training label 0 stands for old classes (see the base class)."""
         if self.setting == 'sequential':
             return False
         if self.taxonomy.has_background:
@@ -88,11 +88,11 @@ class ClassProtocol(Protocol):
         return self.policy.unlabelled == 'old'
 
     def trains(self, step_index: int) -> bool:
-        """Whether a step holds a foreground class (see the base class)."""
+        """Return whether a step adds a foreground class (see the base class)."""
         return any(c in self.taxonomy.foreground for c in self.step(step_index).new)
 
     def train_table(self, step_index: int) -> Table:
-        """uint8 (256,): the training label (model id or 255) by mask id."""
+        """Return the training label (model id or 255) by mask id, uint8 (256,)."""
         step = self.step(step_index)
         labelled = step.seen if self.setting == 'sequential' else step.new
         hidden = self.old_labels_hidden and bool(step.old)
@@ -101,7 +101,7 @@ class ClassProtocol(Protocol):
     def train_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step trains on, in rising order (see the base class)."""
+        """Return the images a step trains on, in rising order (see the base class)."""
         matrix = selection.check_presence(presence, len(names))
         step = self.step(step_index)
         if self.setting == 'overlapped':
@@ -111,10 +111,10 @@ class ClassProtocol(Protocol):
     def test_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step is tested on, in rising order.
+        """Return the images a step is tested on, in rising order.
 
-        Those with a foreground class seen so far; all where the policy says so
-        or where no foreground class has been seen.
+        A step is tested on the images with a foreground class seen so far, or on
+        all images where the policy says so or where no foreground class has been seen.
         """
         matrix = selection.check_presence(presence, len(names))
         seen = set(self.step(step_index).seen) & set(self.taxonomy.foreground)
@@ -123,14 +123,14 @@ class ClassProtocol(Protocol):
         return selection.images_with_any(self.taxonomy, matrix, seen)
 
     def class_steps(self, step_index: int) -> tuple[int, ...]:
-        """For each model id at a step, the step that introduced it."""
+        """Return, for each model id at a step, the step that introduced it."""
         self.step(step_index)
         return tuple(s.index for s in self.steps[: step_index + 1] for _ in s.new)
 
     def spellings(self) -> dict[str, str]:
-        """``X-Y`` with and without the background among the X (see the base class).
+        """Return ``X-Y`` with and without the background among the X (see the base class).
 
-        They tell the sizes of the steps; the order of the classes may be another.
+        An ``X-Y`` tells the sizes of the steps alone, not the order of the classes.
         """
         foreground = set(self.taxonomy.foreground)
         sizes = [len(foreground & set(step.new)) for step in self.steps]

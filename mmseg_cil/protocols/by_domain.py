@@ -23,7 +23,7 @@ CITY_SPLITS = ('clean', 'legacy')
 
 
 def domain_steps(classes: int, domains: Sequence[Sequence[str]]) -> tuple[Step, ...]:
-    """Steps of which the first brings all classes and each its domains.
+    """Return the steps: step 0 adds all classes, and every step adds its domains.
 
     Args:
         classes: The number of classes.
@@ -38,7 +38,7 @@ def domain_steps(classes: int, domains: Sequence[Sequence[str]]) -> tuple[Step, 
 
 @dataclass(frozen=True)
 class _DomainProtocol(Protocol):
-    """What the protocols by domain share: no label is ever hidden."""
+    """The common base of the protocols by domain: no label is ever hidden."""
 
     def __post_init__(self) -> None:
         where = f'protocol {self.name!r}'
@@ -62,25 +62,25 @@ class _DomainProtocol(Protocol):
 
     @property
     def old_labels_hidden(self) -> bool:
-        """False: every class keeps its label at every step."""
+        """Return False: every class keeps its label at every step."""
         return False
 
     def trains(self, step_index: int) -> bool:
-        """True: each step has images of all classes to learn from."""
+        """Return True: each step has images of all classes to learn from."""
         self.step(step_index)
         return True
 
     def train_table(self, step_index: int) -> Table:
-        """uint8 (256,): the training label (model id or 255) by mask id."""
+        """Return the training label (model id or 255) by mask id, uint8 (256,)."""
         seen = self.step(step_index).seen
         return tables.table_for_training(self.taxonomy, self.policy, seen, seen)
 
     def class_steps(self, step_index: int) -> tuple[int, ...]:
-        """Zeros: all classes come with step 0."""
+        """Return zeros: all classes come with step 0."""
         return (0,) * len(self.step(step_index).seen)
 
     def spellings(self) -> dict[str, str]:
-        """Empty: domains have no background to count."""
+        """Return an empty dict: domains have no background to count."""
         return {}
 
     def _domains_until(self, step_index: int) -> list[str]:
@@ -93,7 +93,7 @@ class _DomainProtocol(Protocol):
 
 @dataclass(frozen=True)
 class CityProtocol(_DomainProtocol):
-    """Cityscapes by city: 21 cities, 19 classes, train and val pooled.
+    """A protocol of Cityscapes by city: 21 cities, 19 classes, train and val pooled.
 
     Attributes:
         split: ``'clean'``: every image is for training or for test once and
@@ -107,27 +107,27 @@ class CityProtocol(_DomainProtocol):
 
     @property
     def pools_splits(self) -> bool:
-        """True: both splits come from the train and val lists together."""
+        """Return True: both splits come from the train and val lists together."""
         return True
 
     def train_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step trains on, of the cities it adds.
+        """Return the images a step trains on, which are of the cities it adds.
 
-        ``presence`` does not matter. ``legacy`` gives them in the order of the
-        official shuffle, ``clean`` in that of the official list.
+        ``presence`` is not used. With ``legacy`` the images are in the order of the
+        official shuffle, with ``clean`` in the order of the official list.
         """
         return self._split(names, self.step(step_index).domains)[0]
 
     def test_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images a step is tested on, of all cities so far."""
+        """Return the images a step is tested on, which are of all cities so far."""
         return self._split(names, self._domains_until(step_index))[1]
 
     def image_domains(self, names: Sequence[str]) -> Indices:
-        """The step that introduces each image's city."""
+        """Return the step that introduces each image's city."""
         steps = self._step_of_domain()
         return np.array([steps.get(c, -1) for c in cities.cities_of(names)], np.int64)
 
@@ -142,12 +142,12 @@ class CityProtocol(_DomainProtocol):
 def city_protocol(
     name: str, taxonomy: Taxonomy, policy: Policy, sizes: tuple[int, int] | None, split: str
 ) -> CityProtocol:
-    """Cityscapes by city in the official order of the cities.
+    """Return the protocol of Cityscapes by city in the official order of the cities.
 
     Args:
-        name: What the config calls it.
+        name: The protocol's name in the config.
         taxonomy: 19 classes without background.
-        policy: The choices papers differ in.
+        policy: The choices in which papers differ.
         sizes: Cities in step 0 and in each later step; ``None``: all at once.
         split: ``'clean'`` or ``'legacy'``.
 
@@ -169,14 +169,14 @@ def city_protocol(
 
 @dataclass(frozen=True)
 class DomainProtocol(_DomainProtocol):
-    """Domains given by the user, over any dataset.
+    """A protocol over domains that the user gives, for any dataset.
 
     Training images are drawn from the dataset's training list, test images
     from its validation list.
 
     Attributes:
-        domains: What belongs to each.
-        strict: An image of no domain is an error; otherwise it is left out.
+        domains: The domains with their patterns and lists of images.
+        strict: Whether an image of no domain is an error; otherwise the image is left out.
     """
 
     domains: tuple[Domain, ...] = ()
@@ -185,20 +185,20 @@ class DomainProtocol(_DomainProtocol):
     def train_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images of the domains a step adds; ``presence`` does not matter."""
+        """Return the images of the domains a step adds; ``presence`` is not used."""
         self.step(step_index)
         return np.flatnonzero(self.image_domains(names) == step_index)
 
     def test_images(
         self, step_index: int, presence: npt.NDArray[np.generic], names: Sequence[str]
     ) -> Indices:
-        """The images of all domains so far."""
+        """Return the images of all domains so far."""
         self.step(step_index)
         steps = self.image_domains(names)
         return np.flatnonzero((steps >= 0) & (steps <= step_index))
 
     def image_domains(self, names: Sequence[str]) -> Indices:
-        """The step that introduces each image's domain; -1: none.
+        """Return the step that introduces each image's domain; -1: none.
 
         Raises:
             InputError: An image is in two domains, or in none while ``strict``.
@@ -225,7 +225,7 @@ class DomainProtocol(_DomainProtocol):
         return found
 
     def unmatched(self, names: Sequence[str]) -> list[str]:
-        """Names in the domains' lists that no image has, and patterns that fit none."""
+        """Report names in the domains' lists and patterns that fit no image."""
         notes = []
         for domain in self.domains:
             ends = {end for name in domain.own_names(names) for end in name_ends(name)}
@@ -256,14 +256,14 @@ def listed_domains(
     uses_config: bool = True,
     elsewhere: bool = False,
 ) -> DomainProtocol:
-    """A protocol over domains that the user gives.
+    """Return a protocol over domains that the user gives.
 
     Args:
-        name: What the config calls it.
+        name: The protocol's name in the config.
         taxonomy: The classes.
-        policy: The choices papers differ in.
-        domains: ``dict(name=..., pattern=str or list)`` or ``dict(name=...,
-            list_file=path)`` each.
+        policy: The choices in which papers differ.
+        domains: One ``dict(name=..., pattern=str or list)`` or ``dict(name=...,
+            list_file=path)`` for each domain.
         steps: Names of domains by step; ``None``: one domain a step.
         strict: See :class:`DomainProtocol`.
         uses_config: Whether any domain is of the config's own dataset.
@@ -271,7 +271,7 @@ def listed_domains(
 
     Raises:
         InputError: A domain is not well described, or a step names an unknown
-            one.
+            domain.
     """
     where = f'protocol {name!r}'
     if isinstance(domains, str | Mapping) or not isinstance(domains, Sequence) or not domains:
@@ -309,7 +309,7 @@ def listed_domains(
 
 
 def _groups(steps: Any, names: Sequence[str], where: str) -> list[list[str]]:
-    """The domains by step, one a step where nothing is said."""
+    """Return the names of the domains by step; one domain a step where ``steps`` is None."""
     if steps is None:
         return [[name] for name in names]
     groups = [list(_list_of(group, where)) for group in _list_of(steps, where)]

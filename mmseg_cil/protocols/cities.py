@@ -1,4 +1,4 @@
-"""Cityscapes by city: which image is of which city, and the two splits."""
+"""Cityscapes by city: the city of every image, and the two splits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TRAIN_FRACTION = 0.8
 
 
 def cities_of(names: Sequence[str]) -> list[str]:
-    """The city of each image: what precedes the first underscore of the file name.
+    """Return the city of each image: the file name up to the first underscore.
 
     Args:
-        names: Such as ``train/aachen/aachen_000000_000019_leftImg8bit``; the
-            folders may be missing.
+        names: Image names such as ``train/aachen/aachen_000000_000019_leftImg8bit``;
+            the folders may be missing.
 
     Raises:
-        InputError: That is not one of the 21 cities.
+        InputError: A file name does not begin with one of the 21 cities.
     """
     found = []
     for name in names:
@@ -47,12 +47,12 @@ def cities_of(names: Sequence[str]) -> list[str]:
 
 
 def official_order(names: Sequence[str]) -> Indices:
-    """The order of the images in the official code.
+    """Return the order of the images in the official code.
 
-    That code lists the files of ``leftImg8bit/train/*/*`` sorted by path, then
-    those of ``val``. Stated on the names alone, so that it holds with and
-    without the folders: train cities before val cities, each alphabetically,
-    and within a city by file name.
+    The official code lists the files of ``leftImg8bit/train/*/*`` sorted by path,
+    then the files of ``val``. This function orders by the file names alone, so that
+    the order is the same with and without the folders: train cities come before val
+    cities, both alphabetically, and the images of a city come by file name.
 
     Returns:
         int64 (N,): indices into ``names``.
@@ -70,18 +70,19 @@ def official_order(names: Sequence[str]) -> Indices:
 
 
 def legacy_split(names: Sequence[str], cities: Sequence[str]) -> tuple[Indices, Indices]:
-    """The split of the published tables, of the images of some cities.
+    """Split the images of some cities as the published tables do.
 
     arthurdouillard/CVPR2021_PLOP, ``dataset/cityscapes_domain.py``: the images
     in path order are shuffled by ``RandomState(1)``; the first 80 % (rounded
-    down) are for training, the rest for test. It is called with the new cities
-    for training and with all cities so far for test. These are different
+    down) are for training, the rest for test. The split is called with the new
+    cities for training and with all cities so far for test. These are different
     lists, so different shuffles: 71 to 78 % of the final test images have been
-    trained on at some step. Only for comparison with published figures.
+    trained on at some step. The split serves only for comparison with published
+    figures.
 
     Args:
         names: Images of any cities, in any order.
-        cities: Those to split.
+        cities: The cities whose images are split.
 
     Returns:
         Training and test images in shuffled order, int64 indices into ``names``.
@@ -92,16 +93,16 @@ def legacy_split(names: Sequence[str], cities: Sequence[str]) -> tuple[Indices, 
 
 
 def clean_split(names: Sequence[str], cities: Sequence[str]) -> tuple[Indices, Indices]:
-    """A split in which an image is for training or for test once and for all.
+    """Split the images of some cities so that an image is always training or always test.
 
-    A design choice. Within each city the images are ranked by the SHA-256 of
-    their file name, and the first 80 % (rounded down) are for training. So it
-    depends neither on the order of the list nor on folders, nor on which
-    cities a step holds, and every city is in both parts.
+    The split is a design choice. Within each city the images are ranked by the
+    SHA-256 of their file name, and the first 80 % (rounded down) are for training.
+    So the split depends neither on the order of the list nor on folders, nor on
+    the cities of a step, and every city is in both parts.
 
     Args:
         names: Images of any cities, in any order.
-        cities: Those to split.
+        cities: The cities whose images are split.
 
     Returns:
         Training and test images in the official order, int64 indices into

@@ -20,11 +20,11 @@ class Domain:
     """Images that belong together.
 
     Attributes:
-        name: Its name.
+        name: The domain's name.
         patterns: Shell patterns of image names.
         images: Image names listed in a file (without suffix).
-        data: Name of the data set that its images are of; ``''``: the config's own. None:
-            there is no other.
+        data: Name of the data set of the domain's images; ``''``: the config's data set. None:
+            no domain has a data set of its own.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Domain:
     data: str | None = None
 
     def __contains__(self, image: object) -> bool:
-        """Whether an image belongs to it, by its name or by the end of its path.
+        """Return whether an image belongs to the domain, by its name or the end of its path.
 
         As with ``pathlib``'s ``match``, ``aachen/*`` fits
         ``train/aachen/aachen_000000``: whole folders may be left out in front.
-        Without pattern and list all images of its data set do.
+        All images of the domain's data set belong to a domain without pattern and list.
         """
         own = self.own_names([str(image)])
         if not own:
@@ -50,7 +50,7 @@ class Domain:
         )
 
     def own_names(self, names: Sequence[str]) -> list[str]:
-        """Return the names of images of its data set, as they are there.
+        """Return the names of the images of the domain's data set, without the data set's name.
 
         Args:
             names: Names of images of all data sets.
@@ -63,17 +63,17 @@ class Domain:
         return [name[len(start) :] for name in names if name.startswith(start)]
 
     def check_brackets(self, names: Sequence[str], where: str) -> None:
-        """Refuses patterns of which brackets could mean two things.
+        """Refuse patterns whose brackets could mean two things.
 
-        ``[0]`` is a set of signs in a shell pattern, but where images are
-        called so it may be meant as it stands.
+        ``[0]`` is a set of characters in a shell pattern, but may be meant literally
+        where names of images have brackets.
 
         Args:
             names: Names of all images.
-            where: For the message.
+            where: The place in the config, for messages.
 
         Raises:
-            InputError: A pattern fits other images in either reading.
+            InputError: A pattern fits some images literally and other images as a set.
         """
         names = self.own_names(names) if self.patterns else names
         for pattern in self.patterns:
@@ -92,7 +92,7 @@ class Domain:
                 )
 
     def digest(self) -> dict[str, Any]:
-        """What identifies its images, short also where a file lists thousands."""
+        """Return what identifies the domain's images, short even where a file lists thousands."""
         listed = hashlib.sha256('\n'.join(sorted(self.images)).encode('utf-8')).hexdigest()
         return {
             'name': self.name,
@@ -104,7 +104,7 @@ class Domain:
 
 
 def name_ends(image: str) -> list[str]:
-    """A name, and what is left of it without its first folders."""
+    """Return an image's name and every shorter end of it without its first folders."""
     parts = image.split('/')
     return ['/'.join(parts[i:]) for i in range(len(parts))]
 
@@ -114,20 +114,20 @@ def _fits(ends: Sequence[str], pattern: str) -> bool:
 
 
 def _fits_literally(ends: Sequence[str], pattern: str) -> bool:
-    """Whether a pattern fits a name that has brackets, its own brackets read as they stand."""
+    """Return whether a pattern, its brackets read literally, fits a name that has brackets."""
     return '[' in pattern and '[' in ends[0] and _fits(ends, pattern.replace('[', '[[]'))
 
 
 def read_domain(entry: Any, where: str, data: str | None = None) -> Domain:
-    """Reads a domain of a config.
+    """Read a domain of a config.
 
     Args:
         entry: ``dict(name=..., pattern=str or list)`` or ``dict(name=..., list_file=path)``.
-        where: For messages.
-        data: See :class:`Domain`; where there are several data sets, a name alone will do.
+        where: The place in the config, for messages.
+        data: See :class:`Domain`; unless it is None, the entry may have a name alone.
 
     Raises:
-        InputError: It is not well described, or its list cannot be read.
+        InputError: The domain is not well described, or its list cannot be read.
     """
     usage = "write dict(name='day', pattern='day/*') or dict(name='day', list_file='day.txt')"
     if not isinstance(entry, Mapping) or not isinstance(entry.get('name'), str):
@@ -149,7 +149,7 @@ def read_domain(entry: Any, where: str, data: str | None = None) -> Domain:
 
 
 def _read_list(path: str | os.PathLike[str], where: str) -> frozenset[str]:
-    """The image names of a list file, one a line, without suffix."""
+    """Read the image names of a list file, which has one name a line, without suffix."""
     if not isinstance(path, str | os.PathLike):
         raise InputError(f'{where}: list_file must be a path, not {path!r}.')
     try:

@@ -19,15 +19,15 @@ from mmseg_cil.protocols.taxonomy import (
 def read_classes(
     steps: Sequence[Sequence[Any]], known: Sequence[str] | None, where: str
 ) -> tuple[list[str], list[str]]:
-    """Return the classes that a network knows, and those that later steps add, in order.
+    """Return the classes that a network knows and the classes that later steps add, in order.
 
     Args:
         steps: Classes of every step.
-        known: The network's; None: those of step 0.
-        where: For the message.
+        known: The network's classes; None: the classes of step 0.
+        where: The place in the config, for messages.
 
     Raises:
-        InputError: Step 0 has none, or a later step lists one that is there already.
+        InputError: Step 0 has no classes, or a later step lists a class that is known already.
     """
     first = [str(name).strip() for name in known or (steps[0] if steps else ())]
     if not first:
@@ -49,11 +49,12 @@ def read_labels(value: Any, where: str) -> dict[str, int]:
     """Return the mask id of each class that a protocol's ``labels`` give.
 
     Args:
-        value: As the config has it.
-        where: For the message.
+        value: The value of ``labels`` in the config.
+        where: The place in the config, for messages.
 
     Raises:
-        InputError: It is no dict from names to numbers from 0 to 254, or two classes share one.
+        InputError: ``value`` is no dict from names to numbers from 0 to 254, or two classes
+            share a number.
     """
     plain = isinstance(value, Mapping) and all(
         isinstance(name, str) and is_class_id(mask_id) for name, mask_id in value.items()
@@ -76,21 +77,21 @@ def extended_taxonomy(
     unlabelled: int | None = None,
     void_ids: Sequence[int] = (),
 ) -> Taxonomy:
-    """Return the classes of a trained network, and new ones, as the masks of new data hold them.
+    """Return the taxonomy of a trained network's classes and new ones in the masks of new data.
 
-    Classes are matched by name. Those that the network knows and the data do not have never occur
-    in the masks. Those that the data have and no step adds come after all others and never come,
-    so that they are background to the end.
+    Classes are matched by name. Classes that the network knows and the data do not have never
+    occur in the masks. Classes that the data have and no step adds stand after all others in the
+    taxonomy; no step ever adds them, so that they are background to the end.
 
-    Without a background class (of Cityscapes, say) there is no label for a pixel of no class:
-    what is unlabelled is void then, or one of the old classes (``Policy.unlabelled``).
+    A network without a background class (one for Cityscapes, say) has no label for a pixel of no
+    class: unlabelled pixels are void then, or one of the old classes (``Policy.unlabelled``).
 
     Args:
         known: The network's classes, in the order of its outputs.
         added: Classes that later steps add, in order.
         ids: Mask id of each class of the new data.
-        dataset: What to call the data.
-        unlabelled: Mask id of pixels that nobody labelled; None: there are none such.
+        dataset: The name of the data.
+        unlabelled: Mask id of pixels that nobody labelled; None: there are no such pixels.
         void_ids: Mask ids of pixels that belong to no class.
     """
     names = list(dict.fromkeys([*known, *added, *ids]))
@@ -134,10 +135,11 @@ def check_added(
         ids: Mask id of each class of the data.
         known: The network's classes.
         given: Whether the ids are the protocol's ``labels`` (else the data set's classes).
-        where: For the message.
+        where: The place in the config, for messages.
 
     Raises:
-        InputError: A new class has no id, or a label is of no class.
+        InputError: A new class has no id, or an id is given to a class that neither a step adds
+            nor the network knows.
     """
     lost = [name for name in added if name not in ids]
     if lost:

@@ -1,4 +1,4 @@
-"""The families of protocols that have names: ``voc`` of ``voc_15-1``, each said in one place."""
+"""The registry of the families of named protocols, such as ``voc`` for ``voc_15-1``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Family:
     """A family of named protocols.
 
     Attributes:
-        name: What a protocol's name begins with.
-        build: Makes one of them. None: their classes are known to the dataset alone, which must
-            be named besides (``dataset``).
+        name: The beginning of the protocols' names.
+        build: The builder of the family's protocols. None: the dataset alone knows their classes,
+            and must be named besides (``dataset``).
         sizes: ``X-Y`` and ``joint`` in common use.
-        pieces: Names of the config pieces that follow where they are not given: ``dataset``,
-            ``schedule`` and ``model``. A schedule of the dataset's name, and the papers' model,
-            by default.
-        by_domain: What comes step by step is domains, and no classes.
+        pieces: Names of the config pieces to use where they are not given: ``dataset``,
+            ``schedule`` and ``model``. The default is a schedule of the dataset's name, and the
+            papers' model.
+        by_domain: Whether the steps add domains instead of classes.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Families(Mapping[str, Family]):
         """Add a family.
 
         Raises:
-            InputError: There is one of this name.
+            InputError: A family of this name is registered already.
         """
         if family.name in self._families:
             raise InputError(f'a family of protocols {family.name!r} is registered already')
@@ -75,7 +75,7 @@ class Families(Mapping[str, Family]):
         return family
 
     def of(self, name: str) -> Family | None:
-        """Return the family of a protocol by its name; None where it has none."""
+        """Return the family of a protocol by the protocol's name; None where it has no family."""
         matched = NAME.fullmatch(name)
         return self._families.get(matched['family']) if matched else None
 
@@ -95,6 +95,6 @@ PROTOCOLS = Families()
 
 
 def is_by_domain(name: str) -> bool:
-    """Whether the protocol of a name is one of a family by domain."""
+    """Return whether the protocol of a name belongs to a family by domain."""
     family = PROTOCOLS.of(name)
     return family is not None and family.by_domain

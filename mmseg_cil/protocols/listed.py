@@ -1,4 +1,4 @@
-"""Protocols whose steps a config lists: classes, or domains, with data sets of their own or not."""
+"""Protocols whose steps of classes or domains a config lists, with or without own data sets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ENTRY = ('classes', 'data')
 def uses_config_dataset(cfg: Mapping[str, Any]) -> bool:
     """Return whether some step reads the data sets of the config's dataloaders.
 
-    None does where every step has a data set of its own; a first step that was trained elsewhere
-    need not have one.
+    No step reads them where every step has a data set of its own; a first step that was trained
+    elsewhere need not have one.
 
     Args:
         cfg: The ``protocol`` of a config.
@@ -41,7 +41,10 @@ def uses_config_dataset(cfg: Mapping[str, Any]) -> bool:
 
 
 def _placeholders(domains: Sequence[Any], steps: Any) -> int:
-    """How many of the domains that come first only name what a network was trained on."""
+    """Return the number of leading domains of step 0 that have a name and nothing else.
+
+    Such a domain names data that a network was trained on elsewhere.
+    """
     first = len(steps[0]) if isinstance(steps, Sequence) and steps else 1
     count = 0
     for entry in domains[:first]:
@@ -70,7 +73,7 @@ def listed_classes(request: Request) -> ClassProtocol:
         if all(0 not in step for step in new):
             new[0].insert(0, 0)
         elif 0 in new[0]:
-            # Wherever it is listed in step 0, it is output 0.
+            # The background is output 0, wherever step 0 lists it.
             new[0].sort(key=bool)
     sets = DataSets()
     places: list[tuple[int, ...]] = []
@@ -93,10 +96,10 @@ def listed_classes(request: Request) -> ClassProtocol:
 
 
 def _entries(steps: Sequence[Any], where: str) -> tuple[list[list[Any]], list[Any]]:
-    """The classes that every step lists, and what stands under its ``data``.
+    """Return the classes that every step lists, and the value of its ``data``.
 
     Raises:
-        InputError: A step is neither a list of classes nor a dict of both.
+        InputError: A step is neither a list of classes nor a dict of ``classes`` and ``data``.
     """
     listed, values = [], []
     for index, entry in enumerate(steps):
@@ -116,7 +119,7 @@ def _entries(steps: Sequence[Any], where: str) -> tuple[list[list[Any]], list[An
 
 
 def _listed_taxonomy(request: Request, listed: Sequence[Sequence[Any]]) -> Taxonomy:
-    """The classes of listed steps: the data set's, or those that a trained network adds to."""
+    """Return the taxonomy of listed steps: the data set's, or an extended trained network's."""
     dataset = request.get('dataset', 'dataset')
     known = (request.get('checkpoint') or {}).get('classes')
     if known is None and request.get('labels') is None:
@@ -126,7 +129,7 @@ def _listed_taxonomy(request: Request, listed: Sequence[Sequence[Any]]) -> Taxon
 
 
 def _extended(request: Request, known: Sequence[str], added: Sequence[str]) -> Taxonomy:
-    """The classes of a trained network and new ones, as the config's data set shows them."""
+    """Return the taxonomy of a network's and further classes in the config's data set."""
     where = f'protocol {request.name!r}'
     dataset = request.get('dataset', 'dataset')
     if request.get('labels') is not None:
@@ -149,13 +152,13 @@ def _extended(request: Request, known: Sequence[str], added: Sequence[str]) -> T
 def _taxonomy_of_several(
     request: Request, listed: Sequence[Sequence[Any]], values: Sequence[Any], uses_config: bool
 ) -> Taxonomy:
-    """The classes of steps of which some have a data set of their own.
+    """Return the taxonomy of steps some of which have a data set of their own.
 
     Args:
         request: The settings.
         listed: Classes of every step.
-        values: What stands under ``data`` of every step; None: it reads the config's data set.
-        uses_config: Whether any step does.
+        values: The value of ``data`` of every step; None: the step reads the config's data set.
+        uses_config: Whether any step reads the config's data set.
     """
     names = [str(name).strip() for step in listed for name in step if isinstance(name, str)]
     known = (request.get('checkpoint') or {}).get('classes')
@@ -177,7 +180,7 @@ def _taxonomy_of_several(
 
 
 def _without_config(request: Request, names: Sequence[str], domain: bool) -> Taxonomy:
-    """The classes of steps of which none reads the config's data set."""
+    """Return the taxonomy of steps none of which reads the config's data set."""
     request.refuse(
         ('labels', 'void_ids'),
         "is of the dataset of train_dataloader, which no step reads: say it in each step's data",

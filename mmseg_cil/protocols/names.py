@@ -1,8 +1,8 @@
 """Class names of the datasets that have named protocols.
 
-The order is that of the official mask files (ids rising) and the spelling is
-that of MMSegmentation's dataset classes (its ADE20K list has a space behind
-one name; spaces around names are dropped everywhere in this package).
+The order is that of the official mask files (ids rising), and the spelling is
+that of MMSegmentation's dataset classes. MMSegmentation's ADE20K list has a space
+behind one name; this package drops spaces around names everywhere.
 """
 
 # fmt: off

@@ -1,20 +1,22 @@
-"""Data sets that steps bring with them: what ``data=dict(...)`` of a step or a domain says.
+"""Data sets that steps bring with them: the ``data=dict(...)`` of a step or a domain.
 
-The keys, of which only ``train`` is always needed (of a first step that was trained elsewhere not
-even that):
+Only the key ``train`` is always needed (a first step that was trained elsewhere may have ``test``
+alone). The keys are:
 
-- ``train`` and ``test``: data sets of MMSegmentation, of any type, layout and pipeline. Without
-  a pipeline they have that of the config.
-- ``name``: what the report calls it; ``step_01`` by default (of a domain: the domain's name).
+- ``train`` and ``test``: data sets of MMSegmentation, of any type, layout and pipeline. A data set
+  without a pipeline has the pipeline of the config.
+- ``name``: the data set's name in the report. The default is ``step_01`` for a step of classes
+  and the domain's name for a domain.
 - ``class_map``: the walk's name for a class that the data set calls otherwise, such as
-  ``{'motorbike': 'motorcycle'}``. Several of its classes may be one of the walk's.
+  ``{'motorbike': 'motorcycle'}``. Several classes of the data set may map to one of the walk's.
 - ``labels``: the mask id of each class, or several, such as ``{'horse': 1, 'sheep': [7, 8]}``,
   in place of the classes that the data set declares.
 - ``void_ids``: mask ids besides 255 of pixels that belong to no class.
-- ``unlabelled``: ``'background'`` or ``'void'``: pixels of id 0 where that is no class's, and of
-  classes of the data set that the walk never has. By default background where the network has one,
-  else what ``policy.unlabelled`` of the protocol says.
-- ``old_labels``: ``'hidden'`` (default) or ``'used'``: labels of old classes, by class.
+- ``unlabelled``: ``'background'`` or ``'void'``: the meaning of pixels of id 0, where no class has
+  the id 0, and of pixels of classes that the walk never has. The default is background where the
+  network has one, else the choice ``policy.unlabelled`` of the protocol.
+- ``old_labels``: ``'hidden'`` (default) or ``'used'``: the treatment of labels of old classes in
+  protocols by class.
 """
 
 from __future__ import annotations
@@ -41,23 +43,23 @@ from mmseg_cil.protocols.taxonomy import (
 )
 
 KEYS = ('name', 'train', 'test', 'class_map', 'labels', 'void_ids', 'unlabelled', 'old_labels')
-#: Stands between the name of a data set and that of an image of it.
+#: The separator between the name of a data set and the name of an image of it.
 SEPARATOR = '::'
 _CHOICES = {'unlabelled': ('background', 'void'), 'old_labels': ('hidden', 'used')}
 
 
 @dataclass(frozen=True)
 class MaskMeaning:
-    """What the ids in the masks of a data set mean in a walk.
+    """The meaning that the ids in the masks of a data set have in a walk.
 
     Attributes:
-        table: uint8 (256,): the mask id of the protocol's taxonomy by the data set's own;
+        table: uint8 (256,): the mask id of the protocol's taxonomy by the data set's own id;
             255, which is void, also where the id is not known.
         known: The data set's own ids that may occur.
-        foreground: Those of them that show a class besides the background.
+        foreground: The known ids that show a class besides the background.
         labelled: Class ids that the masks can show.
         unlabelled: The data set's own ids of pixels that nobody labelled, where the network has no
-            background that they could be and the data set does not call them void.
+            background for such pixels and the data set does not call them void.
     """
 
     table: Table
@@ -73,9 +75,9 @@ class OwnData:
 
     Attributes:
         name: Name of the data set.
-        configs: Config of the data set of each split, ``'train'`` and ``'test'``, where it has one.
+        configs: Config of each split that is given, ``'train'`` and ``'test'``.
         class_map: The walk's name of classes that the data set calls otherwise.
-        labels: Mask ids of each class; None: those of the classes that the data set declares.
+        labels: Mask ids of each class; None: the data set's declared classes give the mask ids.
         void_ids: Mask ids besides 255 of pixels that belong to no class.
         unlabelled: ``'background'`` or ``'void'``; None: background where there is one.
         old_labels: ``'hidden'`` or ``'used'``.
@@ -91,15 +93,15 @@ class OwnData:
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """Return the data set's description for messages."""
         return f'the data set {self.name!r}'
 
     def image_name(self, name: str) -> str:
-        """Return the name that an image of the data set has among those of all data sets."""
+        """Return the name of an image that is unique among the images of all data sets."""
         return f'{self.name}{SEPARATOR}{name}'
 
     def digest(self) -> str:
-        """Return SHA-256 over what its masks mean; where its files lie does not enter."""
+        """Return the SHA-256 over the meaning of the masks; the paths of files do not enter."""
         content = [
             self.name,
             dict(self.class_map),
@@ -118,17 +120,17 @@ class OwnData:
         taxonomy: Taxonomy,
         void_ids: Iterable[int] = (),
     ) -> MaskMeaning:
-        """Return what the ids in its masks mean.
+        """Return the meaning of the ids in the data set's masks.
 
         Args:
-            classes: Those that the data set declares, in the order of its ids.
-            reduce_zero_label: Whether its class i has the mask id i + 1.
+            classes: Classes that the data set declares, in the order of its ids.
+            reduce_zero_label: Whether the data set's class i has the mask id i + 1.
             taxonomy: The walk's classes; each has a mask id (:meth:`Taxonomy.with_further`).
-            void_ids: Those that the data set's config names besides.
+            void_ids: Further void ids that the data set's config names.
 
         Raises:
-            InputError: It tells no classes, a name in ``labels`` or ``class_map`` is none of the
-                walk's, or a void id is that of a class.
+            InputError: The data set tells no classes, a name in ``labels`` or ``class_map`` is
+                none of the walk's, or a void id is that of a class.
         """
         void = {IGNORE, *self.void_ids, *void_ids}
         named = self._named(classes, reduce_zero_label, taxonomy)
@@ -171,7 +173,7 @@ class OwnData:
         )
 
     def _rest(self, taxonomy: Taxonomy) -> int:
-        """The mask id that pixels of none of the walk's classes get."""
+        """Return the mask id of pixels that belong to none of the walk's classes."""
         if self.unlabelled == 'background' and not taxonomy.has_background:
             raise InputError(
                 f"{self.where}: unlabelled='background', but the network has no background; "
@@ -185,7 +187,7 @@ class OwnData:
     def _named(
         self, classes: Sequence[str], reduce_zero_label: bool, taxonomy: Taxonomy
     ) -> list[tuple[str, tuple[int, ...]]]:
-        """The walk's name, or the data set's own, of every class and its mask ids."""
+        """Return every class's name, the walk's or else the data set's, with its mask ids."""
         if self.labels is not None:
             for name in self.labels:
                 if name not in taxonomy.names:
@@ -222,13 +224,13 @@ def read_data(value: Any, default: str, where: str, needs_train: bool = True) ->
     """Return the data set that a step or a domain brings.
 
     Args:
-        value: What stands under ``data``.
-        default: Its name, where it says none.
-        where: For the message.
-        needs_train: Whether it must have training images.
+        value: The value of the key ``data``.
+        default: The data set's name where ``value`` has none.
+        where: The place in the config, for messages.
+        needs_train: Whether the data set must have training images.
 
     Raises:
-        InputError: It is not well described.
+        InputError: The data set is not well described.
     """
     usage = "write data=dict(train=dict(type='BaseSegDataset', ...), test=dict(...))"
     if not isinstance(value, Mapping):
@@ -318,7 +320,7 @@ class DataSets:
     """The data sets of a protocol's steps, each once.
 
     Attributes:
-        own: Those besides the config's own, in the order in which they come.
+        own: Data sets besides the config's own, in the order in which they come.
     """
 
     def __init__(self) -> None:
@@ -326,16 +328,16 @@ class DataSets:
         self._values: list[Any] = []
 
     def place(self, value: Any, default: str, where: str, needs_train: bool = True) -> int:
-        """Return the place of a data set from 1 on; steps with equal ones share it.
+        """Return the place of a data set from 1 on; steps with equal data sets share the place.
 
         Args:
-            value: What stands under ``data``.
-            default: Its name, where it says none.
-            where: For the message.
-            needs_train: Whether it must have training images.
+            value: The value of the key ``data``.
+            default: The data set's name where ``value`` has none.
+            where: The place in the config, for messages.
+            needs_train: Whether the data set must have training images.
 
         Raises:
-            InputError: It is not well described, or another one has its name.
+            InputError: The data set is not well described, or another data set has its name.
         """
         if value in self._values:
             return self._values.index(value) + 1

@@ -1,4 +1,4 @@
-"""What published protocols differ in, one named choice each."""
+"""The choices in which published protocols differ, each with a name."""
 
 from __future__ import annotations
 
@@ -39,24 +39,26 @@ class Policy:
     Attributes:
         void_train: Void pixels in training: left out (``'ignore'``) or trained
             as ``'background'``.
-        void_test: The same at test.
+        void_test: Void pixels at test: left out (``'ignore'``) or tested as
+            ``'background'``.
         background_train: Background in training is learnt (``'keep'``) or
-            ignored. It includes, where the setting hides them, the old
-            and future classes.
-        background_test: True background at test counts or is ignored.
+            ignored. The background includes the old and future classes where
+            the setting hides their labels.
+        background_test: True background at test counts (``'keep'``) or is ignored.
         unseen_test: Classes not seen yet are background at test, or ignored.
         unknown: What the label tables hold for mask ids that no class and no
             void id has. Masks with such ids are refused before training, so
             this matters only to those who use the tables alone: ``'unseen'``
             treats them as a class that never comes, as MiB and PLOP do.
-        test_images: At test only images with a foreground class seen so far
-            (all images while there is none), or ``'all'``.
-        old: The "old" classes of a step are those of all ``'previous'`` steps,
-            or the ``'base'`` ones of step 0.
+        test_images: Test on images with a foreground class seen so far alone
+            (``'seen'``; on all images while no foreground class has been seen), or
+            on ``'all'``.
+        old: The "old" classes of a step are the classes of all ``'previous'`` steps,
+            or the ``'base'`` classes of step 0.
         background_in_means: Whether the background counts in the mean IoUs.
-        unlabelled: Protocols without background: training pixels whose class is not labelled are
-            left out (``'void'``), or show one of the old classes, it is not known which
-            (``'old'``). Only losses that know of hidden classes can learn the latter.
+        unlabelled: In protocols without background, training pixels whose class is not labelled
+            are left out (``'void'``), or count as an unknown one of the old classes (``'old'``).
+            Only losses that know of hidden classes can learn from ``'old'`` pixels.
     """
 
     void_train: str = 'ignore'
@@ -81,19 +83,20 @@ class Policy:
 
     @classmethod
     def preset(cls, name: str, dataset: str = '', **changes: Any) -> Policy:
-        """A named set of choices, with changes.
+        """Return a named set of choices, with changes.
 
         ``'mib'`` and ``'plop'`` follow the label maps in ``dataset/voc.py`` and
         ``dataset/ade.py`` of fcdl94/MiB and arthurdouillard/CVPR2021_PLOP. MiB
         trains void as background and ignores unseen classes at test; on ADE20K
         it ignores the background at test too. PLOP ignores void, tests unseen
         classes as background, and on ADE20K, whose masks have no void, would
-        take 255 for background. That both report step 0's classes as old is
-        what their tables do (1-15 and 16-20); MiB's leave the background out.
+        take 255 for background. Both presets report the classes of step 0 as old,
+        as the tables of both papers do (1-15 and 16-20); MiB's tables leave the
+        background out.
 
         Args:
             name: ``'default'``, ``'mib'`` or ``'plop'``.
-            dataset: ``'ade20k'`` selects what the papers do there.
+            dataset: ``'ade20k'`` selects the papers' choices on ADE20K.
             **changes: Fields set otherwise than in the preset.
 
         Raises:
@@ -115,9 +118,9 @@ class Policy:
         return cls(**(values | changes))
 
     def to_dict(self) -> dict[str, Any]:
-        """All choices by name; ``unlabelled`` only where it is not the default.
+        """Return all choices by name; ``unlabelled`` only where it is not the default.
 
-        So protocols that were there before the choice keep their fingerprints.
+        So protocols that are older than the choice ``unlabelled`` keep their fingerprints.
         """
         choices = asdict(self)
         if self.unlabelled == 'void':

@@ -1,4 +1,4 @@
-"""The settings of a ``protocol = dict(...)``, and how lists of classes in it are read."""
+"""The settings of a ``protocol = dict(...)``, and readers of the lists of classes in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmseg_cil.protocols.taxonomy import DATASETS, Taxonomy, known_taxonomy, rea
 
 @dataclass(frozen=True)
 class Request:
-    """The settings of a ``protocol = dict(...)`` and what the dataset says."""
+    """The settings of a ``protocol = dict(...)`` and the classes of the dataset."""
 
     cfg: Mapping[str, Any]
     name: str
@@ -32,7 +32,7 @@ class Request:
         """Refuse settings that this kind of protocol does not have.
 
         Raises:
-            InputError: One of them is given.
+            InputError: One of the settings is given.
         """
         given = [key for key in keys if self.cfg.get(key) is not None]
         if given:
@@ -42,11 +42,11 @@ class Request:
         """Return the classes of the config's dataset.
 
         Args:
-            dataset: What it is called.
+            dataset: The dataset's name.
             domain: Whether the protocol is by domain.
 
         Raises:
-            InputError: They are not known, or contradict the settings.
+            InputError: The classes are not known, or contradict the settings.
         """
         void_ids = read_void_ids(self.cfg.get('void_ids'), f'protocol {self.name!r}')
         taxonomy = self._taxonomy(dataset, domain)
@@ -74,10 +74,10 @@ class Request:
 
 
 def as_list(value: Any, where: str) -> list[Any]:
-    """Return what a config lists.
+    """Return a value of a config as a list.
 
     Raises:
-        InputError: It is no list.
+        InputError: The value is no list.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InputError(f'{where} must be a list, not {value!r}.')

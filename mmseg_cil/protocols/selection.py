@@ -1,4 +1,4 @@
-"""Which images belong to a step, from the classes that occur in their masks."""
+"""Selection of a step's images by the classes that occur in their masks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Presence = npt.NDArray[np.bool_]
 
 
 def check_presence(presence: npt.NDArray[np.generic], images: int | None = None) -> Presence:
-    """The presence matrix as booleans.
+    """Return the presence matrix as booleans.
 
     Args:
         presence: (N, 256), by image and mask id, of whole masks (not crops).
-        images: How many rows it must have.
+        images: The required number of rows; None: any.
 
     Raises:
-        InputError: The shape is another.
+        InputError: The matrix has another shape.
     """
     matrix = np.asarray(presence)
     rows = matrix.shape[0] if images is None and matrix.ndim else images
@@ -40,10 +40,10 @@ def _mask_ids(taxonomy: Taxonomy, classes: Iterable[int]) -> list[int]:
 
 
 def images_with_any(taxonomy: Taxonomy, presence: Presence, classes: Iterable[int]) -> Indices:
-    """Images that show at least one of some foreground classes.
+    """Return the images that show at least one of some foreground classes.
 
     Args:
-        taxonomy: Whose mask ids index the columns.
+        taxonomy: The taxonomy whose mask ids index the columns.
         presence: bool (N, 256).
         classes: Class ids; the background among them selects nothing, as in
             MiB's ``filter_images`` (``dataset/utils.py``).
@@ -58,7 +58,7 @@ def images_with_any(taxonomy: Taxonomy, presence: Presence, classes: Iterable[in
 def images_with_only(
     taxonomy: Taxonomy, presence: Presence, wanted: Iterable[int], allowed: Iterable[int]
 ) -> Indices:
-    """Images that show one of the ``wanted`` classes and none but the ``allowed``.
+    """Return the images that show a ``wanted`` class, and no classes but the ``allowed``.
 
     Background and void are always allowed.
 

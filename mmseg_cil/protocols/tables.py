@@ -1,7 +1,7 @@
-"""From the values in a mask to the labels of a step, as tables of 256 entries.
+"""Tables of 256 entries, from the values in a mask to the labels of a step.
 
 The tables are meant for one indexing operation on a whole mask,
-``table[mask]``; label 255 is left out by losses and metrics.
+``table[mask]``; losses and metrics leave out the label 255.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def label_table(
     unknown: int,
     unlabelled: int | None = None,
 ) -> Table:
-    """One table, from what each kind of pixel is to become.
+    """Return a table, given the label of each kind of pixel.
 
     Args:
         taxonomy: The classes and their mask ids.
         seen: Class ids in the order of the network's outputs.
-        shown: Those of them whose pixels get their own label.
+        shown: The seen class ids whose pixels get their own label.
         background: Label of the true background (class id 0, if there is one).
         hidden: Label of every other class.
         void: Label of void pixels.
         unknown: Label of mask ids that the taxonomy does not have.
-        unlabelled: Label of void pixels that nobody labelled; None: that of all void pixels.
+        unlabelled: Label of void pixels that nobody labelled; None: the label ``void``.
 
     Returns:
         uint8 (256,): label by mask id.
@@ -63,20 +63,21 @@ def table_for_training(
     labelled: Collection[int],
     old_hidden: bool = False,
 ) -> Table:
-    """The training labels: classes that are not labelled are background.
+    """Return the training labels, in which classes that are not labelled are background.
 
-    Equals the label maps of MiB and PLOP (``dataset/voc.py``, ``ade.py``)
-    under the presets of these names. Without a background there is no label
-    for what is not labelled, and it is ignored, or has the label 0 in the sense
-    of "one of the old classes" (a design choice: the papers have none such).
+    The table equals the label maps of MiB and PLOP (``dataset/voc.py``, ``ade.py``)
+    under the presets of these names. Without a background there is no label for
+    classes that are not labelled: their pixels are ignored, or have the label 0 in
+    the sense of "one of the old classes" (a design choice: the papers have no
+    protocol without a background).
 
     Args:
         taxonomy: The classes and their mask ids.
         policy: ``void_train``, ``background_train`` and ``unknown`` are used.
         seen: Class ids in the order of the network's outputs.
-        labelled: Those of them that keep their label at this step.
+        labelled: The seen class ids that keep their label at this step.
         old_hidden: Whether the label 0 stands for all old classes (see
-            :attr:`Protocol.old_labels_hidden`); it matters where there is no background.
+            :attr:`Protocol.old_labels_hidden`); used only where there is no background.
 
     Returns:
         uint8 (256,): model id or 255 by mask id.
@@ -96,7 +97,7 @@ def table_for_training(
 
 
 def table_for_test(taxonomy: Taxonomy, policy: Policy, seen: Sequence[int]) -> Table:
-    """The labels to test against: all classes seen so far keep their label.
+    """Return the labels to test against, in which all classes seen so far keep their label.
 
     Args:
         taxonomy: The classes and their mask ids.

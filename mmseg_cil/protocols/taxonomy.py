@@ -1,4 +1,4 @@
-"""What the values in a dataset's mask files mean."""
+"""The meaning of the values in a dataset's mask files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IGNORE = 255
 
 
 def is_background(name: str) -> bool:
-    """Whether a first class of this name is the background."""
+    """Return whether a first class of this name is the background."""
     return name.strip().lower() == 'background'
 
 
@@ -28,21 +28,21 @@ class Taxonomy:
 
     Three numberings are kept apart. A *mask id* is a value of the mask file,
     raw, before any ``reduce_zero_label``. A *class id* is an index into
-    ``names``. A *model id*, an output of the network at some step, is not the
-    taxonomy's business (see :class:`~mmseg_cil.protocols.base.Step`).
+    ``names``. A *model id* is an output of the network at some step; the taxonomy
+    does not know model ids (see :class:`~mmseg_cil.protocols.base.Step`).
 
     Attributes:
         dataset: ``'voc'``, ``'ade20k'``, ``'cityscapes'`` or the user's name.
         names: Class names by class id.
-        mask_ids: Mask id by class id. ``None`` is a background that no mask
-            value denotes: it stands for the classes not (or no longer) known; or a
-            class that a network knows from elsewhere and these masks never hold.
+        mask_ids: Mask id by class id. ``None`` marks either a background that no
+            mask value denotes, which stands for the classes not (or no longer) known,
+            or a class that a network knows from elsewhere and these masks never hold.
         has_background: Whether class id 0 is the background.
         void_ids: Mask ids of pixels that belong to no class.
-        background_added: Whether that is none of the dataset's own classes.
+        background_added: Whether the background is none of the dataset's own classes.
         left_out: Names of the dataset's classes whose ids are void.
-        free: Class ids whose mask ids stand in no mask of the config's dataset: datasets that
-            steps bring with them are read with them.
+        free: Class ids whose mask ids stand in no mask of the config's dataset; the masks of
+            datasets that steps bring with them are mapped to these mask ids.
         unlabelled: Void ids of pixels that nobody labelled; only without a background.
 
     Raises:
@@ -85,10 +85,10 @@ class Taxonomy:
         return tuple(range(int(self.has_background), len(self.names)))
 
     def labels_all(self, classes: Sequence[int]) -> bool:
-        """Whether masks of the config's dataset can hold each of some foreground classes.
+        """Return whether masks of the config's dataset can hold each of some foreground classes.
 
         Args:
-            classes: Class ids; the background does not matter.
+            classes: Class ids; a background among them is not checked.
         """
         return all(
             self.mask_ids[c] is not None and c not in self.free
@@ -97,21 +97,21 @@ class Taxonomy:
         )
 
     def class_of_mask_id(self) -> dict[int, int]:
-        """Class id by mask id; void ids are not in it."""
+        """Return the class id by mask id, without void ids."""
         return {m: c for c, m in enumerate(self.mask_ids) if m is not None}
 
     def with_names(self, classes: Sequence[str]) -> Taxonomy:
-        """The same mask ids under the names that the user's dataset gives.
+        """Return the same mask ids under the names that the user's dataset gives.
 
-        So the protocols of a dataset also serve others of its layout (a
-        21-class dataset with the background first can be walked as VOC is).
+        So the protocols of a dataset also serve other datasets of its layout (a
+        21-class dataset with the background first can be walked like VOC).
 
         Args:
             classes: Classes of the dataset class: as many as MMSegmentation has for
                 this dataset, that is without a background that was added.
 
         Raises:
-            InputError: The number is another.
+            InputError: The number of classes differs.
         """
         own = self.names[self.background_added :]
         plain = [str(name).strip() for name in classes]
@@ -126,13 +126,13 @@ class Taxonomy:
         )
 
     def with_void_ids(self, void_ids: Sequence[int]) -> Taxonomy:
-        """The same classes where further mask ids belong to none of them.
+        """Return the same classes without the classes whose mask ids are void.
 
-        A class that one of them is the id of is left out. The background stays,
-        as what stands for the classes not (or no longer) known.
+        A background with a void id stays without a mask id, and stands for the
+        classes not (or no longer) known.
 
         Args:
-            void_ids: From :func:`read_void_ids`.
+            void_ids: Further void ids, from :func:`read_void_ids`.
 
         Raises:
             InputError: No class besides the background is left.
@@ -152,12 +152,13 @@ class Taxonomy:
         )
 
     def with_further(self, names: Sequence[str]) -> Taxonomy:
-        """The same classes and further ones, where each has a mask id.
+        """Return the same classes and further ones, each with a mask id.
 
-        Classes that the dataset cannot show get ids that it does not have (:attr:`free`).
+        Classes that the dataset cannot show get ids that no mask of it holds (:attr:`free`).
 
         Args:
-            names: Names of classes that other datasets show; those that are here stay as they are.
+            names: Names of classes that other datasets show; names of this taxonomy's own classes
+                add nothing.
 
         Raises:
             InputError: There are more than 255 classes.
@@ -178,16 +179,16 @@ class Taxonomy:
     def as_in_masks_of(
         self, classes: Sequence[str], reduce_zero_label: bool, void_ids: Sequence[int] = ()
     ) -> Taxonomy:
-        """The same classes, found by name in the masks of another dataset.
+        """Return the same classes, found by name in the masks of another dataset.
 
         Args:
-            classes: That dataset's, in the order of its mask ids. Those that
-                this taxonomy does not have are void there.
-            reduce_zero_label: Whether its class i has the mask id i + 1.
-            void_ids: Its mask ids that belong to no class.
+            classes: Classes of the other dataset, in the order of its mask ids. Classes
+                that this taxonomy does not have become void.
+            reduce_zero_label: Whether the other dataset's class i has the mask id i + 1.
+            void_ids: Mask ids of the other dataset that belong to no class.
 
         Raises:
-            InputError: It lacks a class.
+            InputError: The other dataset lacks a class.
         """
         ids = {str(n).strip(): i for i, n in enumerate(classes, int(reduce_zero_label))}
         own = [name for class_id, name in enumerate(self.names) if class_id not in self.free]
@@ -224,23 +225,24 @@ class Taxonomy:
         background: str = 'auto',
         domain: bool = False,
     ) -> Taxonomy:
-        """The taxonomy of any MMSegmentation dataset.
+        """Return the taxonomy of any MMSegmentation dataset.
 
         Args:
-            dataset: What to call it.
+            dataset: The dataset's name.
             classes: ``METAINFO['classes']`` of the dataset class.
-            reduce_zero_label: What the dataset class sets. If so its masks
-                hold 0 for "none of the classes" and the classes from 1 on.
+            reduce_zero_label: The ``reduce_zero_label`` of the dataset class. If it is
+                True, masks hold 0 for "none of the classes" and the classes from 1 on.
             background: ``'first'``: the first class is the background;
-                ``'added'``: one is put before the classes (mask id 0 with
+                ``'added'``: a background is put before the classes (mask id 0 with
                 ``reduce_zero_label``, else no mask id: only classes not known
-                at a step have it); ``'none'``; ``'auto'``: ``'first'`` where
-                the first class is so called, else ``'none'`` for protocols by
-                domain and ``'added'`` for those by class.
+                at a step are background); ``'none'``: there is no background;
+                ``'auto'``: ``'first'`` where the first class is called background,
+                else ``'none'`` for protocols by domain and ``'added'`` for
+                protocols by class.
             domain: Whether the protocol is by domain.
 
         Raises:
-            InputError: ``background`` is none of these, or the classes are
+            InputError: ``background`` is none of these values, or the classes are
                 wrong (see the class).
         """
         if background not in BACKGROUNDS:
@@ -265,13 +267,13 @@ class Taxonomy:
 
 
 def known_taxonomy(dataset: str, background: str = 'auto', domain: bool = False) -> Taxonomy:
-    """The taxonomy of a dataset this package knows.
+    """Return the taxonomy of a dataset that this package knows.
 
     Args:
         dataset: One of :data:`DATASETS`. ADE20K gets the background "other
-            objects" (mask id 0) as in the papers; Cityscapes by class gets a
-            background that no mask holds (RCIL shifts its labels by one for
-            it), by city none.
+            objects" (mask id 0) as in the papers. Cityscapes by class gets a
+            background that no mask holds (RCIL shifts the labels by one for
+            it); Cityscapes by city gets no background.
         background: See :meth:`Taxonomy.from_classes`.
         domain: Whether the protocol is by domain.
     """
@@ -289,10 +291,10 @@ def check_one_class_an_id(labels: Mapping[str, Sequence[int]], what: str) -> Non
 
     Args:
         labels: Mask ids of each class.
-        what: Which labels, for the message.
+        what: The description of the labels, for the message.
 
     Raises:
-        InputError: They do.
+        InputError: Two classes have the same id.
     """
     every = [mask_id for ids in labels.values() for mask_id in ids]
     twice = sorted({mask_id for mask_id in every if every.count(mask_id) > 1})
@@ -304,14 +306,14 @@ def check_one_class_an_id(labels: Mapping[str, Sequence[int]], what: str) -> Non
 
 
 def read_void_ids(value: Any, where: str) -> tuple[int, ...]:
-    """The mask ids that a config declares to belong to no class.
+    """Return the mask ids that a config declares to belong to no class.
 
     Args:
-        value: What stands under ``void_ids``; None: nothing does.
-        where: Whose setting it is, for the message.
+        value: The value of ``void_ids``; None: it is not given.
+        where: The place of the setting, for messages.
 
     Raises:
-        InputError: It is no list of numbers from 0 to 255.
+        InputError: The value is no list of numbers from 0 to 255.
     """
     if value is None:
         return ()

@@ -1,11 +1,11 @@
-"""What tests of walks are made of: tiny data, tiny walks, kills, networks and processes.
+"""Building blocks for tests of walks: tiny data, tiny walks, kills, networks and processes.
 
 ``tiny`` draws a data set and makes configs whose walk of three steps takes seconds; ``walks`` kills
-a walk in an iteration and compares two of them; ``processes`` runs a function or a script in
-several processes; ``method_checks.check_method`` asks whether a method resumes to the same
+a walk in an iteration and compares two walks; ``processes`` runs a function or a script in
+several processes; ``method_checks.check_method`` checks that a method resumes to the same
 weights, learns in two processes as in one, replays, survives a step without images and runs in
-mixed precision; ``networks`` builds thin networks of every kind of head. A test of a method of
-one's own, which must resume to the same weights::
+mixed precision; ``networks`` builds thin networks of every kind of head. The following test checks
+that a method of your own resumes to the same weights::
 
     from mmseg_cil.engine.walk_runner import WalkRunner
     from mmseg_cil.testing.tiny import make_data, tiny_config
@@ -19,5 +19,5 @@ one's own, which must resume to the same weights::
         WalkRunner(cfg, tmp_path / 'broken', resume=True, steps='0-1').run()
         assert_same_weights(tmp_path / 'whole', tmp_path / 'broken', 0, 1)
 
-The project's own tests are made of it too. Nothing else in the package imports it.
+The project's own tests use this package too. No other module of ``mmseg_cil`` imports it.
 """

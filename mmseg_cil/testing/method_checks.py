@@ -1,4 +1,4 @@
-"""Whether a method does what every method of this package does, checked on tiny walks."""
+"""Checks, on tiny walks, that a method behaves like every method of this package."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import make_data, tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, at, keep_own_networks, killed, logged
 
-#: Relative difference that two processes may have from one: with the package's methods it is
-#: 1e-6, and 3e-3 where each process draws numbers of its own, as RCIL's branches do.
+#: Allowed relative difference between two processes and one. With the package's methods the
+#: difference is 1e-6, and 3e-3 where each process draws its own numbers, as RCIL's branches do.
 LIKE_ONE = 1e-2
 
 
@@ -33,17 +33,17 @@ def check_method(
     checks: Sequence[str] | None = None,
     **changes: object,
 ) -> None:
-    """Check a method on walks of seconds; raise all that it fails in.
+    """Check a method on walks of seconds, and raise one error for all failed checks.
 
     Args:
         method: ``method`` of a config, or the name of a piece.
         work_dir: An empty folder.
-        imports: Modules that register its parts.
+        imports: Modules that register the method's parts.
         checks: Keys of :data:`CHECKS`, in order; all by default.
         **changes: Changes of the tiny config, by dotted keys.
 
     Raises:
-        AssertionError: A line for each check that fails, with what was wrong.
+        AssertionError: A check failed; the message has a line with the error of each such check.
     """
     import_modules_from_strings(list(imports))
     folder = Path(work_dir)
@@ -64,7 +64,7 @@ def check_method(
 
 
 def resumes(cfg: Config, folder: Path) -> None:
-    """A walk that is killed in step 1 ends with the weights and scores of an unbroken one."""
+    """Check that a walk killed in step 1 ends with the weights and scores of an unbroken walk."""
     WalkRunner(cfg, folder / 'whole', steps='0').run()
     shutil.copytree(folder / 'whole', folder / 'broken')
     WalkRunner(cfg, folder / 'whole', resume=True).run()
@@ -78,7 +78,7 @@ def resumes(cfg: Config, folder: Path) -> None:
 
 
 def replays(cfg: Config, folder: Path) -> None:
-    """It learns beside exemplars."""
+    """Check that the method learns with exemplars."""
     cfg.method.memory = dict(budget=4, ratio=0.5)
     WalkRunner(cfg, folder, steps='0-1').run()
     record = json.loads((folder / 'journal.json').read_text())['steps'][1]
@@ -87,7 +87,7 @@ def replays(cfg: Config, folder: Path) -> None:
 
 
 def survives_empty_step(cfg: Config, folder: Path) -> None:
-    """A step without images is recorded untrained, and the next one trains."""
+    """Check that a step without images is recorded as untrained, and that the next step trains."""
     cfg.skip_empty_steps = True
     cfg.train_dataloader.dataset.ann_file = _without_blue(cfg)
     WalkRunner(cfg, folder / 'walk').run()
@@ -97,18 +97,18 @@ def survives_empty_step(cfg: Config, folder: Path) -> None:
 
 
 def mixes_precision(cfg: Config, folder: Path) -> None:
-    """Its losses are finite in bfloat16."""
+    """Check that the method's losses are finite in bfloat16."""
     use_mixed_precision(cfg, accelerator=False)
     WalkRunner(cfg, folder, steps='0-1').run()
     _finite(folder, 0, 1)
 
 
 def trains_in_two_processes(cfg: Config, folder: Path) -> None:
-    """Two processes end with one network, and learn as a single one does from the same batches.
+    """Check that two processes end with equal networks, and learn as a single process does.
 
-    Batch norms and dropout, for which half a batch is another batch, are out of work
-    (:class:`~mmseg_cil.testing.loss_record.SharesOfABatchHook`). What is compared with a single
-    process is the mean of both losses at every iteration, and the weights.
+    Batch norms and dropout, for which half a batch is another batch, are switched off
+    (:class:`~mmseg_cil.testing.loss_record.SharesOfABatchHook`). The mean of both processes' losses
+    at every iteration, and the weights, are compared with those of a single process.
     """
     imports = [*cfg.get('custom_imports', {}).get('imports', ()), 'mmseg_cil.testing.loss_record']
     cfg.custom_imports = dict(imports=imports)
@@ -130,7 +130,7 @@ def trains_in_two_processes(cfg: Config, folder: Path) -> None:
 
 
 def check_losses(one: Sequence[float], two: Sequence[float], step: int) -> None:
-    """Compare the losses of a step's iterations in one process and, in the mean, in two."""
+    """Compare the losses of a step's iterations in one process with the means of two processes."""
     for iteration, (alone, both) in enumerate(zip(one, two, strict=True)):
         assert math.isclose(alone, both, rel_tol=LIKE_ONE), (
             f'step {step}, iteration {iteration}: the loss is {both:.6g} in two processes, '
@@ -140,7 +140,7 @@ def check_losses(one: Sequence[float], two: Sequence[float], step: int) -> None:
 
 
 def check_weights(one: Mapping[str, Tensor], two: Mapping[str, Tensor], step: int) -> None:
-    """Compare the weights that a step has led to in one process and in two."""
+    """Compare the weights at the end of a step in one process and in two."""
     for key, value in one.items():
         difference = float((two[key].double() - value.double()).norm())
         scale = max(float(value.double().norm()), 1.0)
@@ -152,7 +152,7 @@ def check_weights(one: Mapping[str, Tensor], two: Mapping[str, Tensor], step: in
 
 def _walk(content: Mapping[str, Any], folder: Path) -> None:
     keep_own_networks(folder)
-    # Only a config that is read from a file imports them by itself.
+    # MMEngine imports the modules only for a config that is read from a file.
     import_modules_from_strings(content['custom_imports']['imports'])
     WalkRunner(Config(dict(content)), folder / 'two', 'pytorch', steps='0-1').run()
 

@@ -61,7 +61,7 @@ def network(
 
     Args:
         head: A key of :data:`HEADS`.
-        auxiliary: A key of :data:`AUXILIARIES`: which auxiliary heads there are.
+        auxiliary: One of :data:`AUXILIARIES`, which selects the auxiliary heads.
         loss: Type of the loss of every head.
         **head_changes: Settings of the decode head.
     """
@@ -99,14 +99,14 @@ def segmentor(
     index: int | None = None,
     **arguments: object,
 ) -> IncrementalEncoderDecoder:
-    """Build our segmentor at a step of a walk.
+    """Build the package's segmentor at a step of a walk.
 
     Args:
-        config: From :func:`network`.
-        counts: New classes of every step.
+        config: The config, from :func:`network`.
+        counts: Number of new classes of every step.
         has_background: Whether class 0 is the background.
-        class_steps: The step of every output, where the counts do not say it.
-        index: The step; the last one by default.
+        class_steps: The step of every output; None: it follows from ``counts``.
+        index: The step; the last step by default.
         **arguments: Arguments of the segmentor.
     """
     class_steps = class_steps or [k for k, count in enumerate(counts) for _ in range(count)]
@@ -130,7 +130,7 @@ def segmentor(
 def base_step(
     config: Mapping[str, Any], path: str | Path, count: int = 3, **arguments: object
 ) -> IncrementalEncoderDecoder:
-    """Build a network of step 0 with lively weights and save it in plain form."""
+    """Build a network of step 0 with normally drawn classifiers, and save it in plain form."""
     torch.manual_seed(0)
     model = segmentor(config, [count], **arguments)  # type: ignore[arg-type]
     model.init_weights()
@@ -143,7 +143,7 @@ def base_step(
 
 
 def snapshot(path: str | Path, num_classes: int) -> dict[str, Any]:
-    """Return what says where the network of an earlier step is."""
+    """Return the config entry that names the checkpoint of an earlier step."""
     return dict(checkpoint=str(path), num_classes=num_classes)
 
 
@@ -154,7 +154,7 @@ def next_step(
     distillers: Sequence[Mapping[str, Any]] = (UNKD,),
     **arguments: object,
 ) -> IncrementalEncoderDecoder:
-    """Build the step after :func:`base_step`, which is its teacher too."""
+    """Build the network of the step after :func:`base_step`, whose network is the teacher too."""
     old = snapshot(path, sum(counts[:-1]))
     torch.manual_seed(1)
     parts: dict[str, Any] = dict(previous=old, teacher=old, distillers=list(distillers))
@@ -169,7 +169,7 @@ def batch(
     """Draw images and their labels, in which the first two rows are void.
 
     Returns:
-        Images (count, 3, size, size), and as many samples.
+        Images (count, 3, size, size), and ``count`` samples.
     """
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, size, size, generator=generator)

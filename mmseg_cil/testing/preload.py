@@ -1,4 +1,4 @@
-"""Imports, for the server of :mod:`mmseg_cil.testing.processes`, what every walk imports."""
+"""The imports of every walk, for the server of :mod:`mmseg_cil.testing.processes`."""
 
 import torch_geometric.nn  # noqa: F401
 

@@ -1,9 +1,9 @@
-"""Python programs in processes of their own, whose imports were made once for all.
+"""Python programs in their own processes, forked from a server that has made the imports.
 
-To import PyTorch, MMEngine and MMSegmentation takes seconds of a processor. A server process
-imports them once; every program is a fork of it, with its own arguments, environment and output,
-and is otherwise like one that a shell has started: it may be killed, join a process group, and
-start others. Forks begin with the sys.path of the process that asks for them.
+Importing PyTorch, MMEngine and MMSegmentation takes seconds of processor time. A server process
+imports them once; every program is a fork of the server, with its own arguments, environment and
+output. Otherwise the program is like one that a shell has started: it may be killed, join a process
+group, and start other processes. Forks begin with the sys.path of the process that asks for them.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection, forkserver
 from pathlib import Path
 
-#: What the server imports.
+#: Modules that the server imports.
 PRELOADED = ['mmseg_cil.testing.preload']
-#: What every program of tests has in its environment.
+#: Environment variables of every program of tests.
 ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
 #: Seconds that the processes of a job have when one of them has failed.
 _PATIENCE = 30.0
 
 
 class Program:
-    """A program in a process of its own, begun at once.
+    """A program in a process of its own, which starts at once.
 
     Args:
-        function: Called in it; picklable, so of a module's top level.
+        function: Function that the process calls; picklable, so at the top level of a module.
         arguments: Arguments of the function, picklable.
-        log: File that its output goes to, in which it is found by :attr:`output`.
+        log: File for the standard output, which :attr:`output` reads.
         environment: Variables in addition to those of this process.
-        errors: File that its errors go to, where that is another one.
-        folder: Its current folder, where that is another one.
+        errors: File for the standard error; None: the file ``log``.
+        folder: Current folder of the process; None: that of this process.
 
     Attributes:
-        log: The file of its output.
+        log: The file of the standard output.
     """
 
     def __init__(
@@ -66,29 +66,29 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """Return the id of the process."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def sentinel(self) -> int:
-        """Descriptor that becomes readable when it ends."""
+        """Return the descriptor that becomes readable when the process ends."""
         return self._process.sentinel
 
     @property
     def output(self) -> str:
-        """What it has written so far."""
+        """Return the output written so far."""
         return self.log.read_text(errors='replace')
 
     def poll(self) -> int | None:
-        """Return the exit status, the negative number of a signal that killed it; None: runs."""
+        """Return the exit status, or minus the signal that killed the process; None: it runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit status.
 
         Raises:
-            TimeoutError: It has not ended within so many seconds.
+            TimeoutError: The process has not ended within ``timeout`` seconds.
         """
         self._process.join(timeout)
         status = self.poll()
@@ -97,12 +97,12 @@ class Program:
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send the process a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it as the death of its machine would, and wait for that."""
+        """Kill the process as the death of its machine would, and wait for its end."""
         self.send_signal(signal.SIGKILL)
         self._process.join()
 
@@ -113,13 +113,13 @@ def start_script(
     environment: Mapping[str, str] | None = None,
     **options: str | Path | None,
 ) -> Program:
-    """Start what ``python ARGUMENTS`` would start.
+    """Start the script or code that ``python ARGUMENTS`` would start.
 
     Args:
-        arguments: A path, or ``-c`` and code, and what the script is given.
-        log: As in :class:`Program`, like the others.
+        arguments: A path, or ``-c`` and code, followed by the arguments of the script.
+        log: As in :class:`Program`.
         environment: Variables in addition to those of this process.
-        **options: ``errors`` and ``folder``.
+        **options: ``errors`` and ``folder``, as in :class:`Program`.
     """
     return Program(
         _run_script, [[str(argument) for argument in arguments]], log, environment, **options
@@ -139,7 +139,10 @@ def start_two(
 def run_two(
     arguments: Sequence[str | Path], log: str | Path, timeout: float = 240
 ) -> list[tuple[int, str]]:
-    """Exit status and output of both ranks; both are killed when the time is over."""
+    """Return exit status and output of ``python ARGUMENTS`` as ranks 0 and 1.
+
+    Both ranks are killed when the time is over.
+    """
     with ended(start_two(arguments, log)) as programs:
         statuses = wait_for_all(programs, timeout)
     return [(status, program.output) for status, program in zip(statuses, programs, strict=True)]
@@ -148,16 +151,16 @@ def run_two(
 def in_two_processes(
     function: Callable[..., object], *arguments: object, log: str | Path, timeout: float = 240
 ) -> None:
-    """Call a function in both processes of a group; both must return from it.
+    """Call a function in both processes of a group; both calls must return.
 
     Args:
-        function: At the top level of its module.
+        function: A function at the top level of its module.
         arguments: Arguments of the function, picklable.
         log: As in :func:`start_two`.
-        timeout: Seconds after which both are killed.
+        timeout: Seconds after which both processes are killed.
 
     Raises:
-        AssertionError: One of them has failed; the message ends with what it wrote.
+        AssertionError: A process has failed; the message ends with its output.
     """
     in_processes(function, *arguments, log=log, timeout=timeout, count=2)
 
@@ -169,7 +172,7 @@ def in_processes(
     count: int,
     timeout: float = 240,
 ) -> None:
-    """Call a function in all processes of a group; as :func:`in_two_processes`."""
+    """Call a function in all processes of a group, as :func:`in_two_processes` does in two."""
     started = [
         Program(_in_group, [function, *arguments], f'{log}.{rank}', variables)
         for rank, variables in enumerate(_ranks(count))
@@ -177,7 +180,7 @@ def in_processes(
     with ended(started) as programs:
         statuses = wait_for_all(programs, timeout)
     for rank, (status, program) in enumerate(zip(statuses, programs, strict=True)):
-        # Of one that was killed because another had failed there is less to learn.
+        # A process that was killed because another one failed tells less about the error.
         if status not in (0, -signal.SIGKILL):
             raise AssertionError(f'rank {rank}, exit status {status}: {program.output[-3000:]}')
     assert not any(statuses), f'exit statuses {statuses}: {programs[0].output[-3000:]}'
@@ -186,10 +189,10 @@ def in_processes(
 def wait_for_all(programs: Sequence[Program], timeout: float) -> list[int]:
     """Wait for the end of programs of one job, and return their exit statuses.
 
-    When one has failed, the others have half a minute left, and are killed after it.
+    When a program has failed, the others have half a minute left, and are killed after it.
 
     Raises:
-        TimeoutError: They have not ended within so many seconds.
+        TimeoutError: The programs have not ended within ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     while running := [started for started in programs if started.poll() is None]:
@@ -209,7 +212,7 @@ def wait_for_all(programs: Sequence[Program], timeout: float) -> list[int]:
 
 @contextlib.contextmanager
 def ended(programs: Sequence[Program]) -> Iterator[Sequence[Program]]:
-    """Kill whichever of the programs still runs after the block."""
+    """Kill, after the block, the programs that still run."""
     try:
         yield programs
     finally:
@@ -218,20 +221,20 @@ def ended(programs: Sequence[Program]) -> Iterator[Sequence[Program]]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return int(probe.getsockname()[1])
 
 
 def _ranks(count: int) -> list[dict[str, str]]:
-    """Return what torchrun tells the processes of a job."""
+    """Return the environment variables that torchrun sets for each process of a job."""
     common = dict(WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
     return [dict(common, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(count)]
 
 
 def _start_server() -> None:
-    """Start the server, which imports what this process would."""
+    """Start the server, with the import path of this process."""
     multiprocessing.get_context('forkserver').set_forkserver_preload(PRELOADED)
     package = str(Path(__file__).resolve().parents[2])
     wanted = {**ENVIRONMENT, 'PYTHONPATH': os.pathsep.join([package, *_python_path()])}

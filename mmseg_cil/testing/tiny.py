@@ -18,7 +18,7 @@ from mmseg_cil.engine.paths import step_folder
 CLASSES = ('background', 'red', 'green', 'blue', 'grey')
 PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200], [128, 128, 128]]
 STEPS = [['background', 'red', 'green'], ['blue'], ['grey']]
-#: The checkout, where this package lies in one.
+#: The root of the checkout, if this package lies in a checkout.
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,7 +44,7 @@ def write_images(root: Path, split: str, count: int, seed: int) -> None:
 
 
 def make_data(root: Path) -> Path:
-    """Draw sixteen training and eight test pictures into a folder; returns it."""
+    """Draw sixteen training and eight test pictures into a folder, and return the folder."""
     write_images(root, 'train', 16, seed=0)
     write_images(root, 'val', 8, seed=1)
     return root
@@ -143,9 +143,9 @@ def tiny_config(
     The first step has six iterations, every later one four.
 
     Args:
-        data_root: From :func:`make_data`.
+        data_root: Folder of the data, from :func:`make_data`.
         method: The name of a piece in ``configs/_base_/methods``, or ``method`` of a config.
-        **changes: Values by their dotted keys, as ``--cfg-options`` has them.
+        **changes: Values by their dotted keys, as in ``--cfg-options``.
     """
     settings = read_piece('method', method)['method'] if isinstance(method, str) else method
     cfg = Config(
@@ -173,7 +173,7 @@ def tiny_config(
             ),
             log_processor=dict(by_epoch=False, window_size=1),
             randomness=dict(seed=3),
-            # Tests of it have it on.
+            # Tests of the rehearsal switch it on.
             rehearsal=False,
             log_level='WARNING',
         )

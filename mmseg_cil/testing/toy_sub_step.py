@@ -18,18 +18,18 @@ from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import SUB_STEPS
 from mmseg_cil.utils.atomic import atomic_write
 
-#: The file that it leaves: the sums of the classifier's weights before and after it.
+#: The file that the sub-step leaves: sums of the classifier's weights before and after training.
 ARTEFACT = 'toy.pth'
 
 
 @SUB_STEPS.register_module()
 class ToySubStep(SubStep):
-    """Trains a few iterations and writes what became of the classifier.
+    """A sub-step that trains a few iterations and writes sums of the classifier's weights.
 
     Args:
-        name: Name of its folder.
-        when: 'before' its step or 'after' it.
-        length: Iterations.
+        name: Name of the sub-step's folder.
+        when: 'before' the step or 'after' it.
+        length: Number of iterations.
     """
 
     def __init__(self, name: str | None = None, when: str = 'before', length: int = 3) -> None:
@@ -39,11 +39,11 @@ class ToySubStep(SubStep):
         self._began: float | None = None
 
     def iterations(self, walk: Walk, step: int) -> int:
-        """Its length."""
+        """Return the number of iterations."""
         return self.length
 
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
-        """Derive the config of its step, begun with the step's weights where there are any."""
+        """Derive the config from the step's, and begin with the step's weights if there are any."""
         cfg = sub_step_config(walk, step, inputs)
         cfg.train_cfg.max_iters = self.length
         cfg.param_scheduler = None
@@ -63,5 +63,5 @@ class ToySubStep(SubStep):
         return [ARTEFACT]
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
-        """Tell the step where the artefact is."""
+        """Write the artefact's path into the config of the step."""
         cfg.handed_on = str(folder / ARTEFACT)

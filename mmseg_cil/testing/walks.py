@@ -1,4 +1,4 @@
-"""A protocol, a log, a kill in the middle of a walk, and what is compared afterwards."""
+"""Helpers for tests of walks: a protocol by domain, logs, kills and comparisons of weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.tiny import weights
 
-#: Whether an iteration that is about to begin is the one to be killed in.
+#: Function that tells whether to kill the walk before the next iteration.
 When = Callable[[IterationSeedHook, Runner], bool]
 
 
@@ -27,8 +27,8 @@ def seasons(*steps: Sequence[str]) -> dict[str, Any]:
     """Return the protocol of a walk over domains of the tiny data.
 
     Args:
-        steps: For every step, which of the domains 'early', 'late' and 'last' it
-            trains on: pictures 0 to 3, 4 to 9 and 10 to 15.
+        steps: For every step the domains that it trains on, among 'early', 'late' and
+            'last': pictures 0 to 3, 4 to 9 and 10 to 15.
     """
     patterns = dict(early='*_00[0-3]', late='*_00[4-9]', last='*_01*')
     return dict(
@@ -48,29 +48,29 @@ def logged(work_dir: Path, step: int, sub_step: str = '') -> list[dict[str, Any]
         for line in path.read_text().splitlines()
     ]
     trained = [line for line in lines if 'loss' in line]
-    # Else a test of all lines would pass without any.
+    # Without this check, a test of all lines would pass if there were none.
     assert trained, f'no iteration is logged in {folder}'
     return trained
 
 
 class Killed(Exception):
-    """Ends a walk where the death of its process would."""
+    """The exception that ends a walk where the death of its process would."""
 
 
 def at(step: int, iteration: int) -> When:
-    """Return an iteration of a step, for :func:`killed`."""
+    """Return the condition of an iteration of a step, for :func:`killed`."""
     return lambda hook, runner: hook.step == step and runner.iter == iteration
 
 
 @contextlib.contextmanager
 def killed(when: When) -> Iterator[None]:
-    """Kill the walk in the block before the first iteration that fits; it must come to that.
+    """Kill the walk in the block before the first iteration that fits; there must be one.
 
     Args:
-        when: Says it of the hook that seeds an iteration, and its Runner.
+        when: Condition on the hook that seeds the iterations, and on its Runner.
 
     Raises:
-        AssertionError: It did not come to that.
+        AssertionError: The block ended without such an iteration.
     """
     before = IterationSeedHook.before_train_iter
 
@@ -101,7 +101,7 @@ def assert_same_weights(one: Path, other: Path, *steps: int) -> None:
 
 
 def keep_own_networks(folder: Path) -> None:
-    """From now on this process saves every step's network as its own ``STEP_RANK.pth``."""
+    """Make this process save every later step's network as its own ``STEP_RANK.pth``."""
     save = WalkRunner._save_step
 
     def keep(self: WalkRunner, step: int, runner: Runner, *args: Any) -> None:

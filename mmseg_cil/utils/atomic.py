@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk leaves the former file whole."""
+"""Atomic writing of files: a kill or a full disk leaves the former file whole."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: How the hidden names of unfinished files and folders end.
+#: Ends of the hidden names of unfinished files and folders.
 TEMPORARY, PARTIAL = '.tmp', '.partial'
 
 
 def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Replaces a file by what ``write`` puts into a temporary one beside it.
+    """Replace a file by the content that ``write`` puts into a temporary file beside it.
 
     The temporary file is flushed to disk before it takes the name, so at every
     moment ``path`` holds either all of its old or all of its new content.
 
     Args:
-        path: The file to write; its folder is made where it is missing.
-        write: Called with the temporary file, open for binary writing.
+        path: The file to write; a missing folder is made.
+        write: Function that is called with the temporary file, open for binary writing.
 
     Raises:
-        OSError: Writing failed (a full disk, say). ``path`` is as it was and
-            the temporary file is gone.
+        OSError: Writing failed (because of a full disk, say). ``path`` is unchanged
+            and the temporary file is gone.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Removes what killed processes have left unfinished in a folder and below it.
+    """Remove what killed processes have left unfinished in a folder and below it.
 
-    That is temporary files of :func:`atomic_write` and folders named
-    ``.*.partial``. No other process may be writing there.
+    Such leftovers are temporary files of :func:`atomic_write` and folders named
+    ``.*.partial``. No other process may be writing in the folder meanwhile.
     """
     for path in list(Path(folder).rglob(f'.*{TEMPORARY}')):
         path.unlink(missing_ok=True)
@@ -69,17 +69,17 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Replaces a UTF-8 text file atomically (see :func:`atomic_write`)."""
+    """Replace a UTF-8 text file atomically (see :func:`atomic_write`)."""
     atomic_write(path, lambda file: file.write(text.encode('utf-8')))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Replaces a JSON file atomically; NaN is refused, for JSON has none."""
+    """Replace a JSON file atomically; refuse NaN, which JSON does not have."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + '\n')
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Replaces a CSV file atomically."""
+    """Replace a CSV file atomically."""
     text = io.StringIO(newline='')
     csv.writer(text, lineterminator='\n').writerows(rows)
     write_text(path, text.getvalue())

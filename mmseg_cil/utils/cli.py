@@ -1,4 +1,4 @@
-"""What all tools have in common: how they are asked, and how they end."""
+"""The common parts of all tools: parsing of the command line, and the exit status."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.stopping import Stopped, ended_by_signals, interrupt_of
 
-#: Where torchrun, Slurm and MPI tell a process its rank.
+#: Environment variables in which torchrun, Slurm and MPI tell a process its rank.
 _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-#: Seconds for which the other processes leave it to the main one to say what is wrong.
+#: Seconds for which the other processes wait for rank 0 to print the error and end the job.
 _PATIENCE = 20.0
-#: A place that cannot be read or written is wrong input.
+#: Errors of a path that cannot be read or written, which count as wrong input.
 _PLACES = (
     errno.EACCES,
     errno.EPERM,
@@ -35,14 +35,14 @@ _PLACES = (
 
 
 class ToolParser(argparse.ArgumentParser):
-    """A command line whose wrong usage is wrong input, told once by a job of many processes."""
+    """A parser whose usage errors are input errors, printed once by a job of many processes."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises what :func:`run_tool` ends with status 2."""
+        """Raise an error, for which :func:`run_tool` ends the process with status 2."""
         raise InputError(f'{message}{self._meant(message)} ({self.prog} --help lists the options)')
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads the command line; no option may be empty."""
+        """Parse the command line, and refuse empty options."""
         parsed = super().parse_args(args, namespace)
         for action in self._actions:
             value = getattr(parsed, action.dest, None)
@@ -51,7 +51,7 @@ class ToolParser(argparse.ArgumentParser):
         return parsed
 
     def _meant(self, message: str) -> str:
-        """Options like those that there are not."""
+        """Return a hint at known options that are like the unknown ones."""
         if not message.startswith('unrecognized arguments'):
             return ''
         given = [word.partition('=')[0] for word in message.split() if word.startswith('-')]
@@ -61,7 +61,7 @@ class ToolParser(argparse.ArgumentParser):
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--cfg-options key=value ...`` as MMEngine reads them, with errors of one line.
+    """Add ``--cfg-options key=value ...`` as MMEngine reads them, with errors of one line.
 
     Args:
         parser: Parser of a tool.
@@ -103,21 +103,21 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_tool(main: Callable[[], int | None], goes_on: str = '') -> NoReturn:
-    """Runs a tool and ends the process with its status.
+    """Run a tool and end the process with its status.
+
+    The status is 0 for success, 2 for wrong input or wrong usage (the message goes to
+    stderr, without a traceback), 130 after Ctrl-C, 143 after SIGTERM or SIGUSR1,
+    and 1 for any other error, which is shown with its traceback. A full disk is
+    reported in one line: files are replaced whole, so nothing is lost.
+
+    In a job of several processes rank 0 prints what is wrong, and the end of rank 0
+    ends the job. A process that still runs some seconds later had an error of its
+    own, and prints it.
 
     Args:
-        main: The tool. What it returns is the exit status, ``None`` is 0.
-        goes_on: How what is ended by a signal goes on, a part of a sentence. With it
-            SIGTERM and SIGUSR1 are waited for too.
-
-    The status is 0 for success, 2 for wrong input (its message goes to stderr,
-    without a traceback; wrong usage too), 130 after Ctrl-C, 143 after SIGTERM or SIGUSR1,
-    and 1 for any other error, which is shown with its traceback. A full
-    disk is told in one line: files are replaced whole, so nothing is lost.
-
-    Of several processes the main one tells what is wrong; its end is the end of
-    the job. One that is still there some seconds later had a trouble of its
-    own, and tells it.
+        main: The tool. It returns the exit status; ``None`` is 0.
+        goes_on: Part of a sentence that tells how to go on after a signal. If it is given,
+            SIGTERM and SIGUSR1 are handled too.
     """
     status: int | None
     try:
@@ -128,13 +128,13 @@ def run_tool(main: Callable[[], int | None], goes_on: str = '') -> NoReturn:
         status = _told(error, goes_on)
         if status is None:
             raise
-    # All is said: what comes from here on, while Python ends, ends it at once.
+    # All messages are printed. A Ctrl-C from here on, while Python exits, ends the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(status or 0)
 
 
 def _told(error: BaseException, goes_on: str) -> int | None:
-    """Tells in a line why a tool ends; the exit status, None where a traceback is to tell it."""
+    """Print in a line why a tool ends, and return the exit status; None: show the traceback."""
     interrupt = interrupt_of(error)
     if interrupt is not None:
         if _rank() == 0:
@@ -146,14 +146,14 @@ def _told(error: BaseException, goes_on: str) -> int | None:
         print(f'error: {error}', file=sys.stderr)
         return 2
     if isinstance(error, BrokenPipeError):
-        # Whoever read the output, such as head, has seen enough of it.
+        # The reader of the output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return _told_of_files(error) if isinstance(error, OSError) else None
 
 
 def _told_of_files(error: OSError) -> int | None:
-    """Tells an error of the file system in a line; None where it is of another kind."""
+    """Print an error of the file system in a line; return its status, None for other errors."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         print(
             f'error: no space left for {error.filename or "a file"}: the former files are whole; '

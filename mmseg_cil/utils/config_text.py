@@ -1,4 +1,4 @@
-"""Configs as text that a person reads, without yapf, which takes up to seconds for one."""
+"""Readable text of configs without yapf, which takes up to seconds for a config."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ _WIDTH, _INDENT = 100, 4
 
 
 def config_text(cfg: Config) -> str:
-    """Return the Python text of a config, in lines of at most 100 characters where it can be.
+    """Return the Python text of a config, in lines of at most 100 characters where possible.
+
+    The text has the same content as the config's ``pretty_text``.
 
     Args:
-        cfg: It says the same as its ``pretty_text``.
+        cfg: The config.
     """
     return with_line_breaks(without_yapf(cfg).pretty_text)
 
@@ -24,7 +26,7 @@ def without_yapf(cfg: Config) -> Config:
 
     MMEngine asks for the text at the beginning of a step and at every checkpoint.
     """
-    # Config would open the file for a text that is not given.
+    # Without a text Config would open the file.
     return Config(
         cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename, format_python_code=False
     )
@@ -34,7 +36,7 @@ def with_line_breaks(text: str) -> str:
     """Return assignments in Python with line breaks between the parts of long values.
 
     Args:
-        text: Without comments, which would be lost.
+        text: Python text without comments, which would be lost.
 
     Example:
         >>> print(with_line_breaks(f'numbers = {list(range(40))}')[:22])
@@ -53,7 +55,7 @@ def _statement(node: ast.stmt) -> str:
 
 
 def _value(node: ast.expr, indent: int, used: int) -> str:
-    """The text of a value that begins after ``used`` characters of a line."""
+    """Return the text of a value that begins after ``used`` characters of a line."""
     flat = ast.unparse(node)
     parts = list(_parts(node))
     if used + len(flat) < _WIDTH or not parts:
@@ -68,7 +70,7 @@ def _value(node: ast.expr, indent: int, used: int) -> str:
 
 
 def _parts(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
-    """The parts of a value that has some, and what stands before each."""
+    """Yield the parts of a compound value, each with the text before it."""
     if isinstance(node, ast.Call):
         yield from (('', argument) for argument in node.args)
         for keyword in node.keywords:

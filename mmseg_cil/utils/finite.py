@@ -1,4 +1,4 @@
-"""Weights and losses that are no finite numbers: looked for, and named."""
+"""Search for weights and losses that are no finite numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmseg_cil.errors import InputError
 
-#: What to do where training has diverged.
+#: Advice for the message where training has diverged.
 ADVICE = (
     'Lower the learning rate (optim_wrapper.optimizer.lr, or lr in step_overrides) or the '
     'weight of the loss that is not finite, limit gradients '
@@ -21,12 +21,12 @@ ADVICE = (
 
 
 def not_finite(tensors: Mapping[str, Any]) -> list[str]:
-    """Names of the tensors that hold NaN or an infinity; waits for the device once.
+    """Return the names of the tensors that hold NaN or an infinity; wait for the device once.
 
-    An additive mask, of zeros and negative infinities alone, is as it should be.
+    An additive mask, of zeros and negative infinities alone, is sound.
 
     Args:
-        tensors: Values by name; what holds no floating-point numbers is passed over.
+        tensors: Values by name; values without floating-point numbers are passed over.
     """
     floating = {
         name: value
@@ -52,24 +52,24 @@ def _is_mask(value: Tensor) -> bool:
 
 
 def require_finite(tensors: Mapping[str, Any], what: str, advice: str) -> None:
-    """Refuses weights that hold NaN or an infinity.
+    """Refuse weights that hold NaN or an infinity.
 
     Args:
         tensors: Values by name.
-        what: What holds them, for the message.
-        advice: What to do, a sentence for the message.
+        what: Description of the owner of the weights, for the message.
+        advice: A sentence of advice, for the message.
 
     Raises:
-        InputError: Some do.
+        InputError: Some weights hold NaN or an infinity.
     """
     _refuse(not_finite(tensors), what, advice)
 
 
 def require_finite_everywhere(tensors: Mapping[str, Any], what: str, advice: str) -> None:
-    """As :func:`require_finite`, in every process at once: where one finds any, all refuse."""
+    """Refuse as :func:`require_finite` does, in all processes as soon as one finds any."""
     found = not_finite(tensors)
     number = torch.tensor(len(found))
-    # Parameters are equal in all processes, norm statistics need not be.
+    # Parameters are equal in all processes, but norm statistics need not be.
     all_reduce(number, op='max')
     if number and not found:
         raise InputError(f'{what}: some hold NaN or infinity, in another process. {advice}')
@@ -82,7 +82,7 @@ def _refuse(found: list[str], what: str, advice: str) -> None:
 
 
 def named(names: Iterable[str], most: int = 3) -> str:
-    """Names for a message: the first few, and how many there are beside them."""
+    """Return names for a message: the first few, and the number of the others."""
     listed = list(names)
     rest = len(listed) - most
     return ', '.join(listed[:most]) + (f' and {rest} more' if rest > 0 else '')

@@ -1,4 +1,4 @@
-"""A file beside its hash, so that damage in it shows, and a kill between the two spoils neither."""
+"""Files with their hash beside them, which shows damage and survives a kill at any moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SUFFIX = '.sha256'
 
 
 def write_hashed(path: str | Path, content: bytes) -> None:
-    """Replaces a file, and the SHA-256 in the file of its name with ``.sha256``.
+    """Replace a file, and its SHA-256 in the file of the same name with ``.sha256``.
 
-    Each is replaced whole. Between the two the hashes of the former and of the
-    new content are both there.
+    Each file is replaced whole. Between the two replacements the hash file holds the
+    hashes of both the former and the new content.
     """
     own = hashlib.sha256(content).hexdigest()
     former = _hashes(path) if Path(path).exists() else []
@@ -26,10 +26,10 @@ def write_hashed(path: str | Path, content: bytes) -> None:
 
 
 def damage(path: str | Path) -> str | None:
-    """Says what shows that a file is not as it was written; None where nothing does.
+    """Return what shows that a file is not as it was written; None for a sound file.
 
-    One without a hash beside it, as an earlier version wrote them, is held
-    against the check sums that PyTorch keeps of its parts.
+    A file without a hash beside it, from an earlier version of this package, is checked
+    by the check sums that PyTorch keeps of the file's parts.
     """
     expected = _hashes(path)
     if expected:
@@ -52,7 +52,7 @@ def damage(path: str | Path) -> str | None:
 
 
 def remove_hashed(path: str | Path) -> None:
-    """Removes a file and its hash, where they are."""
+    """Remove a file and its hash, where they exist."""
     Path(path).unlink(missing_ok=True)
     _beside(path).unlink(missing_ok=True)
 

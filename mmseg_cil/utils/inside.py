@@ -1,4 +1,4 @@
-"""Keeping what is read and written in a work directory inside it."""
+"""Checks that a walk reads and writes inside its work directory alone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pathlib import Path
 
 from mmseg_cil.errors import InputError
 
-#: What of a work directory a walk reads and writes; other folders are none of its affair.
+#: Files and folders of a work directory that a walk reads and writes; others are not checked.
 _OWN = ('step_*', '.step_*', 'report', 'class_index', '*.json', '*.csv', '*.py', '*.lock')
 
 
 def check_links(work_dir: str | os.PathLike[str]) -> None:
-    """Refuse a work directory in which a link leads out of it.
+    """Refuse a work directory with a link that leads out of the directory.
 
-    Whoever made it could so have other files of yours read, copied into a report, or
-    overwritten. The directory itself may be a link, and links within it may lead anywhere in it.
+    The maker of such a link could have other files of yours read, copied into a report, or
+    overwritten. The directory itself may be a link, and links within the directory may lead
+    anywhere in it.
 
     Args:
-        work_dir: The directory, which need not be there.
+        work_dir: The directory, which need not exist.
 
     Raises:
-        InputError: There is such a link.
+        InputError: A link leads out of the directory.
     """
     root = Path(work_dir).resolve()
     for path in _links(root):
@@ -38,7 +39,7 @@ def check_links(work_dir: str | os.PathLike[str]) -> None:
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a name that a file gives is that of a file in the same folder."""
+    """Return whether a name, read from a file, can only mean a file in the same folder."""
     return isinstance(name, str) and name not in ('', '.', '..') and not {'/', '\\', '\0'} & {*name}
 
 

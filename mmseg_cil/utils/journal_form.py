@@ -1,4 +1,7 @@
-"""What a journal may hold: checked by everything that reads one, for it may come from anywhere."""
+"""Check of the form of a journal, which may come from anywhere.
+
+Every reader of a ``journal.json`` makes this check.
+"""
 
 from __future__ import annotations
 
@@ -103,9 +106,9 @@ _HEADER: dict[str, Check] = {
 
 
 def form_problem(content: Mapping[str, Any]) -> str | None:
-    """Say which entry of a journal is not of the form that it has; None where all are.
+    """Return a message about an entry of a journal with a wrong form; None where all are right.
 
-    What is missing is no problem here, and neither is an entry of another version.
+    Missing entries are no problem here, and neither are unknown entries of another version.
 
     Args:
         content: The decoded file.

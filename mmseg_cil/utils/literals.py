@@ -1,4 +1,4 @@
-"""Reading a Python file of plain values without executing it."""
+"""Reading of a Python file of plain values without executing it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import os
 from pathlib import Path
 from typing import Any
 
-#: What a number that is not finite is called in a config's text.
+#: Names of the numbers that are not finite in a config's text.
 _NOT_FINITE = {'inf': math.inf, 'nan': math.nan}
 
 
 class NotPlainError(ValueError):
-    """A file holds something else than assignments of plain values."""
+    """The error of a file that holds something else than assignments of plain values."""
 
 
 def read_literals(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a file assigns to names, as MMEngine writes a config.
+    """Return the values that a file, such as a config that MMEngine wrote, assigns to names.
 
-    Such a file consists of ``name = value``, where values are numbers, texts, lists, tuples,
-    sets and dictionaries, those also as ``dict(key=value)``. Classes stand there by their dotted
-    names, which are returned as text. Nothing is executed.
+    The file consists of ``name = value``, where values are numbers, texts, lists, tuples,
+    sets and dictionaries, also written as ``dict(key=value)``. Classes stand in the file by their
+    dotted names, which are returned as text. Nothing is executed.
 
     Args:
         path: The file.
 
     Raises:
-        NotPlainError: There is anything else in it.
-        SyntaxError: It is no Python.
-        OSError: It cannot be read.
+        NotPlainError: The file holds anything else.
+        SyntaxError: The file is no Python.
+        OSError: The file cannot be read.
     """
     try:
         tree = ast.parse(Path(path).read_text(encoding='utf-8'))
@@ -43,7 +43,7 @@ def read_literals(path: str | os.PathLike[str]) -> dict[str, Any]:
                     (target.id, value) for target in node.targets if isinstance(target, ast.Name)
                 )
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Dict):
-                # The form of a config with keys that are no names.
+                # MMEngine writes a config with keys that are no names as one dict.
                 result.update(_value(node.value))
             elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
                 raise _refused(node)
@@ -89,7 +89,7 @@ def _hashable(node: ast.expr) -> Any:
 
 
 def _call(node: ast.Call, name: str) -> Any:
-    """A call that only writes a value down: ``dict(...)``, ``float('inf')``, ``set()``."""
+    """Return the value of ``dict(...)``, ``float('inf')`` or ``set()``; refuse other calls."""
     given = [_value(inner) for inner in node.args]
     named = {
         keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg is not None

@@ -1,4 +1,4 @@
-"""What one process finds or does for all, so that none waits for one that has given up."""
+"""Work of rank 0 for all processes, so that no process waits for one that has failed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Result = TypeVar('Result')
 
 
 def decided_by_main(decide: Callable[[], Result]) -> Result:
-    """What the main process finds, on all processes.
+    """Return, on all processes, the result of a function that rank 0 calls.
 
-    Only the main process calls ``decide``, so that processes never disagree
-    about what is on the disk; its failure is everyone's, so that none waits for
-    a process that has given up.
+    Only rank 0 calls ``decide``, so that processes never disagree about the files
+    on the disk. If ``decide`` fails, all processes raise an error, so that none waits
+    for a process that has failed.
 
     Args:
-        decide: Its result can be pickled.
+        decide: The function, whose result can be pickled.
 
     Raises:
         InputError: ``decide`` has raised it.
-        RuntimeError: On the other processes, where ``decide`` raised anything else.
+        RuntimeError: ``decide`` has raised another error; rank 0 raises that error itself.
     """
     answer: list[Any] = [None, None, False]
     failure: Exception | None = None

@@ -1,4 +1,4 @@
-"""Names that are like other names to a slip of the keyboard."""
+"""Search for the known name of which another name is a misspelling."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """Return the name that another was probably meant to be; None where none is like it.
+    """Return the known name that was probably meant by another; None where none is similar.
 
-    One that only adds a part of its own (``model_2``, ``old_model``) is another name.
+    A name that only adds a part to a known one (``model_2``, ``old_model``) is no misspelling.
     """
     known = list(known)
     plain = name.lower().replace('_', '')
     for candidate in known:
         other = candidate.lower().replace('_', '')
-        # Letters that changed places, too.
+        # Two names with the same letters in another order count as similar, too.
         if plain == other or (len(plain) > 4 and sorted(plain) == sorted(other)):
             return candidate
     found = difflib.get_close_matches(name.lower(), known, 1, 0.84 if len(name) > 5 else 0.79)

@@ -1,4 +1,4 @@
-"""MMEngine and MMSegmentation without the remarks that they repeat at every step."""
+"""Suppression of the remarks that MMEngine and MMSegmentation repeat at every step."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from types import ModuleType
 
 _REMARK = 'Could not import OneDL'
 
-#: Beginnings of log records that a walk would print anew at each step, and that say nothing of it.
+#: Beginnings of log records that every step would print again, and that do not concern the step.
 _REPEATED = (
-    # Environment, config and hooks: hundreds of lines, which stay in the step's log file.
+    # Environment, config and hooks are hundreds of lines, which stay in the step's log file.
     '-----', 'Config:', 'Hooks will be executed', 'Distributed training is not used', 'Exp name:',
     'paramwise_options',
-    # Printed once at the beginning of a walk; every step's log file begins with it.
+    # This line is printed once at the beginning of a walk; every step's log file begins with it.
     'as published: ',
-    # MMEngine's own calls of what it is about to drop.
+    # MMEngine itself calls functions that it has deprecated.
     '"FileClient" will be deprecated', '"HardDiskBackend" is the alias',
 )  # fmt: skip
 
 #: Warnings about defaults of MMSegmentation, one for each head that is built.
 _DEFAULTS = (
     'Default ``avg_non_ignore`` is False',
-    # A head of two classes, as step 1 of voc_1-1 has, which is to grow.
+    # Step 1 of voc_1-1 has a head of two classes, which grows later.
     'For binary segmentation, we suggest', 'threshold is not defined for binary',
-    # It stands in every schedule of MMSegmentation.
+    # This setting stands in every schedule of MMSegmentation.
     'The draw is False, it means that the hook for visualization',
 )  # fmt: skip
 
 
 def import_quietly(name: str) -> ModuleType:
-    """Imports a module of MMSegmentation; nothing but known remarks is withheld.
+    """Import a module of MMSegmentation, and withhold known remarks alone.
 
-    They are a line on standard output about an optional platform, and a warning
-    about a compiled operator that nothing here needs. Errors, other output and
-    other warnings come through.
+    The known remarks are a line on standard output about an optional platform, and a
+    warning about a compiled operator that this package does not need. Errors, other
+    output and other warnings are shown.
     """
     output = io.StringIO()
     try:
@@ -53,21 +53,21 @@ def import_quietly(name: str) -> ModuleType:
 
 
 class ConsoleFilter(logging.Filter):
-    """Withholds from the console what MMEngine says alike at every step.
+    """A filter that withholds from the console the records that MMEngine repeats at every step.
 
-    Nothing above the level of a warning is withheld, and of warnings only the
-    two that MMEngine addresses to itself.
+    Records above the level of a warning are shown. The only warnings that are withheld
+    are two that MMEngine addresses to itself.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is shown."""
+        """Return whether a record is shown."""
         if record.levelno > logging.WARNING:
             return True
         return not record.getMessage().lstrip().startswith(_REPEATED)
 
 
 def quieten_console(logger: logging.Logger) -> None:
-    """Puts a :class:`ConsoleFilter` on a logger's console, unless that is to show all (DEBUG)."""
+    """Put a :class:`ConsoleFilter` on a logger's console, unless it shows everything (DEBUG)."""
     for handler in logger.handlers:
         to_file = isinstance(handler, logging.FileHandler)
         if (
@@ -79,6 +79,6 @@ def quieten_console(logger: logging.Logger) -> None:
 
 
 def quieten_warnings() -> None:
-    """Ignores the warnings that MMSegmentation gives of its own defaults, for this process."""
+    """Ignore, in this process, MMSegmentation's warnings about its own defaults."""
     for text in _DEFAULTS:
         warnings.filterwarnings('ignore', message=text)

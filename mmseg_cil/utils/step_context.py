@@ -1,4 +1,4 @@
-"""What a loss, a distiller or a network needs to know of the step it works in."""
+"""The description of a step for its losses, distillers and network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ class StepContext:
     """The classes of a step as the network's outputs see them.
 
     Attributes:
-        index: The step, counted from 0.
+        index: Number of the step, counted from 0.
         class_steps: For every output of the network, in order, the step that
             introduced its class. In a domain-incremental walk all are 0.
-        has_background: Output 0 is the background.
-        old_labels_hidden: The labels of this step call pixels of old classes
+        has_background: Whether output 0 is the background.
+        old_labels_hidden: Whether the labels of this step call pixels of old classes
             background (class-incremental, settings overlapped and disjoint).
-        by_domain: The walk is domain-incremental.
+        by_domain: Whether the walk is domain-incremental.
         trained: The earlier steps that trained: all but those with nothing to learn.
     """
 
@@ -30,7 +30,7 @@ class StepContext:
 
     @classmethod
     def from_config(cls, config: dict) -> StepContext:
-        """Reads the plain form that a step's config holds."""
+        """Read the plain form that a step's config holds."""
         return cls(
             index=int(config['index']),
             class_steps=tuple(int(step) for step in config['class_steps']),
@@ -42,32 +42,32 @@ class StepContext:
 
     @classmethod
     def of_class_counts(cls, counts: Sequence[int], has_background: bool = True) -> StepContext:
-        """The last step of a class-incremental walk with so many new classes a step."""
+        """Return the last step of a class-incremental walk, given the new classes of each step."""
         class_steps = tuple(step for step, count in enumerate(counts) for _ in range(count))
         last = len(counts) - 1
         return cls(last, class_steps, has_background, has_background, trained=tuple(range(last)))
 
     @property
     def num_seen(self) -> int:
-        """Outputs of the network: old and new classes, background included."""
+        """Return the number of outputs: old and new classes, background included."""
         return len(self.class_steps)
 
     @property
     def num_old(self) -> int:
-        """Classes of earlier steps, background included; 0 at step 0."""
+        """Return the number of classes of earlier steps, background included; 0 at step 0."""
         return sum(step < self.index for step in self.class_steps)
 
     @property
     def num_new(self) -> int:
-        """Classes that this step introduces."""
+        """Return the number of classes that this step introduces."""
         return self.num_seen - self.num_old
 
     def classes_of(self, step: int) -> range:
-        """The classes that the snapshot of an earlier step is the first to know.
+        """Return the classes that the snapshot of an earlier step is the first to know.
 
-        Those new at that step, and at steps before it that did not train; the
-        background is the first snapshot's. In a domain-incremental walk, where
-        every snapshot knows all classes, all of them.
+        These are the classes that are new at that step, or at preceding steps that did
+        not train. The background belongs to the first snapshot. In a domain-incremental
+        walk every snapshot knows all classes, and all classes are returned.
 
         Args:
             step: One of ``trained``.
@@ -78,5 +78,8 @@ class StepContext:
 
     @property
     def num_hidden(self) -> int:
-        """Old classes (background included) that the labels call background; 0 where none hide."""
+        """Return the number of old classes, with background, that the labels call background.
+
+        The number is 0 where the labels hide no old class.
+        """
         return self.num_old if self.old_labels_hidden else 0

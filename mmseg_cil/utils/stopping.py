@@ -1,4 +1,7 @@
-"""Ending on a signal: at once, or in training after the iteration and with the state saved."""
+"""Ending of the process on a signal: at once, or in training after saving the state.
+
+Training ends after the current iteration.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-#: Ctrl-C, what schedulers and ``kill`` send, and what Slurm sends before the time is up
+#: The signals of Ctrl-C, of schedulers and ``kill``, and of Slurm before the time is up
 #: (``--signal=USR1@60``).
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-#: Seconds in which a second signal is the first one, passed on by a launcher as well.
+#: Seconds in which a second signal counts as the first one, which a launcher has passed on as well.
 GRACE_S = 2.0
 #: Seconds that a process which loads data outlives a signal to all processes of a job.
 LOADER_S = 30
 
 
 class Stopped(KeyboardInterrupt):
-    """The process is to end, because of a signal.
+    """The exception that ends the process because of a signal.
 
     Args:
         number: Number of the signal.
-        where: What was saved, in words; empty where nothing was.
+        where: Description of the saved state; empty where nothing was saved.
     """
 
     def __init__(self, number: int, where: str = '') -> None:
@@ -34,7 +37,7 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """Exit status: 130 after Ctrl-C, else 143."""
+        """Return the exit status: 130 after Ctrl-C, else 143."""
         return 130 if self.number == signal.SIGINT else 143
 
     def __str__(self) -> str:
@@ -47,13 +50,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class _State:
-    """What this process was asked to do.
+    """The state of this process's signal handling.
 
     Attributes:
-        asked: The signal that it was sent; None before.
-        since: When, for :data:`GRACE_S`.
-        waits: The signal is asked for by training, which ends by itself.
-        owner: The process that listens; those that it forks do not.
+        asked: The signal that the process was sent; None before.
+        since: Time of that signal, for :data:`GRACE_S`.
+        waits: Whether training asks for the signal itself, and ends by itself.
+        owner: Id of the process that handles signals; its forks do not handle them.
     """
 
     asked: int | None = None
@@ -64,9 +67,9 @@ class _State:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let :data:`SIGNALS` raise :class:`Stopped` in the block, or wait where training says so.
+    """Let :data:`SIGNALS` raise :class:`Stopped` in the block, or wait if training asks for them.
 
-    A second signal ends the process at once, whatever it does.
+    A second signal ends the process at once, whatever the process does.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -74,7 +77,7 @@ def ended_by_signals() -> Iterator[None]:
     former = {number: signal.getsignal(number) for number in SIGNALS}
     _State.asked, _State.waits, _State.owner = None, False, os.getpid()
     for number in SIGNALS:
-        # What is ignored, by nohup say, is to stay so.
+        # Signals that are ignored, because of nohup say, stay ignored.
         if former[number] != signal.SIG_IGN:
             signal.signal(number, _handle)
     try:
@@ -88,7 +91,7 @@ def ended_by_signals() -> Iterator[None]:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _State.owner:
-        # Forked to load data; its parent ends it.
+        # This process was forked to load data; its parent ends it.
         return
     if _State.asked is None:
         _State.asked, _State.since = number, time.monotonic()
@@ -100,15 +103,15 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def asked_to_stop() -> int | None:
-    """The signal that this process was sent and has not yet followed; None without one."""
+    """Return the signal that this process was sent and has not yet followed; None: no signal."""
     return _State.asked
 
 
 def wait_for_training(waits: bool) -> None:
-    """Say whether training itself asks for a signal, or whether one ends the process at once.
+    """Set whether training itself asks for signals; otherwise a signal ends the process at once.
 
     Raises:
-        Stopped: One came while training asked, and it does so no more.
+        Stopped: A signal came while training asked for signals, and training no longer asks.
     """
     asked = _State.waits and not waits and _State.asked
     _State.waits = waits
@@ -117,22 +120,22 @@ def wait_for_training(waits: bool) -> None:
 
 
 def end_waiting() -> None:
-    """Let signals end the process at once again, after training that did not come to its end."""
+    """Let signals end the process at once again, after training that did not finish."""
     _State.waits = False
 
 
 def follow_signal() -> None:
-    """End the process where a signal came, and some part that it interrupted went on.
+    """End the process if a signal came, but the code that it interrupted went on.
 
     Raises:
-        Stopped: That is so.
+        Stopped: A signal came, and training does not ask for signals.
     """
     if _State.asked is not None and not _State.waits:
         raise Stopped(_State.asked)
 
 
 def interrupt_of(error: BaseException) -> KeyboardInterrupt | None:
-    """The interrupt that an error came of: some libraries make an error of their own of it."""
+    """Return the interrupt that caused an error: some libraries turn it into their own error."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, KeyboardInterrupt):
         found = found.__cause__ or found.__context__
@@ -140,11 +143,11 @@ def interrupt_of(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def start_loader(initialise: Callable[[int], object] | None, worker: int) -> None:
-    """Begin a process that loads data: the signals of its job are for its parent.
+    """Initialise a worker process that loads data, and leave the job's signals to its parent.
 
     Args:
-        initialise: What is to be called beside.
-        worker: Its number, for that.
+        initialise: Function that is called with the worker's number; None: no function.
+        worker: Number of the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -156,11 +159,11 @@ def start_loader(initialise: Callable[[int], object] | None, worker: int) -> Non
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent says so, or some time after others have."""
+    """End this process on its parent's SIGTERM, or :data:`LOADER_S` after another SIGTERM."""
     wait = 1e6
     while (
         told := signal.sigtimedwait({signal.SIGTERM}, wait)
     ) is not None and told.si_pid != os.getppid():
-        # Its parent was sent it too, and may need images for an iteration yet.
+        # The parent was sent the signal too, and may still need images for an iteration.
         wait = LOADER_S
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Lists of names in text files, however an editor or a spreadsheet has written them."""
+"""Reading of lists of names in text files, however an editor or a spreadsheet wrote them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmseg_cil.errors import InputError
 
-# UTF-32 goes first: its mark begins with that of UTF-16.
+# UTF-32 goes first, because its mark begins with the mark of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'),
     (codecs.BOM_UTF8, 'utf-8-sig'),
@@ -21,11 +21,11 @@ _CONTROL = re.compile(r'[\x00-\x08\x0e-\x1f\x7f]')
 
 
 def read_lines(path: str | os.PathLike[str]) -> tuple[list[str], str]:
-    """Reads the lines of a text file, without blanks around them and without empty ones.
+    """Read the lines of a text file, without blanks around them and without empty lines.
 
-    A byte order mark tells the encoding. Without one it is UTF-8, or UTF-16
-    where every other byte is zero, or, where the bytes are no UTF-8, the
-    one-byte encoding of Western Windows. Lines may end in any usual way.
+    A byte order mark tells the encoding. Without a mark the encoding is UTF-16 where
+    one of the first two bytes is zero, else UTF-8, or, where the bytes are no UTF-8,
+    the one-byte encoding of Western Windows. Lines may end in any usual way.
 
     Args:
         path: The file.
@@ -35,7 +35,7 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[list[str], str]:
 
     Raises:
         OSError: The file cannot be read.
-        InputError: It is no text.
+        InputError: The file is no text.
     """
     content = Path(path).read_bytes()
     text, encoding = _decode(content)
@@ -55,7 +55,7 @@ def _decode(content: bytes) -> tuple[str, str]:
             return content.decode(encoding), encoding
         except UnicodeDecodeError:
             continue
-    # Every byte has a meaning in it.
+    # In Latin-1 every byte has a meaning.
     return content.decode('latin-1'), 'latin-1'
 
 

@@ -1,4 +1,4 @@
-"""Checks of values that users give, where an object is built and not hours later."""
+"""Checks of users' values when an object is built, and not hours later."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def check_number(
     above: bool = False,
     whole: bool = False,
 ) -> None:
-    """Refuses what is no number in a range.
+    """Refuse a value that is no number in a range.
 
     Args:
-        owner: Whose argument it is.
+        owner: The object whose argument the value is.
         name: Name of the argument.
-        value: What was given.
-        least: The least that it may be.
-        most: The greatest that it may be.
-        above: It must be greater than ``least``.
-        whole: It must be a whole number.
+        value: The given value.
+        least: The least allowed value.
+        most: The greatest allowed value.
+        above: Whether the value must be greater than ``least``.
+        whole: Whether the value must be a whole number.
 
     Raises:
-        InputError: It is something else, NaN or infinite.
+        InputError: The value is no such number, NaN or infinite.
     """
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     fits = numeric and math.isfinite(value) and least <= value <= most
@@ -47,16 +47,16 @@ def check_number(
 
 
 def check_choice(owner: object, name: str, value: object, choices: Iterable[str]) -> None:
-    """Refuse what is none of a few words.
+    """Refuse a value that is none of a few words.
 
     Args:
-        owner: Whose argument it is; a text says so itself.
+        owner: The object whose argument the value is, or a text that names the object.
         name: Name of the argument.
-        value: What was given.
-        choices: What it may be.
+        value: The given value.
+        choices: The allowed values.
 
     Raises:
-        InputError: It is something else.
+        InputError: The value is none of the choices.
     """
     known = tuple(choices)
     if value in known:
@@ -68,13 +68,13 @@ def check_choice(owner: object, name: str, value: object, choices: Iterable[str]
 
 
 def check_weights(owner: object, **values: Any) -> None:
-    """Refuses arguments, by name, that are no factors of a loss: numbers, 0 or more."""
+    """Refuse arguments, by name, that are no weights of a loss: finite numbers, 0 or more."""
     for name, value in values.items():
         check_number(owner, name, value)
 
 
 def check_sizes(owner: object, name: str, values: Any) -> None:
-    """Refuses what is no list of whole numbers above 0, one at least."""
+    """Refuse a value that is no list of at least one whole number above 0."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise InputError(
             f'{type(owner).__name__}: {name} must be a list of whole numbers above 0; '

@@ -1,15 +1,15 @@
 """The types that a file of weights may hold beside tensors, each built as data.
 
-A pickled file names the classes and functions that its content is made with, and whoever
-reads it calls them. PyTorch's ``weights_only=True`` knows tensors and plain containers and
-refuses every other name. Files of the model zoos hold some more: a log of the training, its
-config, NumPy numbers. Each of their names is given to one of the stand-ins below, which takes
-the data and runs nothing of the named module; none is imported for it.
+A pickled file names the classes and functions that its content is made with, and a reader
+of the file calls them. PyTorch's ``weights_only=True`` knows tensors and plain containers and
+refuses every other name. Files of the model zoos hold further types: a log of the training, its
+config, NumPy numbers. Each name of such a type is mapped to one of the stand-ins below, which
+takes the data and runs nothing of the named module; the named module is not imported.
 
-NumPy's own constructors are no such thing: a data type that is written as "holds objects, but
-is flagged as numbers" has them read addresses from the file. So arrays of numbers and of text
-are rebuilt here, and other data types are refused. ``getattr``, which MMEngine allows, gives a
-file access to all of Python; here it gives nothing.
+NumPy's own constructors are not safe as stand-ins: a data type that is written as "holds objects,
+but is flagged as numbers" makes them read addresses from the file. So arrays of numbers and of
+text are rebuilt here, and other data types are refused. ``getattr``, which MMEngine allows, gives
+a file access to all of Python; the stand-in for ``getattr`` gives nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from mmengine.logging import HistoryBuffer
 
-#: Takes the place of a function in a file; entries of dictionaries that hold it are dropped.
+#: Placeholder for a function in a file; entries of dictionaries with this value are dropped.
 NOT_DATA = object()
 #: Kinds of NumPy data types whose bytes are values: numbers, and text of a fixed length.
 _KINDS = 'biufcSU'
 
 
 class PlainMapping:
-    """Stands for a dictionary with more abilities: what is built is an ``OrderedDict``."""
+    """Stand-in for types that are like a dictionary, built as an ``OrderedDict``."""
 
     def __new__(cls, *parts: Any) -> OrderedDict:  # type: ignore[misc]
         """Return the dictionary among the parts, or an empty one."""
@@ -38,19 +38,19 @@ class PlainMapping:
 
 
 class PlainText:
-    """Stands for a string with more abilities, and for paths: what is built is a ``str``."""
+    """Stand-in for types derived from a string and for paths, built as a ``str``."""
 
     def __new__(cls, *parts: Any) -> str:  # type: ignore[misc]
-        """Return the parts as the parts of a path, or the only one as it is."""
+        """Return the parts joined as a path, or a single part as it is."""
         return '/'.join(str(part) for part in parts)
 
 
 class DataType:
-    """Stands for ``numpy.dtype``.
+    """Stand-in for ``numpy.dtype``.
 
     Args:
-        name: Such as ``'f8'``.
-        rest: Two switches of NumPy's.
+        name: Name of the data type, such as ``'f8'``.
+        rest: Two switches of NumPy, which are ignored.
     """
 
     def __init__(self, name: Any, *rest: Any) -> None:
@@ -69,7 +69,7 @@ class DataType:
 
 
 class Array(np.ndarray):
-    """Stands for ``numpy.ndarray``; filled by ``__setstate__`` and saved as a plain array."""
+    """Stand-in for ``numpy.ndarray``; filled by ``__setstate__`` and saved as a plain array."""
 
     def __new__(cls, *rest: Any) -> Array:
         """Return an empty array, whatever the arguments."""
@@ -89,12 +89,12 @@ class Array(np.ndarray):
         super().__setstate__(plain)
 
     def __reduce__(self) -> Any:
-        """Return what makes a plain array again."""
+        """Return the pickle form of a plain array."""
         return self.view(np.ndarray).__reduce__()
 
 
 class History:
-    """Stands for MMEngine's ``HistoryBuffer``: logged values and their counts."""
+    """Stand-in for MMEngine's ``HistoryBuffer``: logged values and their counts."""
 
     def __setstate__(self, state: Any) -> None:
         """Turn into a ``HistoryBuffer`` of the values; functions in the state are left out."""
@@ -108,7 +108,7 @@ class History:
 
 
 class Owner:
-    """Stands for a class that a file only names as the owner of a function."""
+    """Stand-in for a class that a file only names as the owner of a function."""
 
 
 def _number_type(name: Any) -> np.dtype:
@@ -119,19 +119,19 @@ def _number_type(name: Any) -> np.dtype:
 
 
 def _array(*arguments: Any) -> Array:
-    """Stand for the function that NumPy begins an array with."""
+    """Stand in for the function with which NumPy begins an array."""
     return Array()
 
 
 def _number(kind: Any, content: Any) -> Any:
-    """Stand for the function that makes a NumPy scalar."""
+    """Stand in for the function that makes a NumPy scalar."""
     if not isinstance(kind, DataType) or not isinstance(content, bytes):
         raise pickle.UnpicklingError('a NumPy scalar that is no number cannot be read')
     return np.frombuffer(content, kind.dtype, 1)[0]
 
 
 def _nothing(*arguments: Any) -> object:
-    """Stand for ``getattr``, by which files name the functions of a class."""
+    """Stand in for ``getattr``, by which files name the functions of a class."""
     return NOT_DATA
 
 
@@ -191,7 +191,7 @@ _PLAIN: tuple[Callable, ...] = (
 def data_types() -> list[tuple[Callable, str]]:
     """Return the stand-ins, each with a name that it stands for in a file.
 
-    They are in the form of ``torch.serialization.add_safe_globals``.
+    The pairs have the form that ``torch.serialization.add_safe_globals`` takes.
     """
     return [
         *((stand_in, name) for stand_in, listed in _STAND_INS.items() for name in listed),
@@ -200,10 +200,10 @@ def data_types() -> list[tuple[Callable, str]]:
 
 
 def drop_functions(content: Any) -> Any:
-    """Return a file's content without the entries that a function stood in.
+    """Return a file's content without the dictionary entries whose value was a function.
 
     Args:
-        content: What was read. Lists and dictionaries are changed in place.
+        content: The content that was read. Dictionaries in it are changed in place.
     """
     if isinstance(content, dict):
         for key in [key for key, value in content.items() if value is NOT_DATA]:

@@ -1,4 +1,4 @@
-"""Reading files of weights, by this package and by MMEngine: as data, which cannot run code."""
+"""Reading of files of weights, by this package and by MMEngine, as data that cannot run code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mmseg_cil.utils.weight_types import data_types, drop_functions
 
 PathLike = str | os.PathLike[str]
 
-#: Prefixes of names that stand for addresses, with MMEngine's tables of them.
+#: Prefixes of names that stand for addresses, with MMEngine's tables of these names.
 ZOOS: dict[str, Callable[[], Mapping[str, str]]] = {
     'torchvision://': get_torchvision_models,
     'modelzoo://': get_torchvision_models,
@@ -38,12 +38,12 @@ ZOOS: dict[str, Callable[[], Mapping[str, str]]] = {
     'mmcls://': get_mmcls_models,
 }
 WEB = ('http://', 'https://')
-#: MMEngine's patterns of what lies in an object store.
+#: MMEngine's patterns of addresses in an object store.
 STORES = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 PAVI = 'pavi://'
-#: How a file of PyTorch's begins: a zip archive, or the older format, which is a pickle.
+#: First bytes of a file of PyTorch: a zip archive, or the older format, which is a pickle.
 _BEGINNINGS = (b'PK', b'\x80')
-#: What a file holds, by what PyTorch says when it refuses it.
+#: Descriptions of a refused file's content, by the pattern of PyTorch's error message.
 _MORE_THAN_DATA = {
     r'TorchScript archive': 'a network in the TorchScript format',
     r'legacy \.tar format': 'the tar format of the first versions of PyTorch',
@@ -56,11 +56,11 @@ _MORE_THAN_DATA = {
 
 
 class NotDataError(InputError):
-    """A file of weights holds more than data, so that reading it could run code.
+    """The error of a file of weights that holds more than data, so that reading could run code.
 
     Args:
-        name: What the file is called.
-        holds: What it holds.
+        name: Name of the file, for the message.
+        holds: Description of the content that is no data.
     """
 
     def __init__(self, name: str, holds: str) -> None:
@@ -82,15 +82,15 @@ def read_weights(
     """Return the content of a file of weights; nothing that the file names is executed.
 
     Args:
-        source: A local file, or the bytes of one.
-        map_location: Where tensors go, as for ``torch.load``.
-        name: What the file is called in an error. Its path by default.
-        mmap: Leave the tensors on the disk until somebody looks at them.
+        source: A local file, or the bytes of a file.
+        map_location: Device of the tensors, as for ``torch.load``.
+        name: Name of the file in error messages; its path by default.
+        mmap: Whether to leave the tensors on the disk until they are used.
 
     Raises:
-        NotDataError: It holds something else than data.
-        OSError: It cannot be opened.
-        pickle.UnpicklingError: It is damaged, or no file of PyTorch's.
+        NotDataError: The file holds something else than data.
+        OSError: The file cannot be opened.
+        pickle.UnpicklingError: The file is damaged, or no file of PyTorch.
     """
     return _as_data(
         lambda: torch.load(source, map_location=map_location, weights_only=True, mmap=mmap or None),
@@ -104,11 +104,11 @@ def read_source(source: str, map_location: Any = 'cpu') -> Any:
 
     Args:
         source: A path, a web address, or a name such as ``open-mmlab://resnet50_v1c``.
-        map_location: Where tensors go.
+        map_location: Device of the tensors.
 
     Raises:
-        KeyError: There is no such name.
-        Exception: As :func:`read_weights`, or the address cannot be reached.
+        KeyError: The name is not in MMEngine's table.
+        Exception: An error of :func:`read_weights`, or the address cannot be reached.
     """
     address = address_of(source)
     if address.startswith(WEB):
@@ -122,7 +122,7 @@ def read_source(source: str, map_location: Any = 'cpu') -> Any:
     elif address.startswith(PAVI):
         raise InputError(f'{source} is not read: fetch the file and give its path')
     elif address != source:
-        # Names of the user's own table, which lies there, may be paths from there.
+        # The user's own table lies in MMEngine's home folder, and may hold paths relative to it.
         path = os.path.join(_get_mmengine_home(), address)
         content = read_weights(path, map_location, source)
     else:
@@ -146,10 +146,10 @@ def state_of(content: Any) -> Mapping[str, Any]:
 
 
 def address_of(source: str) -> str:
-    """Return what a name such as ``torchvision://resnet50`` stands for; other sources unchanged.
+    """Return the address of a name such as ``torchvision://resnet50``; other sources unchanged.
 
     Raises:
-        KeyError: There is no such name.
+        KeyError: The name is not in MMEngine's table.
     """
     for prefix, table in ZOOS.items():
         if source.startswith(prefix):
@@ -162,13 +162,14 @@ def address_of(source: str) -> str:
 
 @contextlib.contextmanager
 def weights_as_data(alone: bool = False) -> Iterator[None]:
-    """Make MMEngine, in the block, read weights with :func:`read_source` wherever it reads any.
+    """Make MMEngine, in the block, read all weights with :func:`read_source`.
 
-    Its own loaders read a file that holds more than data all the same. They are back in their
-    place afterwards.
+    MMEngine's own loaders would also read a file that holds more than data. They are restored
+    after the block.
 
     Args:
-        alone: Only this process reads. Otherwise all do, and the main one fetches a file first.
+        alone: Whether only this process reads. Otherwise all processes read, and rank 0 fetches a
+            file first.
     """
 
     def load_from_source(filename: str, map_location: Any = None) -> Any:
@@ -192,7 +193,7 @@ def weights_as_data(alone: bool = False) -> Iterator[None]:
 
 
 def _as_data(load: Callable[[], Any], name: str, source: str | BytesIO | None = None) -> Any:
-    """Read with our list of types alone, whatever other packages have added to PyTorch's."""
+    """Load with this package's list of types alone, without other packages' safe globals."""
     others = get_safe_globals()
     clear_safe_globals()
     add_safe_globals([*data_types()])
@@ -208,7 +209,7 @@ def _as_data(load: Callable[[], Any], name: str, source: str | BytesIO | None = 
 
 
 def _explained(error: Exception, name: str, source: str | BytesIO | None) -> Exception:
-    """Say in one line why a file is not read, without PyTorch's advice to read it all the same."""
+    """Return an error of one line, without PyTorch's advice to read the file all the same."""
     text = str(error)
     holds = next(
         (

@@ -1,4 +1,4 @@
-"""Networks out of the wrappers that training puts around them."""
+"""Access to networks inside the wrappers that training puts around them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return a network out of its distributed wrapper, or as it is where it has none.
+    """Return the network inside a distributed wrapper, or the network itself without a wrapper.
 
     Args:
-        model: As a Runner holds it.
+        model: The model of a Runner.
     """
     return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]

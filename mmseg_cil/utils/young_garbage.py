@@ -1,4 +1,4 @@
-"""Looking for garbage only among what is new."""
+"""Garbage collection that looks at new objects alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def young_garbage() -> Iterator[None]:
-    """Let the collector look, in a block, only through what is made in it: that is much faster."""
+    """Let the collector look only at objects made in the block, which is much faster."""
     gc.freeze()
     try:
         yield
