@@ -1,4 +1,4 @@
-"""Evaluating finished steps from their checkpoints, and keeping their scores of one kind."""
+"""The evaluation of finished steps from their checkpoints, with scores of one kind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
 from mmseg_cil.contracts import network_of
 from mmseg_cil.engine import predictions
@@ -33,21 +34,23 @@ from mmseg_cil.engine.runner.scoring import scoring_runner
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import walk_metrics
+from mmseg_cil.evaluation.confusion_shares import confusion_content
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.confusion_file import NAME as CONFUSION
 
 STEP_METRICS = 'metrics.json'
 
 
 def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
-    """A walk that is only to be evaluated: needs the test images and the journal.
+    """Open a walk that is only to be evaluated, from the test images and the journal.
 
-    Neither pre-trained weights nor training images are looked for (but where a
+    Neither pre-trained weights nor training images are looked for (except where a
     protocol draws its test images from the training list too).
 
     Raises:
-        InputError: The config is of no walk, the test data are missing or
-            wrong, or the journal is of another number of steps.
+        InputError: The config describes no walk, the test data are missing or
+            wrong, or the journal has another number of steps.
     """
     require_finite_settings(cfg)
     cfg = with_own_data(with_first_step(cfg))
@@ -87,7 +90,7 @@ def open_walk(cfg: Config, work_dir: str | Path, journal: Journal) -> Walk:
 def _read_test_data(
     cfg: Config, work_dir: str
 ) -> tuple[Protocol, tuple[int, ...], dict, tuple[str, ...]]:
-    # Built but not read: the protocol itself says whether it pools the splits.
+    # This view is built but not read: its protocol says whether it pools the splits.
     protocol = open_view(cfg, 'test', work_dir, pools_splits=False).reference
     view = open_view(cfg, 'test', work_dir, protocol.pools_splits)
     check_data(None, view)
@@ -96,9 +99,9 @@ def _read_test_data(
 
 
 def outdated_steps(walk: Walk, journal: Journal) -> dict[int, str]:
-    """Finished steps whose scores are not there or of another kind, with the reason.
+    """Return the finished steps whose scores are missing or of another kind, with the reason.
 
-    It is the main process that looks, so that all processes do the same.
+    Rank 0 decides, so that all processes do the same.
     """
     return decided_by_main(lambda: _outdated(walk, journal))
 
@@ -122,12 +125,12 @@ def _outdated(walk: Walk, journal: Journal) -> dict[int, str]:
 def evaluate_step(
     walk: Walk, journal: Journal, step: int, launcher: str, keep: bool = True
 ) -> dict[str, Any]:
-    """Evaluates a step from its checkpoint and records its scores.
+    """Evaluate a step from its checkpoint and record its scores.
 
     Args:
         walk: The walk.
-        journal: Its journal.
-        step: A step that is trained.
+        journal: Journal of the walk.
+        step: A trained step.
         launcher: MMEngine's launcher.
         keep: Whether scores and predictions are written.
 
@@ -135,25 +138,34 @@ def evaluate_step(
         The step's entry for ``metrics.json``.
 
     Raises:
-        InputError: The checkpoint is missing, was changed, or does not fit.
+        InputError: The checkpoint is missing, was changed, or does not fit the network.
     """
     path = check_checkpoint(journal, step)
     start = time.monotonic()
     with scoring_runner(walk, step, launcher) as runner:
         step_runner.load_weights(runner, str(path))
         result = step_runner.evaluate(runner, has_run=False)
+        confusion = _confusion(runner, result)
         if keep:
             log_scores(runner.visualizer, step, result)
             predictions.predict_samples(network_of(runner), walk, step, get_rank() == 0)
     if keep:
+        if get_rank() == 0 and confusion is not None:
+            write_json(step_folder(walk.work_dir, step) / CONFUSION, confusion)
         record_scores(walk, journal, step, result, time.monotonic() - start)
     return result
+
+
+def _confusion(runner: Runner, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the content of a step's ``confusion.json``; None where no image was scored."""
+    matrices = runner.test_loop.evaluator.metrics[0].confusion
+    return None if matrices is None else confusion_content(matrices, result['seen'])
 
 
 def record_scores(
     walk: Walk, journal: Journal, step: int, result: dict[str, Any], seconds: float
 ) -> None:
-    """Writes a step's scores and records the step as done."""
+    """Write a step's scores and record the step as done."""
     path = step_folder(walk.work_dir, step) / STEP_METRICS
     if get_rank() == 0:
         write_json(path, result)
@@ -169,7 +181,7 @@ def record_scores(
 
 
 def read_step_metrics(work_dir: Path, step: int) -> dict[str, Any] | None:
-    """The scores that a step's folder holds; None where they are missing or damaged."""
+    """Return the scores in a step's folder; None where they are missing or damaged."""
     try:
         entry = json.loads((step_folder(work_dir, step) / STEP_METRICS).read_text('utf-8'))
     except (OSError, ValueError):
@@ -178,9 +190,9 @@ def read_step_metrics(work_dir: Path, step: int) -> dict[str, Any] | None:
 
 
 def write_metrics(walk: Walk, journal: Journal) -> None:
-    """Assembles ``metrics.json`` and ``metrics.csv`` from the finished steps.
+    """Assemble ``metrics.json`` and ``metrics.csv`` from the finished steps.
 
-    The header is brought up to how they were evaluated.
+    The journal's header is updated to the evaluation of these steps.
 
     Raises:
         InputError: The scores of a finished step are missing.

@@ -1,4 +1,4 @@
-"""What a walk is measured by."""
+"""The evaluation of a walk: scores of every step, and metrics of the whole walk."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.evaluation.incremental_iou import IncrementalIoUMetric

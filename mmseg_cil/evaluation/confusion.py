@@ -14,17 +14,17 @@ from mmseg_cil.errors import InputError
 Absent: TypeAlias = Literal['skip', 'union', 'zero']
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-# On these, bincount reads the smallest and the largest value back to size its output, which
-# waits for all queued work. The size is known here, so the counts are scattered instead.
+# On these devices bincount reads the smallest and the largest value back to size its output, and
+# so waits for all queued work. The size is known here, so the counts are scattered instead.
 SIZED_BY_READING_BACK = ('cuda', 'npu', 'mlu', 'musa', 'xpu')
 
 ABSENT_CHOICES: tuple[Absent, ...] = ('skip', 'union', 'zero')
 
 
 def pair_counts(pred: Tensor, target: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """Counts the (true, predicted) pairs of an image without waiting for the device.
+    """Count the (true, predicted) pairs of an image without waiting for the device.
 
-    Pixels that cannot be counted go to two bins of their own, so that no step
+    Pixels that cannot be counted go to two further bins, so that no operation
     depends on a value that only the device knows: neither a mask of varying
     size nor a check is read back.
 
@@ -54,7 +54,7 @@ def pair_counts(pred: Tensor, target: Tensor, num_classes: int, ignore_index: in
 def confusion_matrix(
     pred: Tensor, target: Tensor, num_classes: int, ignore_index: int = 255
 ) -> Tensor:
-    """Counts how often each class was taken for each other.
+    """Count how often each class was predicted as each other class.
 
     The layout is that of MiB (``metrics/stream_metrics.py``) and scikit-learn:
     rows are the truth, columns the prediction.
@@ -67,8 +67,8 @@ def confusion_matrix(
         ignore_index: The label of pixels that do not count.
 
     Returns:
-        int64 (C, C), element [t, p]: pixels of class t predicted as p. On the
-        device of ``pred``.
+        int64 (C, C) on the device of ``pred``; element [t, p] is the number of
+        pixels of class t predicted as p.
 
     Raises:
         InputError: The shapes differ, or an id is neither in 0..C-1 nor ignored.
@@ -84,7 +84,7 @@ def confusion_matrix(
 
 
 def require_known_ids(outside: int, num_classes: int, ignore_index: int) -> None:
-    """Refuses a count of pixels whose label or prediction is not a class.
+    """Refuse a count of pixels whose label or prediction is not a class.
 
     Args:
         outside: Number of such pixels (the last element of :func:`pair_counts`).
@@ -103,24 +103,24 @@ def require_known_ids(outside: int, num_classes: int, ignore_index: int) -> None
 
 
 def iou_from_confusion(confusion: Any, eps: float = 0.0, absent: Absent = 'skip') -> FloatArray:
-    """Intersection over union of every class.
+    """Return the intersection over union of every class.
 
     IoU_c = n_cc / (sum_p n_cp + sum_t n_tc - n_cc + eps).
 
     Args:
         confusion: Integer (C, C) [true, predicted], tensor or array.
-        eps: Added to the denominator. 0 by default; MiB and its descendants use
+        eps: Added to the denominator. The default is 0; MiB and its descendants use
             1e-6 (``metrics/stream_metrics.py``), which changes the 7th digit.
-        absent: What a class without a true pixel gets. ``'skip'``: undefined, as
-            MiB has it; its false positives still count against the others.
-            ``'union'``: undefined only if it is not predicted either, else 0,
-            as MMSegmentation's ``IoUMetric`` has it. ``'zero'``: 0 always.
+        absent: The IoU of a class without a true pixel. ``'skip'``: undefined, as
+            in MiB; false positives of the class still count against the others.
+            ``'union'``: undefined only if the class is not predicted either, else 0,
+            as in MMSegmentation's ``IoUMetric``. ``'zero'``: always 0.
 
     Returns:
         float64 (C,) in [0, 1]; NaN where undefined.
 
     Raises:
-        InputError: ``absent`` is none of the three.
+        InputError: ``absent`` is none of the three choices.
     """
     if absent not in ABSENT_CHOICES:
         raise InputError(
@@ -136,7 +136,7 @@ def iou_from_confusion(confusion: Any, eps: float = 0.0, absent: Absent = 'skip'
 
 
 def accuracy_from_confusion(confusion: Any, eps: float = 0.0) -> FloatArray:
-    """Share of the true pixels of every class that were found (its recall).
+    """Return the share of every class's true pixels that were found (the class's recall).
 
     Args:
         confusion: Integer (C, C) [true, predicted], tensor or array.
@@ -151,14 +151,14 @@ def accuracy_from_confusion(confusion: Any, eps: float = 0.0) -> FloatArray:
 
 
 def overall_accuracy(confusion: Any) -> float:
-    """Share of all counted pixels that are right; NaN where none is counted."""
+    """Return the share of all counted pixels that are right; NaN where none is counted."""
     counts = _as_counts(confusion)
     total = counts.sum()
     return float(np.trace(counts) / total) if total else float('nan')
 
 
 def frequency_weighted_iou(confusion: Any, eps: float = 0.0) -> float:
-    """Mean IoU weighted by each class's share of the true pixels.
+    """Return the mean IoU weighted by each class's share of the true pixels.
 
     Args:
         confusion: Integer (C, C) [true, predicted], tensor or array.
@@ -176,7 +176,7 @@ def frequency_weighted_iou(confusion: Any, eps: float = 0.0) -> float:
 
 
 def mean_defined(values: Any) -> float:
-    """Mean of the values that are defined (not NaN); NaN where none is."""
+    """Return the mean of the defined values (not NaN); NaN where no value is defined."""
     array = np.asarray(values, dtype=np.float64)
     array = array[~np.isnan(array)]
     return float(np.mean(array)) if array.size else float('nan')

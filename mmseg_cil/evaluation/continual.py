@@ -1,14 +1,14 @@
-"""What a whole walk is summed up to: average, forgetting, backward transfer, intransigence.
+"""Metrics of a whole walk: average mIoU, forgetting, backward transfer, intransigence.
 
-All but the first read one matrix ``scores`` (K, N): row i is the i-th recorded
-step, column j one class (or one domain), and the value its IoU (or mIoU) after
-that step, in [0, 1]; NaN where it was not seen yet or is undefined.
-``learned[j]`` is the row at which class j was learned, or a negative number
-where that row is not recorded.
+All metrics but the average read one matrix ``scores`` (K, N): row i is the i-th
+recorded step, column j one class (or one domain), and the value its IoU (or mIoU)
+after that step, in [0, 1]; NaN where the class was not seen yet or its value is
+undefined. ``learned[j]`` is the row at which class j was learned, or a negative
+number where that row is not recorded.
 
-The sources define these for tasks and accuracy; here a task's place is taken by
-a class (or a domain) and the accuracy's by the IoU, and what is undefined is
-left out of the mean. Both are choices of this toolkit.
+The sources define these metrics for tasks and accuracy. Here a class (or a domain)
+replaces the task, the IoU replaces the accuracy, and undefined values are left out
+of the mean. Both are choices of this toolkit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Matrix = npt.ArrayLike
 
 
 def average_miou(miou: Sequence[float]) -> float:
-    """Mean over the steps of the mIoU of all classes seen (the incremental average).
+    """Return the mean over the steps of the mIoU of all seen classes (incremental average).
 
-    From the average incremental accuracy of iCaRL (Rebuffi et al. 2017, section
-    4.1); PLOP (Douillard et al. 2021) reports it as "avg". The first step counts.
+    The metric follows the average incremental accuracy of iCaRL (Rebuffi et al. 2017,
+    section 4.1); PLOP (Douillard et al. 2021) reports it as "avg". The first step counts.
 
     Args:
         miou: mIoU of all seen classes after each step; NaN is left out.
@@ -37,19 +37,20 @@ def average_miou(miou: Sequence[float]) -> float:
 
 
 def forgetting(scores: Matrix, learned: Sequence[int]) -> float:
-    """How far the classes fell from the best they had been.
+    """Return the mean drop of the classes from their best earlier score.
 
-    Chaudhry et al. 2018 (Riemannian Walk, ECCV), section 3.1, with IoU:
-    f_j = max over i < K-1 of a_ij, minus a_(K-1)j; the mean over the classes
-    learned before the last step. Negative where the classes got better.
+    The definition is that of Chaudhry et al. 2018 (Riemannian Walk, ECCV), section
+    3.1, with IoU: f_j = max over i < K-1 of a_ij, minus a_(K-1)j; the mean is taken
+    over the classes learned before the last step. It is negative where the classes
+    got better.
 
     Args:
         scores: (K, N), see the module.
         learned: (N,) rows, see the module.
 
     Returns:
-        Mean of f_j over the classes with a last value and an earlier one; NaN
-        where there is none, as after a single step.
+        Mean of f_j over the classes with a last value and an earlier value; NaN
+        where there is no such class, as after a single step.
     """
     matrix, rows = _check(scores, learned)
     drops = [
@@ -61,17 +62,17 @@ def forgetting(scores: Matrix, learned: Sequence[int]) -> float:
 
 
 def backward_transfer(scores: Matrix, learned: Sequence[int]) -> float:
-    """BWT: the change of the classes since they were learned; negative is forgetting.
+    """Return BWT, the change of the classes since they were learned; negative is forgetting.
 
-    Lopez-Paz & Ranzato 2017 (Gradient Episodic Memory), eq. 3, with IoU:
-    mean over the classes learned before the last step of a_(K-1)j - a_(l_j)j.
+    The definition is eq. 3 of Lopez-Paz & Ranzato 2017 (Gradient Episodic Memory), with
+    IoU: the mean over the classes learned before the last step of a_(K-1)j - a_(l_j)j.
 
     Args:
         scores: (K, N), see the module.
         learned: (N,) rows, see the module.
 
     Returns:
-        The mean over the classes that have both values; NaN where none has.
+        The mean over the classes that have both values; NaN where no class has both.
     """
     matrix, rows = _check(scores, learned)
     changes = [
@@ -81,11 +82,11 @@ def backward_transfer(scores: Matrix, learned: Sequence[int]) -> float:
 
 
 def intransigence(scores: Matrix, learned: Sequence[int], reference: Sequence[float]) -> float:
-    """How far learning fell short of a model trained on everything at once.
+    """Return how far the classes fell short of a model trained on all classes at once.
 
-    Chaudhry et al. 2018, section 3.2: I_k = a*_k - a_kk, here averaged over all
-    classes. Their reference of step k is trained on steps 0..k; ours is one
-    joint model of all classes, which is what segmentation papers report.
+    The definition is that of Chaudhry et al. 2018, section 3.2: I_k = a*_k - a_kk, here
+    averaged over all classes. Their reference of step k is trained on steps 0..k; the
+    reference here is one joint model of all classes, as segmentation papers report it.
 
     Args:
         scores: (K, N), see the module.
@@ -93,7 +94,7 @@ def intransigence(scores: Matrix, learned: Sequence[int], reference: Sequence[fl
         reference: (N,) the joint model's scores; NaN where undefined.
 
     Returns:
-        The mean over the classes that have both values; NaN where none has.
+        The mean over the classes that have both values; NaN where no class has both.
     """
     matrix, rows = _check(scores, learned)
     gaps = [reference[j] - matrix[row, j] for j, row in enumerate(rows) if 0 <= row < len(matrix)]

@@ -10,7 +10,7 @@ import numpy as np
 from mmseg_cil.evaluation.confusion import FloatArray, accuracy_from_confusion, mean_defined
 from mmseg_cil.evaluation.step_scores import Counts, ScoreSettings, none_if_nan, part_origins
 
-#: What MMSegmentation's ``IoUMetric`` knows beside ``mIoU``, with the scores that each stands for.
+#: Metrics of MMSegmentation's ``IoUMetric`` beside ``mIoU``, with the scores of each.
 FURTHER = {'mDice': ('Dice',), 'mFscore': ('Fscore', 'Precision', 'Recall')}
 #: The single scores.
 FURTHER_NAMES = tuple(name for names in FURTHER.values() for name in names)
@@ -26,21 +26,21 @@ def further_entry(
     metrics: Sequence[str],
     beta: float = 1.0,
 ) -> dict[str, Any]:
-    """Return what a step's entry of ``metrics.json`` holds of further scores.
+    """Return the further scores in a step's entry of ``metrics.json``.
 
-    Under ``'Dice'`` stands that of every class by name, under ``'mDice'`` the means of the parts
-    that ``'mIoU'`` has, and so on. A class without a true pixel has none of them, as it has no
-    IoU; one that is never predicted has no precision.
+    The key ``'Dice'`` holds the Dice score of every class by name, ``'mDice'`` the means over the
+    parts that ``'mIoU'`` has, and so on. A class without a true pixel has none of these scores, as
+    it has no IoU; a class that is never predicted has no precision.
 
     Args:
-        confusion: int64 (D, C, C) [true, predicted], as of
-            :func:`~mmseg_cil.evaluation.step_scores.step_entry`, likewise the following.
-        class_steps: (C,) the step that brought each model id.
+        confusion: int64 (D, C, C) [true, predicted], as in
+            :func:`~mmseg_cil.evaluation.step_scores.step_entry`.
+        class_steps: (C,) the step that added each model id.
         step: The step.
         names: (C,) class names.
         has_background: Whether model id 0 is the background.
-        settings: The choices that papers differ in.
-        metrics: Keys of :data:`FURTHER`; others are passed over.
+        settings: The choices in which papers differ.
+        metrics: Keys of :data:`FURTHER`; other names are passed over.
         beta: Weight of the recall in the F-score.
     """
     by_domain = len(confusion) > 1
@@ -66,7 +66,7 @@ def further_entry(
 
 
 def _scores(confusion: Counts, name: str, eps: float, beta: float) -> FloatArray:
-    """One score of every class; NaN where it is undefined."""
+    """Return one score of every class; NaN where it is undefined."""
     if name == 'Recall':
         return accuracy_from_confusion(confusion, eps)
     hits = np.diag(confusion).astype(np.float64)
@@ -74,7 +74,7 @@ def _scores(confusion: Counts, name: str, eps: float, beta: float) -> FloatArray
     with np.errstate(divide='ignore', invalid='ignore'):
         if name == 'Precision':
             return np.where((truth > 0) & (found > 0), hits / (found + eps), np.nan)
-        # Dice is the F-score that weighs precision and recall alike.
+        # Dice is the F-score with equal weights of precision and recall.
         weight = beta**2 if name == 'Fscore' else 1.0
         score = (1 + weight) * hits / (weight * truth + found + eps)
     return np.where(truth > 0, score, np.nan)

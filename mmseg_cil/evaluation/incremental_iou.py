@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation.confusion import Absent, pair_counts, require_known_ids
+from mmseg_cil.evaluation.confusion_shares import Counts, confusion_shares
 from mmseg_cil.evaluation.further_scores import FURTHER_NAMES, further_entry
 from mmseg_cil.evaluation.step_scores import Old, ScoreSettings, step_entry
 from mmseg_cil.registry import METRICS
@@ -21,19 +22,19 @@ from mmseg_cil.registry import METRICS
 
 @METRICS.register_module()
 class IncrementalIoUMetric(BaseMetric):
-    """Evaluates the model of one step of a walk.
+    """The metric that evaluates the network of one step of a walk.
 
-    It keeps one tensor of counts on the device of the predictions. An image
-    adds to it without anything being read back; :meth:`evaluate` sums it over
-    the processes once. The ranks may hold different numbers of images, also
-    none, so a sampler that does not pad gives exact values.
+    The metric keeps one tensor of counts on the device of the predictions. Adding
+    an image to the counts reads nothing back from the device; :meth:`evaluate` sums
+    the counts over the processes once. The ranks may hold different numbers of
+    images, also none, so a sampler that does not pad gives exact values.
 
     After :meth:`evaluate`, on every rank, ``result`` is this step's entry in
-    ``metrics.json``: fractions in [0, 1], None where undefined. What is returned
-    to MMEngine are the same fractions, flat, without the undefined ones.
+    ``metrics.json``: fractions in [0, 1], None where undefined. MMEngine receives
+    the same fractions in a flat dict, without the undefined ones.
 
     Args:
-        class_steps: (C,) for each model id the step that brought it.
+        class_steps: (C,) for each model id the step that added it.
         step: k, the step just finished.
         has_background: Whether model id 0 is the background.
         num_domains: 1 in a walk over classes. step + 1 in a walk over domains:
@@ -41,25 +42,27 @@ class IncrementalIoUMetric(BaseMetric):
         old: ``'previous'`` or ``'base'``, see
             :class:`~mmseg_cil.evaluation.step_scores.ScoreSettings`.
         background_in_means: Whether ``mIoU`` and ``groups`` count the background.
-        absent: ``'skip'``, ``'union'`` or ``'zero'``: what a class without a
-            true pixel gets.
+        absent: ``'skip'``, ``'union'`` or ``'zero'``: the IoU of a class without a
+            true pixel, see :func:`~mmseg_cil.evaluation.confusion.iou_from_confusion`.
         eps: Added to the denominators; 1e-6 gives MiB's numbers to the last digit.
         ignore_index: The label of pixels that do not count.
-        introduced: Names of what the steps 0..k brought, for the entry; needed
-            in a walk over domains, whose names no dataset's metainfo holds.
+        introduced: Names of the classes or domains that each of the steps 0..k added,
+            for the entry; needed in a walk over domains, whose names no dataset's
+            metainfo holds.
         log_classes: Whether to log the table of classes.
-        iou_metrics: With ``'mDice'`` or ``'mFscore'`` these scores are computed besides, see
+        iou_metrics: Names of metrics. ``'mDice'`` and ``'mFscore'`` add further scores, see
             :func:`~mmseg_cil.evaluation.further_scores.further_entry`.
         beta: Weight of the recall in the F-score.
-        data_sets: Names of the data sets of the walk, where there are several: the entry then
-            holds the scores on each besides those of all pooled, by the ``cil_data`` of a sample.
-        **kwargs: ``prefix`` and what else MMEngine's ``BaseMetric`` takes.
+        data_sets: Names of the data sets of the walk, where there are several. The entry then
+            holds the scores on each data set besides the pooled scores, by the ``cil_data`` of a
+            sample.
+        **kwargs: ``prefix`` and the other arguments of MMEngine's ``BaseMetric``.
 
     Raises:
-        InputError: An argument contradicts another one or is out of range.
+        InputError: An argument contradicts another argument or is out of range.
     """
 
-    # Names stand alone ('mIoU_old') unless a prefix is asked for.
+    # Names have no prefix ('mIoU_old') unless one is configured.
     default_prefix = ''
 
     def __init__(
@@ -92,13 +95,15 @@ class IncrementalIoUMetric(BaseMetric):
         self.iou_metrics, self.beta = tuple(iou_metrics), beta
         self.data_sets = tuple(data_sets)
         self.result: dict[str, Any] | None = None
+        #: int64 (domains, C, C) [true, predicted] of the last evaluation.
+        self.confusion: Counts | None = None
         self._counts: Tensor | None = None
         self._images: list[int] = []
         self._check_arguments()
         self._reset()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Adds the images of one batch to the counts; waits for no device.
+        """Add the images of one batch to the counts, without waiting for a device.
 
         Args:
             data_batch: Not used.
@@ -107,7 +112,7 @@ class IncrementalIoUMetric(BaseMetric):
                 walk over domains.
 
         Raises:
-            InputError: A sample lacks one of these, or the shapes differ.
+            InputError: A sample lacks one of these entries, or the shapes differ.
         """
         for sample in data_samples:
             pred, label = _ids(sample, 'pred_sem_seg'), _ids(sample, 'gt_sem_seg')
@@ -127,7 +132,7 @@ class IncrementalIoUMetric(BaseMetric):
             self._images[group] += 1
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Sums the counts over all processes and computes every score.
+        """Sum the counts over all processes and compute every score.
 
         Args:
             size: Number of images of the whole test set, over all processes.
@@ -135,7 +140,7 @@ class IncrementalIoUMetric(BaseMetric):
         Returns:
             Fractions by name: ``mIoU`` (of all seen classes), ``mIoU_old``,
             ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``mAcc``, ``aAcc``;
-            those that are undefined are left out.
+            undefined scores are left out.
 
         Raises:
             InputError: A label or a prediction is no class of this step.
@@ -177,6 +182,11 @@ class IncrementalIoUMetric(BaseMetric):
             self.iou_metrics,
             self.beta,
         )
+        self.confusion = confusion.numpy()
+        if self.num_domains == 1:
+            self.result['confusion_shares'] = confusion_shares(
+                self.confusion[0], self.class_steps, self.step, self.has_background
+            )
         if self.data_sets:
             self.result['data_sets'] = self._by_data_set(groups.sum(dim=0), images.sum(dim=0))
         if self.log_classes:
@@ -185,12 +195,12 @@ class IncrementalIoUMetric(BaseMetric):
         return {f'{self.prefix}/{k}' if self.prefix else k: v for k, v in scores.items()}
 
     def compute_metrics(self, results: list) -> dict:
-        """Not used: :meth:`evaluate` works on counts, not on a list of results."""
+        """Raise an error: :meth:`evaluate` works on counts, not on a list of results."""
         raise NotImplementedError('IncrementalIoUMetric computes its scores in evaluate()')
 
     @property
     def num_classes(self) -> int:
-        """C, the number of model outputs at this step."""
+        """Return C, the number of model outputs at this step."""
         return len(self.class_steps)
 
     @property
@@ -198,7 +208,7 @@ class IncrementalIoUMetric(BaseMetric):
         return self.num_domains * max(1, len(self.data_sets))
 
     def _by_data_set(self, confusion: Tensor, images: Tensor) -> dict[str, Any]:
-        """The scores on the test images of each data set that has some, by its name."""
+        """Return, by name, the scores on every data set that has test images."""
         result = {}
         for name, counts, number in zip(
             self.data_sets, confusion.numpy(), images.tolist(), strict=True
@@ -240,7 +250,7 @@ class IncrementalIoUMetric(BaseMetric):
             )
 
     def _group(self, sample: dict) -> int:
-        """The row of counts that an image adds to: of its domain and data set."""
+        """Return the row of counts of an image, by its domain and data set."""
         domain = self._domain(sample)
         if not self.data_sets:
             return domain

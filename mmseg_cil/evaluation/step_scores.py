@@ -1,4 +1,4 @@
-"""From the confusion matrices of one step to its entry in ``metrics.json``."""
+"""The entry of one step in ``metrics.json``, computed from its confusion matrices."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What papers differ in when they turn a confusion matrix into a number.
+    """The choices in which papers differ when they turn a confusion matrix into a number.
 
     Attributes:
-        old: ``'previous'``: old is all that earlier steps brought, new what this
-            step brought. ``'base'``: old is step 0's, new all that came later,
-            as the tables of PLOP and RCIL have it.
+        old: ``'previous'``: old classes (or domains) are those of all earlier steps,
+            new ones those of this step. ``'base'``: old ones are those of step 0, new
+            ones those of all later steps, as in the tables of PLOP and RCIL.
         background_in_means: Whether the background counts in ``mIoU`` and in
-            ``groups``. Both readings are stored besides.
-        absent: What a class without a true pixel gets, see
+            ``groups``. The mIoU with and without background are stored besides.
+        absent: The IoU of a class without a true pixel, see
             :func:`~mmseg_cil.evaluation.confusion.iou_from_confusion`.
         eps: Added to the denominators of IoU and accuracy.
     """
@@ -56,16 +56,16 @@ class ScoreSettings:
 
 
 def part_origins(origins: Sequence[int], step: int, old: Old) -> dict[str, set[int]]:
-    """Which steps' classes (or domains) make up all, old, new, base and later.
+    """Return the steps whose classes (or domains) make up all, old, new, base and later.
 
     Args:
-        origins: The steps that brought something so far.
+        origins: The steps that added classes (or domains) so far.
         step: k, the step just finished.
         old: See :class:`ScoreSettings`.
 
     Returns:
-        The set of steps of each part. At step 0 ``old`` and ``later`` are empty
-        and ``new`` is step 0, whatever ``old`` says.
+        The set of steps of each part. At step 0 the parts old and later are empty
+        and the part new is step 0, whatever the argument ``old``.
     """
     every = set(origins)
     base = every & {0}
@@ -91,25 +91,25 @@ def step_entry(
     settings: ScoreSettings,
     introduced: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Everything that ``metrics.json`` holds of one step.
+    """Return the entry of one step in ``metrics.json``.
 
     With one confusion matrix the parts old, new, base, later and the groups are
-    means over the *classes* that the respective steps brought. With several (a
-    walk over domains, one matrix a step) a part is the mIoU of all classes on
-    the images of those steps' *domains*, their pixels pooled before the
-    division, and group j is the mIoU on the domains of step j.
+    means over the *classes* that the respective steps added. With several matrices
+    (a walk over domains, one matrix a step) a part is the mIoU of all classes on
+    the images of the *domains* of the respective steps, with pixels pooled before
+    the division, and group j is the mIoU on the domains of step j.
 
     Args:
         confusion: int64 (D, C, C) [true, predicted], model ids. D = 1, or
             step + 1 in a walk over domains.
-        images: (D,) number of images behind each matrix.
-        class_steps: (C,) the step that brought each model id.
+        images: (D,) number of images of each matrix.
+        class_steps: (C,) the step that added each model id.
         step: k, the step just finished.
         names: (C,) class names by model id.
         has_background: Whether model id 0 is the background.
-        settings: The choices that papers differ in.
-        introduced: Names of what each of the steps 0..k brought. None: the
-            classes of ``class_steps``, or ``'domain j'`` in a walk over domains.
+        settings: The choices in which papers differ.
+        introduced: Names of the classes or domains that each of the steps 0..k added.
+            None: the classes of ``class_steps``, or ``'domain j'`` in a walk over domains.
 
     Returns:
         The entry; NaN is written as None. ``groups`` has step + 1 values.
@@ -133,7 +133,7 @@ def step_entry(
 
 
 def _totals(pooled: Counts, eps: float) -> dict[str, float | None]:
-    """What is counted over all classes together."""
+    """Return the scores over all classes together: accuracies and weighted IoU."""
     return {
         'mean_accuracy': none_if_nan(mean_defined(accuracy_from_confusion(pooled, eps))),
         'overall_accuracy': none_if_nan(overall_accuracy(pooled)),
@@ -148,7 +148,7 @@ def _means(
     has_background: bool,
     settings: ScoreSettings,
 ) -> dict[str, Any]:
-    """The mIoU of every part and of what each step brought; arguments as of :func:`step_entry`."""
+    """Return the mIoU of every part and every group; arguments as in :func:`step_entry`."""
 
     def mean(wanted: set[int], background: bool) -> float | None:
         kept = range(0 if background or not has_background else 1, len(class_steps))
@@ -168,7 +168,7 @@ def _means(
 
 
 def none_if_nan(value: float) -> float | None:
-    """JSON has no NaN: an undefined value is None."""
+    """Return None for NaN, which JSON does not have, and any other value as a float."""
     return None if np.isnan(value) else float(value)
 
 
@@ -179,7 +179,7 @@ def _part_mean(
     kept: Sequence[int],
     settings: ScoreSettings,
 ) -> float | None:
-    """The mIoU of what the wanted steps brought; None where they brought nothing."""
+    """Return the mIoU of the wanted steps' classes or domains; None without wanted steps."""
     if not wanted:
         return None
     if len(confusion) > 1:

@@ -1,4 +1,4 @@
-"""From the entries of the steps to ``metrics.json`` and ``metrics.csv`` of a walk."""
+"""The ``metrics.json`` and ``metrics.csv`` of a walk, made of the entries of its steps."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ PARTS = ('all', 'old', 'new', 'base', 'later')
 def score_matrix(
     entries: Sequence[Mapping[str, Any]], kind: str
 ) -> tuple[list[str], npt.NDArray[np.float64], list[int]]:
-    """The step-by-class (or step-by-domain) matrix of a walk.
+    """Return the step-by-class (or step-by-domain) matrix of a walk.
 
     Args:
         entries: Step entries, by rising step.
         kind: ``'class'``: a column is a class, a value its IoU. ``'domain'``: a
-            column is what one step brought, a value the mIoU on it.
+            column is the domains of one step, a value the mIoU on them.
 
     Returns:
         The names of the N columns; float64 (K, N) with NaN where a column was
-        not seen yet or is undefined; and for each column the row after whose
-        step it was new, -1 where that step is not among the entries.
+        not seen yet or is undefined; and for each column the row of the step
+        that introduced it, -1 where that step is not among the entries.
     """
     row_of = {entry['step']: row for row, entry in enumerate(entries)}
     introduced = entries[-1]['introduced'] if entries else []
@@ -58,20 +58,20 @@ def continual_metrics(
     kind: str,
     reference: Mapping[str, float | None] | None = None,
 ) -> dict[str, float | None]:
-    """Average mIoU, forgetting and backward transfer of the steps so far.
+    """Return average mIoU, forgetting and backward transfer of the steps so far.
 
     Forgetting and BWT are means over the classes learned before the last step
-    (in a walk over domains: over what each step brought). The background counts
-    among them where ``background_in_means`` says so. See
+    (in a walk over domains: over the domains of each earlier step). The background
+    is one of these classes where ``background_in_means`` says so. See
     :mod:`mmseg_cil.evaluation.continual` for the definitions.
 
-    A step that had nothing to train counts like any other. So does step 0 of
+    A step that had nothing to train counts like any other. An example is step 0 of
     ``voc_1-1``, which predicts background everywhere: the unseen classes are
-    background to it, its mIoU is 1, and it lifts the average of the 21 steps and
-    the best that the background's forgetting is measured from. (A choice:
-    leaving it out would make the average depend on what was trained. A table
-    without it is the mean of the other entries; the journal marks such steps
-    with ``trained: false``.)
+    background at this step, so its mIoU is 1. The step raises the average of the 21
+    steps, and the best score from which the background's forgetting is measured.
+    (This is a choice: leaving the step out would make the average depend on what was
+    trained. An average without the step is the mean of the other entries; the journal
+    marks such steps with ``trained: false``.)
 
     Args:
         entries: Step entries, by rising step.
@@ -80,7 +80,7 @@ def continual_metrics(
             ``intransigence``.
 
     Returns:
-        Fractions; None where undefined, as forgetting is after one step.
+        Fractions; None where undefined, such as forgetting after one step.
     """
     columns, matrix, learned = score_matrix(entries, kind)
     settings = entries[-1]['settings'] if entries else {}
@@ -109,10 +109,10 @@ def assemble_metrics(
     palette: Mapping[str, Sequence[int]] | None = None,
     reference: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
-    """The content of ``metrics.json``.
+    """Return the content of ``metrics.json``.
 
     Args:
-        entries: Entries of the steps done so far
+        entries: Entries of the steps finished so far
             (:attr:`~mmseg_cil.evaluation.IncrementalIoUMetric.result`), any order.
         protocol: Name of the protocol, such as ``'voc_15-1'``.
         method: Name of the method.
@@ -146,15 +146,15 @@ def assemble_metrics(
 
 
 def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
-    """The rows of ``metrics.csv``: a header, then one row a step.
+    """Return the rows of ``metrics.csv``: a header, then one row a step.
 
     Args:
-        metrics: What :func:`assemble_metrics` returns.
+        metrics: The content of ``metrics.json``, from :func:`assemble_metrics`.
 
     Returns:
-        Step, images, the five mIoU, the same with and without background, the
-        groups, the IoU of every class, and the means of further scores where a step has them;
-        fractions, empty where undefined.
+        Rows of step, images, the five mIoU, the five mIoU with and without background, the
+        groups, the IoU of every class, and the means of further scores where a step has them.
+        Scores are fractions, empty where undefined.
     """
     entries = metrics['steps']
     names = list(dict.fromkeys(name for entry in entries for name in entry['seen']))
@@ -176,11 +176,11 @@ def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def write_metrics(work_dir: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
-    """Writes ``metrics.json`` and ``metrics.csv``, each replaced atomically.
+    """Write ``metrics.json`` and ``metrics.csv``, each replaced atomically.
 
     Args:
         work_dir: The folder of the walk.
-        metrics: What :func:`assemble_metrics` returns.
+        metrics: The content of ``metrics.json``, from :func:`assemble_metrics`.
 
     Raises:
         OSError: Writing failed; the former files are whole.

@@ -29,10 +29,9 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
         scores: Scores of one protocol, by rising step.
     """
     names = list(dict.fromkeys(name for score in scores for name in score.entries))
-    heading = f'{scores[0].protocol}\nmean over the seeds, band of one standard deviation'
     width = max(11.0, 3 * (1.6 + 0.3 * len(scores)))
     titles = [f'mIoU of {part}' for part in _ORDER]
-    figure, panels = style.new_panels(width, 4.0, heading, titles, columns=len(SHOWN))
+    figure, panels = style.new_panels(width, 3.6, titles, columns=len(SHOWN))
     top = 0.0
     for part, axes in zip(_ORDER, panels, strict=True):
         for position, name in enumerate(names):

@@ -1,58 +1,11 @@
-"""The tables of a grid as Markdown, LaTeX and CSV."""
+"""The scores of a grid as rows of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from mmseg_cil.grid.tables import SHOWN, Scores, Table
-
-_LATEX = {
-    '\\': r'\textbackslash{}', '_': r'\_', '%': r'\%', '&': r'\&', '#': r'\#', '$': r'\$',
-    '{': r'\{', '}': r'\}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}',
-    '±': r'$\pm$', '−': '$-$', '–': '--', '@': '@',
-}  # fmt: skip
-
-
-def markdown(table: Table) -> str:
-    """Return a table in Markdown, its caption above it."""
-    left = table.text_columns | {0}
-    rule = '|'.join('---' if j in left else '---:' for j in range(len(table.header)))
-    lines = [f'**{table.caption}**', '', _line(table.header), f'|{rule}|']
-    return '\n'.join([*lines, *map(_line, table.rows)]) + '\n'
-
-
-def _line(cells: Sequence[str]) -> str:
-    return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
-
-
-def latex(table: Table) -> str:
-    """Return a table in LaTeX; it needs the package booktabs."""
-    left = table.text_columns | {0}
-    columns = ''.join('l' if j in left else 'r' for j in range(len(table.header)))
-    lines = [
-        r'\begin{table}',
-        r'\centering',
-        rf'\caption{{{escaped(table.caption)}}}',
-        rf'\begin{{tabular}}{{{columns}}}',
-        r'\toprule',
-        _latex_line(table.header),
-        r'\midrule',
-        *map(_latex_line, table.rows),
-        r'\bottomrule',
-        r'\end{tabular}',
-        r'\end{table}',
-    ]
-    return '% \\usepackage{booktabs}\n' + '\n'.join(lines) + '\n'
-
-
-def _latex_line(cells: Sequence[str]) -> str:
-    return ' & '.join(map(escaped, cells)) + r' \\'
-
-
-def escaped(text: str) -> str:
-    """Return a text as LaTeX prints it."""
-    return ''.join(_LATEX.get(letter, letter) for letter in text)
+from mmseg_cil.grid.tables import SHOWN, Scores
 
 
 def csv_rows(scores: Sequence[Scores]) -> list[list[Any]]:

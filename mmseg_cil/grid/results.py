@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.curves import curve_figure
-from mmseg_cil.grid.formats import csv_rows, latex, markdown
+from mmseg_cil.grid.formats import csv_rows
 from mmseg_cil.grid.rows import ROWS, CellState, Row, read_rows
 from mmseg_cil.grid.tables import Scores, main_table, scores_of, step_tables
 from mmseg_cil.utils.atomic import write_csv, write_text
 from mmseg_cil.visualization.page import Picture, Section, html_page
-from mmseg_cil.visualization.style import save_png, styled
+from mmseg_cil.visualization.style import save_figure, styled
+from mmseg_cil.visualization.table_formats import latex, markdown
 
 TABLE, PAGE = 'table', 'index.html'
 _FOOTER = (
@@ -30,7 +31,7 @@ def write_tables(
     """Make the tables of a grid from ``rows.csv`` and ``cells.csv``.
 
     Writes ``table.md``, ``table.tex`` and ``table.csv``, and with pictures ``index.html``,
-    which holds all of it, and ``curves_PROTOCOL.png``.
+    which holds all of it, and ``curves_PROTOCOL.svg`` and ``.pdf``.
 
     Args:
         folder: Folder of the rows.
@@ -76,10 +77,13 @@ def _write_page(folder: Path, scores: Sequence[Scores]) -> None:
     sections = [Section('Results', [main_table(scores)])]
     for protocol in dict.fromkeys(score.protocol for score in scores):
         own = [score for score in scores if score.protocol == protocol]
-        path = folder / f'curves_{protocol}.png'
+        path = folder / f'curves_{protocol}.svg'
         with styled():
-            save_png(curve_figure(own), path)
-        caption = 'mIoU of all, old and new over the steps.'
+            save_figure(curve_figure(own), path)
+        caption = (
+            'mIoU of all, old and new over the steps: means over the seeds, bands of one standard '
+            'deviation.'
+        )
         picture = Picture(path, caption, f'{caption} The tables below hold the numbers.')
         sections.append(Section(protocol, [picture, *step_tables(own)]))
     names = {name for score in scores for name in score.entries}

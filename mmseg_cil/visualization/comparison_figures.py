@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from mmseg_cil.visualization import style
 from mmseg_cil.visualization.figures import to_percent
 from mmseg_cil.visualization.published import published_lines
+from mmseg_cil.visualization.seeds import SeedGroup
 from mmseg_cil.visualization.sweep import MEASURES, Sweep, scale_of
 from mmseg_cil.visualization.tables import difference, shared_classes
 from mmseg_cil.visualization.walk_record import WalkRecord
@@ -19,37 +20,40 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title: str) -> Figure:
-    """The mIoU of all (solid) and old (dashed) over the steps, a colour a walk.
+def comparison_curves(groups: Sequence[SeedGroup]) -> Figure:
+    """Draw the mIoU of all (solid) and old (dashed) over the steps, a colour a method.
 
-    A walk of one step among longer ones, as joint training is, is drawn as a
-    level line: it is what the others are measured against at every step. A thin dotted line is
-    no result: a published figure for the walk's method and protocol, named in the legend.
+    Walks that differ by their seed alone are one line, their mean, and a band of one standard
+    deviation. A walk of one step among longer ones, as joint training is, is a level line. A thin
+    dotted line is no result: a published figure for the method and protocol, named in the legend.
+    Everything of one method is in groups of the SVG called ``series-PLACE-...``, which the page
+    hides and shows.
+
+    Args:
+        groups: From :func:`~mmseg_cil.visualization.seeds.seed_groups`.
     """
     from matplotlib.lines import Line2D
 
-    steps = sorted({step for walk in walks for step in walk.steps})
-    heading = f'{title}\nmIoU of all and old over the steps'
-    figure, axes = style.new_figure(max(7.6, 3.6 + 0.42 * len(steps)), 4.2, heading)
+    steps = sorted({step for group in groups for step in group.steps})
+    figure, axes = style.new_figure(max(7.6, 3.6 + 0.42 * len(steps)), 4.0)
     handles: list[Any] = []
-    for position, (walk, label) in enumerate(zip(walks, labels, strict=True)):
+    for position, group in enumerate(groups):
         look = series_look(position)
-        if len(walk.steps) == 1 and len(steps) > 1:
-            level = to_percent(walk.miou('all'))[0]
-            axes.axhline(level, color=look['color'], linestyle='-.', linewidth=1.6)
-            handles.append(Line2D([], [], color=look['color'], linestyle='-.', label=label))
-            continue
-        axes.plot(walk.steps, to_percent(walk.miou('all')), linewidth=2.2, **look)
-        axes.plot(
-            walk.steps, to_percent(walk.miou('old')), linewidth=1.6, linestyle='--',
-            markerfacecolor='white', **look,
-        )  # fmt: skip
-        handles.append(Line2D([], [], label=label, linewidth=2.2, **look))
-    for position, walk in enumerate(walks):
-        for level, label in published_lines(walk):
-            look = {'color': series_look(position)['color'], 'linestyle': ':', 'linewidth': 1.1}
-            axes.axhline(level, zorder=1, **look)
-            handles.append(Line2D([], [], label=label, **look))
+        if len(group.steps) == 1 and len(steps) > 1:
+            level = float(np.mean(group.scores('all')))
+            drawn: list[Any] = [
+                axes.axhline(level, color=look['color'], linestyle='-.', linewidth=1.6)
+            ]
+            handles.append(Line2D([], [], color=look['color'], linestyle='-.', label=group.label))
+        else:
+            drawn = _draw_group(axes, group, look)
+            handles.append(Line2D([], [], label=group.label, linewidth=2.2, **look))
+        for level, label in published_lines(group.walks[0]):
+            thin = {'color': look['color'], 'linestyle': ':', 'linewidth': 1.1}
+            drawn.append(axes.axhline(level, zorder=1, **thin))
+            handles.append(Line2D([], [], label=label, **thin))
+        for number, artist in enumerate(drawn):
+            artist.set_gid(f'series-{position}-{number}')
     handles += [
         Line2D([], [], color=style.INK, linewidth=2.2, label='all'),
         Line2D([], [], color=style.INK, linewidth=1.6, linestyle='--', label='old'),
@@ -63,13 +67,30 @@ def comparison_curves(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     return figure
 
 
-def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str], title: str) -> Figure:
-    """Difference of every class's last IoU to the first walk's, in points."""
+def _draw_group(axes: Axes, group: SeedGroup, look: Mapping[str, Any]) -> list[Any]:
+    """Draw lines and bands of all and old; return the artists."""
+    drawn: list[Any] = []
+    for part, width, dash in (('all', 2.2, '-'), ('old', 1.6, '--')):
+        scores = group.scores(part)
+        defined = ~np.isnan(scores).any(axis=0)
+        means = np.where(defined, scores.mean(axis=0), np.nan)
+        line: dict[str, Any] = {**look, 'linewidth': width, 'linestyle': dash}
+        if part == 'old':
+            line['markerfacecolor'] = 'white'
+        drawn += axes.plot(group.steps, means, **line)
+        if len(scores) > 1:
+            spread = scores.std(axis=0, ddof=1)
+            band: dict[str, Any] = {'color': look['color'], 'alpha': 0.15, 'linewidth': 0}
+            drawn.append(axes.fill_between(group.steps, means - spread, means + spread, **band))
+    return drawn
+
+
+def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Figure:
+    """Draw the difference of every class's last IoU to the first walk's, in points."""
     names = shared_classes(walks)
     rows = np.arange(len(names))
     others = list(zip(walks[1:], labels[1:], strict=True))
-    heading = f'{title}\nIoU after the last step, against {labels[0]}'
-    figure, axes = style.new_figure(8.2, 1.9 + 0.23 * len(names), heading)
+    figure, axes = style.new_figure(8.2, 1.5 + 0.23 * len(names))
     axes.axvline(0, color=style.INK, linewidth=1.2)
     thickness = 0.72 / len(others)
     for position, (walk, label) in enumerate(others):
@@ -91,8 +112,8 @@ def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str], title:
     return figure
 
 
-def sweep_figure(sweep: Sweep, title: str) -> Figure:
-    """The mIoU of old, new and all and the forgetting against one number of the config.
+def sweep_figure(sweep: Sweep) -> Figure:
+    """Draw the mIoU of old, new and all and the forgetting against one number of the config.
 
     A colour a method: a marker a run, a line through the means of runs of equal
     value. Runs without the number are level lines.
@@ -103,10 +124,9 @@ def sweep_figure(sweep: Sweep, title: str) -> Figure:
         measure for measure in MEASURES
         if any(run.scores[measure] is not None for run in sweep.runs)
     ]  # fmt: skip
-    heading = f'{title}, after step {sweep.step}\nby the value of {sweep.key}'
     names = [m if m == 'forgetting' else f'mIoU of {m}' for m in shown]
     rows = (len(shown) + 1) // 2
-    figure, panels = style.new_panels(9.6, 0.9 + 2.7 * rows, heading, names)
+    figure, panels = style.new_panels(9.6, 0.5 + 2.7 * rows, names)
     for measure, axes in zip(shown, panels, strict=True):
         _draw_measure(axes, sweep, measure)
         _value_axis(axes, sweep)
@@ -146,7 +166,7 @@ def _draw_measure(axes: Axes, sweep: Sweep, measure: str) -> None:
 
 
 def _value_axis(axes: Axes, sweep: Sweep) -> None:
-    """The x axis: ticks at the values themselves where it is not linear."""
+    """Set the x axis: ticks at the values themselves where it is not linear."""
     values, scale = sweep.values, scale_of(sweep.values)
     name = sweep.key.rsplit('.', 1)[-1]
     if scale == 'linear':
@@ -164,7 +184,7 @@ def _value_axis(axes: Axes, sweep: Sweep) -> None:
 
 
 def series_look(position: int) -> dict[str, Any]:
-    """Colour and marker of the walk (in a sweep: the method) at a position."""
+    """Return colour and marker of the walk (in a sweep: the method) at a position."""
     return {
         'color': style.SERIES[position % len(style.SERIES)],
         # Beyond the palette's end the marker tells walks of one colour apart.

@@ -19,14 +19,13 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def to_percent(values: Sequence[float | None]) -> FloatArray:
-    """Fractions as percentages, NaN where undefined: what matplotlib leaves out."""
+    """Return fractions as percentages, NaN where undefined: what matplotlib leaves out."""
     return np.array([np.nan if v is None else 100 * v for v in values], dtype=np.float64)
 
 
 def curve_figure(walk: WalkRecord) -> Figure:
-    """The mIoU of all, old and new over the steps."""
-    title = f'{walk.title}\nmIoU over the steps'
-    figure, axes = style.new_figure(max(6.4, 2.6 + 0.42 * len(walk.steps)), 3.9, title)
+    """Draw the mIoU of all, old and new over the steps."""
+    figure, axes = style.new_figure(max(6.4, 2.6 + 0.42 * len(walk.steps)), 3.6)
     for part, look in style.PART_STYLE.items():
         values = to_percent(walk.miou(part))
         axes.plot(walk.steps, values, label=part, markersize=6, **look)
@@ -41,12 +40,11 @@ def curve_figure(walk: WalkRecord) -> Figure:
 
 
 def class_figure(walk: WalkRecord) -> Figure:
-    """Class-by-step matrix of the IoU as a heat map."""
+    """Draw the IoU of every class after every step as a heat map."""
     names = walk.seen
     matrix = np.array([to_percent(walk.iou(name)) for name in names])
     seen = np.array([[name in entry['seen'] for entry in walk.entries] for name in names])
-    title = f'{walk.title}\nIoU of every class'
-    figure, axes = style.new_figure(3.3 + 0.58 * len(walk.steps), 1.5 + 0.23 * len(names), title)
+    figure, axes = style.new_figure(max(5.0, 3.3 + 0.58 * len(walk.steps)), 1.2 + 0.23 * len(names))
     _heat_map(figure, axes, matrix, seen, 'IoU (%)')
     axes.set_xticks(range(len(walk.steps)), [str(step) for step in walk.steps])
     axes.set_yticks(range(len(names)), [style.shorten(name) for name in names], fontsize=8.5)
@@ -60,15 +58,12 @@ def class_figure(walk: WalkRecord) -> Figure:
 
 
 def group_figure(walk: WalkRecord) -> Figure:
-    """Matrix of the mIoU of what step j brought (column) after step i (row)."""
+    """Draw the mIoU of what step j brought (column) after step i (row) as a heat map."""
     count = max(len(entry.get('groups', [])) for entry in walk.entries)
     rows = [entry.get('groups', []) for entry in walk.entries]
     matrix = np.array([to_percent([*row, *[None] * (count - len(row))]) for row in rows])
     seen = np.array([[j < len(row) for j in range(count)] for row in rows])
-    title = f'{walk.title}\nmIoU of what each step brought'
-    figure, axes = style.new_figure(
-        max(5.0, 2.3 + 0.58 * count), max(2.9, 1.6 + 0.34 * len(rows)), title
-    )
+    figure, axes = style.new_figure(max(5.0, 2.3 + 0.58 * count), max(2.6, 1.3 + 0.34 * len(rows)))
     _heat_map(figure, axes, matrix, seen, 'mIoU (%)')
     axes.set_xticks(range(count))
     axes.set_yticks(range(len(rows)), [str(step) for step in walk.steps])
@@ -78,10 +73,9 @@ def group_figure(walk: WalkRecord) -> Figure:
 
 
 def loss_figure(walk: WalkRecord) -> Figure:
-    """The training loss, step after step on one axis."""
+    """Draw the training loss, step after step on one axis."""
     steps = walk.losses
-    title = f'{walk.title}\nTraining loss: as logged (pale) and running median'
-    figure, axes = style.new_figure(max(7.2, 2.0 + 0.5 * len(steps)), 3.7, title)
+    figure, axes = style.new_figure(max(7.2, 2.0 + 0.5 * len(steps)), 3.4)
     offset = 0
     for position, losses in enumerate(steps):
         colour = style.SERIES[position % 2]
@@ -102,14 +96,57 @@ def loss_figure(walk: WalkRecord) -> Figure:
     axes.grid(axis='y', color=style.GRID, linewidth=0.8)
     axes.set_xlabel('training iterations, all steps in a row (step above)')
     axes.set_ylabel('training loss')
-    axes.set_title(title, pad=18)
+    return figure
+
+
+def confusion_figure(names: Sequence[str], matrix: npt.NDArray[np.int64]) -> Figure:
+    """Draw the shares of each class's pixels by what they are predicted as, as a heat map.
+
+    Args:
+        names: (C,) class names by model id.
+        matrix: (C, C) [true, predicted] pixels.
+    """
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, 100 * matrix / np.maximum(totals, 1), np.nan)
+    side = 0.42 if len(names) <= style.TALL else 0.2
+    figure, axes = style.new_figure(2.8 + side * len(names), 1.6 + side * len(names))
+    known = np.ones_like(shares, bool)
+    _heat_map(figure, axes, shares, known, "share of the class's pixels (%)", len(names) <= 30)
+    shown = [style.shorten(name, 18) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=8.5)
+    axes.set_yticks(range(len(names)), shown, fontsize=8.5)
+    axes.set_xlabel('predicted')
+    axes.set_ylabel('true')
+    return figure
+
+
+def domain_figure(names: Sequence[str], matrices: npt.NDArray[np.int64]) -> Figure:
+    """Draw the IoU of every class on the images of each step's domains as a heat map.
+
+    Args:
+        names: (C,) class names by model id.
+        matrices: (D, C, C) [true, predicted] pixels.
+    """
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    union = matrices.sum(axis=1) + matrices.sum(axis=2) - hits
+    iou = np.where(matrices.sum(axis=2) > 0, 100 * hits / np.maximum(union, 1), np.nan).T
+    figure, axes = style.new_figure(max(5.0, 3.3 + 0.58 * len(matrices)), 1.2 + 0.23 * len(names))
+    _heat_map(figure, axes, iou, np.ones_like(iou, bool), 'IoU (%)')
+    axes.set_xticks(range(len(matrices)))
+    axes.set_yticks(range(len(names)), [style.shorten(name) for name in names], fontsize=8.5)
+    axes.set_xlabel('domains of step')
     return figure
 
 
 def _heat_map(
-    figure: Figure, axes: Axes, matrix: FloatArray, seen: npt.NDArray[np.bool_], label: str
+    figure: Figure,
+    axes: Axes,
+    matrix: FloatArray,
+    seen: npt.NDArray[np.bool_],
+    label: str,
+    numbers: bool = True,
 ) -> None:
-    """Draws percentages with their numbers; grey where not seen, a dash where undefined."""
+    """Draw percentages with their numbers; grey where not seen, a dash where undefined."""
     import matplotlib
 
     colours = matplotlib.colormaps[style.HEAT]
@@ -117,7 +154,7 @@ def _heat_map(
     image = axes.imshow(matrix, cmap=colours, vmin=0, vmax=100, aspect='auto')
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    for (row, column), value in np.ndenumerate(matrix):
+    for (row, column), value in np.ndenumerate(matrix) if numbers else ():
         if np.isnan(value):
             if seen[row, column]:
                 axes.text(column, row, '–', ha='center', va='center', fontsize=8)
@@ -137,7 +174,7 @@ def _heat_map(
 
 
 def _smooth(values: FloatArray) -> FloatArray:
-    """Running median over a twentieth of the records: robust to spikes."""
+    """Return the running median over a twentieth of the records: robust to spikes."""
     half = max(1, len(values) // 40)
     return np.array(
         [np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
@@ -145,7 +182,7 @@ def _smooth(values: FloatArray) -> FloatArray:
 
 
 def _loss_scale(axes: Axes, steps: Sequence[Losses]) -> None:
-    """Linear from 0, or logarithmic where one step would flatten the others."""
+    """Set a linear scale from 0, or a logarithmic one where one step would flatten the others."""
     values = np.concatenate([losses.values for losses in steps])
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 50 * np.median(values):

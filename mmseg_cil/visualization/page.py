@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,17 +15,33 @@ from mmseg_cil.visualization.tables import Table
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of the report.
+    """A picture of the report, an SVG or a PNG.
 
     Attributes:
         path: The file.
         caption: The visible line below it.
-        alt: What it shows, for those who cannot see it.
+        alt: The same for those who cannot see it.
+        series: Names of the series of an SVG, in the order of its groups ``series-PLACE-...``;
+            each has a button that hides it.
     """
 
     path: Path
     caption: str
     alt: str
+    series: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Details:
+    """A text that is folded until somebody opens it.
+
+    Attributes:
+        summary: The line that is always there.
+        text: The text, shown as it is.
+    """
+
+    summary: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -32,11 +50,11 @@ class Section:
 
     Attributes:
         heading: Its title.
-        content: Tables and pictures, in order.
+        content: Tables, pictures and folded texts, in order.
     """
 
     heading: str
-    content: Sequence[Table | Picture]
+    content: Sequence[Table | Picture | Details]
 
 
 _STYLE = """
@@ -65,10 +83,63 @@ thead th { border-bottom: 2px solid var(--line); position: sticky; top: 0;
   background: var(--paper); }
 tbody th { text-align: left; font-weight: 500; } tbody tr:nth-child(even) {
   background: var(--stripe); }
-figure { margin: .8rem 0 1.6rem; } figure img { max-width: 100%; height: auto;
-  background: #ffffff; border: 1px solid var(--line); border-radius: 6px; padding: 8px; }
+thead button { all: unset; cursor: pointer; } thead button:hover { text-decoration: underline; }
+thead button:focus-visible { outline: 3px solid #0072B2; }
+th[aria-sort="ascending"] button::after { content: " \\25B2"; }
+th[aria-sort="descending"] button::after { content: " \\25BC"; }
+figure { margin: .8rem 0 1.6rem; } figure img, figure svg { display: block; max-width: 100%;
+  height: auto; background: #ffffff; border: 1px solid var(--line); border-radius: 6px;
+  padding: 8px; } figure svg { width: 100%; }
 figcaption { color: var(--quiet); font-size: .92rem; }
-@media print { .scroll { max-height: none; overflow: visible; } nav { display: none; } }
+.toggles { display: flex; flex-wrap: wrap; gap: .4rem; margin: .4rem 0; }
+.toggles button { font: inherit; font-size: .9rem; color: inherit; background: var(--stripe);
+  border: 1px solid var(--line); border-radius: 1rem; padding: .15rem .8rem; cursor: pointer; }
+.toggles button[aria-pressed="false"] { text-decoration: line-through; color: var(--quiet); }
+.hidden { display: none; }
+details { margin: .8rem 0; } summary { cursor: pointer; }
+pre { overflow-x: auto; background: var(--stripe); padding: .8rem; font-size: .85rem; }
+@media print { .scroll { max-height: none; overflow: visible; } nav, .toggles { display: none; }
+  section { break-inside: avoid-page; } }
+"""
+#: Sorts tables by a column and hides series of figures; without scripts the page is complete.
+_SCRIPT = """
+for (const table of document.querySelectorAll('table')) {
+  const body = table.tBodies[0];
+  table.querySelectorAll('thead th').forEach((head, column) => {
+    const button = document.createElement('button');
+    button.textContent = head.textContent;
+    head.textContent = '';
+    head.append(button);
+    button.addEventListener('click', () => {
+      const down = head.getAttribute('aria-sort') === 'descending';
+      table.querySelectorAll('thead th').forEach(other => other.removeAttribute('aria-sort'));
+      head.setAttribute('aria-sort', down ? 'ascending' : 'descending');
+      const value = row => row.cells[column].textContent.replace('\\u2212', '-');
+      const number = row => parseFloat(value(row));
+      const rows = Array.from(body.rows);
+      rows.sort((a, b) => {
+        const order = Number.isNaN(number(a)) || Number.isNaN(number(b))
+          ? (Number.isNaN(number(b)) ? (Number.isNaN(number(a)) ? value(a).localeCompare(value(b))
+            : 1) : -1)
+          : number(a) - number(b);
+        return down ? order : -order;
+      });
+      body.append(...rows);
+    });
+  });
+}
+for (const button of document.querySelectorAll('.toggles button')) {
+  button.addEventListener('click', () => {
+    const shown = button.getAttribute('aria-pressed') !== 'false';
+    button.setAttribute('aria-pressed', String(!shown));
+    const figure = button.closest('figure');
+    figure.querySelectorAll(`[id*="series-${button.dataset.series}-"]`)
+      .forEach(part => part.classList.toggle('hidden', shown));
+  });
+}
+document.documentElement.dataset.ready = 'yes';
+document.documentElement.dataset.overflow =
+  String(document.documentElement.scrollWidth > document.documentElement.clientWidth + 1);
 """
 
 
@@ -85,13 +156,14 @@ def html_page(
         footer: The last line.
 
     Returns:
-        The text of a page that loads nothing, needs no script and follows the
-        reader's choice of light or dark.
+        The text of a page that loads nothing and follows the reader's choice of light or dark. Its
+        own script sorts tables and hides series; without scripts the page is complete.
 
     Raises:
         OSError: A picture cannot be read.
     """
     sections = [section for section in sections if section.content]
+    numbers = itertools.count()
     links = ''.join(
         f'<li><a href="#part-{i}">{escape(section.heading)}</a></li>'
         for i, section in enumerate(sections)
@@ -110,9 +182,10 @@ def html_page(
         f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>',
         _notes(notes),
         '<main>',
-        *(_section(i, section) for i, section in enumerate(sections)),
+        *(_section(i, section, numbers) for i, section in enumerate(sections)),
         '</main>',
         f'<footer><p>{escape(footer)}</p></footer>',
+        f'<script>{_SCRIPT}</script>',
         '</body>',
         '</html>',
     ]
@@ -126,13 +199,22 @@ def _notes(notes: Sequence[str]) -> str:
     return f'<aside class="note" aria-label="Notes"><strong>Notes</strong><ul>{items}</ul></aside>'
 
 
-def _section(index: int, section: Section) -> str:
-    body = '\n'.join(
-        _table(item) if isinstance(item, Table) else _picture(item) for item in section.content
-    )
+def _section(index: int, section: Section, numbers: Iterator[int]) -> str:
+    body = '\n'.join(_item(item, numbers) for item in section.content)
     return (
         f'<section id="part-{index}" aria-labelledby="head-{index}">\n'
         f'<h2 id="head-{index}">{escape(section.heading)}</h2>\n{body}\n</section>'
+    )
+
+
+def _item(item: Table | Picture | Details, numbers: Iterator[int]) -> str:
+    if isinstance(item, Table):
+        return _table(item)
+    if isinstance(item, Picture):
+        return _picture(item, next(numbers))
+    return (
+        f'<details><summary>{escape(item.summary)}</summary>'
+        f'<pre>{escape(item.text)}</pre></details>'
     )
 
 
@@ -159,9 +241,38 @@ def _table(table: Table) -> str:
     )
 
 
-def _picture(picture: Picture) -> str:
-    data = base64.b64encode(picture.path.read_bytes()).decode('ascii')
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
-        f'<figcaption>{escape(picture.caption)}</figcaption></figure>'
+def _picture(picture: Picture, number: int) -> str:
+    caption = f'<figcaption>{escape(picture.caption)}</figcaption></figure>'
+    if picture.path.suffix != '.svg':
+        data = base64.b64encode(picture.path.read_bytes()).decode('ascii')
+        return (
+            f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">{caption}'
+        )
+    buttons = ''.join(
+        f'<button type="button" aria-pressed="true" data-series="{place}">{escape(name)}</button>'
+        for place, name in enumerate(picture.series)
     )
+    toggles = f'<div class="toggles" role="group" aria-label="Shown">{buttons}</div>'
+    drawing = _inline(picture.path.read_text(encoding='utf-8'), f'f{number}-', picture.alt)
+    return f'<figure>{toggles if len(picture.series) > 1 else ""}{drawing}{caption}'
+
+
+def _inline(svg: str, prefix: str, alt: str) -> str:
+    """Return an SVG of matplotlib as a part of a page.
+
+    Args:
+        svg: Content of the file.
+        prefix: Put before each id, so that no two of a page are the same.
+        alt: Description for those who cannot see it.
+    """
+    svg = svg[svg.index('<svg') :]
+    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.S)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', '', svg)
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r'(href="|url\()#', rf'\1#{prefix}', svg)
+    head, _, body = svg.partition('>')
+    width = re.search(r' width="([\d.]+)pt"', head)
+    head = re.sub(r' (width|height)="[^"]*"', '', head)
+    # Points at 96 a 72nd of an inch, and somewhat larger than on paper.
+    widest = 1.45 * float(width[1]) if width else 1000.0
+    return f'{head} role="img" aria-label="{escape(alt)}" style="max-width:{widest:.0f}px">{body}'

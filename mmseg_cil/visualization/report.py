@@ -1,4 +1,4 @@
-"""Rendering a work directory, or a comparison of several, as PNGs and one page."""
+"""Reports of a walk, or of several side by side: one page, and figures and tables as files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.visualization import comparison_figures, figures, tables
 from mmseg_cil.visualization.comparability import check_comparable, notes_on_images
 from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid, save_grid
-from mmseg_cil.visualization.page import Picture, Section, html_page
+from mmseg_cil.visualization.page import Details, Picture, Section, html_page
+from mmseg_cil.visualization.provenance import provenance_section
 from mmseg_cil.visualization.published import published_lines, published_table
-from mmseg_cil.visualization.samples import read_samples
-from mmseg_cil.visualization.style import save_png, styled
+from mmseg_cil.visualization.samples import order_by_difference, read_samples
+from mmseg_cil.visualization.seeds import SeedGroup, seed_groups, seed_table
+from mmseg_cil.visualization.style import remove_figure, save_figure, styled
 from mmseg_cil.visualization.sub_steps import sub_step_section
 from mmseg_cil.visualization.sweep import Sweep, read_sweep
+from mmseg_cil.visualization.table_formats import write_table_files
 from mmseg_cil.visualization.tables import Table, percent
 from mmseg_cil.visualization.walk_record import WalkRecord, read_walk
 
@@ -38,7 +41,7 @@ FOOTER = (
 
 
 def load_walk(work_dir: PathLike) -> dict[str, Any]:
-    """The checked content of ``metrics.json``.
+    """Return the checked content of ``metrics.json``.
 
     Args:
         work_dir: The folder of a walk.
@@ -55,7 +58,7 @@ def load_walk(work_dir: PathLike) -> dict[str, Any]:
 def render_report(
     work_dir: PathLike, out: PathLike | None = None, echo: Callable[[str], object] = print
 ) -> Path:
-    """Renders one walk, finished or not.
+    """Render one walk, finished or not.
 
     Args:
         work_dir: The folder of the walk.
@@ -76,6 +79,9 @@ def render_report(
     if not walk.entries:
         notes.append('metrics.json holds no step, so there is nothing to show yet.')
     lead = f'{len(walk.entries)} steps evaluated, from {walk.work_dir.name}'
+    if sections:
+        sections.append(provenance_section([walk], [walk.method]))
+    write_table_files(_tables(sections), out)
     write_text(out / PAGE, html_page(walk.title, lead, sections, notes, FOOTER))
     echo(f'{walk.title}\n')
     if walk.entries:
@@ -96,7 +102,7 @@ def render_comparison(
     vary: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> Path:
-    """Renders several walks side by side.
+    """Render several walks side by side.
 
     Args:
         work_dirs: The folders of at least two walks; differences are to the first.
@@ -135,7 +141,9 @@ def render_comparison(
     main = tables.comparison_table(walks, labels)
     sweep = read_sweep(walks, labels, vary, notes) if vary else None
     sections = _comparison_sections(walks, labels, title, out, notes, main)
-    sections.insert(1, Section('Sweep', _sweep(sweep, title, out)))
+    sections.insert(1, Section('Sweep', _sweep(sweep, out)))
+    sections.append(provenance_section(walks, labels))
+    write_table_files(_tables(sections), out)
     heading = f'{title}: {" / ".join(labels)}'
     page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
     write_text(out / COMPARISON_PAGE, page)
@@ -164,11 +172,11 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     )
     main = tables.step_table(walk, what=tables.background_note(walk))
     other = tables.other_reading(walk)
-    results: list[Table | Picture] = [main, tables.continual_table(walk), *curve]
+    results: list[Table | Picture | Details] = [main, tables.continual_table(walk), *curve]
     results += [*([other] if other else []), *tables.further_tables(walk)]
     apart = (tables.data_set_table(walk), tables.snapshot_table(walk))
     results += [table for table in apart if table]
-    steps: list[Table | Picture] = [*groups]
+    steps: list[Table | Picture | Details] = [*groups]
     steps += [tables.brings_table(walk)] if walk.introduced else []
     beside = sub_step_section(walk, out)
     return [
@@ -176,6 +184,7 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
         Section('Predictions', grid),
         Section('Steps', steps),
         Section('Classes', [tables.class_table(walk), *classes]),
+        Section('Confusion', _confusion(walk, out)),
         Section('Training', loss),
         *([beside] if beside else []),
     ]
@@ -186,7 +195,7 @@ def _curve(walk: WalkRecord, out: Path) -> list[Picture]:
     means = ', '.join(f'{part} {percent(last["mIoU"].get(part))} %' for part in ('all', 'old'))
     return _draw(
         figures.curve_figure(walk),
-        out / 'curve.png',
+        out / 'curve.svg',
         'mIoU of all, old and new over the steps.',
         f'Line chart of the mIoU of all, old and new over {len(walk.steps)} steps; after step '
         f'{last["step"]}: {means}.',
@@ -196,7 +205,7 @@ def _curve(walk: WalkRecord, out: Path) -> list[Picture]:
 def _class_map(walk: WalkRecord, out: Path) -> list[Picture]:
     return _draw(
         figures.class_figure(walk),
-        out / 'classes.png',
+        out / 'classes.svg',
         "IoU of every class after each step; grey: not seen yet; a white line: the next step's.",
         f'Heat map of {len(walk.seen)} classes by {len(walk.steps)} steps; the table of classes '
         f'holds its numbers.',
@@ -209,7 +218,7 @@ def _group_map(walk: WalkRecord, out: Path, notes: list[str]) -> list[Picture]:
         notes.append('metrics.json has no "groups", so their matrix is left out.')
     return _draw(
         figures.group_figure(walk) if known else None,
-        out / 'groups.png',
+        out / 'groups.svg',
         'mIoU of what each step brought (columns) after each step (rows).',
         'Heat map of the mIoU of what each step brought after each step; down a column one sees '
         'it being forgotten.',
@@ -223,7 +232,7 @@ def _loss(walk: WalkRecord, out: Path) -> list[Picture]:
     )
     return _draw(
         figures.loss_figure(walk) if walk.losses else None,
-        out / 'loss.png',
+        out / 'loss.svg',
         'Training loss of the steps, one after another.',
         f'Line chart of the training loss of {len(walk.losses)} steps; {course}.',
     )
@@ -242,18 +251,18 @@ def _comparison_sections(
         f'old {percent(walk.entries[-1]["mIoU"].get("old"))} %'
         for walk, label in zip(walks, labels, strict=True)
     )
+    groups = seed_groups(walks, labels)
     with styled():
         curves = _draw(
-            comparison_figures.comparison_curves(walks, labels, title),
-            out / 'comparison_curves.png',
-            'mIoU of all (solid) and old (dashed) over the steps; dotted: published, not run here.'
-            if any(map(published_lines, walks))
-            else 'mIoU of all (solid) and old (dashed) over the steps.',
+            comparison_figures.comparison_curves(groups),
+            out / 'comparison_curves.svg',
+            _curves_caption(walks, groups),
             f'Line chart of the mIoU of all and old over the steps. After the last step {final}.',
+            [group.label for group in groups],
         )
         bars = _draw(
-            comparison_figures.difference_figure(walks, labels, title),
-            out / 'comparison_classes.png',
+            comparison_figures.difference_figure(walks, labels),
+            out / 'comparison_classes.svg',
             f'IoU after the last step minus that of {labels[0]}, class by class.',
             f'Bar chart of the difference in IoU to {labels[0]} of every class; the table of '
             f'classes holds its numbers.',
@@ -263,27 +272,27 @@ def _comparison_sections(
         grid = _draw_grid(
             lambda: comparison_grid(walks, labels, _shared_samples(walks), title),
             out / 'comparison_predictions.png',
-            'Image, truth and the predictions after the last step.',
+            'Image, truth and the predictions after the last step; where they differ most, first.',
             'Grid of pictures: for each sample the image, the true classes and what each walk '
             'predicts after its last step.', notes,
         )  # fmt: skip
-    published = published_table(walks)
+    published, seeds = published_table(walks), seed_table(groups)
     over_steps = [tables.mean_over_steps_table(walks, labels, part) for part in ('all', 'old')]
     return [
-        Section('Results', [main, *([published] if published else []), *curves, *over_steps]),
+        Section('Results', [*filter(None, (seeds, main, published)), *curves, *over_steps]),
         Section('Predictions', grid),
         Section('Classes', [tables.difference_table(walks, labels), *bars]),
     ]
 
 
-def _sweep(sweep: Sweep | None, title: str, out: Path) -> list[Table | Picture]:
-    path = out / 'comparison_sweep.png'
+def _sweep(sweep: Sweep | None, out: Path) -> list[Table | Picture | Details]:
+    path = out / 'comparison_sweep.svg'
     if sweep is None:
-        path.unlink(missing_ok=True)
+        remove_figure(path)
         return []
     with styled():
         picture = _draw(
-            comparison_figures.sweep_figure(sweep, title),
+            comparison_figures.sweep_figure(sweep),
             path,
             f'mIoU and forgetting by the value of {sweep.key}; a level line is a run without it.',
             f'Line charts of mIoU and forgetting after step {sweep.step} for {sweep.key} at '
@@ -293,13 +302,49 @@ def _sweep(sweep: Sweep | None, title: str, out: Path) -> list[Table | Picture]:
     return [tables.sweep_table(sweep), *picture]
 
 
-def _draw(figure: Figure | None, path: Path, caption: str, alt: str) -> list[Picture]:
-    """Saves a figure; without one, a picture of an earlier report goes."""
+def _curves_caption(walks: Sequence[WalkRecord], groups: Sequence[SeedGroup]) -> str:
+    caption = 'mIoU of all (solid) and old (dashed) over the steps'
+    if any(len(group.walks) > 1 for group in groups):
+        caption += '; means over the seeds, bands of one standard deviation'
+    if any(map(published_lines, walks)):
+        caption += '; dotted: published, not run here'
+    return f'{caption}.'
+
+
+def _confusion(walk: WalkRecord, out: Path) -> list[Table | Picture | Details]:
+    """Draw the confusion after the last step, and by domain the IoU of classes on each."""
+    table = tables.confusion_table(walk)
+    found = walk.confusion(walk.steps[-1])
+    several = found is not None and len(found[1]) > 1
+    with styled():
+        matrix = _draw(
+            figures.confusion_figure(found[0], found[1].sum(axis=0)) if found else None,
+            out / 'confusion.svg',
+            "Share of each class's pixels by what they are predicted as, after the last step.",
+            'Heat map of true classes by predicted classes after the last step.',
+        )
+        by_domain = _draw(
+            figures.domain_figure(*found) if found and several else None,
+            out / 'domains.svg',
+            "IoU of every class on the images of each step's domains, after the last step.",
+            'Heat map of classes by the domains of each step, after the last step.',
+        )
+    return [*([table] if table else []), *by_domain, *matrix]
+
+
+def _tables(sections: Sequence[Section]) -> list[Table]:
+    return [item for section in sections for item in section.content if isinstance(item, Table)]
+
+
+def _draw(
+    figure: Figure | None, path: Path, caption: str, alt: str, series: Sequence[str] = ()
+) -> list[Picture]:
+    """Save a figure; without one, remove that of an earlier report."""
     if figure is None:
-        path.unlink(missing_ok=True)
+        remove_figure(path)
         return []
-    save_png(figure, path)
-    return [Picture(path, caption, alt)]
+    save_figure(figure, path)
+    return [Picture(path, caption, alt, series)]
 
 
 def _draw_grid(
@@ -325,7 +370,7 @@ def _brief_notes(notes: Sequence[str], most: int = 4) -> list[str]:
 
 
 def _labels(walks: Sequence[WalkRecord]) -> list[str]:
-    """The methods' names; where two agree, with the folder's, then with its path."""
+    """Return the methods' names; where two agree, with the folder's, then with its path."""
     names = [walk.method for walk in walks]
     folders = [walk.work_dir.resolve() for walk in walks]
     for form in (lambda path: path.name, lambda path: str(path)):
@@ -339,6 +384,8 @@ def _labels(walks: Sequence[WalkRecord]) -> list[str]:
 
 def _shared_samples(walks: Sequence[WalkRecord]) -> list[Any]:
     named = [{sample.name: sample for sample in read_samples(walk.work_dir)} for walk in walks]
-    return [
+    shared = [
         sample for name, sample in named[0].items() if all(name in other for other in named[1:])
     ]
+    folders = [walk.work_dir / f'step_{walk.steps[-1]:02d}' for walk in walks]
+    return order_by_difference(shared, folders)

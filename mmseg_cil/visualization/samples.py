@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -121,6 +122,29 @@ def read_samples(work_dir: str | os.PathLike[str]) -> list[Sample]:
         Sample(entry['name'], work_dir / entry['image_path'], work_dir / entry['truth'])
         for entry in _load_index(work_dir / INDEX)
     ]
+
+
+def order_by_difference(samples: list[Sample], folders: Sequence[Path]) -> list[Sample]:
+    """Return samples by how much the predictions of several walks differ, most first.
+
+    Args:
+        samples: Those that all walks have.
+        folders: Folder of the compared step of each walk.
+    """
+
+    def differing(sample: Sample) -> float:
+        masks = []
+        for folder in folders:
+            try:
+                masks.append(read_mask(folder / PREDICTIONS / f'{sample.name}.png'))
+            except (OSError, ValueError, InputError):
+                return -1.0
+        if len({mask.shape for mask in masks}) > 1:
+            return -1.0
+        return float(np.mean(np.any([mask != masks[0] for mask in masks[1:]], axis=0)))
+
+    # Equal ones stay in their order.
+    return sorted(samples, key=differing, reverse=True)
 
 
 def read_image(path: Path) -> ByteArray:

@@ -6,11 +6,14 @@ input starts without it.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mmseg_cil.utils.atomic import atomic_write
 
@@ -40,8 +43,6 @@ TALL = 40
 _RC: Any = {
     'font.family': 'DejaVu Sans',
     'font.size': 10,
-    'axes.titlesize': 11,
-    'axes.titleweight': 'bold',
     'axes.titlelocation': 'left',
     'axes.edgecolor': '#888888',
     'axes.labelcolor': INK,
@@ -54,50 +55,51 @@ _RC: Any = {
     'legend.frameon': False,
     'figure.facecolor': 'white',
     'savefig.facecolor': 'white',
+    # Text stays text: small files, which can be searched and edited.
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'mmseg_cil',
+    'pdf.fonttype': 42,
 }
 
 
 def styled() -> AbstractContextManager[None]:
-    """The settings of all figures; leaves matplotlib's own as they were."""
+    """Return a context with the settings of all figures, which restores those before it."""
     import matplotlib
 
     return matplotlib.rc_context(_RC)
 
 
-def new_figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """A figure that no global state holds; it is drawn by Agg, without a display.
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure that no global state holds; it is drawn without a display.
+
+    It has no title: the page and a paper have captions.
 
     Args:
-        width: In inches; more where the title needs it.
+        width: In inches.
         height: In inches.
-        title: One or more lines, set flush left above the axes.
 
     Returns:
         The figure and its one pair of axes.
     """
-    figure = _empty_figure(width, height, title)
-    axes = figure.subplots()
-    axes.set_title(title)
-    return figure, axes
+    figure = _empty_figure(width, height)
+    return figure, figure.subplots()
 
 
 def new_panels(
-    width: float, height: float, title: str, names: Sequence[str], columns: int = 2
+    width: float, height: float, names: Sequence[str], columns: int = 2
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of several panels over one kind of x axis.
+    """Return a figure of several panels over one kind of x axis.
 
     Args:
-        width: In inches; more where the title needs it.
+        width: In inches.
         height: In inches.
-        title: One or more lines, set flush left above all panels.
         names: Headings of the panels, row by row.
         columns: Panels in a row.
 
     Returns:
         The figure and a pair of axes for each name.
     """
-    figure = _empty_figure(width, height, title)
-    figure.suptitle(title, x=0.01, ha='left', fontsize=11, fontweight='bold')
+    figure = _empty_figure(width, height)
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
     panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -108,34 +110,59 @@ def new_panels(
     return figure, panels[: len(names)]
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Writes a figure atomically; equal figures give equal files.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG and as PDF, atomically; equal figures give equal files.
 
     Args:
-        figure: What to write.
-        path: Where to, a ``.png``.
+        figure: The figure.
+        path: Where to, a ``.svg``; the PDF lies beside it.
 
     Raises:
         OSError: Writing failed.
     """
-    buffer = io.BytesIO()
-    # No version and no address of the program, which would change from machine to machine.
-    figure.savefig(buffer, format='png', metadata={'Software': None})
-    atomic_write(path, lambda file: file.write(buffer.getvalue()))
+    # No date, and no name and version of the program, which change from machine to machine.
+    kinds: dict[str, dict[str, None]] = {
+        'svg': dict.fromkeys(('Date', 'Creator', 'Format', 'Type')),
+        'pdf': dict.fromkeys(('CreationDate', 'Creator', 'Producer')),
+    }
+    for kind, metadata in kinds.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=metadata)
+        content = buffer.getvalue()
+        atomic_write(path.with_suffix(f'.{kind}'), functools.partial(_write_bytes, content=content))
 
 
-def _empty_figure(width: float, height: float, title: str) -> Figure:
+def remove_figure(path: Path) -> None:
+    """Remove the files of a figure of an earlier report.
+
+    Args:
+        path: The ``.svg``.
+    """
+    for kind in ('.svg', '.pdf', '.png'):
+        path.with_suffix(kind).unlink(missing_ok=True)
+
+
+def _write_bytes(file: Any, content: bytes) -> None:
+    file.write(content)
+
+
+def _empty_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    # A letter of the bold title is at most 0.11 inches wide; labels stand to the left of it.
-    needed = 0.11 * max(map(len, title.splitlines())) + 1.2
-    return Figure(figsize=(max(width, needed), height), dpi=DPI, layout='constrained')
+    return Figure(figsize=(width, height), dpi=DPI, layout='constrained')
 
 
 def percent_axis(axes: Axes) -> None:
-    """A y axis from 0 to 100 % with a quiet grid."""
-    axes.set_ylim(0, 100)
-    axes.set_yticks(range(0, 101, 20))
+    """Give a pair of axes a quiet grid and a y axis from 0 % to a little above what is drawn."""
+    from matplotlib.ticker import MaxNLocator
+
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    drawn += [area.get_datalim(axes.transData).intervaly for area in axes.collections]
+    values = np.concatenate([np.ravel(each) for each in drawn]) if drawn else np.zeros(0)
+    values = values[np.isfinite(values)]
+    top = float(values.max()) if values.size else 0.0
+    axes.set_ylim(0, min(100.0, 1.08 * top) if top > 0 else 100.0)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(axis='y', color=GRID, linewidth=0.8)
     axes.tick_params(length=0)
 

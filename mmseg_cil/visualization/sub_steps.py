@@ -63,7 +63,7 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
         frozenset({1}),
     )
     if courses:
-        pictures.insert(0, _chart(courses, out / 'generators.png'))
+        pictures.insert(0, _chart(courses, out / 'generators.svg'))
     return Section('Sub-steps', [table, *pictures])
 
 
@@ -80,7 +80,7 @@ def _grid(path: Path, place: str, follows: float | None) -> Picture:
 def _chart(courses: Mapping[str, Course], path: Path) -> Picture:
     """Draw how the generators came to follow their layouts."""
     with style.styled():
-        style.save_png(_figure(courses), path)
+        style.save_figure(_figure(courses), path)
     ends = '; '.join(
         f'{name} from {values[0]:.0%} to {values[-1]:.0%}' for name, (_, values) in courses.items()
     )
@@ -129,11 +129,11 @@ def _course(folder: Path) -> Course:
 
 
 def _figure(courses: Mapping[str, Course]) -> Figure:
-    figure, axes = style.new_figure(8.0, 3.2, 'Pixels that follow the layout')
+    figure, axes = style.new_figure(8.0, 3.0)
     for name, (iterations, values) in courses.items():
         axes.plot(iterations, [100 * value for value in values], label=name, linewidth=1.4)
     axes.set_xlabel('training iterations')
-    axes.set_ylabel('%')
+    axes.set_ylabel('pixels that follow the layout (%)')
     axes.set_ylim(0, 100)
     axes.grid(axis='y', color=style.GRID, linewidth=0.8)
     axes.legend(frameon=False)

@@ -25,12 +25,14 @@ class Table:
         header: (N,) column heads.
         rows: (R, N) cells.
         text_columns: Columns, besides the first, that hold words: set flush left.
+        name: Name of its files; empty: it has none.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: frozenset[int] = frozenset()
+    name: str = ''
 
     def to_text(self) -> str:
         """The table for a terminal, caption first."""
@@ -76,7 +78,8 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
         for entry in walk.entries
     ]
     name = key if key in _FURTHER else 'mIoU'
-    return Table(f'{name} (%) after each step{what}', header, rows, frozenset({1}))
+    files = {'mIoU': 'steps'}.get(key, f'steps_{key}')
+    return Table(f'{name} (%) after each step{what}', header, rows, frozenset({1}), files)
 
 
 def data_set_table(walk: WalkRecord) -> Table | None:
@@ -94,7 +97,7 @@ def data_set_table(walk: WalkRecord) -> Table | None:
     if not rows:
         return None
     header = ['step', 'data set', 'images', *PARTS]
-    return Table('mIoU (%) on each data set', header, rows, frozenset({1}))
+    return Table('mIoU (%) on each data set', header, rows, frozenset({1}), 'data_sets')
 
 
 def further_tables(walk: WalkRecord) -> list[Table]:
@@ -131,7 +134,7 @@ def continual_table(walk: WalkRecord) -> Table:
     values = walk.metrics.get('continual', {})
     names = [*CONTINUAL, *(name for name in values if name not in CONTINUAL)]
     rows = [[CONTINUAL.get(name, name), percent(values.get(name))] for name in names]
-    return Table('Whole walk (%)', ['measure', 'value'], rows)
+    return Table('Whole walk (%)', ['measure', 'value'], rows, name='whole_walk')
 
 
 def snapshot_table(walk: WalkRecord) -> Table | None:
@@ -164,6 +167,21 @@ def snapshot_table(walk: WalkRecord) -> Table | None:
     return Table('Pruned snapshots', header, rows) if rows else None
 
 
+def confusion_table(walk: WalkRecord) -> Table | None:
+    """Return as what the pixels of old and new classes are predicted; None where nothing tells."""
+    rows = []
+    for entry in walk.entries:
+        for group, shares in (entry.get('confusion_shares') or {}).items():
+            if shares:
+                kinds = ('right', 'background', 'old', 'new')
+                rows.append([str(entry['step']), group, *(percent(shares[kind]) for kind in kinds)])
+    if not rows:
+        return None
+    header = ['step', 'pixels of', 'right', 'as background', 'as another old', 'as another new']
+    caption = 'Pixels (%) of old and new classes by what they are predicted as'
+    return Table(caption, header, rows, frozenset({1}), 'confusion')
+
+
 def brings_table(walk: WalkRecord) -> Table:
     """The full names of what each step brought."""
     rows = [[str(step), ', '.join(group)] for step, group in enumerate(walk.introduced)]
@@ -186,6 +204,7 @@ def class_table(walk: WalkRecord) -> Table:
         f'IoU (%) of every class after each step; accuracy (%) after step {walk.steps[-1]}',
         header,
         rows,
+        name='classes',
     )
 
 
@@ -204,7 +223,8 @@ def comparison_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Tabl
                 *(percent(continual.get(name)) for name in CONTINUAL),
             ]
         )
-    return Table('mIoU (%) after the last step, and the whole walk (%)', header, rows)
+    caption = 'mIoU (%) after the last step, and the whole walk (%)'
+    return Table(caption, header, rows, name='comparison')
 
 
 def mean_over_steps_table(walks: Sequence[WalkRecord], labels: Sequence[str], part: str) -> Table:
@@ -215,7 +235,7 @@ def mean_over_steps_table(walks: Sequence[WalkRecord], labels: Sequence[str], pa
         by_step = dict(zip(walk.steps, walk.miou(part), strict=True))
         rows.append([label, *(percent(by_step.get(step)) for step in steps)])
     head = ['method', *(f'after {step}' for step in steps)]
-    return Table(f'mIoU (%) of {part} after each step', head, rows)
+    return Table(f'mIoU (%) of {part} after each step', head, rows, name=f'steps_{part}')
 
 
 def difference_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Table:
@@ -236,6 +256,7 @@ def difference_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Tabl
         f'(percentage points)',
         header,
         rows,
+        name='comparison_classes',
     )
 
 
@@ -252,7 +273,7 @@ def sweep_table(sweep: Sweep) -> Table:
     ]
     header = ['method', 'value', *MEASURES, 'run']
     caption = f'mIoU and forgetting (%) after step {sweep.step} by the value of {sweep.key}'
-    return Table(caption, header, rows, frozenset({len(header) - 1}))
+    return Table(caption, header, rows, frozenset({len(header) - 1}), 'sweep')
 
 
 def shared_classes(walks: Sequence[WalkRecord]) -> list[str]:

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.confusion_file import NAME as CONFUSION
+from mmseg_cil.utils.confusion_file import read_confusion
 from mmseg_cil.utils.inside import check_links
 from mmseg_cil.utils.journal_form import form_problem
 
@@ -107,6 +112,20 @@ class WalkRecord:
     def iou(self, name: str) -> list[float | None]:
         """IoU of a class after each recorded step; None where undefined or not seen."""
         return [entry['IoU'].get(name) for entry in self.entries]
+
+    def confusion(self, step: int) -> tuple[list[str], npt.NDArray[np.int64]] | None:
+        """Return class names and matrices (D, C, C) [true, predicted] after a step.
+
+        D is 1, or the number of domains. None where the step's folder has none.
+
+        Args:
+            step: Index of the step.
+        """
+        path = self.work_dir / f'step_{step:02d}' / CONFUSION
+        try:
+            return read_confusion(json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError):
+            return None
 
     def miou(self, part: str, key: str = 'mIoU') -> list[float | None]:
         """Mean IoU of all, old, new, base or later after each recorded step."""

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.grid.formats import latex, markdown
+from mmseg_cil.visualization.table_formats import latex, markdown
 from mmseg_cil.grid.results import write_tables
 from mmseg_cil.grid.rows import CellState, Row, read_rows, write_rows
 from mmseg_cil.grid.tables import main_table, scores_of
@@ -102,7 +102,7 @@ def test_files_are_made_of_the_rows_alone(tmp_path):
     )  # fmt: skip
     write_tables(tmp_path, 'mib')
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {'table.md', 'table.tex', 'table.csv', 'index.html', 'curves_p.png'} <= set(first)
+    assert {'table.md', 'table.tex', 'table.csv', 'index.html', 'curves_p.svg'} <= set(first)
     assert b'43.5' in first['index.html'] and b'src="data:image/png' in first['index.html']
     write_tables(tmp_path, 'mib')
     assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@ from mmseg_cil.protocols import build_protocol
 from mmseg_cil.visualization.comparison_figures import comparison_curves
 from mmseg_cil.visualization.published import published_table
 from mmseg_cil.visualization.report import render_comparison
+from mmseg_cil.visualization.seeds import seed_groups
 from mmseg_cil.visualization.walk_record import read_walk
 
 
@@ -36,7 +37,7 @@ def test_they_have_a_table_of_their_own_with_source(folders):
 
 
 def test_they_are_dotted_lines_that_treat_the_background_alike(folders):
-    figure = comparison_curves([read_walk(folder) for folder in folders], ['a', 'b'], 'title')
+    figure = comparison_curves(seed_groups([read_walk(folder) for folder in folders], ['a', 'b']))
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert 'published: mib, PLOP paper (CVPR 2021)' in labels
     assert not any('MiB paper' in label for label in labels)

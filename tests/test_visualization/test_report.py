@@ -1,19 +1,26 @@
 import base64
+import csv
 import json
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from synthetic_walks import VOC, make_walk
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.visualization.report import load_walk, render_comparison, render_report
+from mmseg_cil.visualization.seeds import seed_groups
+from mmseg_cil.visualization.walk_record import read_walk
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'report.py'
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 VOID_TAGS = {'meta', 'img', 'br', 'link', 'input', 'hr'}
 
 
@@ -24,6 +31,7 @@ class Page(HTMLParser):
         super().__init__()
         self.text = path.read_text(encoding='utf-8')
         self.open, self.tables, self.images, self.references = [], {}, [], []
+        self.drawings, self.ids, self.scripts = [], [], 0
         self.caption, self.cell, self.notes = None, None, ''
         self.feed(self.text)
         self.close()
@@ -42,7 +50,11 @@ class Page(HTMLParser):
             self.rows.append([])
         elif tag in ('td', 'th', 'caption'):
             self.cell = ''
-        assert tag != 'script'
+        elif tag == 'svg':
+            self.drawings.append(attrs)
+        self.ids += [attrs['id']] if 'id' in attrs else []
+        self.scripts += tag == 'script'
+        assert tag != 'script' or not attrs
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -72,6 +84,13 @@ def _check_page(page):
     """Nothing is loaded from elsewhere; every picture has a text and is what the file is."""
     assert 'http://' not in page.text and 'https://' not in page.text
     assert all(ref.startswith(('data:image/png;base64,', '#')) for ref in page.references)
+    assert page.scripts == 1 and len(set(page.ids)) == len(page.ids)
+    inner = {ref[1:] for ref in page.references if ref.startswith('#')}
+    inner |= set(re.findall(r'url\(#([^)]+)\)', page.text))
+    assert inner <= set(page.ids)
+    for drawing in page.drawings:
+        assert drawing['role'] == 'img' and len(drawing['aria-label']) > 30
+        assert 'viewbox' in drawing and 'width' not in drawing
     for image in page.images:
         assert len(image['alt']) > 30
         with Image.open(BytesIO(base64.b64decode(image['src'].split(',', 1)[1]))) as picture:
@@ -139,9 +158,11 @@ def test_the_page_shows_the_numbers_of_the_file(tmp_path):
     assert page.table('Whole walk')[1:] == [
         ['average mIoU', '61.23'], ['forgetting', '7.89'], ['BWT', '-5.67'],
     ]  # fmt: skip
-    names = {'curve.png', 'classes.png', 'groups.png', 'loss.png', 'predictions.png'}
-    assert {file.name for file in path.parent.glob('*.png')} == names
-    assert len(page.images) == len(names)
+    names = {'curve', 'classes', 'groups', 'loss'}
+    for kind in ('svg', 'pdf'):
+        assert {file.stem for file in path.parent.glob(f'*.{kind}')} == names
+    assert len(page.drawings) == len(names) and len(page.images) == 1
+    assert (path.parent / 'predictions.png').exists()
     assert _percent(metrics['steps'][2]['mIoU']['old']) in '\n'.join(lines)
     assert '\n'.join(lines).isascii()
 
@@ -149,9 +170,10 @@ def test_the_page_shows_the_numbers_of_the_file(tmp_path):
 def test_pictures_have_room_for_every_class_and_step(tmp_path):
     folder, _ = make_walk(tmp_path / 'w', [VOC[:11], *([name] for name in VOC[11:])], samples=3)
     render_report(folder, echo=lambda _: None)
-    with Image.open(folder / 'report/classes.png') as picture:
-        # 21 rows and 11 columns, each as large as its number needs at 130 dpi.
-        assert picture.width >= 11 * 70 and picture.height >= 21 * 28
+    head = (folder / 'report/classes.svg').read_text()[:2000]
+    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head).groups())
+    # 21 rows and 11 columns, each as large as its number needs, in points.
+    assert width >= 11 * 39 and height >= 21 * 15
     with Image.open(folder / 'report/predictions.png') as picture:
         # Three samples of 13 pictures, eight a line: six lines.
         assert picture.width == 8 * 190 + 7 * 8 + 2 * 16
@@ -217,7 +239,7 @@ def test_comparison_shows_each_walk_and_the_difference(tmp_path):
     assert path == first / 'report/comparison.html'
     page = Page(path)
     _check_page(page)
-    assert len(page.images) == 3
+    assert len(page.drawings) == 2 and len(page.images) == 1
     rows = page.table('mIoU (%) after the last step')
     for row, name, metrics in zip(rows[1:], ('finetune', 'mib'), (a, b), strict=True):
         last = metrics['steps'][-1]['mIoU']
@@ -347,12 +369,13 @@ def test_names_are_text_in_the_page(tmp_path):
     )
     page = Page(render_report(folder, echo=len))
     _check_page(page)
-    assert '<script' not in page.text and '<img src=x' not in page.text and '<b>p' not in page.text
+    assert '<script>alert' not in page.text and '<img src=x' not in page.text
+    assert '<b>p' not in page.text
     assert HOSTILE in [row[0] for row in page.table('IoU')]
     make_walk(tmp_path / 'other', steps=steps, method='<i>', protocol='<b>p')
     page = Page(render_comparison([folder, tmp_path / 'other'], tmp_path / 'out', echo=len))
     _check_page(page)
-    assert '<script' not in page.text and '<i>' not in page.text
+    assert '<script>alert' not in page.text and '<i>' not in page.text
 
 
 @pytest.mark.parametrize(
@@ -389,3 +412,91 @@ def test_a_report_shows_no_sub_step_from_elsewhere(tmp_path):
     page = Page(render_report(folder, echo=len))
     assert 'journal.json is damaged' in page.notes
     assert 'What was trained beside the steps' not in page.tables
+
+
+def test_walks_that_differ_by_their_seed_alone_are_one_row_and_one_band(tmp_path):
+    folders = [make_walk(tmp_path / f's{k}', keep=0.5 + 0.1 * k)[0] for k in range(3)]
+    folders.append(make_walk(tmp_path / 'ft', method='finetune', keep=0.3)[0])
+    for k, folder in enumerate(folders):
+        with_journal(folder, fingerprints=dict(method=f'{k // 3}', protocol='p', seed=f'{k}'))
+    walks = [read_walk(folder) for folder in folders]
+    groups = seed_groups(walks, ['a', 'b', 'c', 'ft'])
+    assert [(g.label, len(g.walks)) for g in groups] == [('mib, 3 seeds', 3), ('ft', 1)]
+    page = Page(render_comparison(folders, tmp_path / 'out', echo=lambda _: None))
+    _check_page(page)
+    rows = page.table('Mean ± standard deviation over the seeds')
+    values = [100 * walk.miou('all')[-1] for walk in walks]
+    mean, deviation = np.mean(values[:3]), np.std(values[:3], ddof=1)
+    assert rows[1][:3] == ['mib, 3 seeds', '3', f'{mean:.2f} ± {deviation:.2f}']
+    assert rows[2][:3] == ['finetune', '1', f'{values[3]:.2f}']
+    assert 'bands of one standard deviation' in page.text
+    # Other settings, or none that a journal tells, are other rows.
+    with_journal(folders[1], fingerprints=dict(method='x', protocol='p', seed='1'))
+    with_journal(folders[2], fingerprints={})
+    walks = [read_walk(folder) for folder in folders]
+    assert [len(g.walks) for g in seed_groups(walks, 'abcd')] == [1, 1, 1, 1]
+
+
+def test_tables_are_files_too(tmp_path):
+    folder, metrics = make_walk(tmp_path / 'w')
+    render_report(folder, echo=lambda _: None)
+    rows = list(csv.reader((folder / 'report/tables/steps.csv').open()))
+    assert rows[0][0] == 'step' and rows[0][-5:] == ['all', 'old', 'new', 'base', 'later']
+    # An undefined value is empty.
+    assert rows[1][-4] == '' and rows[3][-5] == _percent(metrics['steps'][2]['mIoU']['all'])
+    assert '| step |' in (folder / 'report/tables/steps.md').read_text()
+    assert r'\begin{tabular}' in (folder / 'report/tables/classes.tex').read_text()
+
+
+def test_confusion_tells_forgetting_from_confusion(tmp_path):
+    folder, metrics = make_walk(tmp_path / 'w')
+    shares = dict(old=dict(right=0.5, background=0.3, old=0.125, new=0.075), new=None)
+    metrics['steps'][-1]['confusion_shares'] = shares
+    (folder / 'metrics.json').write_text(json.dumps(metrics))
+    names = metrics['steps'][-1]['seen']
+    matrix = np.diag(np.arange(len(names)) + 1).tolist()
+    content = json.dumps(dict(classes=names, confusion=[matrix]))
+    (folder / 'step_02').mkdir(exist_ok=True)
+    (folder / 'step_02/confusion.json').write_text(content)
+    page = Page(render_report(folder, echo=lambda _: None))
+    _check_page(page)
+    rows = page.table('Pixels (%) of old and new classes')
+    assert rows[1:] == [['2', 'old', '50.00', '30.00', '12.50', '7.50']]
+    assert (folder / 'report/confusion.svg').exists()
+    # A damaged file costs the figure alone.
+    (folder / 'step_02/confusion.json').write_text('[1')
+    page = Page(render_report(folder, echo=lambda _: None))
+    assert not (folder / 'report/confusion.svg').exists() and page.table('Pixels (%)')
+
+
+def test_the_foot_says_how_it_was_made(tmp_path):
+    folder, _ = make_walk(tmp_path / 'w')
+    with_journal(folder, command=['x/__main__.py', 'train', '--method', 'a b'], seed=7)
+    (folder / 'walk_config.py').write_text('lr = 1  # <b>')
+    page = Page(render_report(folder, echo=lambda _: None))
+    facts = dict(page.table('How it was made')[1:])
+    assert facts['command'] == "mmseg-cil train --method 'a b'" and facts['seed'] == '7'
+    assert '<pre>lr = 1  # &lt;b&gt;</pre>' in page.text
+
+
+@pytest.mark.walk
+@pytest.mark.skipif(CHROMIUM is None, reason='there is no Chromium')
+@pytest.mark.parametrize('width', [390, 1280])
+def test_a_browser_shows_the_page(tmp_path, width):
+    folders = [make_walk(tmp_path / name, method=name, samples=1)[0] for name in ('mib', 'plop')]
+    page = render_comparison(folders, echo=lambda _: None)
+    # As the page's own script ends, one that sorts a table and hides a series.
+    script = (
+        '<script>document.querySelector("thead th:nth-child(3) button").click();'
+        'document.querySelector(".toggles button").click();'
+        'document.documentElement.dataset.hidden = document.querySelectorAll(".hidden").length;'
+        '</script></body>'
+    )
+    test = tmp_path / 'test.html'
+    test.write_text(page.read_text().replace('</body>', script))
+    command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--dump-dom']
+    command += [f'--window-size={width},900', test.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    head = dom[: dom.index('<head>')]
+    assert 'data-ready="yes"' in head and 'data-overflow="false"' in head
+    assert 'data-hidden="2"' in head and 'aria-sort="descending"' in dom

@@ -56,11 +56,11 @@ def test_the_page_shows_every_run_by_its_value(tmp_path):
         last = made[name][1]['steps'][-1]['mIoU']
         assert row[2:5] == [_percent(last[part]) for part in ('old', 'new', 'all')]
         assert row[5] == '7.89'
-    assert (path.parent / 'comparison_sweep.png').exists()
+    assert (path.parent / 'comparison_sweep.svg').exists()
     assert 'by the value of' in '\n'.join(lines) and '\n'.join(lines).isascii()
     # Without --vary a curve of an earlier comparison does not stay behind.
     render_comparison(folders, echo=lines.append)
-    assert not (path.parent / 'comparison_sweep.png').exists()
+    assert not (path.parent / 'comparison_sweep.svg').exists()
 
 
 def test_the_figure_draws_a_line_a_method_and_a_level_a_run_without_the_key(tmp_path):
@@ -78,7 +78,7 @@ def test_the_figure_draws_a_line_a_method_and_a_level_a_run_without_the_key(tmp_
     line = sweep.line('vdfd', 'old')
     assert line == [(0, old[0]), (10, pytest.approx((old[1] + old[2]) / 2)), (1000, old[3])]
     with styled():
-        figure = sweep_figure(sweep, 'toy')
+        figure = sweep_figure(sweep)
     assert [axes.get_title('left') for axes in figure.axes] == [
         'mIoU of old', 'mIoU of new', 'mIoU of all', 'forgetting',
     ]  # fmt: skip
@@ -154,7 +154,7 @@ def test_after_step_0_there_is_neither_old_nor_forgetting(tmp_path):
         (tmp_path / name / 'metrics.json').write_text(json.dumps(metrics))
     sweep, _ = _sweep([tmp_path / 'a', tmp_path / 'b'])
     with styled():
-        figure = sweep_figure(sweep, 'toy')
+        figure = sweep_figure(sweep)
     assert [axes.get_title('left') for axes in figure.axes] == ['mIoU of new', 'mIoU of all']
     assert figure.axes[0].get_xscale() == 'linear'
 
@@ -195,7 +195,7 @@ def test_the_tool_takes_a_key(tmp_path):
         _walk(tmp_path / name, weight)
     done = _run(tmp_path / 'a', tmp_path / 'b', '--vary', KEY, '--out', tmp_path / 'out')
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / 'out/comparison_sweep.png').exists()
+    assert (tmp_path / 'out/comparison_sweep.svg').exists()
     wrong = _run(tmp_path / 'a', tmp_path / 'b', '--vary', 'method.regulariser.0.loss_weight')
     assert wrong.returncode == 2 and f'did you mean {KEY}?' in wrong.stderr
     assert 'Traceback' not in wrong.stderr
