@@ -102,7 +102,7 @@ def body(network: nn.Module) -> dict[str, Tensor]:
 
 
 def keep(network: nn.Module, data: Digits, pair: tuple[int, int]) -> OutputGradients:
-    """The gradients of the mean logits of a step's digits."""
+    """Return the gradients of the mean logits of a step's digits."""
     tensors = body(network)
     rows = tuple(num_rows(one) for one in tensors.values())
 
@@ -135,7 +135,7 @@ class DFDPenalty:
         self.offset = torch.stack([one.project(body(network)) - one.projection for one in earlier])
 
     def parameters(self) -> list[Tensor]:
-        """What is learnt beside the network."""
+        """Return what is learnt beside the network."""
         return []
 
     def factors(self) -> Tensor | None:
@@ -143,7 +143,7 @@ class DFDPenalty:
         return None
 
     def __call__(self) -> Tensor:
-        """The loss."""
+        """Return the loss."""
         changes = project(self.left, self.core, self.heights, row_sums(self.tensors) - self.anchor)
         factors = self.factors()
         log_dets = (
@@ -164,7 +164,7 @@ class VDFDPenalty(DFDPenalty):
         self.covariance = PrecisionNetwork(64)
 
     def parameters(self) -> list[Tensor]:
-        """The graph network's."""
+        """Return the parameters of the graph network."""
         return list(self.covariance.parameters())
 
     def factors(self) -> Tensor:
@@ -239,7 +239,7 @@ def walk(
 def mean_of_seeds(
     method: str, weight: float, args: argparse.Namespace, train_set: Digits, test_set: Digits
 ) -> Tensor:
-    """What :func:`walk` gives, as a mean over the seeds; printed, too."""
+    """Return and print the mean over the seeds of the results of :func:`walk`."""
     mean = torch.stack(
         [walk(method, weight, seed, args.epochs, train_set, test_set) for seed in args.seeds]
     ).mean(dim=0)
@@ -248,7 +248,7 @@ def mean_of_seeds(
 
 
 def choose_weights(train_set: Digits, args: argparse.Namespace) -> dict[str, float]:
-    """The weight of every method with the highest task-incremental ACC on held-out digits."""
+    """Return each method's weight of the highest task-incremental ACC on held-out digits."""
     learnt, held_out = split(train_set)
     print(f'{len(held_out.labels)} held-out training digits')
     mean_of_seeds('finetune', 0.0, args, learnt, held_out)

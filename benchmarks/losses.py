@@ -293,7 +293,7 @@ def draw_maps(channels: int, side: int) -> Callable[[str, int], tuple[Tensor, ..
 
 
 def map_cases(name: str, plain: Form, fast: Form) -> Callable[[bool], list[Case]]:
-    """A distance of feature maps, for every map."""
+    """Return a distance of feature maps, for every map."""
 
     def cases(quick: bool) -> list[Case]:
         sizes = [
@@ -365,7 +365,7 @@ def milliseconds(form: Form, inputs: tuple[Tensor, ...]) -> float:
 
 
 def saved_mebibytes(form: Form, inputs: tuple[Tensor, ...]) -> float:
-    """What autograd keeps of one forward pass, beyond the inputs."""
+    """Return the bytes that autograd keeps of a forward pass, beyond the inputs."""
     student = inputs[0].detach().requires_grad_()
     known = {one.untyped_storage().data_ptr() for one in (student, *inputs)}
     saved: dict[int, tuple[Tensor, int]] = {}
@@ -384,7 +384,7 @@ def saved_mebibytes(form: Form, inputs: tuple[Tensor, ...]) -> float:
 
 
 def peak_mebibytes(form: Form, inputs: tuple[Tensor, ...]) -> float:
-    """What one run needs at most beyond its inputs, on a GPU."""
+    """Return the greatest number of bytes that a run needs beyond its inputs, on a GPU."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -402,7 +402,7 @@ class Row:
 
 
 def measure(case: Case, device: str, batch: int, repeats: int) -> Row:
-    """Compares and measures the two forms of a case."""
+    """Compare and measure the two forms of a case."""
     torch.manual_seed(0)
     inputs = case.draw(device, batch)
     forms = case.plain, case.fast
@@ -428,7 +428,7 @@ def line(name: str, shape: str, row: Row) -> str:
 
 
 def report(group: Group, device: str, arguments: argparse.Namespace) -> Iterator[bool]:
-    """Prints a group's rows and their sum; yields for every row whether its forms agree."""
+    """Print a group's rows and their sum; yields for every row whether its forms agree."""
     what = 'peak' if device.startswith('cuda') else 'saved'
     print(f'\n{group.title}, forward + backward')
     print(
@@ -460,7 +460,7 @@ def report(group: Group, device: str, arguments: argparse.Namespace) -> Iterator
 
 
 def main() -> int:
-    """Reads the command line and runs the benchmarks."""
+    """Read the command line and runs the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--batch', type=int, default=2, help='images')

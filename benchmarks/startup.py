@@ -108,7 +108,7 @@ def index_seconds(config: Path, options: dict) -> list[tuple[str, int, float, fl
 
 
 def main() -> None:
-    """The benchmark."""
+    """Run the benchmark."""
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description='Start-up and class index.')

@@ -109,7 +109,7 @@ def optimizer_of(network: nn.Module, amp: bool) -> OptimWrapper:
 
 
 def training(name: str, network: nn.Module, amp: bool) -> Contestant:
-    """A network that trains as MMEngine trains it."""
+    """Return a network that trains as MMEngine trains it."""
     network.train()
     optimizer = optimizer_of(network, amp)
     teachers, replay = (getattr(network, one, None) for one in ('teachers', '_replay'))
@@ -276,7 +276,7 @@ def report(rows: list[Contestant], data: dict, arguments: argparse.Namespace) ->
 
 
 def main() -> int:
-    """Reads the command line and runs the benchmark."""
+    """Read the command line and runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--model', type=Path, help='default: deeplabv3_r101-d16')

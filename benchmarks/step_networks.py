@@ -44,7 +44,7 @@ def random_batch(batch: int, crop: int, classes: tuple[int, int]) -> dict[str, A
 
 
 def network_config(path: Path, crop: int) -> dict[str, Any]:
-    """A model config without pre-trained weights, for crops of one size."""
+    """Return a model config without pre-trained weights, for crops of one size."""
     model = Config.fromfile(path).model.to_dict()
     model['data_preprocessor']['size'] = (crop, crop)
     for part in (model, model['backbone']):
@@ -55,7 +55,7 @@ def network_config(path: Path, crop: int) -> dict[str, Any]:
 
 
 def trained_before(model: dict[str, Any], num_classes: int, path: Path) -> dict[str, Any]:
-    """Saves a network of an earlier step, to start from and to learn from."""
+    """Save a network of an earlier step, to start from and to learn from."""
     torch.manual_seed(0)
     network = MODELS.build(plain_model_config(model, num_classes))
     network.init_weights()
@@ -81,7 +81,7 @@ def leave_sub_steps(
     classes: tuple[int, int],
     folder: Path,
 ) -> None:
-    """Puts what a method's sub-steps would leave into a segmentor's config: untrained networks."""
+    """Put what a method's sub-steps would leave into a segmentor's config: untrained networks."""
     for one in method.get('sub_steps') or ():
         sub_step = SUB_STEPS.build(dict(one))
         if isinstance(sub_step, NewDataSubStep):
@@ -103,7 +103,7 @@ def leave_sub_steps(
 def network_before(
     model: dict[str, Any], num_classes: int, previous: dict[str, Any], device: str
 ) -> Any:
-    """The segmentor as the step before left it."""
+    """Return the segmentor as the step before left it."""
     context = dict(
         index=0, class_steps=[0] * num_classes, has_background=True, old_labels_hidden=True
     )
@@ -126,7 +126,7 @@ def segmentor_of(
     tasks: int = 1,
     earlier: Sequence[dict[str, Any]] = (),
 ) -> Any:
-    """The segmentor of a method at its second step, or after ``tasks`` steps, ready to train.
+    """Return a method's segmentor at its second step, or after ``tasks`` steps, ready to train.
 
     What the method's hooks would find out before training is put in: thresholds
     of pseudo-labels, gradients of earlier outputs, here those of a batch, mean embeddings.
@@ -173,7 +173,7 @@ def segmentor_of(
 
 
 def parts_of(method: dict[str, Any]) -> dict[str, Any]:
-    """What of a method a training step has; pruning comes after the step."""
+    """Return the parts of a method that a training step has; pruning comes after the step."""
     parts = {key: value for key, value in method.items() if key != 'name'}
     parts['sub_steps'] = [
         one for one in method.get('sub_steps') or () if one['type'] != 'PruneSnapshot'

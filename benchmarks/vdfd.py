@@ -85,7 +85,7 @@ def drawn_step(
 def regulariser_of(
     network: nn.Module, steps: int, args: argparse.Namespace, cells: int
 ) -> VDFDRegulariser:
-    """A regulariser with so many earlier steps, of so many outputs a class."""
+    """Return a regulariser with so many earlier steps, of so many outputs a class."""
     regulariser = VDFDRegulariser()
     regulariser.attach(network)
     state = {name: one.detach().cpu() for name, one in network.state_dict().items()}
@@ -99,12 +99,12 @@ def regulariser_of(
 
 
 def cells_of(args: argparse.Namespace) -> int:
-    """Outputs of every class."""
+    """Return the outputs of every class."""
     return int(args.classes) if args.conditional else 1 + int(args.sketches)
 
 
 def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGradients) -> Tensor:
-    """The changes of the outputs as the official comp_GW computes them."""
+    """Return the changes of the outputs as the official comp_GW computes them."""
     own = dict(network.named_parameters())
     changes = torch.zeros(len(step.projection), device=next(network.parameters()).device)
     parts = step.dense().split(list(step.rows))
@@ -156,12 +156,12 @@ def seconds(run: Callable[[], Any], device: str) -> float:
 
 
 def penalty_of(losses: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What is minimised: the quadratic form, and the log-determinant beside it."""
+    """Return the loss: the quadratic form, and the log-determinant beside it."""
     return losses['loss_vdfd'] + losses['apart_vdfd']
 
 
 def main() -> None:
-    """Reads the command line, checks, measures and prints."""
+    """Read the command line, checks, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--depth', type=int, default=101, choices=(50, 101))
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def measure(network: Any, args: argparse.Namespace) -> None:
-    """Prints a row for every number of earlier steps."""
+    """Print a row for every number of earlier steps."""
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     labels = torch.randint(args.classes, (args.batch, args.size, args.size), device=args.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9)

@@ -75,7 +75,7 @@ not tell these apart, and the first is no worse: it is the default.
 
 
 def escaped(text: str) -> str:
-    """A text in a cell of a table."""
+    """Return a text in a cell of a table."""
     return text.replace('|', '\\|')
 
 
@@ -109,7 +109,7 @@ def deviation_rows() -> Iterator[str]:
 
 
 def named(found: dict[str, set[str]] | None) -> str:
-    """What configs have in place of a setting, with the dataset where it is Cityscapes alone."""
+    """Return what configs have in place of a setting; the dataset where it is Cityscapes alone."""
     texts = [
         f'{text} (Cityscapes)' if over == {'cityscapes'} else text
         for text, over in (found or {}).items()
@@ -118,7 +118,7 @@ def named(found: dict[str, set[str]] | None) -> str:
 
 
 def figure_row(figure: PublishedFigure) -> str:
-    """The row of one figure."""
+    """Return the row of one figure."""
     means = ('' if value is None else f'{value}' for value in (figure.old, figure.new, figure.all))
     background = {True: 'with', False: 'without', None: ''}[figure.background]
     told = '; '.join(part for part in (figure.source, figure.note) if part)
@@ -135,7 +135,7 @@ def figure_row(figure: PublishedFigure) -> str:
 
 
 def page() -> str:
-    """The whole of docs/published.md."""
+    """Return the whole of docs/published.md."""
     lines = [
         INTRODUCTION,
         '## What differs',
@@ -160,7 +160,7 @@ def page() -> str:
 
 
 def deviations_section(method: str) -> list[str]:
-    """What a method's config has in place of the papers' settings, as lines of its README."""
+    """Return the deviations of a method's config from the papers, as lines of its README."""
     protocol = 'voc_joint' if method == 'joint' else 'voc_15-1'
     cfg = compose(dict(method=method, protocol=protocol))
     offered = not any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ())
@@ -179,7 +179,7 @@ def deviations_section(method: str) -> list[str]:
 
 
 def figures_section(method: str) -> list[str]:
-    """The published figures of a method, as lines of its README."""
+    """Return the published figures of a method, as lines of its README."""
     figures = [figure for figure in read_figures() if figure.method == method]
     if not figures:
         return ['None on segmentation is known to us.']
@@ -188,7 +188,7 @@ def figures_section(method: str) -> list[str]:
 
 
 def with_sections(text: str, method: str) -> str:
-    """The text of a method's README with its made sections as they should be."""
+    """Return the text of a method's README with its made sections as they should be."""
     for name, section in (('deviations', deviations_section), ('figures', figures_section)):
         begin, end = f'<!-- made by docs/make_published.py: {name} -->', '<!-- end -->'
         made = '\n'.join((begin, '', *section(method), '', end))
@@ -204,7 +204,7 @@ def contents() -> Iterator[tuple[Path, str]]:
 
 
 def main() -> int:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description='Write what the configs deviate in.')
     parser.add_argument('--check', action='store_true', help='write nothing')
     check = parser.parse_args().check

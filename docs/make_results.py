@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mmseg_cil.visualization.table_formats import markdown  # noqa: E402
 from mmseg_cil.grid.rows import Row, read_row_file  # noqa: E402
 from mmseg_cil.grid.tables import scores_of, step_tables  # noqa: E402
+from mmseg_cil.visualization.table_formats import markdown  # noqa: E402
 
 PAGE = ROOT / 'docs/results.md'
 MARK = re.compile(

@@ -14,7 +14,7 @@ from mmseg_cil.utils.cli import run_tool
 
 
 def main() -> int:
-    """The demo, which a checkout keeps in its own folder."""
+    """Run the demo, which a checkout keeps in its own folder."""
     parser = demo.make_parser()
     parser.set_defaults(work_dir=ROOT / 'work_dirs/demo')
     return demo.run(parser.parse_args())

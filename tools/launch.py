@@ -38,7 +38,7 @@ class WithoutWhatIsTold(logging.Filter):
 
 
 def main() -> int:
-    """The launcher."""
+    """Start the processes."""
     for name in ('multiprocessing.api', 'agent.server.api'):
         logging.getLogger(f'torch.distributed.elastic.{name}').addFilter(WithoutWhatIsTold())
     # Slurm's signal before the time is up: the agent passes SIGTERM on, and waits.

@@ -13,7 +13,7 @@ from mmseg_cil.utils.cli import run_tool
 
 
 def main() -> None:
-    """The tool."""
+    """Run the command."""
     parser = protocols.make_parser()
     args = parser.parse_args()
     if bool(args.name) == bool(args.config):

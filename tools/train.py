@@ -13,7 +13,7 @@ from mmseg_cil.utils.cli import run_tool
 
 
 def main() -> int | None:
-    """The tool."""
+    """Run the command."""
     return COMMANDS['train'].call()
 
 

@@ -114,7 +114,7 @@ def _dataset(data: Path, split: str, pipeline: list[Any]) -> dict[str, Any]:
 
 
 def _pipeline(dataset: Mapping[str, Any], size: int) -> list[Any]:
-    """The pipeline of a data set, or of one that it wraps, with small sizes."""
+    """Return the pipeline of a data set, or of one that it wraps, with small sizes."""
     pipeline: Any = None
     node: Any = dataset
     while pipeline is None:

@@ -93,7 +93,7 @@ def crop_for(model: Mapping[str, Any]) -> int:
 
 
 def _without_weights(node: Any) -> Any:
-    """Copies a config without the weights that it would load."""
+    """Copy a config without the weights that it would load."""
     if isinstance(node, Mapping):
         result = {
             key: _without_weights(value) for key, value in node.items() if key != 'pretrained'

@@ -29,7 +29,7 @@ def _text(x: float, y: float, text: str, size: int = 14, weight: str = 'normal')
 
 
 def _tile(x: float, y: float, shows: tuple[str, ...], labels: tuple[str, ...] | None) -> list[str]:
-    """Return an image as a frame with a disc a class; hidden ones are grey, left-out ones crossed."""
+    """Return an image as a frame with a disc a class; grey is hidden, crossed is left out."""
     frame = f'<rect x="{x}" y="{y}" width="150" height="64" rx="6" fill="none" stroke="#888"/>'
     parts = [frame]
     for place, name in enumerate(shows):

@@ -21,9 +21,9 @@ class Command:
     """A subcommand.
 
     Attributes:
-        module: Its module in :mod:`mmseg_cil.cli`.
-        help: The line that the list of the subcommands says of it.
-        goes_on: How it goes on after a signal, for :func:`mmseg_cil.utils.cli.run_tool`.
+        module: Module of the subcommand in :mod:`mmseg_cil.cli`.
+        help: Line of the subcommand in the list of all subcommands.
+        goes_on: Advice on going on after a signal, for :func:`mmseg_cil.utils.cli.run_tool`.
     """
 
     module: str
@@ -31,12 +31,16 @@ class Command:
     goes_on: str = ''
 
     def make_parser(self, prog: str | None = None) -> ToolParser:
-        """Return its command line, under the name that usage lines show (the process's)."""
+        """Return the parser of the command line.
+
+        Args:
+            prog: Name in usage lines; None: that of the process.
+        """
         parser: ToolParser = self._part('make_parser')(prog)
         return parser
 
     def run(self, args: argparse.Namespace) -> int | None:
-        """Do its work; the exit status, None is 0."""
+        """Do the work, and return the exit status, where None means 0."""
         status: int | None = self._part('run')(args)
         return status
 
@@ -80,7 +84,7 @@ def find_command(name: str) -> Command:
     """Return a subcommand by its name.
 
     Raises:
-        InputError: There is none of this name.
+        InputError: There is no subcommand of this name.
     """
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, 1, 0.5)

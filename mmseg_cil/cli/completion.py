@@ -22,13 +22,13 @@ SHELLS = ('bash', 'zsh', 'fish')
 
 @dataclass(frozen=True)
 class Option:
-    """What may follow a subcommand.
+    """An option or argument that may follow a subcommand.
 
     Attributes:
-        names: As they are written; empty for what stands by its place.
-        help: Its line of help.
-        values: What it takes; empty: nothing, or anything.
-        takes_value: Whether something follows it.
+        names: The names of the option; empty for a positional argument.
+        help: The line of help.
+        values: The values that it takes; empty: no value, or any value.
+        takes_value: Whether a value follows the option.
     """
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class Option:
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(prog=prog, description='Print the completion script of a shell.')
     parser.add_argument('shell', choices=SHELLS)
     return parser
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def options_of(name: str) -> list[Option]:
-    """Return what a subcommand takes, without what its help hides.
+    """Return the options of a subcommand, without those that its help hides.
 
     Args:
         name: Name of the subcommand.
@@ -143,7 +143,10 @@ def fish_script() -> str:
 
 
 def _cases(indent: str, line: str) -> Iterator[str]:
-    """Lines of a ``case`` over ``COMMAND PREVIOUS_WORD``: values of an option, else the options."""
+    """Yield the lines of a ``case`` over ``COMMAND PREVIOUS_WORD``.
+
+    A line offers the values of an option, or else all options.
+    """
     for name in COMMANDS:
         options = options_of(name)
         for option in options:

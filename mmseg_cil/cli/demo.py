@@ -22,16 +22,17 @@ from pathlib import Path
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.cli import ToolParser
 
-#: Piece of a method and how the last lines name it; the first one trains the step 0 of all.
+#: Pieces of methods, and their names in the last lines; the first one trains the step 0 of all.
 METHODS = {'finetune': 'fine-tuning', 'mib': 'MiB', 'vdfd': 'VDFD'}
-#: What it keeps of fewer images, for a pass over them takes as long as the training of a step.
+#: Options by method: hooks of VDFD that pass over images see fewer of them here, as a pass over all
+#: takes as long as the training of a step.
 OPTIONS = {'vdfd': ('method.custom_hooks.1.max_images=64', 'method.custom_hooks.2.max_images=128')}
-#: What the network of step 0 is extended with.
+#: The folder of the walk that extends the network of step 0.
 EXTENSION = 'extended'
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     *first, last = METHODS.values()
     parser = ToolParser(
         prog=prog,
@@ -47,11 +48,11 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Walk with every method, and extend; 0 where MiB remembers more than fine-tuning, else 1.
+    """Walk with every method, and extend; return 0 if MiB remembers more than fine-tuning, else 1.
 
     Raises:
         InputError: The work directory holds something else.
-        SystemExit: A walk has ended with this status, and has said why.
+        SystemExit: A walk has ended with this exit status, and has printed the reason.
     """
     if args.data_only:
         _draw(args.work_dir)
@@ -114,7 +115,7 @@ def _percent(value: float | None) -> str:
 
 
 def _walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
-    """Run ``mmseg-cil train`` for a method, resuming what is there."""
+    """Run ``mmseg-cil train`` for a method, resuming a walk that is there."""
     shapes = work_dir.parent / 'shapes'
     options = [
         *('--method', method, '--protocol', 'embedded_11-5'),
@@ -133,7 +134,7 @@ def _walk(method: str, work_dir: Path, start_from: Path | None = None) -> None:
 
 
 def _extend(walk: Path, work_dir: Path) -> None:
-    """Run ``mmseg-cil extend`` for the network of a walk's step 0, resuming what is there."""
+    """Run ``mmseg-cil extend`` for the network of a walk's step 0, or resume such a walk."""
     from mmseg_cil.datasets.embedded_signs import IDS, VOID_ID, provide_signs
 
     signs = provide_signs(work_dir.parent / 'signs')
@@ -156,13 +157,13 @@ def _run(*words: str) -> None:
     """Run a subcommand in a process of its own.
 
     Raises:
-        SystemExit: It has ended with this status, and has said why.
+        SystemExit: The subcommand has ended with this exit status, and has printed the reason.
     """
     process = subprocess.Popen([sys.executable, '-m', 'mmseg_cil', *words], env=_environment())
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        # It saves what it has; Ctrl-C has reached it too.
+        # The process saves its state; Ctrl-C has reached it too.
         process.terminate()
         process.wait()
         raise

@@ -5,12 +5,12 @@
         --test-images ... --test-masks ... --method mib --iterations 2000 --work-dir OUT
     mmseg-cil extend OUT --images more/images --masks more/masks --new-classes cow
 
-CONFIG and CHECKPOINT are of MMSegmentation; the images that the network was trained on are not
-needed. The masks hold the new classes alone, or old ones too; what they leave unlabelled (0) is
-background, or one of the old classes where the network has no background. Each ``--new-classes``
-is a step. The config of the walk is written to ``OUT/extension.py``, and ``mmseg-cil train
-OUT/extension.py`` takes it with changes of yours. With the folder of a finished walk in place of
-both files, the walk goes on. Exit status: as of ``mmseg-cil train``.
+CONFIG and CHECKPOINT come from MMSegmentation; the images that the network was trained on are not
+needed. The masks hold the new classes alone, or old ones too; pixels that they leave unlabelled (0)
+are background, or one of the old classes where the network has no background. Each
+``--new-classes`` is a step. The config of the walk is written to ``OUT/extension.py``, and
+``mmseg-cil train OUT/extension.py`` takes it with changes of yours. With the folder of a finished
+walk in place of both files, the walk goes on. The exit status is that of ``mmseg-cil train``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(
         prog=prog, description='Teach a trained network new classes, or a new domain.'
     )

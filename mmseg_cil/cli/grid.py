@@ -18,14 +18,14 @@ from mmseg_cil.utils.cli import ToolParser
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     from mmseg_cil.grid.command import make_parser
 
     return make_parser(prog or 'grid.py')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Walk the grid; 1 where a cell has failed.
+    """Walk the grid, and return 1 if a cell has failed, else 0.
 
     Raises:
         InputError: Something the user gave is wrong; nothing was run.

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def make_parser() -> ToolParser:
-    """Return the command line in front of the subcommands."""
+    """Return the parser of the command line in front of the subcommands."""
     width = max(map(len, COMMANDS))
     lines = [f'  {name:<{width}}  {command.help}' for name, command in COMMANDS.items()]
     parser = ToolParser(

@@ -1,7 +1,7 @@
-"""List the methods, a line each: ``mmseg-cil methods``.
+"""List the methods, one line each: ``mmseg-cil methods``.
 
 A method is a file in ``configs/_base_/methods``; ``--method NAME`` of ``mmseg-cil train`` takes
-its name. The files lie in the installed package; ``--path`` tells where.
+its name. The files are part of the installed package; ``--path`` prints their folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmseg_cil.utils.shipped import CONFIGS
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(prog=prog, description='List the methods that --method takes.')
     parser.add_argument('--path', action='store_true', help='print the folder of their files')
     return parser
@@ -34,6 +34,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _first_line(path: Path) -> str:
-    """Return the first line of a file's docstring; it is read, not run."""
+    """Return the first line of a file's docstring, without running the file."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
     return text.partition('\n')[0]

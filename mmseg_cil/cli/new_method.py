@@ -23,7 +23,7 @@ from mmseg_cil.utils.shipped import CONFIGS
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(prog=prog, description='Write the skeleton of a method of your own.')
     parser.add_argument('name', help='of the method and its package, such as keep_logits')
     parser.add_argument(
@@ -38,10 +38,10 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the files and print what to do with them.
+    """Write the files, and print the commands to go on with.
 
     Raises:
-        InputError: The name is none, or is taken; or a file is there.
+        InputError: The name is invalid or taken, or a file exists already.
     """
     files = write_skeleton(args.name, args.kind, args.folder)
     where = '.' if args.folder == Path() else str(args.folder)
@@ -58,15 +58,15 @@ def write_skeleton(name: str, kind: str, folder: Path) -> list[Path]:
     """Write the skeleton of a method.
 
     Args:
-        name: Name of the method, which is that of its package.
+        name: Name of the method and of its package.
         kind: A key of :data:`~mmseg_cil.cli.skeletons.SKELETONS`.
-        folder: That will hold the package and its test; made where it is missing.
+        folder: Folder that will hold the package and its test; made where it is missing.
 
     Returns:
         The files: the package's ``__init__.py``, the piece, the test.
 
     Raises:
-        InputError: As :func:`run`. Nothing is written then.
+        InputError: See :func:`run`. Nothing is written then.
     """
     class_name = ''.join(part.capitalize() for part in name.split('_'))
     _check_name(name, f'{class_name}{kind.capitalize()}')
@@ -81,7 +81,7 @@ def write_skeleton(name: str, kind: str, folder: Path) -> list[Path]:
 
 
 def _check_name(name: str, part: str) -> None:
-    """Refuse a name that Python or a registry could not tell from another."""
+    """Refuse a name that is invalid, or that a method, a Python module or a registry has."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
         raise InputError(
             f'{name!r} cannot be the name of a method: write small letters, digits and _, such as '

@@ -1,11 +1,11 @@
-"""Print the steps of a protocol: classes or domains, spellings, and images a step.
+"""Print the steps of a protocol: classes or domains, spellings, and images per step.
 
     mmseg-cil protocols
     mmseg-cil protocols voc_11-1
     mmseg-cil protocols voc_15-1 --setting disjoint --data-root data/VOCdevkit/VOC2012
     mmseg-cil protocols --config my_config.py
 
-Without a name, the protocols in common use are listed, a line each. The figures that papers
+Without a name, the protocols in common use are listed, one line each. The figures that papers
 publish for the protocol are listed below its steps. With --data-root the images are counted as the
 shipped dataset config of the protocol's family finds them below that folder; with --config, as that
 config does. Exit status: 0 done, 2 wrong usage or input, 1 failure.
@@ -28,7 +28,7 @@ COUNTED = tuple(name for name in PROTOCOLS.built() if not PROTOCOLS[name].by_dom
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(
         prog=prog,
         description='Print the steps of a protocol.',
@@ -45,7 +45,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def request(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the ``protocol`` of a config that the arguments amount to."""
+    """Return the ``protocol`` of a config that the arguments ask for."""
     cfg = {'name': args.name}
     for key in ('setting', 'preset', 'split'):
         if getattr(args, key):
@@ -57,7 +57,7 @@ def request(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def count(cfg: Any) -> tuple[Protocol, dict[str, tuple[int, ...]]]:
-    """Return protocol and images a step of a config with data."""
+    """Return the protocol and the images per step of a config with data."""
     import tempfile
 
     from mmengine.registry import init_default_scope
@@ -112,7 +112,7 @@ def _prefer_what_is_there(dataset: Any, root: Path) -> None:
 
 
 def lines(protocol: Protocol, images: dict[str, tuple[int, ...]] | None) -> list[str]:
-    """Return what is printed."""
+    """Return the printed lines on the steps of a protocol."""
     spelled = protocol.spellings()
     result = [
         f'{protocol.name}: {len(protocol.steps)} steps, {protocol.kind}-incremental, '
@@ -178,7 +178,7 @@ def _summary(name: str) -> str:
     try:
         protocol = build_protocol({'name': name})
     except InputError:
-        # Its classes are known to the data set alone.
+        # Only the data set knows the classes of this protocol.
         return 'its steps follow from the data'
     sizes = [len(step.domains) or len(step.new) for step in protocol.steps]
     unit = 'domains' if protocol.kind == 'domain' else 'classes'
@@ -188,13 +188,13 @@ def _summary(name: str) -> str:
 
 
 def _runs(sizes: list[int]) -> str:
-    """Sizes with what repeats written once: ``15, 5 x 1``."""
+    """Return sizes as a text, with repeated sizes written once: ``15, 5 x 1``."""
     runs = [(size, len(list(group))) for size, group in itertools.groupby(sizes)]
     return ', '.join(f'{count} x {size}' if count > 1 else f'{size}' for size, count in runs)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what is asked for.
+    """Print the list of protocols, or the steps of one.
 
     Raises:
         InputError: There is no such protocol, or its data cannot be read.

@@ -13,7 +13,7 @@ from mmseg_cil.utils.cli import ToolParser
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(
         prog=prog,
         description='Tables and plots of a walk; with several work directories, a comparison.',
@@ -35,7 +35,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Render what the command line names.
+    """Render the report or the comparison that the command line names.
 
     Raises:
         InputError: There is no walk, or the walks cannot be compared.

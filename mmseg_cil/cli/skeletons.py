@@ -105,7 +105,7 @@ method = dict(
 '''
 
 _TEST = '''\
-"""Whether $name resumes, runs in two processes, replays, ... as every method does (a minute)."""
+"""$name resumes, runs in two processes, replays, ... as every method does (a minute)."""
 
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def test_$name(tmp_path: Path, check: str) -> None:
     check_method(method, tmp_path, imports=['$name'], checks=[check])
 '''
 
-#: What each kind of skeleton consists of: the text of its package and of its piece.
+#: The texts of each kind of skeleton: that of its package and that of its piece.
 SKELETONS = {'distiller': (_DISTILLER, _DISTILLER_PIECE), 'loss': (_LOSS, _LOSS_PIECE)}
 
 
@@ -132,7 +132,7 @@ def render(name: str, class_name: str, kind: str) -> dict[str, str]:
 
     Args:
         name: Name of the method and its package.
-        class_name: What the name of its part begins with.
+        class_name: First part of the class name of the method's distiller or loss.
         kind: A key of :data:`SKELETONS`.
     """
     package, piece = SKELETONS[kind]

@@ -2,8 +2,8 @@
 
     mmseg-cil test WORK_DIR [--step 3] [--cfg-options key=value ...]
 
-Uses the walk's own copy of its config. Scores are what training wrote, unless
-the data or an evaluation option changed; metrics.json is rewritten.
+The command uses the walk's own copy of its config. Scores are those that training
+wrote, unless the data or an evaluation option changed; metrics.json is rewritten.
 Exit status: 0 done, 2 wrong usage or input, 1 failure.
 """
 
@@ -16,7 +16,7 @@ from mmseg_cil.utils.cli import ToolParser, add_config_options
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(prog=prog, description='Re-evaluate the steps of a walk.')
     parser.add_argument('work_dir', help='work directory of the walk')
     parser.add_argument('--step', type=int, help='only this step [all that are done]')

@@ -7,11 +7,11 @@
     mmseg-cil train --method plop --protocol voc_15-1 [--dataset voc12aug]
                     [--model deeplabv3_r101-d16] [--schedule voc] ...
 
-The second form composes the config of the files of these names in
+The second form composes the config from the files of these names in
 ``configs/_base_``; dataset, model and schedule follow from the protocol where
 they are not given. Beside a CONFIG, such an option replaces that part of it.
 ``--as-published`` turns the settings of the papers on. ``--print-config`` shows the result
-and does nothing else; ``--print-step-config K`` shows what the walk makes of it for step K.
+and does nothing else; ``--print-step-config K`` shows the config that the walk derives for step K.
 
 Several processes: ``tools/dist_train.sh CONFIG GPUS`` (torchrun; on CPUs too) or
 ``tools/slurm_train.sh`` of a checkout, or ``torchrun --nproc_per_node=GPUS -m mmseg_cil train
@@ -29,7 +29,7 @@ from mmseg_cil.utils.cli import ToolParser, add_config_options
 
 
 def make_parser(prog: str | None = None) -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(
         prog=prog,
         description='Walk all steps of an incremental schedule.',
@@ -44,7 +44,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
 
 
 def _add_config_parts(parser: argparse.ArgumentParser) -> None:
-    """Add which config is walked, and whether it is only shown."""
+    """Add the options that choose the config to walk, or only show it."""
     parts = parser.add_argument_group('parts of the config, by name in configs/_base_')
     parts.add_argument('--method', help='such as plop')
     parts.add_argument('--protocol', help='such as voc_15-1, or any other X-Y')
@@ -67,7 +67,7 @@ def _add_config_parts(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_beginnings(parser: argparse.ArgumentParser) -> None:
-    """Add where a walk is kept, and what it begins with."""
+    """Add the options for the folder of a walk, and for its beginning."""
     parser.add_argument('--work-dir', help='where everything goes [work_dirs/<config name>]')
     parser.add_argument(
         '--resume', action='store_true', help='go on with the walk in the work directory, mid-step'
@@ -102,7 +102,7 @@ def _add_beginnings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
-    """Add how a walk is run."""
+    """Add the options for the way to run a walk."""
     add_config_options(parser)
     parser.add_argument('--amp', action='store_true', help='mixed precision (on CPUs in bfloat16)')
     parser.add_argument(
@@ -117,7 +117,7 @@ def _add_ways_to_run(parser: argparse.ArgumentParser) -> None:
         help='do not try a batch of the first and the last step before training',
     )
     parser.add_argument('--no-report', action='store_true', help='do not render the report')
-    # torchrun of older versions passes it; newer ones set the variable.
+    # Older versions of torchrun pass this option; newer ones set the variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 

@@ -26,6 +26,13 @@ def map_labels(seg_map: np.ndarray, table: np.ndarray) -> np.ndarray:
     Raises:
         InputError: ``seg_map`` is not two-dimensional or holds a value
             outside 0..255.
+
+    Example:
+        >>> table = np.full(256, 255, np.uint8)
+        >>> table[[0, 7]] = 0, 1
+        >>> map_labels(np.array([[0, 7], [3, 255]], np.uint8), table)
+        array([[  0,   1],
+               [255, 255]], dtype=uint8)
     """
     if seg_map.ndim != 2:
         raise InputError(

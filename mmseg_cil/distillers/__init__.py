@@ -1,4 +1,4 @@
-"""What feeds a loss: which of the student's and the teacher's outputs it compares."""
+"""Distillers, which feed a loss with outputs of student and teacher."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.distillers.logit_distiller import LogitDistiller

@@ -1,4 +1,4 @@
-"""The losses that distillers are built with."""
+"""Construction of the losses of distillers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmseg_cil.registry import MODELS
 
 
 class NamedLoss(Protocol):
-    """A loss of two networks as a distiller calls it: a module of any origin with a name."""
+    """A loss that compares two networks for a distiller: a module of any origin with a name."""
 
     loss_name: str
 
@@ -23,15 +23,15 @@ class NamedLoss(Protocol):
 
 
 def build_distillation_loss(owner: nn.Module, config: Part) -> NamedLoss:
-    """Builds the loss of a distiller, which compares two networks.
+    """Build the loss of a distiller, which compares two networks.
 
     Args:
         owner: The distiller.
         config: Config of the loss.
 
     Raises:
-        InputError: It is a loss of labels, or it has no name for the log. Both
-            would show in the second step only.
+        InputError: The loss is a loss on labels, or it has no name for the log. Without
+            this check both mistakes would show in the second step only.
     """
     loss: NamedLoss = MODELS.build(config)
     if isinstance(loss, HeadLoss):
@@ -49,6 +49,6 @@ def build_distillation_loss(owner: nn.Module, config: Part) -> NamedLoss:
 
 
 def tell_classifier(loss: NamedLoss | None, rows: Tensor | None) -> None:
-    """Give a loss the rows ``(C, D)`` of the student's classifier, if it is told such things."""
+    """Give the rows ``(C, D)`` of the student's classifier to a loss that can receive them."""
     if isinstance(loss, ComparisonLoss):
         loss.receive_classifier(rows)

@@ -24,22 +24,22 @@ class LogitDistiller(Distiller):
         loss: Config of a loss module called with ``(student_logits,
             teacher_logits)`` that returns a scalar and has a ``loss_name``. A
             :class:`~mmseg_cil.losses.distillation_loss.DistillationLoss` shares
-            what it needs of the student's logits with the head's losses. One
-            that is a :class:`~mmseg_cil.contracts.ComparisonLoss` is told the rows of the
-            student's classifier first.
+            the maps of the student's logits with the head's losses. A
+            :class:`~mmseg_cil.contracts.ComparisonLoss` first receives the rows of the
+            student's classifier.
         resolution: 'full' compares logits upsampled to the size of the labels,
             as MiB and its successors do; 'low' compares the classifier's own
             output, some hundred times fewer pixels, which is another definition
             of the loss. Defaults to 'full'.
-        among: 'all' averages over all pixels; 'old' over those labelled with
-            the background or an old class, neither ignored nor new, as in the
-            original code of ILT, and over generated images, which show nothing
-            else. Defaults to 'all'.
+        among: 'all' averages over all pixels. 'old' averages over the pixels labelled
+            with the background or an old class, neither ignored nor new, as in the
+            original code of ILT, and over generated images, which show only background
+            and old classes. Defaults to 'all'.
 
     Raises:
-        InputError: ``resolution`` or ``among`` is unknown, or 'old' is asked for
-            at low resolution, where there are no labels, or of a loss that
-            cannot choose pixels; or the loss is not one of two networks.
+        InputError: ``resolution`` or ``among`` is unknown; or 'old' is used at low
+            resolution, which has no labels, or with a loss that cannot choose pixels;
+            or the loss does not compare two networks.
     """
 
     def __init__(self, loss: dict, resolution: str = 'full', among: str = 'all') -> None:
@@ -57,14 +57,14 @@ class LogitDistiller(Distiller):
             )
 
     def cuts(self) -> tuple[int, ...]:
-        """Groups of classes that the loss asks for beside the cuts at 1 and O."""
+        """Return the bounds of groups of classes that the loss reads, besides 1 and O."""
         return self.loss.cuts() if self._shares and isinstance(self.loss, DistillationLoss) else ()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch under its name.
 
         Args:
-            batch: With the last teacher's record.
+            batch: Contains the record of the last step's teacher.
         """
         student, teacher, pixels = batch.student, batch.teacher, batch.pixels
         tell_classifier(self.loss, student.classifier)

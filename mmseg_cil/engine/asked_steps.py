@@ -1,4 +1,4 @@
-"""Which steps of a walk are asked for, and whether each finds the one before it."""
+"""The steps that ``--steps`` asks for, and the check that each finds the step before it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mmseg_cil.errors import InputError
 
 
 def parse_steps(text: str | None, num_steps: int) -> list[int]:
-    """Reads ``--steps``: '3', '0-2', '0,2-4'; None means all.
+    """Return the steps that ``--steps`` names: '3', '0-2', '0,2-4'; None means all.
 
     Raises:
-        InputError: The text is not of this form or names a step that is not there.
+        InputError: The text does not have this form, or names a step that the walk does not have.
     """
     if text is None:
         return list(range(num_steps))
@@ -24,10 +24,10 @@ def parse_steps(text: str | None, num_steps: int) -> list[int]:
 
 
 def read_ranges(text: str) -> list[tuple[int, int]]:
-    """Reads the form of ``--steps``: the first and the last step of each of its parts.
+    """Return the first and the last step of each part of ``--steps``.
 
     Raises:
-        InputError: It is another form.
+        InputError: The text has another form.
     """
     ranges = []
     for part in str(text).split(','):
@@ -42,15 +42,15 @@ def read_ranges(text: str) -> list[tuple[int, int]]:
 
 
 def check_order(steps: Sequence[int], taken: Sequence[int], journal: Journal | None) -> None:
-    """Makes sure that every step to walk finds the one before it.
+    """Check that every step to walk finds the step before it.
 
     Args:
-        steps: To walk, in order.
+        steps: Steps to walk, in order.
         taken: Steps that are taken over from another run.
-        journal: Says which are done already.
+        journal: Journal of the walk, which says which steps are done already.
 
     Raises:
-        InputError: One is missing.
+        InputError: The step before one of the steps is missing.
     """
     there = set(taken)
     for step in steps:

@@ -1,4 +1,4 @@
-"""What ``mmseg-cil train`` and ``mmseg-cil test`` do, free of argument parsing."""
+"""The work of ``mmseg-cil train`` and ``mmseg-cil test``, without argument parsing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from mmseg_cil.utils.quiet import quieten_warnings
 
 
 def train(args: argparse.Namespace) -> None:
-    """Walks a schedule and renders its report.
+    """Walk a schedule and render its report.
 
     Raises:
         InputError: Something the user gave is wrong.
@@ -90,7 +90,7 @@ def set_ways_to_run(cfg: Config, amp: bool, rehearsal: bool) -> None:
 def note_published(cfg: Config) -> None:
     """Replace ``as_published``, where it is on, by the notes that the steps' logs begin with."""
     if cfg.get('as_published'):
-        # Of the config as it is now, with all options.
+        # The notes describe the config as it is now, with all options.
         cfg.as_published = notes_on_published(cfg)
 
 
@@ -110,14 +110,15 @@ def run_walk(
 
     Args:
         cfg: The user's config, settled.
-        work_dir: As of :class:`WalkRunner`, and so the following.
-        launcher: What started the processes.
-        resume: Go on with the walk that is there; the config may ask for it too.
+        work_dir: Work directory of the walk; :class:`WalkRunner` explains it and the following
+            arguments.
+        launcher: The launcher that started the processes.
+        resume: Go on with the walk in the work directory; the config may ask for it too.
         accept_changes: Resume although something was changed.
         start_from: The run whose steps are taken over; the config may name it too.
-        steps: Only these.
-        overwrite: Begin anew.
-        break_lock: Take the lock from a process of another machine that has died.
+        steps: The steps to walk, as ``--steps`` names them; None: all.
+        overwrite: Begin the walk anew.
+        break_lock: Take the lock from a dead process of another machine.
         report: Whether to render the report.
 
     Raises:
@@ -147,7 +148,7 @@ def run_walk(
 
 
 def print_step_config(cfg: Config, work_dir: Path, step: int) -> None:
-    """Print the config of one step, line by line with what has set it.
+    """Print the config of one step line by line, each line with the source of its value.
 
     Args:
         cfg: The user's config.
@@ -155,7 +156,7 @@ def print_step_config(cfg: Config, work_dir: Path, step: int) -> None:
         step: The step.
 
     Raises:
-        InputError: The walk has no such step, or as :func:`prepare_walk`.
+        InputError: The walk has no such step, or :func:`prepare_walk` raises it.
     """
     walk = prepare_walk(cfg, work_dir)
     if not 0 <= step < walk.num_steps:
@@ -167,7 +168,7 @@ def print_step_config(cfg: Config, work_dir: Path, step: int) -> None:
 
 
 def _render(work_dir: Path) -> None:
-    """Renders the report of a walk, which has succeeded whatever becomes of its pictures."""
+    """Render the report of a walk; print a failure, as the walk itself has succeeded."""
     from mmseg_cil.visualization.report import render_report
 
     try:
@@ -180,7 +181,7 @@ def _render(work_dir: Path) -> None:
 
 
 def walk_config(args: argparse.Namespace) -> Config:
-    """The config that the arguments of ``mmseg-cil train`` amount to.
+    """Return the config that the arguments of ``mmseg-cil train`` ask for.
 
     Raises:
         InputError: Something the user gave is wrong.
@@ -202,10 +203,10 @@ def _begin_with(cfg: Config, config: str, checkpoint: str, composed: bool) -> No
         cfg: Config of the walk.
         config: Config of the network.
         checkpoint: Checkpoint of the network.
-        composed: The model of ``cfg`` only follows from its protocol, and gives way.
+        composed: Whether the model of ``cfg`` only follows from its protocol; it then gives way.
 
     Raises:
-        InputError: The config is of no walk.
+        InputError: The config has no protocol, and so describes no walk.
     """
     if not isinstance(cfg.get('protocol'), Mapping):
         raise InputError('--checkpoint: the config has no protocol, whose step 0 it would be')
@@ -223,9 +224,9 @@ def settled_config(
     """Return the config of a walk.
 
     Args:
-        cfg: As a file says it; None: of the pieces alone. It may be changed.
-        pieces: Names by kind, which replace its parts.
-        options: Settings by dotted keys, which come last.
+        cfg: Config as a file has it, which may be changed; None: compose the pieces alone.
+        pieces: Names of pieces by kind, which replace parts of the config.
+        options: Settings by dotted keys, which are applied last.
         published: Whether to turn the settings of the papers on.
 
     Raises:
@@ -238,20 +239,20 @@ def settled_config(
 
 
 def test(args: argparse.Namespace) -> dict[int, dict[str, Any]]:
-    """Evaluates finished steps again.
+    """Evaluate finished steps again.
 
     Returns:
-        What each step's ``metrics.json`` holds, by the step.
+        The content of each step's ``metrics.json``, by the step's index.
 
     Raises:
-        InputError: There is no walk, the step is not done, or config or
-            checkpoint are not those of the walk.
+        InputError: There is no walk, the step is not done, or the config or a
+            checkpoint is not that of the walk.
     """
     quieten_warnings()
     work_dir = Path(args.work_dir)
     with process_group(args.launcher):
         _journal(work_dir)
-        # What only reads and prints may do so beside a walk.
+        # A test that only reads and prints may run beside a walk.
         with (
             contextlib.nullcontext()
             if args.dry_run
@@ -314,7 +315,7 @@ def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool
 
 
 def summary_line(step: int, result: dict[str, Any]) -> str:
-    """One line of a step's mean IoUs, in per cent."""
+    """Return one line with a step's mean IoUs, in per cent."""
     values = ', '.join(
         f'{key} {100 * value:.2f}' if value is not None else f'{key} -'
         for key, value in result['mIoU'].items()

@@ -23,7 +23,7 @@ def open_view(
     pools_splits: bool,
     tested: Mapping[str, Any] | None = None,
 ) -> IncrementalDataset:
-    """A view of all images of a split, for counting them.
+    """Open a view of all images of a split, for counting them.
 
     Args:
         cfg: The user's config.
@@ -33,7 +33,7 @@ def open_view(
         tested: The dataset to test with, where it is not the test dataset.
 
     Raises:
-        InputError: The dataset, its pipeline or the protocol are wrong.
+        InputError: The dataset, its pipeline or the protocol is wrong.
     """
     config = dataset_of_step(cfg, 0, split, work_dir, pools_splits, tested)
     name = split if tested is None else 'validation'
@@ -44,7 +44,9 @@ def open_view(
 
 
 def dataset_configs(cfg: Config) -> tuple[dict, dict]:
-    """Config of the training dataset and of the test dataset (the val one where there is no test).
+    """Return the configs of the training dataset and of the test dataset.
+
+    The validation dataset takes the place of the test dataset where there is none.
 
     Raises:
         InputError: One of them is missing.
@@ -60,9 +62,9 @@ def dataset_configs(cfg: Config) -> tuple[dict, dict]:
 
 
 def validation_dataset(cfg: Config, pools_splits: bool) -> Mapping[str, Any] | None:
-    """Return the dataset that training is validated with; None where it is that of the tests.
+    """Return the dataset that training is validated with; None where it is the test dataset.
 
-    A protocol that pools the splits chooses its test images itself, for both.
+    A protocol that pools the splits chooses its test images itself, for tests and validation.
     """
     own = (cfg.get('val_dataloader') or {}).get('dataset')
     test = (cfg.get('test_dataloader') or {}).get('dataset')
@@ -79,7 +81,7 @@ def dataset_of_step(
     pools_splits: bool,
     tested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Config of the view of the data at a step, for 'train' or 'test'.
+    """Return the config of the view of the data at a step, for 'train' or 'test'.
 
     Args:
         cfg: The user's config.
@@ -103,7 +105,7 @@ def dataset_of_step(
         step=step,
         split=split,
         seed=run_seed(cfg),
-        # Where the folder beside the data, which goes first, cannot be written.
+        # Used where the folder beside the data, which is tried first, cannot be written.
         cache_dirs=[str(Path(work_dir) / 'class_index')],
         skip_empty=bool(cfg.get('skip_empty_steps', False)),
         **({'reference': reference} if reference else {}),
@@ -111,7 +113,7 @@ def dataset_of_step(
 
 
 def first_value(dataset: Mapping[str, Any], key: str) -> Any:
-    """The first value of a key in a dataset's config or those it wraps."""
+    """Return the first value of a key in a dataset's config or in those that it wraps."""
     if dataset.get(key) is not None:
         return dataset[key]
     inner = dataset.get('datasets') or [dataset.get('dataset')]
@@ -122,9 +124,9 @@ def first_value(dataset: Mapping[str, Any], key: str) -> Any:
 
 
 def drops_partial(cfg: Config) -> bool:
-    """Whether a pass over the training images ends with its last whole batch.
+    """Return whether a pass over the training images ends with its last whole batch.
 
-    The config says so by ``train_dataloader.sampler.drop_partial``.
+    The config asks for this by ``train_dataloader.sampler.drop_partial``.
     """
     loader = cfg.get('train_dataloader') or {}
     return bool((loader.get('sampler') or {}).get('drop_partial'))

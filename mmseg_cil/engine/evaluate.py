@@ -189,22 +189,28 @@ def read_step_metrics(work_dir: Path, step: int) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and entry.get('step') == step else None
 
 
-def write_metrics(walk: Walk, journal: Journal) -> None:
+def write_metrics(walk: Walk, journal: Journal) -> dict[str, Any]:
     """Assemble ``metrics.json`` and ``metrics.csv`` from the finished steps.
 
     The journal's header is updated to the evaluation of these steps.
 
+    Returns:
+        The content of ``metrics.json``; empty on other ranks than 0.
+
     Raises:
         InputError: The scores of a finished step are missing.
     """
+    metrics: dict[str, Any] = {}
     if get_rank() == 0:
-        walk_metrics.write_metrics(walk.work_dir, _assembled(walk, journal))
+        metrics = _assembled(walk, journal)
+        walk_metrics.write_metrics(walk.work_dir, metrics)
     fingerprints = {**journal.content['fingerprints'], EVALUATION: evaluation_of(walk)}
     if fingerprints != journal.content['fingerprints']:
         data = {**(journal.content.get('data') or {}), 'test': list(walk.prints.test)}
         journal.update_header(
             fingerprints=fingerprints, protocol=walk.protocol.to_dict(), data=data
         )
+    return metrics
 
 
 def _assembled(walk: Walk, journal: Journal) -> dict[str, Any]:

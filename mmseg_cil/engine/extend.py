@@ -1,4 +1,4 @@
-"""The configs of extensions: of a trained network, and of a walk that is finished."""
+"""The extensions of a trained network and of a finished walk, from config to walk."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from mmseg_cil.utils.atomic import write_text
 def write_config(
     extension: Extension, work_dir: Path, resume: bool = False, overwrite: bool = False
 ) -> Config:
-    """Write the config of an extension and return it as it is read.
+    """Write the config of an extension, and return the config as it is read from the file.
 
     Args:
-        extension: What is to be learnt.
+        extension: The classes or the domain to learn.
         work_dir: Work directory of the walk; made where it is missing.
-        resume: Whether a walk that is there goes on.
-        overwrite: Whether it is begun anew.
+        resume: Whether a walk that the work directory holds goes on.
+        overwrite: Whether such a walk is begun anew.
 
     Raises:
         InputError: Something that the extension names is wrong, or the work directory holds a walk
-            that was begun otherwise.
+            of another extension.
     """
     text, path = extension.text(), work_dir / NAME
     if (work_dir / JOURNAL).exists() and not overwrite:
@@ -65,11 +65,11 @@ def extend_network(
     """Write the config of an extension, and walk it.
 
     Args:
-        extension: What is to be learnt.
+        extension: The classes or the domain to learn.
         work_dir: Work directory of the walk.
-        resume: Whether a walk that is there goes on.
-        overwrite: Whether it is begun anew.
-        options: Settings by dotted keys, which come last.
+        resume: Whether a walk that the work directory holds goes on.
+        overwrite: Whether such a walk is begun anew.
+        options: Settings by dotted keys, which are applied last.
         report: Whether to render the report.
 
     Raises:
@@ -85,8 +85,8 @@ def extend_walk(
     """Let a finished walk go on with further steps.
 
     Args:
-        further: What is to be learnt.
-        options: Settings by dotted keys, which come last.
+        further: The further steps and their data.
+        options: Settings by dotted keys, which are applied last.
         report: Whether to render the report.
 
     Raises:
@@ -120,17 +120,17 @@ def new_images(
     test_images: Path | None,
     test_masks: Path | None,
 ) -> tuple[ImagesAndMasks | str, ImagesAndMasks | None]:
-    """Return what names the new data, and the images to score on.
+    """Return the source of the new data, and the images to score on.
 
     Args:
-        data: A config that names both.
-        images: Else a folder of images.
-        masks: And one of masks.
-        test_images: The same of images to score on.
-        test_masks: And of their masks.
+        data: A config that names images and masks; None: the next two arguments name them.
+        images: Folder of the images.
+        masks: Folder of the masks.
+        test_images: Folder of the images to score on, or None.
+        test_masks: Folder of the masks of these images, or None.
 
     Raises:
-        InputError: Too much is given, or too little.
+        InputError: Too many or too few of the arguments are given.
     """
     if (test_images is None) != (test_masks is None):
         raise InputError('--test-images and --test-masks go together: give both, or none')
@@ -145,10 +145,10 @@ def new_images(
 
 
 def refuse_beside_folder(given: Mapping[str, object]) -> None:
-    """Refuse what says how a walk begins, where one goes on.
+    """Refuse options of the beginning of a walk where a walk goes on.
 
     Raises:
-        InputError: Something is given.
+        InputError: Such an option is given.
     """
     there = [name for name, value in given.items() if value]
     if there:

@@ -24,7 +24,7 @@ from mmseg_cil.visualization.samples import write_prediction, write_sample
 def choose_samples(
     protocol: Any, presence: np.ndarray, images: np.ndarray, count: int = 6
 ) -> list[int]:
-    """Picks images that show the classes of all steps.
+    """Pick images that show the classes of all steps.
 
     Steps take turns, each with the image that shows most of its new classes
     (then most classes at all, then the first); a domain-incremental walk, where
@@ -34,7 +34,7 @@ def choose_samples(
         protocol: The walk's protocol.
         presence: ``(N, 256)`` bool by mask id, of the images in ``images``.
         images: ``(N,)`` indices to choose from.
-        count: How many.
+        count: Number of images to pick.
 
     Returns:
         At most ``count`` of ``images``, in the order of choice.
@@ -73,18 +73,19 @@ def predict_samples(
 ) -> list[str]:
     """Write the predictions of a step on the fixed images, as protocol class ids.
 
-    What cannot be drawn is left out and said in the log: a picture ends no walk.
+    A picture that cannot be drawn is left out with a warning in the log: a picture ends no walk.
 
     Args:
-        model: With the step's weights.
+        model: Network with the step's weights.
         walk: The walk.
         step: The step.
-        is_main: Whether this is the main process, which alone draws.
+        is_main: Whether this is rank 0, which alone draws.
         caches: Work directory with the class index. The walk's by default.
-        most: Predict so many images; the others are drawn without. All by default.
+        most: Number of images to predict; the others are drawn without a prediction. All by
+            default.
 
     Returns:
-        What could not be drawn and why, a sentence each.
+        A note for each picture that could not be drawn, with the reason.
     """
     notes: list[str] = []
     if is_main:
@@ -130,7 +131,7 @@ def _predict_samples(
 
 
 def _loads_blue_first(walk: Walk, view: Any) -> bool:
-    """Whether three bands are blue, green, red: of MMCV's loader, and where the network asks."""
+    """Return whether three bands are blue, green, red: by MMCV's loader, or as the model asks."""
     asked = (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
     return bool(asked) or any(
         isinstance(transform, LoadImageFromFile) for transform in view.pipeline.transforms

@@ -13,7 +13,7 @@ from PIL import Image
 from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.errors import InputError
 
-#: Modes of Pillow that hold pictures of eight bits a colour.
+#: Modes of Pillow that hold pictures of eight bits per colour.
 _PICTURES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
 _EXIF_ORIENTATION = 0x0112
 _LONGEST_NAME = 100
@@ -38,16 +38,16 @@ def sample_names(names: Sequence[str]) -> list[str]:
 def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return RGB image ``(H, W, 3)`` and mask ``(H, W)`` of protocol class ids, 255 = void.
 
-    Both are what the test pipeline loads, before it changes anything; an ordinary
-    picture is read from its file.
+    Image and mask are as the test pipeline loads them, before it changes anything; an
+    ordinary picture is read from its file.
 
     Args:
         view: View of the test images, an :class:`~mmseg_cil.datasets.IncrementalDataset`.
-        index: Which one.
-        bgr: Images of three bands are loaded blue first.
+        index: Index of the image.
+        bgr: Whether images of three bands are loaded blue first.
 
     Raises:
-        InputError: The pipeline loads no image or no mask, or one that cannot be drawn.
+        InputError: The pipeline loads no image or no mask, or an image that cannot be drawn.
     """
     image, raw = _loaded(view, index)
     table = view.data.class_table(view.place_of(index))
@@ -58,14 +58,14 @@ def image_and_truth(view: Any, index: int, bgr: bool) -> tuple[np.ndarray, np.nd
 def as_scored(
     sample: Mapping[str, Any], seen: Sequence[int], bgr: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return image and mask as :func:`image_and_truth` of what a test pipeline ends with.
+    """Return image and mask at the end of a test pipeline, as :func:`image_and_truth` does.
 
-    That is where it changes both, by a centre crop say.
+    These are used where the pipeline changes both, for example by a centre crop.
 
     Args:
-        sample: What the pipeline packed.
+        sample: The sample that the pipeline packed.
         seen: Protocol class id of every label.
-        bgr: Images of three bands are loaded blue first.
+        bgr: Whether images of three bands are loaded blue first.
     """
     labels = sample['data_samples'].gt_sem_seg.data.squeeze(0).numpy()
     table = np.full(256, 255, dtype=np.uint8)
@@ -74,7 +74,7 @@ def as_scored(
 
 
 def _loaded(view: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask as the transforms load them, and no transform more than that needs."""
+    """Return image and mask as the transforms load them, without any further transforms."""
     found = []
     for key in ('img', 'gt_seg_map'):
         with seeded(0):
@@ -86,7 +86,7 @@ def _loaded(view: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _picture_of_file(info: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarray | None:
-    """The picture in an image file; None where that is not what the pipeline loads."""
+    """Return the picture in an image file; None where the pipeline loads something else."""
     try:
         with Image.open(info['img_path']) as picture:
             turned = picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
@@ -94,22 +94,22 @@ def _picture_of_file(info: Mapping[str, Any], size: tuple[int, ...]) -> np.ndarr
                 return None
             return np.array(picture.convert('RGB'))
     except Exception:
-        # Of a format that only the pipeline's own loader knows.
+        # The file has a format that only the pipeline's own loader knows.
         return None
 
 
 def as_picture(image: np.ndarray, bgr: bool) -> np.ndarray:
     """Return an array of any bands and numbers as uint8 ``(H, W, 3)``.
 
-    The first three of more bands are shown, and the first of two. Numbers that are not
-    those of a picture are stretched from the least to the greatest.
+    The first three bands are shown where there are more, and the first where there are two.
+    Numbers that are not those of a picture are stretched from the least to the greatest.
 
     Args:
         image: ``(H, W)`` or ``(H, W, bands)``.
-        bgr: Three bands are blue, green, red.
+        bgr: Whether three bands are blue, green, red.
 
     Raises:
-        InputError: It is of another shape.
+        InputError: The image has another shape.
     """
     if image.ndim == 2:
         image = image[..., None]

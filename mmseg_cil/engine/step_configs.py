@@ -12,21 +12,21 @@ from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.listing import hand_on, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 
-#: What a Runner that validates nothing in between does without.
+#: The settings that a Runner without validation does without.
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
-#: What a Runner that only evaluates does without.
+#: The settings that a Runner that only evaluates does without.
 _TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 
 
 def training_config(
     walk: Walk, step: int, inputs: StepInputs, planned: Collection[int] | None = None
 ) -> Config:
-    """Derive the config that a step is trained with, with what its sub-steps leave to it.
+    """Derive the config that a step is trained with, including changes by its sub-steps.
 
     Args:
         walk: The walk.
         step: The step.
-        inputs: What the step begins with.
+        inputs: Inputs that the step begins with.
         planned: Steps that are to be walked now, for the estimate of time. All by default.
     """
     cfg = _derived(walk, step, inputs, planned)
@@ -42,12 +42,12 @@ def training_config(
 def sub_step_config(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
     """Derive the config of the step itself, to be changed into that of a sub-step.
 
-    For one after the step it has what the sub-steps before the step have left to it.
+    For a sub-step after the step, it includes the changes by sub-steps before the step.
 
     Args:
         walk: The walk.
         step: The step.
-        inputs: What the sub-step begins with.
+        inputs: Inputs that the sub-step begins with.
     """
     cfg = _derived(walk, step, inputs.step)
     if inputs.snapshot is not None:
@@ -56,7 +56,7 @@ def sub_step_config(walk: Walk, step: int, inputs: SubStepInputs) -> Config:
 
 
 def lone_config(walk: Walk, step: int) -> Config:
-    """Derive the config of a step that needs no other: without teacher and validation.
+    """Derive the config of a step that needs no other step: without teacher and validation.
 
     Args:
         walk: The walk.

@@ -14,18 +14,18 @@ from mmseg_cil.protocols import Protocol
 
 @dataclass(frozen=True)
 class Walk:
-    """All that is known of a walk before its first iteration.
+    """The facts that are known of a walk before its first iteration.
 
     Attributes:
         cfg: The user's config, with types by their registered names.
-        protocol: Which classes or domains come when.
-        work_dir: Where everything goes.
-        train_images: Training images of every step.
-        test_images: Test images of every step.
-        iterations: Training iterations of every step; 0 where it does not train.
+        protocol: The protocol, which says which classes or domains come when.
+        work_dir: The folder of all files of the walk.
+        train_images: Number of training images of every step.
+        test_images: Number of test images of every step.
+        iterations: Training iterations of every step; 0 where a step does not train.
         palette: ``[r, g, b]`` of every class by its name.
-        prints: Which images and masks the steps have.
-        given: The config as the user gave it, where that is another.
+        prints: Digests of the images and masks of the steps.
+        given: The config as the user gave it, where it is another than ``cfg``.
     """
 
     cfg: Config
@@ -40,18 +40,18 @@ class Walk:
 
     @property
     def as_given(self) -> Config:
-        """The config as the user gave it, of which fingerprints are taken."""
+        """The config as the user gave it, from which fingerprints are taken."""
         return self.cfg if self.given is None else self.given
 
     @property
     def num_steps(self) -> int:
-        """Steps of the walk."""
+        """The number of steps of the walk."""
         return len(self.protocol.steps)
 
     def seen_names(self, step: int) -> list[str]:
-        """Names of the classes after a step, in the order of the outputs."""
+        """Return the names of the classes after a step, in the order of the outputs."""
         return [self.protocol.taxonomy.names[i] for i in self.protocol.steps[step].seen]
 
     def trains(self, step: int) -> bool:
-        """Whether a step trains at all."""
+        """Return whether a step trains at all."""
         return self.iterations[step] > 0

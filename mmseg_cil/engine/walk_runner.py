@@ -1,10 +1,10 @@
-"""Walks the steps of a protocol."""
+"""The walk over the steps of a protocol."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.runner.ema import keep_averaged_weights
 from mmseg_cil.engine.step_configs import training_config
+from mmseg_cil.engine.step_line import step_line
 from mmseg_cil.engine.sub_steps.listing import replaced_teachers, sub_steps_of
 from mmseg_cil.engine.sub_steps.run import rescore_sub_steps, run_sub_steps
 from mmseg_cil.engine.walk import Walk
@@ -74,23 +75,24 @@ from mmseg_cil.utils.stopping import follow_signal
 
 
 class WalkRunner:
-    """Walks all steps in this process, one MMEngine Runner each.
+    """A runner that walks all steps in this process, with one MMEngine Runner for each.
 
     Every rank of a distributed job has one; the process group stays up from the first step to
-    the last, and only rank 0 writes. The constructor only stores; :meth:`prepare` reads and
-    checks, :meth:`open` begins to write, :meth:`run` does what is left of both, and walks.
+    the last, and only rank 0 writes. The constructor only stores its arguments; :meth:`prepare`
+    reads and checks, :meth:`open` begins to write, and :meth:`run` calls both where they have not
+    been called, and walks.
 
     Args:
         cfg: The user's config.
-        work_dir: Where everything goes.
+        work_dir: The folder of all files of the walk.
         launcher: MMEngine's launcher; the process group must be up already.
-        resume: Go on with the walk that the work directory holds.
-        accept_changes: Resume also where protocol, method or anything else
+        resume: Whether to go on with the walk that the work directory holds.
+        accept_changes: Whether to resume also where protocol, method or anything else
             that shapes the result differs from what the walk began with.
         start_from: ``WORK_DIR`` or ``WORK_DIR:K`` of another run, whose steps
             0..K (0 by default) are taken over instead of trained.
         steps: The steps to walk, as :func:`parse_steps` reads them. All by default.
-        overwrite: Begin anew where the work directory holds a walk, which goes.
+        overwrite: Whether to begin anew where the work directory holds a walk, which is removed.
     """
 
     #: The walk, its steps to be walked, and its record, once they are known.
@@ -131,14 +133,14 @@ class WalkRunner:
             InputError: Something the user gave is wrong.
         """
         former = self._find_former()
-        # Kept in the journal: a kill before the copy must not make step 0 be trained instead.
+        # The journal names the other run: a kill before the copy must not lead to training step 0.
         start_from = self.start_from or (former.content.get('start_from') if former else None)
         elsewhere = is_trained_elsewhere(self.cfg)
         if elsewhere and start_from:
             raise InputError(
                 'protocol.checkpoint and --start-from both say what step 0 is: give one of them'
             )
-        # Later steps begin with the weights of the one before.
+        # Later steps begin with the weights of the step before.
         begins = not (start_from or elsewhere) and (former is None or not former.is_trained(0))
         if begins:
             decided_by_main(lambda: check_pretrained(self.cfg))
@@ -172,13 +174,13 @@ class WalkRunner:
         return self
 
     def open(self) -> WalkRunner:
-        """Begin to write the work directory; what is not prepared is prepared first.
+        """Begin to write the work directory, after :meth:`prepare` if it was not called yet.
 
         Returns:
             This runner.
 
         Raises:
-            InputError: As :meth:`prepare`, or a file cannot be taken over.
+            InputError: :meth:`prepare` raises it, or a file cannot be taken over.
         """
         if self._begin is None:
             self.prepare()
@@ -192,7 +194,7 @@ class WalkRunner:
         return self
 
     def _find_former(self) -> Journal | None:
-        """The journal of the walk that goes on, before the index of a large dataset is built."""
+        """Return the journal of a walk that goes on, before a large dataset is indexed."""
         if self.asked_steps is not None:
             read_ranges(self.asked_steps)
         if self.overwrite:
@@ -235,10 +237,11 @@ class WalkRunner:
         ]
 
     def run(self) -> None:
-        """Walks the steps; those that are done are evaluated again where that is due.
+        """Walk the steps, and evaluate finished steps again where that is due.
 
         Raises:
-            InputError: As :meth:`open`, or a file of a finished step is missing or was changed.
+            InputError: :meth:`open` raises it, or a file of a finished step is missing or was
+                changed.
         """
         self.open()
         for step, reason in outdated_steps(self.walk, self.journal).items():
@@ -259,7 +262,15 @@ class WalkRunner:
                 evaluate_step(self.walk, self.journal, step, self.launcher)
                 self._forget_state(step)
             self._run_sub_steps(step, 'after')
-            write_metrics(self.walk, self.journal)
+            self._say_done(step, write_metrics(self.walk, self.journal))
+
+    def _say_done(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Print the scores of a step and the time left; other ranks than 0 have no metrics."""
+        for entry in metrics.get('steps', ()):
+            if entry['step'] == step:
+                records = self.journal.content['steps']
+                line = (step, entry, metrics['continual'], records, self.walk.iterations)
+                print(step_line(*line), flush=True)
 
     def _inputs(self, step: int) -> StepInputs:
         return StepInputs(
@@ -274,8 +285,8 @@ class WalkRunner:
             return
         inputs, snapshot = self._inputs(step), None
         if when == 'after':
-            # It has the step's own data, and what was trained for the step, which one that was
-            # taken over from another method lacks.
+            # A sub-step after the step has the step's own data, and the results of sub-steps before
+            # the step, which a step that was taken over from another method lacks.
             kept = (self.journal.step(step) or {}).get('sub_steps') or {}
             if any(
                 sub_step.name not in kept for sub_step in sub_steps_of(self.walk, step, 'before')
@@ -286,7 +297,7 @@ class WalkRunner:
         run_sub_steps(self.walk, self.journal, step, when, inputs, snapshot, self.launcher)
 
     def _train_step(self, step: int) -> None:
-        # Steps that were taken over may lack them.
+        # Steps that were taken over may lack their sub-steps.
         for earlier in range(step):
             self._run_sub_steps(earlier, 'after')
         self._run_sub_steps(step, 'before')
@@ -328,7 +339,7 @@ class WalkRunner:
     def _save_step(self, step: int, runner: Runner, seconds: float, replayed: int) -> None:
         walk = self.walk
         model: Any = network_of(runner)
-        # What is saved, and evaluated afterwards, is a plain network.
+        # The network that is saved, and evaluated afterwards, is plain.
         kept = model.make_plain()
         step_runner.require_finite_network(runner, f'step {step}')
         if walk.trains(step):
@@ -356,7 +367,7 @@ class WalkRunner:
         return None if step == 0 else self._snapshot(step - 1)
 
     def _teacher(self, step: int) -> dict[str, Any] | None:
-        """The last step that trained: one that did not has learnt nothing to teach."""
+        """Return the snapshot of the last step that trained; no other has learnt anything."""
         for earlier in range(step - 1, -1, -1):
             record = self.journal.step(earlier)
             if record is not None and record.get('trained'):
@@ -364,7 +375,7 @@ class WalkRunner:
         return None
 
     def _teachers(self, step: int) -> dict[str, dict[str, Any]]:
-        """The snapshots of all earlier steps that trained, where the method asks for them."""
+        """Return the snapshots of all earlier steps that trained, if the method asks for them."""
         if not find_method(self.walk.cfg, self.walk.protocol.name).reads_all_teachers:
             return {}
         earlier = [

@@ -121,6 +121,10 @@ def iou_from_confusion(confusion: Any, eps: float = 0.0, absent: Absent = 'skip'
 
     Raises:
         InputError: ``absent`` is none of the three choices.
+
+    Example:
+        >>> iou_from_confusion(np.array([[3, 1], [1, 3]])).tolist()
+        [0.6, 0.6]
     """
     if absent not in ABSENT_CHOICES:
         raise InputError(

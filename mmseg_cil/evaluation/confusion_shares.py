@@ -29,6 +29,11 @@ def confusion_shares(
         For ``'old'`` and ``'new'`` the shares ``'right'`` (the class itself), ``'background'``,
         ``'old'`` and ``'new'`` (another class of these), of sum 1; None where no pixel is of
         such a class.
+
+    Example:
+        >>> matrix = np.array([[9, 0, 0], [3, 6, 1], [2, 0, 2]])  # background, old, new
+        >>> confusion_shares(matrix, [0, 0, 1], 1, True)['old']
+        {'right': 0.6, 'background': 0.3, 'old': 0.0, 'new': 0.1}
     """
     steps = np.asarray(class_steps)
     foreground = np.arange(len(steps)) >= int(has_background)

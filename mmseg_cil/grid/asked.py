@@ -1,4 +1,4 @@
-"""What a grid's file and command line ask for."""
+"""The grid that a grid's file and command line ask for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg_cil.grid.plan import Axis, Plan, Variant, plan_grid, variant_of
 from mmseg_cil.grid.references import references_of
 from mmseg_cil.utils.near import near
 
-#: What a config may say in ``grid``.
+#: The keys that ``grid`` of a config may have.
 KEYS = (
     'methods', 'protocols', 'seeds', 'settings', 'options', 'baseline', 'share_step_0',
     'references',
@@ -29,15 +29,15 @@ class Asked:
     """A grid as its user wants it.
 
     Attributes:
-        plan: Its cells.
+        plan: The cells of the grid.
         config: File that all cells have as their base, or None.
         parts: Pieces of all cells by kind: dataset, model, schedule.
         options: Settings of all cells by dotted keys.
-        work_dir: Where everything goes.
+        work_dir: The folder of all files of the grid.
         share: Which cells share a step 0: 'same', 'any' or 'none'.
-        allow_refused: Whether the others are walked where a method is refused.
+        allow_refused: Whether the other cells are walked where a method is refused.
         every_step: Whether tables are made for each step.
-        listed: Methods that its file lists, walked now or not.
+        listed: Methods that the grid's file lists, walked now or not.
     """
 
     plan: Plan
@@ -52,13 +52,13 @@ class Asked:
 
 
 def asked_of(args: argparse.Namespace) -> Asked:
-    """Read a grid off the command line and its config.
+    """Read a grid from the command line and its config.
 
     Args:
-        args: From :func:`~mmseg_cil.grid.command.parse_args`.
+        args: Arguments from :func:`~mmseg_cil.grid.command.parse_args`.
 
     Raises:
-        InputError: It is no grid.
+        InputError: Config and arguments describe no grid.
     """
     config = None if args.config in (None, '-') else args.config
     grid = read_grid(config)
@@ -148,10 +148,10 @@ def _axis(key: str, values: Sequence[Any]) -> Axis:
 
 
 def read_axis(text: str) -> Axis:
-    """Read ``[METHOD:]KEY=VALUE[,VALUE...]``; commas within brackets and quotes are values' own.
+    """Read ``[METHOD:]KEY=VALUE[,VALUE...]``; commas in brackets or quotes belong to a value.
 
     Raises:
-        InputError: It is of another form.
+        InputError: The text has another form.
     """
     key, equals, values = text.partition('=')
     parts = key.rpartition(':')[2].split('.')
@@ -185,7 +185,7 @@ def _split(text: str) -> list[str]:
 
 
 def read_value(text: str) -> Any:
-    """Return a value of the command line: one of Python's, true or false, or the text itself."""
+    """Return a value of the command line: a Python literal, true or false, or the text itself."""
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     try:

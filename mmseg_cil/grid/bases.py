@@ -1,4 +1,4 @@
-"""Which base walk trains the step 0 that a cell begins with."""
+"""The base walks, which train the step 0 that cells begin with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmseg_cil.grid.places import Places
 from mmseg_cil.grid.plan import Cell, Setting, Variant
 from mmseg_cil.grid.step_zero import differing, step_zero_of
 
-#: What ``--start-from`` compares itself: 'any' step 0 that agrees in it can be taken over.
+#: The parts that ``--start-from`` compares itself: 'any' step 0 that agrees in them will do.
 _COMPARED = ('protocol', 'training images', 'network')
 
 
@@ -26,8 +26,8 @@ class Base:
     """A base walk.
 
     Attributes:
-        owner: The cell whose method trains it.
-        content: From :func:`step_zero_of`.
+        owner: The cell whose method trains the base walk.
+        content: Description of the step 0, from :func:`step_zero_of`.
     """
 
     owner: Cell
@@ -37,17 +37,17 @@ class Base:
 def find_bases(
     cells: Sequence[Cell], checked: Checked, places: Places, share: str
 ) -> dict[Cell, Base]:
-    """Find the base walk of each cell: one that is there, or one that is to be trained.
+    """Find the base walk of each cell: one that exists, or one that is to be trained.
 
     Args:
-        cells: Those to be walked.
-        checked: What the checks have found of them.
+        cells: Cells to be walked.
+        checked: Results of the checks of these cells.
         places: Places of the grid.
         share: 'same', 'any' or 'none'.
 
     Returns:
-        By cell; those without train their own step 0 in their own walk: protocols of one step,
-        cells that have begun, and all where ``share`` is 'none'.
+        The base walks by cell. Cells without a base walk train their own step 0 in their own walk:
+        protocols of one step, cells that have begun, and all cells where ``share`` is 'none'.
     """
     if share == 'none':
         return {}
@@ -89,13 +89,13 @@ class _Looked:
         self._of_files: dict[str, Mapping[str, Any] | None] = {}
 
     def of_cell(self, cell: Cell) -> Mapping[str, Any]:
-        """The description of a cell, which is that of all seeds."""
+        """Return the description of a cell's step 0, which is the same for all seeds."""
         if cell.kind not in self._of_kinds:
             self._of_kinds[cell.kind] = step_zero_of(self._checked.walks[cell.kind])
         return self._of_kinds[cell.kind]
 
     def on_disk(self, cell: Cell) -> list[Base]:
-        """The base walks that are there for the protocol and seed of a cell."""
+        """Return the base walks that exist for the protocol and seed of a cell."""
         found = []
         folder = self._places.bases / cell.protocol.name
         for path in sorted(folder.glob(f'*/seed_{cell.seed}.py')):
@@ -109,7 +109,7 @@ class _Looked:
 
     def _of_file(self, path: Any, seed: int) -> Mapping[str, Any] | None:
         content = read_text(path)
-        # All are described with one seed, so that only what else differs counts.
+        # All base walks are described with one seed, so that only other differences count.
         content['randomness'] = {**(content.get('randomness') or {}), 'seed': seed}
         key = repr(content)
         if key not in self._of_files:

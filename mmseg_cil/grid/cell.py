@@ -1,6 +1,7 @@
 """A walk of a grid in a process of its own: ``python -m mmseg_cil.grid.cell CONFIG WORK_DIR``.
 
-It is what ``mmseg-cil train CONFIG --work-dir WORK_DIR --resume`` does, with its exit statuses.
+The process does the same as ``mmseg-cil train CONFIG --work-dir WORK_DIR --resume``, with its exit
+statuses.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from mmseg_cil.utils.cli import ToolParser, run_tool
 
-#: Of Linux's prctl: the signal that a process is sent when its parent has died.
+#: Option of Linux's prctl that sets the signal sent to a process when its parent has died.
 _PR_SET_PDEATHSIG = 1
 #: Seconds for which a cell waits for the end of a former process of its own.
 _PATIENCE = 600.0
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     """Walk, or go on with a walk.
 
     Raises:
-        InputError: As :func:`~mmseg_cil.engine.commands.train`.
+        InputError: See :func:`~mmseg_cil.engine.commands.train`.
     """
     args = parse_args(argv)
     if args.parent:
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Let this process be ended, its state saved, when the one that started it has died."""
+    """Let this process save its state and end when the process that started it has died."""
     if sys.platform == 'linux':
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
@@ -79,7 +80,7 @@ def _end_with(parent: int) -> None:
 
 
 def _wait_for_former(work_dir: Path) -> None:
-    """Wait while a process of a grid that was killed is still saving its state here."""
+    """Wait while a process of a killed grid is still saving its state in the work directory."""
     from mmseg_cil.engine.record.lock import holder_of
 
     end = time.monotonic() + _PATIENCE

@@ -1,4 +1,4 @@
-"""What is checked of the cells of a grid before any of them is walked."""
+"""Checks of the cells of a grid before any of them is walked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mmseg_cil.grid.plan import Cell
 
 @dataclass
 class Checked:
-    """What the checks have found.
+    """The results of the checks.
 
     Attributes:
         walks: The walk of one seed, by protocol and row.
-        refused: Why cells cannot be walked.
+        refused: The reasons why cells cannot be walked, by cell.
     """
 
     walks: dict[tuple[str, str], Walk] = field(default_factory=dict)
@@ -38,7 +38,7 @@ def check_same_configs(places: Places, configs: Mapping[Cell, Config]) -> None:
         configs: Configs of all cells now.
 
     Raises:
-        InputError: A cell differs.
+        InputError: The config of a cell differs.
     """
     for cell, cfg in configs.items():
         path = places.config(cell)
@@ -65,16 +65,16 @@ def check_cells(
     places: Places,
     allow_refused: bool = False,
 ) -> Checked:
-    """Check every kind of cell as its walk would before it trains; seeds are one kind.
+    """Check every kind of cell as its walk would before training; all seeds are one kind.
 
     Args:
-        cells: Those to be walked.
-        configs: Their configs.
+        cells: Cells to be walked.
+        configs: Configs of the cells.
         places: Places of the grid.
-        allow_refused: Whether some may be refused.
+        allow_refused: Whether some kinds of cells may be refused.
 
     Raises:
-        InputError: A kind of cell is refused, and need not be, or all are.
+        InputError: A kind of cell is refused though none may be, or all kinds are.
     """
     checked = Checked()
     refused: dict[tuple[str, str], str] = {}
@@ -100,7 +100,7 @@ def look_at(cfg: Config, places: Places) -> Walk:
     """Check a walk, without the rehearsal, and return it.
 
     Raises:
-        InputError: It is refused.
+        InputError: The walk is refused.
     """
     cfg = copy.deepcopy(cfg)
     cfg.rehearsal = False

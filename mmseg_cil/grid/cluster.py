@@ -13,16 +13,16 @@ from mmseg_cil.grid.executors import Executor, Job, Running, begin, thread_varia
 
 #: Clusters that submitit knows: the last two run on this machine, in processes or in this one.
 CLUSTERS = ('slurm', 'local', 'debug')
-#: Minutes that a job has where nothing is said.
+#: Minutes that a job has where the options set no time.
 _MINUTES = 24 * 60
 
 
 class WalkJob:
-    """What a job does: it runs a cell's process, and passes its exit status on.
+    """The work of a job: to run a cell's process and pass on the exit status.
 
     Args:
         job: The walk.
-        threads: Threads of its process.
+        threads: Threads of the process.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
@@ -30,26 +30,26 @@ class WalkJob:
         self.threads = threads
 
     def __call__(self) -> int:
-        """Run it to its end."""
+        """Run the process to its end, and return its exit status."""
         arguments = ['--threads', str(self.threads), '--parent', str(os.getpid())]
         return begin(self.job, arguments, thread_variables(self.threads)).wait()
 
     def checkpoint(self, *args: Any) -> Any:
-        """Let submitit submit it again when its time is up: the walk goes on where it was."""
+        """Let submitit submit the job again when its time is up: the walk goes on where it was."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class ClusterExecutor(Executor):
-    """Jobs through submitit, an optional dependency.
+    """An executor of jobs through submitit, an optional dependency.
 
     Args:
-        folder: That submitit keeps its files in.
+        folder: Folder that submitit keeps its files in.
         cluster: One of :data:`CLUSTERS`.
-        workers: Most jobs at a time; None: all at once.
-        threads: Threads of each, and its cores.
-        options: What submitit's ``update_parameters`` takes, such as ``timeout_min``,
+        workers: The most jobs at a time; None: all at once.
+        threads: Threads of each job, and its cores.
+        options: Arguments of submitit's ``update_parameters``, such as ``timeout_min``,
             ``slurm_partition`` or ``gpus_per_node``.
 
     Raises:
@@ -74,7 +74,7 @@ class ClusterExecutor(Executor):
         self.threads = threads
         self._workers = workers
         self._jobs: list[_Submitted] = []
-        # Its processes find the package where this one has found it.
+        # The processes of jobs find the package where this process has found it.
         root = str(Path(mmseg_cil.__file__).resolve().parents[1])
         os.environ['PYTHONPATH'] = os.pathsep.join(
             dict.fromkeys([root, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))])
@@ -113,7 +113,7 @@ class _Submitted(Running):
             try:
                 self._status = int(self._job.result())
             except Exception as error:
-                # The job has died with the process that was to say so.
+                # The job has died together with the process that was to report it.
                 self._status = 1
                 with open(self._log, 'a', encoding='utf-8') as log:
                     log.write(f'\nerror: the job {self._job.job_id} has died: {_first(error)}\n')
@@ -125,6 +125,6 @@ class _Submitted(Running):
 
 
 def _first(error: BaseException) -> str:
-    """The first line of an error that says something."""
+    """Return the type of an error, and the first line of its message that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f'{type(error).__name__}: {lines[0] if lines else ""}'

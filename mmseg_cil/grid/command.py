@@ -1,4 +1,4 @@
-"""The command ``mmseg-cil grid``: reads what is asked, walks the cells, ends in tables."""
+"""The command ``mmseg-cil grid``, which reads a grid, walks its cells and makes tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmseg_cil.utils.cli import ToolParser, add_config_options
 
 
 def make_parser(prog: str = 'grid.py') -> ToolParser:
-    """Return the command line."""
+    """Return the parser of the command line."""
     parser = ToolParser(
         prog=prog,
         description='Walk methods x protocols x seeds x settings, and put the scores in a table.',
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """Walk the grid that was asked for.
 
     Args:
-        args: From :func:`parse_args`.
+        args: Arguments from :func:`parse_args`.
 
     Returns:
         0, or 1 where a cell has failed.
@@ -120,14 +120,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def executor_of(args: argparse.Namespace, work_dir: Path) -> Executor:
-    """Return what runs the walks.
+    """Return the executor of the walks.
 
     Args:
-        args: From :func:`parse_args`.
+        args: Arguments from :func:`parse_args`.
         work_dir: Work directory of the grid.
 
     Raises:
-        InputError: A number is too small, or what is asked for is not there.
+        InputError: A number is too small, options contradict each other, or the cluster that is
+            asked for cannot be used.
     """
     for name, value in (
         ('--workers', args.workers),

@@ -1,4 +1,4 @@
-"""The config that each cell of a grid trains with, and what makes two of them differ."""
+"""The configs that the cells of a grid train with, and the differences between two configs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mmseg_cil.grid.plan import Cell
 from mmseg_cil.grid.references import make_reference
 from mmseg_cil.utils.near import near
 
-#: The key under which a config says of which grid it is the base.
+#: The key under which a config describes the grid that it is the base of.
 KEY = 'grid'
-#: What of a config neither its weights nor its scores depend on.
+#: Keys of a config on which neither weights nor scores depend.
 _INDIFFERENT = (
     'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'log_level', 'log_processor',
     'rehearsal', 'resume', 'vis_backends', 'visualizer', 'work_dir', 'allow_unknown_keys', KEY,
@@ -31,7 +31,7 @@ _INDIFFERENT_OF_LOADERS = ('num_workers', 'persistent_workers', 'pin_memory', 'p
 
 
 def read_grid(config: str | None) -> dict[str, Any]:
-    """Read what a config says of its grid; nothing where it says nothing.
+    """Read ``grid`` of a config; an empty dict where the config has none.
 
     Raises:
         InputError: The file cannot be read, or its ``grid`` is no dict.
@@ -59,7 +59,7 @@ def cell_config(
     pieces = {kind: parts.get(kind) for kind in KINDS}
     pieces.update(method=cell.method.piece, protocol=cell.protocol.piece)
     if cell.method.reference and config is None:
-        # Any will do for the rest of the config.
+        # Any method will do for the rest of the config.
         pieces['method'] = 'finetune'
     cfg = walk_config(argparse.Namespace(config=config, cfg_options={}, **pieces))
     cfg._cfg_dict.pop(KEY, None)
@@ -75,9 +75,9 @@ def cell_config(
 
 
 def _check_key(cfg: Config, key: str, cell: Cell) -> None:
-    """Refuse a dotted key that nothing in the config is like, as nothing would read it.
+    """Refuse a dotted key that the config does not have, as nothing would read it.
 
-    The last name of a key may be new where it is added to what is there already.
+    The last name of a key may be new if the names before it lead to a dict of the config.
     """
     node: Any = cfg._cfg_dict
     names = key.split('.')
@@ -85,7 +85,7 @@ def _check_key(cfg: Config, key: str, cell: Cell) -> None:
         listed = name.isdecimal() and (
             int(name) < len(node)
             if isinstance(node, (list, tuple))
-            # Steps of step_overrides.
+            # The keys of step_overrides are numbers.
             else isinstance(node, Mapping) and name not in node and int(name) in node
         )
         if not listed and not (isinstance(node, Mapping) and name in node):
@@ -103,7 +103,7 @@ def _check_key(cfg: Config, key: str, cell: Cell) -> None:
 
 
 def config_text(cfg: Config) -> str:
-    """Return a config as a file of plain values, which is read again without any other file."""
+    """Return a config as the text of a file of plain values, readable without any other file."""
     content = with_names_allowed(cfg).to_dict()
     return ''.join(
         f'{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n'
@@ -112,7 +112,7 @@ def config_text(cfg: Config) -> str:
 
 
 def read_text(path: Path) -> dict[str, Any]:
-    """Read what :func:`config_text` has written.
+    """Read a file that :func:`config_text` has written.
 
     Raises:
         InputError: The file was changed.
@@ -131,7 +131,7 @@ def read_text(path: Path) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys in which two configs differ that matter to weights or scores."""
+    """Return the dotted keys that differ in two configs and matter to weights or scores."""
     first, second = dict(_leaves(before)), dict(_leaves(now))
     return sorted(
         key for key in {*first, *second} if first.get(key, _leaves) != second.get(key, _leaves)

@@ -20,10 +20,10 @@ _ORDER = ('all', 'old', 'new')
 
 
 def curve_figure(scores: Sequence[Scores]) -> Figure:
-    """Draw the means of all, old and new over the steps of one protocol, a colour a method.
+    """Draw the means of all, old and new over the steps of one protocol, one colour per method.
 
     A band is the mean and one standard deviation over the seeds to both sides. Joint training is a
-    level line, a network that learns nothing more is a dotted one.
+    level line; a network that learns nothing more is a dotted line.
 
     Args:
         scores: Scores of one protocol, by rising step.
@@ -50,7 +50,7 @@ def curve_figure(scores: Sequence[Scores]) -> Figure:
 
 
 def _draw(axes: Axes, scores: Sequence[Scores], name: str, position: int, part: str) -> float:
-    """Draw a method into a panel; the greatest value drawn."""
+    """Draw a method into a panel, and return the greatest value drawn."""
     found = [score.entries[name].parts[part] for score in scores if name in score.entries]
     means = np.array([np.nan if entry.mean is None else entry.mean for entry in found])
     if np.isnan(means).all():

@@ -1,4 +1,4 @@
-"""Where the jobs of a grid run: in processes of this machine, or on a cluster."""
+"""The executors of a grid's jobs: in processes of this machine, or on a cluster."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Job:
     """A walk to be run in a process of its own.
 
     Attributes:
-        name: For people.
+        name: Name for people.
         arguments: Arguments of ``python -m mmseg_cil.grid.cell``.
-        log: File that all its output goes to, at the end of what is there.
+        log: File that all output of the job is appended to.
         after: Name of the job that must have succeeded before; empty: none.
     """
 
@@ -36,22 +36,22 @@ class Running(abc.ABC):
 
     @abc.abstractmethod
     def poll(self) -> int | None:
-        """Return its exit status; None while it runs."""
+        """Return the exit status of the job; None while it runs."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Ask it to save its state and end."""
+        """Ask the job to save its state and end."""
 
 
 class Executor(abc.ABC):
-    """Begins jobs, as many at a time as it has room for."""
+    """An executor, which begins as many jobs at a time as it has room for."""
 
     #: Seconds between two looks at the running jobs.
     interval: float = 0.2
 
     @abc.abstractmethod
     def has_room(self) -> bool:
-        """Whether another job may begin."""
+        """Return whether another job may begin."""
 
     @abc.abstractmethod
     def start(self, job: Job) -> Running:
@@ -59,11 +59,11 @@ class Executor(abc.ABC):
 
 
 class LocalExecutor(Executor):
-    """Processes of this machine.
+    """An executor of jobs in processes of this machine.
 
     Args:
-        workers: Most processes at a time.
-        threads: Threads of each.
+        workers: The most processes at a time.
+        threads: Threads of each process.
         gpus: Numbers of the GPUs that the workers have in turn; None leaves the environment as
             it is.
     """
@@ -117,8 +117,8 @@ def begin(
 
     Args:
         job: The job.
-        arguments: Further ones.
-        variables: Variables of its environment, in addition to this process's.
+        arguments: Further arguments of the process.
+        variables: Variables of the process's environment, in addition to those of this process.
     """
     root = str(Path(mmseg_cil.__file__).resolve().parents[1])
     path = [root, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]

@@ -1,4 +1,4 @@
-"""How the walk in a work directory stands, and what its log ends with."""
+"""The state of the walk in a work directory, and the end of its log."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from mmseg_cil.engine.record.journal import Journal
 
-#: Bytes at the end of a log that its last line is looked for in.
+#: Bytes at the end of a log in which the last line is searched for.
 _TAIL = 8192
 
 
 def is_finished(work_dir: Path, last: int | None = None) -> bool:
-    """Whether the steps of a walk are trained, evaluated, and in its metrics.
+    """Return whether the steps of a walk are trained, evaluated, and in its metrics.
 
     Args:
         work_dir: Work directory of the walk.
         last: The last step that is asked for; None: that of the protocol.
 
     Raises:
-        InputError: Its journal is damaged.
+        InputError: The journal of the walk is damaged.
     """
     journal = Journal.load(work_dir, writable=False)
     if journal is None or not (work_dir / 'metrics.json').is_file():
@@ -28,17 +28,17 @@ def is_finished(work_dir: Path, last: int | None = None) -> bool:
 
 
 def has_begun(work_dir: Path) -> bool:
-    """Whether a walk has its step 0, so that it starts from no other any more.
+    """Return whether a walk has its step 0, so that it needs no other walk to start from.
 
     Raises:
-        InputError: Its journal is damaged.
+        InputError: The journal of the walk is damaged.
     """
     journal = Journal.load(work_dir, writable=False)
     return journal is not None and journal.is_done(0)
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says something: that of an error."""
+    """Return the last error line of a log, or else its last line that is not empty."""
     try:
         with open(log, 'rb') as file:
             file.seek(0, 2)

@@ -1,4 +1,4 @@
-"""Where a grid keeps what. The names are fixed: a later version goes on with a grid by them."""
+"""The places of a grid's files, with fixed names by which a later version goes on with a grid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmseg_cil.grid.plan import Cell
 
-#: What a grid's folder says of its cells.
+#: The file in a grid's folder that lists the grid's cells.
 GRID = 'grid.json'
 
 
@@ -16,8 +16,8 @@ class Places:
     """The files of a grid.
 
     ``cells/PROTOCOL/METHOD[@SETTING]/seed_N`` is the work directory of a walk, ``seed_N.py``
-    beside it is its config and ``seed_N.log`` what it has said; ``step_0/...`` the same of
-    the base walks.
+    beside it is the config of the walk and ``seed_N.log`` its log; ``step_0/...`` holds the same
+    of the base walks.
 
     Attributes:
         folder: Folder of the grid.
@@ -36,29 +36,29 @@ class Places:
         return self.folder / 'step_0'
 
     def work_dir(self, cell: Cell) -> Path:
-        """The work directory of a cell."""
+        """Return the work directory of a cell."""
         return self.cells / cell.place
 
     def config(self, cell: Cell) -> Path:
-        """The config of a cell."""
+        """Return the config file of a cell."""
         return self.cells / f'{cell.place}.py'
 
     def log(self, cell: Cell) -> Path:
-        """What a cell's walk has said."""
+        """Return the log of a cell's walk."""
         return self.cells / f'{cell.place}.log'
 
     def base_dir(self, cell: Cell) -> Path:
-        """The work directory of the base walk that a cell owns."""
+        """Return the work directory of the base walk that a cell owns."""
         return self.bases / cell.place
 
     def base_config(self, cell: Cell) -> Path:
-        """The config of the base walk that a cell owns."""
+        """Return the config file of the base walk that a cell owns."""
         return self.bases / f'{cell.place}.py'
 
     def base_log(self, cell: Cell) -> Path:
-        """What the base walk that a cell owns has said."""
+        """Return the log of the base walk that a cell owns."""
         return self.bases / f'{cell.place}.log'
 
     def is_there(self, place: str) -> bool:
-        """Whether a cell has begun to be walked."""
+        """Return whether a cell has begun to be walked."""
         return (self.cells / place).is_dir()

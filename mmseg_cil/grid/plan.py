@@ -1,4 +1,4 @@
-"""Which cells a grid has, by their names."""
+"""The cells of a grid, by their names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from mmseg_cil.errors import InputError
 
-#: Characters that names of folders may have.
+#: Characters that names of folders may not have.
 _UNFIT = re.compile(r'[^A-Za-z0-9._=,+-]+')
-#: Between the name of a method and that of a setting.
+#: The separator between the name of a method and that of a setting.
 SEPARATOR = '@'
-#: Longest name of a folder that is made of settings.
+#: The most letters of a folder's name that is made of settings.
 _LONGEST = 120
 
 
@@ -26,10 +26,10 @@ class Variant:
     """A method or a protocol of a grid.
 
     Attributes:
-        name: In folders and tables.
-        piece: Name or path of the config piece; None: what the config itself has.
+        name: Name in folders and tables.
+        piece: Name or path of the config piece; None: that of the config itself.
         options: Settings by dotted keys, as ``--cfg-options`` has them.
-        reference: Whether it is no method but one of :mod:`~mmseg_cil.grid.references`.
+        reference: Whether this is no method but one of :mod:`~mmseg_cil.grid.references`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Setting:
     """Values of the axes that ``--set`` names.
 
     Attributes:
-        name: In folders and tables; empty where there is no axis.
+        name: Name in folders and tables; empty where there is no axis.
         options: Values by dotted keys.
     """
 
@@ -56,10 +56,10 @@ class Cell:
     """A walk of the grid.
 
     Attributes:
-        method: Its method.
-        protocol: Its protocol.
-        setting: Its values of the axes.
-        seed: Its seed.
+        method: Method of the walk.
+        protocol: Protocol of the walk.
+        setting: Values of the axes.
+        seed: Seed of the walk.
     """
 
     method: Variant
@@ -75,12 +75,12 @@ class Cell:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Protocol and row: what cells of several seeds have in common."""
+        """The protocol and the row, which cells of several seeds have in common."""
         return self.protocol.name, self.row
 
     @property
     def place(self) -> str:
-        """Path of the cell below ``cells`` or ``step_0``; fixed, for grids that go on."""
+        """The path of the cell below ``cells`` or ``step_0``; fixed, for grids that go on."""
         return f'{self.protocol.name}/{self.row}/seed_{self.seed}'
 
 
@@ -89,9 +89,9 @@ class Axis:
     """A key of the configs and the values that it takes.
 
     Attributes:
-        key: Dotted.
-        values: At least one.
-        method: The one method that it is for; empty: all.
+        key: The dotted key.
+        values: The values, at least one.
+        method: The one method that the axis is for; empty: all methods.
     """
 
     key: str
@@ -101,10 +101,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a grid consists of.
+    """The cells of a grid, and its baseline.
 
     Attributes:
-        cells: In order.
+        cells: The cells in order.
         baseline: Row that differences are taken to; empty: none.
     """
 
@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def rows(self) -> list[str]:
-        """Methods with their settings, in order."""
+        """The methods with their settings, in order."""
         return list(dict.fromkeys(cell.row for cell in self.cells))
 
 
@@ -127,14 +127,15 @@ def plan_grid(
     """Plan the cells of a grid: all combinations.
 
     Args:
-        methods: At least one.
-        protocols: At least one.
-        seeds: At least one.
+        methods: The methods, at least one.
+        protocols: The protocols, at least one.
+        seeds: The seeds, at least one.
         axes: Keys that take several values.
-        baseline: A method, or a row.
+        baseline: A method, or a row; empty: none.
 
     Raises:
-        InputError: Nothing is left to be walked, or something is there twice or not at all.
+        InputError: There is nothing to walk, something is named twice, or an axis is for a method
+            that the grid does not have.
     """
     for kind, given in (('methods', methods), ('protocols', protocols), ('seeds', seeds)):
         if not given:
@@ -182,7 +183,7 @@ def settings_of(method: str, axes: Sequence[Axis]) -> list[Setting]:
 
 
 def fit_name(text: str) -> str:
-    """Return a text as the name of a folder; another text has another one."""
+    """Return a text as the name of a folder; different texts have different names."""
     fit = _UNFIT.sub('_', text)
     if fit == text and len(fit) <= _LONGEST:
         return fit
@@ -196,7 +197,7 @@ def _name_of(pairs: Sequence[tuple[str, Any]]) -> str:
 
 
 def variant_of(entry: Any, kind: str) -> Variant:
-    """Return a method or a protocol as a grid's file or command line has it.
+    """Return a method or a protocol from an entry of a grid's file or command line.
 
     Args:
         entry: The name or path of a piece, or a dict of ``name``, the piece under its kind,
@@ -204,7 +205,7 @@ def variant_of(entry: Any, kind: str) -> Variant:
         kind: 'method' or 'protocol'.
 
     Raises:
-        InputError: It is of another form.
+        InputError: The entry has another form.
     """
     if isinstance(entry, str) and entry:
         return Variant(fit_name(Path(entry).stem if entry.endswith('.py') else entry), entry)

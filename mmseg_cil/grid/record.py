@@ -1,4 +1,4 @@
-"""What a grid's folder says of its cells, those of this call and of earlier ones."""
+"""The record of a grid's cells in the grid's folder, those of this call and of earlier ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Record:
     Attributes:
         places: Places of the grid.
         cells: Names of protocol, method and setting, and the seed, by place.
-        baseline: Row that differences are to.
+        baseline: Row that differences are taken to.
         failures: Last lines of errors by place.
     """
 
@@ -36,13 +36,13 @@ class Record:
 
     @classmethod
     def open(cls, places: Places, asked: Asked) -> Record:
-        """Take what is recorded, and add the cells that are asked for.
+        """Read the record of a grid, and add the cells that are asked for.
 
-        Those of earlier calls stay while their work directories do.
+        Cells of earlier calls stay while their work directories exist.
         """
         record = cls.read(places)
         planned = {cell.place for cell in asked.plan.cells}
-        # All in the order in which they first came, whenever they are walked.
+        # Cells stay in the order in which they first came, whenever they are walked.
         known = {
             place: entry
             for place, entry in record.cells.items()
@@ -66,7 +66,7 @@ class Record:
 
     @property
     def names(self) -> list[str]:
-        """Rows and methods that there are."""
+        """The names of all rows and methods."""
         rows = [row_name(cell['method'], cell['setting']) for cell in self.cells.values()]
         return list(dict.fromkeys([*rows, *(cell['method'] for cell in self.cells.values())]))
 
@@ -75,7 +75,7 @@ class Record:
         """Read the file of a grid; an empty record where there is none.
 
         Raises:
-            InputError: It is damaged.
+            InputError: The file is damaged.
         """
         path = places.folder / GRID
         if not path.is_file():
@@ -93,7 +93,7 @@ class Record:
 
     @property
     def known_baseline(self) -> str:
-        """The baseline, where it has cells: one that the grid's file lists may come later."""
+        """The baseline if it has cells, else ''; a method of the grid's file may come later."""
         return self.baseline if self.baseline in self.names else ''
 
     def save(self) -> None:
@@ -108,7 +108,7 @@ class Record:
         return write_tables(self.places.folder, self.known_baseline, every_step, pictures)
 
     def collected(self) -> tuple[list[Row], list[CellState]]:
-        """Return the rows of all cells, and how these stand."""
+        """Return the rows and the states of all cells."""
         rows: list[Row] = []
         states = []
         planned: dict[str, list[Mapping[str, Any]]] = {}

@@ -1,7 +1,7 @@
-"""What a grid's methods are held against: joint training, and a network that learns nothing more.
+"""The references for a grid's methods: joint training, and a network that learns nothing more.
 
-Without them a table cannot say whether a method is good: where later classes are few, the network
-of step 0 left alone can be ahead of all methods.
+Without references a table cannot say whether a method is good: where later classes are few, the
+network of step 0, left alone, can be ahead of all methods.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def references_of(asked: Any) -> list[Variant]:
     """Return the references that a grid asks for, as methods of their own.
 
     Args:
-        asked: True for all; a list of :data:`NAMES`; or options by these, as a dict.
+        asked: True for all references; a list of :data:`NAMES`; or a dict of options by name.
 
     Raises:
-        InputError: It is of another form.
+        InputError: The value has another form.
     """
     if asked in (None, False):
         return []
@@ -54,7 +54,7 @@ def make_reference(cfg: Config, name: str) -> None:
     """Turn the config of a walk into that of a reference, in place.
 
     Args:
-        cfg: With the protocol that the methods walk.
+        cfg: Config with the protocol that the methods walk.
         name: :data:`JOINT` trains once, as long as step 0, on all classes or domains.
             :data:`NOTHING` trains no step but the first, and predicts no class that comes later.
     """
@@ -75,13 +75,13 @@ def _first_alone(overrides: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def joint_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the protocol of one step that brings all that a protocol brings step by step.
+    """Return a protocol of one step with all classes or domains of a protocol.
 
     Args:
         protocol: The ``protocol`` of a config.
 
     Raises:
-        InputError: Its name does not say what it brings, nor do lists.
+        InputError: Neither the protocol's name nor its lists say which classes or domains it has.
     """
     content = dict(protocol)
     for key in ('steps', 'domain_steps'):
@@ -107,13 +107,13 @@ def joint_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def joint_row(row: Row, metrics: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Row:
     """Return the scores of joint training as those of the last step of a walk.
 
-    After it all classes are seen, so the test images are the same. By class the means of old,
-    new, base and later classes are those of their IoUs; by domain they are not known of one
-    confusion matrix, and stay undefined.
+    After joint training all classes are seen, so the test images are the same. In a walk by class,
+    the means of old, new, base and later classes are the means of the IoUs of these classes. In a
+    walk by domain, one confusion matrix does not tell these means, and they stay undefined.
 
     Args:
-        row: Row of its one step.
-        metrics: Content of its ``metrics.json``.
+        row: Row of the one step of joint training.
+        metrics: Content of the ``metrics.json`` of joint training.
         steps: Steps of the walk's protocol, as a journal has them: ``new`` names of each.
     """
     last = len(steps) - 1

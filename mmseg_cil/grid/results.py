@@ -1,4 +1,4 @@
-"""What a grid ends in: its rows, and the tables, curves and page that are made of them alone."""
+"""The results of a grid: its rows, and the tables, curves and page made from the rows alone."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def write_tables(
     Args:
         folder: Folder of the rows.
         baseline: Row that differences are taken to; empty: none.
-        every_step: A table for each step in ``table.md`` and ``table.tex``, too.
+        every_step: Whether ``table.md`` and ``table.tex`` have a table for each step, too.
         pictures: Whether curves are drawn and the page is written.
 
     Returns:
         The tables as text for a terminal.
 
     Raises:
-        InputError: There are no rows, or none of the baseline.
+        InputError: There are no rows, or no row of the baseline.
     """
     rows, states = read_rows(folder)
     check_baseline(rows, states, baseline, folder)
@@ -63,7 +63,7 @@ def check_baseline(
     """Refuse a baseline that is no row and no method.
 
     Raises:
-        InputError: It is none.
+        InputError: The baseline is neither.
     """
     cells: list[Row | CellState] = [*rows, *states]
     names = sorted({cell.name for cell in cells} | {cell.method for cell in cells})

@@ -1,4 +1,4 @@
-"""What the cells of a grid have scored, as rows of one file from which all tables are made."""
+"""The scores of the cells of a grid, as rows of one file from which all tables are made."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Row:
     """The scores of one cell after one step.
 
     Attributes:
-        protocol: Name in the grid.
-        method: Name in the grid.
-        setting: Name in the grid; empty where it has none.
+        protocol: Name of the protocol in the grid.
+        method: Name of the method in the grid.
+        setting: Name of the setting in the grid; empty where there is none.
         seed: Seed of the cell.
         step: The step.
         scores: Per cent by the names in :data:`PARTS`; None where undefined.
@@ -49,16 +49,16 @@ class Row:
 
 @dataclass(frozen=True)
 class CellState:
-    """How a cell stands.
+    """The state of a cell.
 
     Attributes:
-        protocol: Name in the grid.
-        method: Name in the grid.
-        setting: Name in the grid; empty where it has none.
+        protocol: Name of the protocol in the grid.
+        method: Name of the method in the grid.
+        setting: Name of the setting in the grid; empty where there is none.
         seed: Seed of the cell.
-        steps: Steps of its protocol; None where that is not known yet.
+        steps: Number of steps of the protocol; None where it is not known yet.
         status: 'done', 'failed', or 'unfinished'.
-        error: What it has failed with.
+        error: Error that the cell has failed with.
     """
 
     protocol: str
@@ -86,10 +86,10 @@ def rows_of_walk(
     """Return the rows of a walk.
 
     Args:
-        metrics: Content of its ``metrics.json``.
-        protocol: Name in the grid.
-        method: Name in the grid.
-        setting: Name in the grid.
+        metrics: Content of the walk's ``metrics.json``.
+        protocol: Name of the protocol in the grid.
+        method: Name of the method in the grid.
+        setting: Name of the setting in the grid.
         seed: Seed of the cell.
     """
     rows = []
@@ -126,10 +126,10 @@ def write_rows(folder: Path, rows: Iterable[Row], cells: Iterable[CellState]) ->
 
 
 def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
-    """Read what :func:`write_rows` has written; ``cells.csv`` may be missing.
+    """Read the files that :func:`write_rows` has written; ``cells.csv`` may be missing.
 
     Raises:
-        InputError: ``rows.csv`` is missing, or one of them is damaged.
+        InputError: ``rows.csv`` is missing, or one of the files is damaged.
     """
     rows = read_row_file(folder / ROWS)
     if not (folder / CELLS).is_file():
@@ -152,7 +152,7 @@ def read_row_file(path: Path) -> list[Row]:
     """Read one file of the form of ``rows.csv``.
 
     Raises:
-        InputError: It is missing or damaged.
+        InputError: The file is missing or damaged.
     """
     return [
         Row(

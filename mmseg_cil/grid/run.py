@@ -1,4 +1,4 @@
-"""Walking a grid: what is there already, what is left, and what it comes to."""
+"""Walking a grid: its finished cells, the cells that are left, and the tables."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from mmseg_cil.grid.schedule import Outcome, run_jobs
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.utils.quiet import quieten_warnings
 
-#: What the names of jobs of base walks begin with.
+#: The prefix of the names of base walks' jobs.
 _BASE = 'step_0/'
 
 
 def walk_grid(asked: Asked, executor: Executor) -> int:
-    """Walk what is left of a grid, and write its tables.
+    """Walk the cells of a grid that are left, and write its tables.
 
     Args:
         asked: The grid.
-        executor: Runs the walks.
+        executor: Executor of the walks.
 
     Returns:
         0, or 1 where a cell has failed.
 
     Raises:
         InputError: Something is wrong; nothing was run.
-        KeyboardInterrupt: This process was told to end, and the walks have.
+        KeyboardInterrupt: This process was told to end, and the walks have ended.
     """
     quieten_warnings()
     configs = {
@@ -70,18 +70,18 @@ def walk_grid(asked: Asked, executor: Executor) -> int:
 
 
 def make_tables(folder: Path, baseline: str | None, every_step: bool) -> str:
-    """Make the tables of a grid again, or those of a folder that holds its rows alone.
+    """Make the tables of a grid again, or those of a folder that holds a grid's rows alone.
 
     Args:
         folder: The folder.
         baseline: Row that differences are taken to; None: the grid's own.
-        every_step: A table for each step.
+        every_step: Whether to make a table for each step.
 
     Returns:
         The tables as text.
 
     Raises:
-        InputError: There are no rows, or none of the baseline.
+        InputError: There are no rows, or no row of the baseline.
     """
     own = ''
     if (folder / GRID).is_file():

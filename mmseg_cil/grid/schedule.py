@@ -1,4 +1,4 @@
-"""Running the jobs of a grid: those that others wait for first, and none stops the others."""
+"""Running the jobs of a grid: first those that others wait for; no failure stops the others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmseg_cil.grid.outcome import last_line
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job has ended.
+    """The outcome of a job.
 
     Attributes:
-        status: 0 done, else as :func:`~mmseg_cil.utils.cli.run_tool` has it.
-        error: Its last line; empty where it is done.
+        status: 0 for done, else an exit status of :func:`~mmseg_cil.utils.cli.run_tool`.
+        error: Last line of the job's log; empty where the job is done.
     """
 
     status: int
@@ -33,14 +33,14 @@ def run_jobs(
     """Run all jobs; a job whose predecessor has failed fails too, without being begun.
 
     Args:
-        jobs: Each after the one that it waits for. Of those that can begin, the ones that most
-            others wait for begin first.
-        executor: Runs them.
-        ended: Called as a job has ended.
-        begun: Called as a job begins.
+        jobs: The jobs, each after the job that it waits for. Among the jobs that can begin, those
+            that most others wait for begin first.
+        executor: Executor of the jobs.
+        ended: Called when a job has ended.
+        begun: Called when a job begins.
 
     Returns:
-        Their outcomes by name.
+        The outcomes by the names of the jobs.
 
     Raises:
         KeyboardInterrupt: This process was told to end; the running jobs were told so, too, and
@@ -81,7 +81,7 @@ def run_jobs(
 
 
 def _stop(running: Sequence[tuple[Job, Running]], interval: float) -> None:
-    """Ask all to save their states and end, and wait for that; a second signal ends the waiting."""
+    """Ask all jobs to save their states and end, and wait for that, or for a second signal."""
     for _, process in running:
         process.stop()
     while any(process.poll() is None for _, process in running):

@@ -12,12 +12,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said of one value over several seeds.
+    """The summary of one value over several seeds.
 
     Attributes:
-        mean: Mean of all; None without any.
-        deviation: Their standard deviation, n - 1 in the denominator; None for fewer than two.
-        count: How many there are.
+        mean: Mean of all values; None without any.
+        deviation: Standard deviation of the values, n - 1 in the denominator; None for fewer than
+            two.
+        count: Number of values.
     """
 
     mean: float | None
@@ -31,8 +32,9 @@ class Difference:
 
     Attributes:
         mean: Mean of the differences.
-        half_width: Half width of the interval of Student's t around it; None for fewer than two.
-        count: Pairs.
+        half_width: Half width of the interval of Student's t around the mean; None for fewer than
+            two.
+        count: Number of pairs.
     """
 
     mean: float
@@ -58,12 +60,12 @@ def paired_difference(
     """Return how much higher some values are than those of the baseline, seed by seed.
 
     Args:
-        values: By seed.
-        baseline: By seed.
+        values: The values by seed.
+        baseline: The values of the baseline by seed.
         confidence: Probability of the interval, in (0, 1).
 
     Returns:
-        None where no seed has both.
+        The difference; None where no seed has both values.
     """
     found = summarise([values[seed] - baseline[seed] for seed in sorted({*values} & {*baseline})])
     if found.mean is None:
@@ -77,8 +79,8 @@ def paired_difference(
 def t_probability(value: float, degrees: int) -> float:
     """Return the probability that Student's t is between minus a value and the value.
 
-    The finite sums for whole degrees of freedom: Abramowitz and Stegun, Handbook of
-    Mathematical Functions, 26.7.3 and 26.7.4.
+    The probability is computed by the finite sums for whole degrees of freedom: Abramowitz and
+    Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
 
     Args:
         value: 0 or more.

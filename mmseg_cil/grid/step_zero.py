@@ -1,4 +1,4 @@
-"""Which cells of a grid have the same step 0, so that it is trained once for all of them."""
+"""Descriptions of step 0, which is trained once for all cells that have the same description."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import HOOKS, MODELS
 from mmseg_cil.utils.step_context import StepContext
 
-#: What of a loader decides which batches are trained on.
+#: The settings of a loader that decide which batches are trained on.
 _OF_LOADER = ('batch_size', 'sampler', 'batch_sampler', 'collate_fn', 'dataset')
 #: Parts of a method that do nothing before there is an earlier step.
 _LATER_ROLES = tuple(part['role'] for part in (TEACHING, WEIGHTS, BEGINNING, FREEZING))
-#: Parts of a method without a role that do nothing in the training of step 0, or are looked at here
-#: by themselves.
+#: Parts of a method without a role that do nothing in the training of step 0, or that are described
+#: here by themselves.
 _OTHERS = ('name', 'loss_decode', 'custom_hooks', 'memory', 'teachers', 'sub_steps')
 _TOLERANCE = 1e-5
 
 
 def step_zero_of(walk: Walk) -> dict[str, Any]:
-    """Describe all that the weights after step 0 depend on, the seed apart.
+    """Describe everything that the weights after step 0 depend on, except for the seed.
 
-    What ``--start-from`` compares is among it (protocol, network, training images), and what
-    it leaves to the user: losses, schedule, hooks, and what a method changes in the network.
-    Losses are compared by their values on drawn logits: of the unbiased cross-entropy and the
-    pseudo-labels nothing is left at step 0 but the cross-entropy, of sigmoid losses all is.
-    (A design choice: configs of losses say nothing of that.)
+    The description has the parts that ``--start-from`` compares (protocol, network, training
+    images), and the parts that it leaves to the user: losses, schedule, hooks, and a method's
+    changes of the network. Losses are compared by their values on drawn logits: at step 0, the
+    unbiased cross-entropy and the losses with pseudo-labels are the plain cross-entropy, whereas
+    sigmoid losses stay what they are. (This is a design choice: configs of losses do not tell
+    that.)
 
     Args:
         walk: The walk of a cell.
 
     Returns:
-        Fingerprints, and a list of loss values, by what they are of; for :func:`same_step_zero`.
+        Fingerprints, and a list of loss values, by the described part; for :func:`differing`.
     """
     cfg = lone_config(walk, 0)
     method, _ = MethodConfig.split(cfg.model)
@@ -75,7 +76,7 @@ def step_zero_of(walk: Walk) -> dict[str, Any]:
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Return in what two descriptions of :func:`step_zero_of` differ."""
+    """Return the parts in which two descriptions of :func:`step_zero_of` differ."""
     return [key for key in first if not _equal(first[key], second.get(key))]
 
 
@@ -88,7 +89,7 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def _changes(method: MethodConfig) -> dict[str, Any]:
-    """The parts of a method that could change the network or the data at step 0."""
+    """Return the parts of a method that could change the network or the data at step 0."""
     return {
         part.name: getattr(method, part.name)
         for part in fields(MethodConfig)
@@ -99,7 +100,11 @@ def _changes(method: MethodConfig) -> dict[str, Any]:
 
 
 def _hooks(cfg: Config, walk: Walk) -> list[Any]:
-    """Hooks of step 0 but those that keep something of it, and those of every walk."""
+    """Return the hooks of step 0 that its weights may depend on.
+
+    These are the user's own hooks, and all others except for hooks that keep files of the step and
+    hooks of every walk.
+    """
     result = []
     given = list(walk.cfg.get('custom_hooks') or [])
     for hook in cfg.custom_hooks:
@@ -112,14 +117,14 @@ def _hooks(cfg: Config, walk: Walk) -> list[Any]:
 
 
 def _of_data(value: Any) -> Any:
-    """A loader's setting without the places that data are cached in."""
+    """Return a loader's setting without the folders that data are cached in."""
     if isinstance(value, Mapping):
         return {key: _of_data(entry) for key, entry in value.items() if key not in ('cache_dirs',)}
     return [_of_data(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _losses(cfg: Config) -> list[Any]:
-    """Values of the losses of all heads on drawn logits; their configs where that cannot be."""
+    """Return the values of all heads' losses on drawn logits, or configs of losses that fail."""
     return [
         [where, *(_value(loss, head, cfg) for loss in losses_of(dict(head)))]
         for where, head in named_heads(cfg.model)

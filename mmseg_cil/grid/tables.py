@@ -11,24 +11,24 @@ from mmseg_cil.grid.statistics import Difference, Summary, paired_difference, su
 from mmseg_cil.visualization.style import shorten
 from mmseg_cil.visualization.tables import Table
 
-#: Means that a table has.
+#: The means that a table has.
 SHOWN = ('old', 'new', 'all')
 UNDEFINED = '–'
-#: Letters of an error in a table; ``cells.csv`` and the page have all of it.
+#: The most letters of an error in a table; ``cells.csv`` and the page have the whole error.
 _LONGEST = 120
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a table says of a method on a protocol after one step.
+    """A table's entry for a method on a protocol after one step.
 
     Attributes:
         name: Method, with its setting.
         parts: Summaries by the names in :data:`SHOWN`.
         difference: Difference of 'all' to the baseline; None where there is none.
-        seeds: Cells that have the step.
-        cells: Cells of the grid.
-        failures: What its failed cells have failed with, by seed.
+        seeds: Number of cells that have the step.
+        cells: Number of cells of the grid.
+        failures: Errors of the failed cells, by seed.
         unfinished: Seeds whose cells are still to be walked.
     """
 
@@ -46,11 +46,11 @@ class Scores:
     """The scores of all methods after one step of a protocol.
 
     Attributes:
-        protocol: Its name.
+        protocol: Name of the protocol.
         step: The step.
-        last: Whether it is the last of the protocol.
-        baseline: Row that differences are to; empty: none.
-        entries: By name.
+        last: Whether the step is the last of the protocol.
+        baseline: Row that differences are taken to; empty: none.
+        entries: The entries by name.
     """
 
     protocol: str
@@ -65,7 +65,7 @@ def scores_of(rows: Sequence[Row], cells: Sequence[CellState], baseline: str = '
 
     Args:
         rows: Rows of all cells.
-        cells: How they stand; those that have no rows are told of, too.
+        cells: States of the cells; cells without rows have entries, too.
         baseline: A method or a row, whose scores are subtracted.
     """
     result = []
@@ -113,7 +113,7 @@ def _by_seed(rows: Sequence[Row], part: str = 'all') -> dict[int, float]:
 
 
 def _baseline_of(name: str, names: Sequence[str], baseline: str) -> str:
-    """The row to compare with: the baseline with the same setting, where there is one."""
+    """Return the row to compare with: the baseline, with the same setting if there is one."""
     _, separator, setting = name.partition(SEPARATOR)
     same = f'{baseline}{SEPARATOR}{setting}' if separator else baseline
     return next(
@@ -143,13 +143,13 @@ def signed(found: Difference | None) -> str:
 
 
 def main_table(scores: Sequence[Scores]) -> Table:
-    """The scores after the last steps: one row a method, with the columns of every protocol."""
+    """Return the scores after the last steps: a row per method, with columns of every protocol."""
     last = [score for score in scores if score.last]
     return score_table(last, 'after the last step')
 
 
 def step_tables(scores: Sequence[Scores]) -> list[Table]:
-    """The scores after each step, a table each."""
+    """Return the scores after each step, one table each."""
     return [
         score_table([score], f'of {score.protocol} after step {score.step}') for score in scores
     ]
@@ -159,8 +159,8 @@ def score_table(scores: Sequence[Scores], what: str) -> Table:
     """Put scores side by side, with remarks where cells have failed or are unfinished.
 
     Args:
-        scores: A group of columns each.
-        what: What they are of, for the caption.
+        scores: Scores, each of which is a group of columns.
+        what: Subject of the scores, for the caption.
     """
     names = _in_order(name for score in scores for name in score.entries)
     header = ['method']
@@ -204,7 +204,7 @@ def _seeds(entry: Entry | None) -> str:
 
 
 def _remark(scores: Scores, name: str) -> str:
-    """What is to be said of cells that are not done; empty where all are."""
+    """Return the remark on cells that are not done; empty where all are done."""
     entry = scores.entries.get(name)
     if entry is None:
         return ''

@@ -1,4 +1,4 @@
-"""What happens before, during and after a step."""
+"""Hooks that act before, during and after a step."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
 from mmseg_cil.hooks.finite_loss_hook import FiniteLossHook

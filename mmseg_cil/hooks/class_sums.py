@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def sums_of_classes(vectors: Tensor, labels: Tensor, classes: range) -> Tensor:
-    """Return sums of vectors and, in the last column, pixels: ``(K, D + 1)``, float64.
+    """Return sums of vectors and, in the last column, numbers of pixels: ``(K, D + 1)``, float64.
 
     Labels are resized to the size of the vectors by nearest neighbour.
 

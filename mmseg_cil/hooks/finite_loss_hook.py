@@ -17,15 +17,15 @@ from mmseg_cil.models.parsed_losses import is_trained_on
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 
-#: Where no loss has been anything but finite.
+#: The first iteration of a loss that is not finite, where all losses have been finite.
 _NONE = 2**62
 
 
 class _Record:
-    """Losses of certain names: the first iteration in which one was not finite, on their device.
+    """The first iteration in which losses of certain names were not finite, kept on their device.
 
     Args:
-        values: Values of an iteration.
+        values: Losses of an iteration.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -33,7 +33,7 @@ class _Record:
         self.values = self.last = values
 
     def add(self, values: Tensor, iteration: int) -> None:
-        """Notes an iteration; nobody waits for the values."""
+        """Note an iteration, without waiting for the values."""
         is_first = ~torch.isfinite(values).all() & (self.first == _NONE)
         self.first = torch.where(is_first, iteration, self.first)
         self.values = torch.where(is_first, values, self.values)
@@ -42,14 +42,14 @@ class _Record:
 
 @HOOKS.register_module()
 class FiniteLossHook(StepHook):
-    """Ends the training at the first loss that is NaN or infinite.
+    """A hook that ends the training at the first loss that is NaN or infinite.
 
-    Which iteration that was, and with which parts of the loss, is kept on the
-    device and looked at every ``interval`` iterations, at the end, and before a
-    state is saved; a process alone on the CPU looks at once. All processes look
+    The iteration of such a loss, with the parts of the loss, is kept on the device
+    and looked at every ``interval`` iterations, at the end, and before a state is
+    saved; a process alone on the CPU looks in every iteration. All processes look
     at the same iterations and end together. Gradients that are not finite are
-    left to the loss scaler of mixed precision, which skips them; without one they
-    spoil the weights, and so the next loss, or are found in the weights when
+    left to the loss scaler of mixed precision, which skips them; without a scaler
+    they spoil the weights, and so the next loss, or are found in the weights when
     these are to be saved.
 
     Args:
@@ -58,7 +58,7 @@ class FiniteLossHook(StepHook):
         name: Name of the sub-step in training.
     """
 
-    # Before the state is saved.
+    # The hook acts before the state is saved.
     priority = 'LOW'
 
     def __init__(self, step: int, interval: int = 50, name: str = '') -> None:
@@ -71,11 +71,11 @@ class FiniteLossHook(StepHook):
 
     @property
     def place(self) -> str:
-        """What is trained, in words."""
+        """The name of the step or sub-step in training, in words."""
         return f'step {self.step}' + (f', sub-step {self.name}' if self.name else '')
 
     def before_train(self, runner: Runner) -> None:
-        """Refuses weights to begin with that are not finite."""
+        """Refuse initial weights that are not finite."""
         require_finite_everywhere(
             _state(runner),
             f'{self.place} begins with weights that are unusable',
@@ -83,7 +83,7 @@ class FiniteLossHook(StepHook):
         )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Keeps the learning rate that the iteration has."""
+        """Keep the learning rate of the iteration."""
         rates = runner.optim_wrapper.get_lr()
         first = next(iter(rates.values()), None)
         if first:
@@ -92,7 +92,7 @@ class FiniteLossHook(StepHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Notes the losses of an iteration, and looks where that is due."""
+        """Note the losses of an iteration, and look at them where that is due."""
         done = runner.iter + 1
         losses = (
             {
@@ -118,23 +118,23 @@ class FiniteLossHook(StepHook):
                 for loss in losses.values()
             ]
         )
-        # Some may not be there in every iteration.
+        # Some losses may not be there in every iteration.
         self._names = tuple(losses)
         if self._names not in self._records:
             self._records[self._names] = _Record(values)
         self._records[self._names].add(values, iteration)
 
     def look(self, runner: Runner) -> None:
-        """Waits for the losses so far; every process must call.
+        """Wait for the losses so far, and check them; every process must call this.
 
         Raises:
-            InputError: In some process one was not finite.
+            InputError: In some process, a loss was not finite.
         """
         own = {names: int(record.first) for names, record in self._records.items()}
         first = torch.tensor(min(own.values(), default=_NONE))
         all_reduce(first, op='min')
         if first == _NONE:
-            # The history of a long step is not needed any more.
+            # The learning rates of past iterations are not needed any more.
             self._rates = {key: rate for key, rate in self._rates.items() if key >= runner.iter}
             return
         told = [
@@ -146,10 +146,10 @@ class FiniteLossHook(StepHook):
         self._stop(runner, int(first), parts[0])
 
     def check_state(self, runner: Runner) -> None:
-        """Makes sure that what is about to be saved is finite; every process must call.
+        """Check that the state to be saved is finite; every process must call this.
 
         Raises:
-            InputError: A loss was not, or a weight is not.
+            InputError: A loss was not finite, or a weight is not.
         """
         self.look(runner)
         last = self._records.get(self._names)
@@ -181,7 +181,7 @@ class FiniteLossHook(StepHook):
 
 
 def _listed(names: tuple[str, ...], losses: Tensor) -> str:
-    """The total loss and its parts, those that are not finite first."""
+    """Return the total loss and its parts as a text, parts that are not finite first."""
     values = dict(zip(names, losses.tolist(), strict=True))
     total = values.pop('loss', math.nan)
     parts = sorted(values, key=lambda name: math.isfinite(values[name]))

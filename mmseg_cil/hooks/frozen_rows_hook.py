@@ -17,19 +17,20 @@ from mmseg_cil.registry import HOOKS
 
 @HOOKS.register_module()
 class FrozenRowsHook(Hook):
-    """Puts the rows of old classes back after each iteration.
+    """A hook that puts the rows of old classes back after each iteration.
 
-    The walk adds it where ``method.freezing`` has ``old_rows``. They are the rows of every layer
-    that has grown by the step's classes, in all heads, as they are when training begins, hence
-    as the initialisation of new classes has left them. Put back rather than left out, they are
-    safe from weight decay and momentum too; norms of gradients count theirs.
+    The walk adds the hook where ``method.freezing`` has ``old_rows``. The rows are those of every
+    layer that has grown by the step's classes, in all heads, with their values when training
+    begins, hence after the initialisation of new classes. As the rows are put back rather than left
+    out of training, they are safe from weight decay and momentum too; norms of gradients include
+    the gradients of these rows.
     """
 
-    # Before anything that saves or averages weights.
+    # The hook acts before any hook that saves or averages weights.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self) -> None:
-        #: Views of the network's rows, and what they hold.
+        #: Views of the network's rows, and the rows' values.
         self._rows: list[tuple[Tensor, Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -52,6 +53,6 @@ class FrozenRowsHook(Hook):
         data_batch: object = None,
         outputs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put them back."""
+        """Put the rows back."""
         for rows, value in self._rows:
             rows.copy_(value)

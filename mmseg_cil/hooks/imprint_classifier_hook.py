@@ -1,4 +1,4 @@
-"""Imprinting: the rows of new classes begin as their mean embedding."""
+"""Imprinting: the rows of new classes begin as the mean embeddings of these classes."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from mmseg_cil.registry import HOOKS
 
 @HOOKS.register_module()
 class ImprintClassifierHook(StepHook):
-    """Replaces the rows of new classes before a step's first iteration.
+    """A hook that replaces the rows of new classes before a step's first iteration.
 
-    It acts only where the segmentor's ``classifier_init`` is 'imprinted', at a
-    step after the first that has new classes and that is not resumed. One pass
-    over images of the step, in evaluation mode and without gradients, gives the
-    mean embedding of every new class, for the decode head and each auxiliary
-    head; :func:`~mmseg_cil.models.classifier.imprinted_rows` says what becomes
-    of it. Further classifiers of a head (``DAHead``, ``EncHead``, ``PointHead``) keep
-    their random rows. Rows of self-supervision begin as copies of the imprinted ones. Every
+    The hook acts only where the segmentor's ``classifier_init`` is 'imprinted', at
+    a step after step 0 that has new classes and that is not resumed. One pass over
+    images of the step, in evaluation mode and without gradients, gives the mean
+    embedding of every new class, for the decode head and each auxiliary head;
+    :func:`~mmseg_cil.models.classifier.imprinted_rows` makes rows of the embeddings.
+    Further classifiers of a head (``DAHead``, ``EncHead``, ``PointHead``) keep their
+    random rows. Rows of self-supervision begin as copies of the imprinted rows. Every
     process takes a part of the images. An image is augmented by a seed of its own,
     so the rows depend neither on the number of processes nor on workers, and the
     random streams of training are left as they were.
 
     Args:
-        max_images: Images to use at most, spread evenly over the step's. Their
+        max_images: The most images to use, spread evenly over the step's images. This
             number is our choice. None: all. Defaults to 1000.
 
     Raises:
         InputError: ``max_images`` is not positive.
     """
 
-    # Before hooks that copy the weights when training begins (EMAHook).
+    # The hook acts before hooks that copy the weights when training begins (EMAHook).
     priority = 'HIGH'
     rehearsed = True
 
@@ -57,7 +57,7 @@ class ImprintClassifierHook(StepHook):
         self.max_images = max_images
 
     def before_train(self, runner: Runner) -> None:
-        """Imprints, where there is something to imprint."""
+        """Imprint the new rows, where there is something to imprint."""
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder):
             return
@@ -67,19 +67,19 @@ class ImprintClassifierHook(StepHook):
 
 
 def imprint(model: IncrementalEncoderDecoder, batches: Iterable[DataBatch]) -> None:
-    """Imprints the new rows of every head of a segmentor, in place.
+    """Imprint the new rows of every head of a segmentor, in place.
 
     Args:
-        model: At a step with old and new classes.
+        model: Segmentor at a step with old and new classes.
         batches: This process's collated samples, for the data preprocessor. With
-            several processes every one must call, if only with no batch.
+            several processes, every process must call this, even without a batch.
     """
     step = model.step
     for name, (sums, counts) in embedding_sums(model, batches).items():
         all_reduce(sums)
         all_reduce(counts)
         classifier = classifier_of(model.heads[name])
-        # As every classifier of a head that can grow.
+        # Every classifier of a head that can grow has a bias.
         assert classifier.bias is not None
         with torch.no_grad():
             weight, bias = imprinted_rows(
@@ -88,20 +88,20 @@ def imprint(model: IncrementalEncoderDecoder, batches: Iterable[DataBatch]) -> N
             classifier.weight.copy_(weight)
             classifier.bias.copy_(bias)
     if model.self_supervision is not None:
-        # Its rows of the other turns are copies of these, made before there were any.
+        # The rows of the other turns are copies of these rows, made before the imprinting.
         model.self_supervision.begin(model.heads)
 
 
 def embedding_sums(
     model: IncrementalEncoderDecoder, batches: Iterable[DataBatch]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Sums of unit-length embeddings over the pixels of every new class.
+    """Return the sums of unit-length embeddings over the pixels of every new class.
 
     Labels are resized to the embedding's size by nearest neighbour. The model
     runs in evaluation mode without gradients and is put back into its mode.
 
     Args:
-        model: At a step with K new classes.
+        model: Segmentor at a step with K new classes.
         batches: Collated samples with ``gt_sem_seg`` in model ids.
 
     Returns:
@@ -119,7 +119,7 @@ def embedding_sums(
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            # As in training, so that images smaller than the crop are padded.
+            # Preprocess as in training, so that images smaller than the crop are padded.
             data = model.data_preprocessor(batch, True)
             labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
             features = model.extract_feat(data['inputs'])

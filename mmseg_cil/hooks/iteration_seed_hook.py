@@ -1,4 +1,4 @@
-"""Random numbers that depend on where training stands, not on how it came there."""
+"""Random numbers that depend on the iteration alone, whether or not training was resumed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mmseg_cil.registry import HOOKS
 
 @HOOKS.register_module()
 class IterationSeedHook(StepHook):
-    """Seeds all generators at the start of every iteration.
+    """A hook that seeds all generators at the start of every iteration.
 
     The seed is made of the run's seed, the step, the iteration and the rank,
-    so that a resumed run draws what the unbroken one would have drawn (dropout,
-    say) with no generator state in the checkpoint, on any number of processes.
-    Every :class:`~mmseg_cil.contracts.IterationSeeded` module is handed a seed made of all
-    but the rank: what they draw with it is the same on all ranks.
+    so that a resumed run draws the numbers (of dropout, say) that an unbroken run
+    would have drawn, with no generator state in the checkpoint, on any number of
+    processes. Every :class:`~mmseg_cil.contracts.IterationSeeded` module is handed a seed
+    made of all but the rank, so that it draws the same numbers on all ranks.
 
     Args:
         seed: The run's seed.
@@ -38,7 +38,7 @@ class IterationSeedHook(StepHook):
         self._modules: list[IterationSeeded] | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Seeds ``random``, NumPy and torch (all devices), and modules that draw for all ranks."""
+        """Seed ``random``, NumPy and torch (all devices), and modules that draw for all ranks."""
         state = _state(self.seed, self.step, runner.iter, get_rank())
         random.seed(state)
         np.random.seed(state)

@@ -1,4 +1,4 @@
-"""Telling once that a penalty is out of all proportion to the other losses."""
+"""The warning, given once, that a penalty is out of all proportion to the other losses."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Tensor
 from mmseg_cil.registry import HOOKS
 
 PREFIX = 'regularise.'
-#: Beyond these ratios to the other losses a penalty is told of. Our choice: in the published
-#: settings and in ours it is between 0.001 and 10 once the weights have moved.
+#: The ratios of a penalty to the other losses beyond which a warning is given. Our choice: in the
+#: published settings and in ours the ratio is between 0.001 and 10 once the weights have moved.
 FAR_ABOVE, FAR_BELOW = 100.0, 1e-4
 
 
 @HOOKS.register_module()
 class PenaltyScaleHook(Hook):
-    """Warns where the losses of regularisers are far above or far below all others.
+    """A hook that warns where the losses of regularisers are far above or below all others.
 
-    Both are summed on their device and read every ``interval`` iterations, when
-    their means since the last time are compared: a penalty far above the others
-    leaves the step nothing to learn. One is far below only if it is so over the
-    whole step, for it begins at 0; it then does nothing. Either is said once a step.
+    The penalties and the other losses are summed on their device and read every
+    ``interval`` iterations, when their means since the last look are compared: a
+    penalty far above the other losses leaves the step nothing to learn. A penalty
+    far below them, which does nothing, is looked for over the whole step only,
+    because a penalty begins at 0. A warning is given once per step.
 
     Args:
         interval: Iterations between two looks.
@@ -43,7 +44,7 @@ class PenaltyScaleHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Adds the losses of an iteration up."""
+        """Add up the losses of an iteration."""
         if not isinstance(outputs, Mapping) or self._told:
             return
         losses = {

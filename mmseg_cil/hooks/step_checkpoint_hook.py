@@ -31,16 +31,16 @@ from mmseg_cil.utils.hashed_file import write_hashed
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 RESUME_NAME = 'resume.pth'
-#: Keys of the state's ``meta``: which step of which walk it is of, and the ranks' own buffers.
+#: Keys of the state's ``meta``: the identity of its walk and step, and the ranks' own buffers.
 IDENTITY_KEY = 'walk_step'
 BUFFERS_KEY = 'rank_buffers'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's local files, but a file is replaced whole or not at all, with a hash beside it."""
+    """MMEngine's local files, but replaced whole or not at all, with a hash beside each file."""
 
     def put(self, obj: bytes | io.BytesIO, filepath: str | Path) -> None:
-        """Writes bytes to a file atomically."""
+        """Write bytes to a file atomically."""
         write_hashed(filepath, obj.getvalue() if isinstance(obj, io.BytesIO) else obj)
 
 
@@ -49,28 +49,28 @@ register_backend('mmseg_cil_atomic', AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class StepCheckpointHook(Hook):
-    """Keeps ``resume.pth`` in the step's folder: one file, always whole.
+    """A hook that keeps ``resume.pth`` in the step's folder: one file, always whole.
 
     MMEngine's ``CheckpointHook`` deletes the former checkpoint before it writes
     the next, and writes in place; a kill or a full disk in between loses both.
     The state itself (weights, optimizer, schedules, message hub) is what
     ``Runner.save_checkpoint`` saves, and ``Runner.resume`` reads. With several
-    processes it holds the buffers of each besides, such as norm statistics that
-    are not synchronised, and each process gets its own back.
+    processes, the state also holds the buffers of each process, such as norm
+    statistics that are not synchronised, and each process gets its own back.
 
-    All processes save at the same iteration. The clock is the main process's;
-    the others learn of it not at every iteration, for which each would have to
-    wait for its device, but where the time is expected to be up: the main
-    process says how many iterations that is away.
+    All processes save at the same iteration, by the clock of rank 0. The processes
+    do not exchange the time at every iteration, for which each would have to wait
+    for its device, but only where the time is expected to be up: rank 0 tells the
+    others how many iterations that is away.
 
     Where gradients of several iterations make one update (``accumulative_counts``),
     a save waits for the update: no state holds a gradient that is half gathered.
 
     Args:
         interval: Iterations between saves.
-        max_minutes: Also save when so many minutes have passed since the last
-            save, so that slow iterations do not put hours at risk.
-        identity: What the state is of: plain values by name, written into it.
+        max_minutes: Minutes since the last save after which the state is saved too,
+            so that slow iterations do not put hours at risk.
+        identity: Identity of the state: plain values by name, written into the state.
     """
 
     priority = 'VERY_LOW'
@@ -91,7 +91,7 @@ class StepCheckpointHook(Hook):
         self._is_checked = False
 
     def before_train(self, runner: Runner) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._last_save = (time.monotonic(), runner.iter)
         self._next_look = runner.iter + 1
         self._is_due = False
@@ -100,7 +100,7 @@ class StepCheckpointHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Saves when it is time to."""
+        """Save the state when a save is due."""
         done = runner.iter + 1
         # After the last iteration the step's own checkpoint follows at once.
         if done >= runner.max_iters:
@@ -113,7 +113,7 @@ class StepCheckpointHook(Hook):
             self._is_due = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Puts this process's own buffers in the place of the main process's."""
+        """Put this process's own buffers in the place of rank 0's."""
         buffers = (checkpoint.get('meta') or {}).get(BUFFERS_KEY) or []
         if len(buffers) == get_world_size():
             _take_back(runner, checkpoint, buffers[get_rank()])
@@ -125,9 +125,9 @@ class StepCheckpointHook(Hook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave out the functions that some schedules count to their state.
+        """Leave out the functions that some schedules include in their state.
 
-        A state is data, and each schedule has the functions of its own.
+        A state is data, and each schedule has its own functions already.
         """
         schedules = checkpoint.get('param_schedulers') or []
         for listed in schedules.values() if isinstance(schedules, Mapping) else [schedules]:
@@ -137,7 +137,7 @@ class StepCheckpointHook(Hook):
             ]
 
     def _time_is_up(self, done: int) -> bool:
-        """Whether to save by the clock; the same answer on all processes."""
+        """Return whether to save by the clock; the answer is the same on all processes."""
         if done < self._next_look:
             return False
         seconds = time.monotonic() - self._last_save[0]
@@ -145,16 +145,16 @@ class StepCheckpointHook(Hook):
         pace = seconds / (done - self._last_save[1])
         wait = torch.tensor(0 if left <= 0 else max(1, int(left / max(pace, 1e-6))))
         if get_world_size() == 1:
-            # Nobody to agree with: look every time, for the pace may change.
+            # There is no other process to agree with: look every time, for the pace may change.
             wait.clamp_(max=1)
         broadcast(wait)
         self._next_look = done + int(wait)
         return int(wait) == 0
 
     def save(self, runner: Runner) -> None:
-        """Saves the state after this iteration; every process must call."""
+        """Save the state after this iteration; every process must call this."""
         for hook in runner.hooks:
-            # Nothing takes the place of a good state before it has been looked at.
+            # A new state takes the place of a good one only after it has been checked.
             if isinstance(hook, StepHook):
                 hook.check_state(runner)
         runner.save_checkpoint(
@@ -171,7 +171,7 @@ class StepCheckpointHook(Hook):
 
 
 def _check_readable(path: Path, runner: Runner) -> None:
-    """Warn where a part of the user's own makes a state unreadable."""
+    """Warn where a part that the user wrote makes a state unreadable."""
     try:
         read_weights(path, mmap=True)
     except NotDataError as error:
@@ -183,17 +183,17 @@ def _check_readable(path: Path, runner: Runner) -> None:
 
 
 def iterations_per_update(wrapper: OptimWrapper) -> int:
-    """Iterations after which no parameter has a gradient that waits for its update.
+    """Return the iterations after which no parameter's gradient waits for its update.
 
     Args:
-        wrapper: Wrapper of the optimizer, or of several with counts of their own.
+        wrapper: Wrapper of the optimizer, or of several optimizers with counts of their own.
     """
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return math.lcm(*(wrapped._accumulative_counts for wrapped in wrappers))
 
 
 def _modules(runner: Runner) -> nn.ModuleDict:
-    """The network, and those that hooks keep as its average."""
+    """Return the network, and its averages (EMA) that hooks keep."""
     model = network_of(runner)
     averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     return nn.ModuleDict(
@@ -202,7 +202,7 @@ def _modules(runner: Runner) -> nn.ModuleDict:
 
 
 def _take_back(runner: Runner, checkpoint: dict[str, Any], buffers: Mapping[str, Tensor]) -> None:
-    """Puts buffers of :func:`_modules` where they belong while a state is loaded."""
+    """Put buffers of :func:`_modules` into their places while a state is loaded."""
     # The network is loaded from the checkpoint next; averages have been loaded already.
     own = None
     for key, value in buffers.items():
@@ -214,12 +214,12 @@ def _take_back(runner: Runner, checkpoint: dict[str, Any], buffers: Mapping[str,
 
 
 def rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
-    """Every process's buffers, on the CPU, as far as they differ from the main process's.
+    """Return every process's buffers, on the CPU, as far as they differ from those of rank 0.
 
-    Every process must call. Parameters are equal on all, and so are most buffers.
+    Every process must call this. Parameters are equal on all processes, and so are most buffers.
 
     Args:
-        model: In no distributed wrapper.
+        model: Network without a distributed wrapper.
 
     Returns:
         Buffers by their key in the state dict, for every rank.

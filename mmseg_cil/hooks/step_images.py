@@ -19,17 +19,17 @@ from mmseg_cil.datasets.view import IncrementalDataset
 def step_batches(
     runner: Runner, max_images: int | None, batch_size: int | None = None
 ) -> Iterable[DataBatch]:
-    """Collated training images of the step, this process's part.
+    """Return this process's part of the step's training images, collated.
 
-    Exemplars of earlier steps are none of them. Every image is augmented by a seed
-    of its own, so what is read depends neither on the number of processes nor on
+    Exemplars of earlier steps are not among them. Every image is augmented by a seed
+    of its own, so the images read depend neither on the number of processes nor on
     workers.
 
     Args:
-        runner: With a built ``train_dataloader``.
-        max_images: Images to use at most, over all processes, spread evenly over
-            the step's. None: all.
-        batch_size: That of the training loader by default.
+        runner: Runner with a built ``train_dataloader``.
+        max_images: The most images to use, over all processes, spread evenly over
+            the step's images. None: all.
+        batch_size: Images per batch; as in the training loader by default.
     """
     loader: DataLoader = runner.train_dataloader
     dataset = loader.dataset
@@ -48,17 +48,18 @@ def step_batches(
 def images_stand_in(runner: Runner) -> bool:
     """Return whether images of a later step stand in for those of the step, which are gone.
 
-    The step was trained elsewhere. The labels of such images do not tell its classes.
+    A step whose images are gone was trained elsewhere. The labels of the later step's images do
+    not tell the step's classes.
 
     Args:
-        runner: With a built ``train_dataloader``.
+        runner: Runner with a built ``train_dataloader``.
     """
     dataset = runner.train_dataloader.dataset
     return isinstance(dataset, IncrementalDataset) and dataset.images_of is not None
 
 
 def spread_indices(size: int, count: int | None) -> list[int]:
-    """At most ``count`` different indices below ``size``, evenly spread, ascending."""
+    """Return at most ``count`` different indices below ``size``, evenly spread, ascending."""
     if count is None or count >= size:
         return list(range(size))
     return [index * size // count for index in range(count)]

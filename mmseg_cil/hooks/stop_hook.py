@@ -1,4 +1,4 @@
-"""Ending a training that was asked to end by a signal, with its state saved."""
+"""The end of a training by a signal, with its state saved."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mmseg_cil.hooks.step_checkpoint_hook import StepCheckpointHook, iterations_
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.stopping import Stopped, asked_to_stop, wait_for_training
 
-#: Seconds between two questions of several processes to each other.
+#: Seconds between two times at which several processes ask each other for signals.
 _LOOK_S = 2.0
 
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Saves the state after the iteration in which a signal came, and ends the process.
+    """A hook that saves the state after the iteration of a signal, and ends the process.
 
-    With gathered gradients (``accumulative_counts``) it waits for their update. A
-    signal may reach one process of several, or all: they ask each other every
-    two seconds, so that none has to wait for its device in every iteration, save
-    together and end together. While images are tested in between, a signal ends
-    the process at once.
+    With gathered gradients (``accumulative_counts``) the hook waits for their update.
+    A signal may reach one process of several, or all: the processes ask each other
+    every two seconds, so that no process has to wait for its device in every
+    iteration; they save together and end together. During validation, a signal
+    ends the process at once.
 
     Args:
         step: The step in training.
         name: Name of the sub-step in training.
     """
 
-    # After whatever else an iteration changes.
+    # The hook acts after all other changes of an iteration.
     priority = 'LOWEST'
 
     def __init__(self, step: int, name: str = '') -> None:
@@ -43,30 +43,30 @@ class StopHook(Hook):
         self._next_look = 0
 
     def before_train(self, runner: Runner) -> None:
-        """From now on a signal waits for the end of an iteration."""
+        """Let signals wait for the end of an iteration from now on."""
         self._asked = 0
         self._last_look, self._next_look = (time.monotonic(), runner.iter), runner.iter + 1
         wait_for_training(True)
 
     def after_train(self, runner: Runner) -> None:
-        """It does not wait any more."""
+        """Let signals wait no longer."""
         wait_for_training(False)
 
     def before_val(self, runner: Runner) -> None:
-        """Nor does it where images are tested."""
+        """Let no signal wait while images are tested."""
         wait_for_training(False)
 
     def after_val(self, runner: Runner) -> None:
-        """Training goes on."""
+        """Let signals wait again, as training goes on."""
         wait_for_training(True)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: dict | None = None
     ) -> None:
-        """Ends the training where that is asked for.
+        """End the training where a signal has asked for it.
 
         Raises:
-            Stopped: It is.
+            Stopped: A signal has asked for the end.
         """
         done = runner.iter + 1
         is_last = done >= runner.max_iters
@@ -76,14 +76,14 @@ class StopHook(Hook):
             self._stop(runner, done)
 
     def _look(self, done: int) -> None:
-        """Whether any process was sent a signal; the same answer on all."""
+        """Find out whether any process was sent a signal; all processes get the same answer."""
         asked = asked_to_stop() or 0
         self._next_look = done + 1
         if get_world_size() > 1:
             since, first = self._last_look
             pace = (time.monotonic() - since) / max(1, done - first)
             ahead = max(1, int(_LOOK_S / max(pace, 1e-6)))
-            # The pace of the main process is that of all.
+            # All processes go by the pace of rank 0.
             numbers = torch.tensor([ahead if get_rank() == 0 else 0, asked])
             all_reduce(numbers, op='max')
             self._next_look, asked = done + int(numbers[0]), int(numbers[1])
@@ -95,7 +95,7 @@ class StopHook(Hook):
             if isinstance(hook, StepCheckpointHook):
                 hook.save(runner)
         if get_world_size() > 1:
-            # None ends while another still writes: a launcher would end that one too.
+            # No process ends while another still writes: a launcher would end the other too.
             barrier()
         part = f', sub-step {self.name},' if self.name else ''
         raise Stopped(

@@ -1,4 +1,4 @@
-"""How far the walk is, and how long it will take."""
+"""The progress of the walk, and the time that it will take."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mmseg_cil.registry import HOOKS
 
 @HOOKS.register_module()
 class WalkProgressHook(Hook):
-    """Logs the remaining time of the step and of the whole walk.
+    """A hook that logs the remaining time of the step and of the whole walk.
 
-    The walk's estimate prices the iterations of the steps to come at this
-    step's mean time an iteration; evaluation is not counted.
+    The walk's estimate counts the iterations of the steps to come at this
+    step's mean time per iteration; evaluation is not counted.
 
     Args:
         step: The step in training.
-        iterations: Iterations of every step of the walk; 0 for those that are not
+        iterations: Iterations of every step of the walk; 0 for steps that are not
             to be walked now.
         interval: Iterations between two lines.
-        sub_steps: Iterations of sub-steps that are still to come, priced alike.
-        name: Name of the sub-step in training; then its own time alone is told.
+        sub_steps: Iterations of sub-steps that are still to come, counted alike.
+        name: Name of the sub-step in training; only its own time is logged then.
     """
 
     priority = 'VERY_LOW'
@@ -46,13 +46,13 @@ class WalkProgressHook(Hook):
         self._start = (0.0, 0)
 
     def before_train(self, runner: Runner) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._start = (time.monotonic(), runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Logs a line every ``interval`` iterations."""
+        """Log a line every ``interval`` iterations."""
         done = runner.iter + 1
         if done % self.interval and done != runner.max_iters:
             return

@@ -1,4 +1,4 @@
-"""What the losses of heads have in common: how pixels are weighted and averaged."""
+"""Base of the losses of heads, which weights and averages pixels."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from mmseg_cil.utils.values import check_weights
 
 
 class DecodeLoss(PixelLoss, nn.Module):
-    """A loss for ``loss_decode`` of any head; a subclass says what it is at a pixel.
+    """A loss for ``loss_decode`` of any head; a subclass defines the loss of a pixel.
 
-    Our segmentor calls :meth:`of_pixels`, so that what several losses need of
-    the logits is computed once; MMSegmentation's heads call the module itself.
+    Our segmentor calls :meth:`of_pixels`, so that maps which several losses need are
+    computed once; MMSegmentation's heads call the module itself.
 
     Args:
         loss_weight: Factor of the loss.
-        avg_non_ignore: The mean is over the pixels that are not ignored; by
-            default it is over all, as in MiB's training loop (reduction 'none',
+        avg_non_ignore: The mean is over the pixels that are not ignored; by default
+            the mean is over all pixels, as in MiB's training loop (reduction 'none',
             then ``.mean()``) and in MMSegmentation's own ``CrossEntropyLoss``.
         loss_name: Name in the log.
 
     Raises:
-        InputError: ``loss_weight`` is no number, 0 or more.
+        InputError: ``loss_weight`` is no number, or negative.
     """
 
     def __init__(self, loss_weight: float, avg_non_ignore: bool, loss_name: str) -> None:
@@ -39,11 +39,11 @@ class DecodeLoss(PixelLoss, nn.Module):
         return self._loss_name
 
     def cuts(self) -> tuple[int, ...]:
-        """Groups of classes that :meth:`per_pixel` asks for (see :class:`PixelLogits`)."""
+        """Return the bounds of groups that :meth:`per_pixel` reads, see :class:`PixelLogits`."""
         return ()
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
-        """The loss ``(N, H, W)``, and which pixels ``(N, H, W)``, bool, it ignores.
+        """Compute the loss ``(N, H, W)`` and the mask ``(N, H, W)`` of ignored pixels, bool.
 
         Args:
             pixels: Logits, and labels in model ids.
@@ -56,7 +56,7 @@ class DecodeLoss(PixelLoss, nn.Module):
         weight: Tensor | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             pixels: Logits, and labels in model ids.
@@ -64,8 +64,8 @@ class DecodeLoss(PixelLoss, nn.Module):
             reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``.
 
         Returns:
-            Scalar: ``loss_weight`` times the mean over pixels (of all, or of
-            those not ignored: see ``avg_non_ignore``).
+            Scalar: ``loss_weight`` times the mean over pixels (all pixels, or the pixels
+            that are not ignored: see ``avg_non_ignore``).
 
         Raises:
             ValueError: ``reduction_override`` is neither None, 'mean' nor 'none'.
@@ -92,12 +92,12 @@ class DecodeLoss(PixelLoss, nn.Module):
         reduction_override: str | None = None,
         **kwargs: object,
     ) -> Tensor:
-        """The loss as MMSegmentation's heads call it.
+        """Compute the loss from the arguments of MMSegmentation's heads.
 
         Args:
             logits: ``(N, C, H, W)``.
             labels: ``(N, H, W)`` model ids or ``ignore_index``.
-            weight: ``(N, H, W)`` weight per pixel, of a pixel sampler.
+            weight: ``(N, H, W)`` weight per pixel, from a pixel sampler.
             ignore_index: Label of ignored pixels.
             reduction_override: 'none' gives the loss per pixel, ``(N, H, W)``;
                 MMSegmentation's ``OHEMPixelSampler`` asks for it.

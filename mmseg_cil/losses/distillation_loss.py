@@ -1,4 +1,4 @@
-"""What losses that compare student and teacher have in common."""
+"""Bases of the losses that compare student and teacher."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mmseg_cil.utils.values import check_weights
 
 
 class TwoNetworkLoss(ComparisonLoss, nn.Module):
-    """The base of all losses that compare two networks: none of them can be a head's own.
+    """Base of all losses that compare two networks; none of them can be a head's loss.
 
     Args:
         loss_weight: Factor of the loss.
         loss_name: Name in the log.
 
     Raises:
-        InputError: ``loss_weight`` is no number, 0 or more.
+        InputError: ``loss_weight`` is no number, or negative.
     """
 
     def __init__(self, loss_weight: float, loss_name: str) -> None:
@@ -28,25 +28,25 @@ class TwoNetworkLoss(ComparisonLoss, nn.Module):
 
 
 class DistillationLoss(TwoNetworkLoss):
-    """Compares logits of student and teacher; a subclass says what it is at a pixel.
+    """Compares logits of student and teacher; a subclass defines the loss of a pixel.
 
     Args:
         loss_weight: Factor of the loss.
         loss_name: Name in the log.
 
     Raises:
-        InputError: ``loss_weight`` is no number, 0 or more.
+        InputError: ``loss_weight`` is no number, or negative.
     """
 
     def cuts(self) -> tuple[int, ...]:
-        """Groups of classes that :meth:`per_pixel` asks for beside the cuts at 1 and O.
+        """Return the bounds of groups that :meth:`per_pixel` reads, besides the cuts at 1 and O.
 
         See :class:`~mmseg_cil.losses.pixel_logits.PixelLogits`.
         """
         return ()
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
-        """The loss ``(N, H, W)``.
+        """Compute the loss ``(N, H, W)`` of every pixel.
 
         Args:
             pixels: The student's logits over C classes, with cuts at 1, at O
@@ -59,18 +59,18 @@ class DistillationLoss(TwoNetworkLoss):
     def of_pixels(
         self, pixels: PixelLogits, teacher_logits: Tensor, among: Tensor | None = None
     ) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             pixels: As for :meth:`per_pixel`.
             teacher_logits: ``(N, O, h, w)``.
             among: ``(N, H, W)``, bool: the pixels to average over. By default
-                all, those with an ignored label too. Pixels chosen by their label
-                go through :meth:`PixelLogits.distilled`, or generated images,
-                which have none, would be left out.
+                all pixels, those with an ignored label included. A mask of pixels chosen by
+                their label must come from :meth:`PixelLogits.distilled`; otherwise generated
+                images, which have no labels, would be left out.
 
         Returns:
-            Scalar: ``loss_weight`` times the mean over pixels; 0 where there is none.
+            Scalar: ``loss_weight`` times the mean over pixels; 0 if ``among`` has no pixel.
         """
         loss = self.per_pixel(pixels, teacher_logits)
         if among is None:
@@ -78,7 +78,7 @@ class DistillationLoss(TwoNetworkLoss):
         return self.loss_weight * loss.masked_fill(~among, 0.0).sum() / among.sum().clamp(min=1)
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """``loss_weight`` times the mean of the loss over all pixels (a scalar).
+        """Return ``loss_weight`` times the mean of the loss over all pixels (a scalar).
 
         Args:
             student_logits: ``(N, C, H, W)``.

@@ -1,4 +1,4 @@
-"""Which classes the label 0 may stand for, image by image: replayed images show old classes."""
+"""Masks of the classes that label 0 of each image may stand for; exemplars show old classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from torch import Tensor
 def hidden_mask(
     hidden: Sequence[Sequence[int] | None], num_hidden: int, num_classes: int
 ) -> Tensor | None:
-    """For each image of a batch, the classes that its label 0 may stand for.
+    """Return the classes that the label 0 of each image of a batch may stand for.
 
     Args:
-        hidden: For each image its model ids besides 0, or None for an image of
-            the step, to which the step's rule applies.
-        num_hidden: The step's rule: that many first classes (see ``StepContext``).
+        hidden: For each image the model ids besides 0 that its label 0 may stand for, or
+            None for an image of the step, to which the step's rule applies.
+        num_hidden: The step's rule: label 0 may stand for the first ``num_hidden`` classes
+            (see ``StepContext``).
         num_classes: C.
 
     Returns:
-        bool ``(N, C)``, True for the class 0 itself; None where the step's
-        rule holds for all images.
+        bool ``(N, C)``, True for class 0 itself; None if the step's rule holds for all
+        images.
+
+    Example:
+        >>> hidden_mask([None, (2,)], num_hidden=2, num_classes=4).int().tolist()
+        [[1, 1, 0, 0], [1, 0, 1, 0]]
     """
     if all(classes is None for classes in hidden):
         return None
@@ -33,7 +38,7 @@ def hidden_mask(
 
 
 def label_is_hidden(labels: Tensor, hidden: Tensor) -> Tensor:
-    """Pixels whose label is one of those that stand for several classes.
+    """Return the pixels whose label is one of the hidden classes or class 0.
 
     Args:
         labels: ``(N, H, W)`` model ids in ``[0, C)`` or 255.

@@ -1,4 +1,4 @@
-"""Losses of a user's model that a method keeps beside its own."""
+"""Wrappers for losses of a user's model that a method keeps besides its own losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEVER = -1e4
 
 
 class _AroundLoss(HeadLoss, nn.Module):
-    """A loss around another one, told by the segmentor what the labels of a step hide.
+    """A wrapper of a loss that gets the classes hidden by a step's labels from the segmentor.
 
     Args:
         loss: Config of the inner loss.
@@ -38,16 +38,16 @@ class _AroundLoss(HeadLoss, nn.Module):
         return str(self.loss.loss_name)
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes hide in the background."""
+        """Take the step, which says how many classes hide in the background."""
         self._num_hidden = step.num_hidden
         self._has_background = step.has_background
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
-        """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
+        """Take the classes ``(N, C)`` that hide in each image; None: the step's rule."""
         self._hidden = hidden
 
     def _mask(self, outputs: Tensor) -> Tensor:
-        """Bool ``(N, C)``: the outputs that the label 0 may stand for, itself included."""
+        """Return the outputs that label 0 may stand for, output 0 included, bool ``(N, C)``."""
         if self._hidden is not None:
             return self._hidden[:, : outputs.shape[1]]
         mask = torch.arange(outputs.shape[1], device=outputs.device) < self._num_hidden
@@ -58,25 +58,25 @@ class _AroundLoss(HeadLoss, nn.Module):
 class MergedBackgroundLoss(_AroundLoss):
     """A loss such as Dice or Lovasz on labels that call old classes background.
 
-    Where the labels of a step hide old classes, their probabilities are added to that
-    of the background before the loss sees them, as MiB's unbiased cross-entropy does
-    (our choice): so the loss says of a pixel of the background that it shows the
-    background or any old class, and does not teach the network to forget. Where
-    nothing hides it is the loss itself.
+    If the labels of a step hide old classes, the probabilities of these classes are added to
+    that of the background before the inner loss, as in MiB's unbiased cross-entropy
+    (our choice). A pixel labelled background then counts as background or any old class,
+    and the loss does not teach the network to forget. If no class is hidden, the result is
+    the inner loss itself.
 
     Args:
         loss: Config of a loss called with logits ``(N, C, H, W)`` and labels
-            ``(N, H, W)``, as MMSegmentation's are.
+            ``(N, H, W)``, like the losses of MMSegmentation.
     """
 
     def forward(self, logits: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """The inner loss.
+        """Compute the inner loss, with hidden classes merged into the background.
 
         Args:
             logits: ``(N, C, H, W)``.
             labels: ``(N, H, W)`` model ids, 255 ignored.
-            *args: Further arguments of the inner loss.
-            **kwargs: The same by name.
+            *args: Further positional arguments of the inner loss.
+            **kwargs: Further keyword arguments of the inner loss.
         """
         if self._num_hidden > 1 or self._hidden is not None:
             hidden = self._mask(logits)
@@ -91,9 +91,9 @@ class MergedBackgroundLoss(_AroundLoss):
 
 @MODELS.register_module()
 class VisibleClassesLoss(_AroundLoss):
-    """EncNet's loss of the presence of classes, without those that the labels of a step hide.
+    """EncNet's loss on the presence of classes, without classes hidden by a step's labels.
 
-    Labels that call old classes background do not say whether an image shows one.
+    Labels that call old classes background do not say whether an image shows an old class.
 
     Args:
         loss: Config of a ``CrossEntropyLoss`` with ``use_sigmoid=True``.
@@ -103,13 +103,13 @@ class VisibleClassesLoss(_AroundLoss):
     _UNKNOWN = -100
 
     def forward(self, logits: Tensor, presence: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """The inner loss.
+        """Compute the inner loss, without the hidden classes.
 
         Args:
             logits: ``(N, C)``.
             presence: ``(N, C)``, 1 for the classes that the labels of an image show.
-            *args: Further arguments of the inner loss.
-            **kwargs: The same by name.
+            *args: Further positional arguments of the inner loss.
+            **kwargs: Further keyword arguments of the inner loss.
         """
         if self._num_hidden > 1 or self._hidden is not None:
             hidden = self._mask(logits).clone()
@@ -125,7 +125,7 @@ class SummedLoss(nn.Module):
     """Several losses as one, for heads that find their losses by their place in a list.
 
     Args:
-        losses: Configs of the losses; the first gives its name.
+        losses: Configs of the losses; the sum has the name of the first loss.
     """
 
     def __init__(self, losses: Sequence[dict]) -> None:
@@ -138,5 +138,5 @@ class SummedLoss(nn.Module):
         return str(self.losses[0].loss_name)
 
     def forward(self, logits: Tensor, labels: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """The sum of the losses."""
+        """Return the sum of the losses."""
         return torch.stack([loss(logits, labels, *args, **kwargs) for loss in self.losses]).sum()

@@ -1,4 +1,4 @@
-"""A head's logits as its losses share them."""
+"""A head's logits in the form that the head's losses share."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from mmseg_cil.losses.precision import at_least_float32
 
 
 class PixelLogits:
-    """One batch's logits at the pixels of the labels; what is shared is computed once.
+    """One batch's logits at the pixels of the labels; shared maps are computed once.
 
-    Losses that name what they need (:meth:`logsumexp`, :attr:`own`,
-    :meth:`agreement`) cost no tensor of the size ``(N, C, H, W)``; others take
-    :attr:`upsampled`. All is computed at its first use.
+    Losses that read only :meth:`logsumexp`, :attr:`own` and :meth:`agreement` need no
+    tensor of the size ``(N, C, H, W)``; other losses read :attr:`upsampled`. Every map is
+    computed at its first use.
 
     Args:
         logits: ``(N, C, h, w)``, the classifier's output.
-        labels: ``(N, H, W)`` integer model ids or ``ignore_index``. None where
+        labels: ``(N, H, W)`` integer model ids or ``ignore_index``. None if
             no loss reads labels.
-        cuts: Where the groups of classes begin and end that losses will ask
-            for (0 and C are always among them; others outside are ignored).
-        size: ``(H, W)``. By default that of the labels, and without labels
-            that of the logits.
+        cuts: Class indices at which the groups of classes begin and end whose log-sum-exps
+            losses read (0 and C are always included; indices outside are ignored).
+        size: ``(H, W)``. By default the size of the labels, and without labels
+            the size of the logits.
         align_corners: How logits are enlarged.
         ignore_index: Label of ignored pixels.
-        replayed: So many images, at the end of the batch, are generated. They
+        replayed: Number of generated images, at the end of the batch. Generated images
             have no label, and distillation reads all their pixels.
     """
 
@@ -63,7 +63,7 @@ class PixelLogits:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes, C."""
         return self.logits.shape[1]
 
     @property
@@ -73,14 +73,14 @@ class PixelLogits:
         return self.labels == self.ignore_index
 
     def distilled(self, chosen: Tensor) -> Tensor:
-        """The pixels of a distillation that chooses them by their label.
+        """Return the pixels of a distillation that chooses pixels by their label.
 
         Args:
-            chosen: ``(N, H, W)`` bool, of the labels.
+            chosen: ``(N, H, W)`` bool, pixels chosen by their label.
 
         Returns:
-            ``(N, H, W)`` bool: those, and all pixels of generated images, which
-            no label can choose.
+            ``(N, H, W)`` bool: the chosen pixels of real images, and all pixels of
+            generated images, which no label can choose.
         """
         if not self.replayed:
             return chosen
@@ -89,14 +89,14 @@ class PixelLogits:
 
     @cached_property
     def upsampled(self) -> Tensor:
-        """``(N, C, H, W)`` in the logits' own number format, as MMSegmentation's heads have it."""
+        """``(N, C, H, W)`` in the logits' own number format, as in MMSegmentation's heads."""
         return resize(
             self.logits, size=self.grid.size, mode='bilinear', align_corners=self.grid.align_corners
         )
 
     @cached_property
     def precise(self) -> Tensor:
-        """``(N, C, h, w)`` in float32 at least: gradients of several losses are summed in it."""
+        """``(N, C, h, w)``, float32 at least, in which gradients of several losses are summed."""
         return at_least_float32(self.logits)
 
     @cached_property
@@ -106,22 +106,22 @@ class PixelLogits:
 
     @property
     def own(self) -> Tensor:
-        """``(N, H, W)`` logit of the pixel's label; of class 0 where it is ignored."""
+        """``(N, H, W)`` logit of the pixel's label; of class 0 if the pixel is ignored."""
         assert self.statistics.own is not None
         return self.statistics.own
 
     def logsumexp(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Log-sum-exp over the classes from ``start`` to ``stop``.
+        """Compute the log-sum-exp over the classes from ``start`` to before ``stop``.
 
         Args:
             start: One of the ``cuts``.
-            stop: Another; by default C.
+            stop: Another of the ``cuts``; by default C.
 
         Returns:
             ``(N, H, W)``, at least float32.
 
         Raises:
-            ValueError: There is no cut there.
+            ValueError: ``start`` or ``stop`` is no cut.
         """
         first, last = (self._cuts.index(cut) for cut in (start, stop or self.num_classes))
         groups = self.statistics.groups[:, first:last]
@@ -132,7 +132,7 @@ class PixelLogits:
         return soft_agreement(self.precise, teacher_logits, self.grid, alpha)
 
     def tempered(self, temperature: float) -> PixelLogits:
-        """The same logits divided by a temperature, without labels; computed at its first use."""
+        """Return the logits divided by a temperature, without labels; computed at the first use."""
         if temperature == 1.0:
             return self
         if temperature not in self._tempered:
@@ -145,7 +145,7 @@ class PixelLogits:
         return self._tempered[temperature]
 
     def accuracy(self) -> Tensor:
-        """Percentage (a scalar) of the pixels not ignored whose label has the greatest logit."""
+        """Return the percentage (a scalar) of valid pixels whose label has the greatest logit."""
         assert self.labels is not None
         if 'statistics' in self.__dict__:
             own, greatest = self.own, self.statistics.greatest

@@ -1,10 +1,10 @@
-"""What losses need of logits at every pixel, without keeping the logits of every pixel.
+"""Statistics of the logits of every pixel, without keeping the logits of every pixel.
 
 Cross-entropy and distillation read few numbers of a pixel's logits: log-sum-exps
 over groups of classes, the logit of the label, the scalar product with the
 teacher's probabilities. The functions here compute these maps from the
-classifier's own, coarser output. They enlarge it a block of classes at a time,
-so that no tensor ``(N, C, H, W)`` exists, nothing of that size is saved for the
+classifier's own, coarser output, which is enlarged a block of classes at a time.
+No tensor ``(N, C, H, W)`` exists, nothing of that size is saved for the
 backward pass, and a single gradient is written, at the size of the classifier's
 output. The backward pass enlarges the logits again.
 """
@@ -23,7 +23,8 @@ from torch.nn import functional
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
 
-#: Numbers in a block. On a CPU it should stay in the cache; a GPU wants few, large kernels.
+#: Number of values in a block. On a CPU a block should stay in the cache; a GPU is fastest with
+#: few, large kernels.
 _BLOCK = {'cpu': 2**22, 'other': 2**26}
 
 
@@ -42,7 +43,7 @@ class PixelStatistics(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Where logits are compared with labels.
+    """The pixels at which logits are compared with labels.
 
     Attributes:
         size: ``(H, W)`` that the logits are enlarged to, bilinearly.
@@ -53,18 +54,18 @@ class Grid(NamedTuple):
     align_corners: bool = False
 
     def enlarge(self, logits: Tensor) -> Tensor:
-        """``(N, C, h, w)`` to a new tensor ``(N, C, H, W)``."""
+        """Enlarge logits ``(N, C, h, w)`` to a new tensor ``(N, C, H, W)``."""
         if tuple(logits.shape[2:]) == self.size:
             return logits.clone()
         if logits.device.type == 'cpu':
-            # With the classes last a CPU enlarges, and takes gradients back, several times faster.
+            # On a CPU, enlarging and its backward pass are several times faster with classes last.
             logits = logits.contiguous(memory_format=torch.channels_last)
         return functional.interpolate(
             logits, self.size, mode='bilinear', align_corners=self.align_corners
         )
 
     def blocks(self, logits: Tensor, start: int, stop: int) -> Iterator[slice]:
-        """Slices of the classes from ``start`` to ``stop`` that fill a block each."""
+        """Yield slices of the classes from ``start`` to ``stop`` that fill a block each."""
         kind = logits.device.type
         pixels = len(logits) * self.size[0] * self.size[1]
         step = max(1, _BLOCK.get(kind, _BLOCK['other']) // max(pixels, 1))
@@ -75,20 +76,20 @@ class Grid(NamedTuple):
 def pixel_statistics(
     logits: Tensor, labels: Tensor | None, cuts: Sequence[int], grid: Grid, ignore_index: int = 255
 ) -> PixelStatistics:
-    """Statistics of the logits of every pixel, from logits of any size.
+    """Compute statistics of the logits of every pixel, from logits of any size.
 
     Args:
         logits: ``(N, C, h, w)``. Half precision is computed in float32, the
             enlarging included.
         labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``;
-            or None. A label outside of that gives NaN, for finding out in
-            time would make the GPU wait.
-        cuts: Where groups of classes begin and end: ascending, from 0 to C.
-        grid: Size of the labels and the way to it.
+            or None. Any other label gives NaN, because a check of the labels would
+            make the GPU wait.
+        cuts: Class indices at which groups of classes begin and end, ascending from 0 to C.
+        grid: Size of the labels, and how logits are enlarged to it.
         ignore_index: Label whose pixels get the logit of class 0 as their own.
 
     Returns:
-        The maps, at least float32. They can be differentiated once.
+        The maps, at least float32, which can be differentiated once.
     """
     groups, own, greatest = _Statistics.apply(
         at_least_float32(logits), labels, tuple(cuts), grid, ignore_index
@@ -99,7 +100,7 @@ def pixel_statistics(
 def label_scores(
     logits: Tensor, labels: Tensor, grid: Grid, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor]:
-    """The maps ``own`` and ``greatest`` of :func:`pixel_statistics` alone, without gradient."""
+    """Compute only ``own`` and ``greatest`` of :func:`pixel_statistics`, without gradient."""
     with torch.no_grad():
         logits = at_least_float32(logits)
         scores = _Scores(logits, labels, grid, ignore_index)
@@ -112,18 +113,18 @@ def label_scores(
 def soft_agreement(
     student_logits: Tensor, teacher_logits: Tensor, grid: Grid, alpha: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""Scalar product of the student's logits with the teacher's probabilities.
+    r"""Compute the scalar product of the student's logits with the teacher's probabilities.
 
     Args:
         student_logits: ``(N, C, h, w)``, C >= O, the old classes first.
-        teacher_logits: ``(N, O, h, w)``. Half precision, of either, is computed
-            in float32.
-        grid: Where both are compared.
+        teacher_logits: ``(N, O, h, w)``. Half precision of student or teacher is
+            computed in float32.
+        grid: Pixels at which both are compared.
         alpha: Multiplies the teacher's logits, before its softmax q.
 
     Returns:
         :math:`\sum_{0 < c < O} q_c z_c`, class 0 left out, which can be
-        differentiated once with respect to the student; and :math:`q_0`. Both
+        differentiated once with respect to the student; and :math:`q_0`. Both are
         ``(N, H, W)``, at least float32.
 
     Raises:
@@ -142,55 +143,57 @@ def soft_agreement(
 
 
 def predictions(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """What a network predicts for every pixel and how unsure it is, without gradient.
+    """Compute a network's prediction and its entropy for every pixel, without gradient.
 
     Args:
         logits: ``(N, C, h, w)``. Half precision is computed in float32.
-        grid: Where the predictions are wanted.
+        grid: Pixels of the predictions.
 
     Returns:
         The class of the greatest logit, int64, and the entropy of the softmax
-        in nats, at least float32; both ``(N, H, W)``.
+        in nats, at least float32; both are ``(N, H, W)``.
     """
     with torch.no_grad():
         logits = at_least_float32(logits)
         shape = len(logits), 1, *grid.size
         greatest, classes = logits.new_full(shape, -torch.inf), logits.new_zeros(shape).long()
-        # Sums of p and of p log p, with p relative to that of the greatest logit so far.
+        # (N, 1, H, W): sums of p and of p log p, with p = exp(logit - greatest logit so far).
         mass, product = logits.new_zeros(shape), logits.new_zeros(shape)
         for block in grid.blocks(logits, 0, logits.shape[1]):
+            # (N, c, H, W): logits of the c classes of a block.
             values = grid.enlarge(logits[:, block])
             here, place = values.max(dim=1, keepdim=True)
             classes = torch.where(here > greatest, place + block.start, classes)
             now = torch.maximum(greatest, here)
-            # Before the first block there is nothing to rescale, and no finite difference.
+            # Before the first block the greatest is -inf: nothing to rescale, no finite difference.
             change = torch.where(greatest.isinf(), 0.0, greatest - now)
             rescale, greatest = change.exp(), now
             product = rescale * (product + change * mass)
             values.sub_(now)
             shares = values.exp()
             mass = rescale * mass + shares.sum(dim=1, keepdim=True)
-            # Below the least number p is 0 and so is p log p, whatever the logarithm says.
+            # If p underflows to 0, p log p must be 0 too, so an infinite logarithm is clamped.
             values.clamp_(min=torch.finfo(values.dtype).min)
             product = product + shares.mul_(values).sum(dim=1, keepdim=True)
+        # With p = exp(z): -sum (p / mass) log(p / mass) is log(mass) - sum(p log p) / mass.
         entropy = mass.log() - product / mass
         return classes.squeeze(1), entropy.squeeze(1)
 
 
 def _index(labels: Tensor, ignore_index: int) -> Tensor:
-    """Labels ``(N, 1, H, W)`` as indices of classes; where none is used, 0 is as good as any."""
+    """Return labels as class indices ``(N, 1, H, W)``, with 0 for ignored labels."""
     return labels.masked_fill(labels == ignore_index, 0).unsqueeze(1).long()
 
 
 def _at_labels(index: Tensor, block: slice) -> tuple[Tensor, Tensor]:
-    """Which labels ``(N, 1, H, W)`` are of a block of classes, and their place in it."""
+    """Return which labels ``(N, 1, H, W)`` belong to a block of classes, and their places in it."""
     place = index - block.start
     width = block.stop - block.start
     return (place >= 0) & (place < width), place.clamp_(0, width - 1)
 
 
 def _finite(maps: Tensor) -> Tensor:
-    """Infinite numbers become 0: as a shift before ``exp``, they would give NaN."""
+    """Replace infinite numbers by 0, because an infinite shift before ``exp`` would give NaN."""
     return maps.masked_fill(maps.isinf(), 0.0)
 
 
@@ -206,7 +209,7 @@ class _Scores:
         self._index = None if labels is None else _index(labels, ignore_index)
 
     def add(self, values: Tensor, block: slice) -> Tensor:
-        """Takes the logits ``(N, c, H, W)`` of a block; returns the greatest ``(N, 1, H, W)``."""
+        """Add the logits ``(N, c, H, W)`` of a block; return their greatest ``(N, 1, H, W)``."""
         if self._index is not None and self.own is not None:
             inside, place = _at_labels(self._index, block)
             own = self.own.unsqueeze(1)
@@ -233,14 +236,17 @@ class _Statistics(torch.autograd.Function):
         for start, stop in pairwise(cuts):
             parts = []
             for block in grid.blocks(logits, start, stop):
+                # (N, c, H, W) logits of a block; (N, 1, H, W) shift, the greatest of them.
                 values = grid.enlarge(logits[:, block])
                 shift = _finite(scores.add(values, block))
+                # (N, 1, H, W): the block's log-sum-exp.
                 parts.append(values.sub_(shift).exp_().sum(dim=1, keepdim=True).log_().add_(shift))
             groups.append(
                 parts[0]
                 if len(parts) == 1
                 else torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
             )
+        # (N, G, H, W): one log-sum-exp per group of classes.
         maps = torch.cat(groups, dim=1)
         ctx.save_for_backward(logits, labels, maps)
         ctx.settings = cuts, grid, ignore_index
@@ -260,10 +266,12 @@ class _Statistics(torch.autograd.Function):
             shift, scale = _finite(maps[:, group : group + 1]), of_groups[:, group : group + 1]
             for block in grid.blocks(logits, start, stop):
                 source, values = enlarge_with_graph(logits[:, block], grid)
+                # (N, c, H, W): exp(z - log-sum-exp), the group's softmax, times its gradient.
                 each = values.detach().sub_(shift).exp_().mul_(scale)
                 if index is not None and of_own is not None:
                     inside, place = _at_labels(index, block)
                     each.scatter_add_(1, place, of_own.unsqueeze(1) * inside)
+                # The adjoint of enlarging gives (N, c, h, w).
                 (gradient[:, block],) = torch.autograd.grad(values, source, each)
         return gradient, None, None, None, None
 
@@ -275,11 +283,13 @@ class _Agreement(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, grid: Grid, alpha: float
     ) -> tuple[Tensor, Tensor]:
+        # (N, 1, H, W): the teacher's logit t of class 0.
         first = grid.enlarge(teacher[:, :1]).mul_(alpha)
-        # Sums of exp(t) and of exp(t) z, relative to the greatest t so far.
+        # (N, 1, H, W): sums of exp(t) and of exp(t) z, relative to the greatest t so far.
         greatest, mass = first.clone(), torch.ones_like(first)
         product = torch.zeros_like(first)
         for block in grid.blocks(teacher, 1, teacher.shape[1]):
+            # (N, c, H, W): t of a block, then exp(t), then exp(t) z, relative to the greatest t.
             values = grid.enlarge(teacher[:, block]).mul_(alpha)
             now = torch.maximum(greatest, values.amax(dim=1, keepdim=True))
             rescale, greatest = (greatest - now).exp_(), now
@@ -303,6 +313,7 @@ class _Agreement(torch.autograd.Function):
         for block in grid.blocks(teacher, 1, teacher.shape[1]):
             # The adjoint of enlarging is the same for teacher and student.
             source, values = enlarge_with_graph(teacher[:, block], grid)
+            # (N, c, H, W): q_c, the derivative of the agreement by z_c.
             each = values.detach().mul_(alpha).sub_(normaliser).exp_()
             each.mul_(of_agreement.unsqueeze(1))
             (gradient[:, block],) = torch.autograd.grad(values, source, each)
@@ -310,7 +321,10 @@ class _Agreement(torch.autograd.Function):
 
 
 def enlarge_with_graph(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """A leaf and its enlarged form: whichever way that is computed, autograd has its adjoint."""
+    """Return a leaf and its enlarged form, through which autograd applies the adjoint.
+
+    The adjoint thus always fits the way in which logits are enlarged.
+    """
     with torch.enable_grad():
         source = logits.detach().requires_grad_()
         return source, grid.enlarge(source)

@@ -1,1 +1,1 @@
-"""The exemplar memory: which old images are kept, and how they are replayed."""
+"""The exemplar memory: the choice of the old images that are kept, and their replay."""

@@ -23,29 +23,31 @@ LABELS = ('at_replay', 'at_storage')
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """What a method's ``memory`` may say.
+    """The settings of a method's ``memory``.
 
     Attributes:
-        budget: How many images to keep.
-        per: ``'total'``: so many different images in all, shared by the classes
-            seen, so that a class keeps fewer and fewer. ``'class'``: so many for
-            each class, so that the memory grows. In a domain-incremental walk a
-            domain stands for a class.
-        selection: ``'herding'``: iCaRL's, for each class the images whose mean
-            feature is nearest the mean of all. ``'class_balanced'``: drawn for
-            each class. ``'random'``: drawn from all images met so far, whatever
-            they show (with a budget per class the same as ``'class_balanced'``).
-        labels: Which labels an exemplar shows when it is replayed.
-            ``'at_replay'``: those of all classes known at the step that replays
-            it, as SSUL does (clovaai/SSUL ``datasets/voc.py``, image set
-            'memory'). In the setting overlapped that shows no label that the
-            training images of some step did not show before. ``'at_storage'``:
-            those of the classes known when the image was chosen; whatever came
-            later is background, but for this step's classes where the image is
-            one of this step's own.
+        budget: Number of images to keep.
+        per: ``'total'``: the budget is the number of different images in all,
+            shared by the classes seen, so that a class keeps fewer and fewer.
+            ``'class'``: the budget is the number of images for each class, so that
+            the memory grows. In a domain-incremental walk a domain stands for a
+            class.
+        selection: ``'herding'``: the selection of iCaRL, for each class the images
+            whose mean feature is nearest the mean of all. ``'class_balanced'``:
+            images are drawn for each class. ``'random'``: images are drawn from all
+            images met so far, whatever they show (with a budget per class the same
+            as ``'class_balanced'``).
+        labels: The labels that an exemplar shows when it is replayed.
+            ``'at_replay'``: the labels of all classes known at the step that
+            replays the exemplar, as in SSUL (clovaai/SSUL ``datasets/voc.py``,
+            image set 'memory'). In the setting overlapped, this shows no label that
+            the training images of some step did not show before. ``'at_storage'``:
+            the labels of the classes known when the image was chosen; later classes
+            are background, except for this step's classes where the image is one of
+            this step's own.
         ratio: Probability that a training sample is an exemplar, in (0, 1).
             None: exemplars and the step's images are drawn alike.
-        seed: Seed of random selections. None: the run's.
+        seed: Seed of random selections. None: the run's seed.
     """
 
     budget: int
@@ -75,10 +77,10 @@ class MemorySettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> MemorySettings | None:
-        """Reads a method's ``memory``; None where it keeps no exemplars.
+        """Read a method's ``memory``; None where the method keeps no exemplars.
 
         Raises:
-            InputError: It is not a dict of the attributes above, or a value is wrong.
+            InputError: The setting is not a dict of the attributes above, or a value is wrong.
         """
         if config is None:
             return None
@@ -92,11 +94,11 @@ class MemorySettings:
 
     @property
     def is_one_pool(self) -> bool:
-        """Images are drawn whatever they show, so that there are no groups."""
+        """Return whether images are drawn whatever they show, so that there are no groups."""
         return self.selection == 'random' and self.per == 'total'
 
     def choice(self, run_seed: int) -> dict[str, Any]:
-        """What the chosen images depend on, besides the data and the network."""
+        """Return the settings that the chosen images depend on, besides data and network."""
         chosen: dict[str, Any] = dict(budget=self.budget, per=self.per, selection=self.selection)
         if self.selection != 'herding':
             chosen['seed'] = run_seed if self.seed is None else self.seed
@@ -108,14 +110,14 @@ class ExemplarMemory:
     """The images kept after a step, by name.
 
     Attributes:
-        protocol: Fingerprint of the protocol up to the step (of the whole of it, in lists of
-            an earlier version).
-        choice: :meth:`MemorySettings.choice` that they were chosen by.
-        step: The step after which they were.
+        protocol: Fingerprint of the protocol up to the step (of the whole protocol, in lists
+            of an earlier version).
+        choice: :meth:`MemorySettings.choice` that the images were chosen by.
+        step: The step after which the images were chosen.
         lists: The images kept for each group, the most important first. A group
             is a class, or the domains of a step, or all images.
-        stored: The step after which each image was chosen, the last one where
-            it was chosen several times. It fixes the classes known at storage.
+        stored: The step after which each image was chosen, the last such step where an
+            image was chosen several times. This step fixes the classes known at storage.
     """
 
     protocol: str
@@ -130,7 +132,7 @@ class ExemplarMemory:
         return list(dict.fromkeys(name for names in self.lists.values() for name in names))
 
     def is_of(self, protocol: Protocol) -> bool:
-        """Whether it was chosen in a walk over this protocol, as far as it had come."""
+        """Return whether the memory is of a walk over this protocol, as far as it had come."""
         if not self.step < len(protocol.steps):
             return False
         return self.protocol in (
@@ -139,10 +141,10 @@ class ExemplarMemory:
         )
 
     def save(self, path: Path) -> None:
-        """Writes ``exemplars.json`` atomically: names, never pixels.
+        """Write ``exemplars.json`` atomically: names, never pixels.
 
-        ``kept_for`` gives the rank of the image in the list of each group that
-        it is kept for.
+        ``kept_for`` gives the rank of an image in the list of each group that the
+        image is kept for.
         """
         kept_for: dict[str, dict[str, int]] = {name: {} for name in self.names}
         for group, names in self.lists.items():
@@ -165,10 +167,10 @@ class ExemplarMemory:
 
     @classmethod
     def load(cls, path: Path) -> ExemplarMemory:
-        """Reads ``exemplars.json``.
+        """Read ``exemplars.json``.
 
         Raises:
-            InputError: The file is missing or is not whole.
+            InputError: The file is missing or damaged.
         """
         try:
             content = json.loads(path.read_text(encoding='utf-8-sig'))

@@ -1,4 +1,4 @@
-"""Which exemplars a step replays, and with which labels."""
+"""The exemplars that a step replays, and their labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Replay:
     """The exemplars of a step.
 
     Attributes:
-        rows: Their rows among all images of the dataset.
+        rows: Rows of the exemplars among all images of the dataset.
         tables: uint8 (256,): the label of every mask id, for each exemplar.
         hidden: For each exemplar, the model ids that its label 0 may stand for
             besides the background. The step's own images have another rule
@@ -34,7 +34,7 @@ class Replay:
     hidden: list[tuple[int, ...]] = field(default_factory=list)
 
     def repeated(self, times: npt.NDArray[np.int64]) -> Replay:
-        """The same with each exemplar as often as it counts."""
+        """Return these exemplars, each as often as it counts."""
         order = np.repeat(np.arange(len(times)), times)
         return Replay(
             self.rows[order], [self.tables[i] for i in order], [self.hidden[i] for i in order]
@@ -44,11 +44,11 @@ class Replay:
 def read_replay(
     config: Mapping[str, Any], protocol: Protocol, step: int, names: Sequence[str], own: Rows
 ) -> Replay:
-    """The exemplars that a list of names stands for at a step.
+    """Return the exemplars that a list of names stands for at a step.
 
     Args:
-        config: ``dict(file=path of exemplars.json, labels=...)``, the latter as
-            of :class:`~mmseg_cil.memory.memory.MemorySettings`.
+        config: ``dict(file=path of exemplars.json, labels=...)``, with ``labels`` of
+            :class:`~mmseg_cil.memory.memory.MemorySettings`.
         protocol: Protocol of the walk.
         step: The step that replays.
         names: Names of all images of the dataset.
@@ -58,8 +58,8 @@ def read_replay(
         The exemplars in the order of the list.
 
     Raises:
-        InputError: The list is damaged or of another protocol, or an image in
-            it is not in the dataset.
+        InputError: The list is damaged or belongs to another protocol, or an
+            image in the list is not in the dataset.
     """
     path = Path(config['file'])
     memory = ExemplarMemory.load(path)
@@ -92,14 +92,14 @@ def read_replay(
 def shown_classes(
     protocol: Protocol, step: int, stored: int, labels: str, is_own: bool
 ) -> frozenset[int]:
-    """Class ids whose labels an exemplar shows.
+    """Return the class ids whose labels an exemplar shows.
 
     Args:
         protocol: Protocol of the walk.
         step: The step that replays.
         stored: The step after which the image was chosen.
         labels: ``'at_replay'`` or ``'at_storage'``.
-        is_own: The image is one of the step's own too, with labels of new classes.
+        is_own: Whether the image is one of the step's own too, with labels of new classes.
     """
     if labels == 'at_replay':
         return frozenset(protocol.steps[step].seen)
@@ -108,10 +108,10 @@ def shown_classes(
 
 
 def rows_by_name(names: Sequence[str]) -> dict[str, int]:
-    """The row of every name.
+    """Return the row of every name.
 
     Raises:
-        InputError: A name occurs twice, so that it does not tell an image.
+        InputError: A name occurs twice, so that it does not identify an image.
     """
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) < len(names):

@@ -13,19 +13,19 @@ from mmseg_cil.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class ReplaySampler(GlobalPositionSampler):
-    """:class:`GlobalPositionSampler` in which a sample is an exemplar with a given probability.
+    """A :class:`GlobalPositionSampler` whose samples are exemplars with a given probability.
 
     The step's own images and the exemplars are each shuffled and passed through
     without end; which of the two comes next is drawn for every position of the
     one stream that all ranks share. Where there are only images of one kind,
-    all samples are of it.
+    all samples are of that kind.
 
     Args:
         dataset: An :class:`IncrementalDataset`: the step's own images, then
             the exemplars.
         ratio: Probability of an exemplar, in (0, 1).
-        shuffle: As of :class:`GlobalPositionSampler`.
-        seed: As of :class:`GlobalPositionSampler`.
+        shuffle: See :class:`GlobalPositionSampler`.
+        seed: See :class:`GlobalPositionSampler`.
     """
 
     def __init__(

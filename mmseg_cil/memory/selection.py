@@ -1,4 +1,4 @@
-"""Choosing exemplars: orders within a group of images, and what a budget keeps of them."""
+"""The choice of exemplars: orders within a group of images, and the images a budget keeps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Lists = dict[str, tuple[str, ...]]
 
 
 def region_features(embedding: Tensor, members: Tensor) -> Tensor:
-    """One unit-length feature for each region of an image.
+    """Return one unit-length feature for each region of an image.
 
-    The mean of the unit-length embeddings of the region's pixels, made
+    A feature is the mean of the unit-length embeddings of the region's pixels, made
     unit-length again, so that images weigh alike however large the region is.
-    iCaRL has one embedding an image; the mean over a class's pixels is our
+    iCaRL has one embedding per image; the mean over a class's pixels is our
     choice for segmentation. Embeddings are coarser than masks: a cell counts by
-    the share of it that the region covers, so that no region is too small to
-    have a feature.
+    the share of its area that the region covers, so that no region is too small
+    to have a feature.
 
     Args:
         embedding: ``(D, h, w)``, the classifier's input.
-        members: bool ``(K, H, W)``: which pixels are in each of K regions.
+        members: bool ``(K, H, W)``: the pixels of each of K regions.
 
     Returns:
         ``(K, D)`` float32; zeros for a region without pixels.
@@ -39,19 +39,19 @@ def region_features(embedding: Tensor, members: Tensor) -> Tensor:
 
 
 def herding_order(features: npt.NDArray[np.floating], count: int) -> list[int]:
-    r"""Orders images so that every beginning of the order has nearly the mean of all.
+    r"""Order images so that every beginning of the order has nearly the mean of all.
 
     Greedily, the k-th pick minimises
     :math:`\| \mu - \frac{1}{k} (\phi_i + \sum_{j<k} \phi_{p_j}) \|`, where
-    :math:`\mu` is the mean of all features. Of equally good images the first is
-    taken.
+    :math:`\mu` is the mean of all features. Among equally good images, the first
+    is taken.
 
     Source: Rebuffi et al., "iCaRL: Incremental Classifier and Representation
     Learning", CVPR 2017, algorithm 4.
 
     Args:
         features: ``(N, D)``, unit-length rows (see :func:`region_features`).
-        count: How many to pick at most.
+        count: The most images to pick.
 
     Returns:
         At most ``count`` different indices below N.
@@ -64,7 +64,7 @@ def herding_order(features: npt.NDArray[np.floating], count: int) -> list[int]:
     to_sum, left = np.zeros(len(values)), np.ones(len(values), bool)
     order: list[int] = []
     for k in range(1, min(count, len(values)) + 1):
-        # The squared distance times k squared, less what is the same for all images.
+        # The squared distance times k squared, without terms that are the same for all images.
         cost = squares + 2 * to_sum - 2 * k * to_mean
         best = int(np.where(left, cost, np.inf).argmin())
         order.append(best)
@@ -74,11 +74,11 @@ def herding_order(features: npt.NDArray[np.floating], count: int) -> list[int]:
 
 
 def random_order(names: Sequence[str], seed: int, group: str) -> list[int]:
-    """A random order that depends on the names, the seed and the group alone.
+    """Return a random order that depends on the names, the seed and the group alone.
 
-    Each image has its own random number, a hash, so the order of a selection is
-    the selection of the order: an image's rank among kept and new ones does not
-    depend on when it came or where in a list it stood.
+    Each image has its own random number, a hash, so the images of a selection have
+    the same order as in the whole: an image's rank among kept and new images does
+    not depend on when the image came or where in a list it stood.
 
     Args:
         names: N different names.
@@ -98,7 +98,7 @@ def random_order(names: Sequence[str], seed: int, group: str) -> list[int]:
 def keep_per_group(
     lists: Mapping[str, Sequence[str]], budget: int, shares: Mapping[str, int]
 ) -> Lists:
-    """Keeps the first images of every group, ``budget`` times its share.
+    """Keep the first images of every group, ``budget`` times the group's share.
 
     Args:
         lists: The images of each group, the most important first.
@@ -111,22 +111,22 @@ def keep_per_group(
 def keep_in_turns(
     lists: Mapping[str, Sequence[str]], budget: int, shares: Mapping[str, int]
 ) -> Lists:
-    """Keeps as many different images as the budget has, groups taking turns.
+    """Keep as many different images as the budget has, groups taking turns.
 
-    In every turn a group keeps the next image of its list (as many as its
+    In every turn a group keeps the next image of its list (as many images as its
     share is). An image that another group keeps already costs nothing. A group
-    is done when its list ends or its next image is beyond the budget. So the
-    quotas of groups are equal up to one, unless lists end or overlap, and what
-    a group keeps is always a beginning of its list: keeping on with more groups
-    and the same budget only shortens the lists.
+    is done when its list ends or its next image is beyond the budget. The quotas
+    of groups are thus equal up to one, unless lists end or overlap, and the images
+    that a group keeps are always a beginning of its list: keeping on with more
+    groups and the same budget only shortens the lists.
 
-    iCaRL's quota is the budget divided by the number of classes, rounded down;
-    it is the same where lists are disjoint and long enough, but for the
-    remainder, which turns use up (our choice).
+    iCaRL's quota is the budget divided by the number of classes, rounded down.
+    The quotas here are the same where lists are disjoint and long enough, except
+    for the remainder, which turns use up (our choice).
 
     Args:
         lists: The images of each group, the most important first.
-        budget: Different images to keep at most.
+        budget: The most different images to keep.
         shares: Weight of each group, at least 1.
     """
     kept: set[str] = set()
@@ -146,11 +146,11 @@ def keep_in_turns(
 
 
 def regions(labels: Tensor, wanted: Sequence[int | None]) -> Tensor:
-    """The pixels of some classes.
+    """Return the pixels of some classes.
 
     Args:
         labels: ``(H, W)`` model ids; 255 is ignored.
-        wanted: K model ids; None among them: every pixel that has a label.
+        wanted: K model ids; None among them stands for every pixel that has a label.
 
     Returns:
         bool ``(K, H, W)``.

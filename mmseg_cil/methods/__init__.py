@@ -1,7 +1,7 @@
-"""The methods, each in a folder of its own; nothing below imports one of them.
+"""The methods, each in a folder of its own; no other package imports one of them.
 
-What the core needs of a method it finds in a registry. Importing this package imports every
-folder in it, and with it registers the method's parts: a new folder needs no entry anywhere.
+The core finds the parts of a method in a registry. Importing this package imports every folder
+in it and thereby registers the methods' parts: a new folder needs no entry anywhere.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Growing a 1x1 classifier by the rows of new classes, and how those rows begin."""
+"""Growth of a 1x1 classifier by the rows of new classes, and initialisations of these rows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.registry import CLASSIFIER_INITS
 from mmseg_cil.utils.values import check_number
 
-#: Far below any logit, and within half precision.
+#: Minus this number is far below any logit, and within the range of half precision.
 _NEVER = 1e4
 
 
 def random_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Old rows are kept, new rows are as the head itself initialises them.
+    """Keep the old rows, and take the new rows as the head itself initialises them.
 
     Args:
         weight: ``(O, D, ...)`` rows of the old classes, background first.
@@ -39,15 +39,23 @@ def random_rows(
 def balanced_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """MiB's balanced initialisation: the background's mass is shared with the new classes.
+    """Share the background's probability with the new classes: MiB's balanced initialisation.
 
-    New rows are the background's row. The new biases and the background's own
-    are its old bias less ``log(K + 1)``, so that the sum of the K + 1 equal
-    probabilities is the old background's, and the others' are unchanged.
+    New rows are copies of the background's row. The new biases and the background's own
+    bias are the background's old bias minus ``log(K + 1)``, so that the K + 1 equal
+    probabilities sum to the background's old probability, and those of other classes are
+    unchanged.
 
     Source: Cermelli et al., CVPR 2020, equations 9 and 10 (where the background
-    class is shifted likewise); fcdl94/MiB ``segmentation_module.py``,
+    class is shifted in the same way); fcdl94/MiB ``segmentation_module.py``,
     ``init_new_classifier``. Arguments and result as in :func:`random_rows`.
+
+    Example:
+        >>> rows = torch.ones(1, 2), torch.zeros(1)
+        >>> weight, bias = balanced_rows(*rows, torch.zeros(1, 2), torch.zeros(1))
+        >>> # Background and the new class share the background's probability.
+        >>> bias.exp().tolist()
+        [0.5, 0.5]
     """
     num_new = fresh_weight.shape[0]
     shared = bias[0] - math.log(num_new + 1)
@@ -59,7 +67,7 @@ def balanced_rows(
 def copied_background_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """New rows copy the background's weights; their biases stay fresh.
+    """Copy the background's weights to the new rows; the new biases stay fresh.
 
     Source: zhangchbin/RCIL ``segmentation_module.py``, ``init_new_classifier``
     (VOC and ADE). Arguments and result as in :func:`random_rows`.
@@ -71,10 +79,10 @@ def copied_background_rows(
 def conv_default_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """New rows begin as those of a new ``nn.Conv2d``, whatever the head's own first values are.
+    """Draw the new rows as for a new ``nn.Conv2d``, independently of the head's initialisation.
 
     Weights and biases are uniform in +-1 / sqrt(inputs of a row), so that 256 channels give a
-    deviation of 0.036, where MMSegmentation's heads begin with 0.01 and bias 0.
+    standard deviation of 0.036; MMSegmentation's heads begin with 0.01 and bias 0.
 
     Source: fcdl94/MiB ``segmentation_module.py``, where every step has a convolution of its own,
     for fine-tuning, LwF, LwF-MC and ILT. Arguments and result as in :func:`random_rows`.
@@ -89,11 +97,11 @@ def conv_default_rows(
 def lowered_background_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor, shift: float = 2.0
 ) -> tuple[Tensor, Tensor]:
-    """New rows are the background's with a lower bias; all old rows stay as they are.
+    """Copy the background's row to the new rows, with a lower bias, and keep all old rows.
 
-    New classes begin with ``exp(-shift)`` of the background's probability each. So the balanced
-    initialisation's order of scores is there without moving the background, which a penalty of
-    the weights would pull back.
+    Each new class begins with ``exp(-shift)`` of the background's probability. The order of scores
+    is then as with the balanced initialisation, but the background's row does not move; a penalty
+    on the weights would pull a moved row back.
 
     Source: ours. Arguments and result as in :func:`random_rows`.
     """
@@ -104,10 +112,11 @@ def lowered_background_rows(
 def unpredicted_rows(
     weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """New rows are zero with a bias that no other class falls below: they are never predicted.
+    """Set the new rows to zero, with a bias so low that new classes are never predicted.
 
-    Without training the network scores what it did before the classes came, and 0 for these:
-    a walk that learns nothing, beside which others are held. No row is meant to learn from it.
+    Without training, the network keeps its scores on old classes and scores 0 on the new ones.
+    This gives a walk that learns nothing, as a baseline for other walks. The rows are not meant
+    to be trained.
 
     Source: ours. Arguments and result as in :func:`random_rows`.
     """
@@ -118,14 +127,14 @@ def unpredicted_rows(
 
 @CLASSIFIER_INITS.register_module(name='random')
 class RandomRows(ClassifierInit):
-    """:func:`random_rows`."""
+    """Registered form of :func:`random_rows`."""
 
     __call__ = staticmethod(random_rows)
 
 
 @CLASSIFIER_INITS.register_module(name='unpredicted')
 class UnpredictedRows(ClassifierInit):
-    """:func:`unpredicted_rows`."""
+    """Registered form of :func:`unpredicted_rows`."""
 
     needs_bias = True
     __call__ = staticmethod(unpredicted_rows)
@@ -133,14 +142,14 @@ class UnpredictedRows(ClassifierInit):
 
 @CLASSIFIER_INITS.register_module(name='conv_default')
 class ConvDefaultRows(ClassifierInit):
-    """:func:`conv_default_rows`."""
+    """Registered form of :func:`conv_default_rows`."""
 
     __call__ = staticmethod(conv_default_rows)
 
 
 @CLASSIFIER_INITS.register_module(name='balanced')
 class BalancedRows(ClassifierInit):
-    """:func:`balanced_rows`."""
+    """Registered form of :func:`balanced_rows`."""
 
     needs_background = True
     __call__ = staticmethod(balanced_rows)
@@ -148,7 +157,7 @@ class BalancedRows(ClassifierInit):
 
 @CLASSIFIER_INITS.register_module(name='copied_background')
 class CopiedBackgroundRows(ClassifierInit):
-    """:func:`copied_background_rows`."""
+    """Registered form of :func:`copied_background_rows`."""
 
     needs_background = True
     __call__ = staticmethod(copied_background_rows)
@@ -156,10 +165,10 @@ class CopiedBackgroundRows(ClassifierInit):
 
 @CLASSIFIER_INITS.register_module(name='lowered_background')
 class LoweredBackgroundRows(ClassifierInit):
-    """:func:`lowered_background_rows`.
+    """Registered form of :func:`lowered_background_rows`.
 
     Args:
-        shift: By how much the biases of new rows are lower than the background's. Defaults to 2,
+        shift: Difference of the background's bias and the biases of new rows. Defaults to 2,
             our choice.
 
     Raises:
@@ -181,7 +190,7 @@ class LoweredBackgroundRows(ClassifierInit):
 
 @CLASSIFIER_INITS.register_module(name='imprinted')
 class ImprintedRows(RandomRows):
-    """Random rows, which the hook replaces by a pass over the step's images."""
+    """Random rows, which ``ImprintClassifierHook`` replaces after a pass over the step's images."""
 
     needs_hook = 'ImprintClassifierHook'
 
@@ -189,7 +198,7 @@ class ImprintedRows(RandomRows):
 def find_classifier_init(
     config: str | Mapping[str, Any], has_background: bool = True
 ) -> ClassifierInit:
-    """Build the initialisation that a config has under ``classifier_init``.
+    """Build the initialisation of a config's ``classifier_init``.
 
     Args:
         config: A name in the registry :data:`~mmseg_cil.registry.CLASSIFIER_INITS`, or
@@ -223,25 +232,25 @@ def imprinted_rows(
     num_old: int,
     has_background: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Replaces the rows of new classes by the direction of their mean embedding.
+    """Replace the rows of new classes by the direction of their mean embedding.
 
-    A new row is the mean of the unit-length embeddings of its class's pixels,
-    made as long as the old foreground rows are on average, with their mean
-    bias, so that new and old scores are commensurate. A class without a pixel
+    A new row has the direction of the mean of the unit-length embeddings of its class's
+    pixels. The row's length and bias are the mean length and the mean bias of the old
+    foreground rows, so that new and old scores are commensurate. A class without a pixel
     keeps its row and bias.
 
     Source: Qi et al., "Low-Shot Learning with Imprinted Weights", CVPR 2018,
     section 3.2. Length and bias are our choice: in the paper all rows have unit
-    length and no bias, which is not so in MMSegmentation's classifiers.
+    length and no bias, unlike the rows of MMSegmentation's classifiers.
 
     Args:
         weight: ``(C, D, ...)`` rows of all classes.
         bias: ``(C,)``.
         embedding_sums: ``(K, D)`` sums of unit-length embeddings of the new classes.
-        counts: ``(K,)`` pixels in each sum.
-        num_old: Rows of old classes (background included), at least 1.
-        has_background: Row 0 is the background. Its length and bias count
-            only where it is the one old row.
+        counts: ``(K,)`` number of pixels in each sum.
+        num_old: Number of rows of old classes (background included), at least 1.
+        has_background: Row 0 is the background. The background's length and bias count
+            only if row 0 is the only old row.
 
     Returns:
         New weight and bias, of the same shapes.

@@ -1,4 +1,4 @@
-"""Holding parts of a segmentor still, as a method's :class:`Freezing` says."""
+"""Freezing of parts of a segmentor by a method's :class:`Freezing`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmseg_cil.models.plain import PLAIN_PREFIXES
 
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a dotted name, or that of a module which it is within, has a pattern.
+    """Return whether a dotted name, or the name of a module around it, matches a pattern.
 
     Example:
         >>> is_named('backbone.layer1.0.bn1', ['backbone.layer1'])
@@ -31,7 +31,7 @@ def is_named(name: str, patterns: Iterable[str]) -> bool:
 def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of every norm of a segmentor that has running statistics.
 
-    They are known by their ``running_mean``, so synchronised ones and those of MMCV count.
+    Norms are recognised by their ``running_mean``, so synchronised norms and those of MMCV count.
     """
     for name, module in model.named_modules():
         if isinstance(getattr(module, 'running_mean', None), Tensor) and _is_plain(name):
@@ -41,8 +41,8 @@ def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def hold_statistics(model: nn.Module, patterns: Iterable[str]) -> None:
     """Put the named norms of a segmentor into evaluation mode.
 
-    They are looked for each time: a Runner may replace norms by synchronised ones, and a method
-    may change the network.
+    The norms are looked up at each call: a Runner may replace norms by synchronised ones, and a
+    method may change the network.
 
     Args:
         model: The segmentor, in training mode.
@@ -56,14 +56,15 @@ def hold_statistics(model: nn.Module, patterns: Iterable[str]) -> None:
 
 
 def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
-    """Take the named parameters of a segmentor out of training, once it is built.
+    """Take the named parameters of a segmentor out of training, once the segmentor is built.
+
+    A whole part of the segmentor ('decode_head') may have no norm with statistics, so that a
+    recipe which holds statistics also fits heads with layer norms and heads with only a
+    classifier.
 
     Args:
         model: The segmentor, as the method has changed it.
-        freezing: Freezing of its method.
-
-    A whole part of the segmentor ('decode_head') may have no norm with statistics: a recipe
-    that holds them fits heads with layer norms and heads of a classifier alone, too.
+        freezing: Freezing of the method.
 
     Raises:
         InputError: A pattern finds nothing.

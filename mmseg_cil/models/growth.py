@@ -1,4 +1,4 @@
-"""Growing the weights of a network by the classes of a step."""
+"""Growth of the weights of a network by the classes of a step."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from mmseg_cil.registry import MODELS
 def grow_state(
     state: dict[str, Tensor], heads: Mapping[str, nn.Module], num_old: int, grow: ClassifierInit
 ) -> None:
-    """Adds what new classes need to the weights of a network's heads, in place.
+    """Add the rows of new classes to the weights of a network's heads, in place.
 
     Every convolution and linear layer whose rows are the classes grows: the
-    classifier, and further ones such as those of ``DAHead``'s two branches, the
-    presence of classes of ``EncHead`` and the points of ``PointHead``. That one reads
-    the logits of the head before it; its new inputs begin with weights of zero (our
-    choice), so that the scores of old classes begin as they were. What does not fit
-    otherwise stays as it is.
+    classifier, and further layers such as those of ``DAHead``'s two branches, the
+    presence of classes of ``EncHead`` and the points of ``PointHead``. ``PointHead`` also
+    reads the logits of the head before it; the weights of these new inputs begin at zero
+    (our choice), so that the scores of old classes begin as they were. Weights that differ
+    in any other way stay as they are.
 
     Args:
         state: Weights before the step, on the CPU.
-        heads: By their prefix in the state dict, freshly initialised for all classes.
-        num_old: Classes before the step.
-        grow: How the rows of new classes begin.
+        heads: Heads by their prefix in the state dict, freshly initialised for all classes.
+        num_old: Number of classes before the step.
+        grow: Initialisation of the rows of new classes.
     """
     for prefix, head in heads.items():
         for name, layer in head.named_modules(prefix=prefix):
@@ -44,9 +44,10 @@ def grow_state(
 
 
 class OldRows(ClassifierInit):
-    """The old rows that an initialisation leaves, where they follow from the old rows alone.
+    """An initialisation that gives the old rows of another, if they follow from old rows alone.
 
-    It is asked twice, with new rows of zeros and of ones.
+    The other initialisation is called twice, with new rows of zeros and of ones, and must give
+    equal old rows.
 
     Args:
         grow: The initialisation.
@@ -58,7 +59,7 @@ class OldRows(ClassifierInit):
     def __call__(
         self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the rows of all classes; those of new ones mean nothing.
+        """Return the rows of all classes; those of new classes are meaningless.
 
         Raises:
             InputError: Old rows depend on chance or on the new rows.
@@ -112,7 +113,7 @@ def _grow_rows(
             'another classifier_init, or a head whose classifier has a bias'
         )
     with torch.no_grad():
-        # Without a bias its part of the initialisation is lost.
+        # Without a bias, the bias that the initialisation gives is lost.
         fresh_bias = (
             layer.bias[num_old:].to(weight.device)
             if layer.bias is not None
@@ -130,13 +131,13 @@ def _grow_rows(
 
 
 def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
-    """Names of a head's weights that depend on the number of classes and do not grow.
+    """Return the names of a head's weights that depend on the number of classes and do not grow.
 
     Args:
-        head: Config of a head that classifies. It is built twice.
+        head: Config of a head that classifies. The head is built twice.
 
     Raises:
-        Exception: Whatever building it raises.
+        Exception: Any error of building the head.
     """
     small, large = (_build(head, count) for count in (3, 4))
     state = small.state_dict()

@@ -19,19 +19,20 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.models.heads import classifier_holder
 from mmseg_cil.utils.step_context import StepContext
 
-#: Heads that are proposed where one cannot grow.
+#: Heads that an error message proposes if a head cannot grow.
 GROWING = '(ASPPHead, DepthwiseSeparableASPPHead, PSPHead, FCNHead, UPerHead, SegformerHead, ...)'
 
 
 def stack_labels(data_samples: SampleList) -> Tensor:
-    """Labels ``(N, H, W)`` of a batch."""
+    """Return the labels ``(N, H, W)`` of a batch."""
     return torch.stack([sample.gt_sem_seg.data for sample in data_samples]).squeeze(1)
 
 
 def has_own_losses(head: BaseDecodeHead) -> bool:
-    """Whether a head computes its losses in a way of its own, or samples pixels.
+    """Return whether a head computes its losses in a way of its own, or samples pixels.
 
-    Such a head is left to it. All others do what :func:`head_losses` does.
+    Such a head computes its losses itself; :func:`head_losses` computes those of all other
+    heads.
     """
     kind = type(head)
     return (
@@ -42,13 +43,13 @@ def has_own_losses(head: BaseDecodeHead) -> bool:
 
 
 def loss_modules(head: nn.Module) -> list[nn.Module]:
-    """The losses of a head, one or several."""
+    """Return the losses of a head, one or several."""
     losses: nn.Module = classifier_holder(head).loss_decode
     return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
 
 
 def teacher_readers(network: nn.Module) -> list[HeadLoss]:
-    """The losses of a network, or of a head, that are told what the teacher says."""
+    """Return the losses of a network, or of a head, that receive the teacher's outputs."""
     return [
         module
         for module in network.modules()
@@ -57,16 +58,16 @@ def teacher_readers(network: nn.Module) -> list[HeadLoss]:
 
 
 def check_head(name: str, head: nn.Module, step: StepContext) -> None:
-    """Refuses a head that cannot be that of a step.
+    """Refuse a head that does not fit a step.
 
     Args:
         name: Name of the head.
         head: Decode head or auxiliary head.
-        step: Whose classes it tells apart.
+        step: Step whose classes the head predicts.
 
     Raises:
-        InputError: It has no ``conv_seg`` with bias, another number of outputs
-            than the step has classes, a loss of two networks, or a loss with a
+        InputError: The head has no ``conv_seg`` with bias, another number of outputs
+            than the step has classes, a loss that compares two networks, or a loss with a
             name that no contract knows.
     """
     classifier = getattr(classifier_holder(head), 'conv_seg', None)
@@ -114,14 +115,14 @@ def pixels_of(
     cuts: Sequence[int] = (),
     replayed: int = 0,
 ) -> PixelLogits:
-    """A head's logits at the pixels of the labels.
+    """Return a head's logits at the pixels of the labels.
 
     Args:
-        head: Whose losses are asked which groups of classes they need.
-        logits: ``(N, C, h, w)``, what the head returned.
+        head: Head whose losses say which groups of classes they need.
+        logits: ``(N, C, h, w)``, output of the head.
         labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.
-        cuts: Where groups begin and end that distillation needs.
-        replayed: How many images, at the end of the batch, are generated.
+        cuts: Class indices at which groups begin and end that distillation needs.
+        replayed: Number of generated images at the end of the batch.
     """
     wanted = [loss.cuts() for loss in loss_modules(head) if isinstance(loss, PixelLoss)]
     return PixelLogits(
@@ -135,14 +136,14 @@ def pixels_of(
 
 
 def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
-    """Losses and accuracy of a head, as ``BaseDecodeHead.loss_by_feat`` defines them.
+    """Compute losses and accuracy of a head, as ``BaseDecodeHead.loss_by_feat`` defines them.
 
-    Unlike there, losses that can do without the enlarged logits do so, and the
+    Unlike ``loss_by_feat``, losses that can do without the enlarged logits do so, and the
     accuracy does not make the device wait for the number of pixels.
 
     Args:
-        head: With ``loss_decode``, one loss or several.
-        pixels: From :func:`pixels_of`.
+        head: Head with ``loss_decode``, one loss or several.
+        pixels: Pixels from :func:`pixels_of`.
 
     Returns:
         Scalars under the losses' names (losses of one name are summed) and ``acc_seg``.
@@ -162,7 +163,7 @@ def head_losses(head: BaseDecodeHead, pixels: PixelLogits) -> dict[str, Tensor]:
 
 
 def summed_losses(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Losses by name; those under one name are summed."""
+    """Return losses by name; losses of the same name are summed."""
     losses: dict[str, Tensor] = {}
     for part in parts:
         for name, loss in part.items():

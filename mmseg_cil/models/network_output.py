@@ -1,4 +1,4 @@
-"""Running a network and keeping what distillers read: its :class:`NetworkOutput`."""
+"""Runs of a network that keep its :class:`NetworkOutput`, which distillers read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmseg_cil.models.heads import (
 
 
 class ClassifierTap:
-    """What passed through the classifier of a head during one run."""
+    """Input, output and rows of the classifier of a head during one run."""
 
     def __init__(self) -> None:
         self.embedding: Tensor | None = None
@@ -38,12 +38,12 @@ class ClassifierTap:
         pre_activations: Sequence[Tensor] = (),
         auxiliary: Sequence[Tensor] = (),
     ) -> NetworkOutput:
-        """The record of the run.
+        """Return the record of the run.
 
         Args:
-            features: What the backbone returned.
+            features: Output of the backbone.
             align_corners: How the head upsamples its logits.
-            pre_activations: What :func:`tap_stages` kept.
+            pre_activations: Maps that :func:`tap_stages` kept.
             auxiliary: Logits of the auxiliary heads.
 
         Raises:
@@ -66,7 +66,7 @@ class ClassifierTap:
 
 
 def maps_of(features: Features) -> tuple[Tensor, ...]:
-    """The feature maps among what a backbone returns: without class tokens beside them."""
+    """Return the feature maps of a backbone's output, without class tokens."""
     if isinstance(features, Tensor):
         return (features,)
     return tuple(feature if isinstance(feature, Tensor) else feature[0] for feature in features)
@@ -74,16 +74,16 @@ def maps_of(features: Features) -> tuple[Tensor, ...]:
 
 @contextmanager
 def tap_classifier(head: BaseDecodeHead) -> Iterator[ClassifierTap]:
-    """Watches a head's ``dropout`` and ``conv_seg`` while it runs.
+    """Watch a head's ``dropout`` and ``conv_seg`` while the head runs.
 
-    Works with every MMSegmentation head that classifies with ``conv_seg``, in
-    whichever way its ``loss`` and ``forward`` come there, and adds no second
+    The tap works with every MMSegmentation head that classifies with ``conv_seg``,
+    however its ``loss`` and ``forward`` call it, and adds no second
     run. The input of the first of the two modules is the embedding. K-Net makes
-    kernels of the rows and applies them to the embedding; its logits are those of
-    its last stage.
+    kernels of the rows and applies these kernels to the embedding; K-Net's logits are
+    those of its last stage.
 
     Args:
-        head: With a convolution ``conv_seg`` and perhaps a ``dropout`` before it.
+        head: Head with a convolution ``conv_seg`` and perhaps a ``dropout`` before it.
 
     Yields:
         The tap, filled by the time the head has run.
@@ -118,10 +118,10 @@ def tap_classifier(head: BaseDecodeHead) -> Iterator[ClassifierTap]:
 
 
 def last_activations(backbone: nn.Module) -> list[nn.Module]:
-    """The activation after the last residual sum of every stage of a ResNet-like backbone.
+    """Return the activations after the last residual sum of each stage of a ResNet-like backbone.
 
-    Those are backbones that, as MMSegmentation's ``ResNet`` and its kin, name
-    their stages in ``res_layers``, and whose blocks end with ``relu``. Of any
+    ResNet-like backbones, such as MMSegmentation's ``ResNet`` and its subclasses, name
+    their stages in ``res_layers``, and their blocks end with ``relu``. For any
     other backbone the list is empty.
     """
     stages = [getattr(backbone, name) for name in getattr(backbone, 'res_layers', ())]
@@ -132,18 +132,19 @@ def last_activations(backbone: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]]:
-    """Watches a backbone and keeps each stage before its last activation.
+    """Watch a backbone and keep the map of each stage before its last activation.
 
-    Meanwhile these activations do not work in place, for they would overwrite
-    what is kept. A block uses one ``relu`` several times; its last input counts.
+    In the block these activations do not work in place, because they would overwrite
+    the kept maps. A block of a stage uses one ``relu`` several times; the last input of
+    this ``relu`` counts.
 
     Args:
-        backbone: Any; see :func:`last_activations`.
+        backbone: Any backbone; see :func:`last_activations`.
         watch: If False, nothing is kept.
 
     Yields:
         A list that holds the maps, shallow to deep, by the time the backbone
-        has run; none for a backbone without such activations.
+        has run; empty for a backbone without such activations.
     """
     activations = last_activations(backbone) if watch else []
     maps: list[Tensor] = []
@@ -173,13 +174,13 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
 def run_network(
     network: nn.Module, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
 ) -> NetworkOutput:
-    """One evaluation run of an MMSegmentation encoder-decoder, without gradients.
+    """Run an MMSegmentation encoder-decoder once for evaluation, without gradients.
 
     Args:
-        network: An ``EncoderDecoder`` or a ``CascadeEncoderDecoder``; it is not switched
-            to evaluation mode here.
+        network: An ``EncoderDecoder`` or a ``CascadeEncoderDecoder``; this function does not
+            switch it to evaluation mode.
         inputs: ``(N, 3, H, W)``, normalised.
-        pre_activations: Keep those of the backbone's stages too.
+        pre_activations: Keep the pre-activations of the backbone's stages too.
         auxiliary: Run the auxiliary heads too.
     """
     # no_grad rather than inference_mode: losses save the teacher's outputs for
@@ -197,14 +198,14 @@ def run_network(
 
 
 def run_heads(network: nn.Module, features: Features) -> dict[str, ClassifierTap]:
-    """Runs the heads that classify maps, in their order, and watches their classifiers.
+    """Run the heads that classify maps, in their order, and watch their classifiers.
 
     Args:
         network: A segmentor.
-        features: Features of its backbone and neck.
+        features: Features of the segmentor's backbone and neck.
 
     Returns:
-        What passed through the classifier of each head, by the head's name.
+        The tap of the classifier of each head, by the head's name.
     """
     taps: dict[str, ClassifierTap] = {}
     before: tuple[Tensor, ...] = ()
@@ -219,7 +220,7 @@ def run_heads(network: nn.Module, features: Features) -> dict[str, ClassifierTap
 
 
 def main_logits(network: nn.Module, features: Features) -> Tensor:
-    """The maps of logits ``(N, C, h, w)`` that a segmentor makes of features, not upsampled."""
+    """Return the maps of logits ``(N, C, h, w)`` of a segmentor for features, not upsampled."""
     with tap_classifier(main_head(network)[1]) as tap:
         run_decode_heads(network, features)
     assert tap.logits is not None

@@ -1,4 +1,4 @@
-"""The loss that trains the network, and terms that train something beside it."""
+"""The loss that trains the network, and terms that train other parameters."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from mmengine.model import BaseModel
 from torch import Tensor
 
-#: In the name of a term that is minimised and has no gradient for the network.
+#: Part of the name of a term that is minimised and has no gradient for the network.
 APART = 'apart_'
 
 
 def is_trained_on(name: str) -> bool:
-    """Whether a logged value is a loss, or part of one, that something is trained on."""
+    """Return whether a logged value is a minimised loss, or part of one."""
     return 'loss' in name or APART in name
 
 
 class ParsedLosses(BaseModel):
-    """A model whose logged ``loss`` is what trains the network.
+    """A model whose logged ``loss`` holds only the losses that train the network.
 
-    Terms with ``apart_`` in their name are minimised with it, and logged under
+    Terms with ``apart_`` in their name are minimised too, but logged under
     their own names only.
     """
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised, and what is logged; see MMEngine's.
+        """Return the minimised total and the logged values, as MMEngine's ``parse_losses`` does.
 
         Args:
             losses: Losses and other scalars by name.

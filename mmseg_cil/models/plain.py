@@ -11,8 +11,8 @@ from torch import Tensor
 from mmseg_cil.contracts.method import MethodConfig, Part
 from mmseg_cil.models.heads import has_own_target
 
-#: State-dict prefixes of a plain segmentor; everything else (learnt parts
-#: of distillers, say) is needed for training only.
+#: State-dict prefixes of a plain segmentor; all other entries (such as learnt parts
+#: of distillers) are needed for training only.
 PLAIN_PREFIXES = ('backbone.', 'neck.', 'decode_head.', 'auxiliary_head.')
 
 #: MMSegmentation's segmentors that a walk grows, with our form of each.
@@ -33,11 +33,11 @@ INCREMENTAL_KEYS = (
 
 
 def map_heads(model: Mapping[str, Any], change: Callable[[dict], dict]) -> dict[str, Any]:
-    """Copies a model config with ``change`` applied to the config of every head that classifies.
+    """Copy a model config with ``change`` applied to the config of every head that classifies.
 
-    Auxiliary heads with a target of their own stay as they are. Of K-Net's head its
-    first part is changed, which has classes and losses; the others follow in the
-    number of classes.
+    Auxiliary heads with a target of their own stay as they are. In K-Net's head,
+    ``change`` applies to the first part, which has classes and losses; the other parts
+    get the same number of classes.
     """
     result = copy.deepcopy(dict(model))
     for name in ('decode_head', 'auxiliary_head'):
@@ -69,12 +69,13 @@ def _mapped(head: Mapping[str, Any], change: Callable[[dict], dict]) -> dict:
 def with_classes(
     head: Mapping[str, Any], num_classes: int, loss: Part | Sequence[Part] | None = None
 ) -> dict[str, Any]:
-    """Copies the config of a head that classifies, with so many classes.
+    """Copy the config of a head that classifies, with ``num_classes`` classes.
 
     Args:
-        head: One output for a binary problem becomes one for each class.
+        head: Config of the head. A single output for a binary problem becomes one output for
+            each class.
         num_classes: Number of classes of the data set at a step.
-        loss: Config of its new loss, or a list; None leaves its losses.
+        loss: Config of the head's new loss, or a list of configs; None keeps the losses.
     """
 
     def change(own: dict) -> dict:
@@ -87,21 +88,21 @@ def with_classes(
 
 
 def loss_weight(head: Mapping[str, Any]) -> float:
-    """The weight of a head's loss; of a list of losses the sum."""
+    """Return the weight of a head's loss; for a list of losses the sum."""
     losses = head.get('loss_decode', {})
     listed = losses if isinstance(losses, (list, tuple)) else [losses]
     return float(sum(loss.get('loss_weight', 1.0) for loss in listed))
 
 
 def scaled_losses(losses: Part | Sequence[Part], factor: float) -> dict[str, Any] | list[dict]:
-    """Copies the config of a loss, or of a list of them, with every weight times a factor."""
+    """Copy the config of a loss, or a list of configs, with every weight times a factor."""
     if isinstance(losses, Mapping):
         return {**losses, 'loss_weight': losses.get('loss_weight', 1.0) * factor}
     return [{**loss, 'loss_weight': loss.get('loss_weight', 1.0) * factor} for loss in losses]
 
 
 def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """The config of the plain MMSegmentation network with so many outputs.
+    """Return the config of the plain MMSegmentation network with ``num_classes`` outputs.
 
     Losses become plain cross-entropy (a config that no longer trains an
     incremental step must not ask for our losses), initial weights are dropped
@@ -109,9 +110,9 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
     also runs on a CPU.
 
     Args:
-        model: Config of an ``EncoderDecoder``, of a cascade, or of our form of one;
+        model: Config of an ``EncoderDecoder``, of a cascade, or of our form of either;
             not changed.
-        num_classes: Outputs of every head.
+        num_classes: Number of outputs of every head.
     """
 
     def plain_head(head: dict) -> dict:
@@ -134,7 +135,7 @@ def plain_model_config(model: Mapping[str, Any], num_classes: int) -> dict[str, 
 
 
 def plain_type(model: Mapping[str, Any]) -> str:
-    """Which of MMSegmentation's segmentors a config is of, or our segmentor is a form of."""
+    """Return the type of MMSegmentation's segmentor that a config, or our form in it, is of."""
     name = type_name(model.get('type'))
     return next(
         (plain for plain, own in SEGMENTORS.items() if name in (plain, own)), 'EncoderDecoder'
@@ -142,17 +143,17 @@ def plain_type(model: Mapping[str, Any]) -> str:
 
 
 def type_name(kind: str | type | None) -> str:
-    """The bare name of a type that a config gives by name, with or without a scope, or by class."""
+    """Return the bare name of a config's type, given as a name, with or without scope, or class."""
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def plain_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keeps what a plain MMSegmentation network has: backbone, neck and heads."""
+    """Keep the weights of a plain MMSegmentation network: backbone, neck and heads."""
     return {key: value for key, value in state_dict.items() if key.startswith(PLAIN_PREFIXES)}
 
 
 def replace_value(node: Any, old: str, new: str) -> Any:
-    """Copies nested dicts and sequences with one value replaced wherever it stands."""
+    """Copy nested dicts and sequences with every occurrence of a value replaced."""
     if isinstance(node, Mapping):
         return {key: replace_value(value, old, new) for key, value in node.items()}
     if isinstance(node, (list, tuple)):

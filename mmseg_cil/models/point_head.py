@@ -23,13 +23,13 @@ def point_losses(
     train_cfg: Mapping[str, Any],
     teacher: NetworkOutput | None,
 ) -> dict[str, Tensor]:
-    """Losses at points where the coarse logits are unsure, as ``PointHead.loss`` draws them.
+    """Compute losses at points of unsure coarse logits, as ``PointHead.loss`` draws points.
 
-    The points of an image are handed to the losses as a map of P pixels. Losses that
-    read the teacher's logits find those of the same points.
+    The losses get the points of an image as a map of P pixels. Losses that
+    read the teacher's logits get the teacher's logits at the same points.
 
     Args:
-        head: In training.
+        head: The head, in training mode.
         features: Features of backbone and neck.
         coarse: ``(N, C, h, w)``, the logits of the head before.
         labels: ``(N, H, W)`` model ids or the head's ``ignore_index``.

@@ -22,11 +22,11 @@ from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
 def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
-    """Reads the weights of a step's checkpoint and checks its number of classes.
+    """Read the weights of a step's checkpoint and check its number of classes.
 
     Args:
         path: A checkpoint in MMSegmentation's form, or a bare state dict.
-        num_classes: Outputs that its decode head must have.
+        num_classes: Number of outputs that the decode head must have.
 
     Returns:
         Weights of backbone, neck and heads, on the CPU.
@@ -54,16 +54,16 @@ def load_plain_state(path: str | Path, num_classes: int) -> dict[str, Tensor]:
 
 
 def load_packed_state(path: str | Path, step: int, num_classes: int) -> dict[str, Tensor]:
-    """Rebuilds the pruned snapshot of a step and checks its number of classes.
+    """Rebuild the pruned snapshot of a step and check its number of classes.
 
     Args:
         path: File of pruned snapshots.
-        step: Whose snapshot.
-        num_classes: Outputs that its decode head must have.
+        step: Step of the snapshot.
+        num_classes: Number of outputs that the decode head must have.
 
     Raises:
-        InputError: The file is missing or damaged, has no such snapshot, or
-            that classifies into another number of classes.
+        InputError: The file is missing or damaged or has no snapshot of this step, or
+            the snapshot classifies into another number of classes.
     """
     read = SNAPSHOT_READERS.get('packed')
     return _checked(read(path, step), f'snapshot {step} of {path}', num_classes)
@@ -96,20 +96,20 @@ def _checked(state: object, source: str, num_classes: int) -> dict[str, Tensor]:
 class Teacher:
     """A snapshot that runs but does not learn.
 
-    It is no ``nn.Module``, so it is part of neither the student's state dict,
-    nor its optimizer, nor its DistributedDataParallel wrapper. It follows the
-    device of the images it is given.
+    A teacher is no ``nn.Module``, so it belongs neither to the student's state dict,
+    nor to its optimizer, nor to its DistributedDataParallel wrapper. A teacher moves to the
+    device of its input images.
 
     Args:
         model: Model config of the student; the teacher is its plain form.
-        checkpoint: Path of the snapshot. None where it is one of ``packed``.
-        num_classes: Classes the snapshot knows.
+        checkpoint: Path of the snapshot. None if the snapshot is in ``packed``.
+        num_classes: Number of classes that the snapshot knows.
         packed: File of pruned snapshots
             (:data:`~mmseg_cil.registry.SNAPSHOT_READERS`, under ``packed``).
-        snapshot: The step whose snapshot in that file it is.
+        snapshot: Step of the snapshot in the file ``packed``.
 
     Raises:
-        InputError: As :func:`load_plain_state`, or the weights do not fit.
+        InputError: :func:`load_plain_state` raises it, or the weights do not fit.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Teacher:
             source, state = packed, load_packed_state(packed, snapshot, num_classes)
         self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
         load_matching(self.network, state, source)
-        # The network reads windows off it as attributes.
+        # The network reads the sizes of windows from the attributes of ``test_cfg``.
         self.network.test_cfg = ConfigDict(self.network.test_cfg or {})
         self.network.eval().requires_grad_(False)
         self._device: torch.device | None = None
@@ -137,11 +137,11 @@ class Teacher:
     def __call__(
         self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
     ) -> NetworkOutput:
-        """Runs the snapshot without gradients.
+        """Run the snapshot without gradients.
 
         Args:
             inputs: Normalised images ``(N, 3, H, W)``.
-            pre_activations: Keep those of the backbone's stages too.
+            pre_activations: Keep the pre-activations of the backbone's stages too.
             auxiliary: Run the auxiliary heads too.
         """
         self._follow(inputs)
@@ -152,9 +152,9 @@ class Teacher:
 
         Args:
             inputs: Normalised images ``(N, 3, H, W)``.
-            windows: Look through windows, as evaluation does, where ``test_cfg`` says 'slide':
-                a network with one position for each patch of a crop (BEiT, MAE) sees images of
-                no other size. False: the images as they are.
+            windows: Use sliding windows, as in evaluation, if the mode of ``test_cfg`` is 'slide':
+                a network with one position for each patch of a crop (BEiT, MAE) takes images of
+                no other size. False: the network sees whole images.
         """
         size = inputs.shape[-2:]
         if windows and self.network.test_cfg.get('mode') == 'slide':
@@ -176,12 +176,12 @@ class Teacher:
 
 
 def load_matching(network: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Loads weights that must fit exactly, or says which do not.
+    """Load weights that must fit exactly; the error names those that do not fit.
 
     Args:
-        network: Takes the weights.
-        state: Its state dict to be.
-        source: Where the weights come from, for the message.
+        network: Network that takes the weights.
+        state: State dict to load.
+        source: Origin of the weights, for the message.
 
     Raises:
         InputError: Keys are missing or superfluous, or shapes differ.

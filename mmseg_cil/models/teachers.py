@@ -13,25 +13,25 @@ from mmseg_cil.contracts import Needs, NetworkOutput
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import Teacher
 
-#: How the snapshot of a step is called: the prefix of its folder's name.
+#: Prefix of the name of a step's snapshot, as of the step's folder.
 STEP_PREFIX = 'step_'
 
 
 def step_teacher_name(step: int) -> str:
-    """Name of the snapshot of a step: 'step_00', 'step_01', ..."""
+    """Return the name of the snapshot of a step: 'step_00', 'step_01', ..."""
     return f'{STEP_PREFIX}{step:02d}'
 
 
 def draw_names(names: Sequence[str], count: int | None, seed: int) -> tuple[str, ...]:
-    """Draws some of the names without replacement; every subset is equally likely.
+    """Draw some of the names without replacement; every subset is equally likely.
 
     Args:
-        names: What to draw from.
-        count: How many; None, or as many as there are, takes all.
-        seed: Decides. Whoever has the same seed draws the same.
+        names: Names to draw from.
+        count: Number of names to draw; None, or at least the number of ``names``, takes all.
+        seed: Seed of the draw. Equal seeds draw equal names.
 
     Returns:
-        The drawn names in their former order.
+        The drawn names in their original order.
     """
     if count is None or count >= len(names):
         return tuple(names)
@@ -41,12 +41,12 @@ def draw_names(names: Sequence[str], count: int | None, seed: int) -> tuple[str,
 
 @dataclass(frozen=True)
 class TeacherRecords:
-    """What the snapshots say of a batch.
+    """The records of the snapshots for a batch.
 
     Attributes:
-        last: Features of the last step's snapshot; None where nothing reads it.
-        named: The snapshots that have a name, as far as something reads them and
-            they were drawn, in the order they were learnt.
+        last: Record of the last step's snapshot; None if no part reads it.
+        named: Records of the named snapshots that a part reads and that were drawn, by name,
+            in the order in which the snapshots were learnt.
     """
 
     last: NetworkOutput | None = None
@@ -54,20 +54,20 @@ class TeacherRecords:
 
 
 class Teachers:
-    """The snapshots of a step: of which something reads, one network each.
+    """The snapshots that a step's distillers and losses read, one network each.
 
-    Like :class:`~mmseg_cil.models.teacher.Teacher` it is no ``nn.Module``.
+    Like :class:`~mmseg_cil.models.teacher.Teacher` this class is no ``nn.Module``.
     Snapshots that are given under two names, with the same arguments, are one
     network, which runs once for a batch.
 
     Args:
-        last: Arguments of the last step's ``Teacher`` beside the model, or None.
-        named: The same of further snapshots, in the order they were learnt:
-            'step_00', 'step_01', ... for earlier steps, other names as a method
+        last: Arguments of the last step's ``Teacher`` besides the model, or None.
+        named: Arguments of further snapshots by name, in the order in which they were
+            learnt: 'step_00', 'step_01', ... for earlier steps, other names as a method
             gives them.
-        needs: What the distillers read.
-        losses_read: Losses of the heads read the last one.
-        draw: How many of the snapshots of earlier steps are run for a batch,
+        needs: The needs of the distillers.
+        losses_read: Losses of the heads read the last snapshot.
+        draw: Number of the snapshots of earlier steps that run for a batch,
             drawn by :func:`draw_names`. All by default.
 
     Raises:
@@ -103,38 +103,38 @@ class Teachers:
 
     @property
     def configs(self) -> dict[str | None, dict[str, Any]]:
-        """Arguments of all that something reads, by name; those of the last under None."""
+        """Arguments of all snapshots that a part reads, by name; the last snapshot's under None."""
         configs: dict[str | None, dict[str, Any]] = {} if self._last is None else {None: self._last}
         configs.update(self._named)
         return configs
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names that something reads and that are there."""
+        """Names of the available snapshots that a distiller reads."""
         return tuple(self._named)
 
     @property
     def last(self) -> Teacher | None:
-        """The last step's snapshot; None where nothing reads it, and before :meth:`load`."""
+        """The last step's snapshot; None if no part reads it, and before :meth:`load`."""
         return None if self._last is None else self._networks.get(_key(self._last))
 
     @property
     def networks(self) -> list[Teacher]:
-        """All that are loaded, each once."""
+        """All loaded networks, each once."""
         return list(self._networks.values())
 
     def named(self, name: str) -> Teacher:
-        """A loaded snapshot by its name."""
+        """Return a loaded snapshot by its name."""
         return self._networks[_key(self._named[name])]
 
     def load(self, model: Mapping[str, Any]) -> None:
-        """Builds the networks and loads their weights.
+        """Build the networks and load their weights.
 
         Args:
             model: Config of the student's plain form.
 
         Raises:
-            InputError: A name that something reads is not there, or as ``Teacher``.
+            InputError: A snapshot that a distiller reads is missing, or ``Teacher`` raises it.
         """
         missing = sorted(self._wanted - self._named.keys())
         if missing:
@@ -148,20 +148,20 @@ class Teachers:
                 self._networks[_key(config)] = Teacher(model, **config)
 
     def check_loaded(self) -> None:
-        """Makes sure that :meth:`load` was called.
+        """Check that :meth:`load` was called.
 
         Raises:
-            RuntimeError: It was not.
+            RuntimeError: :meth:`load` was not called.
         """
         if any(_key(config) not in self._networks for config in self.configs.values()):
             raise RuntimeError('the teacher is not loaded: call init_weights() before training')
 
     def set_seed(self, seed: int) -> None:
-        """Says what decides the draw from now on; it must be the same on all ranks."""
+        """Set the seed of the next draws, which must be the same on all ranks."""
         self._seed = seed
 
     def drawn(self) -> tuple[str, ...]:
-        """Names of the snapshots that run for the next batch."""
+        """Return the names of the snapshots that run for the next batch."""
         steps = [name for name in self._named if name.startswith(STEP_PREFIX)]
         chosen = draw_names(steps, self._draw, self._seed)
         return tuple(name for name in self._named if name in chosen or name not in steps)
@@ -169,12 +169,12 @@ class Teachers:
     def run(
         self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
     ) -> TeacherRecords:
-        """Runs every network that is needed once.
+        """Run every network that is needed once.
 
         Args:
             inputs: Normalised images ``(N, 3, H, W)``.
-            pre_activations: Keep those of the backbone's stages too.
-            auxiliary: Run the auxiliary heads of those with a name too.
+            pre_activations: Keep the pre-activations of the backbone's stages too.
+            auxiliary: Run the auxiliary heads of named snapshots too.
         """
         names = self.drawn()
         with_auxiliary = {_key(self._named[name]) for name in names} if auxiliary else set()
@@ -190,5 +190,5 @@ class Teachers:
 
 
 def _key(config: Mapping[str, Any]) -> tuple:
-    """What tells a snapshot from another: all its arguments."""
+    """Return a key that identifies a snapshot: all its arguments."""
     return tuple(sorted((key, repr(value)) for key, value in config.items()))

@@ -1,4 +1,4 @@
-"""Training parts of a model by optimizers of their own, within one optimizer wrapper."""
+"""Separate optimizers for parts of a model, within one optimizer wrapper."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class JointOptimizer(Optimizer):
     """Several optimizers that step as one.
 
     MMEngine's ``OptimWrapperDict`` leaves forward, scaling and updates to the
-    model, and so excludes gradient accumulation, mixed precision and
-    DistributedDataParallel as they are. To a single wrapper this is an optimizer
-    like any other: schedules see the groups of all parts, and one state dict
-    holds them all.
+    model, and thus excludes gradient accumulation, mixed precision and
+    DistributedDataParallel as they are. A single wrapper can use a joint optimizer
+    like any other optimizer: schedules see the groups of all parts, and one state dict
+    holds the states of all parts.
 
     Args:
         parts: Optimizers of different parameters.
@@ -40,7 +40,7 @@ class JointOptimizer(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Makes groups and state of the parts those of the whole, which are then in one place."""
+        """Let the parts use groups and state of the joint optimizer, the only copy of both."""
         first = 0
         for part in self.parts:
             count = len(part.param_groups)
@@ -49,12 +49,12 @@ class JointOptimizer(Optimizer):
             first += count
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads what :meth:`state_dict` gave."""
+        """Load a state that :meth:`state_dict` returned."""
         super().load_state_dict(state_dict)
         self._share()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of every part."""
+        """Take one step with every part."""
         result = closure() if closure is not None else None
         for part in self.parts:
             part.step()
@@ -63,17 +63,17 @@ class JointOptimizer(Optimizer):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class RegulariserOptimWrapperConstructor:
-    """Builds the wrapper that a config asks for, with own optimizers for parts of the method.
+    """Builds a config's optimizer wrapper, with separate optimizers for parts of the method.
 
-    The scheduler puts it in place where a method has regularisers, or distillers
-    with an ``optimizer``. Parameters of a regulariser or distiller that has one
-    are left out of the network's; a schedule scales the learning rates of both,
-    and clipping takes the norm of both together.
+    The scheduler uses this constructor if a method has regularisers, or distillers
+    with an ``optimizer``. Parameters of a regulariser or distiller with an ``optimizer``
+    are left out of the network's optimizer; a schedule scales the learning rates of both
+    optimizers, and clipping takes the norm of the gradients of both together.
 
     Args:
-        optim_wrapper_cfg: As MMEngine's constructors take it; ``network_constructor``
-            in it names the one for the network (MMEngine's default if missing).
-        paramwise_cfg: For the network.
+        optim_wrapper_cfg: As for MMEngine's constructors; its key ``network_constructor``
+            names the constructor for the network (MMEngine's default if missing).
+        paramwise_cfg: Parameter-wise options for the network.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -87,7 +87,7 @@ class RegulariserOptimWrapperConstructor:
         )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Builds the wrapper.
+        """Build the wrapper.
 
         Args:
             model: The segmentor, perhaps in a distributed wrapper.
@@ -99,8 +99,8 @@ class RegulariserOptimWrapperConstructor:
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
         if own:
-            # Constructors that name what is in a group (LayerDecayOptimizerConstructor) want it
-            # of all groups: PyTorch refuses an optimizer of groups with and without names.
+            # Some constructors name the parameters of a group (LayerDecayOptimizerConstructor).
+            # Then all groups need names: PyTorch refuses a mixture of groups with and without.
             named = any('param_names' in group for group in wrapper.optimizer.param_groups)
             wrapper.optimizer = JointOptimizer(
                 [wrapper.optimizer, *(_build(part, named) for part in own)]
@@ -125,7 +125,7 @@ def _build(part: Distiller | Regulariser, named: bool) -> Optimizer:
 
 @contextmanager
 def _without(model: nn.Module, hidden: Sequence[nn.Module]) -> Iterator[None]:
-    """Meanwhile the model does not have those of its parts."""
+    """Remove parts from the model for the duration of the block."""
     if not hidden:
         yield
         return

@@ -1,4 +1,4 @@
-"""The papers' learning rate, which ends above zero."""
+"""The learning rate schedule of the papers, which ends above zero."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmseg_cil.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class PaperPolyLR(PolyLR):
-    """MMEngine's ``PolyLR`` that would be at ``eta_min`` one iteration after its last.
+    """MMEngine's ``PolyLR``, but reaching ``eta_min`` only one iteration after the last.
 
-    Iteration i of n has the rate ``lr * (1 - i / n)**power``, for i from 0 to n - 1, as MiB,
-    PLOP and RCIL have it (``utils/scheduler.py``). MMEngine's divides by n - 1, so that its last
-    iteration has the rate ``eta_min`` and, at 0, learns nothing. Arguments are those of
-    ``PolyLR``.
+    Iteration i of n has the rate ``lr * (1 - i / n)**power``, for i from 0 to n - 1, as in MiB,
+    PLOP and RCIL (``utils/scheduler.py``). MMEngine's ``PolyLR`` divides by n - 1, so that the
+    last iteration has the rate ``eta_min`` and, with ``eta_min`` 0, learns nothing. Arguments are
+    those of ``PolyLR``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -88,6 +88,11 @@ def build_protocol(
 
     Raises:
         InputError: A setting is wrong; the message says which and where.
+
+    Example:
+        >>> protocol = build_protocol({'name': 'voc_15-1'})
+        >>> len(protocol.steps), protocol.class_names(protocol.steps[1].new)
+        (6, ['pottedplant'])
     """
     _check_keys(cfg)
     name = cfg['name']

@@ -101,6 +101,12 @@ class Policy:
 
         Raises:
             InputError: Unknown preset, field or value.
+
+        Example:
+            >>> Policy.preset('mib').void_train
+            'background'
+            >>> Policy.preset('mib', void_train='ignore').void_train
+            'ignore'
         """
         if not isinstance(name, str) or name not in PRESETS:
             raise InputError(
@@ -139,7 +145,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     'plop': {'unknown': 'unseen', 'old': 'base'},
 }
-"""What each preset sets otherwise than :class:`Policy`'s defaults."""
+"""The choices of each preset that differ from :class:`Policy`'s defaults."""
 
 _ON_ADE20K: Mapping[str, Mapping[str, Any]] = {
     'mib': {'background_test': 'ignore'},

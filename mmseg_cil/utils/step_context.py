@@ -42,7 +42,14 @@ class StepContext:
 
     @classmethod
     def of_class_counts(cls, counts: Sequence[int], has_background: bool = True) -> StepContext:
-        """Return the last step of a class-incremental walk, given the new classes of each step."""
+        """Return the last step of a class-incremental walk, given the new classes of each step.
+
+        Example:
+            >>> # The background and two classes, then two more.
+            >>> step = StepContext.of_class_counts([3, 2])
+            >>> step.index, step.num_old, step.num_new, step.num_hidden
+            (1, 3, 2, 3)
+        """
         class_steps = tuple(step for step, count in enumerate(counts) for _ in range(count))
         last = len(counts) - 1
         return cls(last, class_steps, has_background, has_background, trained=tuple(range(last)))
@@ -71,6 +78,10 @@ class StepContext:
 
         Args:
             step: One of ``trained``.
+
+        Example:
+            >>> StepContext.of_class_counts([3, 2, 1]).classes_of(1)
+            range(3, 5)
         """
         before = [earlier for earlier in self.trained if earlier < step]
         known = [sum(new <= last for new in self.class_steps) for last in (*before[-1:], step)]

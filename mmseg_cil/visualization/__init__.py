@@ -1,4 +1,4 @@
-"""What a walk looks like: tables, curves, matrices and predictions.
+"""Reports of walks: tables, curves, matrices and predictions.
 
 Importing this package pulls in neither torch nor matplotlib.
 """

@@ -1,4 +1,4 @@
-"""Whether the numbers of several walks may stand side by side."""
+"""Checks that the numbers of several walks may stand side by side."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_comparable(walks: Sequence[WalkRecord], allow_mixed: bool) -> None:
 
 
 def _differing(first: WalkRecord, other: WalkRecord) -> list[str]:
-    """What makes the numbers of two walks incomparable, in words."""
+    """Return the reasons why the numbers of two walks do not compare."""
     differing: list[str] = []
     prints = [_fingerprint(walk.journal) for walk in (first, other)]
     if all(prints):
@@ -79,7 +79,7 @@ def notes_on_images(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[
 
 
 def _other_images(first: WalkRecord, other: WalkRecord, split: str) -> str:
-    """The steps of both at which they have other images; empty where none is known to."""
+    """Return the steps of both at which they have other images; empty where none is known to."""
     both = [(walk.journal.get('data') or {}).get(split) or [] for walk in (first, other)]
     steps = [
         step

@@ -133,7 +133,7 @@ def picture_grid(
 
 
 def save_grid(picture: Image.Image, path: Path) -> None:
-    """Writes the grid as PNG, atomically."""
+    """Write the grid as PNG, atomically."""
     atomic_write(path, lambda file: picture.save(file, 'PNG'))
 
 
@@ -245,7 +245,7 @@ def _place_legend(
 
 
 def _font(size: int, bold: bool = False) -> Any:
-    """The font of the other figures, which matplotlib carries along."""
+    """Return the font of the other figures, which matplotlib carries along."""
     import matplotlib
 
     name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'

@@ -32,11 +32,14 @@ PathLike = str | os.PathLike[str]
 FOLDER = 'report'
 PAGE = 'index.html'
 COMPARISON_PAGE = 'comparison.html'
+#: Definitions of the measures of a whole walk, in a sentence each.
+DEFINITIONS = (
+    'forgetting: mean over what was learned before the last step of its best earlier value minus '
+    'the last; BWT: last value minus the value when learned.'
+)
 FOOTER = (
     'IoU and mIoU in percent; a dash is an undefined value. old: what earlier steps brought; '
-    'new: what the last step brought; base: step 0; later: all but step 0. forgetting: mean over '
-    'what was learned before the last step of its best earlier value minus the last; BWT: last '
-    'value minus the value when learned.'
+    f'new: what the last step brought; base: step 0; later: all but step 0. {DEFINITIONS}'
 )
 
 
@@ -86,7 +89,7 @@ def render_report(
     echo(f'{walk.title}\n')
     if walk.entries:
         echo(tables.step_table(walk, what=tables.background_note(walk)).to_text() + '\n')
-        echo(tables.continual_table(walk).to_text() + '\n')
+        echo(f'{tables.continual_table(walk).to_text()}\n{DEFINITIONS}\n')
         snapshots = tables.snapshot_table(walk)
         if snapshots:
             echo(snapshots.to_text() + '\n')

@@ -54,7 +54,7 @@ class Sample:
 def write_sample(
     work_dir: str | os.PathLike[str], name: str, image_rgb: npt.ArrayLike, truth: npt.ArrayLike
 ) -> None:
-    """Keeps an image and its truth; a second call of the same name replaces them.
+    """Keep an image and its truth; a second call of the same name replaces them.
 
     Args:
         work_dir: The folder of the walk.
@@ -89,7 +89,7 @@ def write_sample(
 def write_prediction(
     step_dir: str | os.PathLike[str], name: str, prediction: npt.ArrayLike
 ) -> None:
-    """Keeps the prediction of a step on one of the images.
+    """Keep the prediction of a step on one of the images.
 
     Args:
         step_dir: The folder of the step, such as ``WORK_DIR/step_03``.
@@ -106,7 +106,7 @@ def write_prediction(
 
 
 def read_samples(work_dir: str | os.PathLike[str]) -> list[Sample]:
-    """The images that a work directory keeps, in the order they were written.
+    """Return the images that a work directory keeps, in the order they were written.
 
     Args:
         work_dir: The folder of the walk.
@@ -148,7 +148,7 @@ def order_by_difference(samples: list[Sample], folders: Sequence[Path]) -> list[
 
 
 def read_image(path: Path) -> ByteArray:
-    """An image as uint8 (H, W, 3), red, green, blue.
+    """Return an image as uint8 (H, W, 3), red, green, blue.
 
     Raises:
         OSError: The file is missing or no image.
@@ -158,7 +158,7 @@ def read_image(path: Path) -> ByteArray:
 
 
 def read_mask(path: Path) -> ByteArray:
-    """A mask as uint8 (H, W).
+    """Return a mask as uint8 (H, W).
 
     Raises:
         OSError: The file is missing, no image, or has more than one channel.

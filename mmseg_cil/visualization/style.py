@@ -1,4 +1,4 @@
-"""How the figures look: colours, fonts, sizes, and how they are saved.
+"""The look of figures: colours, fonts and sizes; and the way they are saved.
 
 matplotlib is imported where a figure is made: a tool that only refuses its
 input starts without it.
@@ -168,5 +168,5 @@ def percent_axis(axes: Axes) -> None:
 
 
 def shorten(name: str, length: int = 24) -> str:
-    """A label that fits: ADE20K's names can list four synonyms."""
+    """Return a label that fits: ADE20K's names can list four synonyms."""
     return name if len(name) <= length else name[: length - 1].rstrip(' ,;') + '…'

@@ -1,4 +1,4 @@
-"""What a report shows of sub-steps: how long they took, and what generators draw."""
+"""The sub-steps in a report: how long they took, and the images that generators draw."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Course = tuple[list[int], list[float]]
 
 
 def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
-    """The sub-steps that have finished, with the pictures they left.
+    """Return the sub-steps that have finished, with the pictures they left.
 
     Args:
         walk: The walk.
@@ -68,7 +68,7 @@ def sub_step_section(walk: WalkRecord, out: Path) -> Section | None:
 
 
 def _grid(path: Path, place: str, follows: float | None) -> Picture:
-    """The picture that a generator left, with how well its images follow their layouts."""
+    """Return the picture that a generator left, with how well its images follow their layouts."""
     told = f'; {follows:.1%} of the pixels follow the layout' if follows is not None else ''
     return Picture(
         path,
@@ -115,7 +115,7 @@ def _follows(folder: Path) -> float | None:
 
 
 def _course(folder: Path) -> Course:
-    """Iterations and logged fractions; after a resume the later log wins."""
+    """Return iterations and logged fractions; after a resume the later log wins."""
     found: dict[int, float] = {}
     for path in sorted(folder.glob('*/vis_data/scalars.json')):
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():

@@ -24,7 +24,7 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class SweepRun:
-    """What one run contributes.
+    """A run of a sweep.
 
     Attributes:
         method: Name of its method.
@@ -83,7 +83,7 @@ class Sweep:
 def read_sweep(
     walks: Sequence[WalkRecord], labels: Sequence[str], key: str, notes: list[str]
 ) -> Sweep:
-    """Reads one number from the configs of walks and the scores that belong to it.
+    """Read one number from the configs of walks and the scores that belong to it.
 
     All are read after the same step: the last that at least half of the runs
     with the number have evaluated. (A choice: one run ahead of the others, or
@@ -130,7 +130,7 @@ def read_sweep(
 
 
 def look_up(config: Any, key: str) -> Any:
-    """What a dotted key names in dicts and lists; a sentinel where there is nothing.
+    """Return the value of a dotted key in dicts and lists; a sentinel where there is none.
 
     Keys that hold dots themselves or are whole numbers, as those of
     ``step_overrides`` may be, are found as well.
@@ -152,7 +152,7 @@ def look_up(config: Any, key: str) -> Any:
 
 
 def scale_of(values: Sequence[float]) -> str:
-    """The axis that shows values best.
+    """Return the axis that shows values best.
 
     Args:
         values: Finite numbers.
@@ -169,7 +169,7 @@ def scale_of(values: Sequence[float]) -> str:
 
 
 def _read_config(walk: WalkRecord) -> dict[str, Any]:
-    """The config of a walk, with what its method says of its protocol merged in."""
+    """Return the config of a walk, with what its method says of its protocol merged in."""
     from mmengine.config import Config
 
     path = Path(walk.work_dir) / CONFIG_COPY
@@ -203,7 +203,7 @@ def _number(walk: WalkRecord, key: str, value: Any, config: Mapping[str, Any]) -
 
 
 def _meant(key: str, configs: Sequence[Mapping[str, Any]]) -> str:
-    """A hint at numbers of the configs whose names are like the one given."""
+    """Return a hint at numbers of the configs whose names are like the one given."""
     names = {
         name for config in configs for name, value in _leaves(config)
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -248,7 +248,7 @@ def _other_differences(
     values: Sequence[float | None],
     key: str,
 ) -> list[str]:
-    """A sentence for each method whose runs differ in more than the key."""
+    """Return a sentence for each method whose runs differ in more than the key."""
     by_method: dict[str, list[dict[str, Any]]] = {}
     for walk, config, value in zip(walks, configs, values, strict=True):
         if value is not None:

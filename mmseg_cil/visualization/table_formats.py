@@ -18,7 +18,17 @@ FOLDER = 'tables'
 
 
 def markdown(table: Table) -> str:
-    """Return a table in Markdown, its caption above it."""
+    """Return a table in Markdown, its caption above it.
+
+    Example:
+        >>> print(markdown(Table('mIoU', ['step', 'all'], [['0', '45.67']])))
+        **mIoU**
+        <BLANKLINE>
+        | step | all |
+        |---|---:|
+        | 0 | 45.67 |
+        <BLANKLINE>
+    """
     left = table.text_columns | {0}
     rule = '|'.join('---' if j in left else '---:' for j in range(len(table.header)))
     lines = [f'**{table.caption}**', '', _line(table.header), f'|{rule}|']

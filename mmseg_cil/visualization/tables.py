@@ -35,7 +35,7 @@ class Table:
     name: str = ''
 
     def to_text(self) -> str:
-        """The table for a terminal, caption first."""
+        """Return the table for a terminal, caption first."""
         cells = [[cell.translate(_PLAIN) for cell in row] for row in (self.header, *self.rows)]
         widths = [max(len(row[j]) for row in cells) for j in range(len(self.header))]
         left = self.text_columns | {0}
@@ -51,14 +51,19 @@ class Table:
 
 
 def percent(value: float | None, signed: bool = False) -> str:
-    """A fraction as a percentage with two decimals; a dash where undefined."""
+    """Return a fraction as a percentage with two decimals; a dash where undefined.
+
+    Example:
+        >>> percent(0.4567), percent(0.01, signed=True)
+        ('45.67', '+1.00')
+    """
     if value is None:
         return UNDEFINED
     return f'{100 * value:+.2f}' if signed else f'{100 * value:.2f}'
 
 
 def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
-    """The mIoU of all, old, new, base and later after each step.
+    """Return the mIoU of all, old, new, base and later after each step.
 
     Args:
         walk: The walk.
@@ -83,7 +88,7 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
 
 
 def data_set_table(walk: WalkRecord) -> Table | None:
-    """The mIoU on the test images of each data set; None where there is one alone."""
+    """Return the mIoU on the test images of each data set; None where there is one alone."""
     rows = [
         [
             str(entry['step']),
@@ -101,7 +106,7 @@ def data_set_table(walk: WalkRecord) -> Table | None:
 
 
 def further_tables(walk: WalkRecord) -> list[Table]:
-    """The tables of the means that the config asked for besides, such as mDice."""
+    """Return the tables of the means that the config asked for besides, such as mDice."""
     return [
         step_table(walk, key, background_note(walk))
         for key in _FURTHER
@@ -110,7 +115,7 @@ def further_tables(walk: WalkRecord) -> list[Table]:
 
 
 def background_note(walk: WalkRecord) -> str:
-    """Whether the means count the background; empty where there is none."""
+    """Say whether the means count the background; empty where there is none."""
     settings = walk.entries[-1].get('settings', {}) if walk.entries else {}
     if not settings.get('background'):
         return ''
@@ -120,7 +125,7 @@ def background_note(walk: WalkRecord) -> str:
 
 
 def other_reading(walk: WalkRecord) -> Table | None:
-    """The step table under the other background rule; None where both agree."""
+    """Return the step table under the other background rule; None where both agree."""
     settings = walk.entries[-1].get('settings', {}) if walk.entries else {}
     if not settings.get('background'):
         return None
@@ -138,7 +143,7 @@ def continual_table(walk: WalkRecord) -> Table:
 
 
 def snapshot_table(walk: WalkRecord) -> Table | None:
-    """What the pruned snapshot of each step takes and scores; None where none was kept."""
+    """Return size and score of each step's pruned snapshot; None where none was kept."""
     rows = []
     for entry in walk.entries:
         for summary in (entry.get('sub_steps') or {}).values():
@@ -183,7 +188,7 @@ def confusion_table(walk: WalkRecord) -> Table | None:
 
 
 def brings_table(walk: WalkRecord) -> Table:
-    """The full names of what each step brought."""
+    """Return the full names of what each step brought."""
     rows = [[str(step), ', '.join(group)] for step, group in enumerate(walk.introduced)]
     what = 'domains' if walk.by_domain else 'classes'
     return Table(f'What each step brought: {what}', ['step', what], rows, frozenset({1}))

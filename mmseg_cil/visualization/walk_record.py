@@ -67,7 +67,7 @@ class WalkRecord:
 
     @property
     def title(self) -> str:
-        """What figures and pages are headed by."""
+        """Heading of the page."""
         return f'{self.protocol}, {self.method}'
 
     @property
@@ -105,7 +105,7 @@ class WalkRecord:
 
     @property
     def introduced(self) -> list[list[str]]:
-        """What each step so far brought; empty where the file does not say."""
+        """Names of the classes or domains that each step brought; empty where the file lacks them."""
         last = self.entries[-1] if self.entries else {}
         return [list(group) for group in last.get('introduced', [])]
 
@@ -133,7 +133,7 @@ class WalkRecord:
 
 
 def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
-    """Reads what a report needs; only ``metrics.json`` is indispensable.
+    """Read what a report needs; only ``metrics.json`` is indispensable.
 
     Args:
         work_dir: The folder of a walk, finished or not.
@@ -194,7 +194,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 
 
 def _problem(metrics: Any) -> str:
-    """What is wrong with the content; empty where nothing is."""
+    """Return the problem of the content; empty where there is none."""
     if not isinstance(metrics, dict):
         return 'not an object'
     for key, kind in (('protocol', str), ('method', str), ('steps', list)):
@@ -262,7 +262,7 @@ def _is_fraction(value: Any) -> bool:
 
 
 def _read_journal(path: Path, missing: list[str]) -> dict[str, Any]:
-    """The journal only adds to a report, so a damaged one is told, not refused."""
+    """Read the journal; it only adds to a report, so a damaged one is told, not refused."""
     try:
         journal = json.loads(path.read_text(encoding='utf-8'))
         problem = form_problem(journal) if isinstance(journal, dict) else 'it is no object'
@@ -283,7 +283,7 @@ def _planned_steps(journal: Mapping[str, Any], steps: Sequence[int]) -> int:
 
 
 def _read_losses(step_dir: Path, step: int) -> Losses:
-    """Merges the logs of a step; after a resume the later log wins.
+    """Merge the logs of a step; after a resume the later log wins.
 
     Those of sub-steps, in folders of their own, are not the step's.
     """

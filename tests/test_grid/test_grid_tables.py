@@ -5,10 +5,10 @@ import csv
 import pytest
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.visualization.table_formats import latex, markdown
 from mmseg_cil.grid.results import write_tables
 from mmseg_cil.grid.rows import CellState, Row, read_rows, write_rows
 from mmseg_cil.grid.tables import main_table, scores_of
+from mmseg_cil.visualization.table_formats import latex, markdown
 
 ALL = {('mib', 1): 40.0, ('mib', 2): 42.0, ('vdfd', 1): 43.0, ('vdfd', 2): 44.0}
 

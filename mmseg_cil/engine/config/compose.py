@@ -13,37 +13,37 @@ from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, PROTOCOLS, build_protocol, is_by_domain
 
-#: What a config is made of, each a folder of ``configs/_base_`` (with an s).
+#: The kinds of pieces that make up a config, each a folder of ``configs/_base_`` (with an s).
 KINDS = ('model', 'dataset', 'protocol', 'method', 'schedule')
 
-#: The model piece of the papers, which follows where a family of protocols says no other.
+#: The model piece of the papers, used where a family of protocols names no other.
 PAPER_MODEL = 'deeplabv3_r101-d16'
 
 
 def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> Config:
-    """The config that consists of some pieces, or a config with some parts replaced.
+    """Compose a config of some pieces, or replace some parts of a config.
 
     A piece is the name of a file in its folder of ``configs/_base_``, or the
     path of a file like those. A protocol may also be any name that
     :func:`~mmseg_cil.protocols.build_protocol` reads (``voc_7-3``). Without a
     config, method and protocol are needed and the rest follows: the dataset
     from the protocol, model and schedule from the dataset; the model with an auxiliary head,
-    ``MODEL_aux.py``, where the method learns from it. A schedule for this
-    protocol and method, or for this method, goes before the dataset's own:
-    ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``; for a protocol by domain
-    ``cityscapes_domain_rcil.py`` goes before ``cityscapes_rcil.py``.
+    ``MODEL_aux.py``, where the method learns from such a head. A schedule for this
+    protocol and method, or for this method, takes precedence over the dataset's own:
+    ``voc_10-1_plop.py``, ``voc_plop.py``, ``voc.py``; for a protocol by domain,
+    ``cityscapes_domain_rcil.py`` takes precedence over ``cityscapes_rcil.py``.
 
-    A piece replaces the top-level keys that it holds, whole: what the config
-    said of them is gone. What the method leaves to the protocol is filled in (see
+    A piece replaces each top-level key that it holds as a whole: the config's former value of
+    the key is gone. The settings that the method leaves to the protocol are filled in (see
     :mod:`~mmseg_cil.engine.config.protocol_pieces`). The padding of training images is set to the
     crop.
 
     Args:
-        pieces: Name by kind (one of :data:`KINDS`); None: not given.
-        config: What to change; None: compose anew.
+        pieces: Name of a piece by its kind (one of :data:`KINDS`); None: not given.
+        config: Config whose parts are replaced; None: compose a new config.
 
     Returns:
-        Equal to the config file that has these pieces as its ``_base_``.
+        A config equal to the file that has these pieces as its ``_base_``.
 
     Raises:
         InputError: A piece is missing or unknown.
@@ -61,7 +61,7 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
     padded = (content.get('model') or {}).get('data_preprocessor')
     if size and padded and ('model' in given or 'dataset' in given):
         padded['size'] = tuple(size)
-    # Config would open the file to read a text that is not given.
+    # Without cfg_text, Config would open the file to read its text.
     cfg = Config(
         content, cfg_text=f'# composed of {given}', filename=f'{composed_name(given, config)}.py'
     )
@@ -69,7 +69,7 @@ def compose(pieces: Mapping[str, str | None], config: Config | None = None) -> C
 
 
 def complete(given: Mapping[str, str]) -> dict[str, str]:
-    """Adds the pieces that follow from the others.
+    """Add the pieces that follow from the given ones.
 
     Raises:
         InputError: Method or protocol is missing, or no dataset follows.
@@ -108,7 +108,7 @@ def dataset_of(family: str) -> str | None:
 
 
 def _following(kind: str, dataset: str) -> str | None:
-    """The model or schedule piece that a family with this dataset piece says."""
+    """Return the model or schedule piece that a family with this dataset piece names."""
     said = [
         family.pieces.get(kind)
         for family in PROTOCOLS.values()
@@ -131,20 +131,20 @@ def find_schedule(dataset: str, method: str, protocol: str) -> str:
 
 
 def find_runtime(schedule: str) -> Path:
-    """Return the file of hooks and logs for a schedule piece: its own, or the one of every run."""
+    """Return the file of hooks and logs for a schedule piece: its own or the default one."""
     own = BASES / 'runtimes' / f'{schedule}.py'
     return own if own.is_file() else BASES / 'default_runtime.py'
 
 
 def _reads_auxiliary(method: Mapping[str, Any]) -> bool:
-    """Whether a method learns from auxiliary heads: then the network needs one."""
+    """Return whether a method learns from auxiliary heads, so that the network needs one."""
     return any(distiller.get('auxiliary_loss') for distiller in method.get('distillers') or ())
 
 
 def composed_name(pieces: Mapping[str, str], config: Config | None = None) -> str:
-    """A name in the manner of the config files: method, model and protocol.
+    """Return a name in the manner of the config files: method, model and protocol.
 
-    That of a config with parts replaced begins with the config's own.
+    The name of a config with replaced parts begins with the config's own name.
     """
     kinds = ('method', 'model', 'protocol') if config is None else KINDS
     parts = [Path(pieces[kind]).stem for kind in kinds if kind in pieces]
@@ -157,19 +157,20 @@ def composed_name(pieces: Mapping[str, str], config: Config | None = None) -> st
 
 
 def _family(name: str) -> str:
-    """The dataset that a protocol's name begins with: 'cityscapes' of 'cityscapes_domain_11-5'."""
+    """Return the dataset of a protocol's name: 'cityscapes' of 'cityscapes_domain_11-5'."""
     return name.rpartition('_')[0].removesuffix('_domain')
 
 
 def read_piece(kind: str, name: str) -> dict[str, Any]:
-    """The content of a piece.
+    """Return the content of a piece.
 
     Args:
         kind: One of :data:`KINDS`.
-        name: A file in its folder, or the path of a file.
+        name: Name of a file in the folder of the kind, or the path of a file.
 
     Raises:
-        InputError: There is none of this name; the message lists those there are.
+        InputError: There is no piece of this name, in which case the message lists the pieces
+            there are; or its file does not set the kind.
     """
     path = Path(name) if name.endswith('.py') else BASES / f'{kind}s' / f'{name}.py'
     if path.is_file():
@@ -183,17 +184,17 @@ def read_piece(kind: str, name: str) -> dict[str, Any]:
 
 
 def _named_protocol(name: str) -> dict[str, Any]:
-    """A protocol of which only the name is given, in the form of the files.
+    """Return a protocol that is given by its name alone, in the form of the files.
 
     Raises:
-        InputError: The name means none.
+        InputError: The name stands for no protocol.
     """
     protocol = {'name': name, 'setting': 'overlapped', 'preset': 'default'}
     if is_by_domain(name):
         protocol = {'name': name, 'split': 'clean', 'preset': 'default'}
     family = _family(name)
     if family in PROTOCOLS and PROTOCOLS[family].build is None:
-        # Its classes are known to the dataset alone, which checks the sizes.
+        # Only the dataset knows the classes of this family; the dataset checks the sizes.
         return {**protocol, 'dataset': family}
     try:
         build_protocol(protocol)

@@ -1,7 +1,8 @@
 """The config of an extension: a trained network learns new classes, or a new domain.
 
-It is written as a file of its own, which a person reads and changes: its bases are the config of
-the trained network and the piece of a method; it says the new data, the steps and the mask ids.
+The config is written as a file of its own, which a person reads and changes. The bases of the file
+are the config of the trained network and the piece of a method; the file itself sets the new data,
+the steps and the mask ids.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ NAME = 'extension.py'
 
 @dataclass(frozen=True)
 class Extension:
-    """What a trained network is to learn.
+    """The new classes, or the new domain, that a trained network is to learn.
 
     Attributes:
-        config: The config that it was trained with, a path or ``mmseg::...``.
-        checkpoint: Its weights.
-        steps: The new classes of each step; none: the data are a new domain.
+        config: The config that the network was trained with, a path or ``mmseg::...``.
+        checkpoint: The checkpoint of the network.
+        steps: The new classes of each step; empty: the data are a new domain.
         data: New images.
-        domain: What the new domain is called, where no class is new.
-        classes: The network's, where neither file tells them.
-        old_test: Whether it is scored on the test images of its own config too; where the new
-            data have none, on them alone.
-        method: A piece of ``configs/_base_/methods``, or the path of one. Empty: MiB.
-        iterations: Iterations of each step; None: as the config has them.
-        lr: Learning rate of each step; None: as the config has it.
+        domain: The name of the new domain, where no class is new.
+        classes: The classes of the network, where neither file names them.
+        old_test: Whether the network is scored on the test images of its own config too; where
+            the new data have no test images, it is scored on the old ones alone.
+        method: A piece of ``configs/_base_/methods``, or the path of a piece; MiB by default.
+        iterations: Iterations of each step; None: as in the config.
+        lr: Learning rate of each step; None: as in the config.
     """
 
     config: str
@@ -57,7 +58,7 @@ class Extension:
     lr: float | None = None
 
     def text(self) -> str:
-        """Return the file.
+        """Return the text of the config file.
 
         Raises:
             InputError: A file or folder is missing, or nothing is new.
@@ -69,7 +70,7 @@ class Extension:
         settings: dict[str, Any] = dict(
             default_scope='mmseg_cil',
             protocol=protocol,
-            # They would be of the old data.
+            # The validation of the old config would read the old data.
             val_dataloader=None,
             val_cfg=None,
             val_evaluator=None,
@@ -82,14 +83,14 @@ class Extension:
         piece = read_unsettled(method).to_dict()['method']
         changes = {} if is_background(str(known[0])) else self._without_background(protocol, piece)
         if old.get('protocol') is not None:
-            # The network is of a walk: its classes and steps are not those of this one.
+            # The network comes from a walk, whose classes and steps are not those of the new one.
             protocol['_delete_'] = True
         if old.get('method') is None:
             bases.append(method)
             if changes:
                 settings['method'] = changes
         else:
-            # The config is of a walk; two bases must not both set a method.
+            # The config belongs to a walk; two bases must not both set a method.
             settings['method'] = dict(_delete_=True, **{**piece, **changes})
         head = '"""A trained network goes on learning; written by mmseg-cil extend."""'
         return f'{head}\n_base_ = {bases!r}\n{config_text(Config(settings))}'
@@ -112,7 +113,7 @@ class Extension:
             network['data'] = dict(name='old', test=_old_test(old, self.config))
         data = self.data.settings(names, known, old)
         if self.old_test and not self.data.has_test:
-            # Better no score of the new images than that of images that are trained on.
+            # Leave the new images without a score rather than score images that are trained on.
             data.pop('test', None)
         protocol: dict[str, Any] = dict(name='extended', dataset='new_images', checkpoint=network)
         if names:
@@ -124,10 +125,11 @@ class Extension:
     def _without_background(
         self, protocol: dict[str, Any], piece: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Say what unlabelled pixels are, and return what changes in a method.
+        """Set the meaning of unlabelled pixels, and return the changes to a method.
 
-        They show one of the old classes, where the method has a loss that can learn that and
-        nothing else is asked for. New rows that would begin as the background's begin at random.
+        Unlabelled pixels show one of the old classes if all losses of the method can learn that
+        and nothing else is asked for. New classifier rows that would be initialised from the
+        background's row are initialised at random instead.
         """
         by_domain = not self.steps
         method = settled(piece, protocol['name'], by_domain)

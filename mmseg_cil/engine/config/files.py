@@ -20,20 +20,21 @@ from mmseg_cil.utils.shipped import CONFIGS
 #: The pieces of configs.
 BASES = CONFIGS / '_base_'
 
-#: What MMEngine reads.
+#: The suffixes of config files that MMEngine reads.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 #: The maintained fork of MMSegmentation, and the original, as pip knows them.
 DISTRIBUTIONS = ('onedl-mmsegmentation', 'mmsegmentation')
 
-#: Scopes whose names ours finds too: what a base brings from there needs no scope of its own.
+#: Scopes whose names the scope ``mmseg_cil`` finds too, so that parts of a base that come from them
+#: need no ``_scope_``.
 _COMMON_SCOPES = ('mmengine', 'mmseg', 'mmseg_cil')
 
 
 def know_installed_mmsegmentation() -> None:
     """Let MMEngine find configs named ``mmseg::`` in the MMSegmentation that is installed.
 
-    It looks for the original by its name and says that it is not there.
+    MMEngine looks for the original by its name and reports that it is not installed.
     """
     installed = [distribution for distribution in DISTRIBUTIONS if is_installed(distribution)]
     if installed:
@@ -42,9 +43,10 @@ def know_installed_mmsegmentation() -> None:
 
 @contextlib.contextmanager
 def _own_scope_known() -> Iterator[None]:
-    """Let MMEngine find configs named ``mmseg_cil::``, for the length of a block.
+    """Let MMEngine find configs named ``mmseg_cil::`` within a ``with`` block.
 
-    A package that stays in its list is expected to have a ``register_all_modules``.
+    The name is removed afterwards, because MMEngine expects a ``register_all_modules`` from every
+    package in its list.
     """
     config_utils.MODULE2PACKAGE['mmseg_cil'] = 'mmseg_cil'
     try:
@@ -92,14 +94,14 @@ def find_config(name: str | Path) -> Path:
 
 
 def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """A config file and its bases in the order in which they are merged: bases first.
+    """Return a config file and its bases in the order in which they are merged: bases first.
 
-    Bases are those of ``_base_``, also of MMSegmentation (``mmseg::``), and those that a pure
-    Python config imports within ``read_base()``.
+    The bases are the files in ``_base_``, also those of MMSegmentation (``mmseg::``), and the
+    files that a pure Python config imports within ``read_base()``.
 
     Args:
         path: The file.
-        above: Files that it is a base of, as they name each other.
+        above: Chain of files that leads to ``path``: each names the next one as a base.
 
     Raises:
         InputError: A base does not exist, or has the file itself as a base.
@@ -119,7 +121,7 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     except ValueError:
         names = []
     names = [names] if isinstance(names, str) else names
-    # Names with variables in them MMEngine finds.
+    # MMEngine resolves the names that have variables in them.
     inner = [
         find_config(name) if '::' in name else path.parent / name
         for name in names
@@ -131,10 +133,10 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a config file; parts that a base takes from MMSegmentation are like any others.
+    """Read a config file, without the scopes of parts that a base takes from MMSegmentation.
 
     Args:
-        path: From :func:`find_config`.
+        path: Path of the file, from :func:`find_config`.
 
     Raises:
         Exception: Whatever the file raises.
@@ -167,7 +169,7 @@ def _without_scopes(node: Any) -> Any:
 
 
 def _read_bases(path: Path) -> Iterator[Path]:
-    """The files that a pure Python config imports within ``with read_base():``, by their place."""
+    """Yield the paths of the files that a pure Python config imports in ``with read_base():``."""
     if path.suffix != '.py' or not path.is_file():
         return
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
@@ -183,7 +185,7 @@ def _read_bases(path: Path) -> Iterator[Path]:
 
 
 def _assigned(path: Path, name: str) -> ast.expr | None:
-    """What a Python file assigns to a name at its top level; None where it does not."""
+    """Return the expression that a Python file assigns to a name at its top level, or None."""
     if path.suffix != '.py' or not path.is_file():
         return None
     found = None

@@ -21,7 +21,8 @@ from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.weights_files import read_source, weights_as_data
 
 KEYS = ('config', 'checkpoint', 'classes', 'revise_keys', 'data')
-#: What may differ between two configs of one network: the rest says what it computes.
+#: Settings that may differ between two configs of one network; all other settings decide what the
+#: network computes.
 _NO_STRUCTURE = (
     'num_classes', 'out_channels', 'init_cfg', 'pretrained', 'train_cfg', 'test_cfg',
     'loss_decode', 'sampler', 'ignore_index', 'norm_eval', 'frozen_stages', 'dropout_ratio',
@@ -41,7 +42,7 @@ def is_trained_elsewhere(cfg: Config) -> bool:
 
 
 def _first_entry(protocol: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The first entry of ``steps``, where it is a dict that names a checkpoint."""
+    """Return the first entry of ``steps`` if it is a dict that names a checkpoint, else None."""
     steps = protocol.get('steps')
     first = steps[0] if isinstance(steps, (list, tuple)) and steps else None
     # A dict with classes is a step with a data set of its own.
@@ -49,16 +50,17 @@ def _first_entry(protocol: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def with_first_step(cfg: Config) -> Config:
-    """Return a config that says all of a first step that was trained elsewhere.
+    """Return the config with all settings of a first step that was trained elsewhere.
 
-    A config without one stays what it is; one that says all already is not changed.
+    A config without such a step is returned as it is. A config that has all settings already
+    keeps them.
 
     Args:
         cfg: The user's config; not changed.
 
     Raises:
-        InputError: A file cannot be read, the networks of the two configs differ, or nothing
-            tells the classes.
+        InputError: A file cannot be read, the networks of the two configs differ, or neither file
+            names the classes.
     """
     asked = _asked(cfg)
     if asked is None:
@@ -100,7 +102,7 @@ def with_first_step(cfg: Config) -> Config:
 
 
 def _asked(cfg: Config) -> dict[str, Any] | None:
-    """What the config names, checked and as a dict; None where there is no such first step."""
+    """Return the checked settings of a first step from elsewhere, or None if there is none."""
     protocol = cfg.get('protocol')
     if not isinstance(protocol, Mapping):
         return None
@@ -134,7 +136,7 @@ def _asked(cfg: Config) -> dict[str, Any] | None:
 
 
 def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
-    """The steps with the network's classes in front, where they are not there yet."""
+    """Return the steps with the network's classes in front, where they are not there yet."""
     first = steps[0]
     if isinstance(first, Mapping) and first.get('classes') is None:
         return [known, *steps[1:]]
@@ -144,7 +146,7 @@ def _steps(steps: Sequence[Any], known: list[str]) -> list[Any]:
 
 
 def _without_data(entry: Any) -> Any:
-    """The classes of a first step that has no data set of its own yet."""
+    """Return the classes of a first step that has no data set of its own yet."""
     if isinstance(entry, Mapping):
         raise InputError(
             'protocol.checkpoint.data and protocol.steps[0] both say what the data of step 0 are: '
@@ -160,7 +162,7 @@ def read_checkpoint(checkpoint: str) -> Any:
         checkpoint: Path or address of the file.
 
     Raises:
-        InputError: It cannot be read, or holds more than data.
+        InputError: The file cannot be read, or holds more than data.
     """
     with weights_as_data(alone=True):
         try:
@@ -175,14 +177,14 @@ def read_checkpoint(checkpoint: str) -> Any:
 
 
 def classes_of_network(checkpoint: str, old: Config | None) -> Sequence[str]:
-    """Return the classes that a checkpoint names, or else the data set of its config.
+    """Return the classes that a checkpoint names, or else those of its config's data set.
 
     Args:
         checkpoint: Path or address of the file.
         old: Config of the network, where there is one.
 
     Raises:
-        InputError: Neither does.
+        InputError: Neither the checkpoint nor the data set names classes.
     """
     content = read_checkpoint(checkpoint)
     meta = content.get('meta') if isinstance(content, Mapping) else None
@@ -221,7 +223,7 @@ def _check_same_network(ours: Mapping[str, Any], theirs: Mapping[str, Any], path
     """Refuse a walk whose config has another network than the one that was trained.
 
     Raises:
-        InputError: They differ; the message names the first settings.
+        InputError: The networks differ; the message names the first settings that differ.
     """
     here, there = dict(_structure(ours, '')), dict(_structure(theirs, ''))
     missing = object()
@@ -244,10 +246,10 @@ def _check_same_network(ours: Mapping[str, Any], theirs: Mapping[str, Any], path
 
 
 def _structure(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """The settings of a network that say what it computes, by dotted keys."""
+    """Yield the settings that decide what a network computes, with their dotted keys."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            # The type of the segmentor may be ours; those of its parts count.
+            # The segmentor may be of a type of this package; only the types of its parts count.
             if key in _NO_STRUCTURE or (key == 'type' and not where):
                 continue
             norm = key == 'type' and where.endswith('norm_cfg') and value in _BATCH_NORMS

@@ -1,4 +1,4 @@
-"""Config files that were there once: said by names now."""
+"""Former config files, in whose place names are given now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _READY = re.compile(r'(.+?)_(?:deeplabv3_r(?:101-d16|50-caffe)(?:_aux)?|(demo))_
 
 
 def hint_at(path: Path) -> str:
-    """Return what a user of a file that is gone does instead, as the end of a sentence; or nothing.
+    """Return what replaces a removed file as the end of a sentence, or an empty text.
 
     Args:
         path: Path of a file that does not exist.

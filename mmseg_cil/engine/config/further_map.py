@@ -20,12 +20,12 @@ def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
     """Put the transform that reads a second map behind the one that reads the labels.
 
     Args:
-        cfg: Config of a step, which has its folder; changed in place.
+        cfg: Config of a step, with the step's folder as ``work_dir``; changed in place.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`.
 
     Raises:
-        InputError: The training pipeline reads no labels, or the network's or the pipeline's
-            own edges between classes have the place of the map.
+        InputError: The training pipeline reads no labels, or the network or the pipeline already
+            uses the place of the map for edges between classes.
     """
     dataset = cfg.train_dataloader.dataset
     pipeline = list(dataset['pipeline'] or ())

@@ -15,21 +15,21 @@ from mmseg_cil.engine.record.config_copy import NAME, load_copy
 from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.errors import InputError
 
-#: Settings of a named protocol that say what listed steps say themselves.
+#: Settings of a named protocol whose meaning a list of steps includes.
 _OF_NAMES = ('class_order', 'counting', 'split', 'steps')
 
 
 @dataclass(frozen=True)
 class FurtherSteps:
-    """What a finished walk is to learn besides.
+    """The new classes, or the new domain, that a finished walk is to learn in further steps.
 
     Attributes:
         work_dir: Work directory of the walk.
-        steps: The new classes of each step; none: the data are a new domain.
+        steps: The new classes of each step; empty: the data are a new domain.
         data: New images.
-        domain: What the new domain is called, where no class is new.
-        iterations: Iterations of each new step; None: as the walk has them.
-        lr: Learning rate of each new step; None: as the walk has it.
+        domain: The name of the new domain, where no class is new.
+        iterations: Iterations of each new step; None: as in the walk.
+        lr: Learning rate of each new step; None: as in the walk.
     """
 
     work_dir: Path
@@ -42,10 +42,10 @@ class FurtherSteps:
     def config(self) -> Config:
         """Return the config of the walk with the further steps.
 
-        A walk that has them already, because it was stopped in one of them, keeps its config.
+        A walk that was stopped in one of the further steps has them already and keeps its config.
 
         Raises:
-            InputError: There is no finished walk, or it cannot have such steps.
+            InputError: There is no finished walk, or the walk cannot have such steps.
         """
         journal = Journal.load(self.work_dir)
         if journal is None:
@@ -84,7 +84,7 @@ class FurtherSteps:
         return cfg
 
     def _check_new(self, description: Mapping[str, Any]) -> None:
-        """Refuse new classes that the network knows."""
+        """Refuse new classes that the network knows already."""
         names = {name for step in self.steps for name in step}
         again = sorted(names & {*_known(description)})
         if again:
@@ -96,7 +96,7 @@ class FurtherSteps:
     def _entries(
         self, cfg: Config, description: Mapping[str, Any], first: int
     ) -> list[dict[str, Any]]:
-        """What the config lists of the further steps, if the first of them is ``first``."""
+        """Return the config's entries for the further steps, the first of which is ``first``."""
         names = [name for step in self.steps for name in step]
         data = self.data.settings(names, _known(description), cfg)
         if not self.data.name:
@@ -122,7 +122,7 @@ class FurtherSteps:
                 protocol['domain_steps'] = [*protocol['domain_steps'], last]
             return protocol
         if protocol.get('steps') is None:
-            # The steps that a name stood for, class by class.
+            # List the steps that the name stood for, class by class.
             listed = [list(step['new']) for step in description['steps']]
             protocol = {key: value for key, value in protocol.items() if key not in _OF_NAMES}
             name = f'{protocol["name"]}_and_more'

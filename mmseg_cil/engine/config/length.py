@@ -1,4 +1,4 @@
-"""How long the steps train, and what they see in an iteration."""
+"""The iterations of the steps, and the images of an iteration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from mmseg_cil.protocols import Protocol
 
 
 def global_batch_size(cfg: Config, world_size: int) -> int:
-    """Images an iteration over all processes.
+    """Return the number of images per iteration, over all processes.
 
-    ``global_batch_size`` of the config, or, where it has none, MMSegmentation's
-    meaning of ``train_dataloader.batch_size``: that many for each process.
+    The number is ``global_batch_size`` of the config. Where the config has none, the number
+    follows from ``train_dataloader.batch_size``, which in MMSegmentation counts the images of
+    each process.
     """
     total = cfg.get('global_batch_size')
     return total or cfg.train_dataloader.batch_size * world_size
@@ -30,7 +31,7 @@ def global_batch_size(cfg: Config, world_size: int) -> int:
 def step_iterations(
     cfg: Config, protocol: Protocol, images: Sequence[int], global_batch: int
 ) -> list[int]:
-    """Iterations of every step of the walk; 0 where a step does not train."""
+    """Return the iterations of every step of the walk; 0 where a step does not train."""
     result = []
     first = first_trained(cfg, protocol, images)
     for step in range(len(protocol.steps)):
@@ -41,22 +42,22 @@ def step_iterations(
 
 
 def first_trained(cfg: Config, protocol: Protocol, images: Sequence[int]) -> int:
-    """The first step with something to learn: images, and more than the background alone."""
+    """Return the first step that has images and learns more than the background alone."""
     steps = range(len(protocol.steps))
     return next((step for step in steps if _learns(cfg, protocol, step, images)), 0)
 
 
 def _learns(cfg: Config, protocol: Protocol, step: int, images: Sequence[int]) -> bool:
-    """Whether a step has something to learn, here or, as a first step can have, elsewhere."""
+    """Return whether a step has something to learn, or is a first step trained elsewhere."""
     elsewhere = step == 0 and is_trained_elsewhere(cfg)
     return protocol.trains(step) and (bool(images[step]) or elsewhere)
 
 
 def overrides_by_index(cfg: Config, num_steps: int) -> dict[int, dict[str, Any]]:
-    """The entries of ``step_overrides`` that are for one step alone.
+    """Return the entries of ``step_overrides`` that are for one step alone.
 
     Raises:
-        InputError: One is for a step that the walk does not have.
+        InputError: An entry is for a step that the walk does not have.
     """
     entries = {
         int(key): dict(value)

@@ -23,7 +23,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 
 def read_unsettled(path: str | Path) -> Config:
-    """Read a config file, whose method may leave to the protocol what it is.
+    """Read a config file, whose method may still leave settings to the protocol.
 
     Args:
         path: Path of the file, or its name ``mmseg::FOLDER/NAME.py``.
@@ -52,11 +52,11 @@ def read_unsettled(path: str | Path) -> Config:
 def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
     """Settle the method and apply ``--cfg-options``, in place.
 
-    Options of the protocol come first, as the method may depend on it; what others say of the
-    method holds for every protocol.
+    Options of the protocol are applied first, as the method may depend on the protocol; options
+    of the method hold for every protocol.
 
     Raises:
-        InputError: One of them does not fit the config.
+        InputError: An option does not fit the config.
     """
     options = dict(options or {})
     first = {key: options.pop(key) for key in list(options) if key.split('.')[0] == 'protocol'}

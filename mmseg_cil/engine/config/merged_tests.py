@@ -1,4 +1,4 @@
-"""Tests that merge what ``TestTimeAug`` makes of an image, as MMSegmentation's ``--tta`` does."""
+"""Tests that merge the views of ``TestTimeAug``, as MMSegmentation's ``--tta`` does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg_cil.registry import MODELS
 
 
 def merges_tests(cfg: Config) -> bool:
-    """Whether a pipeline that a step tests or validates with has ``TestTimeAug``.
+    """Return whether a pipeline that a step tests or validates with has ``TestTimeAug``.
 
     Args:
         cfg: Config of the step.
@@ -33,7 +33,7 @@ def merges_tests(cfg: Config) -> bool:
 
 
 def merge_tests(model: nn.Module, tta_model: Mapping[str, Any] | None) -> None:
-    """Let a network answer a batch of several ways to see an image by their merged prediction.
+    """Let a network answer a batch of several views of an image by their merged prediction.
 
     Args:
         model: The segmentor, changed in place; it answers other batches as before.
@@ -53,7 +53,7 @@ def _answer(model: nn.Module, name: str, tta_model: Mapping[str, Any], data: Any
     merged: Any = MODELS.build({**tta_model, 'module': model})
     samples = merged.test_step(data)
     if getattr(model, 'out_channels', None) == 1:
-        # A threshold would take the one class away.
+        # A threshold would remove the only class.
         for sample in samples:
             sample.pred_sem_seg.data.zero_()
     return samples

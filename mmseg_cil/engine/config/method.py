@@ -1,4 +1,4 @@
-"""The method of a config: which parts it may have, and what it says of them."""
+"""The method of a config: the parts that it may have, and their settings."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from mmseg_cil.engine.data import drops_partial
 from mmseg_cil.errors import InputError
 from mmseg_cil.memory.memory import MemorySettings
 
-#: Keys of ``method`` that are no part of one.
+#: Keys of ``method`` that are no part of a method.
 OTHER_KEYS = ('by_protocol', 'protocol_overrides')
 
 
 def find_method(cfg: Config, protocol_name: str) -> MethodConfig:
-    """Return the method of a config, with what it says of this protocol.
+    """Return the method of a config, with its settings for this protocol.
 
     Raises:
-        InputError: As :func:`method_of`.
+        InputError: See :func:`method_of`.
     """
     return MethodConfig.from_config(method_of(cfg, protocol_name))
 
 
 def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
-    """The method of a config in plain form, as fingerprints and the journal have it.
+    """Return the method of a config in plain form, as fingerprints and the journal have it.
 
-    What it says of this protocol is merged in.
+    The method's settings for this protocol are merged in.
 
     Raises:
         InputError: There is no method, or it has unknown or ill-typed parts.
@@ -45,10 +45,10 @@ def method_of(cfg: Config, protocol_name: str) -> dict[str, Any]:
 
 
 def memory_settings(cfg: Config, protocol_name: str) -> MemorySettings | None:
-    """What the method says of its exemplar memory; None where it keeps none.
+    """Return the settings of the method's exemplar memory; None where it keeps none.
 
     Raises:
-        InputError: A value is wrong, or as :func:`method_of`.
+        InputError: A value is wrong, or :func:`method_of` raises it.
     """
     settings = MemorySettings.from_config(find_method(cfg, protocol_name).memory)
     if settings is not None and settings.ratio is not None and drops_partial(cfg):

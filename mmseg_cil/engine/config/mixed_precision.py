@@ -17,7 +17,7 @@ from mmseg_cil.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast, on any device.
+    """An optimizer wrapper that runs the forward pass under bfloat16 autocast, on any device.
 
     MMEngine's ``AmpOptimWrapper`` refuses to work without an accelerator, though CPUs with
     bfloat16 instructions (AVX512-BF16, AMX) train a ResNet about twice as fast with it.
@@ -30,7 +30,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """What surrounds the forward pass of an iteration.
+        """Run the forward pass of an iteration under autocast.
 
         Args:
             model: The network, perhaps in a distributed wrapper.
@@ -41,11 +41,11 @@ class BFloat16OptimWrapper(OptimWrapper):
 
 
 def use_mixed_precision(cfg: Config, accelerator: bool) -> None:
-    """What ``--amp`` does to a config, as in MMSegmentation's ``tools/train.py``.
+    """Apply ``--amp`` to a config, as MMSegmentation's ``tools/train.py`` does.
 
     Args:
-        cfg: Changed in place: ``AmpOptimWrapper`` with dynamic loss scaling where there is an
-            accelerator, :class:`BFloat16OptimWrapper` elsewhere.
+        cfg: Config to change in place: to ``AmpOptimWrapper`` with dynamic loss scaling where
+            there is an accelerator, to :class:`BFloat16OptimWrapper` elsewhere.
         accelerator: Whether there is one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What becomes of the losses of a user's model: replaced by a method's, kept, cut to a step."""
+"""The losses of a user's model: replaced by a method's, kept, or cut to a step's classes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from mmseg_cil.models.heads import has_own_target, head_class
 from mmseg_cil.models.plain import loss_weight, scaled_losses, type_name
 from mmseg_cil.protocols import Protocol
 
-#: Losses of which class a pixel has: a method's own takes their place.
+#: Losses of the class of single pixels: a method's own losses take their place.
 _OF_PIXELS = (CrossEntropyLoss, OhemCrossEntropy, FocalLoss, DecodeLoss)
-#: Losses of regions and boundaries: they stay beside a method's own.
+#: Losses of regions and boundaries: they stay beside a method's own losses.
 _OF_REGIONS = (DiceLoss, TverskyLoss, LovaszLoss, HuasdorffDisstanceLoss, BoundaryLoss)
-#: Heads that find their losses by their place in the list, each for another of their outputs.
+#: Heads that find their losses by place in the list; each loss is for another output of the head.
 _BY_PLACE = (PIDHead, DDRHead)
 _DEFAULT_LOSS = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
 
@@ -42,8 +42,8 @@ class StepClasses:
 
     Attributes:
         places: For every output of the step's network, the place of its class in the
-            data set's own list; None for a background that this list has not.
-        count: Classes in that list.
+            data set's own list; None for a background that this list does not have.
+        count: Number of classes in that list.
     """
 
     places: tuple[int | None, ...]
@@ -51,7 +51,7 @@ class StepClasses:
 
     @classmethod
     def of(cls, protocol: Protocol, step: int) -> StepClasses:
-        """Those seen at a step of a walk, in the order of the network's outputs."""
+        """Return the classes seen at a step of a walk, in the order of the network's outputs."""
         added = int(protocol.taxonomy.background_added)
         return cls(
             tuple(
@@ -62,16 +62,17 @@ class StepClasses:
         )
 
     def cut(self, values: Any, where: str) -> list[float]:
-        """The weights of the step's classes among those of all classes of the data set.
+        """Return the weights of the step's classes among those of all classes of the data set.
 
         Args:
-            values: A sequence, or the name of a file as MMSegmentation reads it. With a
-                background that the data set does not list, it may come first; where it
-                has none, its weight is 1.
-            where: Names them in messages.
+            values: A sequence of weights, or the name of a file as MMSegmentation reads it. The
+                weight of a background that the data set does not list may come first; where it
+                is missing, the background's weight is 1.
+            where: Name of the weights in messages.
 
         Raises:
-            InputError: They cannot be read, are no numbers, or of another number.
+            InputError: The weights cannot be read, are no numbers of 0 or more, or there are
+                more or fewer weights than classes.
         """
         try:
             listed = [float(value) for value in get_class_weight(values)]
@@ -93,18 +94,18 @@ class StepClasses:
         return [background if place is None else listed[place] for place in self.places]
 
     def output_of(self, place: int) -> int | None:
-        """The output of a class by its place in the data set's list; None where it is not seen."""
+        """Return the output of a class by its place in the data set's list, or None if unseen."""
         return self.places.index(place) if place in self.places else None
 
 
 def named_heads(
     model: Mapping[str, Any], own_target: bool = False
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every head that classifies, by the key of its config; of K-Net's its first part.
+    """Yield every head that classifies, with the key of its config; for K-Net, its first part.
 
     Args:
         model: The ``model`` of a config.
-        own_target: Those that learn something else instead
+        own_target: Whether to yield the heads that learn something else instead
             (:func:`~mmseg_cil.models.heads.has_own_target`).
     """
     for name in ('decode_head', 'auxiliary_head'):
@@ -120,16 +121,16 @@ def named_heads(
 
 
 def losses_of(head: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The configs of a head's losses."""
+    """Return the configs of a head's losses."""
     losses = head.get('loss_decode') or _DEFAULT_LOSS
     return [dict(loss) for loss in losses] if isinstance(losses, (list, tuple)) else [dict(losses)]
 
 
 def is_replaced(losses: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """For every loss of a head, whether a method's own takes its place.
+    """Return for every loss of a head whether a method's own loss takes its place.
 
-    Losses of single pixels are replaced, and losses of regions stay. Others, a user's
-    own, stay beside a loss of single pixels and are replaced where there is none.
+    Losses of single pixels are replaced, and losses of regions stay. Other losses, which a user
+    wrote, stay beside a loss of single pixels and are replaced where there is no such loss.
     """
     kinds = [head_class(loss) for loss in losses]
     of_pixels = [kind is not None and issubclass(kind, _OF_PIXELS) for kind in kinds]
@@ -139,7 +140,7 @@ def is_replaced(losses: Sequence[Mapping[str, Any]]) -> list[bool]:
 
 
 def main_weight(model: Mapping[str, Any]) -> float:
-    """The weight of the loss that a method's own replaces in the head that distillers read."""
+    """Return the weight of the replaced loss in the head that distillers read."""
     heads = [
         (head, head_class(head))
         for where, head in named_heads(model)
@@ -162,13 +163,13 @@ def _finds_by_place(head: Mapping[str, Any]) -> bool:
 
 
 def with_method_losses(head: dict[str, Any], losses: Any, main: float) -> dict[str, Any]:
-    """A head's config with a method's losses in place of its own, or beside them.
+    """Return a head's config with a method's losses in place of its own, or beside them.
 
     Args:
         head: Config of a head that classifies.
-        losses: The method's, one or a list.
-        main: From :func:`main_weight`. The losses weigh as they say times what the
-            replaced ones weigh over it.
+        losses: The losses of the method, one or a list.
+        main: Weight from :func:`main_weight`. The weight of each loss is multiplied by the
+            weight of the replaced losses and divided by ``main``.
     """
     own = losses_of(head)
     replaced = is_replaced(own)
@@ -204,7 +205,7 @@ def _as_one(losses: Any) -> dict[str, Any]:
 
 
 def for_step(node: Any, classes: StepClasses, where: str) -> Any:
-    """Copies the config of a head, or a part of it, with its losses fitted to a step's classes.
+    """Copy the config of a head, or a part of it, with its losses fitted to a step's classes.
 
     Weights of classes (``class_weight``, and ``alpha`` where it is a list) are cut to
     those of the step. A class that ``DiceLoss`` is to leave out (its ``ignore_index``), and
@@ -212,12 +213,12 @@ def for_step(node: Any, classes: StepClasses, where: str) -> Any:
     that they have at the step.
 
     Args:
-        node: Mappings and sequences.
+        node: The config, nested mappings and sequences.
         classes: Classes of the step.
         where: The key of ``node``, for messages.
 
     Raises:
-        InputError: As :meth:`StepClasses.cut`.
+        InputError: See :meth:`StepClasses.cut`.
     """
     if isinstance(node, (list, tuple)):
         return type(node)(for_step(part, classes, f'{where}.{i}') for i, part in enumerate(node))

@@ -23,7 +23,7 @@ class ImagesAndMasks:
 
     Attributes:
         images: The folder of the images.
-        masks: The folder of the masks; each is called as its image, with another ending.
+        masks: The folder of the masks; each mask is named as its image, with another ending.
     """
 
     images: Path
@@ -33,7 +33,7 @@ class ImagesAndMasks:
         """Return the config of the data set, without pipeline.
 
         Raises:
-            InputError: A folder is missing, or no mask is called as an image.
+            InputError: A folder is missing, or no mask is named as an image.
         """
         image_end, mask_end = self._endings()
         return dict(
@@ -46,7 +46,7 @@ class ImagesAndMasks:
         )
 
     def _endings(self) -> tuple[str, str]:
-        """Endings of the names of images and masks, as those of the first pair are."""
+        """Return the endings of the names of images and masks, taken from the first pair."""
         for folder in (self.images, self.masks):
             if not folder.is_dir():
                 raise InputError(f'there is no folder {folder}: give one with images and masks')
@@ -64,20 +64,21 @@ class ImagesAndMasks:
 
 @dataclass(frozen=True)
 class NewData:
-    """New data, and what their masks hold.
+    """New data, and the meaning of the ids in their masks.
 
     Attributes:
         train: Two folders, or the path of a config whose ``train_dataloader`` (and
             ``test_dataloader``) have the data sets.
-        test: Two folders of images to score on; None: those of the config, else the new ones.
-        name: What the report calls them; empty: after the step.
+        test: Two folders with the images to score on and their masks; None: the test data of the
+            config that ``train`` names, or else the new images themselves.
+        name: Name of the data in the report; empty: named after the step.
         ids: Ids in the masks of each class; empty: see :meth:`settings`.
         void_ids: Ids of pixels that belong to no class, besides 255.
-        class_map: The walk's name of classes that the data call otherwise.
-        unlabelled: ``'background'``, ``'void'`` or, where the network has no background, ``'old'``:
-            one of the old classes. Empty: background where there is one, else old where the
-            method's loss can learn that.
-        old_labels: ``'hidden'`` or ``'used'``; empty: hidden.
+        class_map: The walk's names of classes, by the names that the data use instead.
+        unlabelled: Meaning of unlabelled pixels: ``'background'``, ``'void'`` or, where the network
+            has no background, ``'old'`` (one of the old classes). Empty: background where there is
+            one, else old where the method's loss can learn that, else void.
+        old_labels: Treatment of labels of old classes, ``'hidden'`` or ``'used'``; empty: hidden.
     """
 
     train: ImagesAndMasks | str
@@ -90,15 +91,16 @@ class NewData:
     old_labels: str = ''
 
     def settings(self, new: Sequence[str], known: Sequence[str], old: Config) -> dict[str, Any]:
-        """Return what stands under ``data`` of the steps.
+        """Return the settings under ``data`` of the steps.
 
-        Masks of two folders hold 1, 2, ... for new classes in their order where :attr:`ids` says
-        nothing, and as the network's own data held them where no class is new.
+        Where :attr:`ids` is empty, masks of two folders hold 1, 2, ... for the new classes in
+        their order. Where no class is new either, these masks hold the ids of the data that the
+        network was trained with.
 
         Args:
             new: New classes of all steps, in order.
-            known: The network's.
-            old: The config that it was trained with.
+            known: Classes of the network.
+            old: The config that the network was trained with.
 
         Raises:
             InputError: A folder or file is missing, or has no data set.
@@ -123,7 +125,7 @@ class NewData:
             labels={n: ids[0] if len(ids) == 1 else ids for n, ids in labels.items()},
             class_map=dict(self.class_map),
             void_ids=list(self.void_ids),
-            # That it is old, the protocol's policy says.
+            # The protocol's policy, not this setting, says that unlabelled pixels are old.
             unlabelled='' if self.unlabelled == 'old' else self.unlabelled,
             old_labels=self.old_labels,
         )
@@ -131,7 +133,7 @@ class NewData:
 
     @property
     def has_test(self) -> bool:
-        """Whether there are images to score on that are not those to train on."""
+        """Return whether there are test images other than the training images."""
         return self.test is not None or isinstance(self.train, str)
 
 
@@ -152,7 +154,7 @@ def _datasets_of(path: str) -> dict[str, Any]:
 
 
 def _reduces_zero_label(old: Config) -> bool:
-    """Whether masks as those that a network was trained with hold class i as i + 1."""
+    """Return whether masks like those that a network was trained with hold class i as i + 1."""
     dataset = (old.get('train_dataloader') or {}).get('dataset') or {}
     given = first_value(dataset, 'reduce_zero_label')
     name = first_value(dataset, 'type') if not dataset.get('dataset') else None

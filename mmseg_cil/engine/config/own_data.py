@@ -1,4 +1,4 @@
-"""Data sets that steps bring, as a config has them: what they take from the rest of it."""
+"""Data sets that steps bring: the parts that they take from the rest of the config."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmseg_cil.engine.data import first_value
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.listed import uses_config_dataset
 
-#: Where MMSegmentation's configs keep the pipeline of a split.
+#: The dataloaders that hold the pipeline of a split in MMSegmentation's configs.
 _LOADERS = {'train': ('train_dataloader',), 'test': ('test_dataloader', 'val_dataloader')}
 
 
 def own_data_of(protocol: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where a step's or a domain's data set stands, and its settings.
+    """Yield the place ('step 1') and the settings of each data set of a step or a domain.
 
     Args:
         protocol: The ``protocol`` of a config.
@@ -36,15 +36,16 @@ def own_data_of(protocol: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def with_own_data(cfg: Config) -> Config:
     """Return a config whose own data sets have pipelines, and whose dataloaders have a dataset.
 
-    A data set without a pipeline gets that of the config's own dataset (or of the config that the
-    first step was trained with). Where no step reads the dataset of the dataloaders, which may
-    be one whose files are gone, the first data set of a step stands in its place.
+    A data set without a pipeline gets the pipeline of the config's own dataset (or of the config
+    that the first step was trained with). Where no step reads the dataset of the dataloaders,
+    whose files may be gone, the first data set of a step takes the place of that dataset.
 
     Args:
-        cfg: With a first step that says all (:func:`~.first_step.with_first_step`); not changed.
+        cfg: Config with all settings of a first step that was trained elsewhere
+            (:func:`~.first_step.with_first_step`); not changed.
 
     Raises:
-        InputError: A data set has no pipeline, and none is to be had.
+        InputError: A data set has no pipeline, and the configs offer none.
     """
     if not any(True for _ in own_data_of(cfg.get('protocol'))):
         return cfg
@@ -84,7 +85,10 @@ def _pipeline(cfg: Config, split: str, loaders: tuple[str, ...]) -> Any:
 
 
 def _reading_ids_as_they_are(pipeline: Sequence[Any]) -> list[Any]:
-    """A pipeline for masks of another data set, whose own config says ``reduce_zero_label``."""
+    """Return a copy of a pipeline without ``reduce_zero_label``, for another data set's masks.
+
+    The config of that other data set itself says ``reduce_zero_label``.
+    """
     borrowed = copy.deepcopy(list(pipeline))
     for transform in borrowed:
         if isinstance(transform, Mapping):
@@ -93,18 +97,18 @@ def _reading_ids_as_they_are(pipeline: Sequence[Any]) -> list[Any]:
 
 
 def _stand_in(cfg: Config, found: list[tuple[str, dict[str, Any]]]) -> None:
-    """Let the dataloaders have the first data set of a step."""
+    """Give the dataloaders the first data set of a step."""
     for split, loader in (('train', 'train_dataloader'), ('test', 'test_dataloader')):
         datasets = [data[split] for _, data in found if data.get(split) is not None]
         datasets = datasets or [data['train'] for _, data in found if data.get('train') is not None]
         own = cfg.get(loader)
         if own is None and split == 'train':
-            # A walk without it is refused: nobody has said the size of a batch.
+            # A walk without this loader is refused, as nothing says the size of a batch.
             continue
         own = copy.deepcopy(cfg.get('val_dataloader')) if own is None else own
         own = Config(dict(loader=dict(own or dict(batch_size=1, num_workers=0)))).loader
         own['dataset'] = copy.deepcopy(datasets[0])
         cfg[loader] = own
-    # They would be of data that no step reads.
+    # The validation would use data that no step reads.
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None

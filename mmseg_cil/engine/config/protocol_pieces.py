@@ -1,10 +1,11 @@
-"""What a method sets for one protocol: pieces of configs found by name, as schedules are.
+"""The settings of a method for one protocol: pieces of configs found by name, as schedules are.
 
-A method piece that says ``by_protocol='plop'`` leaves out what depends on the protocol. That lies
-in ``configs/_base_/methods/plop/``: the first that there is of ``PROTOCOL.py``, ``FAMILY.py`` (for
-the protocols of a family in common use, so ``ade20k.py`` for ``ade20k_100-50``),
-``by_domain.py`` (where domains come step by step, and no classes) and ``default.py``. It fills in
-what the method does not say, so that a user's own value always stays.
+A method piece that says ``by_protocol='plop'`` leaves out the settings that depend on the protocol.
+These settings are in a file of ``configs/_base_/methods/plop/``, the first that exists of
+``PROTOCOL.py``, ``FAMILY.py`` (for the protocols of a family in common use, so ``ade20k.py`` for
+``ade20k_100-50``), ``by_domain.py`` (for protocols whose steps bring domains and no classes) and
+``default.py``. The file only fills in settings that the method lacks, so that a user's own value
+always stays.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from mmseg_cil.engine.config.files import BASES, read_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, is_by_domain
 
-#: Of a method: the folder of its pieces, by name in ``configs/_base_/methods`` or by path.
+#: Key of a method for the folder of its pieces, by name in ``configs/_base_/methods`` or by path.
 FOLDER = 'by_protocol'
-#: Of a user's method: changes by protocol and dotted key, which come after all that files say.
+#: Key of a user's method for changes by protocol and dotted key, which are applied after all files.
 OVERRIDES = 'protocol_overrides'
 DEFAULT, DOMAINS = 'default', 'by_domain'
 _MISSING = object()
 
 
 def settle(cfg: Config) -> Config:
-    """Make a config's method what it is on the config's protocol, in place.
+    """Fill in the settings of a config's method for the config's protocol, in place.
 
-    Options and overrides of steps come after it. A config without method or protocol stays.
+    Options and overrides of steps are applied later. A config without method or protocol is left
+    as it is.
 
     Raises:
-        InputError: There are no pieces where the method says, or an override does not fit.
+        InputError: The folder that the method names has no pieces, or an override does not fit.
     """
     method, protocol = cfg.get('method'), cfg.get('protocol')
     told = isinstance(protocol, Mapping) and 'name' in protocol
@@ -48,15 +50,16 @@ def settle(cfg: Config) -> Config:
 def settled(
     method: Mapping[str, Any], protocol: str, by_domain: bool | None = None
 ) -> dict[str, Any]:
-    """Return a method as it is on one protocol.
+    """Return a method with its settings for one protocol.
 
     Args:
         method: The ``method`` of a config; not changed.
         protocol: Name of the protocol.
-        by_domain: Whether its steps bring domains and no classes; its name tells by default.
+        by_domain: Whether the protocol's steps bring domains and no classes; by default, the
+            protocol's name decides.
 
     Raises:
-        InputError: There are no pieces where the method says, or an override does not fit.
+        InputError: The folder that the method names has no pieces, or an override does not fit.
     """
     result: Any = Config(dict(method=copy.deepcopy(dict(method))))
     folder = result.method.pop(FOLDER, None)
@@ -69,7 +72,7 @@ def settled(
     if folder:
         home = _home(str(folder))
         usual = _piece(home / f'{DEFAULT}.py')
-        # A file may say so of the overrides that method pieces once had: then nothing is special.
+        # A file may delete the overrides that method pieces once had; the default piece holds then.
         special = '_delete_' not in overrides
         piece = _piece(find_piece(home, protocol, by_domain)) if special else usual
         _fill(result.method, piece, usual)
@@ -86,12 +89,13 @@ def settled(
 
 
 def find_piece(home: Path, protocol: str, by_domain: bool | None = None) -> Path:
-    """Return the file of a method's pieces that is for a protocol.
+    """Return the file with a method's piece for a protocol.
 
     Args:
         home: The folder of the method's pieces.
         protocol: Name of the protocol.
-        by_domain: Whether its steps bring domains and no classes; its name tells by default.
+        by_domain: Whether the protocol's steps bring domains and no classes; by default, the
+            protocol's name decides.
     """
     names = [protocol]
     if protocol in NAMED and not protocol.endswith('_joint'):
@@ -113,7 +117,7 @@ def _home(folder: str) -> Path:
 
 
 def _piece(path: Path) -> dict[str, Any]:
-    """The method of a piece; files of one time are read once."""
+    """Return the method of a piece; read a file again only if it has changed."""
     return copy.deepcopy(_read(path, path.stat().st_mtime_ns))
 
 
@@ -128,16 +132,17 @@ def _read(path: Path, time: int) -> dict[str, Any]:
 def _fill(
     ours: Any, piece: Mapping[str, Any], usual: Mapping[str, Any], whole: bool = True
 ) -> None:
-    """Fill in what is not there.
+    """Fill in the settings that a method lacks.
 
-    A list that is there stays the user's, but its elements, where they are of the types of the
-    piece's, get what the protocol sets otherwise than usual and they leave out.
+    A list of the method itself stays. Where its elements have the types of the elements in the
+    piece, each element gets the settings that it lacks and that the protocol's piece sets
+    differently from the default piece.
 
     Args:
-        ours: Settings of the method; changed.
+        ours: Settings of the method; changed in place.
         piece: Piece of the protocol.
-        usual: Usual value of the default piece.
-        whole: Whether to fill in what is as usual, too.
+        usual: Default piece, which has the usual values.
+        whole: Whether to fill in usual values, too.
     """
     for key, value in piece.items():
         common = usual.get(key, _MISSING)
@@ -152,7 +157,7 @@ def _fill(
 
 
 def _alike(*lists: Any) -> bool:
-    """Whether all are lists of parts of the same types in the same order."""
+    """Return whether all are lists of parts of the same types in the same order."""
     if not all(isinstance(entries, Sequence) and not isinstance(entries, str) for entries in lists):
         return False
     types = [

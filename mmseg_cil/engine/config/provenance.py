@@ -1,4 +1,4 @@
-"""The config of one step as lines, each with what has set it."""
+"""The config of one step as lines, each with the source of its value."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.step_config import overridden_config
 from mmseg_cil.engine.walk import Walk
 
-#: What may have set a value, in the order in which it is looked for.
+#: The sources of a value, in the order in which they are searched for it.
 CONFIG, OVERRIDES, METHOD, WALK = 'config', 'step_overrides', 'method', 'walk'
 
 
 def described(walk: Walk, step: int, derived: Config) -> Iterator[str]:
-    """Yield ``key = value  # who`` for every setting of a step's config.
+    """Yield ``key = value  # source`` for every setting of a step's config.
 
-    ``config`` stands for the user's config with its bases and options, ``step_overrides`` for
-    those of this step, ``method`` for a part of the method in its place, and ``walk`` for what
-    the walk itself sets. A value that two of them have in common is the first one's.
+    The source ``config`` is the user's config with its bases and options, ``step_overrides`` are
+    the overrides of this step, ``method`` is a part of the method in its place, and ``walk`` is
+    the walk itself. A value that two sources share is given to the first of them.
 
     Args:
         walk: The walk.
@@ -56,13 +56,13 @@ def source_of(
     changed: Mapping[str, Any],
     parts: Mapping[str, list[Any]],
 ) -> str:
-    """Return what has set one value of a step's config.
+    """Return the source of one value of a step's config.
 
     Args:
-        key: Its dotted key.
+        key: The dotted key of the value.
         value: The value.
         given: The values of the user's config, by dotted key.
-        changed: Those of the config with the overrides of the step.
+        changed: The values of the config with the overrides of the step, by dotted key.
         parts: The values that the parts of the method have, by dotted keys without numbers.
     """
     for source, values in ((CONFIG, given), (OVERRIDES, changed)):
@@ -76,7 +76,7 @@ def source_of(
 
 
 def leaves(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of everything in a config that has no settings of its own."""
+    """Yield the dotted key and the value of every leaf of a config, which has no inner settings."""
     if isinstance(node, (Mapping, Config)):
         items: Any = [(str(name), value) for name, value in node.items()]
     elif isinstance(node, (list, tuple)) and any(isinstance(item, Mapping) for item in node):

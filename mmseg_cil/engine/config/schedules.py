@@ -8,21 +8,21 @@ from typing import Any
 
 from mmseg_cil.errors import InputError
 
-#: MMEngine's ``end`` where a schedule has none.
+#: MMEngine's ``end`` of a schedule that sets none.
 NO_END = int(1e9)
-#: Set in a schedule that has become too short, until :func:`without_short` reads it.
+#: Key that marks a schedule that has become too short, until :func:`without_short` reads it.
 _MARK = 'too_short'
 
 
 def schedule_groups(value: Any) -> list[list[dict]]:
-    """The schedules of a config's ``param_scheduler``, one list for each optimizer.
+    """Return the schedules of a config's ``param_scheduler``, one list for each optimizer.
 
     Args:
         value: A list, one schedule alone, None, or (with several optimizers)
             any of these by the optimizer's name.
 
     Raises:
-        InputError: It is something else, or a schedule counts epochs.
+        InputError: The value is something else, or a schedule counts epochs.
     """
     if value is None:
         return []
@@ -41,23 +41,23 @@ def schedule_groups(value: Any) -> list[list[dict]]:
 
 
 def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> None:
-    """Fits MMEngine's parameter schedules to another number of iterations, in place.
+    """Fit MMEngine's parameter schedules to another number of iterations, in place.
 
     Iteration t of a schedule becomes iteration ``round(t * after / before)``, so
-    what ended where the next began still does; lengths within a schedule
+    a schedule that ended where the next began still does; lengths within a schedule
     (``T_max``, ``total_steps``, ``periods``, ``milestones``) follow. A ``StepLR``
-    becomes a ``MultiStepLR``, whose places can be rounded one by one, and an
+    becomes a ``MultiStepLR``, whose milestones can be rounded one by one, and an
     exponential decay reaches the same value at its end.
 
     A schedule that shrinks below two iterations is marked for
     :func:`without_short`: MMEngine sets the first value of a ``LinearLR`` or
-    ``ConstantLR`` at its first iteration and takes it back at its last, so one
-    iteration alone would leave the rate low for the whole step. What followed
-    it begins in its place.
+    ``ConstantLR`` at its first iteration and takes it back at its last, so a schedule
+    of one iteration would leave the rate low for the whole step. The schedule that
+    followed begins where the marked one would have begun.
 
     Args:
         schedules: A group of :func:`schedule_groups`.
-        before: Iterations that they were written for, above 0.
+        before: Iterations that the schedules were written for, above 0.
         after: Iterations of the step.
     """
     if after in (0, before):
@@ -79,7 +79,7 @@ def stretch_schedules(schedules: Sequence[dict], before: int, after: int) -> Non
 
 
 def without_short(value: Any) -> Any:
-    """A ``param_scheduler`` without the marked schedules, unless they were given a new length."""
+    """Return a ``param_scheduler`` without the marked schedules that are still too short."""
     if isinstance(value, Mapping):
         if 'type' not in value:
             return {name: without_short(entry) for name, entry in value.items()}
@@ -96,13 +96,13 @@ def _is_short(schedule: Mapping[str, Any]) -> bool:
 
 
 def _name(schedule: Mapping[str, Any]) -> str:
-    """The type without its scope; nothing where it is a class."""
+    """Return the type without its scope, or an empty text where the type is a class."""
     kind = schedule.get('type')
     return kind.rpartition('.')[2] if isinstance(kind, str) else ''
 
 
 def _list_decays(schedule: dict, length: int) -> None:
-    """Writes the regular decays of a ``StepLR`` out, as far as they come within ``length``."""
+    """Replace the regular decays of a ``StepLR`` by milestones below ``length``, in place."""
     if _name(schedule).startswith('Step') and schedule.get('step_size'):
         size = schedule.pop('step_size')
         schedule['milestones'] = list(range(size, length, size))
@@ -110,7 +110,7 @@ def _list_decays(schedule: dict, length: int) -> None:
 
 
 def _stretch_inside(schedule: dict, first: int, begin: int, ratio: float) -> None:
-    """What a schedule counts from its own beginning, which was ``first`` and is now ``begin``."""
+    """Stretch the lengths within a schedule, whose beginning moved from ``first`` to ``begin``."""
 
     def at(length: float) -> int:
         return max(0, round((first + length) * ratio) - begin)
@@ -121,7 +121,7 @@ def _stretch_inside(schedule: dict, first: int, begin: int, ratio: float) -> Non
     if 'milestones' in schedule:
         schedule['milestones'] = [at(value) for value in schedule['milestones']]
     if 'periods' in schedule:
-        # Rounded where they end, so that the sum is right; of one that vanishes 0 is left.
+        # The ends are rounded, so that the sum is right; a period that vanishes becomes 0.
         ends = [0, *map(at, accumulate(schedule['periods']))]
         schedule['periods'] = [end - start for start, end in pairwise(ends)]
     if _name(schedule).startswith('Exponential'):

@@ -38,21 +38,21 @@ def derive_step_config(
     world_size: int = 1,
     planned: Collection[int] | None = None,
 ) -> Config:
-    """Derives the config of one step; nothing in ``cfg`` itself says "step k".
+    """Derive the config of one step from the user's config, which is the same for all steps.
 
     Args:
         cfg: The user's config: plain MMSegmentation, ``protocol`` and ``method``.
-        protocol: Built from ``cfg.protocol``.
+        protocol: Protocol built from ``cfg.protocol``.
         step: The step.
-        inputs: What it begins with.
+        inputs: Inputs that the step begins with.
         work_dir: Work directory of the walk.
-        world_size: Processes.
+        world_size: Number of processes.
         planned: Steps that are to be walked now, for the estimate of time. All
             by default.
     """
     batch = global_batch_size(cfg, world_size)
     result, max_iters = overridden_config(cfg, protocol, step, inputs.images, batch)
-    # Read after the overrides, which may change the method and the network too.
+    # The method is read after the overrides, which may change the method and the network too.
     method = find_method(result, protocol.name)
     lengths = step_iterations(cfg, protocol, inputs.images, batch)
     begins_from = cfg.get('load_from') if step == 0 else None
@@ -90,10 +90,10 @@ def overridden_config(
 
     Args:
         cfg: The user's config; not changed.
-        protocol: Built from ``cfg.protocol``.
+        protocol: Protocol built from ``cfg.protocol``.
         step: The step.
         images: Training images of every step.
-        global_batch: Images an iteration, over all processes.
+        global_batch: Images per iteration, over all processes.
     """
     result = copy.deepcopy(cfg)
     overrides = overrides_of_step(
@@ -104,7 +104,7 @@ def overridden_config(
 
 
 def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
-    """Names of the classes (or domains) that each step up to this one brought."""
+    """Return the names of the classes (or domains) that each step up to this one brought."""
     names = protocol.taxonomy.names
     return [
         list(each.domains) if protocol.kind == 'domain' else [names[i] for i in each.new]
@@ -115,7 +115,7 @@ def introduced_names(protocol: Protocol, step: int) -> list[list[str]]:
 def _set_place(
     cfg: Config, step: int, work_dir: str | Path, resume: bool, begins_from: str | None
 ) -> None:
-    """Say where a step's files go, and which checkpoint its training goes on from."""
+    """Set the folder of a step's files, and the checkpoint that its training goes on from."""
     folder = step_folder(work_dir, step)
     cfg.merge_from_dict(
         {
@@ -165,7 +165,8 @@ def _set_data(
 def _set_borrowed(cfg: Config, protocol: Protocol, images: Sequence[int]) -> None:
     """Let a first step that was trained elsewhere look at later images.
 
-    It does where the data label none of its classes, or not all: its own images are gone.
+    The step does so where it has no images, or where the data do not label all of its classes:
+    its own images are gone.
     """
     cfg.test_dataloader.dataset['skip_empty'] = True
     later = [step for step, count in enumerate(images) if count and step]
@@ -185,7 +186,7 @@ def _set_replay(cfg: Config, exemplars: str, settings: MemorySettings | None) ->
 
 
 def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
-    """Drops what the step does not do: training, or validation in between."""
+    """Drop the loops that the step does not run: training, or validation during training."""
     if trains:
         cfg.train_cfg.update(type='IterBasedTrainLoop')
         cfg.train_cfg.setdefault('val_interval', max_iters + 1)
@@ -198,7 +199,7 @@ def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
 
 
 def _set_constructor(optim_wrapper: dict) -> None:
-    """Lets parts of a method have optimizers of their own, beside the network's as asked for."""
+    """Let parts of a method have optimizers of their own; the network keeps its constructor."""
     network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     optim_wrapper.update(
         constructor='RegulariserOptimWrapperConstructor', network_constructor=network

@@ -1,4 +1,4 @@
-"""The evaluation of one step: the walk's metric, and what else a config's evaluators ask for."""
+"""The evaluation of one step: the walk's metric, and others that a config's evaluators name."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mmseg_cil.registry import METRICS
 
 #: Metrics of MMSegmentation whose files or targets are not those of a step.
 _OF_OTHER_LABELS = (CityscapesMetric, DepthMetric)
-#: What ``iou_metrics`` may hold.
+#: The scores that ``iou_metrics`` may name.
 KNOWN = ('mIoU', *FURTHER)
 
 
 @dataclass
 class Evaluators:
-    """What a config's evaluators ask for.
+    """The scores that a config's evaluators ask for.
 
     Attributes:
-        iou_metrics: As ``IoUMetric`` has them.
-        beta: As ``IoUMetric`` has it.
+        iou_metrics: Names of scores, as for ``IoUMetric``.
+        beta: Beta of the F-score, as for ``IoUMetric``.
         others: Configs of metrics that run beside the walk's own.
-        notes: What is not done as a config says, one sentence each.
+        notes: One sentence for each setting of the config that is not followed.
     """
 
     iou_metrics: tuple[str, ...] = ('mIoU',)
@@ -46,13 +46,13 @@ def half_precision(cfg: Config) -> dict[str, bool]:
 
 
 def evaluators_of(cfg: Config) -> Evaluators:
-    """Return what ``test_evaluator`` asks for, or ``val_evaluator`` where there is no other.
+    """Return the scores that ``test_evaluator`` asks for, or else those of ``val_evaluator``.
 
     Args:
         cfg: The user's config, or a step's with the user's evaluators.
 
     Raises:
-        InputError: It is no metric, or ``iou_metrics`` or ``beta`` cannot be used.
+        InputError: An evaluator is no metric, or ``iou_metrics`` or ``beta`` cannot be used.
     """
     name = 'test_evaluator' if cfg.get('test_evaluator') else 'val_evaluator'
     given = cfg.get(name) or []
@@ -87,13 +87,13 @@ def _take(metric: Mapping[str, Any], name: str, result: Evaluators) -> None:
     else:
         own = copy.deepcopy(dict(metric))
         if 'prefix' not in own and _takes_prefix(kind):
-            # Two metrics of one name would be refused after the test.
+            # MMEngine would refuse two metrics of one name, but only after the test.
             own['prefix'] = label
         result.others.append(own)
 
 
 def _check_names(metric: Mapping[str, Any], name: str) -> None:
-    # IoUMetric itself takes any name and passes it over.
+    # IoUMetric itself accepts an argument of any name and ignores it.
     known = {*inspect.signature(IoUMetric).parameters, 'type', 'keep_results'}
     for key in set(metric) - known:
         near = difflib.get_close_matches(key, sorted(known), 1)
@@ -143,7 +143,7 @@ def _takes_prefix(kind: Any) -> bool:
 
 
 def data_set_names(protocol: Protocol) -> list[str]:
-    """Return what scores call the data sets of a walk: the config's own, then those of steps."""
+    """Return the names of a walk's data sets in scores: the config's own, then those of steps."""
     return [protocol.taxonomy.dataset, *(data.name for data in protocol.own_data)]
 
 
@@ -156,10 +156,10 @@ def set_evaluation(
         cfg: Config of the step, with the user's evaluators.
         protocol: Protocol of the walk.
         step: The step.
-        introduced: Names of what each step so far brought.
+        introduced: Names of the classes (or domains) that each step so far brought.
 
     Raises:
-        InputError: As :func:`evaluators_of`.
+        InputError: See :func:`evaluators_of`.
     """
     asked = evaluators_of(cfg)
     metric: dict[str, Any] = dict(
@@ -176,9 +176,9 @@ def set_evaluation(
         metric.update(data_sets=data_set_names(protocol))
     if asked.iou_metrics != ('mIoU',):
         metric.update(iou_metrics=list(asked.iou_metrics), beta=asked.beta)
-    # Of the user's loops what changes numbers is kept: mixed precision.
+    # Only mixed precision, which changes the scores, is kept from the user's loops.
     cfg.test_cfg = dict(type='TestLoop', **half_precision(cfg))
     cfg.val_cfg = dict(type='ValLoop', **half_precision(cfg))
-    # The walk's own comes first: its scores are the step's.
+    # The walk's own metric comes first: its scores are the scores of the step.
     cfg.test_evaluator = [metric, *asked.others] if asked.others else metric
     cfg.val_evaluator = copy.deepcopy(cfg.test_evaluator)

@@ -11,10 +11,10 @@ from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.classifier import find_classifier_init
 
-#: Default hooks of MMEngine that a config may take away by None. A walk cannot do without the
-#: other two (runtime_info, checkpoint), and None for a name that is no default of its means none.
+#: Default hooks of MMEngine that a config may remove by None. A walk cannot do without the other
+#: two (runtime_info, checkpoint). None under a name that is no default hook means no hook.
 DISPENSABLE = ('timer', 'sampler_seed', 'logger', 'param_scheduler')
-#: Hooks of ours that whatever is trained has, sub-steps too.
+#: Hooks of this package that every training has, also that of a sub-step.
 OF_ALL = ('IterationSeedHook', 'WalkProgressHook', 'FiniteLossHook', 'StopHook', 'SyncBuffersHook')
 
 
@@ -32,12 +32,12 @@ def set_hooks(
         cfg: Config of the step.
         method: Method of the walk.
         step: The step.
-        iterations: Iterations of every step; 0 for those that are not to be walked now.
-        world_size: Processes.
+        iterations: Iterations of every step; 0 for the steps that are not to be walked now.
+        world_size: Number of processes.
         seed: Seed of the run.
 
     Raises:
-        InputError: The config asks for weights that were chosen by the test images.
+        InputError: The config asks for weights that are chosen by the test images.
     """
     defaults = dict(cfg.get('default_hooks') or {})
     checkpoint = defaults.get('checkpoint') or {}
@@ -56,8 +56,8 @@ def set_hooks(
     if method.regularisers and step > 0:
         ours.append(dict(type='PenaltyScaleHook', interval=every))
     if world_size > 1:
-        # Norm statistics that are not synchronised differ by rank: what is
-        # evaluated must be what is saved.
+        # Norm statistics that are not synchronised differ by rank, but the evaluated
+        # network must be the saved one.
         ours.append(dict(type='SyncBuffersHook'))
     hook = find_classifier_init(method.classifier_init).needs_hook
     if hook and step > 0:
@@ -80,7 +80,7 @@ def set_hooks(
 
 
 def notes_on_hooks(cfg: Config) -> list[str]:
-    """What follows from default hooks that a config sets to None, one sentence each.
+    """Return the consequences of default hooks that a config sets to None, one sentence each.
 
     Args:
         cfg: The user's config.

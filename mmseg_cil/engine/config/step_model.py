@@ -1,4 +1,4 @@
-"""From what a step begins with to the config of its segmentor."""
+"""From the inputs of a step to the config of the step's segmentor."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mmseg_cil.protocols import Protocol
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step begins with.
+    """The inputs that a step begins with.
 
     Attributes:
         previous: Checkpoint and number of classes of the last step, or None.
-        teacher: The same of the snapshot to learn from, or None.
+        teacher: Checkpoint and number of classes of the snapshot to learn from, or None.
         images: Training images of every step of the walk.
-        resume: Training goes on from ``resume.pth`` in the step's folder.
+        resume: Whether training goes on from ``resume.pth`` in the step's folder.
         exemplars: Path of the list of exemplars to replay, or None.
         teachers: Further snapshots by name, in the order they were learnt (see
             :class:`~mmseg_cil.models.teachers.Teachers`).
@@ -42,12 +42,12 @@ class StepInputs:
 
 
 def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]) -> dict[str, Any]:
-    """Plain form of the step's ``StepContext``.
+    """Return the plain form of the step's ``StepContext``.
 
     Args:
         protocol: Protocol of the walk.
         step: The step.
-        iterations: Iterations of every step; 0 where one does not train.
+        iterations: Iterations of every step; 0 where a step does not train.
     """
     return dict(
         index=step,
@@ -66,20 +66,21 @@ def model_of_step(
     inputs: StepInputs,
     classes: StepClasses | None = None,
 ) -> dict[str, Any]:
-    """The segmentor's config at a step.
+    """Return the segmentor's config at a step.
 
-    A method's ``loss_decode``, one loss or a list, takes the place of what the heads have
-    to say which class a pixel is of (``CrossEntropyLoss`` and its like), with the
-    weights it has there. Auxiliary heads get it too, because plain cross-entropy there
-    would undo what it does about hidden classes; their share is what it was, the sum
-    of their own loss weights over that of the decode head. Losses of regions (Dice,
-    Lovasz, Tversky) stay beside it. Weights of classes are cut to those of the step.
+    A method's ``loss_decode``, one loss or a list, replaces the losses of the heads that
+    classify single pixels (``CrossEntropyLoss`` and its like). In the decode head it keeps
+    the weights that the method gives it. Auxiliary heads get it too, because plain
+    cross-entropy there would undo what the method does about hidden classes; the share of an
+    auxiliary head stays the sum of its own loss weights over that of the decode head. Losses
+    of regions (Dice, Lovasz, Tversky) stay beside the method's loss. Weights of classes are
+    cut to those of the step.
 
     Args:
         model: Model of the user's config, with the step's overrides.
         method: Method of the step.
-        context: From :func:`step_context_config`.
-        inputs: What the step begins with.
+        context: Plain context of the step, from :func:`step_context_config`.
+        inputs: Inputs that the step begins with.
         classes: Classes of the step. None leaves weights of classes as they are.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What differs by step: the one place in a config that may speak of steps."""
+"""The overrides of single steps: the one setting of a config that may differ by step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mmseg_cil.errors import InputError
 
 
 def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, Any]:
-    """The overrides of one step: 'later' for all but the first, then those of its own index.
+    """Return the overrides of one step: those of 'later', then those of its own index.
 
-    The entry of step 0 is meant for the first training. Where that is a later
-    step, because step 0 has nothing to learn (the background alone in
-    ``voc_1-1``, no image), that step takes the entry 0 in place of 'later',
-    unless it has an entry of its own.
+    Step 0 does not take 'later'. The entry of step 0 is meant for the first training. Where a
+    later step is the first to train, because step 0 has nothing to learn (the background alone
+    in ``voc_1-1``, no image), that step takes the entry 0 in place of 'later', unless it has an
+    entry of its own.
 
     Args:
         overrides: ``step_overrides`` of the config, e.g. ``{0: dict(lr=0.01),
@@ -26,8 +26,8 @@ def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, An
         first: The first step that trains.
 
     Raises:
-        InputError: It is no dict, a key is neither an index nor 'later', or a
-            value no dict.
+        InputError: ``overrides`` is no dict, a key is neither an index nor 'later', or a
+            value is no dict.
     """
     example = "{0: dict(lr=0.01, max_epochs=30), 'later': dict(lr=0.001, max_epochs=30)}"
     overrides = {} if overrides is None else overrides
@@ -51,21 +51,20 @@ def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, An
 def apply_overrides(
     cfg: Config, overrides: Mapping[str, Any], images: int, global_batch: int
 ) -> int:
-    """Changes a step's config in place and returns its number of iterations.
+    """Change a step's config in place and return the step's number of iterations.
 
-    ``lr`` sets the optimizer's learning rate; ``max_iters``, or ``max_epochs``
-    times the full batches among the step's images (at least one an epoch), the
-    length; any other key is a dotted key of the config. The config's parameter
-    schedules are stretched in proportion to the length, warm-up included (see
-    :func:`~mmseg_cil.engine.config.schedules.stretch_schedules`); what an override
-    itself says of ``param_scheduler`` counts the step's own iterations and is
-    left as it is.
+    ``lr`` sets the optimizer's learning rate. ``max_iters`` sets the length, and so does
+    ``max_epochs``, times the full batches among the step's images (at least one per epoch).
+    Any other key is a dotted key of the config. The config's parameter schedules are stretched
+    in proportion to the length, warm-up included (see
+    :func:`~mmseg_cil.engine.config.schedules.stretch_schedules`). An override of
+    ``param_scheduler`` itself counts the step's own iterations and is left as it is.
 
     Args:
         cfg: The step's config.
         overrides: The overrides of this step (see :func:`overrides_of_step`).
         images: Training images of the step.
-        global_batch: Images an iteration, over all processes.
+        global_batch: Images per iteration, over all processes.
 
     Raises:
         InputError: Several lengths are given, a value cannot be used, or the
@@ -104,7 +103,7 @@ def _base_iterations(cfg: Config) -> int:
 
 
 def _length(overrides: dict[str, Any], batches: int) -> int | None:
-    """Takes max_iters or max_epochs out of a step's overrides; None where there is neither."""
+    """Remove max_iters or max_epochs from a step's overrides, and return the iterations or None."""
     iters, epochs = overrides.pop('max_iters', None), overrides.pop('max_epochs', None)
     if iters is not None and epochs is not None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The visualizer of one step: a folder, and where a service keeps runs a run, of its own."""
+"""The visualizer of one step, with a folder and, at a logging service, a run of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.visualization import Visualizer
 
 from mmseg_cil.registry import VISBACKENDS
 
-#: Where the configs of MMEngine's backends name a run, by the name of the backend's class.
+#: The keys of a run's name in the configs of MMEngine's backends, by the name of the class.
 RUN_NAMES = {
     'WandbVisBackend': ('init_kwargs', 'name'),
     'ClearMLVisBackend': ('init_kwargs', 'task_name'),
@@ -31,7 +31,7 @@ def kinds_of(kind: Any) -> Iterator[Any]:
 def forget_instances(*kinds: type) -> None:
     """Forget the instances that MMEngine keeps by name, those of derived classes too.
 
-    Every class has a dictionary of its own.
+    Every class keeps its instances in a dictionary of its own.
     """
     for base in kinds:
         for kind in kinds_of(base):
@@ -41,8 +41,8 @@ def forget_instances(*kinds: type) -> None:
 def visualizer_of_step(config: Mapping[str, Any], work_dir: str | Path) -> dict[str, Any]:
     """Return a visualizer's config with places and names that no other step has.
 
-    A place that the user gives holds a folder for each step; a name of a run
-    that the user gives is followed by the step.
+    A folder that the user gives holds a folder for each step; the user's name of a run
+    is followed by the name of the step.
 
     Args:
         config: ``visualizer`` of the user's config.
@@ -59,7 +59,7 @@ def visualizer_of_step(config: Mapping[str, Any], work_dir: str | Path) -> dict[
 
 
 def _names(folder: Path) -> tuple[str, str]:
-    """The names of the walk and, within it, of the step (and sub-step) whose folder it is."""
+    """Return the names of the walk and of the step (and sub-step) that a folder belongs to."""
     parts = folder.absolute().parts
     start = max(
         (i for i, part in enumerate(parts) if part.startswith('step_')), default=len(parts) - 1
@@ -104,16 +104,16 @@ def keep_open(visualizer: Visualizer) -> Visualizer:
 
 
 def close_visualizer(visualizer: Visualizer) -> None:
-    """Close what a step's visualizer writes to, so that the next step begins anew.
+    """Close the backends of a step's visualizer, so that the next step begins anew.
 
-    Whatever a service answers: a step that is trained is not lost for a log.
+    An error of a service is only logged: a trained step must not be lost for a log.
     """
     vars(visualizer).pop('close', None)
     for name, backend in visualizer._vis_backends.items():
         wandb = getattr(backend, '_wandb', None)
         try:
             if wandb is not None and not hasattr(wandb, 'join'):
-                # Newer versions call it so, MMEngine does not know.
+                # MMEngine calls join(), for which newer versions of wandb have finish().
                 wandb.finish()
             else:
                 backend.close()
@@ -122,7 +122,7 @@ def close_visualizer(visualizer: Visualizer) -> None:
 
 
 def log_scores(visualizer: Visualizer, step: int, entry: Mapping[str, Any]) -> None:
-    """Log a step's mean IoUs (all, old, new, ...): in each curve one point, at the step.
+    """Log a step's mean IoUs (all, old, new, ...), in each curve one point at the step.
 
     Args:
         visualizer: Visualizer of the step.

@@ -1,8 +1,8 @@
-"""Types in a config by their registered names, however the config gives them.
+"""The registered names of the types in a config, however the config gives the types.
 
 A pure Python config imports its classes and writes ``type=SyncBatchNorm``; others
-write ``'mmseg.EncoderDecoder'``. Whoever looks for a type by name (``'SyncBN'``,
-``'EncoderDecoder'``) finds it after this.
+write ``'mmseg.EncoderDecoder'``. After :func:`with_type_names`, code that searches for a type by
+name (``'SyncBN'``, ``'EncoderDecoder'``) finds it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmseg_cil', 'torch')
 def with_type_names(cfg: Config) -> Config:
     """Return a copy of a config with the registered name for every ``type`` that has one.
 
-    Classes without one become their dotted names, which MMEngine resolves.
+    Classes without a registered name become their dotted names, which MMEngine resolves.
 
     Args:
         cfg: The user's config; not changed.
@@ -43,7 +43,7 @@ def with_type_names(cfg: Config) -> Config:
 
 
 def types_in(node: Any) -> Iterator[Any]:
-    """Yield whatever a config says under ``type``, at any depth."""
+    """Yield every value under the key ``type`` of a config, at any depth."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from [value] if key == 'type' else types_in(value)
@@ -53,16 +53,16 @@ def types_in(node: Any) -> Iterator[Any]:
 
 
 def _names() -> dict[int, str]:
-    """The registered name of every class and function, by its id."""
-    # What MMCV registers is derived from it, for another back end.
+    """Return the registered name of every class and function, by its id."""
+    # The class that MMCV registers is derived from PyTorch's, for another back end.
     result: dict[int, str] = {id(torch.nn.SyncBatchNorm): 'SyncBN'}
     for node in [value for value in vars(registry).values() if isinstance(value, Registry)]:
         level: Registry | None = node
         while level is not None:
-            # Its parts are imported at the first look.
+            # A registry otherwise imports its modules only at the first look-up.
             level.import_from_location()
             for name, kind in list(level.module_dict.items()):
-                # One that is shadowed in a child means another class there.
+                # A name that a child registry shadows means another class there.
                 if node.get(name) is kind:
                     result.setdefault(id(kind), name)
             level = level.parent

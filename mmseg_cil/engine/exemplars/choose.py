@@ -30,19 +30,19 @@ from mmseg_cil.models.teacher import Teacher
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.registry import DATASETS
 
-#: Of one image: its region features, by group.
+#: The region features of one image, by group.
 Features = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images among which exemplars are chosen by themselves.
+    """A group of images among which exemplars are chosen separately from other groups.
 
     Attributes:
         name: A class's name, 'domains of step K', or 'all'.
         label: The class's model id; None: the group has images of any class.
-        mask_id: The class's value in masks; None as above.
-        share: Its weight in turns and quotas.
+        mask_id: The class's value in masks; None as for ``label``.
+        share: Weight of the group in turns and quotas.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Group:
 
 
 def groups_of_step(protocol: Protocol, step: int, settings: MemorySettings) -> list[Group]:
-    """The groups for which a step brings candidates.
+    """Return the groups for which a step brings candidates.
 
-    By class: one for each new foreground class. (The background has none: it is
-    in every image.) By domain: one for all new domains together, with their
-    number as its share. A random selection within one budget has one group that
-    all steps add to.
+    In a walk by class, there is one group for each new foreground class. (The background has no
+    group: it is in every image.) In a walk by domain, there is one group for all new domains
+    together, whose share is the number of these domains. A random selection within one budget
+    has a single group, to which all steps add.
     """
     if settings.is_one_pool:
         return [Group('all')]
@@ -75,16 +75,18 @@ def groups_of_step(protocol: Protocol, step: int, settings: MemorySettings) -> l
 def choose_exemplars(
     walk: Walk, step: int, settings: MemorySettings, former: ExemplarMemory | None
 ) -> ExemplarMemory:
-    """Chooses among a step's own images, and among those kept before, by shortening their lists.
+    """Choose exemplars among a step's own images and among those kept before.
+
+    Lists of exemplars that were kept before are shortened.
 
     Args:
         walk: The walk.
         step: A step that has been trained.
         settings: Settings of the memory.
-        former: What was kept before; None at first.
+        former: The exemplars that were kept before; None at first.
 
     Returns:
-        The same on all processes.
+        The new memory, which is equal on all processes.
     """
     protocol, seed = walk.protocol, run_seed(walk.cfg)
     view = DATASETS.build(
@@ -126,7 +128,7 @@ def choose_exemplars(
 
 
 def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
-    """The share of groups, also of earlier steps, by their names."""
+    """Return the share of groups, also of earlier steps, by their names."""
     domains = {f'domains of step {each.index}': len(each.domains) for each in protocol.steps}
     return {name: domains.get(name, 1) if protocol.kind == 'domain' else 1 for name in names}
 
@@ -134,7 +136,10 @@ def _shares(protocol: Protocol, names: Iterable[str]) -> dict[str, int]:
 def _features(
     walk: Walk, step: int, view: Any, groups: Sequence[Group], members: Mapping[str, np.ndarray]
 ) -> dict[int, Features]:
-    """Region features of every candidate, by its index in the view; equal on all processes."""
+    """Return the region features of every candidate, by its index in the view.
+
+    The features are equal on all processes.
+    """
     wanted: dict[int, list[Group]] = {}
     for group in groups:
         for index in members[group.name].tolist():
@@ -147,7 +152,7 @@ def _features(
         num_classes=len(walk.protocol.steps[step].seen),
     )
     network.network.to(get_device())
-    # One by one: sizes differ, and a feature must not depend on its neighbours.
+    # Images are read one by one: sizes differ, and a feature must not depend on other images.
     loader = pass_over(
         seeded_images(without_augmentation(view), mine),
         int(walk.cfg.train_dataloader.get('num_workers') or 0),

@@ -1,4 +1,4 @@
-"""The exemplars of a walk: which list a step replays, and that every step leaves one."""
+"""The lists of exemplars of a walk: the list that a step replays, and the list that it leaves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mmseg_cil.memory.memory import FILE_NAME, ExemplarMemory, MemorySettings
 
 
 def exemplars_before(walk: Walk, journal: Journal, step: int) -> str | None:
-    """Path of the list of exemplars that a step replays; None where there is none.
+    """Return the path of the list of exemplars that a step replays; None where there is none.
 
     Raises:
-        InputError: As :func:`exemplars_after`.
+        InputError: See :func:`exemplars_after`.
     """
     earlier = [earlier for earlier in range(step) if (journal.step(earlier) or {}).get('trained')]
     path = exemplars_after(walk, journal, earlier[-1]) if earlier else None
@@ -31,22 +31,22 @@ def exemplars_before(walk: Walk, journal: Journal, step: int) -> str | None:
 
 
 def exemplars_after(walk: Walk, journal: Journal, step: int) -> Path | None:
-    """Path of the list of exemplars that a step leaves, which is made where it is missing.
+    """Return the path of the list of exemplars that a step leaves; make a list that is missing.
 
-    The list depends on the step's checkpoint, its images and the list before
-    alone, so one that is missing (after a kill, or in a step taken over from a
-    run without memory) is the same when it is made later (on GPUs as far as
-    features are, whose last digits can decide between near ties). One that
-    other settings chose (accepted changes, steps taken over) is replaced.
+    The list depends only on the step's checkpoint, its images and the list before.
+    A list that is missing (after a kill, or in a step taken over from a run without
+    memory) is therefore the same when it is made later. (On GPUs this holds as far as
+    the features are the same, whose last digits can decide between near ties.) A list
+    that other settings chose (accepted changes, steps taken over) is replaced.
 
-    Every process must call.
+    Every process must call this function.
 
     Returns:
-        None for a method without memory, and for a step that was not trained.
+        The path; None for a method without memory, and for a step that was not trained.
 
     Raises:
-        InputError: The list is damaged, changed or of another protocol, or the
-            step's checkpoint is missing or was changed.
+        InputError: The list is damaged, was changed or belongs to another protocol, or
+            the step's checkpoint is missing or was changed.
     """
     settings = memory_settings(walk.cfg, walk.protocol.name)
     if settings is None or not (journal.step(step) or {}).get('trained'):
@@ -69,14 +69,14 @@ def exemplars_after(walk: Walk, journal: Journal, step: int) -> Path | None:
 
 
 def num_exemplars(path: str | Path | None) -> int:
-    """How many images a list of exemplars has; 0 without a list."""
+    """Return the number of images in a list of exemplars; 0 without a list."""
     return 0 if path is None else len(ExemplarMemory.load(Path(path)).names)
 
 
 def _is_usable(
     path: Path, walk: Walk, journal: Journal, step: int, settings: MemorySettings
 ) -> bool:
-    """Whether a list is there and was chosen as this walk would choose it."""
+    """Return whether a list exists and was chosen as this walk would choose it."""
     if not path.is_file():
         return False
     record = journal.step(step) or {}
@@ -91,7 +91,7 @@ def _is_usable(
     same_protocol = memory.is_of(walk.protocol)
     former = (journal.content.get('former') or {}).get('protocol') or ()
     if not same_protocol and memory.protocol in former:
-        # Written before further steps were added, by what then was the whole protocol.
+        # The list was written before further steps were added, under the protocol of that time.
         replace(memory, protocol=walk.protocol.beginning_fingerprint(memory.step)).save(path)
         same_protocol = True
     if not same_protocol and not record.get('taken_from'):

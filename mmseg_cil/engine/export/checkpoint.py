@@ -18,12 +18,12 @@ CONFIG_NAME = 'config.py'
 
 
 def export_checkpoint(model: nn.Module, folder: Path, meta: Mapping[str, Any]) -> Path:
-    """Writes the network's weights as ``checkpoint.pth``, atomically.
+    """Write the network's weights as ``checkpoint.pth``, atomically.
 
     Args:
         model: The segmentor, not wrapped.
         folder: The step's folder.
-        meta: Goes under ``meta``; ``dataset_meta`` in it holds classes and
+        meta: Content of the file's ``meta``; ``dataset_meta`` in it holds classes and
             palette, which ``mmseg.apis.init_model`` reads.
     """
     state: dict[str, Tensor] = {
@@ -36,11 +36,11 @@ def export_checkpoint(model: nn.Module, folder: Path, meta: Mapping[str, Any]) -
 
 
 def export_change(kept: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes what a change of the network hands on to the next step, atomically.
+    """Write the tensors that a change of the network hands on to the next step, atomically.
 
     Args:
-        kept: As ``IncrementalEncoderDecoder.make_plain`` returned it. If it is
-            empty, no file of an earlier run stays.
+        kept: Tensors that ``IncrementalEncoderDecoder.make_plain`` returned. If there are
+            none, the file of an earlier run is removed.
         folder: The step's folder.
     """
     path = folder / CHANGE_NAME

@@ -27,16 +27,16 @@ from mmseg_cil.utils.config_text import config_text
 
 
 def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
-    """Write ``config.py``: a step for MMSegmentation's own tools, and its list of test images.
+    """Write a step's ``config.py`` for MMSegmentation's own tools, and its list of test images.
 
     The network, the pipelines and the visualizer are those of the user's config, without
-    anything of this package; so are the figures of MMSegmentation's ``tools/test.py``. Where
-    they cannot be, comments at the top say so.
+    anything of this package. MMSegmentation's ``tools/test.py`` then gives the walk's figures.
+    Where this is impossible, comments at the top of the file say so.
 
     Args:
         walk: The walk.
         step: The step.
-        cfg: The user's config as it is for the step.
+        cfg: The user's config with the overrides of the step.
         folder: Folder of the step.
     """
     classes = walk.seen_names(step)
@@ -84,13 +84,13 @@ def export_config(walk: Walk, step: int, cfg: Config, folder: Path) -> None:
 
 
 def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[str]:
-    """Say why MMSegmentation scores a step otherwise than the walk, one sentence each.
+    """Return why MMSegmentation's scores of a step differ from the walk's, one sentence each.
 
     Args:
         walk: The walk.
         step: The step.
-        view: Its test images.
-        lost: What the list of test images lacks of the user's dataset.
+        view: View of the step's test images.
+        lost: Keys of the user's dataset that the list of test images lacks.
     """
     notes = []
     taxonomy, policy = walk.protocol.taxonomy, walk.protocol.policy
@@ -101,7 +101,7 @@ def notes_on_scores(walk: Walk, step: int, view: Any, lost: list[str]) -> list[s
             'mIoU here counts the background, which metrics.json calls '
             'mIoU_with_background: its mIoU leaves the background out.'
         )
-    # In the order of the test dataset's own ids.
+    # The table is in the order of the test dataset's own ids.
     table = view.protocol.test_table(step)
     shown = {int(table[mask_id]) for mask_id in view.presence().any(axis=0).nonzero()[0]}
     if view.data.pipelines_differ:

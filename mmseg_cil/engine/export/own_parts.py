@@ -7,18 +7,19 @@ from typing import Any
 
 from mmseg_cil.registry import MODELS, SCOPE, TRANSFORMS, VISUALIZERS
 
-#: What a config imports for them: the registries, which import the parts where they are looked up.
+#: The module that a config imports for these parts: its registries import a part at the look-up.
 MODULE = 'mmseg_cil.registry'
 
 
 def with_own_parts(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config in which our networks and transforms are found from MMSegmentation's scope.
+    """Return a config whose parts of this package are found from MMSegmentation's scope.
 
-    Their types get the scope ``mmseg_cil``, and ``custom_imports`` imports it. A config without
-    such parts is returned as it is, so that it loads where this package is not installed.
+    The types of these parts get the scope ``mmseg_cil``, and ``custom_imports`` imports the
+    registries. A config without such parts is returned as it is, so that it loads where this
+    package is not installed.
 
     Args:
-        plain: In the scope of MMSegmentation.
+        plain: Config in the scope of MMSegmentation.
     """
     found: set[str] = set()
     scoped: dict[str, Any] = _scoped(plain, found)
@@ -33,7 +34,7 @@ def with_own_parts(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scoped(node: Any, found: set[str]) -> Any:
-    """Copies a config with the scope before every type of ours, and notes these."""
+    """Copy a config with the scope before every type of this package, and note these types."""
     if isinstance(node, Mapping):
         copy = {key: _scoped(value, found) for key, value in node.items()}
         name = str(copy.get('type', '')).removeprefix(f'{SCOPE}.')
@@ -47,7 +48,7 @@ def _scoped(node: Any, found: set[str]) -> Any:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a name without scope is of our registries, and not of those of MMSegmentation."""
+    """Return whether a name without scope is in our registries, and not in MMSegmentation's."""
     for registry in (MODELS, TRANSFORMS, VISUALIZERS):
         registry.import_from_location()
         parent = registry.parent

@@ -17,8 +17,8 @@ from mmseg_cil.models.plain import map_heads, plain_model_config
 
 PACKAGE = 'mmseg_cil'
 
-#: Goes at the end of a config. Names of two underscores are none of a config's keys, and an
-#: import statement would make MMEngine read it as a pure Python config.
+#: Code for the end of a config. Names that begin with two underscores do not become keys of the
+#: config, and an import statement would make MMEngine read the file as a pure Python config.
 VISUALIZER_CODE = """
 # MMSegInferencer takes Cityscapes' classes where it is given none, whatever the checkpoint says.
 # MMSegmentation's visualizer, registered anew, falls back on those that it is built with instead.
@@ -43,12 +43,12 @@ _STOCK = ('mmcv.', 'mmseg.', 'mmengine.')
 
 
 def class_of(kind: Any, kinds: Registry) -> Any:
-    """Return the class that a config's ``type`` names; None where there is none."""
+    """Return the class that a config's ``type`` names; None where there is no such class."""
     return kinds.get(kind) if isinstance(kind, str) else kind
 
 
 def is_ours(kind: Any) -> bool:
-    """Whether a class is of this package, which MMSegmentation must not need."""
+    """Return whether a class is of this package, which MMSegmentation must not need."""
     return str(getattr(kind, '__module__', '')).split('.')[0] == PACKAGE
 
 
@@ -57,11 +57,11 @@ def plain_model(model: Mapping[str, Any], num_classes: int) -> tuple[dict[str, A
 
     Args:
         model: ``model`` of the user's config.
-        num_classes: Outputs.
+        num_classes: Number of outputs.
     """
 
     def never(head: dict) -> dict:
-        # MMSegmentation thresholds a single output: the one class must not be given up.
+        # MMSegmentation thresholds a single output, which must not remove the only class.
         return {**head, 'threshold': 1.0}
 
     plain = plain_model_config(model, num_classes)
@@ -74,12 +74,12 @@ def plain_model(model: Mapping[str, Any], num_classes: int) -> tuple[dict[str, A
 def plain_pipelines(
     cfg: Config, pipeline: Sequence[Any], with_ours: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return ``test_pipeline``, and what ``tools/test.py --tta`` reads, and what is to be said.
+    """Return ``test_pipeline`` and the settings for ``tools/test.py --tta``, and notes on them.
 
     Args:
         cfg: The user's config.
         pipeline: Pipeline of the test dataset.
-        with_ours: Whether transforms of this package stay, which must be installed then.
+        with_ours: Whether transforms of this package stay; the package must be installed then.
     """
     dropped: list[str] = []
     whole = _plain_transforms(pipeline, with_ours, dropped)
@@ -138,7 +138,7 @@ def _loads_labels(kind: Any) -> bool:
 
 
 def _notes_on_labels(pipeline: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What transforms of the user's own may make of labels that are of the step already."""
+    """Return notes on the user's own transforms, which see the labels of the step already."""
     kinds = [class_of(transform.get('type'), registry.TRANSFORMS) for transform in pipeline]
     if not any(map(_loads_labels, kinds)):
         return [
@@ -162,9 +162,9 @@ def _notes_on_labels(pipeline: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def plain_visualizer(cfg: Config, meta: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the visualizer's config, writing to local files only, and code that goes with it.
+    """Return the config of a visualizer that writes local files only, and the code it needs.
 
-    It is the user's where that is one of MMSegmentation's kind.
+    The visualizer is the user's own where that is of MMSegmentation's kind.
 
     Args:
         cfg: The user's config.
@@ -186,7 +186,7 @@ def plain_visualizer(cfg: Config, meta: Mapping[str, Any]) -> tuple[dict[str, An
 
 
 def own_imports(cfg: Config) -> dict[str, Any]:
-    """Return ``custom_imports`` of the user's config without those of this package; or nothing."""
+    """Return ``custom_imports`` of the user's config without this package's modules, if any."""
     given = dict(cfg.get('custom_imports') or {})
     listed = given.get('imports') or []
     listed = [listed] if isinstance(listed, str) else list(listed)

@@ -27,8 +27,8 @@ def export_step(
     Args:
         walk: The walk.
         step: The step.
-        model: Its network, plain.
-        kept: What a change of the network keeps of it.
+        model: Network of the step, plain.
+        kept: Tensors that a change of the network keeps for the next step.
     """
     folder = step_folder(walk.work_dir, step)
     classes = walk.seen_names(step)

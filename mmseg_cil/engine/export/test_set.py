@@ -1,4 +1,4 @@
-"""The test images of a step as MMEngine's plain dataset, with what their masks mean at the step.
+"""The test images of a step as MMEngine's plain dataset, with the step's meaning of their masks.
 
 MMSegmentation's own dataset classes ignore every class that is not named, and test
 all images. A list of the step's images, each with the table from mask ids to
@@ -21,9 +21,9 @@ from mmseg_cil.utils.atomic import write_text
 
 FILE_NAME = 'test_set.yaml'
 
-#: The folder of a config, as MMEngine puts it in when it reads the config.
+#: Placeholder that MMEngine replaces by the folder of a config when it reads the config.
 _BESIDE_CONFIG = '{{ fileDirname }}'
-#: What every entry begins with; the rest is what the dataset says of an image besides.
+#: Keys that every entry has; the other keys are what the dataset says of an image besides.
 _OWN_KEYS = ('label_map', 'reduce_zero_label', 'seg_fields', 'sample_idx', PLACE)
 
 
@@ -33,12 +33,12 @@ def write_test_set(
     """Write the list of a step's test images beside its config.
 
     Args:
-        view: View of the step, of the split 'test'.
+        view: View of the step's images of the split 'test'.
         folder: Folder of the step.
-        data_root: Data root of the user's dataset: paths below it are written relative to it.
+        data_root: Data root of the user's dataset; paths below it are written relative to it.
 
     Returns:
-        The config of the dataset, without pipeline, and keys that the user's
+        The config of the dataset, without pipeline, and the keys that the user's
         dataset gives an image and that a list cannot hold.
     """
     infos = [view.get_data_info(index) for index in range(len(view))]
@@ -55,7 +55,7 @@ def write_test_set(
         for info in infos
     ]
     root, paths = _below(entries, data_root)
-    # One object for all images of a data set, which the file then says once.
+    # All images of a data set share one object, which the file then holds only once.
     places = [view.place_of(index) for index in range(len(view))]
     tables = {place: label_map(view, place) for place in set(places)}
     listed = [
@@ -83,11 +83,11 @@ def write_test_set(
 
 
 def label_map(view: IncrementalDataset, place: int) -> dict[int, int]:
-    """Return the label of every mask id that has another number as a label at a view's step.
+    """Return the labels of the mask ids whose label at a view's step is another number.
 
     Args:
         view: View of test images.
-        place: Which of its data sets, as ``Step.data`` counts them.
+        place: Index of one of the view's data sets, as ``Step.data`` counts them.
     """
     table = view.data.labels[place].table
     return {
@@ -98,7 +98,7 @@ def label_map(view: IncrementalDataset, place: int) -> dict[int, int]:
 
 
 def quote_folder(text: str) -> str:
-    """Quote the name of the list in a config's text so that any folder name may take its place."""
+    """Quote the path of the list in a config's text so that its folder may have any name."""
     path = f'{_BESIDE_CONFIG}/{FILE_NAME}'
     return text.replace(f"'{path}'", f'r"""{path}"""')
 
@@ -112,9 +112,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def _below(entries: Sequence[dict[str, Any]], root: str | None) -> tuple[str, list[str]]:
-    """Make paths relative to the root, in place where all of a key are below it.
+    """Make the paths of each key relative to the root, in place, if all of them are below it.
 
-    Returns the root, '' where there are none, and the keys whose paths are relative to it.
+    Return the root ('' where no paths are changed) and the keys whose paths are relative to it.
     """
     start = '' if root is None else os.path.join(root, '')
     keys = [

@@ -1,1 +1,1 @@
-"""What is looked at before training, so that nothing is found out after a step."""
+"""Checks before training, so that no error shows only after a step."""

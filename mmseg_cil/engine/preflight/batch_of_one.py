@@ -1,4 +1,4 @@
-"""Whether a network can be trained on a single image at a time."""
+"""The check that a network can be trained on a single image at a time."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.registry import MODELS
 
-#: What PyTorch's norms say of a map that has no variance.
+#: The error of PyTorch's norms for a map that has no variance.
 _NO_VARIANCE = re.compile(r'Expected more than 1 (value per channel|spatial element)')
-#: Where a config does not tell the size of training images. Pooled branches are of one pixel
-#: at any size.
+#: The image size where a config does not tell the size of training images. Pooled branches have
+#: one pixel at any size.
 _SOME_SIZE = (256, 256)
 
 
 def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
-    """Refuses norms that would see a single number a channel, before anything is trained.
+    """Refuse norms that would see a single number per channel, before anything is trained.
 
-    With one image a process that is so where a map is pooled to one pixel, as in the
-    image branch of ASPP and pyramid pooling: PyTorch refuses to normalise it in training.
+    With one image per process, this happens where a map is pooled to one pixel, as in the
+    image branch of ASPP and pyramid pooling: PyTorch refuses to normalise such a map in training.
 
     Args:
         cfg: Config of the step.
-        network: Its segmentor, as the config builds it; it is left as it is.
-        step: For the message.
+        network: Segmentor of the step, as the config builds it; not changed.
+        step: Index of the step, for the message.
 
     Raises:
         InputError: There is such a norm, and a process sees one image at a time.
@@ -47,7 +47,7 @@ def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
     if cfg.train_dataloader.batch_size != 1 or sees_several(cfg.model, size):
         return
     if processes > 1 and cfg.get('sync_bn'):
-        # MMEngine's Runner will make all norms of a batch those of all processes.
+        # MMEngine's Runner will replace all batch norms by norms over all processes.
         return
     name = norm_without_variance(network, size)
     if name is None:
@@ -71,7 +71,7 @@ def check_batch_of_one(cfg: Config, network: Any, step: int) -> None:
 
 
 def training_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images that a step trains on, as far as its config tells."""
+    """Return height and width of the images that a step trains on, as far as its config tells."""
     size = (cfg.model.get('data_preprocessor') or {}).get('size')
     if size is None:
         pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
@@ -81,7 +81,7 @@ def training_size(cfg: Config) -> tuple[int, int]:
 
 
 def sees_several(model: Mapping[str, Any], size: tuple[int, int]) -> bool:
-    """Whether the network sees more than one image for a batch of one.
+    """Return whether the network sees more than one image for a batch of one.
 
     Args:
         model: Config of a step's segmentor.
@@ -97,10 +97,10 @@ def sees_several(model: Mapping[str, Any], size: tuple[int, int]) -> bool:
 
 
 def norm_without_variance(network: Any, size: tuple[int, int]) -> str | None:
-    """Name of the first norm that cannot take one image in training mode, if there is one.
+    """Return the name of the first norm that cannot take one image in training mode, or None.
 
-    It is found by running a copy on PyTorch's device ``meta``, which computes shapes alone,
-    so that it does not matter what kind of head pools what. Norms over all processes see
+    The norm is found by running a copy of the network on PyTorch's device ``meta``, which
+    computes shapes alone, so that any kind of head can be checked. Norms over all processes see
     the other processes' images too.
 
     Args:
@@ -112,7 +112,7 @@ def norm_without_variance(network: Any, size: tuple[int, int]) -> str | None:
         for module in probe.modules():
             if isinstance(module, nn.SyncBatchNorm):
                 module.eval()
-    # The class of these insists on a GPU.
+    # SyncBatchNorm insists on a GPU.
     probe = revert_sync_batchnorm(probe).to('meta')
     entered = ['']
     for name, module in probe.named_modules():
@@ -125,6 +125,6 @@ def norm_without_variance(network: Any, size: tuple[int, int]) -> str | None:
         if _NO_VARIANCE.search(str(error)):
             return entered[-1]
     except Exception:
-        # A network that does not run on shapes alone cannot be asked; training will tell.
+        # A network that does not run on shapes alone cannot be checked; training will tell.
         return None
     return None

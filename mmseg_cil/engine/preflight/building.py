@@ -1,4 +1,4 @@
-"""Failures of what a config names, told as wrong input."""
+"""Failures of the parts that a config names, reported as wrong input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _UNKNOWN = re.compile(r'(\S+) is not in the \S+::(.+?) registry')
 
 @contextlib.contextmanager
 def part(name: str) -> Iterator[None]:
-    """Building a part of the config: whatever fails within is an :class:`InputError`.
+    """Turn every failure in a block that builds a part of the config into an InputError.
 
     Args:
-        name: Which part, for the message.
+        name: Name of the part, for the message.
 
     Raises:
         InputError: Something was raised within the block.
@@ -35,22 +35,22 @@ def part(name: str) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """One line that says what went wrong, and where in the code unless a name or argument is."""
+    """Return an error as one line, with its place in the code unless the config is at fault."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     unknown = _UNKNOWN.match(text)
     if unknown:
         return no_such_type(unknown[1], unknown[2])
     last = traceback.extract_tb(error.__traceback__)[-1]
-    # What MMEngine's registry raises itself is about the config, not about code.
+    # An error that MMEngine's registry itself raises is about the config, not about code.
     where = '' if '/mmengine/registry/' in last.filename else f' ({last.filename}:{last.lineno})'
     return f'{type(error).__name__}: {" ".join(text.split())}{where}'
 
 
 def require_type(kinds: Registry, kind: object, where: str) -> None:
-    """Refuses a type that no registry holds.
+    """Refuse a type that no registry holds.
 
     Raises:
-        InputError: It is a name, and an unknown one, or nothing.
+        InputError: The type is an unknown name, or None.
     """
     if kind is None:
         raise InputError(f'{where} has no type')
@@ -59,7 +59,7 @@ def require_type(kinds: Registry, kind: object, where: str) -> None:
 
 
 def no_such_type(name: str, kind: str) -> str:
-    """Says that a registry does not hold a name, and which it holds that are like it.
+    """Return the message that a registry does not hold a name, with similar names that it holds.
 
     Args:
         name: The unknown type.

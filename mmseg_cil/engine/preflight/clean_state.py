@@ -1,4 +1,4 @@
-"""What a trial before training changes in its process, put back afterwards."""
+"""The state of a process that a trial before training changes, and its restoration."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from mmseg_cil.utils.young_garbage import young_garbage
 
 @contextlib.contextmanager
 def clean_state() -> Iterator[None]:
-    """Put back, after a block, what training in it may have changed in the process, and be silent.
+    """Silence a block, and restore the state of the process that training in it may change.
 
-    Output and warnings in the block are not shown, and the latter are shown when they are given
-    again. What is put back :func:`restored_state` tells.
+    Output and warnings of the block are not shown; a warning is shown when it is given again
+    later. :func:`restored_state` says which state is restored.
     """
     with restored_state(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter('ignore')
@@ -38,12 +38,12 @@ def clean_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored_state() -> Iterator[None]:
-    """Put back, after a block, what training in it may have changed in the process.
+    """Restore, after a block, the state of the process that training in it may change.
 
-    These are random states, flags of cuDNN, of determinism and of worker processes, the number
-    of threads, filters of warnings, environment variables, and the instances that MMEngine keeps
-    by name (loggers, message hubs, visualizers, scopes). Memory of GPUs is given back. What a
-    user's own modules keep in themselves nobody can know.
+    This state consists of random states, flags of cuDNN, of determinism and of worker processes,
+    the number of threads, filters of warnings, environment variables, and the instances that
+    MMEngine keeps by name (loggers, message hubs, visualizers, scopes). Memory of GPUs is
+    released. State that a user's own modules keep in themselves is unknown and stays.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(young_garbage())
@@ -57,8 +57,8 @@ def restored_state() -> Iterator[None]:
 def alone() -> Iterator[None]:
     """Let a block run as if there were no other processes, though there is a process group.
 
-    Nothing in it waits for the others: neither MMEngine's functions nor PyTorch's norms
-    over all processes. They may wait for this process meanwhile.
+    Nothing in the block waits for other processes: neither MMEngine's functions nor PyTorch's
+    norms over all processes. The other processes may wait for this one meanwhile.
     """
     former = torch_dist.is_initialized
     torch_dist.is_initialized = lambda: False
@@ -81,7 +81,7 @@ def _random_states() -> Iterator[None]:
         if devices is not None:
             torch.cuda.set_rng_state_all(devices)
         elif torch.cuda.is_initialized():
-            # They would have begun with the seed of the CPU's.
+            # Without the block, the devices would have begun with the CPU's seed.
             torch.cuda.manual_seed_all(torch.initial_seed())
 
 
@@ -116,7 +116,7 @@ def _environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _instances() -> Iterator[None]:
-    # Each class has a dictionary, some share that of another, and MMEngine replaces some.
+    # Each class has a dictionary, some classes share one, and MMEngine replaces some.
     former = {kind: (kind._instance_dict, dict(kind._instance_dict)) for kind in _managers()}
     for instances, _ in former.values():
         instances.clear()
@@ -141,5 +141,5 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-        # The peak is logged as what training needs.
+        # The peak is logged as the memory that training needs.
         torch.cuda.reset_peak_memory_stats()

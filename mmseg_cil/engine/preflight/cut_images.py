@@ -1,4 +1,4 @@
-"""Smaller images for a trial on a CPU, which keep what networks may not like in their sizes."""
+"""Smaller images for a trial on a CPU, whose sizes keep the remainder that networks may refuse."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 from mmengine.structures import PixelData
 from torch import nn
 
-#: A side that is longer loses multiples of GRID until it is not.
+#: A longer side loses multiples of GRID until it is at most this long.
 LONGEST = 128
-#: No network here has a larger total stride, so a side is divided by what divided it before.
+#: No network here has a larger total stride, so a stride that divided a side still does.
 GRID = 64
 
 
 def cut_images(preprocessor: nn.Module, args: Any, data: Any) -> Any:
     """Keep the upper left of the images of a batch, and of labels of their size.
 
-    A forward hook of data preprocessors. Sides keep their remainder by 64.
+    This is a forward hook of data preprocessors. Sides keep their remainder by 64.
 
     Args:
-        preprocessor: Whose hook it is.
-        args: Arguments of its forward.
-        data: What it gives: ``inputs`` (a batch) and perhaps ``data_samples``.
+        preprocessor: Data preprocessor that has this hook.
+        args: Arguments of the preprocessor's forward.
+        data: Output of the preprocessor: ``inputs`` (a batch) and perhaps ``data_samples``.
     """
     if not isinstance(data, dict) or getattr(data.get('inputs'), 'ndim', 0) != 4:
         return data
@@ -35,12 +35,12 @@ def cut_images(preprocessor: nn.Module, args: Any, data: Any) -> Any:
 
 
 def kept_side(side: int) -> int:
-    """How much of a side is kept: at most 128, and as much more than a multiple of 64 as before."""
+    """Return the kept length of a side: at most 128, with the same remainder by 64 as before."""
     return side - max(0, -(-(side - LONGEST) // GRID)) * GRID
 
 
 def _cut_sample(sample: Any, former: tuple[int, ...], size: tuple[int, int]) -> None:
-    """Cuts what a sample has of the size of the padded image, or of the image in it."""
+    """Cut the fields of a sample that have the size of the padded image or of its content."""
     meta = sample.metainfo
     _, right, _, bottom = meta.get('img_padding_size') or meta.get('padding_size') or (0, 0, 0, 0)
     content = former[0] - bottom, former[1] - right
@@ -55,7 +55,7 @@ def _cut_sample(sample: Any, former: tuple[int, ...], size: tuple[int, int]) -> 
     changes: dict[str, Any] = {
         key: padding for key in ('img_padding_size', 'padding_size') if key in meta
     }
-    # A prediction gets the size of the label, which is cut where it has the image's.
+    # A prediction gets the size of the label; a label of the image's size is cut.
     if tuple(meta.get('ori_shape') or ()) == content:
         changes['ori_shape'] = inner
     sample.set_metainfo(dict(changes, img_shape=size))

@@ -1,4 +1,4 @@
-"""Whether the data mean what they seem to: the training and the test dataset, side by side."""
+"""Checks that the training and the test dataset, taken together, mean what they seem to mean."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmseg_cil.errors import InputError
 
 
 def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> None:
-    """Looks at both datasets as a walk will use them, and tells a person what may be wrong.
+    """Check both datasets as a walk will use them, and report what may be wrong.
 
     Args:
         train: View of the training split; None where a walk is only evaluated.
@@ -32,7 +32,7 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
     if train is not None:
         notes += first_look(train)
     notes += first_look(test)
-    # Where both read the same lists, what trains and what tests is the protocol's business.
+    # Where both read the same lists, the protocol decides which images train and which test.
     if train is not None and not test.protocol.pools_splits:
         if train.classes != test.classes and train.classes and test.classes:
             notes.append(
@@ -54,28 +54,28 @@ def check_data(train: IncrementalDataset | None, test: IncrementalDataset) -> No
 
 
 def tell(notes: Sequence[str]) -> None:
-    """Shows sentences on the console, each once."""
+    """Show sentences on the console, each once."""
     if get_rank() == 0:
         for note in dict.fromkeys(notes):
             print_log(note, 'current', logging.WARNING)
 
 
 def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) -> None:
-    """Makes sure that an id in a mask means one class in training and at test.
+    """Check that an id in a mask means the same class in training and at test.
 
     Args:
         train_config: Config of the training dataset.
         test_config: Config of the test dataset.
 
     Raises:
-        InputError: The datasets have other classes, or list them in another
-            order of which the config does not speak.
+        InputError: The datasets have different classes, or list them in different
+            orders without a word of this in the config.
     """
     train = open_sources(train_config)[0]
     with part('the test dataset or its pipeline'):
         test = open_sources(test_config)[0]
     if not train.classes or not test.classes:
-        # The protocol knows them, or else refuses the dataset itself.
+        # The protocol knows the classes, or else refuses the dataset itself.
         return
     if sorted(train.classes) != sorted(test.classes):
         here, there = set(train.classes), set(test.classes)
@@ -103,7 +103,7 @@ def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) 
 
 
 def shared_images(train: IncrementalDataset, test: IncrementalDataset) -> list[str]:
-    """Says how many test images are training images too, be it as copies; nothing where none is."""
+    """Return a note on test images that are training images too, even as copies; else nothing."""
     trained = set(contents_of(train.class_index()))
     index = test.class_index()
     shared = np.array([content in trained for content in contents_of(index)])

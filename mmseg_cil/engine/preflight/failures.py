@@ -1,4 +1,4 @@
-"""What goes wrong in a rehearsal, told as wrong input: where, what, and what to do."""
+"""Failures of a rehearsal, reported as wrong input: the place, the error and some advice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from mmseg_cil.engine.preflight.building import explain
 from mmseg_cil.errors import InputError
 
-#: How to do without it.
+#: The advice on how to train without the rehearsal.
 OFF = '--no-rehearsal (or rehearsal=False in the config) trains without this trial'
 
 _TOO_LITTLE_MEMORY = (
@@ -22,7 +22,7 @@ _TOO_LITTLE_MEMORY = (
     "model.test_cfg=dict(mode='slide', crop_size=..., stride=...)"
 )
 
-#: Patterns in what an error says, the phases they are meant for ('' for all), and the advice.
+#: Patterns of an error's message, the phases they are meant for ('' for all), and the advice.
 _HINTS: tuple[tuple[str, str, str], ...] = (
     (
         r'divisible by|downsample rate|[Ss]izes of tensors must match',
@@ -130,16 +130,16 @@ _HINTS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-#: What networks raise at images of a size that they cannot take.
+#: The errors that networks raise at images of a size that they cannot take.
 _OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError)
 
 
 class RehearsalError(InputError):
-    """Something failed in the rehearsal.
+    """An error in the rehearsal.
 
     Args:
-        message: Says what and where.
-        of_size: It may be due to images that were cut for the trial.
+        message: The failure and its place.
+        of_size: Whether the error may be due to images that were cut for the trial.
     """
 
     def __init__(self, message: str, of_size: bool = False) -> None:
@@ -149,15 +149,15 @@ class RehearsalError(InputError):
 
 @contextlib.contextmanager
 def phase(where: str, name: str) -> Iterator[None]:
-    """Say of whatever fails within which phase of the rehearsal it was in.
+    """Name the phase of the rehearsal in every error that a block raises.
 
     Args:
-        where: What is rehearsed, such as 'step 2'.
+        where: The rehearsed part of the walk, such as 'step 2'.
         name: The phase, such as 'the forward pass'.
 
     Raises:
-        RehearsalError: Something was raised within the block. That of the innermost
-            block comes through.
+        RehearsalError: Something was raised within the block. The error of the innermost
+            block comes through unchanged.
     """
     try:
         yield
@@ -171,9 +171,9 @@ def describe(where: str, name: str, error: Exception) -> str:
     """Return the message about an error in a phase of the rehearsal.
 
     Args:
-        where: What is rehearsed.
+        where: The rehearsed part of the walk, such as 'step 2'.
         name: The phase.
-        error: What was raised.
+        error: The error that was raised.
     """
     if is_out_of_memory(error):
         first = str(error).split('\n', maxsplit=1)[0]
@@ -191,7 +191,7 @@ def describe(where: str, name: str, error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or what it came of, says that memory has run out."""
+    """Return whether an error, or one of its causes, says that memory has run out."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, (MemoryError, torch.OutOfMemoryError)) or re.search(
@@ -203,11 +203,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def hint(text: str, name: str) -> str:
-    """Return what is likely to help, or nothing.
+    """Return advice that is likely to help, or an empty text.
 
     Args:
         text: Type and message of an error.
-        name: The phase it was raised in.
+        name: The phase that raised the error.
     """
     for pattern, phases, advice in _HINTS:
         if phases in name and re.search(pattern, text):

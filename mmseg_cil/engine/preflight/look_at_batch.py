@@ -1,4 +1,4 @@
-"""What a sample of a pipeline must have, looked at before a network sees it."""
+"""Checks of the samples of a pipeline, before a network sees them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def check_training_batch(batch: Any) -> None:
     """Check that every sample of a training batch has an image and labels of its size.
 
     Args:
-        batch: As the loader collates it. One that is of no segmentation, such as layouts of
-            a generator, is not looked at.
+        batch: Batch as the loader collates it. A batch that is not for segmentation, such as
+            layouts for a generator, is not checked.
 
     Raises:
-        InputError: One has not.
+        InputError: A sample has no image, or no labels of the image's size.
     """
     for image, sample in samples_of(batch):
         labels = _labels(image, sample, 'training')
@@ -31,14 +31,14 @@ def check_training_batch(batch: Any) -> None:
 
 
 def check_test_batch(batch: Any, training: Any) -> None:
-    """Check that every sample of a test batch has labels, and an image as training has them.
+    """Check that every sample of a test batch has labels, and as many bands as in training.
 
     Args:
-        batch: As the loader collates it.
+        batch: Batch as the loader collates it.
         training: A training batch.
 
     Raises:
-        InputError: One has not.
+        InputError: A sample has no labels, or another number of bands.
     """
     trained = {len(image) for image, _ in samples_of(training)}
     for image, sample in samples_of(batch):
@@ -52,11 +52,11 @@ def check_test_batch(batch: Any, training: Any) -> None:
 
 
 def samples_of(batch: Any) -> list[tuple[torch.Tensor, Any]]:
-    """Return pairs of image and data sample of a batch; none where it is made otherwise."""
+    """Return the pairs of image and data sample in a batch; none if the batch has another form."""
     if not isinstance(batch, dict) or not {'inputs', 'data_samples'} <= batch.keys():
         return []
     pairs = list(zip(batch['inputs'], batch['data_samples'], strict=False))
-    # With augmentation in tests each is a list of its own.
+    # With test-time augmentation, each entry is a list of its own.
     return [
         (image, sample)
         for image, sample in pairs
@@ -65,7 +65,7 @@ def samples_of(batch: Any) -> list[tuple[torch.Tensor, Any]]:
 
 
 def name_of(sample: Any) -> str:
-    """What an error calls a sample."""
+    """Return the name of a sample for an error message."""
     return str(sample.metainfo.get('img_path') or 'an image')
 
 

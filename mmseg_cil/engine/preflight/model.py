@@ -1,4 +1,4 @@
-"""Whether the classes of a network can grow, and what a walk makes of its losses."""
+"""Checks that the classes of a network can grow, and notes on what becomes of its losses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_model(model: Mapping[str, Any]) -> None:
         model: ``model`` of the user's config, or the form it has at a step.
 
     Raises:
-        InputError: Its segmentor or a head cannot grow, a loss is no config of one, or
+        InputError: The segmentor or a head cannot grow, a loss is no config of a loss, or
             a head or loss ignores a label other than 255.
     """
     kind = type_name(model.get('type'))
@@ -79,7 +79,7 @@ def check_model(model: Mapping[str, Any]) -> None:
 
 
 def _check_layers(where: str, node: Any) -> None:
-    """Look for types of layers that nobody knows: MMCV answers them without their names."""
+    """Refuse unknown types of layers, which MMCV would report without their names."""
     if isinstance(node, (list, tuple)):
         for place, item in enumerate(node):
             _check_layers(f'{where}.{place}', item)
@@ -93,8 +93,8 @@ def _check_layers(where: str, node: Any) -> None:
 def _check_boundary_heads(model: Mapping[str, Any]) -> None:
     """Refuse a boundary head of one output whose losses teach it opposite things.
 
-    MMSegmentation's sigmoid cross-entropy wants its only output high at boundaries; its
-    DiceLoss turns the label 0, no boundary, into that output, and wants it low there.
+    MMSegmentation's sigmoid cross-entropy wants the only output to be high at boundaries; its
+    DiceLoss takes this output for that of the label 0, no boundary, and wants it to be low there.
     """
     for where, head in named_heads(model, own_target=True):
         kinds = {type_name(loss.get('type')) for loss in losses_of(head)}
@@ -130,7 +130,7 @@ def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
         kind, key = type_name(loss.get('type')), 'ignore_index'
         if kind == 'OhemCrossEntropy':
             key = 'ignore_label'
-        # DiceLoss means an output by it, not a label.
+        # The ignore_index of DiceLoss is an output, not a label.
         if kind != 'DiceLoss' and loss.get(key, 255) != 255:
             listed = isinstance(head['loss_decode'], (list, tuple))
             raise InputError(
@@ -142,10 +142,10 @@ def _check_ignored(where: str, head: Mapping[str, Any]) -> None:
 def check_growth(model: Mapping[str, Any]) -> None:
     """Refuse heads with weights that depend on the number of classes and do not grow.
 
-    A head that cannot be built is left to whoever builds the network.
+    A head that cannot be built is left to the code that builds the network.
 
     Args:
-        model: As of :func:`check_model`.
+        model: See :func:`check_model`.
 
     Raises:
         InputError: There is such a head.
@@ -177,7 +177,7 @@ def _stuck(head: Mapping[str, Any]) -> list[str]:
         )
         and type_name(head.get('type')) not in _UNFIT_HEADS
     ):
-        # MMSegmentation's own are known; to build them takes up to a second.
+        # MMSegmentation's own heads are known, and building one takes up to a second.
         return []
     try:
         return what_cannot_grow(head)
@@ -186,7 +186,7 @@ def _stuck(head: Mapping[str, Any]) -> list[str]:
 
 
 def tell_losses(model: Mapping[str, Any], method: MethodConfig, classes: StepClasses) -> None:
-    """Say once what a walk makes of the losses of the user's heads, where it is not as they say.
+    """Print notes on the losses of the user's heads that a walk changes or replaces, each once.
 
     Args:
         model: ``model`` of the user's config.
@@ -194,7 +194,7 @@ def tell_losses(model: Mapping[str, Any], method: MethodConfig, classes: StepCla
         classes: Classes of any step.
 
     Raises:
-        InputError: Weights of classes are wrong, or a loss of the method is no config of one.
+        InputError: Weights of classes are wrong, or a loss of the method is no config of a loss.
     """
     if method.loss_decode:
         _check_losses('method.loss_decode', method.loss_decode)
@@ -231,7 +231,7 @@ def _notes(
             f'method {method.name}; where labels call old classes background, it takes '
             'them and the background for one class'
         )
-    # Wrong weights are refused though a method has no use for them.
+    # Wrong weights are refused even if the method does not use them.
     for_step(head, classes, where)
     weighed = [loss for loss in kept if loss.get('class_weight') is not None]
     if weighed:
@@ -249,7 +249,7 @@ def _notes(
 
 
 def _settings(loss: Mapping[str, Any]) -> dict[str, Any]:
-    """What a loss says beyond its type, name and weight, and unlike its defaults."""
+    """Return a loss's settings besides type, name and weight that differ from the defaults."""
     kind = head_class(loss)
     defaults = signature(kind).parameters if kind else {}
     return {

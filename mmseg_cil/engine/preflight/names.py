@@ -1,4 +1,4 @@
-"""Names of settings that nothing reads, and what they were meant to be."""
+"""Names of settings that nothing reads, and the names that were probably meant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 
 ALLOW = 'allow_unknown_keys'
-#: What this package reads at the top level of a config.
+#: The names that this package reads at the top level of a config.
 _OURS = (
     'protocol',
     'method',
@@ -32,11 +32,11 @@ _OURS = (
     'as_published',
     'rehearsal',
     'allow_partial_weights',
-    # Of tools/grid.py; a walk of one config alone passes it over.
+    # Read by tools/grid.py; a walk of one config alone ignores it.
     'grid',
     ALLOW,
 )
-#: What MMEngine's Runner reads.
+#: The names that MMEngine's Runner reads.
 _RUNNER = (
     'model',
     'work_dir',
@@ -83,7 +83,7 @@ _VARIABLES = (
     'pretrained', 'runner', 'stable_diffusion_cfg', 'test_pipeline', 'total_iters', 'train_ann',
     'train_pipeline', 'tta_model', 'tta_pipeline', 'used_labels', 'val_ann', 'val_pipeline',
     'vis_backends')  # fmt: skip
-#: Settings of MMSegmentation 0.x, which nothing reads any more, and what took their place.
+#: Settings of MMSegmentation 0.x, which nothing reads any more, and their successors.
 _FORMER = {
     'data': 'train_dataloader, test_dataloader', 'lr_config': 'param_scheduler',
     'optimizer_config': 'optim_wrapper.clip_grad', 'checkpoint_config': 'default_hooks.checkpoint',
@@ -93,7 +93,7 @@ _FORMER = {
 }  # fmt: skip
 #: Keys of a step's overrides that are no dotted keys of the config.
 SHORT = ('lr', 'max_iters', 'max_epochs')
-#: What holds for the whole walk, and would be passed over in the overrides of a step.
+#: Settings that hold for the whole walk, and would be ignored in the overrides of a step.
 _OF_WALK = (
     'protocol',
     'step_overrides',
@@ -124,15 +124,17 @@ _HOOKS = (
 def check_names(cfg: Config) -> None:
     """Refuse misspelt names at the top of a config and in the parts that nothing else checks.
 
-    At the top a config may have variables of its own. A name that its files read, or that
-    MMSegmentation's configs have, is one; another is refused where it is like the name of a
-    setting, and otherwise told. ``allow_unknown_keys=['NAME', ...]``, or True, lets it be.
+    At the top, a config may have variables of its own. A name that the config's files read, or
+    that MMSegmentation's configs have, is taken for a variable. Another unknown name is refused
+    where it is like the name of a setting, and otherwise only reported.
+    ``allow_unknown_keys=['NAME', ...]``, or True, allows unknown names.
 
     Args:
-        cfg: The user's.
+        cfg: The user's config.
 
     Raises:
-        InputError: A name is like another that it was probably meant to be.
+        InputError: A name at the top or of a hook is like another that was probably meant, or
+            one of the other parts has an unknown name.
     """
     allowed = cfg.get(ALLOW)
     if allowed is True:
@@ -191,7 +193,7 @@ def _check_top(cfg: Config, allowed: Collection[str]) -> None:
 
 
 def _parts(cfg: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Parts of which unknown keys would be passed over, with the keys there are."""
+    """Yield the parts whose unknown keys would be ignored, with the keys that they may have."""
     yield 'randomness', _arguments(Runner.set_randomness)
     yield 'env_cfg', ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
     yield 'env_cfg.mp_cfg', _arguments(set_multi_processing)
@@ -234,7 +236,7 @@ def _check_override(cfg: Config, where: str, key: str) -> None:
         _refuse(f'{where} sets {key}: {names[0]}', near(names[0], known), (*SHORT, *MEANT))
     for place, name in enumerate(names):
         if not isinstance(node, Mapping):
-            # Elements of lists have numbers, which are looked at when it is applied.
+            # The numbers of list elements are checked when the override is applied.
             if (
                 not isinstance(node, (list, tuple))
                 or not name.isdecimal()
@@ -257,10 +259,10 @@ def _refuse(name: str, meant: str | None, known: Iterable[str]) -> None:
 
 
 def with_names_allowed(cfg: Config) -> Config:
-    """Return a config that can be read again without the files that show what is a variable.
+    """Return a config that allows its own variables, for reading it without its original files.
 
     Args:
-        cfg: As :func:`check_names` has let it pass; it stays as it is.
+        cfg: Config that :func:`check_names` has accepted; not changed.
     """
     allowed = cfg.get(ALLOW)
     own = [name for name in cfg if name not in (*MEANT, *_VARIABLES) and not name.startswith('_')]
@@ -292,7 +294,7 @@ def read_names(path: str | None) -> set[str]:
         try:
             tree = ast.parse(file.read_text(encoding='utf-8'))
         except (SyntaxError, UnicodeError):
-            # MMEngine's own signs, as in {{$NAME:default}}, are replaced before it is Python.
+            # MMEngine replaces its own signs, as in {{$NAME:default}}, before the file is Python.
             names.update(re.findall(r'(?<![\w.])[a-z]\w*(?!\w*\s*=[^=])', file.read_text('utf-8')))
             continue
         for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Numbers of a config that are no numbers to compute with."""
+"""Numbers of a config that are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmseg_cil.errors import InputError
 
-#: Settings of which infinity is a usual value: the norm of ``clip_grad``, the largest element.
+#: Settings that may be infinite: in ``clip_grad``, an infinite norm type is the largest element.
 _MAY_BE_INFINITE = ('norm_type',)
 
 
@@ -19,10 +19,10 @@ def require_finite_settings(cfg: Config | Mapping[str, Any]) -> None:
     """Refuse a config in which a number is NaN or infinite, wherever it stands.
 
     Args:
-        cfg: The user's, with ``--cfg-options``, where ``nan`` and ``inf`` are numbers too.
+        cfg: The user's config with ``--cfg-options``, where ``nan`` and ``inf`` are numbers too.
 
     Raises:
-        InputError: One is.
+        InputError: A number is NaN or infinite.
     """
     for key, value in _not_finite(cfg, ''):
         raise InputError(f'{key} is {value}; it must be a finite number')

@@ -1,4 +1,4 @@
-"""What can be found wrong in a config before anything is trained, by building its parts once."""
+"""Checks of a config before anything is trained, by building each of its parts once."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from mmseg_cil.utils.quiet import quieten_console
 
 
 def check_parts(walk: Walk) -> None:
-    """Builds network, optimizer, schedules, hooks and loaders as the steps will, and drops them.
+    """Build network, optimizer, schedules, hooks and loaders as the steps will, and drop them.
 
-    What is wrong with them shows at once so, and not after the hours of step 0.
-    The network, the largest part, is that of the last step, with distillers, and
-    that of every step whose overrides change it. No weights are read.
+    Errors in these parts thus show at once, and not after the hours of step 0.
+    The network, the largest part, is built for the last step, with distillers, and
+    for every step whose overrides change the network. No weights are read.
 
     Args:
-        walk: With everything but this checked.
+        walk: Walk of which everything else has been checked.
 
     Raises:
         InputError: A part cannot be built.
     """
-    # The constructor of an optimizer with paramwise_cfg has a line for each parameter.
+    # The constructor of an optimizer with paramwise_cfg logs a line for each parameter.
     quieten_console(MMLogger.get_current_instance())
     last = walk.num_steps - 1
     overrides = overrides_by_index(walk.cfg, walk.num_steps)
@@ -76,7 +76,7 @@ def check_parts(walk: Walk) -> None:
 
 
 def _check_sub_steps(walk: Walk) -> None:
-    """Those of the first and of the last step that have any."""
+    """Check the sub-steps of the first and of the last step that have any."""
     by_step = {step: sub_steps_of(walk, step) for step in range(walk.num_steps)}
     used = [step for step, listed in by_step.items() if listed]
     for step in sorted({*used[:1], *used[-1:]}):
@@ -98,13 +98,13 @@ def _check_sub_steps(walk: Walk) -> None:
 
 
 def _config(walk: Walk, step: int) -> Config:
-    """The config of a step that starts from the one before, whose weights are not there yet."""
+    """Return the config of a step that starts from the one before, as yet without weights."""
     with part(f'the config of step {step}'):
         return training_config(walk, step, expected_inputs(walk, step))
 
 
 def expected_inputs(walk: Walk, step: int) -> StepInputs:
-    """Return what a step begins with where all before it have been trained, without its files.
+    """Return the inputs that a step will have once all earlier steps are trained, without files.
 
     Args:
         walk: The walk.
@@ -142,7 +142,7 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
 
 
 def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> None:
-    """Builds them and asks them about the network of a step."""
+    """Build the hooks, and let them check the network of a step."""
     hooks = {
         f'default_hooks.{name}': hook for name, hook in (cfg.get('default_hooks') or {}).items()
     }
@@ -161,7 +161,7 @@ def _check_hooks(cfg: Config, where: str, network: nn.Module | None = None) -> N
 
 
 def _check_needs(cfg: Config, network: nn.Module) -> None:
-    """What parts of the network need of the rest of the method."""
+    """Check that the method has the hooks and the teachers that parts of the network need."""
     hooks = [HOOKS.get(hook['type']) for hook in cfg.custom_hooks if 'type' in hook]
     for module in network.modules():
         needed = module.needs_hook if isinstance(module, MethodPart) else None
@@ -177,7 +177,7 @@ def _check_needs(cfg: Config, network: nn.Module) -> None:
                 f'{type(module).__name__} learns from the snapshots of all earlier '
                 "steps: set method.teachers='all'"
             )
-        # The first step has none, and does not distil.
+        # The first step has no teacher, and does not distil.
         if cfg.model.get('teacher'):
             there = sorted(cfg.model.get('teachers') or ())
             missing = sorted(set(module.needs.names) - set(there))

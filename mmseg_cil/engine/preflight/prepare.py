@@ -1,4 +1,4 @@
-"""Everything of a walk that is checked and counted before its first iteration."""
+"""The preparation of a walk: all checks and counts before its first iteration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mmseg_cil.utils.weights_files import weights_as_data
 
 @weights_as_data()
 def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
-    """Builds the protocol, indexes the data and checks what can be checked before training.
+    """Build the protocol, index the data and check what can be checked before training.
 
     Raises:
         InputError: Something the user gave is wrong.
@@ -88,8 +88,8 @@ def prepare_walk(cfg: Config, work_dir: str | Path) -> Walk:
 def read_data(
     cfg: Config, work_dir: str
 ) -> tuple[Protocol, dict[str, tuple[int, ...]], dict, ImagePrints]:
-    """Builds one view a split, which indexes the masks, and counts the images of all steps."""
-    # Built but not read: the protocol itself says whether it pools the splits.
+    """Build one view per split, which indexes the masks, and count the images of all steps."""
+    # This view is built but not read: its protocol says whether it pools the splits.
     protocol = open_view(cfg, 'train', work_dir, pools_splits=False).protocol
     if uses_config_dataset(cfg.protocol):
         check_same_classes(*dataset_configs(cfg))
@@ -109,7 +109,7 @@ def read_data(
 
 
 def validates(cfg: Config, iterations: Sequence[int]) -> bool:
-    """Whether some step is long enough to be validated in training.
+    """Return whether some step is long enough to be validated in training.
 
     Args:
         cfg: The user's config.
@@ -124,7 +124,7 @@ def validates(cfg: Config, iterations: Sequence[int]) -> bool:
 
 
 def read_validation_data(cfg: Config, work_dir: str) -> None:
-    """Read the images that training is validated with, where they are not the test's, and load one.
+    """Read the validation images, where they are not the test images, and load one of them.
 
     Raises:
         InputError: The dataset, its pipeline or its masks are wrong.

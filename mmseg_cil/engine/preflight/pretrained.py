@@ -13,17 +13,17 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_source, state_of
 
-#: Types in ``init_cfg`` that read a file, by their name or that of their class.
+#: Types in ``init_cfg`` that read a file, by their name or the name of their class.
 PRETRAINED = ('Pretrained', 'PretrainedInit', 'Pretrained_Part')
-#: How names of files of weights end, wherever they stand in the config of a network.
+#: The endings of names of weights files, wherever they are in the config of a network.
 _SUFFIXES = ('.pth', '.pt', '.ckpt', '.pth.tar')
 
 
 def check_pretrained(cfg: Config) -> None:
     """Read all weights that a walk's first step begins with, and forget them again.
 
-    What lies on the network is fetched into PyTorch's cache, where the step
-    finds it. Only the main process may call: the others do not fetch it too.
+    Weights at an address are downloaded into PyTorch's cache, where the step finds
+    them. Only rank 0 may call this function, so that weights are downloaded once.
 
     Args:
         cfg: The user's config.
@@ -43,7 +43,7 @@ def check_pretrained_files(cfg: Config) -> None:
         cfg: A config whose network is built, but not initialised.
 
     Raises:
-        InputError: One of them does, or is damaged.
+        InputError: A file holds more than data, or is damaged.
     """
     for option, source in pretrained_weights(cfg):
         if not option.endswith(('.checkpoint', '.pretrained')) and Path(source).is_file():
@@ -77,7 +77,7 @@ def _read(option: str, source: str) -> None:
 
 
 def is_pretrained(init_cfg: Any) -> bool:
-    """Whether an initialisation reads a file; its type may be a name or a class."""
+    """Return whether an initialisation reads a file; its type may be a name or a class."""
     kind = init_cfg.get('type') if isinstance(init_cfg, Mapping) else None
     name = kind.__name__ if inspect.isclass(kind) else str(kind)
     return name.rpartition('.')[2] in PRETRAINED and isinstance(init_cfg.get('checkpoint'), str)
@@ -92,7 +92,7 @@ def _visit(node: Any, where: str) -> Iterator[tuple[str, str]]:
                 and (
                     (key == 'checkpoint' and is_pretrained(node))
                     or key in ('pretrained', 'checkpoint_path')
-                    # What a backbone reads by itself, such as timm's.
+                    # A file that a backbone, such as timm's, reads by itself.
                     or (value.endswith(_SUFFIXES) and Path(value).is_file())
                 )
             ):

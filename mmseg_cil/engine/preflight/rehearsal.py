@@ -1,7 +1,7 @@
 """The rehearsal before training: a batch each of the first and the last step, trained and tested.
 
-So seconds tell what hours would have told. Nothing of it stays: it works in a temporary folder
-and puts the state of the process back.
+Errors thus show within seconds that would otherwise show after hours. The rehearsal works in a
+temporary folder and restores the state of the process, so that nothing of it stays.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ from mmseg_cil.registry import DATASETS
 from mmseg_cil.utils.main_process import decided_by_main
 from mmseg_cil.utils.weights_files import weights_as_data
 
-#: Bytes of free space below which a failure is put down to it.
+#: Bytes of free space below which a failure is attributed to the lack of space.
 _LEAST_SPACE = 2**20
 
 
 def wants_rehearsal(cfg: Config) -> bool:
-    """Whether a config asks for a rehearsal, as it does unless it says ``rehearsal=False``."""
+    """Return whether a config asks for a rehearsal, as it does without ``rehearsal=False``."""
     return bool(cfg.get('rehearsal', True))
 
 
 def rehearse(walk: Walk, steps: Sequence[int]) -> None:
-    """Train and test the first and the last of some steps on a batch each, and forget it all.
+    """Train and test the first and the last of some steps on a batch each, and keep nothing.
 
-    The main process does it, as if it were alone, and the others wait.
+    Rank 0 rehearses as if it were alone, and the other processes wait.
 
     Args:
         walk: The walk, checked.
-        steps: Those that are to be trained now, in order.
+        steps: The steps that are to be trained now, in order.
 
     Raises:
-        InputError: A step would fail; the message says which and in which phase.
+        InputError: A step would fail; the message names the step and the phase.
     """
     if not steps:
         return
@@ -83,7 +83,7 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
         and not walk.cfg.get('model_wrapper_cfg')
         and not walk.cfg.get('find_unused_parameters')
     ):
-        # On all processes: who waits for gradients that nobody computes, fails.
+        # Set on all processes: a process that waits for gradients that are never computed fails.
         walk.cfg.find_unused_parameters = True
         notes.append(
             f'the losses do not depend on {found.unused[0]} (of {len(found.unused)} such '
@@ -100,11 +100,11 @@ def rehearse(walk: Walk, steps: Sequence[int]) -> None:
 
 @dataclass
 class Findings:
-    """What a rehearsal has found that ends no walk.
+    """The findings of a rehearsal that end no walk.
 
     Attributes:
         undrawn: Sample pictures that cannot be drawn, with the reasons.
-        unused: Parameters that train and that no loss depends on.
+        unused: Trainable parameters that no loss depends on.
         notes: Steps that could not be rehearsed, with the reasons.
     """
 
@@ -137,13 +137,13 @@ def _rehearse(walk: Walk, steps: Sequence[int], world_size: int) -> Findings:
 
 
 def _excuse(error: RehearsalError, step: int, folder: str, enlarged: bool) -> str:
-    """Why a step is not rehearsed, where that is the rehearsal's fault; else the error is raised.
+    """Return why a step is not rehearsed if the rehearsal is at fault; else raise the error.
 
     Args:
-        error: What the rehearsal of the step came to.
+        error: The error of the step's rehearsal.
         step: The step.
-        folder: For stand-ins, which training does not need.
-        enlarged: The batch was larger than in training.
+        folder: Folder of the stand-ins, which training does not need.
+        enlarged: Whether the batch was larger than in training.
     """
     if enlarged and is_out_of_memory(error):
         return (
@@ -169,13 +169,13 @@ def _lacks_space(error: BaseException, folder: str) -> bool:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Tries single steps.
+    """The rehearsal of single steps.
 
     Attributes:
         real: The walk.
-        walk: The same in a temporary folder.
-        world_size: Processes that will train.
-        found: What a person should know.
+        walk: The same walk in a temporary folder.
+        world_size: Number of processes that will train.
+        found: The findings so far.
     """
 
     real: Walk
@@ -184,14 +184,14 @@ class _Trial:
     found: Findings
 
     def of_step(self, step: int, state: State | None) -> State:
-        """Try a step, on a CPU with images that are cut, and if they cannot be, as they are.
+        """Try a step; on a CPU, try it with cut images first, and uncut if cutting may fail it.
 
         Args:
             step: The step.
-            state: Weights for stand-ins, of an earlier trial.
+            state: Weights for stand-ins, from an earlier trial.
 
         Returns:
-            The weights of the plain network after it.
+            The weights of the plain network after the step.
         """
         if on_cpu():
             try:
@@ -230,12 +230,12 @@ class _Trial:
                 for key, value in plain_state_dict(model.state_dict()).items()
             }
         if base:
-            # Those of later steps need what those of earlier ones leave.
+            # Sub-steps after later steps need the files that sub-steps after earlier steps leave.
             self._sub_steps(step, 'after', cut)
         return state
 
     def _config(self, step: int) -> tuple[Config, bool]:
-        """The config of a step that starts from stand-ins, and whether its batches are whole."""
+        """Return the config of a step that starts from stand-ins, and if its batches are whole."""
         leave_exemplars(self.walk, step, str(self.real.work_dir))
         inputs = stand_in_inputs(self.walk, step)
         cfg = training_config(self.walk, step, inputs)
@@ -246,9 +246,9 @@ class _Trial:
         return make_trial(cfg, self.real.work_dir / 'class_index', self.world_size)
 
     def _sub_steps(self, step: int, when: str, cut: bool) -> None:
-        """One iteration of what is trained before, or after, a step.
+        """Run one iteration of each sub-step before, or after, a step.
 
-        That before it leaves stand-ins of its files.
+        A sub-step before the step leaves stand-ins of its files.
         """
         inputs = stand_in_inputs(self.walk, step)
         snapshot = snapshot_of(self.walk, step) if when == 'after' else None

@@ -11,13 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def settled_norms(network: nn.Module) -> Iterator[None]:
-    """Let batch norms take the statistics of a batch, run in training mode within a block, whole.
+    """Let batch norms take on the statistics of the batch that runs within a ``with`` block.
 
-    With those that they are made with, the numbers in a deep network that is evaluated grow
-    from block to block, beyond what half precision holds.
+    The batch must run in training mode. With the norms' initial statistics, the numbers in a deep
+    network that is evaluated grow from layer to layer, beyond the range of half precision.
 
     Args:
-        network: With the norms.
+        network: Network with the norms.
     """
     norms = [
         norm
@@ -31,5 +31,5 @@ def settled_norms(network: nn.Module) -> Iterator[None]:
     for norm, momentum in zip(norms, former, strict=True):
         norm.momentum = momentum
         if norm.running_var is not None:
-            # Few values vary little by chance, and what is divided by that explodes.
+            # A few values can have a tiny variance by chance, and a division by it explodes.
             norm.running_var.clamp_(min=float(norm.running_var.mean()) / 100)

@@ -1,9 +1,9 @@
-"""What earlier steps would have left, as far as the rehearsal of a later step needs it.
+"""Stand-ins for the files of earlier steps, as far as the rehearsal of a later step needs them.
 
 Networks are those of the earlier steps with weights that are there before training;
 lists of exemplars name the first images. The last step's change of the network
 (``network_change.pth``) has no stand-in: a step is rehearsed as if there were none, as the
-first step after the base step is trained. Of many earlier steps two stand for all.
+first step after the base step is trained. Two of the earlier steps stand for all of them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ State = Mapping[str, Tensor]
 
 
 def learnt_steps(walk: Walk, step: int) -> list[int]:
-    """Return the earlier steps that stand for all that trained: the first and the last."""
+    """Return the earlier steps that stand for all trained steps: the first and the last."""
     earlier = [before for before in range(step) if walk.trains(before)]
     return sorted({*earlier[:1], *earlier[-1:]})
 
 
 def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
-    """Return what a step begins with, in the folders of stand-ins.
+    """Return the inputs that a step begins with, in the folders of stand-ins.
 
     Args:
         walk: The walk, in a temporary folder.
@@ -74,7 +74,7 @@ def stand_in_inputs(walk: Walk, step: int) -> StepInputs:
 
 
 def snapshot_of(walk: Walk, step: int) -> dict[str, Any]:
-    """Return a step's checkpoint and number of classes, as what learns from it is given them."""
+    """Return a step's checkpoint and number of classes, in the form that a student is given."""
     return dict(
         checkpoint=str(step_folder(walk.work_dir, step) / CHECKPOINT_NAME),
         num_classes=len(walk.protocol.steps[step].seen),
@@ -107,15 +107,15 @@ def leave_exemplars(walk: Walk, step: int, caches: str) -> None:
 def leave_networks(
     walk: Walk, step: int, state: State, batch: Any, cut: bool, world_size: int
 ) -> None:
-    """Write what the steps before a step would have left.
+    """Write the networks, and the files of hooks, that the steps before a step would have left.
 
     Args:
         walk: The walk, in a temporary folder.
-        step: The step that reads it.
-        state: Weights; those of classifiers, which are of other classes, are made anew.
+        step: The step that reads the files.
+        state: Weights; the weights of classifiers, whose classes differ, are made anew.
         batch: Batch of training images, for hooks.
         cut: Whether large images are cut.
-        world_size: Processes.
+        world_size: Number of processes.
     """
     learnt = learnt_steps(walk, step)
     all_of_them = find_method(walk.cfg, walk.protocol.name).reads_all_teachers
@@ -160,7 +160,7 @@ def _leaves_files(hook: Mapping[str, Any]) -> bool:
 
 
 def forget_steps(cfg: Config, kept: Sequence[int]) -> None:
-    """Let a step's network know, of the earlier steps that trained, only some."""
+    """Let a step's network know only some of the earlier steps that trained."""
     context = cfg.model['step']
     context['trained'] = [before for before in context['trained'] if before in kept]
 
@@ -168,7 +168,7 @@ def forget_steps(cfg: Config, kept: Sequence[int]) -> None:
 def weights_at_hand(walk: Walk, cfg: Config, step: int, batch: Any, cut: bool) -> State:
     """Return weights for stand-ins where the base step is not rehearsed.
 
-    Those of the last step before that is there, else new ones.
+    These are the weights of the last earlier step with a checkpoint, or else new weights.
 
     Args:
         walk: The walk, in its own folder.
@@ -179,14 +179,14 @@ def weights_at_hand(walk: Walk, cfg: Config, step: int, batch: Any, cut: bool) -
     """
     for earlier in reversed(range(step)):
         path = step_folder(walk.work_dir, earlier) / CHECKPOINT_NAME
-        # One that cannot be read is refused when it is its turn.
+        # A checkpoint that cannot be read is refused later, when a step needs it.
         with contextlib.suppress(InputError):
             return load_plain_state(path, len(walk.protocol.steps[earlier].seen))
     model: Any = MODELS.build(plain_model_config(cfg.model.to_dict(), 2))
     model.init_weights()
     if cut:
         model.data_preprocessor.register_forward_hook(cut_images)
-    # A network that cannot be run so is as it is.
+    # A network that cannot run like this is used as it is.
     with contextlib.suppress(Exception), settled_norms(model), torch.no_grad():
         model.to(get_device()).train()
         model._run_forward(model.data_preprocessor(batch, True), mode='tensor')

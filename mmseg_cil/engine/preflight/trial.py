@@ -25,9 +25,9 @@ from mmseg_cil.engine.runner.step_runner import StepRunner, step_runner
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import HOOKS
 
-#: Images of a batch at most, where a CPU trains: enough for norms, and no longer than needed.
+#: The most images of a batch where a CPU trains: enough for norms, and no slower than needed.
 MOST_ON_CPU = 2
-#: Images that hooks see before training.
+#: Number of images that hooks see before training.
 FEW = 2
 _LOADER_OPTIONS = (
     'prefetch_factor',
@@ -39,7 +39,7 @@ _LOADER_OPTIONS = (
 
 
 class TrialRunner(StepRunner):
-    """A step's Runner that says nothing of its environment and keeps no config."""
+    """A step's Runner that does not log its environment and writes no config."""
 
     def _log_env(self, env_cfg: dict) -> None:
         pass
@@ -49,15 +49,16 @@ class TrialRunner(StepRunner):
 
 
 class TrialLoop(IterBasedTrainLoop):
-    """The first iteration of a training, whose failures say in which phase they were.
+    """The first iteration of a training, whose errors name the phase that raised them.
 
     Args:
         runner: Runner of the trial.
         dataloader: Config of the training loader.
-        where: What is tried, for messages.
-        exact: The batch and the weights are those that training begins with. Else a loss
-            that is not finite has a second chance with the next batch.
-        base: The weights are, so that an update of them must leave the loss finite.
+        where: Name of the step or sub-step, for messages.
+        exact: Whether the batch and the weights are those that training begins with. Otherwise
+            a loss that is not finite has a second chance with the next batch.
+        base: Whether the weights are those that training begins with, so that an update of them
+            must leave the loss finite.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TrialLoop(IterBasedTrainLoop):
         self.where, self.exact, self.base = where, exact, base
         #: The batch that was trained on.
         self.batch: Any = None
-        #: Names of parameters that train and that the loss does not depend on.
+        #: Names of trainable parameters that the loss does not depend on.
         self.unused: list[str] = []
 
     def run(self) -> nn.Module:
@@ -116,7 +117,7 @@ class TrialLoop(IterBasedTrainLoop):
         return batch
 
     def _show_few_images(self) -> None:
-        """Lets passes over the images of the step, which hooks make, be short."""
+        """Let the passes over the images of the step, which hooks make, be short."""
         loader: Any = self.dataloader
         if hasattr(loader.dataset, 'first_images'):
             self.dataloader = DataLoader(
@@ -127,7 +128,7 @@ class TrialLoop(IterBasedTrainLoop):
             )
 
     def _forward(self) -> tuple[torch.Tensor, list[str]]:
-        """The loss, and the names of those parts of it that are not finite."""
+        """Return the loss, and the names of those parts of it that are not finite."""
         runner: Any = self.runner
         model: Any = network_of(runner)
         with phase(self.where, 'the forward pass'):
@@ -147,7 +148,7 @@ class TrialLoop(IterBasedTrainLoop):
         ]
 
     def _check_update(self) -> None:
-        """Looks at the same batch again, with the weights after one update."""
+        """Check the losses of the same batch again, with the weights after one update."""
         with torch.no_grad():
             _, bad = self._forward()
         if bad:
@@ -158,35 +159,36 @@ class TrialLoop(IterBasedTrainLoop):
 
 
 def on_cpu() -> bool:
-    """Whether training runs on a CPU, where a trial is kept short."""
+    """Return whether training runs on a CPU, where a trial is kept short."""
     return str(get_device()) == 'cpu'
 
 
 def is_enlarged(batch: int, world_size: int) -> bool:
-    """Whether a trial has a larger batch than each process.
+    """Return whether a trial has a larger batch than each process in training.
 
-    Norms that see the images of all processes need more than one, and a trial is alone.
+    Norms that see the images of all processes need more than one image, and a trial runs in one
+    process.
 
     Args:
-        batch: Images of a process.
-        world_size: Processes.
+        batch: Images per process.
+        world_size: Number of processes.
     """
     return batch == 1 and world_size > 1 and not on_cpu()
 
 
 def make_trial(cfg: Config, caches: Path, world_size: int) -> bool:
-    """Change a step's config, in place, so that it leaves nothing and waits for nothing.
+    """Change a step's config, in place, so that its trial leaves nothing and waits for nothing.
 
-    Hooks take part that say so by ``StepHook.rehearsed``: those of this package that
-    training cannot do without. Others may write, send or stop something.
+    Only hooks with ``StepHook.rehearsed`` take part: those of this package that training
+    cannot do without. Other hooks may write, send or stop something.
 
     Args:
         cfg: Config of a step or a sub-step, with its folder in a temporary place.
-        caches: Where the class index may lie, of the walk itself.
-        world_size: Processes that will train.
+        caches: Folder of the walk itself that may hold the class index.
+        world_size: Number of processes that will train.
 
     Returns:
-        Whether a batch has as many images as each process's in training.
+        Whether a batch has as many images as the batch of each process in training.
     """
     batch = cfg.train_dataloader.batch_size
     cfg.update(visualizer=None, log_level='ERROR', resume=False)
@@ -229,15 +231,15 @@ def trained_once(
     """Train on one batch, and yield the Runner afterwards.
 
     Args:
-        cfg: As for :func:`make_trial`.
-        where: What is tried, for messages.
+        cfg: Config that :func:`make_trial` has changed.
+        where: Name of the step or sub-step, for messages.
         exact: See :class:`TrialLoop`.
-        cut: Cut large images, for speed.
+        cut: Whether to cut large images, for speed.
         base: See :class:`TrialLoop`. The network is made fit for evaluation, too.
-        dataset: That of training, where it is built.
+        dataset: Training dataset, where it is built already.
 
     Raises:
-        RehearsalError: Something failed.
+        RehearsalError: The trial failed.
     """
     with contextlib.ExitStack() as stack:
         with phase(where, 'building it'):

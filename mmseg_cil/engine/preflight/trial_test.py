@@ -1,4 +1,4 @@
-"""A few test images through pipeline, network and metric."""
+"""The trial of a few test images with pipeline, network and metric."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mmseg_cil.engine.preflight.failures import phase
 from mmseg_cil.engine.preflight.look_at_batch import check_test_batch
 from mmseg_cil.errors import InputError
 
-#: Seconds to look at the sizes of test images.
+#: Seconds for reading the sizes of test images.
 PATIENCE = 1.0
-#: Test images that a trial predicts at most.
+#: The most test images that a trial predicts.
 MOST = 4
 
 
 def test_few(runner: Any, where: str) -> None:
-    """Predict and score test images of a step, of different sizes where there are.
+    """Predict and score a few test images of a step, of different sizes where there are any.
 
     Args:
-        runner: Runner of the step, its network plain.
-        where: What is tried, for messages.
+        runner: Runner of the step, whose network is plain.
+        where: Name of the step, for messages.
 
     Raises:
-        RehearsalError: Something failed.
+        RehearsalError: The trial failed.
     """
     with phase(where, 'reading a test batch'):
         loop = runner._test_loop = runner.build_test_loop(runner._test_loop)
@@ -56,7 +56,7 @@ def test_few(runner: Any, where: str) -> None:
 
 
 def _check_scores(samples: Any, classes: int) -> None:
-    """Makes sure that the network has grown: a score for each class."""
+    """Check that the network has grown, and so gives a score for each class."""
     for sample in samples:
         scores = getattr(sample, 'seg_logits', None)
         if scores is not None and len(scores.data) not in (1, classes):
@@ -68,7 +68,7 @@ def _check_scores(samples: Any, classes: int) -> None:
 
 
 def _batches(dataset: Any, batch_size: int) -> list[list[int]]:
-    """Indices of a batch of images of different sizes, and of more that come one by one."""
+    """Return the indices of a batch of images of different sizes, and of further single images."""
     chosen = different_sizes(sizes_of(dataset), MOST)
     rest = [index for index in range(len(dataset)) if index not in chosen]
     together = [*chosen, *rest][: min(batch_size, MOST, len(dataset))]
@@ -76,9 +76,9 @@ def _batches(dataset: Any, batch_size: int) -> list[list[int]]:
 
 
 def sizes_of(dataset: Any) -> dict[int, tuple[int, int]]:
-    """Return width and height of images as their files' heads say, of those that can be read.
+    """Return width and height of the images from their files' headers, where these can be read.
 
-    It ends after a second; what comes first then stands for all.
+    Reading ends after a second; the images that were read then stand for all.
 
     Args:
         dataset: A view of test images.
@@ -91,19 +91,19 @@ def sizes_of(dataset: Any) -> dict[int, tuple[int, int]]:
             with Image.open(dataset.get_data_info(index)['img_path']) as image:
                 result[index] = image.size
         except Exception:
-            # Of another format, which the pipeline's own loader may know.
+            # The file has another format, which the pipeline's own loader may know.
             continue
     return result
 
 
 def different_sizes(sizes: dict[int, tuple[int, int]], most: int) -> list[int]:
-    """Choose images whose sizes are as different as networks may find them.
+    """Choose images whose sizes differ in ways that may matter to networks.
 
-    The first one, an odd width and height, the smallest, the largest.
+    The chosen images are the first, one of odd width or height, the smallest and the largest.
 
     Args:
         sizes: Width and height by index.
-        most: How many.
+        most: The most images to choose.
     """
     if not sizes:
         return [0]

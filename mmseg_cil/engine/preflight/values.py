@@ -1,4 +1,4 @@
-"""Numbers and words of a config that nothing else looks at in time."""
+"""Checks of numbers and words in a config that nothing else checks in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmseg_cil.engine.preflight.model import check_model
 from mmseg_cil.engine.preflight.names import value_at
 from mmseg_cil.errors import InputError
 
-#: Settings that must be whole numbers, and the least they may be.
+#: Settings that must be whole numbers, and their least values.
 _COUNTS = {
     'global_batch_size': 1,
     'train_dataloader.batch_size': 0,
@@ -29,7 +29,7 @@ _COUNTS = {
 }
 
 
-#: Settings that are no single value but have settings of their own.
+#: Settings that are not single values but have settings of their own.
 _MAPPINGS = (
     'randomness',
     'env_cfg',
@@ -60,7 +60,7 @@ def check_mappings(cfg: Config) -> None:
     """Check that the settings that have settings of their own are dictionaries.
 
     Raises:
-        InputError: One of them is something else.
+        InputError: Such a setting is something else.
     """
     for key in _MAPPINGS:
         value = value_at(cfg, key)
@@ -71,10 +71,10 @@ def check_mappings(cfg: Config) -> None:
 
 
 def check_values(cfg: Config) -> None:
-    """Looks at the numbers and words of a config that nothing else looks at in time.
+    """Check the numbers and words of a config that nothing else checks in time.
 
     Raises:
-        InputError: One of them cannot be used.
+        InputError: A value cannot be used.
     """
     for key, least in _COUNTS.items():
         value = value_at(cfg, key)
@@ -109,7 +109,7 @@ def check_values(cfg: Config) -> None:
 
 
 def warn_of_crop(cfg: Config) -> None:
-    """Warns where training images are cropped to another size than they are padded to."""
+    """Warn where training images are cropped to another size than they are padded to."""
     size = (cfg.model.get('data_preprocessor') or {}).get('size')
     pipeline = first_value(cfg.train_dataloader.dataset, 'pipeline') or []
     crop = crop_of(pipeline)

@@ -16,8 +16,8 @@ from mmseg_cil.engine.preflight.building import part, require_type
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
 
-#: What MMEngine's backends import at their first use (so after the network is built), and what
-#: is installed for it.
+#: The modules that MMEngine's backends import at their first use (so after the network is built),
+#: and the packages that provide them.
 PACKAGES = {
     'TensorboardVisBackend': {'tensorboard': 'tensorboard'},
     'WandbVisBackend': {'wandb': 'wandb'},
@@ -30,13 +30,13 @@ PACKAGES = {
 
 
 def check_visualizer(cfg: Config) -> None:
-    """Check that the visualizer can be built and that what its backends need is installed.
+    """Check that the visualizer can be built and that the packages of its backends are installed.
 
     Args:
         cfg: Config of a step.
 
     Raises:
-        InputError: It cannot, or a package is missing.
+        InputError: The visualizer cannot be built, or a package is missing.
     """
     visualizer = cfg.get('visualizer')
     if visualizer is None:
@@ -73,16 +73,16 @@ def _require_packages(kind: Any, where: str) -> None:
 
 @contextlib.contextmanager
 def trial_visualizer(cfg: Config) -> Iterator[None]:
-    """Build a config's visualizer for the length of a block; nothing of it is kept.
+    """Build a config's visualizer for a ``with`` block, and forget it afterwards.
 
-    Hooks ask for the current one when they are built (``SegVisualizationHook``
+    Hooks ask for the current visualizer when they are built (``SegVisualizationHook``
     does). MMEngine's backends open nothing before they are used.
 
     Args:
         cfg: Config of a step.
 
     Raises:
-        InputError: It cannot be built.
+        InputError: The visualizer cannot be built.
     """
     given = cfg.get('visualizer') or dict(type='Visualizer')
     with tempfile.TemporaryDirectory() as folder:

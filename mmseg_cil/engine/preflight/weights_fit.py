@@ -1,4 +1,4 @@
-"""Whether the weights that a walk begins with are those of its network."""
+"""The check that the weights that a walk begins with are those of its network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.weights_files import read_source, state_of, weights_as_data
 
-#: The option that takes weights of which a part fits.
+#: The option that accepts weights of which only a part fits.
 ALLOW = 'allow_partial_weights'
 #: Least share of a module's weights that a file must give. Parts for segmentation alone, which no
 #: file for classification has, are at most a fifth of DDRNet; a ResNet-50 is 55 % of a ResNet-101.
@@ -34,11 +34,11 @@ _LEAST = 0.6
 
 @dataclass
 class Taken:
-    """What state dicts gave to a network, by the ids of its parameters and buffers.
+    """The parameters and buffers that a network got from state dicts, by their ids.
 
     Attributes:
-        taken: Those that got a value.
-        shapes: Shapes of those that did not fit, the shape in the file.
+        taken: Parameters and buffers that got a value.
+        shapes: For parameters and buffers that did not fit, the shape in the file.
     """
 
     taken: set[int] = field(default_factory=set)
@@ -46,17 +46,17 @@ class Taken:
 
 
 def check_weights_fit(walk: Walk) -> None:
-    """Initialise the network of the first step once, and see which weights it takes.
+    """Initialise the network of the first step once, and check which weights it takes.
 
-    Of ``load_from`` everything but the classifiers, whose rows are the classes',
-    must fit. A module with ``init_cfg=dict(type='Pretrained', ...)`` must get its
-    first layer and most of its weights, and none of another shape: a backbone for
-    segmentation may hold some more than one for classification.
+    All weights of ``load_from`` must fit, except those of the classifiers, whose rows
+    belong to classes. A module with ``init_cfg=dict(type='Pretrained', ...)`` must get
+    its first layer and most of its weights, and none of another shape: a backbone for
+    segmentation may hold some more weights than one for classification.
 
-    Only the main process calls. Nothing is done where a config names no weights.
+    Only rank 0 calls this function. Nothing is done where a config names no weights.
 
     Args:
-        walk: With everything but this checked.
+        walk: Walk of which everything else has been checked.
 
     Raises:
         InputError: Weights do not fit, and ``allow_partial_weights`` is not set.
@@ -79,7 +79,7 @@ def check_weights_fit(walk: Walk) -> None:
 def _compare(
     cfg: Config, options: Sequence[tuple[str, str]], classes: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """What does not fit, and what is worth knowing beside."""
+    """Return sentences on the weights that do not fit, and notes on others."""
     with part('the network of step 0'):
         network: Any = MODELS.build(cfg.model)
         by_class = _class_keys(cfg.model.to_dict(), network)
@@ -106,7 +106,7 @@ def _compare(
 
 
 def _sources(module: nn.Module) -> Iterator[str]:
-    """The files that a module is initialised from as a whole."""
+    """Yield the files that a module is initialised from as a whole."""
     listed: Any = getattr(module, 'init_cfg', None)
     for init_cfg in listed if isinstance(listed, (list, tuple)) else [listed]:
         if is_pretrained(init_cfg):
@@ -115,7 +115,7 @@ def _sources(module: nn.Module) -> Iterator[str]:
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Taken]:
-    """Record in the block what networks get from state dicts, whoever loads them."""
+    """Record, within a block, the tensors that networks get from state dicts by any loader."""
     record = Taken()
     load = nn.Module._load_from_state_dict
 
@@ -141,7 +141,7 @@ def recorded() -> Iterator[Taken]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop in the block what is logged and printed of weights: training says it again."""
+    """Silence logs and prints on weights within a block, as training repeats them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -152,10 +152,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _class_keys(model: dict[str, Any], network: nn.Module) -> set[str]:
-    """The weights whose shape follows from the number of classes: those of the classifiers."""
+    """Return the weights whose shape follows from the number of classes: the classifiers'."""
     head = model['decode_head']
     last = head[-1] if isinstance(head, (list, tuple)) else head
-    # K-Net's head has its classes in its first part.
+    # The first part of K-Net's head has the classes.
     last = last.get('kernel_generate_head', last)
     other = MODELS.build(plain_model_config(model, last['num_classes'] + 1)).state_dict()
     return {
@@ -168,7 +168,10 @@ def _class_keys(model: dict[str, Any], network: nn.Module) -> set[str]:
 def _fit_of_module(
     module: nn.Module, path: str, by_class: set[str], record: Taken
 ) -> tuple[str, bool]:
-    """What a module does not get of its file (empty: nothing), and whether that is refused."""
+    """Return which weights a module does not get from its file, and whether that is refused.
+
+    The text is empty where no kernel is missing.
+    """
     prefix = f'{path}.' if path else ''
     own = {
         name: value
@@ -179,7 +182,7 @@ def _fit_of_module(
     missing = [name for name, value in own.items() if id(value) not in record.taken]
     lacking = [name for name in kernels if name in set(missing)]
     if not lacking:
-        # Norms and biases alone: those behind a backbone's stages.
+        # Only norms and biases are missing: those behind a backbone's stages.
         return '', False
     told = (
         f'{len(own) - len(missing)} weights fit {path or "the network"} '
@@ -197,7 +200,7 @@ def _fit_of_module(
 def _fit_of_file(
     network: nn.Module, content: Any, by_class: set[str], classes: Sequence[str]
 ) -> tuple[str, str]:
-    """What of a file for the whole network does not fit, and what is worth knowing."""
+    """Return why a file for the whole network does not fit, and a note; both may be empty."""
     own: dict[str, Tensor] = dict(network.named_parameters())
     own.update(
         (name, value)
@@ -247,7 +250,7 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 
 def _hint(content: Any, own: Mapping[str, Tensor], path: str) -> str:
-    """Say where the weights may be, if the file has them under other names."""
+    """Return where the weights may be, if the file has them under other names."""
     state = state_of(content)
     if not any(isinstance(value, Tensor) for value in state.values()):
         inner = [

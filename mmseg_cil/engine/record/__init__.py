@@ -1,1 +1,1 @@
-"""What a walk's record rests on: who may write it, and what its files and data are known by."""
+"""The record of a walk: its lock, its journal, and the fingerprints of its files and data."""

@@ -1,4 +1,4 @@
-"""What a method keeps of a step that it did not train itself."""
+"""The files that a method keeps of a step that it did not train itself."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from mmseg_cil.registry import HOOKS
 
 
 def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
-    """Makes what this walk's method keeps of the steps it took over from another run.
+    """Make the files that this walk's method keeps of the steps it took over from another run.
 
-    A :class:`~mmseg_cil.contracts.StepHook` keeps something of a finished step, and says whether
-    it is there, as this method would have made it. Where it is not, because the step was trained
-    by another method, it is made now from the step's checkpoint and images, so that all methods
-    can share one base step.
+    A :class:`~mmseg_cil.contracts.StepHook` keeps files of a finished step, and says whether
+    they are there, as this method would have made them. Where they are not, because the step was
+    trained by another method, they are made now from the step's checkpoint and images, so that
+    all methods can share one base step.
 
     Args:
         walk: The walk.
-        journal: Its journal.
+        journal: Journal of the walk.
         launcher: MMEngine's launcher.
 
     Raises:
-        InputError: A checkpoint is missing, was changed, or does not fit.
+        InputError: A checkpoint is missing, was changed, or does not fit the network.
     """
     for record in journal.content['steps']:
         if record.get('taken_from') and record.get('trained'):
@@ -43,7 +43,7 @@ def complete_taken_steps(walk: Walk, journal: Journal, launcher: str) -> None:
 
 def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     config = lone_config(walk, step)
-    # Before a network is built, which most methods need not do.
+    # Look before a network is built, which most methods do not need here.
     missing = decided_by_main(
         lambda: missing_of(config.custom_hooks, step_folder(walk.work_dir, step))
     )
@@ -52,7 +52,7 @@ def _complete(walk: Walk, journal: Journal, step: int, launcher: str) -> None:
     images_of = config.train_dataloader.dataset.get('images_of')
     config.load_from = None
     path = check_checkpoint(journal, step)
-    # A kill while they are made must not leave hashes of others.
+    # A kill while the files are made must not leave the hashes of other files.
     journal.update_step(step, kept_sha256={})
     if get_rank() == 0:
         print(_note(step, missing, images_of))
@@ -80,10 +80,10 @@ def _note(step: int, missing: Sequence[str], images_of: int | None) -> str:
 
 
 def missing_of(hooks: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
-    """Types of the hooks whose files of a step are not there.
+    """Return the types of the hooks whose files of a step are missing.
 
     Args:
-        hooks: Configs.
+        hooks: Configs of the hooks.
         folder: Folder of the step.
     """
     missing = []

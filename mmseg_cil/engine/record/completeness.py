@@ -1,4 +1,4 @@
-"""Whether the folders of finished steps are there and hold what the journal records of them."""
+"""Checks that the folders of finished steps hold the files that the journal records of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from mmseg_cil.hooks.step_checkpoint_hook import RESUME_NAME
 
 
 def load_journal(work_dir: Path) -> Journal | None:
-    """Reads the journal of a walk that goes on; steps whose folders were deleted are made anew.
+    """Read the journal of a walk that goes on, and drop the last steps whose folders are gone.
+
+    The dropped steps are made anew.
 
     Raises:
-        InputError: As :meth:`Journal.load`, or the folder of a step is gone that
-            a later one started from.
+        InputError: :meth:`Journal.load` raises it, or the folder of a step is gone that
+            a later step started from.
     """
     journal = Journal.load(work_dir)
     if journal is None:
@@ -46,14 +48,15 @@ def load_journal(work_dir: Path) -> Journal | None:
 
 
 def check_trained_steps(journal: Journal, needed: Collection[int]) -> None:
-    """Holds the files of all trained steps against the journal.
+    """Check the files of all trained steps against the journal.
 
     Args:
         journal: Journal of the walk.
         needed: Steps whose weights are to be evaluated, started from or learnt from.
 
     Raises:
-        InputError: One of those is not as it was written. Others are warned of.
+        InputError: A file of a needed step is not as it was written. A warning is printed
+            for other steps.
     """
     for record in journal.content['steps']:
         step = record['step']
@@ -67,12 +70,12 @@ def check_trained_steps(journal: Journal, needed: Collection[int]) -> None:
 def needed_steps(
     walk: Walk, journal: Journal, steps: Sequence[int], outdated: Collection[int]
 ) -> set[int]:
-    """Trained steps whose weights are read when the walk goes on.
+    """Return the trained steps whose weights are read when the walk goes on.
 
     Args:
         walk: The walk.
-        journal: Its journal.
-        steps: To walk, in order.
+        journal: Journal of the walk.
+        steps: Steps to walk, in order.
         outdated: Steps that are evaluated again.
     """
     trained = {step for step in range(walk.num_steps) if journal.is_trained(step)}
@@ -93,7 +96,7 @@ def needed_steps(
 
 
 def problem_of(journal: Journal, step: int) -> str | None:
-    """Says what is wrong with the files of a trained step, and what to do; None if nothing is."""
+    """Return the problem with a trained step's files and a way out, or None without a problem."""
     record = journal.step(step) or {}
     folder = step_folder(journal.path.parent, step)
     hashes = {CHECKPOINT_NAME: record.get('checkpoint_sha256'), **(record.get('kept_sha256') or {})}
@@ -115,7 +118,7 @@ def problem_of(journal: Journal, step: int) -> str | None:
 
 
 def kept_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of what later steps read of a step beside its checkpoint, by name."""
+    """Return the SHA-256 of a step's files that later steps read beside its checkpoint, by name."""
     return {
         path.name: file_hash(path)
         for path in sorted(folder.glob('*.pth'))
@@ -124,7 +127,7 @@ def kept_hashes(folder: Path) -> dict[str, str]:
 
 
 def way_out(journal: Journal, step: int) -> str:
-    """What to do about a step of which something is lost."""
+    """Return the advice for a step of which something is lost."""
     work_dir = journal.path.parent
     steps = [entry['step'] for entry in journal.content['steps'] if entry['step'] >= step]
     there = [
@@ -140,5 +143,5 @@ def way_out(journal: Journal, step: int) -> str:
 
 
 def listed(steps: Sequence[int]) -> str:
-    """'step 1', or 'steps 0, 1, 2'."""
+    """Return the steps as a text: 'step 1', or 'steps 0, 1, 2'."""
     return f'step{"s" if len(steps) > 1 else ""} {", ".join(map(str, steps))}'

@@ -1,4 +1,4 @@
-"""What a walk is computed with: no other setting, but other rounding."""
+"""The machinery that computes a walk: a change of it is no other setting, but other rounding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 
-#: How each is called in a note; what was not recorded is not compared.
+#: The names of these values in a note; a value that was not recorded is not compared.
 _NAMES = {
     'processes': 'processes',
     'threads': 'threads a process',
@@ -18,11 +18,11 @@ _NAMES = {
 
 
 def computing() -> dict[str, Any]:
-    """Processes, threads, device and PyTorch, as far as sums are rounded by them."""
+    """Return processes, threads, device and PyTorch, as far as they decide the rounding of sums."""
     on_gpu = torch.cuda.is_available()
     return {
         'processes': get_world_size(),
-        # On a GPU they only load data, which come out the same.
+        # With a GPU, threads only load data, which come out the same.
         'threads': None if on_gpu else torch.get_num_threads(),
         'device': torch.cuda.get_device_name() if on_gpu else 'cpu',
         'torch': torch.__version__,
@@ -30,7 +30,7 @@ def computing() -> dict[str, Any]:
 
 
 def note_of_change(header: Mapping[str, Any]) -> str | None:
-    """Says how the walk of a journal was computed otherwise so far; None where it was not.
+    """Return a note if the walk of a journal was computed otherwise so far; None if it was not.
 
     Args:
         header: Header of the journal.

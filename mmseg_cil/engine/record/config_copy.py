@@ -23,16 +23,16 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.literals import read_literals
 
 NAME = 'walk_config.py'
-#: What may stand under ``type`` by the dotted name of a class though no registry holds it.
+#: Classes whose subclasses ``type`` may name by a dotted name though no registry holds them.
 _PARTS = (nn.Module, torch.optim.Optimizer, torch.utils.data.Dataset, BaseTransform)
 _ADVICE = 'If you trust whoever made it, say so with --config {path}, which executes it'
 
 
 def load_copy(path: Path) -> Config:
-    """Read the config of a walk that may come from somebody else; nothing in it is executed.
+    """Read the config of a walk that may come from somebody else, without executing it.
 
-    Types that it names must be registered ones, or network parts, optimizers, datasets and
-    transforms by their dotted names: a ``type`` may name any function of Python otherwise.
+    The types that the config names must be registered, or be network parts, optimizers, datasets
+    and transforms by their dotted names: otherwise a ``type`` could name any function of Python.
     Modules of ``custom_imports`` are imported by their names, from where Python finds modules.
 
     Args:
@@ -82,7 +82,7 @@ def _registries() -> list[Registry]:
 
 
 def _registered_ids() -> set[int]:
-    """The ids of the classes and functions that any registry holds."""
+    """Return the ids of the classes and functions that any registry holds."""
     nodes = _registries()
     found: set[int] = set()
     while nodes:
@@ -94,7 +94,10 @@ def _registered_ids() -> set[int]:
 
 
 def _types(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    """The dotted names under ``type``; those without a dot are looked up in registries alone."""
+    """Yield the keys of all ``type`` with dotted names, and these names.
+
+    Names without a dot are looked up in registries alone.
+    """
     if isinstance(node, Mapping):
         for key, value in node.items():
             place = f'{where}.{key}' if where else str(key)
@@ -119,7 +122,7 @@ def _types(node: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _meanings(kind: str) -> Iterator[Any]:
-    """What MMEngine takes a dotted name for, asked as it will ask when it builds."""
+    """Yield the objects that MMEngine finds for a dotted name, asked as when it builds a part."""
     for node in _registries():
         with contextlib.suppress(Exception):
             yield node.get(kind)

@@ -1,4 +1,4 @@
-"""How a walk that goes on differs from the one that its journal records."""
+"""The differences between a walk that goes on and the walk that its journal records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmseg_cil.registry import MODELS
 
 
 def details(walk: Walk, journal: Journal) -> dict[str, str]:
-    """More about some of the fingerprints that may differ, by their names."""
+    """Return details on some of the fingerprints that may differ, by the fingerprints' names."""
     result = {}
     recorded = (journal.content.get('data') or {}).get('train')
     counts = (journal.content.get('images') or {}).get('train') or []
@@ -48,10 +48,11 @@ def details(walk: Walk, journal: Journal) -> dict[str, str]:
 def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> bool:
     """Return whether a finished walk goes on with steps that did not exist when it began.
 
-    All that was trained is as it would be trained now, so nothing is to be accepted.
+    Everything that was trained would be trained in the same way now, so no change needs to be
+    accepted.
 
     Args:
-        walk: As the config has it now.
+        walk: The walk as the config describes it now.
         journal: Journal of the walk.
         fingerprints: Fingerprints of the config now.
     """
@@ -60,9 +61,9 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
     if not 0 < steps < walk.num_steps or not all(journal.is_done(step) for step in range(steps)):
         return False
     recorded = list((content.get('data') or {}).get('train') or [])[:steps]
-    # What the further steps change for themselves changes nothing that was trained.
+    # Overrides of the further steps change nothing that was trained.
     fingerprints = {**fingerprints, **_without_overrides(walk, steps)}
-    # A data set that comes with a further step has a pipeline that no fingerprint tells of yet.
+    # The pipeline of a data set that comes with a further step has no recorded fingerprint yet.
     further = {
         key
         for key in fingerprints
@@ -76,7 +77,10 @@ def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str
 
 
 def _without_overrides(walk: Walk, first: int) -> dict[str, str]:
-    """Return the training fingerprints as they are without what steps from one on override."""
+    """Return the training fingerprints without the overrides of the steps from ``first`` on.
+
+    The result is empty where there are no such overrides.
+    """
     cfg = walk.as_given
     overrides = cfg.get('step_overrides') or {}
     kept = {
@@ -91,10 +95,10 @@ def _without_overrides(walk: Walk, first: int) -> dict[str, str]:
 
 
 def check_trained_network(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> None:
-    """Makes sure that the weights of the last trained step fit a network that was changed.
+    """Check that the weights of the last trained step fit a network that was changed.
 
     Raises:
-        InputError: They do not, which no acceptance of changes makes up for.
+        InputError: The weights do not fit, which no acceptance of changes makes up for.
     """
     trained = [record['step'] for record in journal.content['steps'] if record['status'] != 'begun']
     if not trained or journal.content['fingerprints'].get('model') == fingerprints['model']:
@@ -112,10 +116,10 @@ def _differing(before: Sequence[object], now: Sequence[object]) -> list[int]:
 
 
 def check_trained_classes(walk: Walk, journal: Journal) -> None:
-    """Makes sure that the steps that are trained know the classes that this config gives them.
+    """Check that the trained steps know the classes that this config gives them.
 
     Raises:
-        InputError: They know others, which no acceptance of changes makes up for.
+        InputError: A step knows other classes, which no acceptance of changes makes up for.
     """
     steps = journal.content['protocol'].get('steps') or []
     for record in journal.content['steps']:

@@ -1,4 +1,4 @@
-"""Journals of an earlier version, which counted the images of a step and did not know which."""
+"""Journals of an earlier version, which recorded how many images a step has, and not which."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IMAGES = 'training images'
 
 
 def recognise_counts(walk: Walk, journal: Journal) -> bool:
-    """Takes the numbers of images in a journal for the images, where they agree; in memory.
+    """Replace the numbers of images in a journal by the images, if the numbers agree; in memory.
 
-    What the earlier version wrote elsewhere (states of steps in training, lists
-    of exemplars) stays as it is, and counts as the same: see ``former`` in the journal.
+    Other files of the earlier version (states of steps in training, lists of exemplars)
+    stay as they are, and count as the same: see ``former`` in the journal.
 
     Args:
-        walk: As the config has it now.
+        walk: The walk as the config describes it now.
         journal: Changed in place; not written.
 
     Returns:
@@ -54,7 +54,7 @@ def recognise_counts(walk: Walk, journal: Journal) -> bool:
 
 
 def _recognise_sub_steps(walk: Walk, content: dict[str, Any]) -> None:
-    """Lets finished sub-steps be of the walk up to their step, where they were of the whole."""
+    """Identify finished sub-steps by the walk up to their step, where they were by the whole."""
     whole = content['fingerprints']
     for record in content['steps']:
         step = record['step']
@@ -75,16 +75,18 @@ def _recognise_sub_steps(walk: Walk, content: dict[str, Any]) -> None:
 
 
 def has_same_beginning(walk: Walk, protocol: Mapping[str, Any], last: int) -> bool:
-    """Whether a walk has the steps 0 to ``last`` of a journal's protocol: classes, labels, setting.
+    """Return whether a walk has the steps 0 to ``last`` of a journal's protocol.
+
+    Classes, labels and setting of these steps are compared.
 
     Args:
         walk: The walk.
-        protocol: As the journal holds it.
+        protocol: Protocol as the journal holds it.
         last: The last of the steps.
     """
     try:
         description = json.loads(json.dumps(walk.protocol.to_dict()))
         return bool(beginning(protocol, last) == beginning(description, last))
     except (KeyError, TypeError, ValueError):
-        # Not of this form; the fingerprint speaks for the whole.
+        # The protocol has another form; the fingerprint speaks for the whole.
         return False

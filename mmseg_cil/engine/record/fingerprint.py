@@ -1,4 +1,4 @@
-"""What a walk must not change between a stop and its resumption."""
+"""Fingerprints of everything that a walk must not change between a stop and its resumption."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mmseg_cil.protocols import Protocol
 from mmseg_cil.protocols.own_data import OwnData
 from mmseg_cil.protocols.policy import TEST_CHOICES
 
-#: What the fingerprint of the training pipeline of a step's own data set is called, but its name.
+#: Prefix of the fingerprint of a training pipeline of a step's own data set, before its name.
 OWN_PIPELINE = 'train pipeline of '
 #: The one fingerprint that may differ without anything being trained anew.
 EVALUATION = 'evaluation'
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
@@ -37,7 +37,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hex."""
+    """Return the SHA-256 of a value's canonical JSON, in hex."""
     text = json.dumps(_plain(value), sort_keys=True, separators=(',', ':'))
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
@@ -45,17 +45,17 @@ def fingerprint(value: Any) -> str:
 def training_fingerprints(
     cfg: Config, protocol: Protocol, train_images: Sequence[Any], world_size: int
 ) -> dict[str, str]:
-    """Fingerprints of everything that changes the weights of a walk.
+    """Return the fingerprints of everything that changes the weights of a walk.
 
     Paths, loggers and numbers of workers are not among them, so that a walk
-    can be resumed elsewhere; nor is the number of processes, but the batch of
-    all of them is.
+    can be resumed elsewhere. The number of processes is not among them either,
+    but the batch over all processes is.
 
     Args:
         cfg: The user's config.
-        protocol: Built from ``cfg.protocol``.
-        train_images: What tells which training images every step has.
-        world_size: Processes.
+        protocol: Protocol built from ``cfg.protocol``.
+        train_images: Values that tell which training images every step has.
+        world_size: Number of processes.
     """
     cfg = _by_name(cfg)
     schedule = {
@@ -63,7 +63,7 @@ def training_fingerprints(
         for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'step_overrides')
     }
     schedule['batch'] = global_batch_size(cfg, world_size)
-    if drops_partial(cfg):  # walks of before it was heard of stay as they are
+    if drops_partial(cfg):  # walks from before this setting stay as they are
         schedule['drop_partial'] = True
     train, _ = dataset_configs(cfg)
     own = {
@@ -87,13 +87,13 @@ def training_fingerprints(
 def evaluation_fingerprint(
     cfg: Config, protocol: Protocol, test_images: Sequence[Any], step: int | None = None
 ) -> str:
-    """Fingerprint of what changes the scores of steps but not their weights.
+    """Return the fingerprint of everything that changes the scores of steps but not their weights.
 
     Args:
         cfg: The user's config.
-        protocol: Built from ``cfg.protocol``.
-        test_images: What tells which test images each of the steps has.
-        step: The step that is scored; None: all of them.
+        protocol: Protocol built from ``cfg.protocol``.
+        test_images: Values that tell which test images each of the steps has.
+        step: The step that is scored; None: all steps.
     """
     last = len(protocol.steps) - 1 if step is None else step
     own = [protocol.own_data[i - 1] for i in protocol.data_of_step(last, 'test') if i]
@@ -109,9 +109,9 @@ def evaluation_fingerprint(
             'preprocessor': (cfg.model.get('data_preprocessor') or {}).get('test_cfg'),
             'pipeline': first_value(test, 'pipeline'),
             'images': test_images,
-            # Only where the masks of the tests have another meaning than those of training.
+            # Included only where the test masks have another meaning than the training masks.
             **({'masks': mask_meaning(test)} if reference_of(train, test) else {}),
-            # Only where it is on: walks of before it was heard of stay as they are.
+            # Included only where it is on: walks from before this setting stay as they are.
             **half_precision(cfg),
             **({'further': further} if further else {}),
             **({'data': [[d.digest(), _pipeline_of(d, 'test')] for d in own]} if own else {}),
@@ -124,12 +124,13 @@ def changed(
     now: Mapping[str, Any],
     former: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
-    """Names of the fingerprints that differ and matter to training.
+    """Return the names of the fingerprints that differ and matter to training.
 
     Args:
-        before: What was recorded.
-        now: What it should be.
-        former: What else may have been recorded, by name: the same in another form.
+        before: The recorded fingerprints.
+        now: The expected fingerprints.
+        former: Other fingerprints that may have been recorded, by name: of the same in another
+            form.
     """
     return [
         key
@@ -144,14 +145,14 @@ def _pipeline_of(data: OwnData, split: str) -> Any:
 
 
 def _by_name(cfg: Config) -> Config:
-    # Classes that a config imports become their names, as in the copy that a walk keeps of it.
+    # Imported classes become their names, as in the copy of the config that a walk keeps.
     return Config(cfg.to_dict())
 
 
 def _network(cfg: Config) -> dict[str, Any]:
-    """What says which network is trained, without the parts that only tests read.
+    """Return the settings that define the trained network, without parts that only tests read.
 
-    A step may have changes of its own. Of weights to begin with only their
+    Changes of single steps are included. For weights to begin with, only their
     presence counts: a file that was moved makes no other network.
     """
     model = _without_places(cfg.model)
@@ -170,7 +171,7 @@ def _network(cfg: Config) -> dict[str, Any]:
 
 
 def _without_places(node: Any) -> Any:
-    """Copies a config with the names of weight files replaced by a mark."""
+    """Copy a config with the names of weight files replaced by a mark."""
     if isinstance(node, Mapping):
         return {
             key: 'given'
@@ -194,11 +195,11 @@ def _plain(value: Any) -> Any:
 
 
 def evaluation_of(walk: Walk, step: int | None = None) -> str:
-    """Fingerprint of how a step, and what its sub-steps leave, are evaluated now.
+    """Return the fingerprint of the present evaluation of a step and of its sub-steps.
 
     Args:
         walk: The walk.
-        step: The step; None: of all steps together.
+        step: The step; None: all steps together.
     """
     images = walk.prints.test if step is None else walk.prints.test[step : step + 1]
     return evaluation_fingerprint(walk.as_given, walk.protocol, images, step)

@@ -1,4 +1,4 @@
-"""Which images and masks the steps of a walk have, as digests that do not depend on places."""
+"""The images and masks of a walk's steps, as digests that do not depend on their folders."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ImagePrints:
     """Digests of the images and masks of every step.
 
     Attributes:
-        train: Digests of the training images, in their order, for that is what the
-            sampler draws from, and as often as they count. None where a walk
-            is only evaluated and its journal does not tell.
+        train: Digests of the training images, in their order, which the sampler draws
+            from, and as often as they count. None where a walk is only evaluated and
+            its journal does not tell.
         test: Digests of the test images, whose order does not matter.
     """
 
@@ -28,15 +28,15 @@ class ImagePrints:
     test: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As a journal holds it."""
+        """Return the digests as a journal holds them."""
         return {'train': list(self.train), 'test': list(self.test)}
 
 
 def prints_of(view: IncrementalDataset) -> tuple[str, ...]:
-    """Digests of the images and masks of every step of a view's protocol, in the view's split.
+    """Return the digests of images and masks of every step of a view's protocol, in its split.
 
-    Of an image its name below the image folder and parts of its bytes enter, of
-    its mask all bytes. So a dataset may be moved.
+    A digest includes an image's name below the image folder, parts of the image's
+    bytes, and all bytes of its mask. A dataset may therefore be moved.
     """
     index, _ = view.index_of_step(0)
     entries = [
@@ -52,7 +52,7 @@ def prints_of(view: IncrementalDataset) -> tuple[str, ...]:
 
 
 def _digest(entries: Sequence[bytes], rows: np.ndarray, split: str) -> str:
-    # An image that is repeated, perhaps thousands of times, is there once with their number.
+    # A repeated image (perhaps thousands of times) enters once, with its number of repetitions.
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     counts = np.diff(starts, append=len(rows))
     listed = [

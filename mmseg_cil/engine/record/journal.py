@@ -1,4 +1,4 @@
-"""What a walk has done: the file that makes it resumable."""
+"""The journal of a walk: the file that makes the walk resumable."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Journal:
 
     Args:
         path: The file.
-        content: What it holds: a header (protocol, method, fingerprints, seed,
-            versions) and ``steps``, one record a step of which something has finished.
-        writable: Whether this process writes (the main process of a job).
+        content: Content of the file: a header (protocol, method, fingerprints, seed,
+            versions) and ``steps``, one record for each step of which something has finished.
+        writable: Whether this process writes the file (rank 0 of a job).
     """
 
     def __init__(self, path: Path, content: dict[str, Any], writable: bool = True) -> None:
@@ -39,18 +39,18 @@ class Journal:
     def create(
         cls, work_dir: str | Path, header: Mapping[str, Any], writable: bool = True
     ) -> Journal:
-        """Begins a journal with no step done, and writes it."""
+        """Begin a journal with no step done, and write it."""
         journal = cls(Path(work_dir) / NAME, {'format': FORMAT, **header, 'steps': []}, writable)
         journal._write()
         return journal
 
     @classmethod
     def load(cls, work_dir: str | Path, writable: bool = True) -> Journal | None:
-        """Reads the journal of a work directory; None where there is none.
+        """Read the journal of a work directory; None where there is none.
 
         Raises:
-            InputError: The file is not a journal: damaged, or of another format. Or a link in
-                the directory leads out of it.
+            InputError: The file is damaged or of another format, or a link in the directory
+                leads out of the directory.
         """
         check_links(work_dir)
         path = Path(work_dir) / NAME
@@ -70,35 +70,35 @@ class Journal:
         return cls(path, content, writable)
 
     def step(self, index: int) -> dict[str, Any] | None:
-        """The record of a step, None where nothing of it has finished."""
+        """Return the record of a step; None where nothing of the step has finished."""
         for record in self.content['steps']:
             if record['step'] == index:
                 return dict(record)
         return None
 
     def is_trained(self, index: int) -> bool:
-        """Whether a step's checkpoint is written, evaluated or not."""
+        """Return whether a step's checkpoint is written, evaluated or not."""
         record = self.step(index)
         return record is not None and record['status'] != 'begun'
 
     def is_done(self, index: int) -> bool:
-        """Whether a step is trained and evaluated."""
+        """Return whether a step is trained and evaluated."""
         record = self.step(index)
         return record is not None and record['status'] == 'done'
 
     def update_step(self, index: int, **fields: Any) -> None:
-        """Adds to the record of a step (made where missing) and writes the file."""
+        """Add fields to the record of a step (made where missing) and write the file."""
         record = {'step': index, **(self.step(index) or {}), **fields}
         others = [other for other in self.content['steps'] if other['step'] != index]
         self.content['steps'] = sorted([*others, record], key=lambda entry: entry['step'])
         self._write()
 
     def drop_step(self, index: int) -> None:
-        """Forgets a step; the file follows with the next update."""
+        """Forget a step; the next update writes the file."""
         self.content['steps'] = [other for other in self.content['steps'] if other['step'] != index]
 
     def update_header(self, **fields: Any) -> None:
-        """Changes the header and writes the file."""
+        """Change the header and write the file."""
         self.content.update(fields)
         self._write()
 
@@ -109,7 +109,7 @@ class Journal:
 
 
 def _problem(content: Any) -> str | None:
-    """Says what keeps a decoded file from being a journal; None where nothing does."""
+    """Return what keeps a decoded file from being a journal; None where nothing does."""
     if not isinstance(content, dict):
         return 'it is not a JSON object'
     if content.get('format') != FORMAT:

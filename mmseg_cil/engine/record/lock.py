@@ -1,4 +1,4 @@
-"""One walk at a time in a work directory: a file that says which process writes there."""
+"""The lock of a work directory: a file that names the one process that may write there."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import TEMPORARY
 
 NAME = 'walk.lock'
-#: Seconds after which a takeover that has not ended is one of a process that died in it.
+#: Seconds after which an unfinished takeover is taken for that of a process that died in it.
 _TAKEOVER_S = 60.0
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-#: The PID namespace of a machine itself; those of containers have other numbers.
+#: The PID namespace of a machine itself; the namespaces of containers have other numbers.
 _INITIAL_SPACE = 'pid:[4026531836]'
 
 #: Tokens of the locks that this process holds, by folder.
@@ -34,14 +34,14 @@ class Holder:
     """The process that a lock names.
 
     Attributes:
-        host: Name of its machine.
-        pid: Its number there.
-        since: When it took the lock, for people.
+        host: Name of the process's machine.
+        pid: Number of the process on this machine.
+        since: Time when the process took the lock, for people.
         machine: Id of the machine's installation; '' where it has none.
         boot: Id of the time since the machine was last started; '' where unknown.
-        space: The PID namespace that its number is of; '' where unknown.
-        started: When the process was started, in ticks since the boot; None where unknown.
-        token: Tells this lock from all others.
+        space: The PID namespace that the process's number belongs to; '' where unknown.
+        started: Start of the process, in ticks since the boot; None where unknown.
+        token: Token that tells this lock from all others.
     """
 
     host: str
@@ -55,7 +55,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """The process that asks, as of now."""
+        """Return the calling process, as of now."""
         pid = os.getpid()
         state = _process_state(pid)
         return cls(
@@ -70,13 +70,13 @@ class Holder:
         )
 
     def is_dead(self) -> bool | None:
-        """Whether the process has ended; None where that cannot be seen from here."""
+        """Return whether the process has ended; None where that cannot be seen from here."""
         here = Holder.this_process()
         if self.host != here.host:
             return None
         if (self.boot, self.space) == (here.boot, here.space):
             return _has_ended(self.pid, self.started)
-        # The same machine, started anew since: nothing of before runs on.
+        # The same machine was started anew since then: no earlier process runs on.
         same = self.machine == here.machine != '' and self.boot != here.boot
         return True if same and self.space == here.space == _INITIAL_SPACE else None
 
@@ -88,18 +88,19 @@ class Holder:
 def work_dir_lock(
     work_dir: str | Path, take_over: bool = False, otherwise: str = 'give another --work-dir'
 ) -> Iterator[None]:
-    """Holds a work directory for the length of a block; every process of a job calls this.
+    """Hold a work directory within a ``with`` block; every process of a job calls this.
 
-    The main process holds it, for all. The folder is made where it is missing,
-    and goes again where nothing was written into it.
+    Rank 0 holds the directory for all processes. The folder is made where it is
+    missing, and removed again where nothing was written into it.
 
     Args:
         work_dir: Work directory of the walk.
-        take_over: Take it also from a process that may be alive on another machine.
-        otherwise: What else to do where it cannot be had, for the error.
+        take_over: Whether to take the directory even from a process that may be alive on
+            another machine.
+        otherwise: Advice for the error where the directory cannot be held.
 
     Raises:
-        InputError: Another process holds it, or the folder cannot be written.
+        InputError: Another process holds the directory, or the folder cannot be written.
     """
     folder = Path(work_dir)
     made: list[bool] = []
@@ -127,10 +128,10 @@ def holder_of(work_dir: str | Path) -> Holder | None:
 
 
 def check_still_held(work_dir: str | Path) -> None:
-    """Makes sure that nobody has taken a work directory from this process, if it holds it.
+    """Check that no other process has taken a work directory that this process holds.
 
     Raises:
-        InputError: Another process has it now.
+        InputError: Another process holds the directory now.
     """
     token = _held.get(Path(work_dir).resolve())
     if token is None:
@@ -152,9 +153,9 @@ def _release(folder: Path) -> None:
 
 
 def _acquire(path: Path, take_over: bool, otherwise: str) -> str:
-    """Makes the lock, or takes it over; returns its token."""
+    """Make the lock or take it over, and return its token."""
     own = Holder.this_process()
-    # Two tries, since the process that has it may be ending at this moment.
+    # Try twice, since the process that holds the lock may be ending at this moment.
     for _ in range(2):
         if _created(path, own):
             return own.token
@@ -180,9 +181,9 @@ def _acquire(path: Path, take_over: bool, otherwise: str) -> str:
 
 
 def _created(path: Path, own: Holder) -> bool:
-    """Makes a lock where there is none; whether that came about.
+    """Make a lock where there is none, and return whether that succeeded.
 
-    A hard link is made or not at all, on network file systems too.
+    A hard link is made whole or not at all, on network file systems too.
     """
     content = json.dumps(asdict(own))
     handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix=TEMPORARY, dir=path.parent)
@@ -214,7 +215,7 @@ def _created_exclusively(path: Path, content: str) -> bool:
 
 
 def _replace(path: Path, own: Holder, former: Holder | None) -> None:
-    """Puts a lock in the place of one that was judged to be left; only one process can."""
+    """Put a lock in the place of one that was judged abandoned; only one process can."""
     guard = path.with_name(f'{path.name}.takeover')
     with contextlib.suppress(OSError):
         if time.time() - guard.stat().st_mtime > _TAKEOVER_S:
@@ -238,7 +239,7 @@ def _replace(path: Path, own: Holder, former: Holder | None) -> None:
 
 
 def _read(path: Path) -> Holder | None:
-    """The process that a lock names; None where there is no lock, or no whole one."""
+    """Return the process that a lock names; None where there is no lock, or a damaged one."""
     try:
         holder = Holder(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
@@ -268,13 +269,13 @@ def _has_ended(pid: int, started: int | None) -> bool:
             pass
         return False
     state = _process_state(pid)
-    # A process that nobody waits for keeps its number, and a number is given again.
+    # A dead process that nobody waits for keeps its number, and numbers are given again.
     return state is None or state[0] in 'ZX' or started not in (None, state[1])
 
 
 def _process_state(pid: int) -> tuple[str, int] | None:
-    """State and start of a process; None where there is none (or the system does not say)."""
-    # The name, in brackets, may hold anything.
+    """Return state and start of a process; None without it (or if the system does not say)."""
+    # The process's name, in brackets, may hold anything.
     fields = _text(f'/proc/{pid}/stat').rpartition(')')[2].split()
     return (fields[0], int(fields[19])) if len(fields) > 19 else None
 

@@ -1,4 +1,4 @@
-"""What happens to a journal as a walk begins or goes on; the main process does it, for all."""
+"""The journal as a walk begins or goes on; rank 0 writes it for all processes."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def open_journal(
     start_from: str | None,
     taken: Import | TrainedElsewhere | None,
 ) -> Journal:
-    """Writes the journal of a walk that was checked and now begins, or goes on.
+    """Write the journal of a walk that was checked and now begins, or goes on.
 
     Args:
         walk: The walk.
         journal: Journal of the walk that goes on; None for a new one.
         fingerprints: Fingerprints of the walk.
-        start_from: The run of which it takes over steps.
-        taken: Those steps.
+        start_from: The run whose steps the walk takes over.
+        taken: The steps that are taken over.
     """
     remove_leftovers(walk.work_dir)
     if journal and not all(journal.is_trained(step) for step in range(walk.num_steps)):
@@ -92,18 +92,18 @@ def _header(walk: Walk, fingerprints: dict[str, str]) -> dict[str, Any]:
 
 
 def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[str, Any]:
-    """What is kept of a journal whose walk goes on with accepted changes, or with further steps.
+    """Return what a journal keeps when its walk goes on with accepted changes or further steps.
 
     Args:
         walk: The walk.
-        journal: Journal of it.
-        differing: What was accepted; empty where steps were added alone.
+        journal: Journal of the walk.
+        differing: The accepted changes; empty where only steps were added.
     """
     content = journal.content
     trained = [record['step'] for record in content['steps'] if record['status'] != 'begun']
     last = max(trained, default=-1)
     recorded = (content.get('data') or {}).get('train') or []
-    # What was recorded of the steps before by the prints of the whole walk stays theirs.
+    # Records of the trained steps with the former fingerprints of the whole walk stay valid.
     same = has_same_beginning(walk, content['protocol'], last) and list(
         recorded[: last + 1]
     ) == list(walk.prints.train[: last + 1])
@@ -123,7 +123,7 @@ def _accepted(walk: Walk, journal: Journal, differing: Sequence[str]) -> dict[st
 
 
 def _forget_states(work_dir: Path) -> None:
-    """Removes states in training that another walk, or another config, left here."""
+    """Remove states in training that another walk, or another config, left here."""
     for pattern in (f'step_*/{RESUME_NAME}', f'step_*/*/{RESUME_NAME}'):
         for path in work_dir.glob(pattern):
             remove_hashed(path)

@@ -1,4 +1,4 @@
-"""Beginning anew in a work directory that holds a walk: what goes, and what must not."""
+"""Beginning anew in a work directory that holds a walk: the removal of that walk alone."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from mmseg_cil.engine.record.journal import NAME as JOURNAL
 from mmseg_cil.engine.record.lock import NAME as LOCK
 from mmseg_cil.errors import InputError
 
-#: What a walk leaves beside its journal. The class index stays: it is of the data, which it
-#: knows again, and of no walk.
+#: Files that a walk leaves beside its journal. The class index stays: it belongs to the data, which
+#: it recognises, and to no walk.
 _LEFT = ('metrics.json', 'metrics.csv', 'walk_config.*', 'report')
 _STEP = re.compile(r'step_\d{2,}')
-#: What MMEngine's checkpoint hook leaves.
+#: Files that MMEngine's checkpoint hook leaves.
 _OTHER_RUNS = ('last_checkpoint', 'iter_*.pth', 'epoch_*.pth')
-#: What may be there before a walk has begun.
+#: Files that may be there before a walk has begun.
 _BEFORE = ('class_index', LOCK)
 
 
 def check_overwritten(work_dir: Path, resume: bool, start_from: str | None) -> None:
-    """Refuse to begin anew where something else than a walk would go, or what is still needed.
+    """Refuse to begin anew where files would be removed that are no walk's or still needed.
 
     Args:
         work_dir: Work directory of the walk that is to begin.
-        resume: Whether it was asked to go on, too.
-        start_from: The run whose steps it is to take over.
+        resume: Whether the user asked to go on, too.
+        start_from: The run whose steps the walk is to take over.
 
     Raises:
         InputError: The folder holds files and no walk, or the options contradict each other.
@@ -57,10 +57,10 @@ def check_overwritten(work_dir: Path, resume: bool, start_from: str | None) -> N
 
 
 def check_no_other_run(work_dir: Path) -> None:
-    """Refuse to go on in the folder of a run of MMSegmentation's, which is no walk.
+    """Refuse to go on in the folder of a run of MMSegmentation, which is no walk.
 
     Raises:
-        InputError: It is such a folder.
+        InputError: The folder holds such a run.
     """
     found = [path.name for pattern in _OTHER_RUNS for path in work_dir.glob(pattern)]
     if found:
@@ -71,7 +71,7 @@ def check_no_other_run(work_dir: Path) -> None:
 
 
 def same_folder(source: str, work_dir: Path) -> bool:
-    """Whether ``WORK_DIR`` or ``WORK_DIR:K`` is a folder."""
+    """Return whether a source, ``WORK_DIR`` or ``WORK_DIR:K``, is a certain folder."""
     head, _, tail = source.rpartition(':')
     path = Path(head if head and tail.isascii() and tail.isdigit() else source)
     return path.resolve() == work_dir.resolve()
@@ -84,17 +84,17 @@ def _holds_walk(work_dir: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(journal.read_text(encoding='utf-8'))
         return isinstance(content, dict) and 'fingerprints' in content
-    # Damaged: the copy of the config tells it from other files of that name.
+    # The journal is damaged: the copy of the config tells it from other files of that name.
     return bool(list(work_dir.glob('walk_config.*')))
 
 
 def remove_walk(work_dir: Path) -> None:
-    """Remove what a walk has left in a work directory, and nothing else.
+    """Remove the files that a walk has left in a work directory, and nothing else.
 
-    The journal goes last, so that what a kill leaves is still known as a walk.
+    The journal is removed last, so that after a kill the rest is still known as a walk.
 
     Args:
-        work_dir: As for :func:`check_overwritten`; where nothing is, nothing is done.
+        work_dir: See :func:`check_overwritten`; nothing is done where there is no walk.
     """
     if not _holds_walk(work_dir):
         return

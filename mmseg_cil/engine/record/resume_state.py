@@ -15,11 +15,11 @@ from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 
 def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """What a state must be of to be used: a step, its classes, and what shapes its result.
+    """Return the identity of a usable state: its step, the step's classes, and the fingerprints.
 
     Args:
         step: The step.
-        num_classes: Classes after it.
+        num_classes: Number of classes after the step.
         fingerprints: Fingerprints of the walk, as the journal holds them.
     """
     return {'step': step, 'classes': num_classes, **fingerprints}
@@ -28,19 +28,19 @@ def step_identity(step: int, num_classes: int, fingerprints: Mapping[str, str]) 
 def can_resume(
     folder: Path, identity: Mapping[str, Any], former: Mapping[str, Sequence[str]] | None = None
 ) -> bool:
-    """Whether a step's folder holds a state to go on from.
+    """Return whether a step's folder holds a state to go on from.
 
     Args:
-        folder: The step's.
+        folder: Folder of the step.
         identity: Identity of the step (see :func:`step_identity`).
-        former: Other values that parts of it may have, by name: the same as an
-            earlier version wrote it.
+        former: Other values that parts of the identity may have, by name: the same
+            in the form of an earlier version.
 
     Returns:
         False where there is no state.
 
     Raises:
-        InputError: There is one, but it is damaged, of another kind, or of
+        InputError: There is a state, but it is damaged, of another kind, or of
             another step or walk.
     """
     path = folder / RESUME_NAME

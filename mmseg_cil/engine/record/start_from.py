@@ -29,8 +29,8 @@ class Import:
 
     Attributes:
         journal: Journal of the other run.
-        steps: Which, in order; checked.
-        sub_steps: Names of this walk's own sub-steps, for each of them.
+        steps: Indices of these steps, in order; checked.
+        sub_steps: Names of this walk's own sub-steps, for each of these steps.
     """
 
     journal: Journal
@@ -46,18 +46,18 @@ def plan_import(
     accept_changes: bool = False,
     asked: bool = True,
 ) -> Import | None:
-    """Checks the steps 0..K of another work directory; writes nothing.
+    """Check the steps 0..K of another work directory; write nothing.
 
     Args:
         source: ``WORK_DIR`` (step 0) or ``WORK_DIR:K``.
         walk: This walk.
         fingerprints: Fingerprints of this walk.
-        journal: Its journal, where it has one. Steps done are left alone.
-        accept_changes: Take them over also where they were trained on other images.
+        journal: Journal of this walk, where it has one. Finished steps are left alone.
+        accept_changes: Whether to take steps over even if they were trained on other images.
         asked: Whether the user names the other directory now, and not the journal alone.
 
     Returns:
-        What to take over; None where all is there.
+        The steps to take over; None where all are there.
 
     Raises:
         InputError: The other run is missing, has not done those steps, or its
@@ -96,13 +96,13 @@ def plan_import(
 
 
 def import_steps(plan: Import, work_dir: Path, journal: Journal) -> None:
-    """Copies steps of another work directory and records them as done.
+    """Copy steps of another work directory and record them as done.
 
-    The expensive base step can so be shared between methods. What the other
-    run evaluated otherwise is evaluated again when the walk goes on.
+    Methods can thus share the expensive base step. Steps that the other run
+    evaluated otherwise are evaluated again when the walk goes on.
 
     Args:
-        plan: What to take over.
+        plan: The steps to take over.
         work_dir: Work directory of this walk.
         journal: Journal of this walk.
     """
@@ -123,9 +123,9 @@ def _read_journal(folder: Path, source: str, steps: Sequence[int], begun: bool) 
 
     Args:
         folder: Folder of the other run.
-        source: As the user named it.
-        steps: To be taken over.
-        begun: This walk has a journal, which names the other run.
+        source: The other run as the user named it.
+        steps: Steps to be taken over.
+        begun: Whether this walk has a journal, which names the other run.
     """
     other = decided_by_main(lambda: Journal.load(folder, writable=False))
     if other is None and begun:
@@ -152,7 +152,7 @@ def _parse(source: str) -> tuple[Path, int]:
 def _check_same_beginning(
     walk: Walk, other: Journal, fingerprints: Mapping[str, str], source: str, last: int
 ) -> None:
-    """Refuses another run that differs in the steps that are taken over; later ones may."""
+    """Refuse another run that differs in the steps that are taken over; later steps may differ."""
     check_same_version(other, fingerprints)
     if not has_same_beginning(walk, other.content['protocol'], last):
         raise InputError(
@@ -170,7 +170,7 @@ def _check_same_beginning(
 def _check_same_images(
     walk: Walk, other: Journal, source: str, steps: Sequence[int], accept_changes: bool
 ) -> None:
-    """Refuses steps that were trained on other images, as far as their journal tells."""
+    """Refuse steps that were trained on other images, as far as their journal tells."""
     recorded = (other.content.get('data') or {}).get('train') or []
     differing = []
     for step in steps:

@@ -29,9 +29,9 @@ from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import state_of
 
 _LISTED = 3
-#: The prefix of a distributed wrapper, as often as it is there.
+#: The prefix of distributed wrappers, once or several times.
 _WRAPPED = (r'^(module\.)+', '')
-#: Buffers of losses, which a checkpoint may hold and no network needs.
+#: Buffers of losses and data preprocessors, which a checkpoint may hold and no network needs.
 _NEEDLESS = ('.loss_decode.', 'data_preprocessor.')
 
 
@@ -40,10 +40,10 @@ class TrainedElsewhere:
     """A first step that is taken over from a checkpoint of another training.
 
     Attributes:
-        checkpoint: Its file, as the config names it.
+        checkpoint: File of the checkpoint, as the config names it.
         sha256: SHA-256 of the file; None where it is no local file.
-        revise_keys: Patterns and what takes their place in the names of weights, in order.
-        note: What a person should know of it.
+        revise_keys: Patterns in the names of weights, and their replacements, in order.
+        note: Information on the step for a person.
     """
 
     checkpoint: str
@@ -62,14 +62,14 @@ def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | N
 
     Args:
         walk: The walk.
-        journal: Its journal, where it has one.
+        journal: Journal of the walk, where it has one.
 
     Returns:
-        What to take over; None where that is done, or no step was trained elsewhere.
+        The step to take over; None where this is done already, or no step was trained elsewhere.
 
     Raises:
-        InputError: The checkpoint cannot be read, is of other classes or of another network, or
-            is another than the one that step 0 was taken from.
+        InputError: The checkpoint cannot be read, belongs to other classes or another network, or
+            is not the file that step 0 was taken from.
     """
     if not is_trained_elsewhere(walk.cfg):
         return None
@@ -88,12 +88,12 @@ def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | N
 
 
 def take_over_first_step(plan: TrainedElsewhere, walk: Walk, journal: Journal) -> None:
-    """Write the network as the walk's step 0, and record where it is from.
+    """Write the network as the walk's step 0, and record its origin.
 
-    Only the main process calls.
+    Only rank 0 calls this function.
 
     Args:
-        plan: What was checked.
+        plan: The step, as :func:`plan_first_step` has checked it.
         walk: The walk.
         journal: Journal of the walk.
     """
@@ -158,10 +158,10 @@ def _check_classes(classes: list[str], walk: Walk) -> None:
 
 
 def _revised(asked: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What MMEngine's ``revise_keys`` are, those of distributed wrappers first.
+    """Return the pairs of MMEngine's ``revise_keys``, that of distributed wrappers first.
 
     Raises:
-        InputError: They are no pairs of patterns and texts.
+        InputError: The setting is no list of pairs of patterns and texts.
     """
     given = asked.get('revise_keys') or ()
     try:
@@ -192,7 +192,7 @@ def _checked(
 
 
 def _unlabelled(walk: Walk) -> str:
-    """Say what pixels without a label are in training."""
+    """Return, as a text, the meaning of pixels without a label in training."""
     protocol = walk.protocol
     if protocol.taxonomy.has_background:
         return 'background (except where a data set says void), which may hide old classes'
@@ -212,7 +212,7 @@ def _sha256(checkpoint: str) -> str | None:
 def _state(
     content: Any, checkpoint: str, revise_keys: Sequence[tuple[str, str]]
 ) -> dict[str, Tensor]:
-    """The weights of a checkpoint by name, as the network has them."""
+    """Return the weights of a checkpoint by their names in the network."""
     if isinstance(content, Mapping) and 'ema_state_dict' in content and 'state_dict' not in content:
         raise InputError(
             f'protocol.checkpoint: {checkpoint} holds an ema_state_dict and no state_dict: save '
@@ -242,14 +242,14 @@ def _check_fit(model: Any, state: Mapping[str, Tensor], checkpoint: str) -> None
         InputError: Weights are missing, of another shape, or left over.
     """
     own = plain_state_dict(model.state_dict())
-    # Counters of norms, which checkpoints of old versions of PyTorch lack.
+    # Checkpoints of old versions of PyTorch lack the counters of norms.
     missing = [n for n in own if n not in state and not n.endswith('num_batches_tracked')]
     shapes = [
         f'{name} ({tuple(state[name].shape)} there, {tuple(own[name].shape)} here)'
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    # An auxiliary head that the walk does not have has no part in what the network says.
+    # An auxiliary head that the walk does not have has no part in the network's predictions.
     left = [
         name
         for name in state

@@ -1,4 +1,4 @@
-"""Whether a journal speaks of the config and the files that are there."""
+"""Checks that a journal belongs to the present config and to the present files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmseg_cil.errors import InputError
 
 
 def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> None:
-    """Refuses a journal whose fingerprints are not of the kinds that this version takes.
+    """Refuse a journal whose fingerprints are not of the kinds that this version takes.
 
     Raises:
-        InputError: An earlier version wrote it.
+        InputError: An earlier version wrote the journal.
     """
     found, own = journal.content['fingerprints'], OWN_PIPELINE
-    # Those of data sets that steps bring have the names of the data sets.
+    # The fingerprints of data sets that steps bring are named after the data sets.
     if any(
         key not in found or key not in fingerprints
         for key in {*found, *fingerprints}
@@ -43,16 +43,16 @@ def check_same_walk(
     kinds: Sequence[str] | None = None,
     details: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuses a config that would train otherwise than the one the walk was begun with.
+    """Refuse a config that would train otherwise than the one the walk was begun with.
 
     Args:
         journal: Journal of the walk.
         fingerprints: Fingerprints of the config now.
-        kinds: Compare these only. All but that of the evaluation by default.
-        details: What to say besides of fingerprints that differ, by name.
+        kinds: Names of the fingerprints to compare. All but the evaluation's by default.
+        details: Details on fingerprints that differ, by name, for the message.
 
     Raises:
-        InputError: They differ, or an earlier version wrote the journal.
+        InputError: The fingerprints differ, or an earlier version wrote the journal.
     """
     check_same_version(journal, fingerprints)
     before = journal.content['fingerprints']
@@ -79,9 +79,9 @@ def check_same_walk(
 
 
 def check_checkpoint(journal: Journal, step: int) -> Path:
-    """Makes sure that a step's checkpoint, and what its hooks kept, are what its journal records.
+    """Check that a step's checkpoint, and the files its hooks kept, are as the journal records.
 
-    The main process reads it, for all.
+    Rank 0 reads the files for all processes.
 
     Returns:
         The path of the checkpoint.

@@ -1,1 +1,1 @@
-"""One step through one MMEngine Runner, and what it needs around it."""
+"""One step of a walk in one MMEngine Runner, and the functions around this Runner."""

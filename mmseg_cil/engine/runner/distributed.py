@@ -34,17 +34,17 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 def process_group(
     launcher: str, backend: str | None = None, timeout_s: int = 7200
 ) -> Iterator[None]:
-    """The process group for the length of a block; arguments of :func:`setup_process_group`.
+    """Join the process group for a ``with`` block; arguments of :func:`setup_process_group`.
 
-    It is left in order, after an error too: a process that merely ends can be
-    aborted by the group's threads, and its exit status is then lost. The
-    others fail where they wait for one that has left, and do not wait on.
+    The group is left in order, after an error too: the group's threads can abort a
+    process that merely ends, whose exit status is then lost. Other processes that wait
+    for a process that has left fail, and do not wait on.
     """
     setup_process_group(launcher, backend, timeout_s)
     try:
         yield
         if get_world_size() > 1:
-            # None leaves while another still works with it.
+            # No process leaves while another still works with the group.
             barrier()
     except BaseException:
         leave_process_group(failed=True)
@@ -53,16 +53,16 @@ def process_group(
 
 
 def leave_process_group(failed: bool = False) -> None:
-    """Destroys the process group, where there is one.
+    """Destroy the process group, where there is one.
 
     Args:
-        failed: This process leaves because of an error; the others may be
-            waiting for it, or be dead.
+        failed: Whether this process leaves because of an error; the other processes may
+            be waiting for it, or be dead.
     """
     if not torch_dist.is_initialized():
         return
     if failed and 'nccl' in torch_dist.get_backend():
-        # To destroy is to wait for the others; the end of the process does the rest.
+        # Destroying would wait for the other processes; the end of this process does the rest.
         abort = getattr(torch_dist.group.WORLD, 'abort', None)
         if abort is not None:
             abort()
@@ -71,15 +71,15 @@ def leave_process_group(failed: bool = False) -> None:
 
 
 def setup_process_group(launcher: str, backend: str | None = None, timeout_s: int = 7200) -> None:
-    """Joins the process group, where there is to be one.
+    """Join the process group, where there is to be one.
 
-    It is made before any Runner, which would only know how to make one on
-    GPUs, and stays up for all steps. On a machine without a GPU the backend is
-    gloo. The timeout covers what the main process does alone: building the
+    The group is made before any Runner, which would only know how to make one
+    on GPUs, and stays up for all steps. On a machine without a GPU the backend
+    is gloo. The timeout covers the work that rank 0 does alone: building the
     class index, and saving.
 
     Args:
-        launcher: 'none' for a single process, else who started the processes.
+        launcher: 'none' for a single process, else the launcher that started the processes.
         backend: 'nccl', 'gloo', ...; by default nccl where there is a GPU.
         timeout_s: Seconds after which a process that waits for another gives up.
 
@@ -108,14 +108,14 @@ def setup_process_group(launcher: str, backend: str | None = None, timeout_s: in
                 timeout=timeout_s,
             )
     except (ValueError, KeyError, AssertionError) as error:
-        # Variables that are missing or no numbers, or an address that is none.
+        # Variables are missing or no numbers, or the address is none.
         raise InputError(
             f'--launcher {launcher}: {error}; start through tools/dist_train.sh (torchrun) or srun'
         ) from error
 
 
 def batch_per_process(global_batch: int, world_size: int) -> int:
-    """Images a process draws for one iteration.
+    """Return the number of images that a process draws for one iteration.
 
     Raises:
         InputError: The processes do not divide the batch.
@@ -131,10 +131,10 @@ def batch_per_process(global_batch: int, world_size: int) -> int:
 
 
 def main_process_first(work: Callable[[], Result]) -> Result:
-    """Does ``work`` on the main process, then on the others, which find what it cached.
+    """Do ``work`` on rank 0, then on the other processes, which find the files it cached.
 
-    Where the processes share no file system, each does all of it. Raises what
-    :func:`~mmseg_cil.utils.main_process.decided_by_main` raises.
+    Where the processes share no file system, each process does all of the work. The errors are
+    those of :func:`~mmseg_cil.utils.main_process.decided_by_main`.
     """
     own: list[Result] = []
     decided_by_main(lambda: own.append(work()))

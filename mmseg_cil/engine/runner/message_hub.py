@@ -1,4 +1,4 @@
-"""Logged values that are fetched from the device when somebody reads them."""
+"""Logged values that are fetched from the device only when they are read."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import Tensor
 
-#: Values kept on the device at most (half a kilobyte each), should nobody ever read.
+#: The most values kept on the device (half a kilobyte each), in case they are never read.
 MOST_KEPT = 4096
 
 
 class DeferredMessageHub(MessageHub):
-    """MMEngine's message hub, but a tensor that is logged does not make the CPU wait for it.
+    """MMEngine's message hub, except that a logged tensor does not make the CPU wait for it.
 
     MMEngine asks for the content of every scalar of every iteration at once, so
     that in each the CPU waits for the device as often as there are losses.
     Here a tensor is copied on its device, and all copies are fetched together
     before the history of any of them is read: by the logger at its interval, for
-    ``resume.pth``, or by a hook of the user's at any time. What is read, and
-    the order of the names, is what MMEngine's own hub would have had.
+    ``resume.pth``, or by a hook of the user's at any time. The values read, and
+    the order of the names, are those that MMEngine's own hub would have had.
 
-    A history (``HistoryBuffer``) that somebody keeps to look at it in later
-    iterations lacks what was not fetched since: ask for it again.
+    A history (``HistoryBuffer``) that a hook keeps for later iterations lacks the
+    values that were not fetched since: the hook must ask for the history again.
 
     Args:
         name: Name of the instance.
@@ -37,7 +37,7 @@ class DeferredMessageHub(MessageHub):
         self._kept_keys: set[str] = set()
 
     def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
-        """Logs a value; see MMEngine's. A tensor may change afterwards."""
+        """Log a value, as MMEngine's hub does; a tensor may change afterwards."""
         if not isinstance(value, Tensor):
             if key in self._kept_keys:
                 self.fetch()
@@ -45,7 +45,7 @@ class DeferredMessageHub(MessageHub):
             return
         self._set_resumed_keys(key, resumed)
         assert value.numel() == 1 and isinstance(count, int)
-        # Its place among the names is that of its first value.
+        # The place of a history among the names is that of its first value.
         self._log_scalars.setdefault(key, HistoryBuffer())
         self._kept.append((key, value.detach().reshape(()).clone(), count))
         self._kept_keys.add(key)
@@ -53,7 +53,7 @@ class DeferredMessageHub(MessageHub):
             self.fetch()
 
     def fetch(self) -> None:
-        """Waits for the device, once for each number format, and writes what was kept."""
+        """Wait for the device, once for each number format, and write the kept values."""
         kept, self._kept, self._kept_keys = self._kept, [], set()
         for (key, _, count), value in zip(
             kept, _numbers([entry for _, entry, _ in kept]), strict=True
@@ -62,7 +62,7 @@ class DeferredMessageHub(MessageHub):
             if len(history.data[0]):
                 history.update(value, count)
             else:
-                # Made of its first value, it has that one's type.
+                # A history made of its first value has the type of that value.
                 self._log_scalars[key] = HistoryBuffer([value], [count])
 
     @property
@@ -72,7 +72,10 @@ class DeferredMessageHub(MessageHub):
         return super().log_scalars
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """The history of one name; fetches if that lacks values, not for the timer's sake."""
+        """Return the history of one name, after a fetch if this very history lacks values.
+
+        The timer's own values thus cause no fetch.
+        """
         if key in self._kept_keys:
             self.fetch()
         if key not in self._log_scalars:
@@ -80,7 +83,7 @@ class DeferredMessageHub(MessageHub):
         return self._log_scalars[key]
 
     def state_dict(self) -> dict:
-        """Return what ``resume.pth`` has of it: tensors and plain types."""
+        """Return the hub's content for ``resume.pth``: tensors and plain types."""
         self.fetch()
         state: dict = super().state_dict()
         state['log_scalars'] = {
@@ -97,7 +100,7 @@ class DeferredMessageHub(MessageHub):
         return state
 
     def load_state_dict(self, state_dict: MessageHub | dict) -> None:
-        """Take what :meth:`state_dict` has returned, here or in MMEngine's own hub."""
+        """Load the result of :meth:`state_dict`, of this hub or of MMEngine's own."""
         if isinstance(state_dict, dict) and 'log_scalars' in state_dict:
             state_dict = {
                 **state_dict,
@@ -111,12 +114,12 @@ class DeferredMessageHub(MessageHub):
         super().load_state_dict(state_dict)
 
 
-# Whoever asks MMEngine for the current hub, as the optimizer does, gets the Runner's.
+# Code that asks MMEngine for the current hub, as the optimizer does, gets the Runner's hub.
 DeferredMessageHub._instance_dict = MessageHub._instance_dict
 
 
 def _numbers(scalars: list[Tensor]) -> list[int | float | bool]:
-    """What ``item()`` gives of each, with one copy for each device and number format."""
+    """Return ``item()`` of each scalar, with one copy for each device and number format."""
     places: dict[tuple, list[int]] = defaultdict(list)
     for place, scalar in enumerate(scalars):
         places[scalar.device, scalar.dtype].append(place)

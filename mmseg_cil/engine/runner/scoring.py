@@ -1,4 +1,4 @@
-"""How steps are evaluated now, and running nothing but a step's test."""
+"""Runners that do nothing but the test of a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmseg_cil.engine.walk import Walk
 
 
 def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManager[Runner]:
-    """A Runner of a step's network that can do nothing but evaluate.
+    """Return a Runner of a step's network that can do nothing but evaluate.
 
     Args:
         walk: The walk.
@@ -29,20 +29,20 @@ def scoring_runner(walk: Walk, step: int, launcher: str) -> AbstractContextManag
 def score_weights(
     walk: Walk, step: int, state: Mapping[str, Tensor], path: Path, launcher: str
 ) -> dict[str, Any]:
-    """Evaluates other weights than a step's own on its test images; nothing is recorded.
+    """Evaluate other weights than a step's own on its test images, and record nothing.
 
     Args:
         walk: The walk.
         step: The step, whose classes the weights know.
         state: State of the plain network.
-        path: Path of the file they are from, for an error.
+        path: Path of the file with the weights, for an error.
         launcher: MMEngine's launcher.
 
     Returns:
-        The step's entry as of ``metrics.json``.
+        The step's entry in the form of ``metrics.json``.
 
     Raises:
-        InputError: They are of another network.
+        InputError: The weights are those of another network.
     """
     with scoring_runner(walk, step, launcher) as runner:
         step_runner.load_state(runner, state, str(path))

@@ -1,4 +1,4 @@
-"""One step of a walk through one MMEngine Runner."""
+"""The MMEngine Runner of one step of a walk."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from mmseg_cil.utils.young_garbage import young_garbage
 
 
 def clear_instances() -> None:
-    """Forgets the loggers, hubs, visualisers and scopes of the last Runner.
+    """Forget the loggers, hubs, visualisers and scopes of the last Runner.
 
-    MMEngine keeps them by name for the life of the process; with one Runner a
+    MMEngine keeps them by name for the life of the process; with one Runner per
     step, values of one step would leak into the next, and its log file would
     stay open.
     """
@@ -62,20 +62,20 @@ def clear_instances() -> None:
 class StepRunner(Runner):
     """MMEngine's Runner with a console that repeats nothing, and errors that say what to do.
 
-    What it says alike at every step is in the step's log file, and on the
-    console too with ``log_level='DEBUG'``. Logged values wait on their device
-    until somebody reads them.
+    Messages that are the same at every step are in the step's log file, and on
+    the console too with ``log_level='DEBUG'``. Logged values wait on their device
+    until they are read.
     """
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
-        """Builds a hub that fetches values when they are read."""
+        """Build a hub that fetches values when they are read."""
         hub: MessageHub = DeferredMessageHub.get_instance(
             **{'name': self._experiment_name, **(message_hub or {})}
         )
         return hub
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Builds a visualizer whose logs are the step's alone, open until the step is scored."""
+        """Build a visualizer whose logs are the step's alone, open until the step is scored."""
         if isinstance(visualizer, Mapping):
             visualizer = visualizer_of_step(visualizer, self.work_dir)
         built: Visualizer = super().build_visualizer(visualizer)
@@ -85,26 +85,26 @@ class StepRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Builds a loader whose processes leave signals to this one."""
+        """Build a loader whose worker processes leave signals to this process."""
         loader: DataLoader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if loader.num_workers:
             loader.worker_init_fn = functools.partial(start_loader, loader.worker_init_fn)
         return loader
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Builds the segmentor; it merges what ``TestTimeAug`` makes of an image."""
+        """Build the segmentor, which merges the views that ``TestTimeAug`` makes of an image."""
         built: nn.Module = super().build_model(model)
         if not torch.cuda.is_available() and any(
             isinstance(module, nn.SyncBatchNorm) for module in built.modules()
         ):
-            # Of parts whose own default it is; what a config says is changed before.
+            # Some parts have SyncBatchNorm as their default; a config's own is replaced earlier.
             built = revert_sync_batchnorm(built)
         if merges_tests(self.cfg):
             merge_tests(built, self.cfg.get('tta_model'))
         return built
 
     def build_logger(self, log_level: int | str = 'INFO', **kwargs: Any) -> MMLogger:
-        """Builds the logger and filters its console."""
+        """Build the logger and filter its console."""
         logger: MMLogger = super().build_logger(log_level, **kwargs)
         quieten_console(logger)
         for line in self.cfg.get('as_published') or ():
@@ -112,16 +112,17 @@ class StepRunner(Runner):
         return logger
 
     def load_or_resume(self) -> None:
-        """Load what the step begins with: a state in training, or the weights of ``load_from``.
+        """Load the start of the step: a state in training, or the weights of ``load_from``.
 
-        Those are of a plain network, whatever the method changes in it.
+        The weights of ``load_from`` are those of a plain network, whatever the method changes in
+        the network.
         """
         begins = not (self._has_loaded or self._resume) and self._load_from is not None
         with plain_weights(network_of(self)) if begins else contextlib.nullcontext():
             super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
-        """Loads weights or a state in training.
+        """Load weights or a state in training.
 
         Raises:
             InputError: The file cannot be read.
@@ -137,10 +138,10 @@ class StepRunner(Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """Writes the step's config beside its log.
+        """Write the step's config beside its log.
 
-        MMEngine's place for it is the step's folder, under the name of the
-        user's file; ``config.py`` there is the plain one of MMSegmentation.
+        MMEngine would write it into the step's folder, under the name of the user's
+        file; ``config.py`` in that folder is the plain config for MMSegmentation.
         """
         self.cfg.dump(Path(self.log_dir) / 'config.py')
 
@@ -149,9 +150,9 @@ class StepRunner(Runner):
 def step_runner(
     cfg: Config, launcher: str, kind: type[StepRunner] = StepRunner
 ) -> Iterator[Runner]:
-    """A Runner for one step; whatever it held is released afterwards.
+    """Yield a Runner for one step, and release everything that it held afterwards.
 
-    In the block MMEngine reads weights as data only.
+    Within the block, MMEngine reads weights as data only.
     """
     with weights_as_data(), young_garbage(), _runner(cfg, launcher, kind) as runner:
         yield runner
@@ -173,7 +174,7 @@ def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runn
         close_visualizer(runner.visualizer)
         del runner, loop
         clear_instances()
-        # What is built between two Runners is of our registries too.
+        # Parts that are built between two Runners come from this package's registries too.
         init_default_scope('mmseg_cil')
         gc.collect()
         if torch.cuda.is_available():
@@ -181,11 +182,11 @@ def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runn
 
 
 def require_finite_network(runner: Runner, what: str) -> None:
-    """Refuses a trained network whose weights are not finite, before anything is made of it.
+    """Refuse a trained network whose weights are not finite, before anything is made of it.
 
     Args:
-        runner: Runner of what has been trained.
-        what: What it is, for the message.
+        runner: Runner of the trained network.
+        what: Name of the training, for the message.
 
     Raises:
         InputError: Some weights are NaN or infinite, in any process.
@@ -201,9 +202,8 @@ def require_finite_network(runner: Runner, what: str) -> None:
 def after_step(runner: Runner) -> None:
     """Call ``change_weights`` of the hooks, and ``after_step`` once the weights are final.
 
-    That is after ``after_train`` of all hooks, after weights that were averaged
-    have been put in place and the network is plain again, and before it is
-    exported.
+    This is after ``after_train`` of all hooks, after EMA weights have been put in
+    place and the network is plain again, and before the network is exported.
     """
     hooks = [hook for hook in runner.hooks if isinstance(hook, StepHook)]
     for hook in hooks:
@@ -213,7 +213,7 @@ def after_step(runner: Runner) -> None:
 
 
 def initialise_untrained(runner: Runner) -> None:
-    """Gives a step without iterations the weights it would start from, equal on all ranks."""
+    """Give a step without iterations the weights it would start from, equal on all ranks."""
     model: Any = network_of(runner)
     model.make_plain()
     model.init_weights()
@@ -224,43 +224,43 @@ def initialise_untrained(runner: Runner) -> None:
 
 
 def load_weights(runner: Runner, path: str) -> None:
-    """Loads a step's own checkpoint; the network must be that of the checkpoint.
+    """Load a step's own checkpoint; the network must be that of the checkpoint.
 
     Raises:
-        InputError: It cannot be read or is of another network.
+        InputError: The checkpoint cannot be read or belongs to another network.
     """
     model: Any = network_of(runner)
     load_state(runner, load_plain_state(path, model.step.num_seen), path)
 
 
 def load_state(runner: Runner, state: Mapping[str, Tensor], path: str) -> None:
-    """Loads the weights of a plain network; the Runner's network becomes one.
+    """Load the weights of a plain network; the Runner's network becomes plain.
 
     Args:
         runner: Runner of the step.
         state: All weights, as an exported checkpoint has them.
-        path: Path of the file they are from, for the error.
+        path: Path of the file with the weights, for the error.
 
     Raises:
-        InputError: They are of another network.
+        InputError: The weights are those of another network.
     """
     load_into(network_of(runner), state, path)
 
 
 def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
-    """Load the weights of a plain network into a segmentor, which becomes one.
+    """Load the weights of a plain network into a segmentor, which becomes plain.
 
     Args:
         model: Model of the step.
         state: All weights, as an exported checkpoint has them.
-        path: Path of the file they are from, for the error.
+        path: Path of the file with the weights, for the error.
 
     Raises:
-        InputError: They are of another network.
+        InputError: The weights are those of another network.
     """
     model.make_plain()
     try:
-        # Strict but for parts that only training needs, which no checkpoint holds.
+        # Strict except for parts that only training needs, which no checkpoint holds.
         model.load_state_dict({**model.state_dict(), **state})
     except RuntimeError as error:
         raise InputError(
@@ -270,14 +270,14 @@ def load_into(model: Any, state: Mapping[str, Tensor], path: str) -> None:
 
 
 def evaluate(runner: Runner, has_run: bool) -> dict[str, Any]:
-    """Runs the test loop and returns the metric's entry for ``metrics.json``.
+    """Run the test loop and return the metric's entry for ``metrics.json``.
 
-    Not ``Runner.test``, which would call every hook's ``before_run`` again
+    ``Runner.test`` is not used: it would call every hook's ``before_run`` again
     after training.
 
     Args:
         runner: The step's Runner, with the step's weights.
-        has_run: It has trained, so that its hooks have begun.
+        has_run: Whether the Runner has trained, so that its hooks have begun.
     """
     if not has_run:
         runner.call_hook('before_run')

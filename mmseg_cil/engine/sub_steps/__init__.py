@@ -1,4 +1,4 @@
-"""What a method trains of its own beside the network of a step.
+"""Sub-steps: the trainings of a method beside the network of a step.
 
 A method lists its sub-steps in ``method.sub_steps``, each a config of a class
 registered in :data:`mmseg_cil.registry.SUB_STEPS` (see

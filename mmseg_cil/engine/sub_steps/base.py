@@ -1,4 +1,4 @@
-"""What every sub-step has: its place in a walk, its config, and what it leaves behind."""
+"""The base class of sub-steps: their place in a walk, their config, and the files they leave."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WHEN = ('before', 'after')
 
 @dataclass(frozen=True)
 class SubStepInputs:
-    """What a sub-step begins with.
+    """The inputs that a sub-step begins with.
 
     Attributes:
-        step: What its step begins with.
-        snapshot: Checkpoint and number of classes of the step itself, which is
-            trained; None for a sub-step before it.
-        folder: Where the sub-step writes.
+        step: The inputs that the step begins with.
+        snapshot: Checkpoint and number of classes of the trained step itself;
+            None for a sub-step before the step.
+        folder: Folder that the sub-step writes to.
     """
 
     step: StepInputs
@@ -35,21 +35,22 @@ class SubStepInputs:
 
 
 class SubStep:
-    """Something trained in ``step_XX/<name>/`` by a Runner of its own.
+    """A training in ``step_XX/<name>/`` by a Runner of its own.
 
-    It is trained once: what it has finished is recorded in the journal with
-    the hashes of its files, and a kill in the middle of it resumes it.
+    A sub-step is trained once: the journal records a finished sub-step with the
+    hashes of its files, and a sub-step that was killed is resumed.
 
     Args:
-        name: Name of its folder and its record. The class's own by default.
+        name: Name of the sub-step's folder and record. The class's own by default.
 
     Raises:
         InputError: The name cannot be that of a folder.
     """
 
-    #: Of folder and record.
+    #: Name of the folder and of the record.
     name: str = ''
-    #: 'before': the step needs what it leaves; 'after': it needs the step's checkpoint.
+    #: 'before': the step needs the sub-step's files; 'after': the sub-step needs the step's
+    #: checkpoint.
     when: str = 'before'
     #: Numbers for the journal's record; filled by :meth:`finish`, equal on all processes.
     summary: Mapping[str, Any] = MappingProxyType({})
@@ -63,37 +64,38 @@ class SubStep:
             )
 
     def applies(self, walk: Walk, step: int) -> bool:
-        """Whether it is trained at a step.
+        """Return whether the sub-step is trained at a step.
 
-        By default wherever the step trains, and, before a step, an earlier one has.
+        By default, it is trained wherever the step trains and, if it comes before the step, an
+        earlier step has trained.
         """
         learnt = any(walk.trains(earlier) for earlier in range(step))
         return walk.trains(step) and (self.when == 'after' or learnt)
 
     def iterations(self, walk: Walk, step: int) -> int:
-        """How long it trains at a step where it applies, for the estimate of time."""
+        """Return the iterations of training at a step where it applies, for the time estimate."""
         return walk.iterations[step]
 
     def check(self, walk: Walk) -> None:
-        """Looks for what would not work, before anything of the walk is trained.
+        """Check that the sub-step will work, before anything of the walk is trained.
 
         Raises:
-            InputError: Something would not.
+            InputError: Something would not work.
         """
 
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
-        """The config of its Runner, but for folder, checkpoints, seed and progress.
+        """Return the config of the Runner, except for folder, checkpoints, seed and progress.
 
-        It is also called before the walk, with paths of files that are not there yet.
+        The method is also called before the walk, with paths of files that do not exist yet.
         """
         raise NotImplementedError
 
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
-        """Writes what is to stay; called by every process when its training is over.
+        """Write the files that are to stay; every process calls this when training is over.
 
         Args:
-            runner: Its Runner.
-            folder: Its folder, where the main process writes (atomically).
+            runner: Runner of the sub-step.
+            folder: Folder of the sub-step, where rank 0 writes (atomically).
 
         Returns:
             The names of the files, equal on all processes.
@@ -104,13 +106,13 @@ class SubStep:
         """Write files of the kind that :meth:`finish` leaves, in little time, for the rehearsal.
 
         Args:
-            runner: Its Runner, after one iteration.
-            folder: Its folder.
+            runner: Runner of the sub-step, after one iteration.
+            folder: Folder of the sub-step.
         """
         self.finish(runner, folder)
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
-        """Puts what it leaves into the config of its step, in place; before a step only.
+        """Put the sub-step's files into the config of its step, in place; before a step only.
 
         Args:
             cfg: Config of the step.
@@ -120,22 +122,22 @@ class SubStep:
         """
 
     def replace_teachers(self, walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Snapshots to learn from in place of the steps' checkpoints; after a step only.
+        """Return snapshots to learn from in place of the steps' checkpoints; after a step only.
 
         Args:
             walk: The walk.
             steps: Earlier steps that trained.
 
         Returns:
-            Arguments of a :class:`~mmseg_cil.models.teacher.Teacher`, but for the
+            Arguments of a :class:`~mmseg_cil.models.teacher.Teacher`, except for the
             number of classes, by step; none by default.
         """
         return {}
 
     def rescore(self, walk: Walk, step: int, folder: Path, launcher: str) -> dict[str, Any]:
-        """Scores in :attr:`summary`, computed again as the walk is evaluated now.
+        """Return the scores in :attr:`summary`, computed again as the walk is evaluated now.
 
-        Called by every process where the evaluation has changed since it was finished.
+        Every process calls this where the evaluation has changed since the sub-step finished.
 
         Args:
             walk: The walk.
@@ -144,6 +146,6 @@ class SubStep:
             launcher: MMEngine's launcher.
 
         Returns:
-            What changes in the summary; nothing by default.
+            The values of the summary that change; none by default.
         """
         return {}

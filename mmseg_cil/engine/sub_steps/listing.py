@@ -1,4 +1,4 @@
-"""Which sub-steps a method has at a step, where they write, and what they leave to it."""
+"""The sub-steps of a method at a step, their folders, and their changes to the step's config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmseg_cil.registry import SUB_STEPS
 
 
 def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep]:
-    """The sub-steps that a method has at a step, in the method's order.
+    """Return the sub-steps that a method has at a step, in the method's order.
 
     Args:
         walk: The walk.
@@ -27,7 +27,7 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
         when: 'before' or 'after' only; both by default.
 
     Raises:
-        InputError: One cannot be built, or two have one name.
+        InputError: A sub-step cannot be built, or two have one name.
     """
     built: list[SubStep] = []
     for config in find_method(walk.cfg, walk.protocol.name).sub_steps:
@@ -53,12 +53,12 @@ def sub_steps_of(walk: Walk, step: int, when: str | None = None) -> list[SubStep
 
 
 def sub_step_folder(walk: Walk, step: int, name: str) -> Path:
-    """``WORK_DIR/step_XX/NAME``."""
+    """Return the folder of a sub-step, ``WORK_DIR/step_XX/NAME``."""
     return step_folder(walk.work_dir, step) / name
 
 
 def hand_on(cfg: Config, walk: Walk, step: int) -> None:
-    """Puts into a config what the sub-steps before a step leave to it.
+    """Let the sub-steps before a step put their files into a config.
 
     Args:
         cfg: Config of the step, or of a sub-step after it; changed in place.
@@ -70,7 +70,7 @@ def hand_on(cfg: Config, walk: Walk, step: int) -> None:
 
 
 def replaced_teachers(walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The snapshots that sub-steps keep of earlier steps in place of their checkpoints."""
+    """Return the snapshots that sub-steps keep of earlier steps in place of checkpoints."""
     result: dict[int, dict[str, Any]] = {}
     for sub_step in sub_steps_of(walk, steps[-1], 'after') if steps else ():
         result.update(sub_step.replace_teachers(walk, steps))

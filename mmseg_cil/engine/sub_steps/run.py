@@ -42,22 +42,22 @@ def run_sub_steps(
     snapshot: Mapping[str, Any] | None,
     launcher: str,
 ) -> None:
-    """Trains those sub-steps of a step that are not finished; every process must call.
+    """Train those sub-steps of a step that are not finished; every process must call this.
 
-    One that is finished stays as it is, unless it was finished with other
-    settings (accepted changes, a step taken over), which trains it anew.
+    A finished sub-step stays as it is, unless it was finished with other settings
+    (accepted changes, a step taken over): it is trained anew then.
 
     Args:
         walk: The walk.
-        journal: Its journal, to which each is added as it finishes.
+        journal: Journal of the walk, to which each sub-step is added as it finishes.
         step: The step.
         when: 'before' or 'after'.
-        inputs: What the step begins with.
+        inputs: Inputs that the step begins with.
         snapshot: The step's checkpoint and number of classes; None before it is trained.
         launcher: MMEngine's launcher.
 
     Raises:
-        InputError: A file of a finished one is missing or was changed.
+        InputError: A file of a finished sub-step is missing or was changed.
     """
     for sub_step in sub_steps_of(walk, step, when):
         folder = sub_step_folder(walk, step, sub_step.name)
@@ -77,15 +77,15 @@ def run_sub_steps(
 
 
 def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
-    """Scores again what sub-steps have scored as the walk was evaluated before.
+    """Compute the scores of sub-steps again where the walk's evaluation has changed.
 
     Args:
         walk: The walk.
-        journal: Its journal, where the scores are.
+        journal: Journal of the walk, which holds the scores.
         launcher: MMEngine's launcher.
 
     Raises:
-        InputError: A file of a finished one is missing or was changed.
+        InputError: A file of a finished sub-step is missing or was changed.
     """
     for record in list(journal.content['steps']):
         now = evaluation_of(walk, record['step'])
@@ -96,7 +96,7 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
                 continue
             folder = sub_step_folder(walk, record['step'], sub_step.name)
             if not decided_by_main(folder.is_dir):
-                # It is trained anew when the walk goes on.
+                # The sub-step is trained anew when the walk goes on.
                 continue
             decided_by_main(
                 functools.partial(
@@ -116,14 +116,14 @@ def rescore_sub_steps(walk: Walk, journal: Journal, launcher: str) -> None:
 
 
 def _identity(walk: Walk, journal: Journal, step: int, sub_step: SubStep) -> dict[str, Any]:
-    """What shapes a sub-step: the walk's settings and the checkpoints of the steps so far."""
+    """Return the identity of a sub-step: the walk's settings and the checkpoints so far."""
     last = step if sub_step.when == 'after' else step - 1
     hashes = [
         (entry['step'], entry.get('checkpoint_sha256'))
         for entry in journal.content['steps']
         if entry['step'] <= last and entry['status'] != 'begun'
     ]
-    # Steps that come later do not shape it.
+    # Later steps do not shape the sub-step.
     fingerprints = {
         **journal.content['fingerprints'],
         'protocol': walk.protocol.beginning_fingerprint(step),
@@ -215,15 +215,15 @@ def _train(
 def place(
     cfg: Config, sub_step: SubStep, walk: Walk, step: int, folder: Path, resume: bool
 ) -> None:
-    """Gives a sub-step's config, in place, what all of them have in common.
+    """Give a sub-step's config, in place, the settings that all sub-steps have in common.
 
     Args:
-        cfg: As the sub-step derived it.
-        sub_step: What is trained.
+        cfg: Config as the sub-step derived it.
+        sub_step: The sub-step that is trained.
         walk: The walk.
         step: The step.
         folder: Folder of the sub-step.
-        resume: Go on with the state in the folder.
+        resume: Whether to go on with the state in the folder.
     """
     cfg.work_dir = str(folder)
     cfg.experiment_name = f'{walk.work_dir.resolve().name}_step_{step:02d}_{sub_step.name}'
@@ -240,7 +240,7 @@ def place(
     ):
         cfg[key] = None
     cfg.train_cfg.val_interval = cfg.train_cfg.max_iters + 1
-    # Not the random numbers of the step itself.
+    # A sub-step does not use the random numbers of the step itself.
     _hook(cfg, 'IterationSeedHook').update(seed=sub_step_seed(run_seed(walk.cfg), sub_step.name))
     _hook(cfg, 'WalkProgressHook').update(
         iterations=[0] * step + [cfg.train_cfg.max_iters], name=sub_step.name
@@ -253,7 +253,7 @@ def place(
 
 
 def sub_step_seed(seed: int, name: str) -> int:
-    """A seed of its own for a sub-step, from the run's and its name."""
+    """Return a seed of its own for a sub-step, from the run's seed and the sub-step's name."""
     return zlib.crc32(f'{seed} {name}'.encode())
 
 

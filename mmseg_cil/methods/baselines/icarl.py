@@ -24,7 +24,10 @@ def icarl_loss(
     ignore_index: int = 255,
     ignored_are_negatives: bool = False,
 ) -> Tensor:
-    """Binary cross-entropy per pixel: old classes learn from the teacher, new ones from labels.
+    """Compute the binary cross-entropy per pixel with the teacher and the labels as targets.
+
+    The targets of old classes are the teacher's sigmoids, those of new classes come from the
+    labels.
 
     Source: Rebuffi et al., CVPR 2017, algorithm 3; fcdl94/MiB ``utils/loss.py``,
     ``IcarlLoss``.
@@ -35,9 +38,9 @@ def icarl_loss(
         labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
         background_from_labels: Class 0 is learnt from the labels, not from the
             teacher (``bkg`` of the official code).
-        ignore_index: Label without a class. Where it stands only the teacher is learnt from.
-        ignored_are_negatives: There the classes that learn from labels have the target 0
-            instead, as in the official code.
+        ignore_index: Label without a class. Pixels with this label learn from the teacher only.
+        ignored_are_negatives: At pixels with the label ``ignore_index``, the classes that learn
+            from labels have the target 0 instead of no loss, as in the official code.
 
     Returns:
         ``(N, H, W)`` sum over the C classes, at least float32.
@@ -58,11 +61,11 @@ def icarl_loss(
 class ICaRLLoss(DecodeLoss):
     """Registered form of :func:`icarl_loss`, for ``loss_decode`` of any head.
 
-    The segmentor hands it the teacher's record of the batch. Without a teacher it is
-    :func:`~mmseg_cil.methods.baselines.lwf_mc.sigmoid_cross_entropy`.
-    In a step that brings no class (by
-    domain) the teacher would leave nothing to the labels: there, by our choice, it is the sum
-    of that and :func:`~mmseg_cil.methods.baselines.lwf_mc.sigmoid_distillation`.
+    The segmentor hands the teacher's record of the batch to the loss. Without a teacher the loss
+    is :func:`~mmseg_cil.methods.baselines.lwf_mc.sigmoid_cross_entropy`.
+    In a step that brings no class (by domain) every class would learn from the teacher and none
+    from the labels. In such a step the loss is, by our choice, the sum of that cross-entropy and
+    :func:`~mmseg_cil.methods.baselines.lwf_mc.sigmoid_distillation`.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
@@ -85,11 +88,11 @@ class ICaRLLoss(DecodeLoss):
         self._teacher: NetworkOutput | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor whether classes are new."""
+        """Take the step, which says whether classes are new."""
         self._step = step
 
     def receive_teacher(self, teacher: NetworkOutput | None) -> None:
-        """Told by the segmentor what the teacher says of the batch; None after the batch."""
+        """Take the teacher's outputs for the batch; None after the batch."""
         self._teacher = teacher
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from mmseg_cil.registry import MODELS
 
 
 def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two feature maps, over images, channels and places.
+    """Compute the mean squared difference of two feature maps, over images, channels and places.
 
     Source: Michieli and Zanuttigh, "Incremental Learning Techniques for Semantic
     Segmentation", ICCV workshops 2019, the loss on the encoder's output;
@@ -41,7 +41,7 @@ class FeatureDistillationLoss(TwoNetworkLoss):
     """Registered form of :func:`feature_distillation`, for a ``FeatureDistiller``.
 
     Args:
-        loss_weight: Factor of the loss. Defaults to 100.0, that of the MiB scripts.
+        loss_weight: Factor of the loss. Defaults to 100.0, as in the MiB scripts.
         loss_name: Name in the log. Defaults to 'loss_features'.
     """
 
@@ -49,5 +49,5 @@ class FeatureDistillationLoss(TwoNetworkLoss):
         super().__init__(loss_weight, loss_name)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """``loss_weight`` times the mean squared difference (a scalar)."""
+        """Return ``loss_weight`` times the mean squared difference (a scalar)."""
         return self.loss_weight * feature_distillation(student, teacher)

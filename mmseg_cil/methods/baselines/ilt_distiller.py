@@ -24,7 +24,7 @@ class FeatureDistiller(Distiller):
             -1, the last: the encoder's output, as in ILT.
 
     Raises:
-        InputError: ``stage`` is no whole number, or the loss is not one of two
+        InputError: ``stage`` is no whole number, or the loss does not compare two
             networks.
     """
 
@@ -35,11 +35,11 @@ class FeatureDistiller(Distiller):
         self.stage = stage
 
     def attach(self, network: nn.Module) -> None:
-        """Look for the stage, once the segmentor is built.
+        """Check that the backbone returns the stage, once the segmentor is built.
 
         Raises:
-            InputError: Its backbone says how many stages it returns, and the one
-                asked for is not among them.
+            InputError: The backbone has ``out_indices``, the network has no neck, and
+                ``stage`` is not among the stages that the backbone returns.
         """
         stages = getattr(network.backbone, 'out_indices', None)
         if stages is not None and not getattr(network, 'with_neck', False):
@@ -56,10 +56,10 @@ class FeatureDistiller(Distiller):
         """Return the loss of a batch under its name.
 
         Args:
-            batch: With the last teacher's record.
+            batch: Contains the record of the last step's teacher.
 
         Raises:
-            InputError: The backbone returns no such stage.
+            InputError: The backbone returns no stage with this index.
         """
         student, teacher = batch.student, batch.teacher
         self._check_stage(len(student.features))

@@ -17,15 +17,15 @@ def shared_knowledge_distillation(
     over_all: bool = False,
     class_mean: bool = True,
 ) -> Tensor:
-    """:func:`knowledge_distillation` from the log-sum-exps that losses share.
+    """Compute :func:`knowledge_distillation` from the log-sum-exps that losses share.
 
     Args:
         pixels: The student's logits over C classes, with cuts at 1 and O.
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
-        alpha: See :func:`knowledge_distillation`, as the others.
+        alpha: See :func:`knowledge_distillation`, also for the arguments below.
         over_all: The student's softmax is over all its C classes.
-        class_mean: Divide by O.
+        class_mean: Divide the loss by O.
 
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32.
@@ -39,13 +39,13 @@ def shared_knowledge_distillation(
 
 @MODELS.register_module()
 class KnowledgeDistillationLoss(DistillationLoss):
-    """Compute ``reference.knowledge_distillation`` over shared pixels, for a ``LogitDistiller``.
+    """``reference.knowledge_distillation`` over shared pixels, for a ``LogitDistiller``.
 
-    The mean is over all pixels, those with an ignored label too, as in the
-    official code; a distiller may choose others.
+    The mean is over all pixels, those with an ignored label included, as in the
+    official code; a distiller may choose other pixels.
 
     Args:
-        loss_weight: Factor of the loss. Defaults to 100.0, that of LwF and ILT.
+        loss_weight: Factor of the loss. Defaults to 100.0, as for LwF and ILT.
         alpha: Multiplies the teacher's logits. Defaults to 1.0.
         over_all: See :func:`knowledge_distillation`. Defaults to False.
         class_mean: See :func:`knowledge_distillation`. Defaults to True.

@@ -1,4 +1,4 @@
-"""Sigmoid losses of LwF-MC, the row that papers also call iCaRL."""
+"""Sigmoid losses of LwF-MC, which result tables of papers also call iCaRL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmseg_cil.registry import MODELS
 
 
 def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
-    """Binary cross-entropy per pixel, summed over the classes; 0 at ignored pixels.
+    """Compute the binary cross-entropy per pixel, summed over the classes; 0 at ignored pixels.
 
     Source: fcdl94/MiB ``utils/loss.py``, ``BCEWithLogitsLossWithIgnoreIndex``.
 
@@ -33,10 +33,11 @@ def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 25
 
 
 def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Binary cross-entropy per pixel with the teacher's sigmoid, summed over its O classes.
+    """Compute the binary cross-entropy per pixel with the teacher's sigmoids as targets.
 
-    Its mean over pixels is O times the mean over pixels and classes, which is
-    how the official code states it.
+    The cross-entropy is summed over the teacher's O classes. The mean of this sum over
+    pixels is O times the mean over pixels and classes; the official code states it as
+    the latter.
 
     Source: fcdl94/MiB ``train.py``, ``l_icarl`` of the combined form; Rebuffi et
     al., "iCaRL", CVPR 2017, algorithm 3, second sum.
@@ -59,13 +60,13 @@ def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tens
 class SigmoidCrossEntropyLoss(DecodeLoss):
     """Registered form of :func:`sigmoid_cross_entropy`, for ``loss_decode`` of any head.
 
-    It is the same at every step: what the step's labels call background is
-    learnt as background, and pixels of old classes as negatives of their class.
+    The loss is the same at every step: pixels that the step's labels call background are
+    learnt as background, so pixels of old classes are learnt as negatives of their class.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
         avg_non_ignore: The mean is over the pixels that are not ignored; by
-            default it is over all pixels, as in the official training loop.
+            default the mean is over all pixels, as in the official training loop.
         loss_name: Name in the log. Defaults to 'loss_bce'.
     """
 
@@ -85,7 +86,7 @@ class SigmoidCrossEntropyLoss(DecodeLoss):
 class SigmoidDistillationLoss(DistillationLoss):
     """Registered form of :func:`sigmoid_distillation`, for a ``LogitDistiller``.
 
-    The mean is over all pixels, those with an ignored label too.
+    The mean is over all pixels, those with an ignored label included.
 
     Args:
         loss_weight: Factor of the loss ("importance"). Defaults to 10.0.

@@ -1,7 +1,7 @@
-"""LwF as the paper states it: to be read and tested against, not trained with.
+"""LwF as the paper states it, for reading and for tests; training does not use it.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``lwf``.
+Where official code exists, tests compare these forms with stored numbers of that code. Other
+tests compare the forms used in training, which are in ``lwf``, with these forms.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ def knowledge_distillation(
     over_all: bool = False,
     class_mean: bool = True,
 ) -> Tensor:
-    r"""Cross-entropy per pixel between the teacher's prediction and the student's.
+    r"""Compute the cross-entropy per pixel between the teacher's prediction and the student's.
 
     .. math:: -\frac{1}{O} \sum_{c < O} q_c \log p_c, \quad
               q = \mathrm{softmax}(\alpha t), \; p = \mathrm{softmax}(z_{0..O-1})
 
-    The student's probabilities are over the old classes alone: what it says of
-    the new ones has neither loss nor gradient.
+    The student's probabilities are over the old classes alone: the student's logits of
+    the new classes have neither loss nor gradient.
 
     Source: Li and Hoiem, "Learning without Forgetting", ECCV 2016, equation 2;
     the factor 1/O (a mean over the old classes, not a sum) and ``alpha`` on the
-    teacher's side only are those of the official segmentation baselines,
+    teacher's side only come from the official segmentation baselines,
     fcdl94/MiB ``utils/loss.py``, ``KnowledgeDistillationLoss``.
 
     Args:
         student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
         teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
-            Half precision, of either, is computed in float32.
+            Half precision of student or teacher is computed in float32.
         alpha: Multiplies the teacher's logits (only), before its softmax.
         over_all: The student's softmax is over all its C classes, so that the
             probability of new classes is pushed down (ILT's original code).
-        class_mean: Divide by O.
+        class_mean: Divide the loss by O.
 
     Returns:
-        ``(N, H, W)`` loss per pixel, at least float32. Its least value is the
-        entropy of the teacher's prediction (divided by O).
+        ``(N, H, W)`` loss per pixel, at least float32. The least value of the loss is
+        the entropy of the teacher's prediction (divided by O).
     """
     student_logits = at_least_float32(student_logits)
     teacher_logits = at_least_float32(teacher_logits)
     num_old = teacher_logits.shape[1]
-    # (N, O, H, W): what the teacher says of the old classes.
+    # (N, O, H, W): the teacher's probabilities of the old classes.
     targets = (teacher_logits * alpha).softmax(dim=1)
     old = student_logits[:, :num_old]
-    # The targets sum to one, so the normaliser leaves the sum over classes.
+    # The targets sum to one, so the normaliser can be taken out of the sum over classes.
     loss = (student_logits if over_all else old).logsumexp(dim=1) - (targets * old).sum(dim=1)
     return loss / num_old if class_mean else loss

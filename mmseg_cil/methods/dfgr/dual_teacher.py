@@ -19,27 +19,27 @@ from torch.nn import functional
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
 
-#: Of RepDistiller: added to every variance, and the variance at the start.
+#: RepDistiller's values: the number added to every variance, and the variance at the start.
 EPS, INITIAL_VARIANCE = 1e-5, 5.0
 
 
 def variance_parameter(variance: float = INITIAL_VARIANCE, eps: float = EPS) -> float:
-    """The number whose :func:`variances` is the variance given."""
+    """Return the parameter for which :func:`variances` gives ``variance``."""
     return math.log(math.expm1(variance - eps))
 
 
 def variances(parameters: Tensor, eps: float = EPS) -> Tensor:
-    """``softplus(parameters) + eps``: positive whatever the parameters are."""
+    """Return ``softplus(parameters) + eps``, which is positive for all parameters."""
     return functional.softplus(parameters) + eps
 
 
 def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
-    r"""Negative log-likelihood of the teacher's logits, up to a constant.
+    r"""Compute the negative log-likelihood of the teacher's logits, up to a constant.
 
     .. math:: \frac12 \left( \frac{(m - z)^2}{v_c} + \log v_c \right)
 
-    With v = 1 it is half the squared error; in v it is least where v is the
-    channel's mean squared residual.
+    With v = 1 the loss is half the squared error. As a function of v the loss is least
+    where v is the channel's mean squared residual.
 
     Args:
         student: ``(N, C, H, W)`` logits m.
@@ -47,11 +47,11 @@ def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tens
         variance: ``(C,)``.
 
     Returns:
-        Scalar: the mean over all elements; 0 where there is none.
+        Scalar: the mean over all elements; 0 if there is no element.
 
     Raises:
-        InputError: The shapes are not equal. One channel would else be compared
-            with all of the other's.
+        InputError: The shapes are not equal. Without this check, broadcasting would
+            compare one channel of a network with all channels of the other.
     """
     _check_shapes(student, teacher)
     if variance.shape != student.shape[1:2]:
@@ -67,12 +67,12 @@ def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tens
 
 
 def double_targets(old: Tensor, new: Tensor) -> Tensor:
-    """The logits of two teachers, one after the other, without each channel's mean.
+    """Concatenate the logits of two teachers and subtract each channel's mean.
 
     Source: Zhang et al., "Class-incremental Learning via Deep Model
     Consolidation", WACV 2020, equation 4, which takes the mean over classes;
-    that over the batch is of mmasana/FACIL ``src/approach/dmc.py``. Here a batch is
-    all its pixels.
+    mmasana/FACIL ``src/approach/dmc.py`` takes the mean over the batch. Here the mean
+    is over all pixels of the batch.
 
     Args:
         old: ``(N, O, H, W)``.
@@ -86,7 +86,7 @@ def double_targets(old: Tensor, new: Tensor) -> Tensor:
 
 
 def double_distillation(student: Tensor, old: Tensor, new: Tensor) -> Tensor:
-    """Mean squared distance of the student's logits from :func:`double_targets`.
+    """Compute the mean squared distance of the student's logits from :func:`double_targets`.
 
     Args:
         student: ``(N, O + K, H, W)``.
@@ -97,7 +97,8 @@ def double_distillation(student: Tensor, old: Tensor, new: Tensor) -> Tensor:
         Scalar: the mean over all elements.
 
     Raises:
-        InputError: The student has not the channels of both, or is of another size.
+        InputError: The number of the student's channels is not O + K, or its maps
+            have another size.
     """
     targets = double_targets(old, new)
     _check_shapes(student, targets)

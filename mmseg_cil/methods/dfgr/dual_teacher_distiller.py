@@ -1,4 +1,4 @@
-"""Distillation from the old segmentor and from one of the new data: DT-ID."""
+"""Distillation from the old segmentor and from a segmentor of the new data: DT-ID."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FORMS = ('variational', 'double')
 
 @MODELS.register_module()
 class DualTeacherDistiller(Distiller):
-    """Teaches old classes by the old segmentor and new classes by that of the new data.
+    """Distils old classes from the old segmentor, new classes from a segmentor of the new data.
 
-    The old teacher has the old outputs (the background among them), on generated
-    images, or on all where ``old_on`` says so or the batch has none that is
-    generated; the new teacher has the new classes' outputs, the last of the
-    student's, on real images. Its own background is left out: what it calls
-    background, old classes are among. Classes in between, of earlier steps that
-    did not train, no teacher knows; nothing is compared there.
+    The old teacher teaches the old outputs (the background among them) on generated
+    images, or on all images where ``old_on`` is 'all' or the batch has no generated
+    image. The new teacher teaches the outputs of the new classes, the last outputs of
+    the student, on real images. The new teacher's own background is left out, because
+    it includes pixels of old classes. Between the two lie the classes of earlier steps
+    that did not train: no teacher knows them, and their outputs are not compared.
     Logits are compared as the classifiers return them, not enlarged. This is
     our reading of a method whose loss is not published (see
     :mod:`mmseg_cil.methods.dfgr.dual_teacher`).
@@ -39,14 +39,14 @@ class DualTeacherDistiller(Distiller):
     Args:
         loss_weight: Factor of the loss.
         form: 'variational': learnt variances, one for each output; 'double': the
-            mean squared distance from both teachers' logits less the batch's mean,
+            mean squared distance from both teachers' logits minus the batch's mean,
             on all images, as in deep model consolidation.
         old_on: 'replayed' or 'all': the images on which the old teacher teaches.
         new_teacher: The name of the new teacher.
-        variance: At the start.
+        variance: Value of all variances at the start.
         eps: Added to every variance.
-        optimizer: Config of an optimizer of the variances' own. By default the
-            network's trains them too, with its weight decay.
+        optimizer: Config of a separate optimizer for the variances. By default the
+            network's optimizer trains the variances too, with its weight decay.
         loss_name: Name in the log. Defaults to 'loss_dual'.
 
     Raises:
@@ -84,7 +84,7 @@ class DualTeacherDistiller(Distiller):
         self.spread: nn.Parameter | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor how many outputs there are."""
+        """Take the step; the form 'variational' creates a variance for each output here."""
         self._first = 1 if step.has_background else 0
         if self.form == 'variational':
             self.spread = nn.Parameter(torch.full((step.num_seen,), self._start))
@@ -93,10 +93,11 @@ class DualTeacherDistiller(Distiller):
         """Return the loss of a batch.
 
         Args:
-            batch: With the records of the old and of the new teacher.
+            batch: Contains the records of the old and of the new teacher.
 
         Returns:
-            The loss under its name, and the mean variances of old and new outputs.
+            The loss under its name and, with ``form='variational'``, the mean variances of
+            old and new outputs.
         """
         student, replayed = batch.student, batch.replayed
         old = batch.teacher.logits

@@ -1,4 +1,4 @@
-"""Images of old classes that a generator draws, beside a batch of real ones."""
+"""Replay of old classes by generated images, which join a batch of real images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mmseg_cil.utils.devices import to_device
 from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import read_weights
 
-#: The label of all pixels of a generated image: no loss on labels reads it, distillation does
-#: (:meth:`~mmseg_cil.losses.pixel_logits.PixelLogits.distilled`).
+#: Label of all pixels of a generated image. Losses on labels ignore these pixels; distillation
+#: uses them (:meth:`~mmseg_cil.losses.pixel_logits.PixelLogits.distilled`).
 IGNORED = 255
 
 
@@ -32,21 +32,22 @@ IGNORED = 255
 class GeneratedReplay(Replay):
     """Appends generated images to the batches of training.
 
-    They have no labels (255 everywhere): what they show is told by the last
-    step's segmentor, through any distiller. An image depends on the run's
-    seed, the step, the iteration and its place among the images of all
-    processes; a resumed run draws what the unbroken one would have, and as many
-    images in all, drawn by any number of processes, are the same images.
+    Generated images have no labels (255 everywhere): any distiller teaches their
+    content by the last step's segmentor. An image depends on the run's seed, the
+    step, the iteration and its place among the images of all processes. A resumed
+    run therefore draws the same images as a run without interruption, and so does
+    a run with another number of processes and the same number of images in total.
 
-    It is no ``nn.Module``: the generator is neither trained nor saved.
+    The class is no ``nn.Module``: the generator is neither trained nor saved.
 
     Args:
         checkpoint: Checkpoint of the generator.
-        generator: Its config.
-        has_background: Class 0 of its layouts is the background.
-        ratio: Generated images for each real one of a batch; at least one image.
-        cache: Draw so many images once, keep them as bytes on the CPU, and
-            choose among them. 0 (default) draws anew for every batch.
+        generator: Config of the generator.
+        has_background: Class 0 of the generator's layouts is the background.
+        ratio: Number of generated images for each real image of a batch. A batch
+            gets at least one generated image.
+        cache: Number of images to draw once and keep as bytes on the CPU; batches
+            choose among these. 0 (default) draws new images for every batch.
 
     Raises:
         InputError: A number cannot be used.
@@ -76,7 +77,7 @@ class GeneratedReplay(Replay):
         self._kept: Tensor | None = None
 
     def load(self) -> None:
-        """Reads the generator's weights.
+        """Read the generator's weights.
 
         Raises:
             InputError: The file is missing, damaged, or of another generator.
@@ -98,16 +99,16 @@ class GeneratedReplay(Replay):
         self._loaded = True
 
     def set_iteration_seed(self, seed: int) -> None:
-        """Told before every iteration; the same on all processes."""
+        """Take the seed of the next iteration, the same on all processes."""
         self._seed = seed
 
     def count(self, batch: int) -> int:
-        """Generated images beside so many real ones."""
+        """Return the number of generated images for ``batch`` real images."""
         return max(1, round(batch * self.ratio))
 
     @torch.no_grad()
     def images(self, count: int, device: torch.device) -> Tensor:
-        """The images of this process and iteration, ``(count, 3, H, W)``, normalised."""
+        """Return the images of this process and iteration, ``(count, 3, H, W)``, normalised."""
         if not self._loaded:
             raise RuntimeError('the generator is not loaded: call load() before training')
         if next(self.network.parameters()).device != device:
@@ -135,7 +136,7 @@ class GeneratedReplay(Replay):
 
     def _cached(self, device: torch.device) -> Tensor:
         if self._kept is None:
-            # The generator is the step's own, so images need no seed but their place.
+            # Every step has its own generator, so the place of an image is enough as its seed.
             parts = [
                 self.network.to_bytes(
                     self._draw(
@@ -148,7 +149,7 @@ class GeneratedReplay(Replay):
         return self._kept
 
     def extend(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList, int]:
-        """Appends generated images, enlarged to the size of the real ones.
+        """Append generated images, enlarged to the size of the real ones.
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.

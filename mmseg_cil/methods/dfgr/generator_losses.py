@@ -1,11 +1,11 @@
-"""What a generator of images learns from a frozen network alone.
+"""Losses by which a generator of images learns from a frozen network alone.
 
 Choi, El-Khamy and Lee, "Dual-Teacher Class-Incremental Learning With Data-Free
 Generative Replay", CVPR workshops 2021 (arXiv 2106.09835), train a generator
 from a pre-trained classifier without data; neither its losses nor code are
-published. The terms here are those of public analogues (each says which),
-brought to segmentation by us: the label becomes a layout, cross-entropy and
-entropies are per pixel.
+published. The terms here come from public analogues (the docstring of each term
+names its source). We adapted them to segmentation: the label becomes a layout,
+cross-entropy and entropies are per pixel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmseg_cil.losses.precision import at_least_float32
 
 
 class _MeanOverProcesses(torch.autograd.Function):
-    """The mean of a tensor over all processes, whose gradient reaches every one of them."""
+    """The mean of a tensor over all processes; its gradient reaches every process."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -39,18 +39,18 @@ class _MeanOverProcesses(torch.autograd.Function):
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of equally shaped tensors over all processes, differentiable.
+    """Compute the mean of equally shaped tensors over all processes, differentiably.
 
-    With a loss that is a function of this mean on every process, and gradients
-    that DistributedDataParallel averages, parameters get the gradient that one
-    process would compute on the whole batch.
+    If the loss on every process is a function of this mean and DistributedDataParallel
+    averages the gradients, parameters get the gradient that a single process would
+    compute on the whole batch.
     """
     result: Tensor = _MeanOverProcesses.apply(value)
     return result
 
 
 def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel over the batches of all processes.
+    """Compute mean and variance of every channel over the batches of all processes.
 
     Args:
         maps: ``(N, D, H, W)``; N, H and W are equal on all processes. Half
@@ -61,7 +61,8 @@ def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     """
     maps = at_least_float32(maps)
     mean = mean_over_processes(maps.mean(dim=(0, 2, 3)))
-    # About the mean of all: a difference of two large numbers would lose digits.
+    # Deviations from the mean of all processes: E[x^2] - E[x]^2, a difference of two large
+    # numbers, would lose digits.
     variance = (maps - mean[None, :, None, None]).square().mean(dim=(0, 2, 3))
     return mean, mean_over_processes(variance)
 
@@ -69,7 +70,7 @@ def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor]:
 def normal_divergence(
     mean: Tensor, variance: Tensor, batch_mean: Tensor, batch_variance: Tensor, eps: float = 1e-8
 ) -> Tensor:
-    r"""KL divergence of a batch's normal distribution from that of the running statistics.
+    r"""Compute the KL divergence of a batch's normal distribution from the running statistics'.
 
     .. math:: \mathrm{KL}(\mathcal N(\mu, \sigma^2) \,\|\, \mathcal N(\mu_b, \sigma_b^2)) =
         \log\frac{\sigma_b}{\sigma} - \frac12 \left(1 -
@@ -79,7 +80,7 @@ def normal_divergence(
     ``learners/datafree_helper.py``, ``DeepInversionFeatureHook``.
 
     Args:
-        mean: Running mean, of any shape; the others have the same.
+        mean: Running mean, of any shape; the other arguments have the same shape.
         variance: Running variance.
         batch_mean: Mean of the batch.
         batch_variance: Variance of the batch.
@@ -94,10 +95,10 @@ def normal_divergence(
 
 
 def statistics_loss(divergences: Sequence[Tensor]) -> Tensor:
-    """Mean over the layers of the mean over their channels; 0 without layers.
+    """Average divergences over channels, then over layers; 0 without layers.
 
     Args:
-        divergences: ``(D_i,)`` of every layer, of :func:`normal_divergence`.
+        divergences: ``(D_i,)`` of every layer, from :func:`normal_divergence`.
     """
     if not divergences:
         return torch.zeros(())
@@ -105,10 +106,11 @@ def statistics_loss(divergences: Sequence[Tensor]) -> Tensor:
 
 
 def class_balance(mean_probabilities: Tensor) -> Tensor:
-    r"""How far the mean prediction is from uniform: :math:`1 - H(\bar p) / \log K`.
+    r"""Compute the mean prediction's distance from uniform, :math:`1 - H(\bar p) / \log K`.
 
     Source: GT-RIPL/AlwaysBeDreaming-DFCIL ``learners/datafree_helper.py``,
-    ``Teacher.get_images``; there over a batch of images, here over all pixels.
+    ``Teacher.get_images``, where the mean prediction is over a batch of images; here it
+    is over all pixels.
 
     Args:
         mean_probabilities: ``(K,)``, sums to 1.
@@ -123,7 +125,7 @@ def class_balance(mean_probabilities: Tensor) -> Tensor:
 
 
 def mean_entropy(logits: Tensor) -> Tensor:
-    """Mean over pixels of the prediction's entropy, in units of its greatest value log K.
+    """Compute the mean entropy of the predictions, in units of its greatest value log K.
 
     Args:
         logits: ``(N, K, H, W)``.
@@ -139,12 +141,12 @@ def mean_entropy(logits: Tensor) -> Tensor:
 
 
 def mean_probability(logits: Tensor) -> Tensor:
-    """Mean softmax ``(K,)`` over the pixels ``(N, K, H, W)`` of all processes."""
+    """Compute the mean softmax ``(K,)`` over the pixels ``(N, K, H, W)`` of all processes."""
     return mean_over_processes(logits.softmax(dim=1).mean(dim=(0, 2, 3)))
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, along rows plus along columns.
+    """Compute the mean absolute difference of neighbouring pixels, of rows plus of columns.
 
     Args:
         images: ``(N, D, H, W)``, H and W at least 2.
@@ -154,7 +156,7 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def layout_cross_entropy(logits: Tensor, layouts: Tensor) -> Tensor:
-    """Mean over pixels of the cross-entropy of the prediction with the wanted class.
+    """Compute the mean cross-entropy over pixels of the prediction with the layout's class.
 
     Args:
         logits: ``(N, K, H, W)``.
@@ -166,7 +168,9 @@ def layout_cross_entropy(logits: Tensor, layouts: Tensor) -> Tensor:
 
 
 def followed(logits: Tensor, layouts: Tensor) -> Tensor:
-    """Fraction of the pixels of all processes whose greatest logit is that of the wanted class.
+    """Compute the fraction of pixels whose greatest logit belongs to the layout's class.
+
+    The fraction is over the pixels of all processes.
 
     Args:
         logits: ``(N, K, H, W)``.

@@ -1,4 +1,4 @@
-"""Looking at what a generator draws."""
+"""Samples of a generator and a picture of them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from PIL import Image
 from mmseg_cil.methods.dfgr.layouts import draw
 from mmseg_cil.visualization.grid import picture_grid
 
-#: Of the seeds of the samples: no position of training has such a seed.
+#: Beginning of the seeds of the samples: no position of training has a seed with this beginning.
 SAMPLE_SEED = (2**32 - 1, 7)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of fixed layouts, and what the segmentor says of them.
+    """Images of fixed layouts, and the segmentor's predictions for these images.
 
     Attributes:
-        images: uint8 ``(N, H, W, 3)``, channels as the network reads them.
-        layouts: uint8 ``(N, H, W)`` classes that were asked for.
-        predictions: The same of the segmentor.
-        summary: Fractions of pixels that follow, of all and by class, and the
-            parts of the loss.
+        images: uint8 ``(N, H, W, 3)``, channels in the order in which the network reads them.
+        layouts: uint8 ``(N, H, W)`` classes that the generator was asked to draw.
+        predictions: uint8 ``(N, H, W)`` classes that the segmentor predicts.
+        summary: Fractions of pixels that follow the layout, over all pixels and by class,
+            and the parts of the loss.
     """
 
     images: np.ndarray
@@ -37,15 +37,15 @@ class Samples:
 
 @torch.no_grad()
 def draw_samples(model: Any, num_classes: int, has_background: bool, count: int = 32) -> Samples:
-    """Draws images of layouts that were not trained on, on this process.
+    """Draw images of layouts that training did not use, on this process.
 
-    Every process must call; all get the same.
+    Every process must call this function; all get the same samples.
 
     Args:
         model: A :class:`~mmseg_cil.methods.dfgr.generator_training.GeneratorTraining`, loaded.
-        num_classes: K.
+        num_classes: Number of classes of the layouts, K.
         has_background: Class 0 is the background.
-        count: How many.
+        count: Number of images.
     """
     generator = model.generator
     device = next(generator.parameters()).device
@@ -89,14 +89,14 @@ def sample_grid(
     bgr: bool = False,
     most: int = 8,
 ) -> Image.Image:
-    """Layout, image and prediction of some samples, with a legend.
+    """Draw a grid of layout, image and prediction of some samples, with a legend.
 
     Args:
         samples: From :func:`draw_samples`.
         names: Class names by model id.
         palette: ``[r, g, b]`` by model id.
-        bgr: The network reads blue first.
-        most: Rows.
+        bgr: The network reads channels in the order blue, green, red.
+        most: Greatest number of rows.
     """
     colours = np.asarray(palette, np.uint8)
     rows = []

@@ -28,27 +28,27 @@ from mmseg_cil.utils.atomic import atomic_write, write_json
 from mmseg_cil.visualization.grid import save_grid
 
 WEIGHTS_NAME, GRID_NAME, SUMMARY_NAME = 'generator.pth', 'samples.png', 'summary.json'
-#: Images are of the size of the crop, but no side is longer than this.
+#: Generated images have the size of the crop, but no side is longer than this many pixels.
 LONGEST = 256
 
 
 @SUB_STEPS.register_module()
 class GeneratorSubStep(SubStep):
-    """Trains a generator from the last step's segmentor, whose images the step then replays.
+    """Trains a generator from the last step's segmentor; the step replays the generator's images.
 
-    It leaves the generator, a grid of its images with the segmentor's
-    predictions, and a summary: how many pixels follow the layout, and the
-    parts of the loss, on layouts that it was not trained on.
+    The sub-step leaves the generator's weights, a grid of generated images with the
+    segmentor's predictions, and a summary: the share of pixels that follow the layout, and
+    the parts of the loss, on layouts that training did not use.
 
     Args:
-        name: Name of its folder. Defaults to 'generator'.
-        max_iters: Iterations. As many as the step by default.
-        batch_size: Images an iteration, over all processes.
+        name: Name of the sub-step's folder. Defaults to 'generator'.
+        max_iters: Number of iterations. By default as many as the step has.
+        batch_size: Images per iteration, over all processes.
         lr: Learning rate of Adam (betas 0.5, 0.999), constant over the first
-            half and falling linearly to 0 over the second.
-        size: ``(H, W)`` of the images. By default that of the crop, shrunk where
+            half and falling linearly to 0.001 of itself over the second.
+        size: ``(H, W)`` of the images. By default the size of the crop, shrunk if
             a side is longer than 256.
-        generator: More arguments of
+        generator: Further arguments of
             :class:`~mmseg_cil.methods.dfgr.layout_generator.LayoutGenerator`.
         weights: Weights of the parts of the loss, by name, see
             :class:`~mmseg_cil.methods.dfgr.generator_training.GeneratorTraining`.
@@ -92,11 +92,11 @@ class GeneratorSubStep(SubStep):
         self._is_bgr = False
 
     def iterations(self, walk: Walk, step: int) -> int:
-        """``max_iters``, or those of the step."""
+        """Return ``max_iters``, by default the number of iterations of the step."""
         return self.max_iters or walk.iterations[step]
 
     def check(self, walk: Walk) -> None:
-        """Refuses a network without batch norms, and a batch that the processes cannot share."""
+        """Refuse a network without batch norms, and a batch that the processes cannot share."""
         check_batch_norms(walk.cfg.model.to_dict(), 2)
         batch_per_process(self.batch_size, get_world_size())
 
@@ -107,13 +107,13 @@ class GeneratorSubStep(SubStep):
         taught = _taught(walk, step)
         self._names = walk.seen_names(taught)
         self._palette = [walk.palette[name] for name in self._names]
-        # Images are read blue first, unless the preprocessor turns them.
+        # Images are read in the order blue, green, red, unless the preprocessor reverses it.
         self._is_bgr = not (walk.cfg.model.get('data_preprocessor') or {}).get('bgr_to_rgb')
         generator = self.generator_config(
             walk.cfg.model.get('data_preprocessor'), snapshot['num_classes']
         )
         cfg = sub_step_config(walk, step, inputs)
-        # The Runner would give it to the model, which is no segmentor.
+        # The Runner would pass this key to the model, which is no segmentor.
         cfg.pop('data_preprocessor', None)
         cfg.model = dict(
             type='GeneratorTraining',
@@ -128,7 +128,7 @@ class GeneratorSubStep(SubStep):
         return cfg
 
     def _layouts(self, walk: Walk, step: int, generator: Mapping[str, Any]) -> dict[str, Any]:
-        """Config of the loader of layouts, in place of the step's images."""
+        """Return the config of the loader of layouts, which replaces the step's images."""
         return dict(
             batch_size=batch_per_process(self.batch_size, get_world_size()),
             num_workers=int(walk.cfg.train_dataloader.get('num_workers') or 0),
@@ -169,14 +169,15 @@ class GeneratorSubStep(SubStep):
     def generator_config(
         self, preprocessor: Mapping[str, Any] | None, num_classes: int
     ) -> dict[str, Any]:
-        """Config of the generator.
+        """Return the config of the generator.
 
         Args:
-            preprocessor: The model's, with the size of the crop, mean and standard deviation.
-            num_classes: Classes of its layouts.
+            preprocessor: Config of the model's data preprocessor, with the size of the crop,
+                mean and standard deviation.
+            num_classes: Number of classes of the layouts.
 
         Raises:
-            InputError: The size is given neither there nor to the sub-step.
+            InputError: Neither ``preprocessor`` nor the sub-step has a size.
         """
         preprocessor = preprocessor or {}
         size = self.size or preprocessor.get('size')
@@ -196,7 +197,7 @@ class GeneratorSubStep(SubStep):
         )
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
-        """Writes generator, grid and summary."""
+        """Write generator, grid and summary."""
         model: Any = network_of(runner)
         samples = draw_samples(
             model,
@@ -229,7 +230,7 @@ class GeneratorSubStep(SubStep):
         atomic_write(folder / WEIGHTS_NAME, lambda file: torch.save(dict(state_dict=state), file))
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
-        """Lets the step replay the generator's images."""
+        """Add a replay of the generator's images to the config of the step."""
         taught = len(walk.protocol.steps[_taught(walk, step)].seen)
         cfg.model['replay'] = dict(
             type='GeneratedReplay',
@@ -241,5 +242,5 @@ class GeneratorSubStep(SubStep):
 
 
 def _taught(walk: Walk, step: int) -> int:
-    """The last earlier step that trains: whose segmentor it is."""
+    """Return the last earlier step that trains: the generator learns from its segmentor."""
     return max(earlier for earlier in range(step) if walk.trains(earlier))

@@ -32,23 +32,23 @@ WEIGHTS = dict(layout=1.0, statistics=1.0, balance=1.0, confidence=0.1, smoothne
 
 @MODELS.register_module()
 class GeneratorTraining(BaseModel):
-    r"""A generator that learns what a segmentor takes for its classes.
+    r"""A generator that learns from a frozen segmentor to draw images of its classes.
 
     The loss is
 
     .. math:: w_l\, CE(z(G(n, y)), y) + w_s \frac1L \sum_l r_l + w_b (1 - H(\bar p)/\log K)
               + w_c\, \overline{H(p)} / \log K + w_v\, TV(G(n, y))
 
-    with random layouts y, z the frozen segmentor's logits at the layout's
-    pixels, p their softmax, and r_l of
-    :func:`~mmseg_cil.methods.dfgr.generator_losses.normal_divergence` in each batch
-    norm that runs. Only the generator is in the state dict.
+    where y are random layouts, n is noise, z are the frozen segmentor's logits at the
+    layout's pixels, p is their softmax, and r_l is the mean over channels of
+    :func:`~mmseg_cil.methods.dfgr.generator_losses.normal_divergence` in the l-th of the
+    L batch norms that run. Only the generator is in the state dict.
 
     Args:
         network: Model config of the segmentor.
         snapshot: ``dict(checkpoint=path, num_classes=K)``.
         generator: Config of a :class:`~mmseg_cil.methods.dfgr.layout_generator.LayoutGenerator`.
-        weights: Weights of the parts, by name; those of :data:`WEIGHTS` by default.
+        weights: Weights of the parts of the loss, by name; defaults are in :data:`WEIGHTS`.
 
     Raises:
         InputError: The segmentor has no batch norm, or a weight has an unknown name.
@@ -69,11 +69,11 @@ class GeneratorTraining(BaseModel):
         self.generator = MODELS.build(dict(generator))
         self._network, self._snapshot = dict(network), dict(snapshot)
         check_batch_norms(self._network, snapshot['num_classes'])
-        # No nn.Module: outside the state dict, the optimizer and DDP.
+        # Teacher is no nn.Module, so it stays outside the state dict, the optimizer and DDP.
         self._teacher: Teacher | None = None
 
     def init_weights(self) -> None:
-        """Loads the segmentor; the generator's weights are drawn when it is built.
+        """Load the segmentor; the generator's weights were drawn when the generator was built.
 
         Raises:
             InputError: As :class:`~mmseg_cil.models.teacher.Teacher`.
@@ -88,7 +88,7 @@ class GeneratorTraining(BaseModel):
         return self._teacher
 
     def predict(self, images: Tensor, size: Sequence[int]) -> Tensor:
-        """The segmentor's logits at the pixels of a layout, with gradients to the images.
+        """Return the segmentor's logits at a layout's pixels, with gradients to the images.
 
         Args:
             images: ``(N, 3, H, W)``, normalised.
@@ -107,16 +107,16 @@ class GeneratorTraining(BaseModel):
         )
 
     def forward(self, noise: Tensor, layout: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
-        """The losses of a batch.
+        """Return the losses of a batch.
 
         Args:
             noise: ``(N, noise_size)``.
             layout: ``(N, H, W)`` integer classes.
-            mode: 'loss'; there is no other.
+            mode: 'loss'; there is no other mode.
 
         Returns:
-            The weighted parts and ``follows``, the fraction of pixels that the
-            segmentor takes for what the layout says.
+            The weighted parts of the loss and ``follows``, the fraction of pixels at which
+            the segmentor predicts the layout's class.
         """
         images = self.generator(noise, layout)
         with tap_statistics(self.teacher.network) as divergences:
@@ -133,12 +133,12 @@ class GeneratorTraining(BaseModel):
 
 
 def check_batch_norms(network: Mapping[str, Any], num_classes: int) -> None:
-    """Refuses a segmentor whose norms keep no statistics of the images it learnt from.
+    """Refuse a segmentor whose norms keep no statistics of the images it learnt from.
 
     Raises:
-        InputError: It has no batch norm.
+        InputError: The segmentor has no batch norm with running statistics.
     """
-    # Not on the meta device: some transformers read values when they are built.
+    # The network is not built on the meta device: some transformers read values on building.
     if not batch_norms(MODELS.build(plain_model_config(network, num_classes))):
         raise InputError(
             'a generator is trained from the running statistics of batch norms, and this network '

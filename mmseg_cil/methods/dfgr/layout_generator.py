@@ -1,4 +1,4 @@
-"""A small network that draws images to a label layout."""
+"""A small network that draws images of a label layout."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.devices import one_hot_maps
 
-#: Each stage doubles the size.
+#: Number of stages; each doubles the size.
 STAGES = 4
 
 
 @MODELS.register_module()
 class LayoutGenerator(nn.Module):
-    """Noise and a layout become an image in the segmentor's normalised space.
+    """A network from noise and a layout to an image in the segmentor's normalised space.
 
-    In the manner of DCGAN: the noise becomes a coarse map, which four stages
-    enlarge twofold each (nearest neighbour, convolution, norm, activation). The
+    In the manner of DCGAN, the noise becomes a coarse map, which each of four stages
+    enlarges twofold (nearest neighbour, convolution, norm, activation). The
     layout, as one-hot maps averaged over the cells of each size, is concatenated
     to the input of every stage. The norms are over groups of an image's own
-    channels, so that an image does not depend on the others of its batch. All
-    of it is our choice: the generator of the paper is not published.
+    channels, so that an image does not depend on the others of its batch. The whole
+    architecture is our choice: the generator of the paper is not published.
 
-    The last activation bounds every channel to what the values 0..255 become
-    when they are normalised, so every image could be a photograph's.
+    The last activation bounds every channel to the normalised range of the pixel values
+    0..255, so every generated image is a valid image.
 
     Args:
-        num_classes: Classes of a layout.
+        num_classes: Number of classes of a layout.
         size: ``(H, W)`` of the images.
-        mean: Mean of the data preprocessor, one number a channel.
-        std: The same.
+        mean: Mean of the data preprocessor, one number per channel.
+        std: Standard deviation of the data preprocessor, one number per channel.
         noise_size: Length of the noise.
-        channels: Channels of the last stage; earlier ones have up to four times as many.
+        channels: Channels of the last stage; earlier stages have up to four times as many.
 
     Raises:
-        InputError: A side is less than 16 pixels, or ``channels`` no multiple of 8.
+        InputError: A side is less than 16 pixels, or ``channels`` is no multiple of 8.
     """
 
     low: Tensor
@@ -78,7 +78,7 @@ class LayoutGenerator(nn.Module):
         self.register_buffer('span', 255 / scale, persistent=False)
 
     def forward(self, noise: Tensor, layouts: Tensor) -> Tensor:
-        """Draws images.
+        """Draw images.
 
         Args:
             noise: ``(N, noise_size)``.
@@ -101,11 +101,11 @@ class LayoutGenerator(nn.Module):
         return self.low + self.span * drawn.sigmoid()
 
     def to_bytes(self, images: Tensor) -> Tensor:
-        """Normalised images as uint8 pixel values, rounded."""
+        """Convert normalised images to uint8 pixel values, rounded."""
         return ((images - self.low) / self.span * 255).round().clamp(0, 255).byte()
 
     def from_bytes(self, pixels: Tensor) -> Tensor:
-        """Pixel values 0..255, normalised."""
+        """Normalise pixel values 0..255."""
         normalised: Tensor = self.low + self.span * (pixels.float() / 255)
         return normalised
 

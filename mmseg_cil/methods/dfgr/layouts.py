@@ -1,4 +1,4 @@
-"""Random label layouts: what a generator is asked to draw."""
+"""Random label layouts, which a generator is asked to draw."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def random_layout(
     most_classes: int = 3,
     sites: tuple[int, int] = (4, 9),
 ) -> np.ndarray:
-    """A Voronoi diagram of a few random sites, each with a class.
+    """Draw a Voronoi diagram of a few random sites, each with a class.
 
-    One to ``most_classes`` classes are drawn uniformly, and every site gets one
-    of them or, where there is one, the background. Each drawn class has a site.
-    A choice of ours: cells are of the size of objects, and edges are of all
-    directions.
+    One to ``most_classes`` classes are drawn uniformly, and every site gets one of
+    these classes or the background, if there is a background. Each drawn class has at
+    least one site. Voronoi diagrams are our choice: the cells have the size of objects,
+    and the edges have all directions.
 
     Args:
         classes: Model ids to draw from, without the background.
-        background: Its model id; None where there is none.
+        background: Model id of the background; None if there is no background.
         size: ``(H, W)``.
-        rng: Decides.
-        most_classes: Classes in one layout at most.
+        rng: Source of all random choices.
+        most_classes: Greatest number of classes in a layout, without the background.
         sites: Least and greatest number of sites.
 
     Returns:
@@ -62,7 +62,7 @@ def draw(
     size: tuple[int, int],
     noise_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The noise and the layout of one image, from a seed alone.
+    """Draw the noise and the layout of one image, from a seed alone.
 
     Args:
         seed: Non-negative integers.
@@ -83,16 +83,16 @@ def draw(
 
 @DATASETS.register_module()
 class LayoutDataset(Dataset):
-    """Noise and layouts without end: each depends on seed, step and position alone.
+    """An endless data set of noise and layouts; each depends on seed, step and position alone.
 
     Args:
-        num_classes: See :func:`draw`, as the following.
+        num_classes: See :func:`draw`, also for the next three arguments.
         has_background: Id 0 is the background.
         size: ``(H, W)``.
         noise_size: Length of the noise.
         seed: Seed of the run.
-        step: The step whose classes are drawn are those before it.
-        length: What it says of its length; positions go beyond.
+        step: The step for which the generator is trained; part of the seed of each item.
+        length: Nominal length of the data set; positions may exceed it.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class LayoutDataset(Dataset):
         self._seed, self._length = (seed, step), length
 
     def full_init(self) -> None:
-        """There is nothing to read."""
+        """Do nothing, since there is nothing to read."""
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Tensor]:
-        """``noise`` and ``layout`` of a position (of an index where there is no position)."""
+        """Return ``noise`` and ``layout`` of a position, or of an index if ``key`` is an int."""
         position = key.position if isinstance(key, SampleKey) else int(key)
         noise, layout = draw((*self._seed, position), *self._arguments)
         return dict(noise=torch.from_numpy(noise), layout=torch.from_numpy(layout))

@@ -16,16 +16,17 @@ IGNORED = 255
 
 
 def new_labels(labels: Tensor, num_old: int, has_background: bool) -> Tensor:
-    """A step's labels as a network sees them that knows the step's new classes alone.
+    """Convert a step's labels for a network that knows only the background and new classes.
 
     Args:
         labels: Integer model ids of the step, 255 ignored, of any shape.
-        num_old: Classes of earlier steps, the background included.
+        num_old: Number of classes of earlier steps, the background included.
         has_background: Id 0 is the background.
 
     Returns:
-        The same shape and type: 0 for the background and old classes (255 for
-        old classes where there is no background), then the new classes, 255.
+        Labels of the same shape and type: 0 for the background and old classes (255 for
+        old classes if there is no background), then the new classes in their order
+        (from 1, or from 0 without a background), and 255 for ignored pixels.
     """
     first = 1 if has_background else 0
     shifted = labels - num_old + first
@@ -39,9 +40,9 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
     """The step's network with the background and the new classes as its outputs.
 
     Args:
-        num_old: Classes of earlier steps in the labels that it is given.
-        **network: Network of :class:`IncrementalEncoderDecoder`; its ``step`` is that of a
-            walk of one step with the new classes.
+        num_old: Number of classes of earlier steps in the labels of the data.
+        **network: Arguments of :class:`IncrementalEncoderDecoder`; ``step`` describes a walk
+            of a single step with the background and the new classes.
     """
 
     def __init__(self, *, num_old: int, **network: Any) -> None:
@@ -49,7 +50,7 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
         self._num_old = num_old
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of the heads on the labels that :func:`new_labels` gives."""
+        """Return the losses of the heads on the labels that :func:`new_labels` gives."""
         for sample in data_samples:
             sample.gt_sem_seg.data = new_labels(
                 sample.gt_sem_seg.data, self._num_old, self.step.has_background
@@ -59,6 +60,6 @@ class NewDataEncoderDecoder(IncrementalEncoderDecoder):
 
 @MODELS.register_module()
 class NewDataCascadeEncoderDecoder(NewDataEncoderDecoder, CascadeEncoderDecoder):
-    """The same of a ``CascadeEncoderDecoder``."""
+    """:class:`NewDataEncoderDecoder` for the networks of ``CascadeEncoderDecoder``."""
 
     plain_type = 'CascadeEncoderDecoder'

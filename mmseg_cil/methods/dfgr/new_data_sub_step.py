@@ -33,20 +33,20 @@ INITS = ('last_step', 'pretrained')
 
 @SUB_STEPS.register_module()
 class NewDataSubStep(SubStep):
-    """Trains the network anew on a step's images, with the background and the new classes.
+    """Trains a second network on a step's images, with the background and the new classes.
 
-    The step's distillers read it as the named teacher 'new_data' (or what the
-    sub-step is called), whose outputs are the background, where there is one,
-    and the new classes in their order. Loss, optimizer and pipeline are the
-    config's own; of the method nothing takes part.
+    The step's distillers read the trained network as a named teacher, called 'new_data'
+    or by the sub-step's ``name``. The teacher's outputs are the background, if there is
+    one, and the new classes in their order. Loss, optimizer and pipeline come from the
+    config; no part of the method takes part in this training.
 
     Args:
         name: Name of folder and teacher. Defaults to 'new_data'.
-        init: What it begins with: 'last_step', the last step's backbone (and
-            neck), or 'pretrained', what the network of step 0 begins with. Heads
-            are new.
-        max_iters: Iterations. As many as the step by default.
-        lr: Learning rate. That of the first step by default, for the heads are new.
+        init: Weights that training begins with: 'last_step', the last step's backbone
+            (and neck), or 'pretrained', the weights that step 0 begins with. Heads are
+            new in both cases.
+        max_iters: Number of iterations. By default as many as the step has.
+        lr: Learning rate. By default that of the first step, because the heads are new.
 
     Raises:
         InputError: ``init`` or ``max_iters`` cannot be used.
@@ -74,11 +74,11 @@ class NewDataSubStep(SubStep):
         self.init, self.max_iters, self.lr = init, max_iters, lr
 
     def iterations(self, walk: Walk, step: int) -> int:
-        """``max_iters``, or those of the step."""
+        """Return ``max_iters``, by default the number of iterations of the step."""
         return self.max_iters or walk.iterations[step]
 
     def check(self, walk: Walk) -> None:
-        """Refuses a walk by domain, whose steps bring no class of their own."""
+        """Refuse a walk by domain, whose steps bring no class of their own."""
         if walk.protocol.kind == 'domain':
             raise InputError(
                 f'sub-step {self.name}: {walk.protocol.name} brings domains, not classes, so there '
@@ -89,8 +89,8 @@ class NewDataSubStep(SubStep):
     def derive_config(self, walk: Walk, step: int, inputs: SubStepInputs) -> Config:
         """See :meth:`SubStep.derive_config`."""
         cfg = sub_step_config(walk, step, inputs)
+        # The heads may have losses of the method; _model replaces them by the user's config's.
         cfg.model = self._model(cfg.model.to_dict(), walk, step, inputs)
-        # A method may have put its own losses there; the user's config has not.
         length = cfg.train_cfg.max_iters
         cfg.train_cfg.max_iters = self.iterations(walk, step)
         for group in schedule_groups(cfg.get('param_scheduler')):
@@ -140,7 +140,7 @@ class NewDataSubStep(SubStep):
             teacher=None,
             teachers={},
         )
-        # Of the method nothing takes part.
+        # No part of the method takes part in this training.
         for key in (*MethodConfig.network_keys(), 'replay'):
             result.pop(key, None)
         own = MethodConfig().for_network()
@@ -157,7 +157,7 @@ class NewDataSubStep(SubStep):
         return result
 
     def finish(self, runner: Runner, folder: Path) -> list[str]:
-        """Writes the teacher's weights."""
+        """Write the teacher's weights."""
         keep_averaged_weights(runner)
         model: Any = network_of(runner)
         model.make_plain()
@@ -165,7 +165,7 @@ class NewDataSubStep(SubStep):
         return [CHECKPOINT_NAME]
 
     def hand_on(self, cfg: Config, walk: Walk, step: int, folder: Path) -> None:
-        """Gives the step's segmentor a teacher of this sub-step's name."""
+        """Add a teacher with this sub-step's name to the config of the step."""
         cfg.model['teachers'] = {
             **(cfg.model.get('teachers') or {}),
             self.name: dict(
@@ -179,7 +179,7 @@ def _num_classes(walk: Walk, step: int) -> int:
 
 
 def _classes_of(walk: Walk, step: int) -> StepClasses:
-    """The background, where there is one, and the classes that are new at a step."""
+    """Return the background, if there is one, and the classes that are new at a step."""
     every = StepClasses.of(walk.protocol, step)
     background = walk.protocol.taxonomy.has_background
     old = len(walk.protocol.steps[step].old)
@@ -187,7 +187,7 @@ def _classes_of(walk: Walk, step: int) -> StepClasses:
 
 
 def _with_losses(heads: Any, plain: Any) -> Any:
-    """Heads of the step with the losses that the user's config gives them."""
+    """Return the step's heads with the losses that the user's config gives them."""
     if isinstance(heads, (list, tuple)):
         return [_with_losses(*pair) for pair in zip(heads, plain, strict=True)]
     keys = ('loss_decode', 'loss_se_decode')
@@ -199,7 +199,7 @@ def _with_losses(heads: Any, plain: Any) -> Any:
 
 
 def _first_lr(walk: Walk) -> float | None:
-    """The learning rate of the first step that trains; None where there is no single one."""
+    """Return the learning rate of the first step that trains; None if no single one is set."""
     first = first_trained(walk.cfg, walk.protocol, walk.train_images)
     overrides = overrides_of_step(walk.cfg.get('step_overrides'), first, first)
     optimizer = walk.cfg.optim_wrapper.get('optimizer') or {}

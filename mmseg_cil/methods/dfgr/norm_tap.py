@@ -1,4 +1,4 @@
-"""Watching how far a batch's statistics are from those that a network's norms keep."""
+"""Comparison of a batch's statistics with the running statistics of a network's norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmseg_cil.methods.dfgr.generator_losses import batch_moments, normal_diverg
 
 
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    """The batch norms of a network that keep running statistics."""
+    """Return the batch norms of a network that keep running statistics."""
     return [
         module
         for module in network.modules()
@@ -22,14 +22,14 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def tap_statistics(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Compares the input of every batch norm that runs with its running statistics.
+    """Compare the input of every batch norm that runs with its running statistics.
 
-    Maps of one pixel (the pooled branch of an ASPP head) are passed over: a
-    batch has too few of them for a variance. The norm's own ``eps`` is added to
-    the variances.
+    Maps of one pixel (the pooled branch of an ASPP head) are skipped: a batch has
+    too few such pixels for a variance. The norm's own ``eps`` is added to the
+    variances.
 
     Yields:
-        A list of divergences ``(D_i,)``, one a norm, filled while the network runs.
+        A list of divergences ``(D_i,)``, one per norm, filled while the network runs.
     """
     divergences: list[Tensor] = []
 

@@ -26,9 +26,9 @@ from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_choice, check_number
 
-#: What becomes of the background: it stays in the first task, or is in no group.
+#: Treatments of the background: part of the first task, or in no group.
 BACKGROUNDS = ('merged', 'dropped')
-#: Every group of the pool in every iteration, or one.
+#: Groups distilled in an iteration: every group of the pool, or a random one.
 GROUPS = ('all', 'random')
 
 
@@ -36,8 +36,9 @@ class Chosen(NamedTuple):
     """Groups of classes as :func:`shared_dense_knowledge_distillation` takes them.
 
     Attributes:
-        segments: The runs of classes that any group has.
-        members: ``(G, S)`` bool: which of them a group has.
+        segments: S runs of classes (first class, and the one after the last), each in at
+            least one group.
+        members: ``(G, S)`` bool: the segments of each group.
     """
 
     segments: tuple[tuple[int, int], ...]
@@ -47,7 +48,7 @@ class Chosen(NamedTuple):
 def chosen_groups(
     groups: Sequence[Group], tasks: Sequence[Sequence[tuple[int, int]]], device: torch.device
 ) -> Chosen | None:
-    """From groups of tasks to groups of classes; None where there is no group.
+    """Convert groups of tasks to groups of classes; return None if there is no group.
 
     Args:
         groups: Indices of tasks.
@@ -60,7 +61,8 @@ def chosen_groups(
         return None
     segments = tuple(run for _, run in owners)
     if len(groups) == 1:
-        # It has all of them; filled on the device, for copying there would make it wait.
+        # The only group has all segments. The table is filled on the device, because a copy to
+        # the device would make the device wait.
         return Chosen(segments, torch.ones(1, len(owners), dtype=torch.bool, device=device))
     table = [[task in group for task, _ in owners] for group in groups]
     return Chosen(segments, torch.tensor(table, device=device))
@@ -74,10 +76,11 @@ def shared_dense_knowledge_distillation(
     temperature: float = 1.0,
     has_background: bool = True,
 ) -> Tensor:
-    """:func:`dense_knowledge_distillation` from maps that all groups, and other losses, share.
+    """Compute :func:`dense_knowledge_distillation` from maps shared by all groups.
 
-    By the chain rule of :mod:`~mmseg_cil.methods.dkd.group_divergence` three numbers
-    a pixel and segment are enough for any number of groups.
+    Other losses share some of these maps too. By the chain rule of
+    :mod:`~mmseg_cil.methods.dkd.group_divergence`, three numbers per pixel and segment are
+    enough for any number of groups.
 
     Args:
         pixels: The student's logits over C classes, with cuts at O and wherever
@@ -85,9 +88,9 @@ def shared_dense_knowledge_distillation(
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
         segments: First class, and the one after the last, of disjoint runs of
-            old classes. The background, where there is one, is a segment alone.
-        members: ``(G, S)`` bool on the logits' device: which segments a group
-            has, at least one each.
+            old classes. The background, if there is one, is a segment of its own.
+        members: ``(G, S)`` bool on the logits' device: the segments of each group, at
+            least one per group.
         temperature: T.
         has_background: Output 0 is the background.
 
@@ -115,7 +118,11 @@ def shared_dense_knowledge_distillation(
 def _segment_maps(
     pixels: PixelLogits, teacher: Tensor, segment: tuple[int, int], merges: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`mean_group_divergence` needs of one segment, each ``(N, H, W)``."""
+    """Return the maps ``(N, H, W)`` of one segment that :func:`mean_group_divergence` needs.
+
+    Returns:
+        The student's log-sum-exp, the teacher's log-sum-exp, and the expected difference.
+    """
     start, stop = segment
     new = pixels.logsumexp(start, stop)
     if stop - start > 1:
@@ -123,6 +130,7 @@ def _segment_maps(
             pixels.precise[:, start:stop], teacher[:, start:stop], pixels.grid
         )
         return new, old, difference
+    # A segment of one class: its log-sum-exp is the logit, the expected difference t - z.
     if merges and start == 0:
         new = torch.logaddexp(new, pixels.logsumexp(teacher.shape[1]))
     old = pixels.grid.enlarge(teacher[:, start:stop]).squeeze(1).detach()
@@ -131,45 +139,46 @@ def _segment_maps(
 
 @MODELS.register_module()
 class DenseKnowledgeDistillationLoss(DistillationLoss):
-    r"""DKD for a ``LogitDistiller``: in place of any distillation of logits.
+    r"""DKD for a ``LogitDistiller``, in place of any other distillation of logits.
 
     .. math:: \lambda \cdot w \cdot \mathrm{mean}_g \, KL_g
 
     with :func:`dense_knowledge_distillation` over a pool of groups of tasks
     (:mod:`~mmseg_cil.methods.dkd.task_pool`), a task being the classes of one step.
-    The mean over pixels leaves out those whose label is ignored, but for generated
-    images, which have no labels; without labels (a distiller at low resolution)
-    it is over all.
+    The mean over pixels leaves out pixels with an ignored label, except those of generated
+    images, which have no labels. Without labels (in a distiller at low resolution)
+    the mean is over all pixels.
 
     With ``groups='all'`` (FDKD) every group of the pool is distilled in every
-    iteration. With 'random' (RDKD) one is, uniformly drawn from the iteration's
-    seed, which is the same on all ranks and after resuming; its cost does not
-    depend on the size of the pool. Over the iterations the one has the mean
-    that the other computes.
+    iteration. With 'random' (RDKD) a single group is distilled, drawn uniformly by the
+    iteration's seed, which is the same on all ranks and after resuming. The cost of
+    'random' does not depend on the size of the pool, and the expectation of its loss over
+    the iterations is the loss of 'all'.
 
-    In a domain-incremental walk all classes are of one task, and what remains
-    is ordinary distillation at a temperature. So it is before a segmentor has
-    told this loss its step, and for a distiller that compares the classes of
-    one snapshot alone (M2KD's, with ``classes='new'``). A step whose pool has no
-    group of two classes (VOC 1-1 at first) has nothing to distil, and the loss is 0.
+    In a domain-incremental walk all classes belong to one task, so the loss is
+    ordinary distillation at a temperature. The same holds before :meth:`set_step` is called,
+    and in a distiller that compares the classes of one snapshot alone (M2KD's, with
+    ``classes='new'``). If a step's pool has no group of two classes (VOC 1-1 at first),
+    there is nothing to distil, and the loss is 0.
 
     Args:
         loss_weight: :math:`\lambda`. Defaults to 1.0.
         pool: One of :data:`~mmseg_cil.methods.dkd.task_pool.POOLS`. Defaults to
             'all_subsets'.
         groups: 'all' or 'random'. Defaults to 'all'.
-        temperature: T, of teacher and student. Defaults to 1.0, with which the
-            log-sum-exps are those that the heads' losses need anyway.
-        background: 'merged': it is in the first task, and the student's stands
-            for new classes too. 'dropped': it is in no group, and neither the
-            background nor a new class is distilled. Defaults to 'merged'.
+        temperature: T, for teacher and student. Defaults to 1.0; with this value the
+            log-sum-exps are the ones that the heads' losses need anyway.
+        background: 'merged': the background is in the first task, and the student's
+            background stands for new classes too. 'dropped': the background is in no
+            group, and neither the background nor a new class is distilled. Defaults to
+            'merged'.
         weighting: w, see :func:`~mmseg_cil.methods.dkd.weights.find_weighting`.
             Defaults to 'counts_and_similarity'.
-        max_groups: Where the pool is larger, 'all' distils a fixed choice of as
-            many groups (:func:`~mmseg_cil.methods.dkd.task_pool.groups_of_pool`); all
-            subsets of 7 tasks are 127. 'random' draws from the whole pool,
+        max_groups: If the pool has more groups than this, 'all' distils a fixed choice of
+            ``max_groups`` groups (:func:`~mmseg_cil.methods.dkd.task_pool.groups_of_pool`);
+            7 tasks have 127 non-empty subsets. 'random' draws from the whole pool,
             however large. Defaults to 128.
-        seed: Seed of that choice. Defaults to 0.
+        seed: Seed of the fixed choice of groups. Defaults to 0.
         loss_name: Name in the log. Defaults to 'loss_dkd'.
 
     Raises:
@@ -205,36 +214,38 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
         self._step: StepContext | None = None
         self._rows: Tensor | None = None
         self._iteration_seed = 0
-        # The groups of all iterations, for the teacher's number of classes and a device.
+        # With groups='all': the groups of all iterations, after the key that they were made for
+        # (numbers of classes of teacher and student, and device).
         self._kept: tuple[object, Chosen | None] | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which step introduced which class."""
+        """Take the step, which says which step introduced which class."""
         self._step, self._kept = step, None
 
     def set_iteration_seed(self, seed: int) -> None:
-        """Told before every iteration, alike on all ranks, what to draw its group from."""
+        """Take the seed of the next iteration's group, the same on all ranks."""
         self._iteration_seed = seed
 
     def receive_classifier(self, rows: Tensor | None) -> None:
-        """Told by the distiller the rows ``(C, D)`` of the student's classifier, or None."""
+        """Take the rows ``(C, D)`` of the student's classifier, or None."""
         self._rows = rows
 
     def cuts(self) -> tuple[int, ...]:
-        """Tasks are groups of classes whose log-sum-exps are read."""
+        """Return the bounds of the tasks, over whose classes log-sum-exps are read."""
         return () if self._step is None else task_bounds(self._step.class_steps)
 
     def chosen(self, num_old: int, num_classes: int, device: torch.device) -> Chosen | None:
-        """What is distilled in this iteration.
+        """Return the groups that are distilled in this iteration.
 
         Args:
-            num_old: Classes that the teacher knows.
-            num_classes: Those of the student, all classes of the step. If they
-                are others (a view of one snapshot's classes), they are one task.
-            device: Where the logits are.
+            num_old: Number of classes that the teacher knows.
+            num_classes: Number of the student's classes. If it is not the number of all
+                classes of the step (in a view of one snapshot's classes), all old classes
+                are one task.
+            device: Device of the logits.
 
         Returns:
-            The groups; None where there is nothing to distil.
+            The groups; None if there is nothing to distil.
         """
         key = num_old, num_classes, device
         if self._kept is not None and self._kept[0] == key:

@@ -1,7 +1,7 @@
-"""DKD over explicit groups of classes: to be read and tested against, not trained with.
+"""DKD over explicit groups of classes, for reading and for tests; training does not use it.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``loss``.
+No official code is public. Tests compare the form used in training, which is in ``loss``, with
+this form.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ def dense_knowledge_distillation(
     temperature: float = 1.0,
     has_background: bool = True,
 ) -> Tensor:
-    r"""Mean over groups of the divergence per pixel, the softmax being inside the group.
+    r"""Compute the mean over groups of the divergence per pixel, with the softmax inside the group.
 
     .. math:: \frac{T^2}{|G|} \sum_{g \in G} KL\big( \mathrm{softmax}(t_g / T) \,\|\,
               \mathrm{softmax}(z_g / T) \big)
 
-    To the teacher a pixel of a new class was background. The student's logit of
+    The teacher saw pixels of new classes as background. The student's logit of
     the background therefore stands for background or any new class, as in MiB:
     :math:`T \log(e^{z_0 / T} + \sum_{c \ge O} e^{z_c / T})`.
 
-    This states the formula as it is written, with one softmax a group; losses
+    This function computes the formula as it is written, with one softmax per group; losses
     use :func:`shared_dense_knowledge_distillation`.
 
     Source: Shi et al., "Densely Distilling Cumulative Knowledge for Continual
-    Learning", arXiv 2405.09820, distils dense groups of the logits. Its exact
+    Learning", arXiv 2405.09820, distils dense groups of the logits. The paper's exact
     formulas are not known to us and there is no code: the divergence, the mean
-    over groups, and all about pixels and background are our formulation.
+    over groups, and the treatment of pixels and background are our formulation.
 
     Args:
         student_logits: ``(N, C, H, W)``, C >= O, the old classes first.
         teacher_logits: ``(N, O, H, W)`` over the classes that the teacher knows.
-            Half precision, of either, is computed in float32.
-        groups: Old classes of each group. Of a single class there is nothing to
-            distil: such a group adds 0 to the sum.
+            Half precision of student or teacher is computed in float32.
+        groups: Old classes of each group. A group of a single class has nothing to
+            distil and adds 0 to the sum.
         temperature: T.
-        has_background: Output 0 is the background. Without, the student's
+        has_background: Output 0 is the background. Without a background, the student's
             logits of new classes are in no group.
 
     Returns:
-        ``(N, H, W)`` loss per pixel, in nats, at least float32; 0 where the
-        student is the teacher on every group.
+        ``(N, H, W)`` loss per pixel, in nats, at least float32; 0 where student and
+        teacher agree on every group.
     """
     student = at_least_float32(student_logits) / temperature
     teacher = at_least_float32(teacher_logits) / temperature

@@ -1,14 +1,14 @@
-"""Which groups of tasks a distillation compares: DKD's pool.
+"""DKD's pool: the groups of tasks that a distillation compares.
 
-A task is what one step introduced: its classes. A group is a set of tasks and
-stands for their classes together. Only the classes that a teacher knows belong
+A task is the set of classes that one step introduced. A group is a set of tasks and
+stands for the union of their classes. Only the classes that a teacher knows belong
 to tasks.
 
 Source: Shi et al., "Densely Distilling Cumulative Knowledge for Continual
 Learning", arXiv 2405.09820, speaks of a task pool whose tasks partition the
 logits into dense groups, and of distilling all of them (FDKD) or one at random
-in every iteration (RDKD). Which groups the pool holds is not in its abstract
-and there is no code: the four pools are our choice.
+in every iteration (RDKD). The abstract does not say which groups the pool holds, and
+there is no code: the four pools are our choice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 
 from mmseg_cil.errors import InputError
 
-#: One task, all up to some task, all from one task to another, any set of tasks.
+#: Names of the pools whose groups are, in this order: single tasks, all tasks up to some task,
+#: all tasks from one task to another, and all non-empty sets of tasks.
 POOLS = ('singletons', 'cumulative', 'contiguous', 'all_subsets')
 
 #: Indices of tasks, ascending.
@@ -29,23 +30,23 @@ Group = tuple[int, ...]
 
 
 def check_pool(pool: str) -> None:
-    """Refuses a name that no pool has.
+    """Refuse a name that no pool has.
 
     Raises:
-        InputError: It is none of :data:`POOLS`.
+        InputError: ``pool`` is none of :data:`POOLS`.
     """
     if pool not in POOLS:
         raise InputError(f'unknown pool {pool!r} of task groups: use one of {list(POOLS)}')
 
 
 def task_bounds(class_steps: Sequence[int]) -> tuple[int, ...]:
-    """Where the tasks of a network's outputs begin and end.
+    """Return the indices at which the tasks of a network's outputs begin and end.
 
     Args:
         class_steps: For every output, the step that introduced its class.
 
     Returns:
-        Ascending, from 0 to the number of outputs. Steps without classes of
+        Indices, ascending from 0 to the number of outputs. Steps without classes of
         their own are no tasks.
 
     Raises:
@@ -64,7 +65,7 @@ def task_bounds(class_steps: Sequence[int]) -> tuple[int, ...]:
 def task_segments(
     class_steps: Sequence[int], has_background: bool, dropped: bool = False
 ) -> list[list[tuple[int, int]]]:
-    """The classes of every task as runs: the background is a run alone.
+    """Return the classes of every task as runs; the background is a run of its own.
 
     Args:
         class_steps: For every output, the step that introduced its class.
@@ -73,7 +74,7 @@ def task_segments(
 
     Returns:
         For every task with any class, the first output of each run and the one
-        after its last.
+        after the run's last output.
 
     Raises:
         ValueError: As :func:`task_bounds`.
@@ -88,7 +89,9 @@ def task_segments(
 
 
 def pool_size(pool: str, num_tasks: int) -> int:
-    """Groups of a pool, those of a single class counted: t, t, t (t + 1) / 2 or 2^t - 1.
+    """Return the number of groups of a pool, groups of a single class included.
+
+    With t tasks the pools of :data:`POOLS` have t, t, t (t + 1) / 2 and 2^t - 1 groups.
 
     Raises:
         InputError: As :func:`check_pool`.
@@ -100,13 +103,13 @@ def pool_size(pool: str, num_tasks: int) -> int:
 
 
 def pool_group(pool: str, num_tasks: int, place: int) -> Group:
-    """One group of a pool, without making the others.
+    """Return one group of a pool, without making the others.
 
     Args:
         pool: One of :data:`POOLS`.
-        num_tasks: Tasks, t.
-        place: Which, from 0 to ``pool_size(pool, num_tasks) - 1``. Groups of
-            'all_subsets' are numbered by the binary digits of ``place + 1``.
+        num_tasks: Number of tasks, t.
+        place: Number of the group, from 0 to ``pool_size(pool, num_tasks) - 1``. The binary
+            digits of ``place + 1`` give the tasks of a group of 'all_subsets'.
     """
     if pool == 'singletons':
         return (place,)
@@ -122,31 +125,30 @@ def pool_group(pool: str, num_tasks: int, place: int) -> Group:
 
 
 def group_classes(group: Group, sizes: Sequence[int]) -> int:
-    """Classes of a group, from the number of classes of every task."""
+    """Return the number of classes of a group, from the number of classes of every task."""
     return sum(sizes[task] for task in group)
 
 
 def groups_of_pool(
     pool: str, sizes: Sequence[int], most: int = 128, seed: int = 0
 ) -> tuple[Group, ...]:
-    """The groups of a pool that teach something, or a fixed choice of them.
+    """Return the groups of a pool with at least two classes, or a fixed choice of them.
 
     A softmax over a single class is always one, so groups of fewer than two
-    classes are left out, and the mean over groups does not count them.
+    classes teach nothing. Such groups are left out, also of the mean over groups.
 
-    Where the pool is larger than ``most`` the groups are that many of it,
-    different, drawn once and for all from the seed and the number of tasks,
-    each group being as likely as another: the same in every iteration, on all
-    ranks and after resuming.
+    If the pool has more than ``most`` groups, the result is ``most`` different groups,
+    each as likely as another, drawn by the seed and the number of tasks. The choice is
+    therefore the same in every iteration, on all ranks and after resuming.
 
     Args:
         pool: One of :data:`POOLS`.
-        sizes: Classes of every task, at least one.
-        most: Groups to keep at most.
+        sizes: Number of classes of every task, at least one.
+        most: Greatest number of groups to return.
         seed: Seed of the choice.
 
     Returns:
-        In the order of the pool; none where no group has two classes.
+        Groups in the order of the pool; an empty tuple if no group has two classes.
 
     Raises:
         InputError: As :func:`check_pool`.
@@ -160,7 +162,7 @@ def groups_of_pool(
 
 
 def _without_repeats(generator: random.Random, total: int) -> Iterator[int]:
-    """The numbers below ``total`` in random order, drawn as they are asked for."""
+    """Yield the numbers below ``total`` in random order; each is drawn when it is asked for."""
     drawn: set[int] = set()
     while len(drawn) < total:
         place = generator.randrange(total)
@@ -170,18 +172,18 @@ def _without_repeats(generator: random.Random, total: int) -> Iterator[int]:
 
 
 def random_group(pool: str, sizes: Sequence[int], seed: int) -> Group | None:
-    """A group of a pool, uniformly drawn among those with at least two classes.
+    """Draw a group of a pool uniformly among those with at least two classes.
 
-    The pool is not made, so that its size costs nothing: places are drawn until
-    one has a group of two classes.
+    The groups of the pool are not listed, so the size of the pool costs nothing: places
+    are drawn until the group at a place has at least two classes.
 
     Args:
         pool: One of :data:`POOLS`.
-        sizes: Classes of every task, at least one.
+        sizes: Number of classes of every task, at least one.
         seed: Equal seeds give equal groups, on every machine.
 
     Returns:
-        The group; None where no group has two classes.
+        The group; None if no group has two classes.
 
     Raises:
         InputError: As :func:`check_pool`.
@@ -197,11 +199,14 @@ def random_group(pool: str, sizes: Sequence[int], seed: int) -> Group | None:
 
 
 def _teaches(pool: str, sizes: Sequence[int]) -> bool:
-    """Whether a pool has a group of two classes: all but singletons hold that of all tasks."""
+    """Return whether a pool has a group of at least two classes.
+
+    All pools except 'singletons' hold the group of all tasks.
+    """
     return (max(sizes, default=0) if pool == 'singletons' else sum(sizes)) >= 2
 
 
 def _generator(seed: int, num_tasks: int) -> random.Random:
-    """Python's own generator: its integers have no upper limit, as 2^t needs."""
+    """Return Python's own random generator, whose integers have no upper limit, as 2^t needs."""
     state = np.random.SeedSequence((seed, num_tasks)).generate_state(2, np.uint64)
     return random.Random(int(state[0]) << 64 | int(state[1]))

@@ -1,4 +1,4 @@
-"""How strongly a step distils, from its class counts and its classifier: DKD's adaptive weight."""
+"""DKD's adaptive weight of the loss, from a step's class counts and its classifier."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ Weighting = Callable[[Tensor | None, StepContext], Tensor | float]
 
 
 def constant_weight(rows: Tensor | None, step: StepContext) -> float:
-    """1 in every step."""
+    """Return 1 in every step."""
     return 1.0
 
 
 def count_weight(rows: Tensor | None, step: StepContext) -> float:
-    """Share of the old classes among all: the more there are, the more there is to lose.
+    """Return the share of the old classes among all classes, or 1 if no class is new.
 
-    1 where no class is new.
+    The more old classes there are, the more knowledge can be lost.
     """
     return step.num_old / step.num_seen if step.num_new else 1.0
 
 
 def count_and_similarity_weight(rows: Tensor | None, step: StepContext) -> Tensor | float:
-    r"""Share of the old classes, up to doubled where new classes resemble old ones.
+    r"""Return the share of the old classes, up to doubled if new classes resemble old ones.
 
     .. math:: \frac{O}{O + N} (1 + \rho)
 
     :math:`\rho` is the mean over the N new classes of the greatest cosine
     between their row of the classifier and that of an old class, clipped to
-    [0, 1]. Where no class is new the weight is 1.
+    [0, 1]. If no class is new the weight is 1.
 
-    The rows are those of the moment and get no gradient. The background's row
-    is not among the old ones unless it is all there is: it resembles every new
-    class in a way that says nothing, above all where new rows begin as its
-    copies (``classifier_init='balanced'``).
+    The rows are the current ones and get no gradient. The background's row is left out
+    of the old rows unless it is the only old row: it resembles every new class in a way
+    that carries no information, above all where new rows begin as copies of it
+    (``classifier_init='balanced'``).
 
     Source: arXiv 2405.09820 weighs by the count and the similarity of old and
     new classes; its formula is not known to us, so this one is our choice.
 
     Raises:
-        InputError: The rows are not known, and there are new classes.
+        InputError: ``rows`` is None, and there are new classes.
     """
     if not step.num_new:
         return 1.0
@@ -75,14 +75,14 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def find_weighting(name: str | Weighting) -> Weighting:
-    """Looks a weighting up.
+    """Look a weighting up.
 
     Args:
-        name: A key of :data:`WEIGHTINGS`, or 'package.module.function' of a
-            function of yours, or such a function.
+        name: A key of :data:`WEIGHTINGS`, the dotted name 'package.module.function' of a
+            function of yours, or the function itself.
 
     Raises:
-        InputError: There is no such key or function.
+        InputError: No key or function has this name.
     """
     if callable(name):
         return name

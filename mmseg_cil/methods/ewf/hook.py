@@ -1,4 +1,4 @@
-"""Fusing a step's weights with those that it began with."""
+"""Fusion of a step's final weights with the weights that the step began with."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ STARTS = ('grown', 'official')
 class EWFHook(StepHook):
     r"""Replaces the final weights w of a step by :math:`(1 - a) w_{start} + a w`.
 
-    It acts once a step after the first that trained is over and the network is plain again
-    (branches merged, averages in place), before any hook keeps something of it. What such a merge
-    folds into another layer is folded in the weights of the beginning too. Every
-    floating-point entry is fused, norm statistics too; counters of norms are left out, and what
-    belongs to new classes stays as trained.
+    The hook acts at the end of every step after the first one that trained. At that moment the
+    network is plain again (branches merged, averaged weights in place), and no hook has kept
+    anything of the step. Layers that a merge of branches folds into another layer are folded in
+    the start weights too. Every floating-point entry is fused, norm statistics included;
+    counters of norms are left out, and entries of new classes stay as trained.
 
-    At a step without new classes (by domain) K = 0 and a = 0: the step would be undone. So
-    there a ``factor`` must be given.
+    At a step without new classes (by domain) K = 0, so the default a = 0 would undo the step. For
+    such a step a ``factor`` must be given.
 
-    Source: Xiao et al., CVPR 2023; schuy1er/EWF_official ``run.py``. There old rows of the
-    classifier do not train (``--fix_pre_cls``); here they do, unless ``method.freezing`` holds
-    them.
+    Source: Xiao et al., CVPR 2023; schuy1er/EWF_official ``run.py``. In the official code the old
+    rows of the classifier do not train (``--fix_pre_cls``); here the old rows train, unless
+    ``method.freezing`` freezes them.
 
     Args:
-        factor: a, from 0 (the step is undone but for the new classes) to 1 (nothing is fused). By
-            default :math:`\sqrt{K / (K + O)}` of K new and O old classes, the background among
-            these.
-        start: 'grown' (default, ours): the weights that training began with, where the
-            initialisation of new classes may have moved old rows, such as the background's in the
-            balanced one. 'official': those of the last step, so that this move is undone by
-            ``1 - a`` of it.
-        threshold_choice: Entries that changed less than the 45 % that changed most keep their
-            new value, an official option that the paper does not tell of. Defaults to False.
+        factor: a, from 0 (the step is undone except for the new classes) to 1 (nothing is fused).
+            By default :math:`\sqrt{K / (K + O)}` with K new and O old classes, where O includes
+            the background.
+        start: 'grown' (default, ours): the weights with which training began. In these weights
+            the initialisation of new classes may have changed old rows, as 'balanced' changes the
+            background's row. 'official': the weights of the last step, so that fusion undoes the
+            share ``1 - a`` of this change.
+        threshold_choice: Fuse only the 45 % of the entries that changed most; the others keep
+            their new value. The option is in the official code but not in the paper. Defaults to
+            False.
 
     Raises:
         InputError: An option is out of range.
@@ -65,7 +66,7 @@ class EWFHook(StepHook):
         self.threshold_choice = threshold_choice
 
     def check_network(self, network: nn.Module) -> None:
-        """Ask before training whether there is a factor for the step.
+        """Check before training that the step has a factor.
 
         Raises:
             InputError: The step has no new classes, and no factor is given.
@@ -81,7 +82,7 @@ class EWFHook(StepHook):
             )
 
     def change_weights(self, runner: Runner) -> None:
-        """Fuse, where an earlier step has learnt something."""
+        """Fuse the weights, if an earlier step has trained."""
         model = network_of(runner)
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
@@ -109,9 +110,9 @@ def fuse_into(
     """Fuse weights in place.
 
     Args:
-        end: Weights after a step, by name; they change.
-        start: Before it. Their shapes are those of ``end`` or, where classes were added, smaller;
-            what more there is in ``end`` stays.
+        end: Weights after a step, by name; changed in place.
+        start: Weights before the step, with the shapes of ``end`` or, where classes were added,
+            smaller ones. Entries of ``end`` beyond these shapes stay as they are.
         factor: Share of ``end``.
         threshold_choice: See :class:`EWFHook`.
     """
@@ -127,7 +128,7 @@ def fuse_into(
 def _pairs(
     end: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The entries that both have, those of ``end`` as views."""
+    """Yield the floating-point entries that both mappings have, those of ``end`` as views."""
     for name, before in start.items():
         after = end[name]
         if after.is_floating_point():

@@ -1,7 +1,7 @@
-"""EWF as its code computes it: to be read and tested against.
+"""EWF as the official code computes it, for reading and for tests.
 
-Stored numbers of the official code pin these forms; the hook, which works in place and on the
-device, is tested against them.
+Tests compare these forms with stored numbers of the official code, and the hook, which works in
+place and on the device, with these forms.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-#: The share of entries, those that change most, that the variant with a threshold fuses.
+#: Share of entries that the variant with a threshold fuses: the entries that change most.
 FUSED_SHARE = 0.45
 
 
@@ -32,11 +32,11 @@ def fusion_factor(num_old: int, num_new: int) -> float:
 def change_threshold(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> float:
     """Return the change that 45 % of all entries reach or exceed (``--threshold_choice``).
 
-    Source: the same file; the paper does not tell of it.
+    Source: the same file; the paper does not mention this option.
 
     Args:
         old: Tensors by name.
-        new: The same, and more.
+        new: Tensors with at least the names of ``old``.
     """
     changes = torch.cat([(new[name] - value).abs().flatten() for name, value in old.items()])
     count = int(FUSED_SHARE * len(changes))
@@ -49,11 +49,12 @@ def fuse(
     factor: float,
     threshold: float | None = None,
 ) -> dict[str, Tensor]:
-    """Return the fused weights: of every entry ``(1 - a)`` of the old and ``a`` of the new value.
+    """Return the fused weights, ``(1 - a)`` times the old value plus ``a`` times the new one.
 
     Args:
         old: Floating-point tensors by name, norm statistics among them.
-        new: The same after the step, of the same shapes, and those of new classes, which stay.
+        new: Tensors after the step, of the same names and shapes, and those of new classes, which
+            stay as they are.
         factor: a.
         threshold: Entries that changed by less keep their new value. None: all are fused.
     """

@@ -1,7 +1,7 @@
 """A hinge on the rows of new classes, over one stored mean embedding of each earlier class; ours.
 
-* ``class_means``: the mean embedding of each class, its file, and what is read of it.
-* ``hook``: takes the means after a step and hands those of earlier steps on.
+* ``class_means``: the mean embedding of each class, and the file of a step's means.
+* ``hook``: computes the means after a step and hands those of earlier steps to the regulariser.
 * ``regulariser``: new classes must not score above an earlier class at that class's mean.
 """
 

@@ -1,4 +1,4 @@
-"""The mean embedding of each class of a step, and the file that a step keeps it in."""
+"""The mean embedding of each class of a step, and the file in which a step keeps the means."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ClassMeans:
     """The mean embeddings of J classes.
 
     Attributes:
-        classes: Model id of each.
+        classes: Model id of each class.
         means: ``(J, D)`` float32.
-        pixels: ``(J,)`` int64, cells of the embedding that each mean is of.
+        pixels: ``(J,)`` int64, number of cells of the embedding over which each mean is taken.
     """
 
     classes: tuple[int, ...]
@@ -41,7 +41,7 @@ class ClassMeans:
 
     @classmethod
     def joined(cls, parts: Sequence[ClassMeans]) -> ClassMeans:
-        """Return those of several steps together; one at least."""
+        """Return the means of several steps, at least one, as one object."""
         return cls(
             tuple(class_id for part in parts for class_id in part.classes),
             torch.cat([part.means for part in parts]),
@@ -49,11 +49,11 @@ class ClassMeans:
         )
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
-        """Write them atomically, as plain types and tensors.
+        """Write the means atomically, as plain types and tensors.
 
         Args:
             path: The file.
-            settings: How they were made.
+            settings: Settings with which the means were computed.
         """
         content = dict(
             format=FORMAT,
@@ -66,7 +66,7 @@ class ClassMeans:
 
     @classmethod
     def load(cls, path: Path) -> tuple[ClassMeans, dict[str, Any]]:
-        """Read what :meth:`save` wrote, and how it was made, onto the CPU.
+        """Read the means and their settings, as :meth:`save` wrote them, onto the CPU.
 
         Raises:
             InputError: The file is missing, damaged or of another format.
@@ -106,15 +106,15 @@ def mean_embeddings(
     """Return the mean, over the pixels of each class, of the map before the classifier.
 
     The model runs in evaluation mode without gradients and is put back into its mode. Labels are
-    resized to the map by nearest neighbour. Sums are in float64, so batches and processes matter
-    to rounding only.
+    resized to the map by nearest neighbour. Sums are in float64, so the split into batches and
+    processes affects only rounding.
 
     Args:
-        model: With the weights that the means are of.
+        model: The network whose embeddings are averaged.
         batches: This process's collated samples with ``gt_sem_seg`` in model ids. With several
-            processes every one must call, if only with no batch.
+            processes every process must call this function, even without a batch.
         classes: Model ids. A class without a pixel is left out.
-        predicted: A pixel is of the class that the network predicts, whatever its label.
+        predicted: A pixel belongs to the class that the network predicts, whatever its label.
     """
     weight = main_classifier(model)[1].weight
     total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
@@ -123,7 +123,7 @@ def mean_embeddings(
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            # As in training, so that images smaller than the crop are padded.
+            # Images are preprocessed as in training, so those smaller than the crop are padded.
             data = model.data_preprocessor(batch, True)
             output = run_network(model, data['inputs'])
             embedding = output.embedding

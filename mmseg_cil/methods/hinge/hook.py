@@ -1,4 +1,4 @@
-"""Keeping the mean embedding of each class, and handing those of earlier steps on."""
+"""Hook that keeps the mean embedding of each class and hands those of earlier steps on."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class ClassMeansHook(StepHook):
 
     One pass over images of the step, in evaluation mode, gives the mean embedding (the map
     before the decode head's classifier, before its dropout) of each class that the step
-    introduced, over the pixels that are labelled so: D numbers a class. By domain every step
-    keeps one of every class. Each image is cropped and flipped by a seed of its own, so the
-    means are the same on any number of processes, to the rounding of sums. After a first step
-    that was trained elsewhere, on images that are gone, images of a later step stand in for them,
-    and a pixel is of the class that the network predicts.
+    introduced, over the pixels with the label of this class: D numbers per class. In a
+    domain-incremental walk every step keeps a mean of every class. Each image is cropped and
+    flipped by a seed of its own, so the means are the same on any number of processes, up to the
+    rounding of sums. If the first step was trained elsewhere and its images are gone, images of a
+    later step stand in for them, and a pixel belongs to the class that the network predicts.
 
-    Means are of the network as the step leaves it, fused or averaged where that is so. They are
-    not brought up to date: the embedding drifts while later steps train, and the older a mean,
-    the less it is where its class's pixels are.
+    The means come from the network that the step leaves, after any fusion or averaging of its
+    weights. The means are not updated later: the embedding drifts while later steps train, so an
+    older mean lies farther from the embeddings of its class's pixels.
 
     Args:
-        max_images: Images to use at most, spread evenly over the step's. Their number is our
-            choice. None: all. Defaults to 1000.
-        batch_size: Images of a forward pass and process. That of training by default.
+        max_images: Greatest number of images, spread evenly over the step's images. The number is
+            our choice. None: all images. Defaults to 1000.
+        batch_size: Images per forward pass and process. By default the batch size of training.
 
     Raises:
         InputError: A number is not positive.
@@ -55,7 +55,7 @@ class ClassMeansHook(StepHook):
         self.batch_size = batch_size
 
     def before_train(self, runner: Runner) -> None:
-        """Give the readers what earlier steps kept."""
+        """Give the readers the means that earlier steps kept."""
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder):
             return
@@ -86,7 +86,7 @@ class ClassMeansHook(StepHook):
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
         batches = step_batches(runner, self.max_images, self.batch_size)
-        # Images of another step than the one that is kept do not label its classes.
+        # Stand-in images belong to another step, so their labels lack this step's classes.
         predicted = images_stand_in(runner)
         means = mean_embeddings(model, batches, step.classes_of(step.index), predicted)
 
@@ -98,11 +98,11 @@ class ClassMeansHook(StepHook):
                 f'({path.stat().st_size / 1e3:.1f} kB)'
             )
 
-        # A full disk ends all processes, and none waits for the main one.
+        # An error such as a full disk ends all processes, so none waits for rank 0.
         runner.logger.info(decided_by_main(write))
 
     def has_kept(self, folder: Path) -> bool:
-        """Whether a step's folder has the file, as this hook would have made it."""
+        """Return whether a step's folder has the file, made with the settings of this hook."""
         path = folder / FILE_NAME
         return path.is_file() and ClassMeans.load(path)[1] == self._settings()
 
@@ -110,7 +110,7 @@ class ClassMeansHook(StepHook):
         """Write, for the rehearsal, a file of the kind that a step leaves.
 
         Args:
-            model: At the step.
+            model: The segmentor at the step.
             batches: Collated samples.
             folder: Folder of the step.
         """

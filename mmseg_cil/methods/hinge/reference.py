@@ -1,4 +1,4 @@
-"""The hinge stated plainly: to be read and tested against, not trained with."""
+"""The hinge in plain form, for reading and for tests; training does not use it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def hinge(
     :math:`m_j` of class j, and :math:`z_j(m_j)` the class's own logit there.
 
     Args:
-        means: ``(J, D)``, of J earlier classes.
-        classes: Model id of each, J.
+        means: ``(J, D)`` mean embeddings of J earlier classes.
+        classes: J model ids, one per mean.
         weight: ``(C, D)`` rows of all classes.
         bias: ``(C,)``.
         num_old: The first new class's model id.
-        margin: By so much the class's own logit is to be above.
+        margin: Distance by which the class's own logit is to exceed :math:`s_j`.
     """
     total = 0.0
     for mean, j in zip(means, classes, strict=True):

@@ -19,14 +19,14 @@ from mmseg_cil.utils.values import check_number, check_weights
 class ClassMeansReader(Regulariser):
     """A regulariser that ``ClassMeansHook`` gives mean embeddings: a contract of this method."""
 
-    #: A walk is refused whose hooks do not include it.
+    #: Type of the hook that gives the means. A walk without this hook is refused.
     needs_hook = 'ClassMeansHook'
 
     def set_class_means(self, means: ClassMeans | None, network: nn.Module) -> None:
-        """Take what earlier steps kept, before training.
+        """Take the means that earlier steps kept, before training.
 
         Args:
-            means: Means of all classes of earlier steps that trained; None where there are none.
+            means: Means of all classes of earlier steps that trained; None if no step trained.
             network: The segmentor, on its device.
         """
 
@@ -38,16 +38,18 @@ class HingeRegulariser(ClassMeansReader):
     .. math:: \frac{\lambda}{J} \sum_j \max(0,
               \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
 
-    over the J earlier foreground classes of which a mean :math:`m_j` is kept. It needs no image,
-    label or network of earlier steps, and trains the classifier alone: the means are constants,
-    of the network as the class's own step left it, while the embedding drifts. At a step without
-    new or earlier foreground classes there is nothing to penalise. It is computed in float32.
+    The sum is over the J earlier foreground classes with a kept mean :math:`m_j`. The loss needs
+    no image, label or network of earlier steps, and trains the classifier alone: the means are
+    constants, computed by the network that the class's own step left, while the embedding drifts.
+    At a step without new or earlier foreground classes there is nothing to penalise. The loss is
+    computed in float32.
 
     Source: ours.
 
     Args:
-        loss_weight: Lambda. Defaults to 0.1. At 1 new classes were never predicted.
-        margin: By so much an earlier class is to score above all new ones together. Defaults to 1.
+        loss_weight: Lambda. Defaults to 0.1. With 1, new classes were never predicted.
+        margin: Distance by which the score of an earlier class is to exceed the log-sum-exp of
+            the new classes' scores. Defaults to 1.
         loss_name: Name in the log. Defaults to 'loss_hinge'.
 
     Raises:
@@ -65,7 +67,7 @@ class HingeRegulariser(ClassMeansReader):
         self.loss_name = loss_name
         self._step: StepContext | None = None
         self._is_set = False
-        # Neither parameter nor buffer: they can be had again from the steps' files.
+        # The means are neither parameters nor buffers: the steps' files hold them.
         self._means: Tensor | None = None
         self._classes: Tensor | None = None
 
@@ -74,10 +76,11 @@ class HingeRegulariser(ClassMeansReader):
         self._step = step
 
     def attach(self, network: nn.Module) -> None:
-        """Look whether rows and bias of the classifier make the logits.
+        """Check that rows and bias of the classifier make the logits from the embedding.
 
         Raises:
-            InputError: They do not.
+            InputError: The classifier's kernel is not 1x1, or the head is an iterative one
+                (K-Net), whose kernels change.
         """
         name, classifier = main_classifier(network)
         size = tuple(classifier.kernel_size)
@@ -92,7 +95,7 @@ class HingeRegulariser(ClassMeansReader):
         """Take the means of earlier classes; the background's is not used.
 
         Raises:
-            InputError: They are of another network.
+            InputError: The means have another length than the network's embedding.
         """
         assert self._step is not None
         self._is_set = True
@@ -117,10 +120,10 @@ class HingeRegulariser(ClassMeansReader):
         self._classes = torch.tensor(classes, device=weight.device)
 
     def forward(self, network: nn.Module) -> dict[str, Tensor]:
-        """Return the loss at the network's present weights, a scalar; none where nothing is kept.
+        """Return the loss at the network's current weights, a scalar; nothing without means.
 
         Raises:
-            RuntimeError: There was no :meth:`set_class_means`.
+            RuntimeError: :meth:`set_class_means` was not called.
         """
         if not self._is_set:
             raise RuntimeError(

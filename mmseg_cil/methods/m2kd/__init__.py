@@ -1,11 +1,11 @@
 """M2KD: multi-model and multi-level distillation (Zhou et al., arXiv 1904.01769, 2019).
 
-No formula is public; ``configs/m2kd/README.md`` says what is known and what is ours.
+No formula is public; ``configs/m2kd/README.md`` says which parts are known and which are ours.
 
-* ``loss`` and ``distiller``: the snapshot of every earlier step teaches, with ``class_view``
-  what it knew.
-* ``prune_sub_step``, ``pruning_mask_hook``, ``weight_owners`` and ``packed_snapshots``: the
-  snapshots as one pruned network (Mallya and Lazebnik, PackNet, CVPR 2018, section 3).
+* ``loss``, ``distiller`` and ``class_view``: the snapshot of every earlier step teaches the
+  classes that the snapshot knew.
+* ``prune_sub_step``, ``pruning_mask_hook``, ``weight_owners`` and ``packed_snapshots``: all
+  snapshots stored as one pruned network (Mallya and Lazebnik, PackNet, CVPR 2018, section 3).
 """
 
 from mmseg_cil.methods.m2kd.distiller import M2KDDistiller

@@ -1,4 +1,4 @@
-"""A network's logits as an earlier snapshot sees them: without classes it does not teach."""
+"""Views of a network's logits without the classes that an earlier snapshot does not teach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmseg_cil.losses.pixel_logits import PixelLogits
 
 
 def class_view(logits: Tensor, start: int, background: bool = True) -> Tensor:
-    """The logits of the background and of the classes from ``start`` on.
+    """Return the logits of the background and of the classes from ``start`` on.
 
     Args:
         logits: ``(N, C, H, W)``.
@@ -17,8 +17,8 @@ def class_view(logits: Tensor, start: int, background: bool = True) -> Tensor:
         background: Class 0 is the background and stays.
 
     Returns:
-        ``(N, C', H, W)``: all for ``start`` 0 or 1 with a background; a copy
-        where classes are left out in between.
+        ``(N, C', H, W)``: all logits if no class is left out (``start`` is 0, or 1 with a
+        background); a copy if classes between the background and ``start`` are left out.
     """
     if start <= int(background):
         return logits
@@ -29,9 +29,9 @@ def class_view(logits: Tensor, start: int, background: bool = True) -> Tensor:
 class ClassView(PixelLogits):
     """A :class:`PixelLogits` without the classes between the background and ``start``.
 
-    Log-sum-exps are taken from those of the whole, which all views share. So are
-    labels, which say here which pixels are ignored: as ids they are places in the
-    whole, not in the view.
+    Log-sum-exps are taken from those of ``whole``, which all views share. Labels are those
+    of ``whole`` too and serve only to tell which pixels are ignored: as ids, labels are
+    places among the classes of ``whole``, not among those of the view.
 
     Args:
         whole: The logits of all classes, with cuts at 1 and ``start`` and
@@ -55,11 +55,11 @@ class ClassView(PixelLogits):
 
     @property
     def own(self) -> Tensor:
-        """See :attr:`PixelLogits.own`: of the whole, for the view may not have the label."""
+        """See :attr:`PixelLogits.own`; taken from the whole, as the view may lack the label."""
         return self._whole.own
 
     def logsumexp(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """See :meth:`PixelLogits.logsumexp`; places are those of the view."""
+        """See :meth:`PixelLogits.logsumexp`; ``start`` and ``stop`` are places in the view."""
         stop = self.num_classes if stop is None else stop
         left_out = self._whole.num_classes - self.num_classes
         if not self._background or start > 0 or not left_out:
@@ -70,7 +70,7 @@ class ClassView(PixelLogits):
         return torch.logaddexp(background, self._whole.logsumexp(1 + left_out, stop + left_out))
 
     def tempered(self, temperature: float) -> PixelLogits:
-        """See :meth:`PixelLogits.tempered`; what is computed there is shared by all views."""
+        """See :meth:`PixelLogits.tempered`; all views share the tempered whole."""
         if temperature == 1.0:
             return self
         return ClassView(self._whole.tempered(temperature), self._start, self._background)

@@ -34,27 +34,29 @@ CLASSES = ('new', 'known')
 class M2KDDistiller(Distiller):
     """Feeds a loss with the logits of the student and of every earlier snapshot.
 
-    It reads the snapshots of earlier steps (``method.teachers='all'``; with
-    ``method.teacher_draw`` those drawn for the batch) and takes the mean over
-    them, an unbiased estimate of the mean over all if some are drawn. The same
-    is done with the logits of each auxiliary head: the distillation of an
-    intermediate level (AD), whose own cross-entropy is that of the head.
+    The distiller reads the snapshots of earlier steps (``method.teachers='all'``; with
+    ``method.teacher_draw`` the snapshots drawn for the batch) and takes the mean of the
+    loss over these snapshots. If snapshots are drawn, the mean is an unbiased estimate of
+    the mean over all. The logits of each auxiliary head are distilled in the same way:
+    this is the distillation of an intermediate level (AD), and the cross-entropy of this
+    level is the auxiliary head's own loss.
 
-    Source: Zhou et al., arXiv 1904.01769, published for classification; what a
-    snapshot teaches in segmentation is a design choice
+    Source: Zhou et al., arXiv 1904.01769, published for classification; the choice of
+    the classes that a snapshot teaches in segmentation is ours
     (:func:`~mmseg_cil.methods.m2kd.reference.multi_model_distillation`).
 
     Args:
-        loss: Config of a loss as of a
-            :class:`~mmseg_cil.distillers.logit_distiller.LogitDistiller`: any that
+        loss: Config of a loss as for a
+            :class:`~mmseg_cil.distillers.logit_distiller.LogitDistiller`: any loss that
             compares the logits of a student and of one teacher.
-        auxiliary_loss: The same for auxiliary heads. None leaves them alone. A
-            network without such a head learns without it, and the log says so.
-        classes: 'new', snapshot k teaches the background and the classes that
-            were new at step k; other foreground classes that it knows are left out, of the
-            student's logits too. 'known', all classes that it knows. Where a walk brings
-            no new classes (domain-incremental) every snapshot teaches all.
-            Defaults to 'new'.
+        auxiliary_loss: Config of a loss for the auxiliary heads. None: they are not
+            distilled. A network without an auxiliary head is trained without this loss,
+            and the log says so.
+        classes: 'new': snapshot k teaches the background and the classes that were new at
+            step k; the other foreground classes of the snapshot are left out of the logits
+            of snapshot and student. 'known': snapshot k teaches all classes that it knows.
+            In a domain-incremental walk, which brings no new classes, every snapshot
+            teaches all classes. Defaults to 'new'.
         resolution: See ``LogitDistiller``. Defaults to 'full'.
 
     Raises:
@@ -82,7 +84,7 @@ class M2KDDistiller(Distiller):
         self._background = True
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes were new at which step."""
+        """Take the step, which says which classes were new at which step."""
         self._background = step.has_background
         self._starts = {
             step_teacher_name(earlier): step.classes_of(earlier).start
@@ -95,10 +97,11 @@ class M2KDDistiller(Distiller):
         """Return the losses of a batch by name.
 
         Args:
-            batch: With the records of the earlier steps' snapshots, and the auxiliary heads.
+            batch: Contains the records of the earlier steps' snapshots, and the logits of the
+                auxiliary heads.
 
         Returns:
-            The losses under their names; that of several auxiliary heads is the sum.
+            The losses under their names; the losses of several auxiliary heads are summed.
 
         Raises:
             InputError: There are no snapshots of earlier steps.
@@ -144,7 +147,7 @@ class M2KDDistiller(Distiller):
         return losses
 
     def _mean(self, loss: NamedLoss, pixels: PixelLogits, teachers: Mapping[str, Tensor]) -> Tensor:
-        """The mean over snapshots of what one head's logits lose."""
+        """Return the mean over snapshots of the loss of one head's logits."""
         if self.resolution == 'low':
             cuts = [1, *self._starts.values(), *(teacher.shape[1] for teacher in teachers.values())]
             pixels = PixelLogits(pixels.logits, cuts=cuts)

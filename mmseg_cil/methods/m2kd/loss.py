@@ -1,4 +1,4 @@
-"""What one snapshot teaches in the multi-model distillation of M2KD."""
+"""M2KD's distillation loss for one snapshot, and the mean over several snapshots."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 def mean_over_snapshots(losses: Sequence[Tensor]) -> Tensor:
-    r"""What several snapshots teach together, :math:`\frac{1}{K} \sum_k L_k`.
+    r"""Return the mean of the losses of several snapshots, :math:`\frac{1}{K} \sum_k L_k`.
 
-    That it is the mean, so that the weight of distillation does not grow from step to
-    step, is a design choice (arXiv 1904.01769 could not be read for it).
+    With a mean, the weight of distillation does not grow from step to step. The mean is a
+    design choice (arXiv 1904.01769 could not be consulted on it).
 
     Args:
-        losses: One for each of K snapshots, of equal shapes: maps or scalars.
+        losses: One loss for each of K snapshots, of equal shapes: maps or scalars.
 
     Returns:
-        Of that shape.
+        The mean, of the shape of one loss.
     """
     return torch.stack(list(losses)).mean(dim=0)
 
@@ -34,13 +34,13 @@ def mean_over_snapshots(losses: Sequence[Tensor]) -> Tensor:
 def shared_matching_distillation(
     pixels: PixelLogits, teacher_logits: Tensor, temperature: float = 1.0, merge_later: bool = True
 ) -> Tensor:
-    """:func:`matching_distillation` from the log-sum-exps that losses share.
+    """Compute :func:`matching_distillation` from the log-sum-exps that losses share.
 
     Args:
         pixels: The student's logits over C classes, with cuts at 1 and O.
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
-        temperature: T. Another than 1 costs the log-sum-exps once more.
+        temperature: T. For values other than 1 the log-sum-exps are computed once more.
         merge_later: See :func:`matching_distillation`.
 
     Returns:
@@ -50,7 +50,8 @@ def shared_matching_distillation(
     teacher = at_least_float32(teacher_logits) / temperature
     known = teacher.shape[1]
     later = pixels.num_classes > known
-    # Of p and q alike class 0 is left out of the product: its group may be several classes.
+    # agreement leaves class 0 out and of_background is q_0, because the student's group for
+    # class 0 may hold several classes.
     agreement, of_background = pixels.agreement(teacher)
     _, entropy = predictions(teacher, pixels.grid)
     background = pixels.logsumexp(0, 1)
@@ -64,10 +65,10 @@ def shared_matching_distillation(
 
 @MODELS.register_module()
 class MatchingDistillationLoss(DistillationLoss):
-    """Compute ``reference.matching_distillation`` over shared pixels, for an ``M2KDDistiller``.
+    """``reference.matching_distillation`` over shared pixels, for an ``M2KDDistiller``.
 
-    The mean is over all pixels, those with an ignored label too. It works in a
-    ``LogitDistiller`` too, with the last snapshot as the only one.
+    The mean is over all pixels, those with an ignored label included. The loss also works
+    in a ``LogitDistiller``, with the last snapshot as the only one.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
@@ -95,10 +96,11 @@ class MatchingDistillationLoss(DistillationLoss):
         self.merge_later = merge_later
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes there are.
+        """Check that the classes of the step fit the loss.
 
         Raises:
-            InputError: Classes are new and there is no background they were part of.
+            InputError: With ``merge_later``, classes are new, and there is no background
+                that they were part of.
         """
         if self.merge_later and step.index > 0 and step.num_new and not step.has_background:
             raise InputError(

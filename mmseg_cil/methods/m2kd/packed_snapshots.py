@@ -22,14 +22,14 @@ FORMAT = 1
 
 
 class SnapshotBytes(NamedTuple):
-    """What a snapshot takes.
+    """Sizes of a snapshot.
 
     Attributes:
-        stored: Bytes of its own values in the file: of weights and of everything else.
-        owners: Its share of the owners' bits: the same for every snapshot.
-        dense: Bytes of the network as it is.
-        kept: Weights it has that are not pruned, of those that could be.
-        prunable: Weights that can be pruned.
+        stored: Bytes of the snapshot's own values in the file, weights and all other entries.
+        owners: Bytes of the snapshot's share of the owners, the same for every snapshot.
+        dense: Bytes of the snapshot's whole network without packing.
+        kept: Number of prunable weights that are not pruned in the snapshot.
+        prunable: Number of weights that can be pruned.
     """
 
     stored: int
@@ -41,19 +41,19 @@ class SnapshotBytes(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedSnapshots:
-    """Snapshots of a growing network, each stored as what it has beyond the one before.
+    """Snapshots of a growing network, each stored as its difference from the one before.
 
-    Of a prunable layer the k-th snapshot stores the values of the weights that it
-    owns, and of those of earlier owners the ones whose bits have changed, with a
-    bit each that says which (none where none or all have). M2KD goes on training all
-    weights, so that values of earlier owners usually change; where they are
-    frozen, as in PackNet, a snapshot costs its own weights alone. Everything else
-    (norm statistics, biases, classifiers, ...) is stored where it has changed.
+    For a prunable layer the k-th snapshot stores the values of the weights that it owns. The
+    snapshot also stores the weights of earlier owners whose bits have changed, with a mask of
+    one bit per weight of earlier owners (no mask if none or all have changed). M2KD goes on
+    training all weights, so the weights of earlier owners usually change; if these are
+    frozen, as in PackNet, a snapshot costs only its own weights. All other entries (norm
+    statistics, biases, classifiers, ...) are stored if they have changed.
 
     Attributes:
         steps: The step of each snapshot.
         owners: Owners of every prunable weight.
-        entries: What each snapshot stores.
+        entries: The stored entries of each snapshot, by name.
     """
 
     steps: tuple[int, ...] = ()
@@ -63,12 +63,12 @@ class PackedSnapshots:
     def extended(
         self, step: int, state: Mapping[str, Tensor], owners: Mapping[str, Tensor]
     ) -> PackedSnapshots:
-        """These snapshots and one more.
+        """Return these snapshots with one more.
 
         Args:
-            step: Its step.
+            step: Step of the new snapshot.
             state: State dict of a plain network, zero where no snapshot owns a weight.
-            owners: Which extend those before it.
+            owners: Owners with those of the new snapshot, which extend the current owners.
 
         Raises:
             ValueError: A weight without owner is not zero, or one has another owner than before.
@@ -94,10 +94,10 @@ class PackedSnapshots:
         return PackedSnapshots((*self.steps, step), owners, (*self.entries, entry))
 
     def rebuild(self, step: int) -> dict[str, Tensor]:
-        """The state dict of a snapshot, on the CPU.
+        """Return the state dict of a snapshot, on the CPU.
 
         Raises:
-            KeyError: There is none of this step.
+            KeyError: There is no snapshot of this step.
         """
         if step not in self.steps:
             raise KeyError(step)
@@ -112,7 +112,7 @@ class PackedSnapshots:
         return state
 
     def bytes_of(self, step: int) -> SnapshotBytes:
-        """What a snapshot takes in the file and as a network."""
+        """Return the sizes of a snapshot in the file and as a network."""
         place = self.steps.index(step)
         state = self.rebuild(step)
         bits = bits_needed(len(self.steps))
@@ -128,11 +128,11 @@ class PackedSnapshots:
         )
 
     def save(self, path: Path, meta: Mapping[str, Any]) -> None:
-        """Writes the file atomically, with plain types and tensors only.
+        """Write the file atomically, with plain types and tensors only.
 
         Args:
             path: The file.
-            meta: For the reader.
+            meta: Information for readers of the file.
         """
         bits = bits_needed(len(self.steps))
         content = {
@@ -147,7 +147,7 @@ class PackedSnapshots:
 
     @classmethod
     def load(cls, path: str | Path) -> PackedSnapshots:
-        """Reads what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
             InputError: The file is missing, damaged or of another format.
@@ -185,7 +185,7 @@ def read_packed_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
         step: The step.
 
     Raises:
-        InputError: The file is missing or damaged, or has no such snapshot.
+        InputError: The file is missing or damaged, or has no snapshot of this step.
     """
     packed = PackedSnapshots.load(path)
     if step not in packed.steps:
@@ -197,7 +197,7 @@ def read_packed_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
 
 
 def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors are equal bit by bit (signs of zeros and NaNs included)."""
+    """Return whether two tensors are equal bit by bit (signs of zeros and NaNs included)."""
     return (
         first.shape == second.shape
         and first.dtype == second.dtype
@@ -210,7 +210,7 @@ def _bits(values: Tensor) -> Tensor:
 
 
 def _pack_layer(value: Tensor, owner: Tensor, own: int, before: Tensor | None) -> dict[str, Tensor]:
-    """What the snapshot ``own`` stores of a layer."""
+    """Return the values of a layer that the snapshot ``own`` stores."""
     stored = {'own': value[owner == own].clone()}
     earlier = (owner > 0) & (owner < own)
     if before is None or not earlier.any():

@@ -1,4 +1,4 @@
-"""Keeping a step's network as a pruned snapshot."""
+"""The sub-step that keeps a step's network as a pruned snapshot."""
 
 from __future__ import annotations
 
@@ -29,35 +29,36 @@ from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.models.teacher import load_packed_state
 from mmseg_cil.registry import SUB_STEPS
 
-#: Hooks that would change the network behind the mask's back.
+#: Hooks that are left out of the retraining: they would change the network despite the mask.
 UNWANTED_HOOKS = ('EMAHook', 'ImprintClassifierHook', 'VDFDHook')
 
 
 @SUB_STEPS.register_module()
 class PruneSnapshot(SubStep):
-    """After a step: prunes a copy of its network, retrains it briefly, and packs it.
+    """Prunes a copy of a trained step's network, retrains it briefly, and packs it.
 
-    ``step_XX/prune/snapshots.pth`` then holds this snapshot and all before it,
-    which are what later steps learn from. The step's own checkpoint, which is
-    evaluated and from which the next step starts, stays as it was.
+    ``step_XX/prune/snapshots.pth`` then holds this snapshot and all earlier ones. Later
+    steps learn from these snapshots. The step's own checkpoint, which is evaluated and
+    from which the next step starts, stays as it was.
 
-    Retraining has the step's own loss (teachers included), data and schedule, the
-    latter stretched to its length. What the network is changed into while a step
-    trains (``network_change``), self-supervision and regularisers are left out.
+    Retraining uses the step's own loss (teachers included), data and schedule; the
+    schedule is stretched to the length of the retraining. Changes of the network during
+    training (``network_change``), self-supervision and regularisers are left out.
 
-    Source: "mask-based pruning" of Zhou et al., M2KD, arXiv 1904.01769, of
-    which no details could be had; magnitude pruning, layer by layer, of what earlier snapshots
-    do not own is that of PackNet (Mallya and Lazebnik, CVPR 2018). Length and
+    Source: "mask-based pruning" of Zhou et al., M2KD, arXiv 1904.01769, whose details
+    were not accessible. Magnitude pruning, layer by layer, of the weights that earlier
+    snapshots do not own comes from PackNet (Mallya and Lazebnik, CVPR 2018). Length and
     learning rate of the retraining are design choices.
 
     Args:
         ratio: Share of each layer's free weights that is pruned, in [0, 1). None
             keeps no snapshots: later steps learn from the checkpoints.
-        retrain: Iterations of the retraining as a share of the step's; 0 for none.
-        lr_factor: Learning rate of the retraining over the step's.
-        earlier: 'trained', weights of earlier snapshots go on changing, and are stored anew;
-            'frozen', in the snapshot they keep their value of the one before, as
-            in PackNet, which makes a file small.
+        retrain: Iterations of the retraining as a share of the step's iterations; 0: no
+            retraining.
+        lr_factor: Learning rate of the retraining divided by that of the step.
+        earlier: 'trained': weights of earlier snapshots go on changing and are stored
+            again. 'frozen': in the snapshot these weights keep the values of the snapshot
+            before, as in PackNet, which makes the file small.
         name: Name of folder and record. Defaults to 'prune'.
 
     Raises:
@@ -95,7 +96,7 @@ class PruneSnapshot(SubStep):
         self._test: dict[str, Any] = {}
 
     def applies(self, walk: Walk, step: int) -> bool:
-        """Wherever a step trains, if it prunes at all."""
+        """Return whether the step trains and ``ratio`` is not None."""
         return self.ratio is not None and super().applies(walk, step)
 
     def iterations(self, walk: Walk, step: int) -> int:
@@ -103,7 +104,7 @@ class PruneSnapshot(SubStep):
         return round(self.retrain * walk.iterations[step])
 
     def replace_teachers(self, walk: Walk, steps: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """All snapshots, from the file of the last of these steps."""
+        """Return the snapshots of all these steps, from the file of the last step."""
         path = str(self._file(walk, steps[-1]))
         return {step: dict(packed=path, snapshot=step) for step in steps}
 
@@ -139,7 +140,7 @@ class PruneSnapshot(SubStep):
         return cfg
 
     def finish(self, runner: Runner, folder: Path) -> Sequence[str]:
-        """Packs and evaluates the snapshot; see :meth:`SubStep.finish`."""
+        """Pack and evaluate the snapshot; see :meth:`SubStep.finish`."""
         hook = next(
             candidate for candidate in runner.hooks if isinstance(candidate, PruningMaskHook)
         )
@@ -160,7 +161,7 @@ class PruneSnapshot(SubStep):
         return [FILE_NAME]
 
     def rescore(self, walk: Walk, step: int, folder: Path, launcher: str) -> dict[str, Any]:
-        """The snapshot's mIoU; see :meth:`SubStep.rescore`."""
+        """Return the snapshot's mIoU; see :meth:`SubStep.rescore`."""
         path = folder / FILE_NAME
         state = load_packed_state(path, step, len(walk.protocol.steps[step].seen))
         scores = score_weights(walk, step, state, path, launcher)
@@ -171,12 +172,12 @@ class PruneSnapshot(SubStep):
 
 
 def summary_of(packed: PackedSnapshots, step: int, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What the journal says of a snapshot: bytes, share of weights, and mIoU.
+    """Return the journal's record of a snapshot: bytes, share of weights, and mIoU.
 
     Args:
-        packed: With it.
-        step: Its step.
-        scores: Its entry as of ``metrics.json``.
+        packed: All snapshots up to this one.
+        step: Step of the snapshot.
+        scores: Scores of the snapshot, in the form of ``metrics.json``.
     """
     size = packed.bytes_of(step)
     return dict(
@@ -189,7 +190,7 @@ def summary_of(packed: PackedSnapshots, step: int, scores: Mapping[str, Any]) ->
 
 
 def network_score(folder: Path) -> float | None:
-    """The mIoU over all classes of a step's own network; None where it has not been evaluated.
+    """Return the mIoU over all classes of a step's own network; None if it is not evaluated.
 
     Args:
         folder: Folder of the step.
@@ -202,10 +203,10 @@ def network_score(folder: Path) -> float | None:
 
 
 def said_of(step: int, summary: Mapping[str, Any], network: float | None) -> str:
-    """One line on a snapshot for the console.
+    """Return a line on a snapshot for the console.
 
     Args:
-        step: Its step.
+        step: Step of the snapshot.
         summary: From :func:`summary_of`.
         network: mIoU of the network that was pruned.
     """
@@ -223,7 +224,7 @@ def said_of(step: int, summary: Mapping[str, Any], network: float | None) -> str
 
 
 def _shorten(cfg: Config, iterations: int, lr_factor: float) -> None:
-    """Gives a config a training of another length with another learning rate."""
+    """Change the length and the learning rate of a config's training, in place."""
     if not iterations:
         cfg.train_cfg.max_iters = 0
         cfg.param_scheduler = None

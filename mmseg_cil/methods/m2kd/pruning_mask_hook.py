@@ -1,4 +1,4 @@
-"""Keeping a network pruned while it is trained."""
+"""A hook that keeps a network pruned during its training."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mmseg_cil.registry import HOOKS
 class PruningMaskHook(StepHook):
     """Prunes the network before training, and again after every iteration.
 
-    What is pruned follows from the step's checkpoint and from the snapshots
-    before it alone, so a resumed training has the same mask.
+    The mask depends on the step's checkpoint and on the earlier snapshots alone, so a
+    resumed training has the same mask.
 
     Args:
         checkpoint: Checkpoint of the step, not pruned.
-        num_classes: Classes it knows.
+        num_classes: Number of classes of the checkpoint.
         ratio: Share of the free weights that is pruned, layer by layer.
-        former: File of the snapshots before it; None for the first.
-        freeze: Weights of former snapshots have, and keep, the values of the last one.
+        former: File of the earlier snapshots; None for the first snapshot.
+        freeze: Weights of earlier snapshots keep the values of the last of these snapshots.
     """
 
-    # Before anything that saves or averages weights.
+    # The hook runs before hooks that save or average weights.
     priority = 'ABOVE_NORMAL'
     rehearsed = True
 
@@ -45,13 +45,13 @@ class PruningMaskHook(StepHook):
         self.ratio = ratio
         self.former = former
         self.freeze = freeze
-        #: Snapshots before this one, and owners with it; filled before training.
+        #: Earlier snapshots, and the owners including this snapshot; filled before training.
         self.packed = PackedSnapshots()
         self.owners: Owners = {}
         self._frozen: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Works the mask out and applies it."""
+        """Compute the mask and apply it."""
         state = load_plain_state(self.checkpoint, self.num_classes)
         if self.former is not None:
             self.packed = PackedSnapshots.load(self.former)
@@ -70,7 +70,7 @@ class PruningMaskHook(StepHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Applies the mask again: the optimizer has moved every weight."""
+        """Apply the mask again, because the optimizer has changed every weight."""
         self._prune(runner)
 
     def _prune(self, runner: Runner) -> None:
@@ -82,5 +82,5 @@ class PruningMaskHook(StepHook):
 
 
 def _weights(runner: Runner) -> dict[str, Tensor]:
-    """The network's own tensors by their names in plain form."""
+    """Return the network's own tensors by their names in plain form."""
     return plain_state_dict(network_of(runner).state_dict())

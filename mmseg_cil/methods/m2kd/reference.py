@@ -1,7 +1,7 @@
-"""M2KD, one snapshot after the other: to be read and tested against, not trained with.
+"""M2KD, one snapshot after the other, for reading and for tests; training does not use it.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``loss``.
+No formula is public. Tests compare the forms used in training, which are in ``loss``, with these
+forms.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ def matching_distillation(
     temperature: float = 1.0,
     merge_later: bool = True,
 ) -> Tensor:
-    r"""Divergence per pixel of the student's prediction from a snapshot's.
+    r"""Compute the divergence per pixel of the student's prediction from a snapshot's.
 
     .. math:: T^2 \sum_{c < O} q_c (\log q_c - \log p_c), \quad
               q = \mathrm{softmax}(t / T)
 
-    p is the student's softmax at temperature T over groups of classes, one for
-    each class of the snapshot. To the snapshot, everything it did not know was
-    background: the group of its background is the student's background and all
-    classes from O on (their log-sum-exp), any other group one class. Without
+    p is the student's softmax at temperature T over groups of classes, one group for
+    each class of the snapshot. The snapshot saw all classes that it did not know as
+    background, so the group of its background holds the student's background and all
+    classes from O on (as their log-sum-exp). Any other group is one class. Without
     ``merge_later`` every group is one class, and later classes are left out.
 
-    With T = 1, ``merge_later`` and later classes it is O times the
-    unbiased distillation loss, without ``merge_later`` O times that of LwF, each
-    less the entropy of q, which has no gradient.
+    With T = 1, ``merge_later`` and later classes the divergence is O times the unbiased
+    distillation loss minus the entropy of q. With T = 1 and without ``merge_later`` it
+    is O times LwF's distillation loss minus this entropy. The entropy has no gradient.
 
     Source: the matching term of Zhou et al., "M2KD: Multi-model and Multi-level
     Knowledge Distillation for Incremental Learning", arXiv 1904.01769, which is
-    for classification; the form (softmax over the snapshot's classes, factor
-    T^2) is a design choice, for no formula could be had, and so is what
-    becomes of the background, which is that of Cermelli et al., CVPR 2020, for
-    each snapshot.
+    for classification. The form (softmax over the snapshot's classes, factor
+    T^2) is a design choice, because no formula was accessible. The treatment of the
+    background is a design choice too: that of Cermelli et al., CVPR 2020, for each
+    snapshot.
 
     Args:
         student_logits: ``(N, C, H, W)``, C >= O, the snapshot's classes first;
             the background at 0 with ``merge_later``.
-        teacher_logits: ``(N, O, H, W)``. Half precision, of either, is computed
-            in float32.
+        teacher_logits: ``(N, O, H, W)``. Half precision of student or teacher is
+            computed in float32.
         temperature: T, positive.
         merge_later: See above.
 
@@ -75,24 +75,24 @@ def multi_model_distillation(
     merge_later: bool = True,
     has_background: bool = True,
 ) -> Tensor:
-    r"""L_MMD of M2KD per pixel: :func:`mean_over_snapshots` of what each teaches.
+    r"""Compute M2KD's L_MMD per pixel, the mean of the losses of all snapshots.
 
     .. math:: \frac{1}{t - 1} \sum_{k < t} L_k
 
     L_k is :func:`matching_distillation` on the background and the classes that
-    are new at step k (C_k). Earlier foreground classes are left out on
-    both sides: snapshot k says how likely its own classes are relative to each
-    other and to its background. The background itself, as far as it is no class
-    of a later step, is thereby taught by every snapshot, and by the first with
-    all its classes. Which classes a snapshot teaches is a design choice.
+    are new at step k (C_k). Earlier foreground classes are left out of the logits of
+    snapshot and student: snapshot k teaches how likely its own classes are relative to
+    each other and to its background. Every snapshot thus teaches the background, except
+    for the parts of it that are classes of a later step; the first snapshot also teaches
+    all its classes. The choice of the classes that a snapshot teaches is ours.
 
-    This is the whole in one place, on enlarged logits; an ``M2KDDistiller`` computes the
-    same from what losses share, and for any loss.
+    This function has all of L_MMD in one place, on enlarged logits. An ``M2KDDistiller``
+    computes the same from the maps that losses share, and for any loss.
 
     Args:
         student_logits: ``(N, C, H, W)``.
-        teachers: For each snapshot its logits ``(N, O_k, H, W)`` and its first
-            class: O_(k-1), or 0 if it teaches all classes that it knows.
+        teachers: For each snapshot its logits ``(N, O_k, H, W)`` and the first class that
+            it teaches: O_(k-1), or 0 if it teaches all classes that it knows.
         temperature: T.
         merge_later: See :func:`matching_distillation`.
         has_background: Class 0 is the background.

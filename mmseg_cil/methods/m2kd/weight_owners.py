@@ -1,4 +1,4 @@
-"""Which snapshot a weight belongs to: magnitude pruning, layer by layer.
+"""Owners of weights, the snapshots they belong to, by magnitude pruning layer by layer.
 
 An owner is a small integer for every weight of a layer: 0 where the weight is
 free, k where the k-th snapshot (counted from 1) was the first to keep it. The
@@ -16,8 +16,8 @@ from torch import Tensor
 #: Owners by the name of a weight in a state dict: uint8, of the weight's shape.
 Owners = dict[str, Tensor]
 
-#: What modules call the weights that can be pruned, where these have two dimensions or
-#: more; the later four are those of ``nn.MultiheadAttention``.
+#: Names that modules give to weights that can be pruned, if these have two dimensions or
+#: more. The last four names are those of ``nn.MultiheadAttention``.
 PRUNABLE = ('weight', 'in_proj_weight', 'q_proj_weight', 'k_proj_weight', 'v_proj_weight')
 
 #: Layers of MMSegmentation's heads whose shape depends on the number of classes.
@@ -34,15 +34,15 @@ CLASS_LAYERS = (
 
 
 def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Names of the weights that can be pruned: of convolutions, linear layers and attention.
+    """Return the names of the weights of convolutions, linear layers and attention.
 
-    The projections of queries, keys and values of an ``nn.MultiheadAttention``
-    are parameters of its own (``in_proj_weight``), not of a linear layer.
+    These weights can be pruned. The projections of queries, keys and values of an
+    ``nn.MultiheadAttention`` are parameters of the module itself (``in_proj_weight``),
+    not of a linear layer.
 
-    Classifiers (:data:`CLASS_LAYERS`) are not among them, because they grow with the
+    Classifiers (:data:`CLASS_LAYERS`) are not pruned, because they grow with the
     classes and are small; nor are norms, biases, tables of positions, tokens and
-    buffers. All of these are kept whole for every snapshot. (A design choice;
-    PackNet treats them alike.)
+    buffers. Every snapshot keeps all of these whole. (A design choice, as in PackNet.)
 
     Args:
         state: State dict of a plain network.
@@ -58,10 +58,10 @@ def prunable_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> Tensor:
-    """Gives the largest free weights of a layer to a snapshot.
+    """Give the largest free weights of a layer to a snapshot.
 
-    Of the F weights that no snapshot owns the ``round((1 - ratio) * F)`` of
-    greatest magnitude are kept; among equal ones the first.
+    Among the F weights that no snapshot owns, the ``round((1 - ratio) * F)`` weights of
+    greatest magnitude are kept; among weights of equal magnitude the first.
 
     Source: the magnitude pruning of Mallya and Lazebnik, "PackNet", CVPR 2018,
     section 3 (``SparsePruner.pruning_mask`` of arunmallya/packnet), which M2KD
@@ -74,7 +74,7 @@ def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> T
         snapshot: The new owner.
 
     Returns:
-        The owners after that.
+        The owners with those of the new snapshot, uint8 of the same shape.
     """
     free = (owners == 0).flatten()
     kept = round((1 - ratio) * int(free.sum()))
@@ -88,10 +88,10 @@ def claim_free(weight: Tensor, owners: Tensor, ratio: float, snapshot: int) -> T
 def claim_weights(
     state: Mapping[str, Tensor], former: Mapping[str, Tensor], ratio: float, snapshot: int
 ) -> Owners:
-    """:func:`claim_free` for every layer of a network.
+    """Apply :func:`claim_free` to every layer of a network.
 
-    Layers are those of the first snapshot: one that it kept whole (an older version
-    did not prune attention) stays whole.
+    The layers are those that the first snapshot pruned: a layer that the first snapshot
+    kept whole (an older version did not prune attention) stays whole.
 
     Args:
         state: State dict of a plain network.
@@ -113,12 +113,12 @@ def claim_weights(
 
 
 def apply_owners(weights: Mapping[str, Tensor], owners: Mapping[str, Tensor], last: int) -> None:
-    """Sets to zero, in place, what the snapshots 1..``last`` do not own.
+    """Set to zero, in place, the weights that the snapshots 1..``last`` do not own.
 
     Args:
         weights: Weights (or parameters) by name; those without owners stay as they are.
         owners: From :func:`claim_weights`, on the weights' device.
-        last: The snapshot to be.
+        last: Number of the snapshot that the weights become.
     """
     with torch.no_grad():
         for name, owner in owners.items():
@@ -131,13 +131,13 @@ def restore_owned(
     former: Mapping[str, Tensor],
     last: int,
 ) -> None:
-    """Gives the weights that the snapshots 1..``last`` own the values of a former snapshot.
+    """Set the weights that the snapshots 1..``last`` own to the values of snapshot ``last``.
 
     Args:
-        weights: Changed in place.
+        weights: Weights by name, changed in place.
         owners: From :func:`claim_weights`.
         former: State dict of the snapshot ``last``.
-        last: See above.
+        last: Number of the snapshot in ``former``.
     """
     with torch.no_grad():
         for name, owner in owners.items():
@@ -146,12 +146,12 @@ def restore_owned(
 
 
 def bits_needed(snapshots: int) -> int:
-    """Bits an owner takes: ``ceil(log2(snapshots + 1))``, for owners 0..snapshots."""
+    """Return the bits of an owner, ``ceil(log2(snapshots + 1))`` for owners 0..snapshots."""
     return max(1, int(snapshots).bit_length())
 
 
 def pack_owners(owners: Tensor, bits: int) -> Tensor:
-    """Packs owners into so many bits each.
+    """Pack owners into ``bits`` bits each.
 
     Args:
         owners: uint8, of any shape, below ``2**bits``.
@@ -166,10 +166,10 @@ def pack_owners(owners: Tensor, bits: int) -> Tensor:
 
 
 def unpack_owners(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of :func:`pack_owners`.
+    """Unpack owners, as the inverse of :func:`pack_owners`.
 
     Raises:
-        ValueError: The number of bytes is not that of the shape.
+        ValueError: The number of bytes does not fit the shape.
     """
     count = int(np.prod(shape))
     planes = packed.numpy().reshape(bits, -1)

@@ -14,11 +14,11 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tensor:
-    """:func:`unbiased_cross_entropy` from the log-sum-exps that losses share.
+    """Compute :func:`unbiased_cross_entropy` from the log-sum-exps that losses share.
 
     Args:
         pixels: Logits and labels, with a cut at ``num_hidden``.
-        num_hidden: Classes that hide in the background, itself included.
+        num_hidden: Number of classes that hide in the background, the background included.
 
     Returns:
         ``(N, H, W)`` loss per pixel, in nats, at least float32.
@@ -31,11 +31,11 @@ def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tenso
 
 
 def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tensor) -> Tensor:
-    """The unbiased cross-entropy of MiB where images differ in what they hide.
+    """Compute MiB's unbiased cross-entropy for images that differ in their hidden classes.
 
-    Which classes the background stands for is said for each image. For an
-    image in which it stands for itself alone this is the ordinary
-    cross-entropy, so that old classes are learnt from its labels.
+    ``hidden`` gives the classes that the background stands for in each image. For an
+    image whose background stands for itself alone, the loss is the ordinary
+    cross-entropy, so that old classes are learnt from the image's labels.
 
     Args:
         logits: ``(N, C, H, W)``. Half precision is computed in float32.
@@ -57,13 +57,13 @@ def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tens
 class PixelCrossEntropyLoss(DecodeLoss):
     """The ordinary cross-entropy, from the log-sum-exps that it shares with distillation losses.
 
-    Its values are those of MMSegmentation's ``CrossEntropyLoss`` without class
-    weights. In memory it keeps nothing of the size of the enlarged logits.
+    The values are those of MMSegmentation's ``CrossEntropyLoss`` without class
+    weights. The loss keeps no tensor of the size of the enlarged logits in memory.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
         avg_non_ignore: The mean is over the pixels that are not ignored; by
-            default it is over all. Defaults to False.
+            default the mean is over all pixels. Defaults to False.
         loss_name: Name in the log. Defaults to 'loss_ce'.
     """
 
@@ -79,19 +79,17 @@ class PixelCrossEntropyLoss(DecodeLoss):
 
 @MODELS.register_module()
 class UnbiasedCrossEntropyLoss(DecodeLoss):
-    """Compute ``reference.unbiased_cross_entropy`` over shared pixels.
+    """``reference.unbiased_cross_entropy`` over shared pixels, for ``loss_decode`` of any head.
 
-    It is for ``loss_decode`` of any head.
-
-    Where the step's labels hide no old classes (step 0, the setting
-    ``sequential``, domain-incremental walks) it is the ordinary cross-entropy.
-    So it is before a segmentor has told it the step. On exemplars the labels of
-    old classes are true, and the background is what their labels say it is.
+    If the step's labels hide no old classes (step 0, the setting ``sequential``,
+    domain-incremental walks), and before :meth:`set_step` is called, the loss is the
+    ordinary cross-entropy. On exemplars the labels of old classes are true, and the
+    background stands only for the classes that the exemplar's own labels hide.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
         avg_non_ignore: The mean is over the pixels that are not ignored; by
-            default it is over all pixels, as in MiB's training loop (reduction
+            default the mean is over all pixels, as in MiB's training loop (reduction
             'none', then ``.mean()``) and in MMSegmentation's own
             ``CrossEntropyLoss``. Defaults to False.
         loss_name: Name in the log. Defaults to 'loss_unce'.
@@ -107,15 +105,15 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
         self._hidden: Tensor | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes hide in the background."""
+        """Take the step, which says how many classes hide in the background."""
         self._num_hidden = step.num_hidden
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
-        """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
+        """Take the classes ``(N, C)`` that hide in each image; None: the step's rule."""
         self._hidden = hidden
 
     def cuts(self) -> tuple[int, ...]:
-        """The hidden classes are a group."""
+        """Return the number of hidden classes, which are a group."""
         return (self._num_hidden,)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:

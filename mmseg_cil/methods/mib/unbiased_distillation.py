@@ -15,15 +15,15 @@ from mmseg_cil.utils.values import check_number
 def shared_unbiased_knowledge_distillation(
     pixels: PixelLogits, teacher_logits: Tensor, alpha: float = 1.0, has_background: bool = True
 ) -> Tensor:
-    """:func:`unbiased_knowledge_distillation` from the log-sum-exps that losses share.
+    """Compute :func:`unbiased_knowledge_distillation` from the log-sum-exps that losses share.
 
     Args:
         pixels: The student's logits over C classes, with cuts at 1 and O.
         teacher_logits: ``(N, O, h, w)``, of the height and width of the
             classifier's output.
         alpha: Multiplies the teacher's logits (only), before its softmax.
-        has_background: Class 0 is the background, which the new classes were part of. Without,
-            the old classes are compared among themselves.
+        has_background: Class 0 is the background, which the new classes were part of. Without
+            a background, the old classes are compared among themselves.
 
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32.
@@ -41,18 +41,16 @@ def shared_unbiased_knowledge_distillation(
 
 @MODELS.register_module()
 class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
-    """Compute ``reference.unbiased_knowledge_distillation`` over shared pixels.
+    """``reference.unbiased_knowledge_distillation`` over shared pixels, for a ``LogitDistiller``.
 
-    It is for a ``LogitDistiller``.
+    The mean is over all pixels, those with an ignored label included, as in MiB.
 
-    The mean is over all pixels, those with an ignored label too, as in MiB.
-
-    Without a background no old class has ever covered the new ones, and nothing of the teacher can
-    be said of them: the probabilities of the old classes among themselves are compared (our choice;
-    the paper has a background always), so that the loss is blind to the new rows.
+    Without a background no old class has ever covered the new classes, so no output of the teacher
+    tells anything about them. Then the probabilities among the old classes alone are compared (our
+    choice; the paper always has a background), and the loss does not depend on the new rows.
 
     Args:
-        loss_weight: Factor of the loss. Defaults to 10.0, MiB's.
+        loss_weight: Factor of the loss. Defaults to 10.0, as in MiB.
         alpha: Multiplies the teacher's logits. Defaults to 1.0.
         loss_name: Name in the log. Defaults to 'loss_unkd'.
     """
@@ -66,7 +64,7 @@ class UnbiasedKnowledgeDistillationLoss(DistillationLoss):
         self._has_background = True
 
     def set_step(self, step: StepContext) -> None:
-        """Take from the segmentor which classes there are."""
+        """Take the step, which says whether there is a background."""
         self._has_background = step.has_background
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:

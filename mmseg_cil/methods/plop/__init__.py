@@ -2,9 +2,9 @@
 
 * ``local_pod`` and ``distiller``: Local POD, maps pooled over regions at several
   scales (equations 3 to 6).
-* ``pseudo_labels`` and ``pseudo_label_loss``: the teacher, where it is sure, labels the
-  background (equations 7 to 9).
-* ``thresholds_hook``: the thresholds of that, the median entropy of each class (section 3.3).
+* ``pseudo_labels`` and ``pseudo_label_loss``: the teacher labels the background at pixels where
+  its uncertainty is below a threshold (equations 7 to 9).
+* ``thresholds_hook``: the thresholds, the median entropy of each class (section 3.3).
 """
 
 from mmseg_cil.methods.plop.distiller import LocalPODDistiller

@@ -21,17 +21,17 @@ class LocalPODDistiller(Distiller):
     The maps are the stages of the backbone before their last activation, the
     embedding before the classifier (DeepLabV3: the ASPP output), and the
     logits, not upsampled; the student's logits of new classes are added to the
-    background's. Of a backbone without a last activation (a transformer) the
-    stage outputs themselves are compared.
+    background's. If a backbone has no last activation (a transformer), the stage
+    outputs themselves are compared.
 
     Args:
-        factor: Weight of stages and embedding. Defaults to 0.01, that of VOC.
-        logits_factor: Weight of the logits. Defaults to 0.0005, that of VOC.
-        scales: Regions along each axis, for each scale.
+        factor: Weight of stages and embedding. Defaults to 0.01, as for VOC.
+        logits_factor: Weight of the logits. Defaults to 0.0005, as for VOC.
+        scales: Number of regions along each axis, for each scale.
         regions: 'even' or 'official', see
             :func:`~mmseg_cil.methods.plop.local_pod.region_edges`.
-        grows: Multiply by sqrt(classes seen / new classes), as officially; 1
-            where no class is new (our choice: the official factor is infinite).
+        grows: Multiply by sqrt(classes seen / new classes), as in the official code; by 1
+            if no class is new (our choice: the official factor is infinite).
         loss_name: Name in the log. Defaults to 'loss_pod'.
 
     Raises:
@@ -62,7 +62,7 @@ class LocalPODDistiller(Distiller):
         self._growth = 1.0
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor how many classes are new."""
+        """Take the step, which says how many classes are new."""
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
@@ -70,7 +70,7 @@ class LocalPODDistiller(Distiller):
         """Return the loss of a batch under its name.
 
         Args:
-            batch: With the last teacher's record.
+            batch: Contains the record of the last step's teacher.
         """
         student, teacher = batch.student, batch.teacher
         students, teachers = (

@@ -17,30 +17,30 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.utils.values import check_choice
 
-#: Scales of the paper: the whole map, its quarters, its sixteenths.
+#: Scales of the paper: the whole map, quarters of the map, sixteenths of the map.
 SCALES = (1, 2, 4)
 REGIONS = ('even', 'official')
-#: Numbers of a map that a CPU handles at a time.
+#: Number of values of a map that a CPU handles at a time.
 _CHUNK = 2**18
 
 Edges = tuple[int, ...]
 
 
 def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> tuple[Edges, Edges]:
-    """Where the regions of one scale begin and end.
+    """Return the edges of the regions of one scale.
 
     'even' (our choice, for maps of any size) cuts an axis of L pixels at
-    ``floor(r * L / scale)``: regions cover the map, differ by one pixel at
-    most, and those of a scale are unions of those of its multiples. An axis of
-    fewer pixels than ``scale`` has one region a pixel. 'official' is the
-    computation of arthurdouillard/CVPR2021_PLOP ``train.py``, ``_local_pod``:
-    regions are squares of ``width // scale`` on both axes and what remains is
-    dropped. On square maps that ``scale`` divides the two are equal.
+    ``floor(r * L / scale)``: the regions cover the map, their sides differ by one pixel
+    at most, and the regions of a scale are unions of the regions of any multiple of this
+    scale. An axis of fewer pixels than ``scale`` has one region per pixel. 'official' is
+    the computation of arthurdouillard/CVPR2021_PLOP ``train.py``, ``_local_pod``:
+    regions are squares of side ``width // scale``, and the remaining pixels are
+    dropped. On square maps whose side ``scale`` divides, both give the same regions.
 
     Args:
         height: Height of the map, in pixels.
         width: Width of the map, in pixels.
-        scale: Regions along each axis.
+        scale: Number of regions along each axis.
         regions: 'even' or 'official'.
 
     Returns:
@@ -70,12 +70,13 @@ def region_edges(height: int, width: int, scale: int, regions: str = 'even') -> 
 def local_pod_distance(
     student: Tensor, teacher: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even'
 ) -> Tensor:
-    """Distance of the embeddings of two squared maps, by linearity.
+    """Compute the distance of the local POD embeddings of two squared maps, by linearity.
 
-    Equal to the norm of ``local_pod(student**2) - local_pod(teacher**2)``.
+    The distance equals the norm of ``local_pod(student**2) - local_pod(teacher**2)``.
     Pooling is linear, so the difference of the squared maps is pooled once,
     over the smallest intervals between edges of any scale; the regions of every
-    scale are sums of those. Differentiable once, by the student.
+    scale are sums of these intervals. The distance can be differentiated once with respect
+    to the student.
 
     Args:
         student: ``(N, C, H, W)``. Half precision is computed in float32.
@@ -99,22 +100,26 @@ def local_pod_distance(
 class _PodDistance(Function):
     """The distance, and its gradient by the student in one pass over the map.
 
-    The gradient is the student times one number an interval and row plus one an interval
-    and column. Autograd would expand, add up and multiply maps of full size.
+    At each pixel the gradient is the student times the sum of two numbers: one per row and
+    interval of columns, and one per column and interval of rows. Autograd would expand, add
+    up and multiply maps of full size.
     """
 
     @staticmethod
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, edges: Sequence[tuple[Edges, Edges]]
     ) -> Tensor:
+        # Edges of all R row intervals and of all K column intervals, over all scales.
         row_cuts = sorted({edge for rows, _ in edges for edge in rows})
         column_cuts = sorted({edge for _, columns in edges for edge in columns})
         ctx.cuts = row_cuts, column_cuts
+        # by_row: (N, C, H, K), by_column: (N, C, R, W).
         by_row, by_column = _sums_of_squares(student, teacher, row_cuts, column_cuts)
+        # (N,): squared distance, summed over scales.
         square = student.new_zeros(len(student))
         row_gradient, column_gradient = torch.zeros_like(by_row), torch.zeros_like(by_column)
         for rows, columns in edges:
-            # What no region of this scale covers (official regions only) is left out.
+            # Pixels that no region of this scale covers (official regions only) are left out.
             square += _add_scale(
                 by_row[:, :, : rows[-1]],
                 row_gradient[:, :, : rows[-1]],
@@ -138,7 +143,7 @@ class _PodDistance(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         student, distance, by_row, by_column = ctx.saved_tensors
         rows, columns = ctx.cuts
-        # Of the norm at zero the gradient is taken to be zero.
+        # (N, 1, 1, 1): the gradient of the norm at zero is taken to be zero.
         factor = torch.where(distance > 0, 2 * gradient / distance, 0.0)[:, None, None, None]
         result = _outer_sum(by_row * factor, by_column * factor, rows, columns, student.shape)
         return result.mul_(student), None, None
@@ -147,13 +152,18 @@ class _PodDistance(Function):
 def _sums_of_squares(
     student: Tensor, teacher: Tensor, rows: Sequence[int], columns: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Difference of the squared maps, summed over intervals of the width and of the height."""
-    # On a CPU a new map of many megabytes costs more than what is computed in it.
+    """Return the difference of the squared maps, summed over intervals of width and height.
+
+    The sums over intervals of the width are ``(N, C, H, K)``, those over intervals of the
+    height ``(N, C, R, W)``.
+    """
+    # Channels are split on a CPU, where allocating a map of many megabytes costs more than the
+    # computation in it.
     pixels = student[:, :1].numel()
     channels = max(1, _CHUNK // pixels) if student.device.type == 'cpu' else student.shape[1]
     by_row, by_column = [], []
     for own, other in zip(student.split(channels, 1), teacher.split(channels, 1), strict=True):
-        # (a - b)(a + b) is exactly zero at equal maps, and near them loses no digits.
+        # (N, c, H, W): (a - b)(a + b) is exactly zero at equal maps, and loses no digits near them.
         difference = (own - other).mul_(own + other)
         by_row.append(_interval_sums(difference, columns, dim=3))
         by_column.append(_interval_sums(difference, rows, dim=2))
@@ -163,17 +173,19 @@ def _sums_of_squares(
 def _add_scale(
     sums: Tensor, gradient: Tensor, cuts: Sequence[int], edges: Edges, dim: int
 ) -> Tensor:
-    """Squared norm ``(N,)`` of the means over the intervals between edges of one scale.
+    """Return the squared norm ``(N,)`` of the means over the intervals of one scale.
 
     Args:
-        sums: Over the intervals between ``cuts`` along ``dim``.
-        gradient: Half the squared norm's, by ``sums``, is added to it.
-        cuts: Cuts of the axis; the edges are among them.
+        sums: Sums over the intervals between ``cuts`` along ``dim``; ``(N, C, H, K)`` for
+            dim 3, ``(N, C, R, W)`` for dim 2.
+        gradient: Changed in place: half the gradient of the squared norm by ``sums`` is added.
+        cuts: Cuts of the axis, which include the edges.
         edges: Edges of the scale.
         dim: 2 or 3.
     """
     places = [cuts.index(edge) for edge in edges]
     lengths = [after - before for before, after in itertools.pairwise(edges)]
+    # The axis dim of means and parts has one entry per region of this scale.
     means = sums if len(places) == len(cuts) else _interval_sums(sums, places, dim)
     if len(set(lengths)) == 1:
         means = means / lengths[0]
@@ -184,7 +196,7 @@ def _add_scale(
         means = means * inverses
         parts = means * inverses
     gradient += parts if len(places) == len(cuts) else _spread(parts, places, sums.shape[dim], dim)
-    # Not a product of vectors, which autocast would compute in half precision.
+    # A product of vectors would be computed in half precision by autocast.
     return means.square().sum(dim=(1, 2, 3))
 
 
@@ -195,17 +207,20 @@ def _outer_sum(
     columns: Sequence[int],
     shape: torch.Size,
 ) -> Tensor:
-    """The map whose pixels are the sum of their number in both: transposes :func:`_interval_sums`.
+    """Return the map in which each pixel is the sum of its numbers in both arguments.
+
+    This is the transpose of :func:`_interval_sums` over both axes.
 
     Args:
         by_row: ``(N, C, H, number of column intervals)``.
         by_column: ``(N, C, number of row intervals, W)``.
         rows: Cuts of the rows, from 0.
         columns: Cuts of the columns, from 0.
-        shape: Shape of the map, ``(N, C, H, W)``. What lies behind the last cut gets nothing from
-            the sums over that axis.
+        shape: Shape of the map, ``(N, C, H, W)``. Pixels after the last cut of an axis get 0 from
+            the sums over this axis.
     """
     if _is_even(rows, shape[2]) and _is_even(columns, shape[3]):
+        # View of the map as (N, C, R, height of a row interval, K, width of a column interval).
         grid = (len(rows) - 1, rows[1], len(columns) - 1, columns[1])
         return torch.add(
             by_row.reshape(*shape[:2], *grid[:3], 1),
@@ -215,12 +230,12 @@ def _outer_sum(
 
 
 def _is_even(cuts: Sequence[int], length: int) -> bool:
-    """Whether intervals are of one length and cover the axis."""
+    """Return whether the intervals have equal lengths and cover the axis."""
     return cuts[-1] == length and list(cuts) == list(range(0, length + 1, cuts[1]))
 
 
 def _spread(sums: Tensor, cuts: Sequence[int], length: int, dim: int) -> Tensor:
-    """Gives each pixel of an axis the number of its interval, 0 behind the last."""
+    """Repeat the number of each interval for all its pixels along an axis, 0 after the last."""
     pieces = [
         part.expand(*(after - before if axis == dim else -1 for axis in range(4)))
         for part, (before, after) in zip(sums.split(1, dim), itertools.pairwise(cuts), strict=True)
@@ -238,7 +253,7 @@ def _spread(sums: Tensor, cuts: Sequence[int], length: int, dim: int) -> Tensor:
 
 
 def _interval_sums(maps: Tensor, cuts: Sequence[int], dim: int) -> Tensor:
-    """Sums between neighbouring cuts of an axis (2 or 3): its length becomes ``len(cuts) - 1``."""
+    """Sum between neighbouring cuts of an axis (2 or 3), whose length becomes ``len(cuts) - 1``."""
     count, end = len(cuts) - 1, cuts[-1]
     if _is_even(cuts, end):
         return maps.narrow(dim, 0, end).unflatten(dim, (count, cuts[1])).sum(dim=dim + 1)
@@ -250,18 +265,21 @@ def _interval_sums(maps: Tensor, cuts: Sequence[int], dim: int) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _inverses(lengths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1 over each length. Kept: copying numbers to a device at every iteration makes it wait."""
+    """Return 1 over each length.
+
+    The result is cached: copying numbers to a device at every iteration makes the device wait.
+    """
     return torch.tensor([1.0 / length for length in lengths], dtype=dtype, device=device)
 
 
 def fold_new_classes(student_logits: Tensor, num_old: int) -> Tensor:
-    """Logits over the old classes: those of new classes are added to the background's.
+    """Return logits over the old classes, with those of new classes added to the background's.
 
     Source: arthurdouillard/CVPR2021_PLOP ``train.py``, ``features_distillation``.
 
     Args:
         student_logits: ``(N, C, H, W)``, background at 0.
-        num_old: Classes the teacher knows.
+        num_old: Number of classes that the teacher knows.
 
     Returns:
         ``(N, num_old, H, W)``.
@@ -281,18 +299,19 @@ def local_pod_loss(
     scales: Sequence[int] = SCALES,
     regions: str = 'even',
 ) -> Tensor:
-    r"""Contribution of every map to the POD loss; the loss is their sum.
+    r"""Return the contribution of every map to the POD loss, which is the sum of them.
 
     .. math:: \frac{f_l \cdot \mathrm{growth}}{L} \cdot \frac{1}{N} \sum_n
               \big\| \Psi((h^t_{l,n})^2) - \Psi((h^{t-1}_{l,n})^2) \big\|
 
     Source: Douillard et al., CVPR 2021, equation 6; squares, the mean over the
-    L maps and the factors are those of arthurdouillard/CVPR2021_PLOP
+    L maps and the factors come from arthurdouillard/CVPR2021_PLOP
     ``train.py``, ``features_distillation``.
 
     Args:
-        students: L maps ``(N, C_l, H_l, W_l)``; logits already folded.
-        teachers: The same shapes.
+        students: L maps ``(N, C_l, H_l, W_l)``; logits already folded
+            (:func:`fold_new_classes`).
+        teachers: L maps of the same shapes.
         factors: Weight of each map.
         growth: The official ``sqrt(classes seen / new classes)``.
         scales: See :func:`local_pod`.
@@ -303,7 +322,7 @@ def local_pod_loss(
 
     Raises:
         InputError: Maps of student and teacher differ in number or shape, or
-            as :func:`region_edges`.
+            :func:`region_edges` raises it.
     """
     shapes = [[tuple(feature.shape) for feature in maps] for maps in (students, teachers)]
     if shapes[0] != shapes[1] or len(factors) != len(students):

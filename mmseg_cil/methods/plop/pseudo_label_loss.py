@@ -16,9 +16,9 @@ from mmseg_cil.utils.values import check_number
 
 
 class ThresholdedLoss(HeadLoss):
-    """A loss that ``PseudoLabelThresholdsHook`` gives thresholds: a contract of this method."""
+    """A loss that gets thresholds from ``PseudoLabelThresholdsHook``: a contract of this method."""
 
-    #: A walk is refused whose hooks do not include it.
+    #: Type of the hook that gives the thresholds. A walk without this hook is refused.
     needs_hook = 'PseudoLabelThresholdsHook'
 
     def set_thresholds(self, thresholds: Tensor) -> None:
@@ -29,19 +29,19 @@ class ThresholdedLoss(HeadLoss):
 class PseudoLabelCrossEntropyLoss(ThresholdedLoss, DecodeLoss):
     """Registered form of PLOP's classification loss, for ``loss_decode`` of any head.
 
-    The segmentor hands it the teacher's record of the batch before the heads'
-    losses are computed, and a ``PseudoLabelThresholdsHook`` the thresholds before
-    training. Where the labels hide no old classes, or there is no teacher, it
+    The segmentor hands the teacher's record of the batch to the loss before the heads'
+    losses are computed. A ``PseudoLabelThresholdsHook`` hands the thresholds to the loss
+    before training. If the labels hide no old classes, or there is no teacher, the loss
     is the ordinary cross-entropy. Exemplars keep their labels of old classes.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
         factor_without_background: See
-            :func:`~mmseg_cil.methods.plop.pseudo_labels.pseudo_labels`; officially
-            0. Defaults to 1.0.
+            :func:`~mmseg_cil.methods.plop.pseudo_labels.pseudo_labels`; 0 in the
+            official code. Defaults to 1.0.
         min_factor: If positive, the least adaptive factor. Defaults to 0.0.
         avg_non_ignore: The mean is over the pixels that have a label or
-            pseudo-label; by default it is over all, as officially.
+            pseudo-label; by default the mean is over all pixels, as in the official code.
         loss_name: Name in the log. Defaults to 'loss_plop'.
     """
 
@@ -67,27 +67,27 @@ class PseudoLabelCrossEntropyLoss(ThresholdedLoss, DecodeLoss):
         self._teacher: NetworkOutput | None = None
         self._hidden: Tensor | None = None
         self.thresholds: Tensor | None
-        # Not persistent: what training alone needs is in no checkpoint.
+        # The buffer is not persistent: a checkpoint holds nothing that only training needs.
         self.register_buffer('thresholds', None, persistent=False)
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes hide in the background."""
+        """Take the step, which says which classes hide in the background."""
         self._step = step
 
     def set_thresholds(self, thresholds: Tensor) -> None:
-        """Told by the hook the greatest uncertainty ``(C,)`` of a pseudo-label of each class."""
+        """Take the greatest uncertainty ``(C,)`` of a pseudo-label of each class."""
         self.thresholds = thresholds
 
     def receive_teacher(self, teacher: NetworkOutput | None) -> None:
-        """Told by the segmentor what the teacher says of the batch; None after the batch."""
+        """Take the teacher's outputs for the batch; None after the batch."""
         self._teacher = teacher
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
-        """Told by the segmentor what hides in which image, ``(N, C)``; None: the step's rule."""
+        """Take the classes ``(N, C)`` that hide in each image; None: the step's rule."""
         self._hidden = hidden
 
     def _complete(self, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Labels ``(N, H, W)`` with pseudo-labels, and factors ``(N, 1, 1)``."""
+        """Return labels ``(N, H, W)`` with pseudo-labels, and factors ``(N, 1, 1)`` or None."""
         step, teacher = self._step, self._teacher
         if step is None or teacher is None or not step.num_hidden:
             return labels, None
@@ -104,14 +104,14 @@ class PseudoLabelCrossEntropyLoss(ThresholdedLoss, DecodeLoss):
         )
         if self._hidden is None:
             return pseudo_labels(labels, *settings, align_corners=teacher.align_corners)
-        # An exemplar whose background hides nothing has all its labels, and counts fully.
+        # An exemplar whose background hides no old class has complete labels: its factor is 1.
         hides = self._hidden[:, 1 : teacher.logits.shape[1]].any(dim=1)[:, None, None]
         candidates = label_is_hidden(labels, self._hidden) & hides
         labels, factors = pseudo_labels(labels, *settings, candidates, teacher.align_corners)
         return labels, factors.masked_fill(~hides, 1.0)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
-        """See :meth:`DecodeLoss.per_pixel`; what has no pseudo-label counts as ignored.
+        """See :meth:`DecodeLoss.per_pixel`; pixels without label and pseudo-label are ignored.
 
         Raises:
             RuntimeError: Pseudo-labels are needed and there are no thresholds.

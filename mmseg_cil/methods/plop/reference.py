@@ -1,7 +1,8 @@
-"""PLOP as the paper states it: to be read and tested against, not trained with.
+"""PLOP as the paper states it, for reading and for tests; training does not use it.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``local_pod``, ``pseudo_labels``.
+Where official code exists, tests compare these forms with stored numbers of that code. Other
+tests compare the forms used in training, which are in ``local_pod`` and ``pseudo_labels``, with
+these forms.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from mmseg_cil.methods.plop.local_pod import SCALES, region_edges
 
 
 def local_pod(maps: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even') -> Tensor:
-    """The local POD embedding, stated plainly.
+    """Compute the local POD embedding in its plain form.
 
-    For every scale, region row and region column: the mean over the region's
-    width, channels before rows, then the mean over its height, channels before
-    columns. Maps are not squared here.
+    For every scale, region row and region column the embedding has the means over the
+    region's width, ordered by channel and then by row, followed by the means over the
+    region's height, ordered by channel and then by column. Maps are not squared here.
 
     Source: Douillard et al., "PLOP: Learning without Forgetting for Continual
     Semantic Segmentation", CVPR 2021, equations 3 to 5.
 
     Args:
         maps: ``(N, C, H, W)``.
-        scales: Regions along each axis, for each scale.
+        scales: Number of regions along each axis, for each scale.
         regions: See :func:`region_edges`.
 
     Returns:
@@ -50,7 +51,7 @@ def local_pod(maps: Tensor, scales: Sequence[int] = SCALES, regions: str = 'even
 
 
 def pseudo_label_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) -> Tensor:
-    """Cross-entropy per pixel times the factor of the image.
+    """Compute the cross-entropy per pixel times the factor of the image.
 
     Args:
         logits: ``(N, C, H, W)``. Half precision is computed in float32.
@@ -67,10 +68,10 @@ def pseudo_label_cross_entropy(logits: Tensor, labels: Tensor, factors: Tensor) 
 
 
 def uncertainty(teacher_logits: Tensor) -> Tensor:
-    r"""Entropy of every pixel as a fraction of the greatest possible, in [0, 1].
+    r"""Compute the entropy of every pixel as a fraction of the greatest possible, in [0, 1].
 
     :math:`u = -\frac{1}{\log O} \sum_c p_c \log p_c`, Douillard et al., CVPR 2021, section 3.3.
-    Stated plainly; :func:`predicted_with_uncertainty` keeps less.
+    This is the plain form; :func:`predicted_with_uncertainty` keeps less in memory.
 
     Args:
         teacher_logits: ``(N, O, H, W)``. Half precision is computed in float32.
@@ -82,6 +83,6 @@ def uncertainty(teacher_logits: Tensor) -> Tensor:
     num_old = logs.shape[1]
     if num_old == 1:
         return torch.zeros_like(logs[:, 0])
-    # Below the least number p is 0 and so is p log p, whatever the logarithm says.
+    # If p underflows to 0, p log p must be 0 too, so an infinite logarithm is clamped.
     products = logs.exp() * logs.clamp(min=torch.finfo(logs.dtype).min)
     return -products.sum(dim=1) / math.log(num_old)

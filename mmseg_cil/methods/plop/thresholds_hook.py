@@ -37,23 +37,24 @@ CROPS = ('whole', 'random')
 class PseudoLabelThresholdsHook(StepHook):
     """Computes the thresholds and hands them to every :class:`ThresholdedLoss`.
 
-    It acts at steps with a teacher whose labels hide old classes. The teacher
-    sees every image of the step once (exemplars are none of them). Each process
-    takes a part, the histograms are summed over processes (officially they are
-    not), and all have equal thresholds whatever their number. They are kept as
-    ``thresholds.json`` in the step's folder; a resumed step reads them there.
+    The hook acts at steps that have a teacher and labels that hide old classes. The
+    teacher sees every image of the step once, exemplars excepted. Each process takes a
+    part of the images, and the histograms are summed over processes (the official code
+    does not sum them), so the thresholds are the same on all processes and for any number
+    of processes. The thresholds are kept as ``thresholds.json`` in the step's folder; a
+    resumed step reads this file.
 
     Args:
         base: The least threshold: with the true median a fraction of the greatest
-            entropy, with the official one on the official scale. Defaults to 0.001, the
-            official number.
+            entropy, with the official median a value on the official scale. Defaults to
+            0.001, the official number.
         median: 'true' or 'official', see
             :func:`~mmseg_cil.methods.plop.pseudo_labels.thresholds_from_histograms`.
-        crops: What the teacher sees of an image: 'whole', all of it in its own
-            size (in windows, where ``test_cfg.mode`` is 'slide'), or 'random', what the
-            training pipeline makes of it, as
-            officially. Augmentation is drawn from the image's place in the
-            list, so that these thresholds are reproducible too. Defaults to 'whole'.
+        crops: The part of an image that the teacher sees: 'whole', the whole image in its
+            own size (in windows if ``test_cfg.mode`` is 'slide'), or 'random', the output
+            of the training pipeline, as in the official code. Augmentation is drawn from the
+            image's place in the list, so that the thresholds of 'random' are reproducible
+            too. Defaults to 'whole'.
 
     Raises:
         InputError: ``median`` or ``crops`` is unknown.
@@ -71,7 +72,7 @@ class PseudoLabelThresholdsHook(StepHook):
         self.crops = crops
 
     def before_train(self, runner: Runner) -> None:
-        """Reads or computes the thresholds, where pseudo-labels are used."""
+        """Read or compute the thresholds, if pseudo-labels are used."""
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder) or model.teacher is None:
             return
@@ -109,7 +110,7 @@ class PseudoLabelThresholdsHook(StepHook):
         }
 
     def _cached(self, path: Path, num_classes: int) -> list[float] | None:
-        """Thresholds in the step's folder, as the main process finds them, or None."""
+        """Return the thresholds that rank 0 finds in the step's folder, or None."""
         found: list[Any] = [None]
         if get_rank() == 0:
             found = [read_thresholds(path, self._settings(), num_classes)]
@@ -118,10 +119,10 @@ class PseudoLabelThresholdsHook(StepHook):
         return values
 
     def _batches(self, runner: Runner) -> Iterable[DataBatch]:
-        """This process's images, one by one: sizes may differ."""
+        """Return this process's images, one by one because sizes may differ."""
         loader: Any = runner.train_dataloader
         dataset = loader.dataset
-        # The labels of exemplars, which come after, hide nothing.
+        # Exemplars, which come after the step's images, are left out: their labels hide nothing.
         own = dataset.num_own if isinstance(dataset, IncrementalDataset) else len(dataset)
         if self.crops == 'whole':
             dataset = without_augmentation(dataset)
@@ -130,7 +131,7 @@ class PseudoLabelThresholdsHook(StepHook):
 
 
 def read_thresholds(path: Path, settings: dict[str, Any], num_classes: int) -> list[float] | None:
-    """The thresholds in a file, or None where it is missing, unreadable or of other settings."""
+    """Return the thresholds in a file; None if it is missing, unreadable or of other settings."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         values = [float(value) for value in content['thresholds']]
@@ -151,16 +152,16 @@ def teacher_histograms(
     median: str = 'true',
     augmented: bool = False,
 ) -> Tensor:
-    """Histograms of the teacher's uncertainty over the pixels labelled background.
+    """Compute histograms of the teacher's uncertainty over the pixels labelled background.
 
     Args:
-        model: With a loaded teacher.
-        batches: This process's collated samples. With several processes every
-            one must call, if only with no batch.
-        median: What the histograms are for, 'true' or 'official'.
-        augmented: They come from the training pipeline, and are padded as in
-            training. Otherwise, as in evaluation, an image keeps its size, and is looked at
-            through windows where ``test_cfg`` says so.
+        model: The segmentor, with a loaded teacher.
+        batches: This process's collated samples. With several processes every process
+            must call this function, even without a batch.
+        median: Median that the histograms are for, 'true' or 'official'.
+        augmented: The samples come from the training pipeline and are padded as in
+            training. Otherwise, as in evaluation, an image keeps its size, and the teacher
+            sees it through windows if ``test_cfg`` says so.
 
     Returns:
         ``(C, bins)`` int64, summed over all processes.

@@ -1,7 +1,7 @@
 """RCIL: representation compensation (Zhang et al., CVPR 2022).
 
-* ``parallel_branches``, ``parallel_conv`` and ``merge``: a trained and a frozen branch beside
-  each other, merged into one convolution after the step (section 3.2).
+* ``parallel_branches``, ``parallel_conv`` and ``merge``: a trained and a frozen branch in
+  parallel, merged into one convolution after the step (section 3.2).
 * ``pooled_cube`` and ``distiller``: maps pooled over squares and over channels (section 3.3).
 """
 

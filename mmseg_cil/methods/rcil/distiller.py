@@ -24,23 +24,23 @@ class PooledCubeDistiller(Distiller):
     logits of new classes are added to the background's. The channel distance
     leaves out the logits.
 
-    The official code means to keep each stage before its activation, but
-    applies that in place (zhangchbin/RCIL ``modules/residual.py``,
-    ``leaky_relu_``), so that what it compares is the stage's output; so is
-    this.
+    The official code means to compare each stage before its activation, but
+    applies the activation in place (zhangchbin/RCIL ``modules/residual.py``,
+    ``leaky_relu_``) and thus compares the stage's output. This class compares the
+    stage's output too.
 
     Args:
         factor: Weight of the spatial distance of stages and embedding.
-            Defaults to 0.01, that of VOC.
+            Defaults to 0.01, as for VOC.
         last_factor: Weight of the spatial distance of the logits. Defaults to
-            0.0005, that of VOC.
+            0.0005, as for VOC.
         channel_factor: Weight of the channel distance of the stages. Defaults
             to 0.01.
         channel_last_factor: Weight of the channel distance of the embedding,
-            the last map that it compares. Defaults to 0.0005.
+            the last map that the channel distance compares. Defaults to 0.0005.
         sizes: Sides of the pooled squares.
-        grows: Multiply by sqrt(classes seen / new classes), as officially; 1
-            where no class is new, which is the official factor too.
+        grows: Multiply by sqrt(classes seen / new classes), and by 1 if no class is new,
+            both as in the official code.
         loss_name: Name in the log. Defaults to 'loss_cube'.
 
     Raises:
@@ -76,7 +76,7 @@ class PooledCubeDistiller(Distiller):
         self._growth = 1.0
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor how many classes are new."""
+        """Take the step, which says how many classes are new."""
         if self.grows and step.num_new:
             self._growth = math.sqrt(step.num_seen / step.num_new)
 
@@ -84,7 +84,7 @@ class PooledCubeDistiller(Distiller):
         """Return the loss of a batch under its name.
 
         Args:
-            batch: With the last teacher's record.
+            batch: Contains the record of the last step's teacher.
         """
         student, teacher = batch.student, batch.teacher
         students, teachers = ([*record.features, record.embedding] for record in (student, teacher))

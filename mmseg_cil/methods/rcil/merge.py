@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Below the first bound the first branch alone, below the second the second alone, else the mean.
+#: A draw below the first bound selects the first branch alone, a draw from there to below the
+#: second bound the second branch alone, and a greater draw the mean of both.
 DROP_BOUNDS = (0.33, 0.66)
 
 
@@ -15,7 +16,7 @@ class Norm(NamedTuple):
     """A batch norm in evaluation: ``scale * (x - mean) / sqrt(var + eps) + shift``.
 
     Attributes:
-        scale: ``(C,)``. Of an InPlace-ABN, as in the official code, |weight| + eps.
+        scale: ``(C,)``. For an InPlace-ABN, which the official code uses, |weight| + eps.
         shift: ``(C,)``.
         mean: ``(C,)``.
         var: ``(C,)``, not negative.
@@ -30,7 +31,7 @@ class Norm(NamedTuple):
 
 
 def drop_shares(draws: Tensor) -> Tensor:
-    """Share of the first branch in each channel; the second has the rest.
+    """Return the share of the first branch in each channel; the second branch has the rest.
 
     Source: zhangchbin/RCIL ``modules/residual.py``, ``forward``.
 
@@ -38,16 +39,16 @@ def drop_shares(draws: Tensor) -> Tensor:
         draws: ``(C,)``, uniform in [0, 1).
 
     Returns:
-        ``(C,)`` of 1, 0 and 0.5.
+        ``(C,)`` with values 1, 0 and 0.5.
     """
     first, second = DROP_BOUNDS
     return torch.where(draws < first, 1.0, torch.where(draws < second, 0.0, 0.5))
 
 
 def fold_norm(weight: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor]:
-    """One convolution that equals a convolution followed by a norm.
+    """Return the convolution that equals a convolution followed by a norm.
 
-    Source: zhangchbin/RCIL ``run.py``, ``merge``, less its factor 1/2.
+    Source: zhangchbin/RCIL ``run.py``, ``merge``, without its factor 1/2.
 
     Args:
         weight: ``(C, D, kh, kw)``.
@@ -65,12 +66,12 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, 
 def mix(
     first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], share: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """One convolution that equals the weighted sum of two.
+    """Return the convolution that equals the weighted sum of two convolutions.
 
     Args:
         first: Kernel and bias.
         second: Kernel and bias of the same shapes.
-        share: Share of the first, ``(C,)`` or one number; the second has the rest.
+        share: Share of the first, ``(C,)`` or one number; the second convolution has the rest.
 
     Returns:
         Kernel and bias.
@@ -83,22 +84,22 @@ def mix(
 
 
 def as_norm(bias: Tensor, first: Norm, second: Norm, eps: float) -> Norm:
-    """The norm that adds ``bias`` and nothing else to the merged convolution.
+    """Return the norm that adds ``bias`` to the merged convolution and changes nothing else.
 
-    A plain network has no bias before its norm, so the norm must hold it. Of
-    the many that do, this one has the mean that the merged convolution has,
-    and a deviation as if the branches were perfectly correlated (they begin as
-    copies): whoever trains the plain network on, with statistics of the
-    batch, then starts from about the same function. The official code puts
-    mean 0, deviation 1 and scale 1, which would not do that; where statistics
-    stay fixed, both are the same.
+    A plain network has no bias before its norm, so the norm must hold the bias. Many
+    norms with this effect exist. The one returned has the mean of the merged
+    convolution, and a deviation as if the branches were perfectly correlated (they begin
+    as copies). Further training of the plain network with statistics of the batch
+    therefore starts from about the same function. The official code sets mean 0,
+    deviation 1 and scale 1, which would not have this effect; with fixed statistics,
+    both norms are the same function.
 
     Args:
         bias: ``(C,)`` of the merged convolution (see :func:`mix`, share 0.5).
         first: The first branch's norm; ``shift`` and ``scale`` are mean and
-            deviation of its output.
-        second: The second's.
-        eps: Epsilon of the norm that results.
+            deviation of the norm's output.
+        second: The second branch's norm.
+        eps: Epsilon of the returned norm.
 
     Returns:
         The norm, with a variance and a scale above 0.

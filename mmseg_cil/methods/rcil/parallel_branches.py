@@ -23,7 +23,7 @@ PARTS = ('backbone', 'decode_head')
 
 
 class Place(NamedTuple):
-    """Where a convolution and its norm stand: the names are attributes of the owner."""
+    """The location of a convolution and its norm: attribute names of their owner."""
 
     owner: str
     conv: str
@@ -37,37 +37,37 @@ class Place(NamedTuple):
 
 @MODELS.register_module()
 class ParallelBranches(NetworkChange):
-    """A frozen and a trained branch wherever the network has something to remember.
+    """A frozen and a trained branch in place of convolutions of residual blocks and ASPP.
 
     Places are the 3x3 convolutions of the residual blocks (the second one of a
     bottleneck, both of a basic block) and all parallel convolutions of an ASPP
-    (of its depthwise separable form, the depthwise and the pointwise ones),
+    (the depthwise and the pointwise ones if the ASPP is depthwise separable),
     each with the batch norm that follows. Stages that are frozen anyway
     (``frozen_stages``) stay as they are.
 
-    The first branch begins as the plain network and is frozen. The second goes
-    on with the second branch of the last step, as officially; where there
-    is none (that step was trained by another method, say) it begins as a copy
-    of the first. At the first step that trains, nothing is to be remembered:
-    both branches learn, beginning equal in the backbone and with different
-    random weights in the ASPP, as officially.
+    The first branch begins as the plain network and is frozen. The second branch
+    continues the second branch of the last step, as in the official code. If the last
+    step left no second branch (because another method trained that step, for example),
+    the second branch begins as a copy of the first. At the first step that trains, there
+    is no old knowledge to keep: both branches learn. The branches begin equal in the
+    backbone and with different random weights in the ASPP, as in the official code.
 
     Source: Zhang et al., "Representation Compensation Networks for Continual
     Semantic Segmentation", CVPR 2022, section 3.2; zhangchbin/RCIL ``run.py``,
-    ``convert_model``, and ``segmentation_module.py``, ``make_model``. That code
-    has bottlenecks and an ASPP of plain convolutions only; basic blocks
+    ``convert_model``, and ``segmentation_module.py``, ``make_model``. The official
+    code has bottlenecks and an ASPP of plain convolutions only; basic blocks
     and separable convolutions are our extension.
 
     Args:
-        parts: Those among 'backbone' and 'decode_head' that branch.
-        first_step: Branch at the first step too, as officially. If False, that
-            step trains the plain network.
+        parts: The parts that branch, among 'backbone' and 'decode_head'.
+        first_step: Branch at the first step too, as in the official code. If False, the
+            first step trains the plain network.
         inherit: If False, the second branch always begins as a copy of the first, so
-            that a step begins with the function that the last one ended with.
-        eps_again: 1e-5 merges a branch that is itself a merged one as the official code does:
-            it trains beside it with the eps 0 that ``convert_model`` sets, and forgets that when
-            the weights are loaded into a network with eps 1e-5 and InPlace-ABN's |weight| + eps.
-            0 merges what was trained.
+            that a step begins with the function that the last step ended with.
+        eps_again: Epsilon in the merge of a first branch that is itself the result of a merge.
+            1e-5 merges as the official code does: ``convert_model`` sets eps 0 for the training
+            of this branch, but the merge loads the weights into a network with eps 1e-5 and
+            InPlace-ABN's |weight| + eps. 0 merges the function that was trained.
 
     Raises:
         InputError: ``parts`` are unknown, or ``eps_again`` is no small number.
@@ -92,14 +92,14 @@ class ParallelBranches(NetworkChange):
         self.eps_again = eps_again
         self.places: tuple[Place, ...] = ()
         self._learnt = False
-        #: Epsilons of the norms of the branches that are merged by now.
+        #: Epsilons of the norms of the branches that :meth:`finish` has merged.
         self._merged: dict[Place, float] = {}
 
     def install(self, model: nn.Module, learnt: bool) -> None:
-        """Puts two branches in every place; see the class for where those are.
+        """Put two branches in every place that the class docstring lists.
 
         Raises:
-            InputError: There is no place.
+            InputError: The network has no place for branches.
         """
         places = tuple(find_places(model, self.parts))
         if not places:
@@ -121,7 +121,7 @@ class ParallelBranches(NetworkChange):
 
     @contextmanager
     def plain_form(self, model: nn.Module) -> Iterator[None]:
-        """Puts the first branches where the plain network has them, for a while."""
+        """Put the first branches at their places in the plain network, for a while."""
         branched = self._branched(model)
         for place, branches in branched.items():
             _put(model.get_submodule(place.owner), place, branches.first.conv, branches.first.norm)
@@ -132,7 +132,7 @@ class ParallelBranches(NetworkChange):
                 _put(model.get_submodule(place.owner), place, branches, nn.Identity())
 
     def begin(self, model: nn.Module, kept: Path | None) -> None:
-        """Gives the second branches their first weights."""
+        """Give the second branches their initial weights."""
         branched = self._branched(model)
         for place, branches in branched.items():
             branches.second.load_state_dict(branches.first.state_dict())
@@ -143,14 +143,14 @@ class ParallelBranches(NetworkChange):
 
     @staticmethod
     def _begin_anew(model: Any, conv: nn.Conv2d) -> None:
-        """Give a convolution of the head the first values that the head gives its own."""
+        """Initialise a convolution of the head as the head initialises its own convolutions."""
         if hasattr(model.decode_head, 'init_conv'):
             model.decode_head.init_conv(conv)
         else:  # as its owner, a ConvModule, does
             kaiming_init(conv, a=0, nonlinearity='relu')
 
     def finish(self, model: nn.Module) -> dict[str, Tensor]:
-        """Merges the branches into the plain network and hands on the second ones."""
+        """Merge the branches into the plain network and return the second branches' weights."""
         seconds: dict[str, Tensor] = {}
         for place, branches in self._branched(model).items():
             seconds.update(
@@ -199,7 +199,7 @@ def _load_seconds(branched: dict[Place, Any], path: Path) -> None:
 
 
 def find_places(model: nn.Module, parts: Sequence[str] = PARTS) -> Iterator[Place]:
-    """The places of a network that can branch; see :class:`ParallelBranches`."""
+    """Yield the places of a network that can branch; see :class:`ParallelBranches`."""
     backbone: Any = getattr(model, 'backbone', None)
     if 'backbone' in parts:
         for stage in getattr(backbone, 'res_layers', ()):
@@ -229,7 +229,7 @@ def _places_of_block(block: nn.Module, path: str) -> Iterator[Place]:
 
 
 def _can_branch(conv: Any, norm: Any) -> bool:
-    """A plain convolution that learns, and a batch norm that can be folded into it."""
+    """Return whether a trained plain convolution has a batch norm that can be folded into it."""
     # Subclasses may compute something else from their weights.
     plain = (
         isinstance(conv, nn.Conv2d)

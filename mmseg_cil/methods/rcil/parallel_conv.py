@@ -16,12 +16,12 @@ from mmseg_cil.methods.rcil.merge import Norm, as_norm, drop_shares, fold_norm, 
 
 
 class ParallelConv(nn.Module):
-    """A convolution and its norm, twice: their outputs are averaged.
+    """Two copies of a convolution and its norm, whose outputs are averaged.
 
-    In training every channel takes one branch, the other, or their mean, drawn
-    anew each time for the whole batch; in evaluation always the mean. Where
-    norms keep their stored statistics all this is linear in the input, and one
-    convolution with mixed kernels computes it: the same output (up to
+    In training every channel takes the first branch, the second branch, or the mean of
+    both, drawn at each forward pass for the whole batch. In evaluation every channel takes
+    the mean. If the norms use their stored statistics, the result is linear in the input,
+    and one convolution with mixed kernels computes it: the output is the same (up to
     rounding), with the time and memory of one branch.
 
     Source: Zhang et al., CVPR 2022, section 3.2; zhangchbin/RCIL
@@ -29,7 +29,7 @@ class ParallelConv(nn.Module):
 
     Args:
         conv: The plain network's convolution; it becomes the first branch.
-        norm: The batch norm that follows it.
+        norm: The batch norm that follows the convolution.
         frozen: The first branch learns neither weights nor statistics.
     """
 
@@ -43,14 +43,14 @@ class ParallelConv(nn.Module):
         self.train(conv.training)
 
     def train(self, mode: bool = True) -> ParallelConv:
-        """As of any module, but a frozen branch stays in evaluation mode."""
+        """Set the mode as for any module, but keep a frozen branch in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.first.eval()
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Output of the convolution and its norm.
+        """Return the mixture of both branches' outputs.
 
         Args:
             inputs: ``(N, D, H, W)``.
@@ -67,7 +67,7 @@ class ParallelConv(nn.Module):
         first = self._convolve(inputs, *fold(self.first)) if self.frozen else self.first(inputs)
         if isinstance(share, Tensor):
             share = share.to(first.dtype)[:, None, None]
-        # Exact at the shares 0 and 1.
+        # lerp is exact at the shares 0 and 1.
         return torch.lerp(second, first, share)
 
     def _convolve(self, inputs: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
@@ -78,13 +78,13 @@ class ParallelConv(nn.Module):
 
     @torch.no_grad()
     def merge(self, eps_again: float = 0.0) -> None:
-        """Makes the first branch alone give the mean of both in evaluation.
+        """Make the first branch alone give the mean of both branches in evaluation.
 
         Args:
-            eps_again: Epsilon of the norm that a merged branch has officially, with weight
-                ``1 + eps_again`` and variance 1: scales a frozen first branch.
+            eps_again: Epsilon of the norm that a merged branch has in the official code, with
+                weight ``1 + eps_again`` and variance 1. The norm scales a frozen first branch.
         """
-        # In double precision, so that merging step after step does not add up errors.
+        # Merging is in double precision, so that errors do not add up step after step.
         folded = [fold(branch, torch.float64) for branch in (self.first, self.second)]
         if self.frozen and eps_again:
             scale = (1 + eps_again) / math.sqrt(1 + eps_again)
@@ -108,7 +108,7 @@ def merged_alone(
     Args:
         state: Weights by name.
         conv: Name of the convolution.
-        norm: Type of the norm.
+        norm: Name of the norm.
         eps: Epsilon of the norm.
     """
     scale, offset, centre, var = (
@@ -131,7 +131,7 @@ def merged_alone(
 
 
 def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:
-    """The numbers of a batch norm, in their own format or another."""
+    """Return the numbers of a batch norm, in their own format or in ``dtype``."""
     scale, shift, mean, var = (
         tensor.to(dtype or tensor.dtype)
         for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
@@ -140,7 +140,7 @@ def norm_of(norm: Any, dtype: torch.dtype | None = None) -> Norm:
 
 
 def fold(branch: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """Kernel and bias of a branch whose norm keeps its statistics."""
+    """Return kernel and bias of a branch whose norm uses its stored statistics."""
     weight, bias = branch.conv.weight, branch.conv.bias
     return fold_norm(
         weight.to(dtype or weight.dtype),

@@ -15,12 +15,13 @@ from mmseg_cil.losses.precision import at_least_float32
 
 #: Sides of the squares, in pixels of the feature map.
 SIZES = (4, 8, 12, 16, 20, 24)
-#: Neighbouring channels that are averaged.
+#: Number of neighbouring channels that are averaged.
 CHANNELS = 3
 
 
 def _norms(maps: Tensor) -> Tensor:
-    # In double precision: a CPU's float32 norm of millions of numbers is good to 1e-4 only.
+    # The norm is in double precision: a CPU's float32 norm of millions of numbers is accurate
+    # only to 1e-4.
     norms = torch.linalg.vector_norm(maps.flatten(1), dim=1, dtype=torch.float64)
     return norms.to(maps.dtype)
 
@@ -32,7 +33,7 @@ def pooled_cube_distance(
     channel: float = 1.0,
     sizes: Sequence[int] = SIZES,
 ) -> Tensor:
-    r"""``spatial * spatial_distance + channel * channel_distance``, without pooling a map.
+    r"""Compute ``spatial * spatial_distance + channel * channel_distance`` without pooling a map.
 
     Pooling is linear, so only the difference :math:`d = a^2 - b^2` counts. With
     :math:`R` the 0/1 matrix of an axis that says which window holds which pixel,
@@ -40,15 +41,15 @@ def pooled_cube_distance(
     .. math:: \big\| R_H\, d\, R_W^\top \big\|_F^2 = \langle d,\; G_H\, d\, G_W \rangle,
               \qquad G = R^\top R,
 
-    and :math:`2 G_H d G_W` is the gradient of that square: two matrix products
-    give value and gradient, whatever the window's side. Sums have as many terms
-    as a window has pixels, so no precision is lost as in an integral image.
-    The gradient is computed in the forward pass and is all that is kept for
+    and :math:`2 G_H d G_W` is the gradient of this squared norm: two matrix products
+    give value and gradient, whatever the window's side. A sum has as many terms
+    as a window has pixels, so no precision is lost, unlike in an integral image.
+    The gradient is computed in the forward pass, and only the gradient is kept for
     the backward pass.
 
     Args:
         student: ``(N, C, H, W)``. Half precision is computed in float32.
-        teacher: The same shape; a constant, it gets no gradient.
+        teacher: The same shape; a constant without gradient.
         spatial: Factor of the spatial distance; at 0 it is not computed.
         channel: Factor of the channel distance; at 0 it is not computed.
         sizes: Sides of the windows.
@@ -87,6 +88,7 @@ class _CubeDistance(torch.autograd.Function):
         with torch.autocast(student.device.type, enabled=False):
             # This form of a^2 - b^2 keeps its precision where the maps are nearly equal.
             difference = (student - teacher).mul_(student + teacher)
+            # (N,) distance and (N, C, H, W) gradient by the difference, filled in place.
             value, gradient = difference.new_zeros(len(student)), torch.zeros_like(difference)
             if spatial:
                 _add_spatial(difference, sizes, spatial / len(sizes), value, gradient)
@@ -106,18 +108,19 @@ class _CubeDistance(torch.autograd.Function):
 def _add_spatial(
     difference: Tensor, sizes: tuple[int, ...], factor: float, value: Tensor, gradient: Tensor
 ) -> None:
-    """Adds ``factor`` times the sum of the norms to ``value``, its derivative to ``gradient``."""
+    """Add ``factor`` times the sum of the norms to ``value``, the derivative to ``gradient``."""
     height, width = difference.shape[2:]
     kind = difference.dtype, difference.device
     for size in sizes:
         rows = window_overlaps(height, size, *kind)
         columns = window_overlaps(width, size, *kind) / size**4
+        # (N, C, H, W): G_H d G_W, half the gradient of the squared norm.
         product = torch.matmul(rows, torch.matmul(difference, columns))
         _add_norm((product * difference).flatten(1).sum(dim=1), product, factor, value, gradient)
 
 
 def _add_channel(difference: Tensor, factor: float, value: Tensor, gradient: Tensor) -> None:
-    """The same for the norm of the pools over channels."""
+    """Add ``factor`` times the norm of the pools over channels, and the derivative of it."""
     pooled = _channel_sums(difference)
     product = _channel_sums(pooled).div_(CHANNELS**2)
     squares = (pooled * pooled).flatten(1).sum(dim=1) / CHANNELS**2
@@ -125,7 +128,7 @@ def _add_channel(difference: Tensor, factor: float, value: Tensor, gradient: Ten
 
 
 def _channel_sums(maps: Tensor) -> Tensor:
-    """Sum of every channel and its two neighbours; as a matrix it is symmetric."""
+    """Sum every channel and its two neighbours; as a matrix the operation is symmetric."""
     sums = maps.clone()
     sums[:, 1:] += maps[:, :-1]
     sums[:, :-1] += maps[:, 1:]
@@ -135,7 +138,15 @@ def _channel_sums(maps: Tensor) -> Tensor:
 def _add_norm(
     square: Tensor, half_gradient: Tensor, factor: float, value: Tensor, gradient: Tensor
 ) -> None:
-    """Adds a norm, given its square and half the gradient of that, to value and gradient."""
+    """Add ``factor`` times a norm to ``value``, and the gradient of it to ``gradient``.
+
+    Args:
+        square: ``(N,)`` squared norm.
+        half_gradient: ``(N, C, H, W)`` half the gradient of the squared norm.
+        factor: Factor of the norm.
+        value: ``(N,)``, changed in place.
+        gradient: ``(N, C, H, W)``, changed in place.
+    """
     norm = square.clamp(min=0).sqrt()
     value.add_(norm, alpha=factor)
     slope = torch.where(norm > 0, factor / norm, 0.0)
@@ -144,19 +155,19 @@ def _add_norm(
 
 @functools.lru_cache(maxsize=128)
 def window_overlaps(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """For every two pixels of an axis, how many windows hold both.
+    """Count the windows that hold both of every two pixels of an axis.
 
     Args:
-        length: Pixels of the axis.
-        size: Pixels of a window. Windows lie at stride 1 from -(size // 2) on,
-            as those of a pooling padded by size // 2.
+        length: Number of pixels of the axis.
+        size: Number of pixels of a window. Windows lie at stride 1 from -(size // 2) on,
+            as in a pooling padded by size // 2.
         dtype: Dtype of the result.
         device: Device of the result.
 
     Returns:
         ``(length, length)``, symmetric.
     """
-    # Cached, so it must not become an inference tensor.
+    # The result is cached, so it must not become an inference tensor.
     with torch.inference_mode(False):
         start = torch.arange(length + 2 * (size // 2) - size + 1)[:, None] - size // 2
         pixel = torch.arange(length)
@@ -172,18 +183,19 @@ def pooled_cube_loss(
     growth: float = 1.0,
     sizes: Sequence[int] = SIZES,
 ) -> Tensor:
-    r"""Contribution of every map to the pooled cube loss; the loss is their sum.
+    r"""Return the contribution of every map to the pooled cube loss, which is the sum of them.
 
     .. math:: \mathrm{growth} \cdot \frac{1}{N} \sum_n \Big( \frac{f_l}{L} D^{spatial}_{l,n}
               + \frac{g_l}{L'} D^{channel}_{l,n} \Big)
 
-    Source: zhangchbin/RCIL ``train.py``: the mean over maps is taken apart for
-    either distance, and the channel distance leaves out the logits, so
+    Source: zhangchbin/RCIL ``train.py``: the mean over maps is taken separately for
+    each distance, and the channel distance leaves out the logits, so
     :math:`L' = L - 1`.
 
     Args:
-        students: L maps ``(N, C_l, H_l, W_l)``; logits already folded.
-        teachers: The same shapes.
+        students: L maps ``(N, C_l, H_l, W_l)``; logits already folded
+            (:func:`~mmseg_cil.methods.plop.local_pod.fold_new_classes`).
+        teachers: L maps of the same shapes.
         spatial_factors: L factors of the spatial distances.
         channel_factors: Factors of the channel distances of the first L' maps.
         growth: The official ``sqrt(classes seen / new classes)``.
@@ -193,8 +205,8 @@ def pooled_cube_loss(
         ``(L,)``.
 
     Raises:
-        InputError: The numbers of maps and factors do not fit, or as
-            :func:`pooled_cube_distance`.
+        InputError: The numbers of maps and factors do not fit, or
+            :func:`pooled_cube_distance` raises it.
     """
     count, pooled_channels = len(students), len(channel_factors)
     if not count == len(teachers) == len(spatial_factors) or pooled_channels > count:

@@ -1,7 +1,7 @@
-"""RCIL's pooled cube as the paper states it: to be read and tested against, not trained with.
+"""RCIL's pooled cube as the paper states it, for reading and for tests, not for training.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``pooled_cube``.
+Where official code exists, tests compare these forms with stored numbers of that code. Other
+tests compare the forms used in training, which are in ``pooled_cube``, with these forms.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mmseg_cil.methods.rcil.pooled_cube import CHANNELS, SIZES, _norms
 
 
 def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Frobenius norm of the difference of two squared maps pooled over channels, stated plainly.
+    """Compute the Frobenius norm of the difference of two squared maps pooled over channels.
 
-    The average is over a channel and its two neighbours; what the first and
-    the last lack counts as zero.
+    This is the plain form. The average is over a channel and its two neighbours; the
+    missing neighbours of the first and the last channel count as zero.
 
-    Source: as :func:`spatial_distance`; ``features_distillation_channel``.
+    Source: as for :func:`spatial_distance`; ``features_distillation_channel``.
 
     Args:
         student: ``(N, C, H, W)``.
@@ -43,13 +43,13 @@ def channel_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def spatial_distance(student: Tensor, teacher: Tensor, sizes: Sequence[int] = SIZES) -> Tensor:
-    r"""Distance of two maps pooled over squares, stated plainly.
+    r"""Compute the distance of two squared maps pooled over squares, in its plain form.
 
     .. math:: \frac{1}{|K|} \sum_{k \in K} \big\| \mathrm{avg}_k(a^2)
               - \mathrm{avg}_k(b^2) \big\|_F
 
     Windows of k x k pixels lie at stride 1, with k // 2 zeros around the map
-    that count in the averages. So a map may be smaller than a window, and
+    that count in the averages. A map may therefore be smaller than a window, and
     there are (H + 1)(W + 1) windows of an even side.
 
     Source: Zhang et al., "Representation Compensation Networks for Continual

@@ -1,14 +1,14 @@
-"""Self-labels: what the network, as it stands before a step, says of the step's images; ours.
+"""Self-labels: labels of a step's images by the network that the step begins with; ours.
 
 * ``labelling``: labels the images once before a step, keeps the labels in a temporary folder of
-  the step and removes it afterwards; ``files`` is that folder.
+  the step and removes the folder afterwards; ``files`` is that folder.
 * ``hook``, ``label_map``, ``loss``: hard labels where the network is sure, by PLOP's thresholds
-  (Douillard et al., CVPR 2021, section 3.3), with cross-entropy there and MiB's unbiased one
-  (Cermelli et al., CVPR 2020, equation 5) on the other pixels.
+  (Douillard et al., CVPR 2021, section 3.3), with cross-entropy at these pixels and MiB's
+  unbiased cross-entropy (Cermelli et al., CVPR 2020, equation 5) at the other pixels.
 * ``soft``, ``soft_loss``: the greatest probabilities of each cell of an image, and MiB's
-  distillation (equations 7 and 8) towards them.
+  distillation (equations 7 and 8) towards these probabilities.
 
-Maps of the training pipeline follow crops and flips.
+In the training pipeline the maps of labels follow crops and flips.
 """
 
 from mmseg_cil.methods.self_labels.hook import SelfLabelsHook

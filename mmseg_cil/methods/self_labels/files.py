@@ -1,4 +1,4 @@
-"""The folder that a step keeps its self-labels in while it trains."""
+"""The folder in which a step keeps its self-labels while it trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_json
 
 FOLDER_NAME = 'self_labels'
-#: Written last: what is in the folder, and that it is whole.
+#: File that is written last, marks the folder as complete and describes the maps.
 _DONE = 'done.json'
 
 
@@ -32,10 +32,10 @@ class LabelFolder:
         self.path = Path(step_folder) / FOLDER_NAME
 
     def is_done(self, content: dict[str, Any] | None = None) -> bool:
-        """Return whether all maps are there.
+        """Return whether all maps are in the folder.
 
         Args:
-            content: They must be of this, as :meth:`finish` was told. None: of anything.
+            content: Content that :meth:`finish` must have been called with. None: any content.
         """
         done = self.path / _DONE
         if content is None:
@@ -47,20 +47,20 @@ class LabelFolder:
         return bool(found == content)
 
     def begin(self) -> None:
-        """Make the folder anew."""
+        """Create an empty folder, after removing an old one."""
         self.remove()
         self.path.mkdir(parents=True)
 
     def finish(self, content: dict[str, Any]) -> None:
-        """Say that all maps are there.
+        """Mark the folder as complete.
 
         Args:
-            content: What they are of, plain values.
+            content: Description of the maps, plain values.
         """
         write_json(self.path / _DONE, content)
 
     def remove(self) -> None:
-        """Remove it with all that it holds, the mark that it is whole first."""
+        """Remove the folder with its content, first the file that marks it as complete."""
         (self.path / _DONE).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -68,11 +68,11 @@ class LabelFolder:
         """Write the map of an image.
 
         Args:
-            image: Its path, as the dataset gives it.
+            image: Path of the image, as the dataset gives it.
             labels: uint8 ``(H, W)``.
 
         Raises:
-            OSError: The disk is full, say.
+            OSError: The file cannot be written, because the disk is full, for example.
         """
         _, encoded = cv2.imencode('.png', labels)
         self._file_of(image).write_bytes(encoded.tobytes())
@@ -81,7 +81,7 @@ class LabelFolder:
         """Read the map of an image, uint8 ``(H, W)``.
 
         Raises:
-            InputError: There is none, or it cannot be read.
+            InputError: The file of the map is missing or cannot be read.
         """
         path = self._file_of(image)
         found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
@@ -94,15 +94,15 @@ class LabelFolder:
         """Write arrays of an image by their names.
 
         Raises:
-            OSError: The disk is full, say.
+            OSError: The file cannot be written, because the disk is full, for example.
         """
         np.savez(self._file_of(image, 'npz'), **arrays)  # type: ignore[arg-type]
 
     def read_table(self, image: str) -> dict[str, np.ndarray]:
-        """Read what :meth:`write_table` wrote.
+        """Read the arrays that :meth:`write_table` wrote.
 
         Raises:
-            InputError: There is nothing, or it cannot be read.
+            InputError: The file of the arrays is missing or cannot be read.
         """
         path = self._file_of(image, 'npz')
         try:
@@ -122,5 +122,5 @@ class LabelFolder:
 
 
 def digest_of(images: Iterable[str]) -> str:
-    """Return what tells a set of images from another."""
+    """Return a digest that identifies a set of images."""
     return hashlib.sha256('\n'.join(sorted(images)).encode()).hexdigest()

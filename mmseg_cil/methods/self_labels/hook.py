@@ -1,4 +1,4 @@
-"""Hard self-labels: the class that the network predicts, where it is sure."""
+"""Hard self-labels: the network's predicted class, at pixels where the network is sure."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from mmseg_cil.utils.values import check_number
 
 @HOOKS.register_module()
 class SelfLabelsHook(LabellingHook):
-    """Gives each pixel of a step's images the class that the network predicts, where it is sure.
+    """Labels pixels of a step's images with the network's predicted class, where it is sure.
 
-    See :class:`LabellingHook` for which network that is and where labels lie. It is sure where its
-    uncertainty (the entropy as a share of the greatest one) is below the class's threshold:
-    PLOP's, the median uncertainty of the pixels that are labelled background and predicted so,
-    over the images of the step. Exemplars count in no threshold.
+    See :class:`LabellingHook` for the network and for the folder of the labels. The network is
+    sure of a pixel if its uncertainty (the entropy as a share of the greatest entropy) is below
+    the threshold of the predicted class. As in PLOP, the threshold of a class is the median
+    uncertainty of the pixels that are labelled background and predicted as this class, over the
+    step's images. Exemplars do not count in the thresholds.
 
-    It acts at steps after the first that trained whose labels hide old classes.
+    The hook acts at steps after the first one that trained, if the step's labels hide old classes.
 
     Args:
-        base: The least threshold, a share of the greatest entropy. Defaults to 0.001, PLOP's.
+        base: The least threshold, a share of the greatest entropy. Defaults to 0.001, as in PLOP.
 
     Raises:
         InputError: ``base`` is negative.
@@ -64,7 +65,7 @@ class SelfLabelsHook(LabellingHook):
         return dict(kind='hard', base=self.base, classes=step.num_old)
 
     def writer(self, runner: Runner, network: Teacher, folder: LabelFolder) -> Writer:
-        """See :meth:`LabellingHook.writer`; finds the thresholds by a pass of its own."""
+        """See :meth:`LabellingHook.writer`; a pass over the images first finds the thresholds."""
         model = network_of(runner)
         assert isinstance(model, IncrementalEncoderDecoder)
         step, device = model.step, next(model.parameters()).device

@@ -16,12 +16,13 @@ from mmseg_cil.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class SelfLabelMap(FurtherMap):
-    """Reads what ``SelfLabelsHook`` has written of an image.
+    """Reads the labels that ``SelfLabelsHook`` has written for an image.
 
-    While there is nothing, as at the first step and when a step is over, all pixels are unsure.
+    Without a complete folder of labels, as at the first step and after a step, all pixels are
+    unsure.
 
     Args:
-        step_folder: Folder of the step; the walk tells it.
+        step_folder: Folder of the step; the walk sets it.
     """
 
     needs_step_folder = True

@@ -1,4 +1,4 @@
-"""Labelling a step's images by the network as it stands before the step: what hooks share."""
+"""Base of hooks that label a step's images by the network that the step begins with."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mmseg_cil.models.teacher import Teacher
 from mmseg_cil.utils.main_process import decided_by_main
 from mmseg_cil.utils.step_context import StepContext
 
-#: Writes what the logits ``(1, O, H, W)`` say of the image of a path.
+#: Function of an image's path and logits ``(1, O, H, W)`` that writes the image's labels.
 Writer = Callable[[str, Tensor], None]
 
 
 class SelfLabelLoss(HeadLoss):
-    """A loss that is told where the labels of a step's images are: a contract of this method."""
+    """A loss that gets the folder with the labels of a step's images: a contract of this method."""
 
     def set_folder(self, step_folder: str) -> None:
-        """Take the folder of the step, in which all images are labelled.
+        """Take the folder of the step, whose images are all labelled by now.
 
         Args:
             step_folder: Folder of the step, not of the labels.
@@ -39,18 +39,19 @@ class SelfLabelLoss(HeadLoss):
 class LabellingHook(StepHook):
     """Labels the images of a step, once, by the network that the step begins with.
 
-    That is the network of the last step, before rows of new classes are added. It sees every
-    image whole, in evaluation mode; exemplars are labelled too.
+    The labelling network is that of the last step, before rows of new classes are added. The
+    network sees every image whole, in evaluation mode; exemplars are labelled too.
 
-    The labels lie in the folder ``self_labels`` of the step while it trains, and are removed when
-    it is over: nothing is stored between steps, and no teacher runs in training. A step that was
-    killed goes on with those that are there. Each process labels a part of the images; what they
-    are does not depend on how many there are.
+    The labels are in the folder ``self_labels`` of the step's folder while the step trains, and
+    are removed after the step: nothing is stored between steps, and no teacher runs in training.
+    A step that was killed and resumed uses the labels in the folder. Each process labels a part of
+    the images; the labels do not depend on the number of processes.
 
-    A subclass says when it acts, what the labels depend on, and how they are written.
+    A subclass defines the steps at which the hook acts, the settings that the labels depend on,
+    and the function that writes the labels.
     """
 
-    # Before hooks that look at training images.
+    # The hook runs before hooks that look at training images.
     priority = 'HIGH'
     rehearsed = True
     own_names = ('acts', 'settings', 'writer')
@@ -60,7 +61,7 @@ class LabellingHook(StepHook):
         return bool(step.trained)
 
     def settings(self, step: StepContext) -> dict[str, Any]:
-        """Return what the labels depend on beside network and images, as plain values.
+        """Return the settings that the labels depend on beside network and images, plain values.
 
         Raises:
             InputError: The step has too many classes.
@@ -72,13 +73,13 @@ class LabellingHook(StepHook):
 
         Args:
             runner: Runner of the step.
-            network: That labels.
-            folder: Where to.
+            network: The labelling network.
+            folder: Folder to write the labels to.
         """
         raise NotImplementedError
 
     def before_train(self, runner: Runner) -> None:
-        """Label the images, unless that was done before training was interrupted."""
+        """Label the images, unless they were labelled before an interruption of training."""
         model = network_of(runner)
         if not isinstance(model, IncrementalEncoderDecoder) or not self.acts(model.step):
             return
@@ -112,14 +113,14 @@ def own_images(runner: Runner) -> range:
 def predicted(
     runner: Runner, network: Teacher, indices: Sequence[int]
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield index, logits ``(1, O, H, W)`` and labels of this process's part of images, whole.
+    """Yield index, logits ``(1, O, H, W)`` and labels of this process's share of whole images.
 
-    Logits have the size of the image's file, as its mask has; labels ``(1, h, w)`` that of the
-    image as it is trained on without augmentation.
+    Logits have the size of the image's file, which is that of its mask. Labels ``(1, h, w)`` have
+    the size that the image has in training without augmentation.
 
     Args:
         runner: Runner of the step.
-        network: That predicts.
+        network: The predicting network.
         indices: Indices of all processes' images in the training data.
     """
     loader: Any = runner.train_dataloader
@@ -142,7 +143,7 @@ def predicted(
 
 
 def _write_all(runner: Runner, network: Teacher, paths: Sequence[str], write: Writer) -> None:
-    """Write what the network says of each image, every process a part of them."""
+    """Write the labels of each image; every process writes those of its share of the images."""
     first = {path: index for index, path in reversed(list(enumerate(paths)))}
     problem = None
     try:
@@ -150,17 +151,17 @@ def _write_all(runner: Runner, network: Teacher, paths: Sequence[str], write: Wr
             write(paths[index], logits)
     except OSError as error:
         problem = f'{type(error).__name__}: {error}'
-    # None waits for a process whose disk is full.
+    # All processes learn of an error, so none waits for a process whose disk is full.
     problems = [text for text in all_gather_object(problem) if text]
     if problems:
         raise OSError(f'self-labels cannot be written: {problems[0]}')
 
 
 def _read_anew(runner: Runner) -> None:
-    """Drop the batches that workers have read ahead, without labels."""
+    """Drop the batches that workers have read ahead, before the labels existed."""
     iterator: Any = runner.train_loop.dataloader_iterator
     if getattr(iterator, '_iterator', None) is not None:
         iterator._dataloader.sampler.skip(0)
-        # The former workers end before others begin.
+        # The old workers end before new ones begin.
         iterator._iterator = None
         iterator._iterator = iter(iterator._dataloader)

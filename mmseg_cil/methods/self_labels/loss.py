@@ -23,19 +23,19 @@ UNSURES = ('unbiased', 'ignore')
 
 @MODELS.register_module()
 class SelfLabelCrossEntropyLoss(DecodeLoss):
-    """Compute ``reference.self_label_cross_entropy`` over shared pixels, for any head.
+    """``reference.self_label_cross_entropy`` over shared pixels, for any head.
 
-    It needs a ``SelfLabelsHook`` among the hooks, which makes the labels before the step, and
-    ``further_map=dict(type='SelfLabelMap')``, which reads them. Where the labels of the step hide
-    no old classes it is the ordinary cross-entropy. On exemplars, whose labels of old classes are
-    true, self-labels complete what their background hides.
+    The loss needs a ``SelfLabelsHook`` among the hooks, which makes the labels before the step,
+    and ``further_map=dict(type='SelfLabelMap')``, which reads the labels. If the labels of the
+    step hide no old classes, the loss is the ordinary cross-entropy. On exemplars, whose labels of
+    old classes are true, self-labels give only classes that the exemplar's background hides.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
-        unsure: 'unbiased' (default): where the network was not sure, background or any old class
-            is right. 'ignore': such pixels are ignored, as PLOP does.
-        avg_non_ignore: The mean is over the pixels that are not ignored; by default it is over
-            all.
+        unsure: Treatment of pixels of which the network was not sure. 'unbiased' (default):
+            background and any old class are right. 'ignore': the pixels are ignored, as in PLOP.
+        avg_non_ignore: The mean is over the pixels that are not ignored; by default the mean is
+            over all pixels.
         loss_name: Name in the log. Defaults to 'loss_self_labels'.
 
     Raises:
@@ -64,18 +64,18 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
         self._maps: Tensor | None = None
 
     def set_step(self, step: StepContext) -> None:
-        """Take from the segmentor which classes hide in the background."""
+        """Take the step, which says how many classes hide in the background."""
         self._num_hidden = step.num_hidden
 
     def receive_hidden(self, hidden: Tensor | None) -> None:
-        """Take what hides in which image, ``(N, C)``; None: the step's rule."""
+        """Take the classes ``(N, C)`` that hide in each image; None: the step's rule."""
         self._hidden = hidden
 
     def receive_samples(self, samples: SampleList) -> None:
         """Take the maps of the batch.
 
         Raises:
-            InputError: The pipeline reads none.
+            InputError: The pipeline reads no maps of self-labels.
         """
         self._maps = None
         if not self._num_hidden:
@@ -87,21 +87,21 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
                 'SelfLabelCrossEntropyLoss reads self-labels, and the training pipeline has none: '
                 "set method.further_map=dict(type='SelfLabelMap')"
             )
-        # Of images that a generator draws there is none.
+        # Images that a generator draws have no map.
         nothing = torch.full_like(found, UNSURE)
         self._maps = torch.cat(
             [nothing if label_map is None else label_map for label_map in maps]
         ).long()
 
     def cuts(self) -> tuple[int, ...]:
-        """The hidden classes are a group."""
+        """Return the number of hidden classes, which are a group."""
         return (self._num_hidden,)
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`.
 
         Raises:
-            InputError: The head does not learn from maps of labels.
+            InputError: The head's labels have another shape than the self-labels.
         """
         assert pixels.labels is not None
         if self._maps is None:
@@ -131,11 +131,11 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
         return loss, shared.ignored
 
     def _told_apart(self, labels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels ``(N, H, W)`` that self-labels complete, and those that stay open."""
+        """Return the pixels ``(N, H, W)`` that self-labels complete, and those that stay open."""
         if self._hidden is None:
             open_to_old = labels < self._num_hidden
             return open_to_old & (maps != UNSURE), open_to_old & (maps == UNSURE)
-        # What the labels of an exemplar would have shown is not there.
+        # A class that the labels of an exemplar show cannot hide in its background.
         said = maps.masked_fill(maps == UNSURE, 0).flatten(1)
         possible = (maps != UNSURE) & self._hidden.gather(1, said).view_as(maps)
         hides = self._hidden[:, 1 : self._num_hidden].any(dim=1)[:, None, None]

@@ -1,4 +1,4 @@
-"""Learning from self-labels, stated plainly: to be read and tested against, not trained with."""
+"""The loss on self-labels in plain form, for reading and for tests; training does not use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmseg_cil.losses.precision import at_least_float32
 
-#: In a map: the network is not sure of the pixel, or has not seen it.
+#: Value in a map where the network is not sure of the pixel, or has not seen it.
 UNSURE = 255
 
 
@@ -16,16 +16,18 @@ def self_label_cross_entropy(
 ) -> Tensor:
     r"""Return the loss of each pixel.
 
-    A pixel labelled background that the network was sure of is of the class that it said, be that
-    the background. Of one that it was not sure of nothing more is known than that it is of a
-    hidden class, :math:`-\log \sum_{c < hidden} p_c`. All others have their labels.
+    A pixel labelled background has the network's class as its target if the network was sure of
+    the pixel; this class may be the background. If the network was not sure, the pixel is only
+    known to belong to a hidden class, with the loss :math:`-\log \sum_{c < hidden} p_c`. All other
+    pixels keep their labels.
 
     Args:
         logits: ``(N, C, H, W)``.
         labels: ``(N, H, W)`` model ids; 255 is ignored.
         self_labels: ``(N, H, W)`` ids of old classes, or :data:`UNSURE`.
-        num_hidden: Classes that the label background may stand for, itself included.
-        unsure: 'unbiased', or 'ignore', as PLOP does.
+        num_hidden: Number of classes that the label background may stand for, the background
+            included.
+        unsure: 'unbiased', or 'ignore', as in PLOP.
 
     Returns:
         ``(N, H, W)`` in nats; 0 at ignored pixels.

@@ -20,27 +20,27 @@ from mmseg_cil.registry import HOOKS, TRANSFORMS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_number
 
-#: The number of the first cell in a map: what is below is no cell, such as the 255 of padding.
+#: Number of the first cell in a map. Smaller numbers are no cells, such as the 255 of padding.
 FIRST_CELL = 256
 
 
 @HOOKS.register_module()
 class SoftSelfLabelsHook(LabellingHook):
-    """Keeps the greatest probabilities that the network gives each cell of a step's images.
+    """Keeps the greatest class probabilities of each cell of a step's images.
 
-    See :class:`LabellingHook` for which network that is and where labels lie. Probabilities are
-    those of the image's pixels, in the mean over the cell, with the classes that they are of;
-    what is left out of a cell's sum of 1 is shared among those kept, in proportion.
+    See :class:`LabellingHook` for the network and for the folder of the labels. The probabilities
+    of a cell are the means over the cell's pixels. The hook keeps the greatest of them with their
+    classes, rescaled so that they sum to 1.
 
-    It acts at all steps after the first that trained, by domain too.
+    The hook acts at all steps after the first one that trained, in domain-incremental walks too.
 
     Args:
-        top_k: Classes kept of a cell, all where there are fewer. Defaults to 5.
-        cell: Pixels along each side of a cell. 1 keeps what every pixel has: three bytes for each
-            of ``top_k``. Defaults to 4.
+        top_k: Number of classes kept per cell; all classes if there are fewer. Defaults to 5.
+        cell: Pixels along each side of a cell. 1 keeps ``top_k`` probabilities for every pixel,
+            each in three bytes. Defaults to 4.
 
     Raises:
-        InputError: A number is no whole one, or not positive.
+        InputError: A number is not whole, or not positive.
     """
 
     def __init__(self, top_k: int = 5, cell: int = 4) -> None:
@@ -75,19 +75,19 @@ class SoftSelfLabelsHook(LabellingHook):
 
 
 def greatest_probabilities(logits: Tensor, top_k: int, cell: int) -> tuple[Tensor, Tensor]:
-    """Return the greatest probabilities of the cells of an image, and the classes they are of.
+    """Return the greatest probabilities of the cells of an image, and their classes.
 
     Args:
         logits: ``(1, O, H, W)``.
-        top_k: How many; at most O.
-        cell: Pixels along each side of a cell; those at the lower right may be smaller.
+        top_k: Number of probabilities per cell; O if O is smaller.
+        cell: Pixels along each side of a cell; cells at the lower right may be smaller.
 
     Returns:
-        float16 and uint8 ``(cells, k)``, row by row.
+        Probabilities, float16, and classes, uint8, both ``(cells, k)``, cells row by row.
     """
     probabilities = logits.float().softmax(dim=1)
     if cell > 1:
-        # The mean is of the pixels that a cell at the border has.
+        # At the border, the mean is over the pixels inside the image.
         probabilities = functional.avg_pool2d(
             probabilities, cell, ceil_mode=True, count_include_pad=False
         )
@@ -100,11 +100,11 @@ def greatest_probabilities(logits: Tensor, top_k: int, cell: int) -> tuple[Tenso
 class SelfLabelCells(FurtherMap):
     """Numbers the cells of an image, so that crops and flips leave each pixel its soft labels.
 
-    While ``SoftSelfLabelsHook`` has written nothing, as at the first step and when a step is
-    over, no pixel has a cell.
+    Without a complete folder of ``SoftSelfLabelsHook``, as at the first step and after a step, no
+    pixel has a cell.
 
     Args:
-        step_folder: Folder of the step; the walk tells it.
+        step_folder: Folder of the step; the walk sets it.
     """
 
     needs_step_folder = True
@@ -113,9 +113,9 @@ class SelfLabelCells(FurtherMap):
         self.folder = LabelFolder(step_folder)
 
     def read(self, results: Mapping[str, Any]) -> np.ndarray:
-        """Return the number of each pixel's cell, from :data:`FIRST_CELL` on; 0 where it has none.
+        """Return the number of each pixel's cell, from :data:`FIRST_CELL` on; 0 without a cell.
 
-        The numbers are whole ones in float32, which every transform of masks takes.
+        The numbers are whole, in float32, which every transform of masks accepts.
 
         Raises:
             InputError: The file of the image is missing, damaged or of another size.

@@ -26,16 +26,17 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
     .. math:: -\frac{1}{O} \Big[ q_0 \log(p_0 + \sum_{c \ge O} p_c)
               + \sum_{0 < c < O} q_c \log p_c \Big]
 
-    as in MiB's distillation (Cermelli et al., CVPR 2020, equations 7 and 8), which it equals where
-    all classes of every pixel are kept and images are not augmented. Classes that were not kept
-    have q = 0. Without new classes, or without a background, each class is compared with itself.
+    The form is that of MiB's distillation (Cermelli et al., CVPR 2020, equations 7 and 8), and the
+    loss equals MiB's if all classes of every pixel are kept and images are not augmented. Classes
+    that were not kept have q = 0. Without new classes, or without a background, each class is
+    compared with itself.
 
-    It stands in ``loss_decode`` beside the loss of the labels, for any head, and needs a
+    The loss stands in ``loss_decode`` beside the loss on labels, for any head, and needs a
     ``SoftSelfLabelsHook`` among the hooks and ``further_map=dict(type='SelfLabelCells')``. The
-    mean is over all pixels; those without a cell (padding) count as 0.
+    mean is over all pixels; pixels without a cell (padding) count as 0.
 
     Args:
-        loss_weight: Factor of the loss. Defaults to 10.0, MiB's.
+        loss_weight: Factor of the loss. Defaults to 10.0, as in MiB.
         loss_name: Name in the log. Defaults to 'loss_soft_self_labels'.
     """
 
@@ -56,7 +57,7 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
         self._step = step
 
     def set_folder(self, step_folder: str) -> None:
-        """Take the folder of the step, in which all images are labelled."""
+        """Take the folder of the step, whose images are all labelled by now."""
         self._folder = LabelFolder(step_folder)
 
     def receive_samples(self, samples: SampleList) -> None:
@@ -80,7 +81,7 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
             for cell_map, sample in zip(maps, samples, strict=True)
         ]
         known = next(table for table in tables if table is not None)
-        # Of images that a generator draws there is none.
+        # Images that a generator draws have no table.
         whole = [known if table is None else table for table in tables]
         self._cells = torch.cat(
             [torch.zeros_like(found) if cell_map is None else cell_map for cell_map in maps]
@@ -97,7 +98,7 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
         """See :meth:`DecodeLoss.per_pixel`.
 
         Raises:
-            InputError: The head does not learn from maps of labels.
+            InputError: The head's labels have another shape than the map of cells.
         """
         assert pixels.labels is not None
         if self._cells is None:
@@ -119,7 +120,7 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
             for table in (self._values.float(), self._classes.long())
         )
         step = self._step
-        # Outputs that are no classes come after those that are.
+        # Outputs that are no classes come after those of the classes.
         logits = pixels.upsampled[:, : step.num_seen]
         loss = soft_cross_entropy(logits, values, classes, step.num_old, step.has_background)
         return loss.masked_fill(self._cells < FIRST_CELL, 0.0), pixels.ignored
@@ -132,8 +133,8 @@ def soft_cross_entropy(
 
     Args:
         logits: ``(N, C, H, W)``.
-        values: ``(N, k, H, W)`` probabilities, of sum 1.
-        classes: ``(N, k, H, W)`` the classes that they are of.
+        values: ``(N, k, H, W)`` probabilities, which sum to 1.
+        classes: ``(N, k, H, W)`` classes of the probabilities.
         num_old: O.
         has_background: Class 0 is the background, which new classes were part of.
     """

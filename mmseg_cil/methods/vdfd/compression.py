@@ -1,4 +1,4 @@
-"""What VDFD keeps of a step: the gradients of its outputs, compressed."""
+"""The compressed gradients of a step's outputs, which VDFD keeps."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from mmseg_cil.methods.vdfd.filters import (
 class OutputGradients:
     r"""The compressed gradients :math:`G_i` of one step's outputs.
 
-    What is compressed together is a block: a tensor, or a row of a tensor whose
+    A block is compressed as a whole. A block is a tensor, or a row of a tensor whose
     rows stand apart. The gradient of output n with respect to row o of block b is
     :math:`\sum_q U_{o,q} S_{b,q} V_{b,q,n}`. Outputs are ``nodes * cells``, the cells
     of a node next to each other (see :mod:`mmseg_cil.methods.vdfd.outputs`).
 
     Attributes:
         names: Names of the tensors.
-        rows: Rows of each; F in all.
+        rows: Number of rows of each tensor; F in all.
         left: U, ``(F, Q)``.
         singular: S, ``(B, Q)``.
         right: V, ``(B, Q, nodes * cells)``.
-        projection: :math:`G_i^T w_i^*`, ``(nodes * cells,)`` float64: what stands
-            for the weights after the step, which are not kept.
+        projection: :math:`G_i^T w_i^*`, ``(nodes * cells,)`` float64, which stands
+            for the weights after the step, as these are not kept.
         nodes: Model ids of the classes that each node stands for.
-        cells: Outputs a node.
-        average: Rows are filters; else single weights.
+        cells: Number of outputs per node.
+        average: Rows are filters; otherwise rows are single weights.
         apart: Names of the tensors whose rows stand apart. At rank 1 such a
-            tensor's gradients are kept exactly. A classifier must be one: the
-            output of a class depends on its own row alone and on all rows alike,
-            so that all singular values are equal and none is the leading one.
-        moved: By how much the initialisation of new classes had moved the rows of old ones when
+            tensor's gradients are kept exactly. A classifier's rows must stand apart: the
+            output of each class depends on the row of this class alone, and in the same way
+            for all classes, so that all singular values are equal and none is the leading one.
+        moved: Moves of the rows of old classes by the initialisation of new classes when
             the step began, as sums of rows by the name of their tensor, see
-            :mod:`~mmseg_cil.methods.vdfd.reanchoring`. None: it is not known.
+            :mod:`~mmseg_cil.methods.vdfd.reanchoring`. None: the moves are not known.
     """
 
     names: tuple[str, ...]
@@ -67,10 +67,10 @@ class OutputGradients:
         return block_heights(self.names, self.rows, self.apart)
 
     def places(self, cells: int) -> Tensor:
-        """Where the outputs stand in a layout with so many cells a node.
+        """Return the places of the outputs in a layout with ``cells`` cells per node.
 
         Args:
-            cells: At least the own ones.
+            cells: At least :attr:`cells`.
         """
         nodes = torch.arange(len(self.nodes)).unsqueeze(1)
         return (nodes * cells + torch.arange(self.cells)).flatten()
@@ -95,12 +95,12 @@ class OutputGradients:
     def project(
         self, weights: Mapping[str, Tensor], moves: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """The products ``G^T w`` with some weights, ``(nodes * cells,)`` in float64, on the CPU.
+        """Return the products ``G^T w`` with weights w, ``(nodes * cells,)`` float64 on the CPU.
 
         Args:
-            weights: Tensors by name; what more rows they have than those of the
-                gradients (of classes that came later) is left out.
-            moves: What is taken off the sums of rows before, see :meth:`rows_of`.
+            weights: Tensors by name; rows beyond those of the gradients (of classes that
+                came later) are left out.
+            moves: Subtracted from the sums of rows before the product, see :meth:`rows_of`.
         """
         tensors = [
             first_rows(weights[name].detach().cpu().double(), rows, self.average)
@@ -115,10 +115,11 @@ class OutputGradients:
         )[0]
 
     def rows_of(self, moves: Mapping[str, Tensor]) -> Tensor:
-        """Moves of rows in the layout of the gradients, ``(F,)`` float64; 0 where there are none.
+        """Return moves of rows in the layout of the gradients, ``(F,)`` float64; 0 without a move.
 
         Args:
-            moves: Sums of rows by the name of their tensor; what more rows they have is left out.
+            moves: Sums of rows by the name of their tensor; rows beyond those of the gradients
+                are left out.
         """
         parts = []
         for name, rows in zip(self.names, self.rows, strict=True):
@@ -129,24 +130,25 @@ class OutputGradients:
         return torch.cat(parts)
 
     def gram(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """:math:`G^T G` over single weights, ``(nodes * cells, nodes * cells)`` float64.
+        """Return :math:`G^T G` over single weights, ``(nodes * cells, nodes * cells)`` float64.
 
         Args:
-            weights: Tensors by name, for their numbers of weights a row.
+            weights: Tensors by name, for their numbers of weights per row.
         """
         dense = self.dense().double()
         counts = torch.tensor(
             [weights[name].numel() / num_rows(weights[name], self.average) for name in self.names]
         )
+        # (F, 1): the number of weights of each row, whose gradients are equal.
         each = counts.repeat_interleave(torch.tensor(self.rows)).double().unsqueeze(1)
         return dense.T @ (each * dense)
 
     def curvature(self, weights: Mapping[str, Tensor]) -> float:
-        r"""The largest eigenvalue of :math:`G^T G`, over single weights.
+        r"""Return the largest eigenvalue of :math:`G^T G`, over single weights.
 
-        Twice that is the largest second derivative of :math:`\|G^T (w - w^*)\|^2`; see
-        :func:`~mmseg_cil.methods.vdfd.stability.diverging_rate` for what follows of it, times
-        lambda.
+        Twice this eigenvalue is the largest second derivative of :math:`\|G^T (w - w^*)\|^2`.
+        Multiplied by lambda, that derivative gives the learning rate from which SGD diverges, see
+        :func:`~mmseg_cil.methods.vdfd.stability.diverging_rate`.
 
         Args:
             weights: See :meth:`gram`.
@@ -154,9 +156,10 @@ class OutputGradients:
         return float(torch.linalg.eigvalsh(self.gram(weights))[-1])
 
     def dense(self) -> Tensor:
-        """The reconstructed gradients ``(F, nodes * cells)``."""
+        """Return the reconstructed gradients ``(F, nodes * cells)``."""
         parts, core = [], self.core
         for block, count, height, first in runs(self.heights):
+            # (count, height, Q): U of the run's blocks, each of the same height.
             left = self.left[first : first + count * height].reshape(count, height, -1)
             parts.append(torch.bmm(left, core[block : block + count]).flatten(0, 1))
         return torch.cat(parts)
@@ -168,24 +171,26 @@ def stack(
     rows: Sequence[int],
     apart: Collection[str] = (),
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of several steps in one layout, for :func:`project`.
+    """Stack the gradients of several steps in one layout, for :func:`project`.
 
-    Tensors (and rows of grown tensors) that a step has no gradients of, ranks, nodes
-    and cells that others have more of, are filled with zeros, which contribute none.
+    Entries that a step lacks (tensors and rows of grown tensors without gradients at this
+    step, and ranks, nodes and cells beyond those of this step) are filled with zeros, which
+    contribute nothing.
 
     Args:
-        steps: T of them; the rows of the same tensors stand apart in all.
-        names: The tensors of the layout; all that any step has.
-        rows: Rows of each; F in all, in B blocks.
+        steps: Gradients of T steps; the rows of the same tensors stand apart in all of them.
+        names: Names of the tensors of the layout, which are all tensors of any step.
+        rows: Number of rows of each tensor; F in all, in B blocks.
         apart: Names of the tensors whose rows stand apart.
 
     Returns:
         ``left`` ``(F, T, Q)`` and ``core`` ``(T, B, Q, C * K)``; C is the largest
-        number of nodes, K the largest of the cells of each.
+        number of nodes, K the largest number of cells per node.
     """
     rank = max(kept.left.shape[1] for kept in steps)
     cells = max(kept.cells for kept in steps)
     outputs = max(len(kept.nodes) for kept in steps) * cells
+    # Number of blocks of each tensor: one per row if the rows stand apart, else one.
     blocks = [count if name in apart else 1 for name, count in zip(names, rows, strict=True)]
     left = torch.zeros(sum(rows), len(steps), rank)
     core = torch.zeros(len(steps), sum(blocks), rank, outputs)
@@ -196,36 +201,39 @@ def stack(
             count if name in apart else 1 for name, count in zip(kept.names, kept.rows, strict=True)
         ]
         parts = zip(kept.names, kept.left.split(list(kept.rows)), kept.core.split(own), strict=True)
+        # A tensor's U is (rows, Q), the core S V of its blocks (blocks, Q, nodes * cells).
         for name, factors, products in parts:
             row, block = first_row[name], first_block[name]
             left[row : row + len(factors), step, : factors.shape[1]] = factors
-            # A view, so that what is set stays in the core.
+            # part is a view, so that assignments to it change the core.
             part = core[step, block : block + len(products), : products.shape[1]]
             part[..., kept.places(cells)] = products
     return left, core
 
 
 def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) -> Tensor:
-    """The products ``G^T w`` from the row sums of w, for T steps at once.
+    """Compute the products ``G^T w`` from the row sums of w, for T steps at once.
 
-    One batched product a run of equally high blocks, over all of its blocks and
-    all steps, and one over blocks and ranks. Its cost is that of reading
-    ``left``; the gradients are never expanded.
+    There is one batched product for each run of equally high blocks, over all blocks of
+    the run and all steps, and one product over blocks and ranks. The cost is that of
+    reading ``left``; the gradients are never expanded.
 
-    Source: Equal to ``comp_GW`` of the official code, which expands them to the
-    shape of the weights times the classes.
+    Source: The result equals that of ``comp_GW`` of the official code, which expands the
+    gradients to the shape of the weights times the classes.
 
     Args:
         left: ``(F, T, Q)``.
         core: ``(T, B, Q, N)``.
-        heights: Rows of each of the B blocks.
+        heights: Number of rows of each of the B blocks.
         sums: ``(F,)`` row sums of w (see :func:`~mmseg_cil.methods.vdfd.filters.row_sums`).
 
     Returns:
         ``(T, N)``.
     """
     steps, blocks, rank, outputs = core.shape
+    # (B, T, Q): U^T w of every block and step.
     products = block_products(left.flatten(1), sums, heights).reshape(blocks, steps, rank)
+    # (T, 1, B * Q) times (T, B * Q, N).
     return torch.bmm(
         products.transpose(0, 1).reshape(steps, 1, blocks * rank),
         core.reshape(steps, blocks * rank, outputs),
@@ -233,13 +241,13 @@ def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) ->
 
 
 def joint_gram(left: Tensor, core: Tensor, heights: Sequence[int], counts: Tensor) -> Tensor:
-    r"""The products :math:`G_s^T G_t` of T steps over single weights.
+    r"""Compute the products :math:`G_s^T G_t` of T steps over single weights.
 
     Args:
-        left: See :func:`project`, as ``core`` and ``heights``; on the CPU.
-        core: See there.
-        heights: See there.
-        counts: ``(F,)`` weights of each row.
+        left: ``(F, T, Q)`` as in :func:`project`, on the CPU.
+        core: ``(T, B, Q, N)`` as in :func:`project`, on the CPU.
+        heights: Number of rows of each of the B blocks.
+        counts: ``(F,)`` number of weights of each row.
 
     Returns:
         ``(T * N, T * N)`` float64, the outputs of a step next to each other.
@@ -248,19 +256,22 @@ def joint_gram(left: Tensor, core: Tensor, heights: Sequence[int], counts: Tenso
     gram = torch.zeros(steps, outputs, steps, outputs, dtype=torch.float64)
     for block, count, height, first in runs(heights):
         part = slice(first, first + count * height)
+        # (count, height, T * Q): U of the run's blocks for all steps.
         rows = left[part].double().reshape(count, height, steps * rank)
+        # (count, T * Q, T * Q): U_s^T U_t, each row counted as often as it has weights.
         inner = rows.transpose(1, 2) @ (counts[part].reshape(count, height, 1) * rows)
         cores = core[:, block : block + count].double().transpose(0, 1)
+        # (count, T * Q, T, N), then summed over blocks to (T, N, T, N).
         half = torch.einsum('bxuq,buqm->bxum', inner.unflatten(2, (steps, rank)), cores)
         gram += torch.einsum('btqn,btqum->tnum', cores, half.unflatten(1, (steps, rank)))
     return gram.reshape(steps * outputs, steps * outputs)
 
 
 def check_finite(gradients: Tensor) -> None:
-    """Refuses gradients with infinities or NaNs.
+    """Refuse gradients with infinities or NaNs.
 
     Raises:
-        InputError: There are such.
+        InputError: A gradient is infinite or NaN.
     """
     if not torch.isfinite(gradients).all():
         raise InputError(
@@ -272,24 +283,24 @@ def check_finite(gradients: Tensor) -> None:
 def compress(
     gradients: Tensor, heights: Sequence[int], rank: int | None = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Keeps the leading singular triples of every block's ``(rows, outputs)`` matrix.
+    """Keep the leading singular triples of every block's ``(rows, outputs)`` matrix.
 
-    The official code takes a randomised decomposition (``torch.svd_lowrank``);
-    here it is exact and in float64, so that it is the best of its rank and the
-    same on every machine. Blocks of equal height are decomposed together.
+    The official code takes a randomised decomposition (``torch.svd_lowrank``). The
+    decomposition here is exact and in float64, so that the result is the best of its rank
+    and the same on every machine. Blocks of equal height are decomposed together.
 
     Source: XiaorongLi-95/VDFD ``task_incremental/agents/vdfd.py``, ``svd``; q = 1 in
     every official script.
 
     Args:
         gradients: ``(F, N)``.
-        heights: Rows of each of the B blocks; F in all.
+        heights: Number of rows of each of the B blocks; F in all.
         rank: q; a block with fewer rows or outputs keeps all its triples. None
-            keeps the gradients as they are: U is the gradients, S and V are ones
-            and the identity (V as a view of one identity).
+            keeps the gradients as they are: U is the gradients, S is ones, and V is the
+            identity (as a view of a single identity).
 
     Returns:
-        U ``(F, Q)``, S ``(B, Q)``, V ``(B, Q, N)`` in float32, Q = ``rank`` (at
+        U ``(F, Q)``, S ``(B, Q)``, V ``(B, Q, N)`` in float32, where Q is ``rank`` (at
         most N), or N without compression.
 
     Raises:
@@ -309,7 +320,9 @@ def compress(
     exact = gradients.detach().cpu().double()
     for block, count, height, first in runs(heights):
         part, some = slice(first, first + count * height), slice(block, block + count)
+        # Triples beyond a block's height stay 0.
         kept = min(rank, height)
+        # u: (count, height, r), s: (count, r), v: (count, r, N), r = min(height, N).
         u, s, v = torch.linalg.svd(exact[part].reshape(count, height, outputs), full_matrices=False)
         left[part, :kept] = u[:, :, :kept].flatten(0, 1).float()
         singular[some, :kept] = s[:, :kept].float()

@@ -1,4 +1,4 @@
-"""The precision matrix of a step's outputs and the graph network that makes it."""
+"""The precision matrix of a step's outputs, and the graph network that computes it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.nn import functional
 
 
 def normalise_adjacency(affinity: Tensor) -> Tensor:
-    r"""Self-loops and symmetric normalisation, :math:`D^{-1/2} (A + I) D^{-1/2}`.
+    r"""Add self-loops and normalise symmetrically, :math:`D^{-1/2} (A + I) D^{-1/2}`.
 
-    A node whose degree is negative (cosines may be) has no root and is cut off:
-    its row and column are 0, as officially. A degree of exactly 0, infinite
-    there, is treated likewise.
+    A negative degree (cosines may be negative) has no square root, so the node is cut
+    off: its row and column are 0, as in the official code. A degree of exactly 0, whose
+    inverse root is infinite in the official code, is treated in the same way.
 
     Source: XiaorongLi-95/VDFD ``task_incremental/models/gcn.py``, ``preprocess_adj``.
 
     Args:
-        affinity: ``(..., C, C)``, symmetric. Its diagonal holds 1 already, and
+        affinity: ``(..., C, C)``, symmetric. The diagonal holds 1 already and
             becomes 2 before the normalisation.
 
     Returns:
@@ -35,23 +35,23 @@ def normalise_adjacency(affinity: Tensor) -> Tensor:
 class PrecisionNetwork(nn.Module):
     r"""Two graph convolutions whose normalised outputs P give the precision :math:`P P^T`.
 
-    Nodes are the outputs of a step, their features the normalised rows of the
-    classifier, the adjacency the cosines between them. The graphs of several
-    steps are run as one graph without edges between steps. One network serves
+    Nodes are the outputs of a step, features of the nodes are the normalised rows of the
+    classifier, and the adjacency holds the cosines between these rows. The graphs of
+    several steps are run as one graph without edges between steps. One network serves
     all steps.
 
     Source: XiaorongLi-95/VDFD ``models/gcn.py`` and ``agents/vdfd.py``: the
-    task-incremental code has D, D // 16, D // 8 channels, the class-incremental
-    one D, D, D and the features added to the output (``residual``). The layers are
-    PyTorch Geometric's ``GCNConv`` with our normalised weights of the edges,
-    because its own self-loops leave the diagonal at 1; their initial values are
-    those of ``nn.Linear``, as officially.
+    task-incremental code has D, D // 16, D // 8 channels; the class-incremental code
+    has D, D, D channels and adds the features to the output (``residual``). The layers
+    are PyTorch Geometric's ``GCNConv`` with our normalised weights of the edges,
+    because the self-loops of ``GCNConv`` leave the diagonal at 1. The initial values of
+    the layers are those of ``nn.Linear``, as in the official code.
 
     Args:
         channels: D, the columns of the classifier.
         hidden_channels: Channels of the first layer. Defaults to D // 16 (at least 1), or D
-            where ``residual``.
-        out_channels: Columns of P. Defaults to D // 8 (at least 1), or D where
+            with ``residual``.
+        out_channels: Columns of P. Defaults to D // 8 (at least 1), or D with
             ``residual``.
         residual: P is the second layer's output plus the features, before rows
             are normalised; needs ``out_channels`` = D.
@@ -82,14 +82,14 @@ class PrecisionNetwork(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws initial values as ``nn.Linear`` does."""
+        """Draw initial values as ``nn.Linear`` does."""
         for layer in self.layers:
             bound = 1.0 / math.sqrt(layer.in_channels)  # type: ignore[arg-type]
             for value in layer.parameters():
                 nn.init.uniform_(value, -bound, bound)
 
     def forward(self, features: Tensor, edges: Tensor, edge_weights: Tensor) -> Tensor:
-        """Rows of P of all nodes.
+        """Return the rows of P of all nodes.
 
         Args:
             features: ``(V, D)``, see :func:`node_graph`.
@@ -106,14 +106,14 @@ class PrecisionNetwork(nn.Module):
 
 
 def node_graph(prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The graphs of several steps as one.
+    """Join the graphs of several steps into one.
 
     Args:
         prototypes: For each step the classifier's rows of its nodes ``(C_i, D)``.
 
     Returns:
         Features ``(V, D)`` of length 1, edges ``(2, E)`` and their weights ``(E,)``;
-        V is the sum of the C_i, E that of their squares.
+        V is the sum of the C_i, E the sum of their squares.
     """
     features, edges, weights, start = [], [], [], 0
     for rows in prototypes:
@@ -121,7 +121,7 @@ def node_graph(prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         adjacency = normalise_adjacency(unit @ unit.T)
         count = len(rows)
         features.append(unit)
-        # Symmetric, so that from and to may be exchanged.
+        # The adjacency is symmetric, so the order of from and to does not matter.
         weights.append(adjacency.flatten())
         nodes = torch.arange(start, start + count, device=rows.device)
         edges.append(torch.cartesian_prod(nodes, nodes).reshape(-1, 2).T)
@@ -130,15 +130,16 @@ def node_graph(prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def log_det_covariance(factors: Tensor, eps: float, present: Tensor | None = None) -> Tensor:
-    r"""Log-determinant of :math:`\Sigma = (P P^T + \epsilon I)^{-1}` for every step.
+    r"""Compute the log-determinant of :math:`\Sigma = (P P^T + \epsilon I)^{-1}` for every step.
 
-    By a Cholesky decomposition in float64. The official ``log(1 / det(.))``
-    underflows from 16 classes on; this is finite for any number.
+    The computation is a Cholesky decomposition in float64. The official ``log(1 / det(.))``
+    underflows from 16 classes on; the result here is finite for any number of classes.
 
     Args:
         factors: P, ``(T, C, d)``. Rows of nodes that a step does not have are 0.
-        eps: Positive.
-        present: ``(T, C)``, False where a step has no such node. All are, by default.
+        eps: Epsilon, positive.
+        present: ``(T, C)``, False for nodes that a step does not have. By default every
+            step has all nodes.
 
     Returns:
         ``(T,)`` in the type of ``factors``.
@@ -146,9 +147,9 @@ def log_det_covariance(factors: Tensor, eps: float, present: Tensor | None = Non
     exact = factors.double()
     diagonal = torch.full(factors.shape[:2], eps, dtype=torch.float64, device=factors.device)
     if present is not None:
-        # A node that is not there must contribute log(1).
+        # A node that the step does not have must contribute log(1).
         diagonal = torch.where(present, diagonal, 1.0)
+    # (T, C, C): positive definite by construction; checking it would make the device wait.
     matrix = exact @ exact.transpose(1, 2) + torch.diag_embed(diagonal)
-    # Positive definite by construction; checking it would make the device wait.
     roots = torch.linalg.cholesky_ex(matrix).L.diagonal(dim1=1, dim2=2)
     return (-2.0 * roots.log().sum(dim=1)).to(factors.dtype)

@@ -25,11 +25,11 @@ from mmseg_cil.utils.values import check_number, check_weights
 
 
 class GradientRegulariser(Regulariser):
-    """A regulariser that ``VDFDHook`` gives what earlier steps kept: a contract of this method."""
+    """A regulariser that gets gradients from ``VDFDHook``: a contract of this method."""
 
-    #: A walk is refused whose hooks do not include it.
+    #: Type of the hook that gives the gradients. A walk without this hook is refused.
     needs_hook = 'VDFDHook'
-    #: The part of what the classifier's initialisation moves that is no change of outputs.
+    #: Fraction of the classifier initialisation's moves that does not count as change of outputs.
     reanchor: float = 0.0
 
     def set_earlier_steps(
@@ -43,29 +43,31 @@ class GradientRegulariser(Regulariser):
         """Take the gradients of all earlier steps, before training.
 
         Args:
-            steps: Earliest first; may be none.
-            network: Whose parameters are regularised, on its device.
-            previous: The weights that the last step ended with, by name (also where
+            steps: Gradients of the steps, earliest first; may be empty.
+            network: Network whose parameters are regularised, on its device.
+            previous: The weights that the last step ended with, by name (also if
                 training is resumed).
             step_size: The step size of the optimizer, for a penalty that must be stable.
-            moves: Moves of the classifier's initialisation; where :attr:`reanchor` is above 0.
+            moves: Moves of the classifier's initialisation; given if :attr:`reanchor` is
+                above 0.
         """
 
 
 @MODELS.register_module()
 class DFDRegulariser(GradientRegulariser):
-    r"""Penalises predicted changes of earlier steps' outputs, all alike.
+    r"""Penalises predicted changes of earlier steps' outputs, with equal weights.
 
     .. math:: \lambda \sum_i \| G_i^T (w - w_i^*) \|^2
 
-    It is :class:`~mmseg_cil.methods.vdfd.vdfd_regulariser.VDFDRegulariser` with
-    the identity as covariance, hence without graph network and log-determinant.
-    ``VDFDHook`` makes the gradients and hands them over.
+    The regulariser is :class:`~mmseg_cil.methods.vdfd.vdfd_regulariser.VDFDRegulariser`
+    with the identity as covariance, hence without graph network and log-determinant.
+    ``VDFDHook`` computes the gradients and hands them over.
 
     The products are computed relative to the weights that the last step ended with:
-    a change is small beside the weights, and the difference of two products in
-    float32 would lose it. So value and gradient are exactly 0 at the weights
-    that an earlier step ended with. Everything is float32 under mixed precision.
+    a change is small compared with the weights, and the difference of two products in
+    float32 would lose it. Value and gradient of the last step's term are therefore exactly
+    0 at the weights that the last step ended with. Everything is float32 under mixed
+    precision.
 
     Source: Li et al., "Memory Efficient Data-Free Distillation for Continual
     Learning", Pattern Recognition 2023; XiaorongLi-95/DFD ``agents/dfd.py``.
@@ -76,18 +78,19 @@ class DFDRegulariser(GradientRegulariser):
             :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
         loss_name: Name in the log. Defaults to 'loss_dfd'.
         damping: The optimizer's step size :math:`\eta` that the penalty is made stable for,
-            see :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`; 0 leaves it as
-            published. By default the hook tells it: twice the learning rate of SGD, 0 for
-            other optimizers.
-        reanchor: Whether what the classifier's initialisation does to the rows of old classes
-            when a step begins, and did when earlier steps began, is no change of outputs (see
-            :mod:`~mmseg_cil.methods.vdfd.reanchoring`): the penalty then begins at 0. A
-            number between 0 and 1 takes that part of it. Our choice. Defaults to False.
-        curvature: Lambda is chosen when a step begins, so that this is the largest second
-            derivative of the undamped loss in the weights, with the identity for the
-            covariance; ``loss_weight`` is then not used. It makes the weight free of the
-            scale of logits and weights and of the number of earlier steps; our choice. By
-            default lambda is ``loss_weight``.
+            see :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`; with 0 the
+            penalty is as published. By default the hook sets the step size: twice the learning
+            rate of SGD, 0 for other optimizers.
+        reanchor: Whether moves of the rows of old classes by the classifier's initialisation,
+            at the beginnings of this step and of earlier steps, do not count as changes of
+            outputs (see :mod:`~mmseg_cil.methods.vdfd.reanchoring`). If they do not count, the
+            last step's term begins at 0. A number between 0 and 1 excludes this fraction of the
+            moves. Our choice. Defaults to False.
+        curvature: Largest second derivative of the undamped loss in the weights, with the
+            identity as covariance. Lambda is chosen when a step begins to give this value, and
+            ``loss_weight`` is not used. The option thus does not depend on the scale of logits
+            and weights or on the number of earlier steps; our choice. By default lambda is
+            ``loss_weight``.
 
     Raises:
         InputError: ``accumulation`` is unknown, ``damping`` negative, ``reanchor`` outside
@@ -123,7 +126,7 @@ class DFDRegulariser(GradientRegulariser):
         self.damping = damping
         self.accumulation = accumulation
         self.loss_name = loss_name
-        # Neither parameter nor buffer: all of it can be had again from the steps' files.
+        # The gradients are neither parameters nor buffers: the steps' files hold them.
         self._earlier: EarlierSteps | None = None
         self._is_set = False
 
@@ -135,14 +138,14 @@ class DFDRegulariser(GradientRegulariser):
         step_size: float = 0.0,
         moves: InitialMoves | None = None,
     ) -> None:
-        """Takes the gradients of all earlier steps.
+        """Take the gradients of all earlier steps.
 
         Args:
-            steps: Earliest first; may be none.
-            network: Whose parameters are regularised, on its device.
-            previous: The weights that the last step ended with, by name (also where
+            steps: Gradients of the steps, earliest first; may be empty.
+            network: Network whose parameters are regularised, on its device.
+            previous: The weights that the last step ended with, by name (also if
                 training is resumed).
-            step_size: What ``damping`` is where the config does not tell it.
+            step_size: Value of ``damping`` if the config gives none.
             moves: Moves of the classifier's initialisation. None: nothing is re-anchored.
 
         Raises:
@@ -155,7 +158,7 @@ class DFDRegulariser(GradientRegulariser):
         arranged = arrange(steps, network, previous, moves, self.reanchor)
         if self.target is not None:
             steepest = arranged.curvature(self.accumulation)
-            # A penalty that nothing changes may have any weight.
+            # A penalty without curvature does not depend on the weights, so any lambda will do.
             self._chosen = self.target / steepest if steepest else 0.0
         damping = self._damping(steps, previous, arranged.core.shape[-1], step_size)
         self._earlier = replace(
@@ -169,9 +172,9 @@ class DFDRegulariser(GradientRegulariser):
         outputs: int,
         step_size: float,
     ) -> Tensor | None:
-        """D of every step, as if all pulled in one direction; None without damping."""
+        """Return D of every step, as if all steps pulled in one direction; None without damping."""
         step_size = self.effective_damping(step_size)
-        # So often the steps' quadratic forms count in the sum, one with another.
+        # Number of times that quadratic forms count in the accumulated sum, over all steps.
         times = accumulate(torch.ones(len(steps)), torch.zeros(len(steps)), self.accumulation)
         factor = 2 * step_size * self.weight * float(times)
         if not factor:
@@ -186,51 +189,51 @@ class DFDRegulariser(GradientRegulariser):
 
     @property
     def weight(self) -> float:
-        """Lambda: the config's, or what makes the loss as steep as the config says."""
+        """Lambda: ``loss_weight``, or the value chosen for the curvature of the config."""
         return self.loss_weight if self._chosen is None else self._chosen
 
     def effective_damping(self, step_size: float) -> float:
-        """The step size that the penalty is made stable for, 0 without damping.
+        """Return the step size that the penalty is made stable for, 0 without damping.
 
         Args:
-            step_size: What it is where the config does not tell it.
+            step_size: Step size to use if the config gives none.
         """
         return step_size if self.damping is None else self.damping
 
     def curvature(self, steps: Sequence[OutputGradients], weights: Mapping[str, Tensor]) -> float:
-        """The largest second derivative of the undamped loss in the weights, at most.
+        """Return a bound of the second derivatives of the undamped loss in the weights.
 
-        It is reached by a single step; several may be steep in different directions. The
-        identity stands for the covariance. Damped, no second derivative is above the inverse
-        of :meth:`effective_damping`.
+        A single step reaches the bound; several steps may be steep in different directions.
+        The identity stands for the covariance. With damping, no second derivative is above
+        the inverse of :meth:`effective_damping`.
 
         Args:
-            steps: As :meth:`set_earlier_steps` takes them; at least one.
-            weights: By name, for their shapes.
+            steps: As for :meth:`set_earlier_steps`; at least one.
+            weights: Weights by name, for their shapes.
         """
         each = torch.tensor([2 * step.curvature(weights) for step in steps], dtype=torch.float64)
         none = torch.zeros_like(each)
         return self.weight * float(accumulate(each, none, self.accumulation))
 
     def _quadratics(self, changes: Tensor, *covariance: Any) -> Tensor:
-        """The quadratic form of every step, damped where it has to be."""
+        """Return the quadratic form of every step, damped if there is a damping."""
         assert self._earlier is not None
         if self._earlier.damping is None:
             return quadratic_form(changes, *covariance)
         return damped_quadratic_form(changes, self._earlier.damping, *covariance)
 
     def forward(self, network: nn.Module) -> dict[str, Tensor]:
-        """The loss at the network's present weights.
+        """Return the loss at the network's current weights.
 
         Args:
-            network: The one that :meth:`set_earlier_steps` was given.
+            network: The network that :meth:`set_earlier_steps` was given.
 
         Returns:
-            The loss (a scalar) under its name, and what else is to be logged.
-            Nothing where no earlier step kept gradients.
+            The loss (a scalar) under its name, and other scalars to log.
+            Nothing if no earlier step kept gradients.
 
         Raises:
-            RuntimeError: There was no :meth:`set_earlier_steps`.
+            RuntimeError: :meth:`set_earlier_steps` was not called.
         """
         if not self._is_set:
             raise RuntimeError(

@@ -1,4 +1,4 @@
-"""What earlier steps kept, in one layout for the network that is trained."""
+"""The gradients that earlier steps kept, in one layout for the network in training."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ class EarlierSteps:
 
     Attributes:
         tensors: The network's parameters that have gradients.
-        heights: Rows of each of the B blocks; F in all.
+        heights: Number of rows of each of the B blocks; F in all.
         left: ``(F, T, Q)``.
         core: ``(T, B, Q, C * K)``.
-        anchor: ``(F,)`` row sums of the weights from which changes are measured: those that
-            the last step ended with, re-anchored those that this step begins with.
-        offset: ``(T, C * K)``, what the weights of the last step had changed of the outputs.
+        anchor: ``(F,)`` row sums of the weights from which changes are measured: the weights
+            that the last step ended with or, re-anchored, the weights that this step begins
+            with.
+        offset: ``(T, C * K)`` first-order changes of the outputs by the weights of the last
+            step.
         nodes: Nodes of each step.
-        cells: Cells of each node of each step; K is the largest number.
+        cells: Number of cells per node of each step; K is the largest number.
         average: Rows are filters.
         damping: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`;
-            None: none.
+            None: no damping.
     """
 
     tensors: list[Tensor]
@@ -46,16 +48,16 @@ class EarlierSteps:
     damping: Tensor | None = None
 
     def changes(self) -> Tensor:
-        """First-order changes ``(T, C, K)`` of all earlier outputs by the weights as they are."""
+        """Return the first-order changes ``(T, C, K)`` of earlier outputs at current weights."""
         moved = row_sums(self.tensors, self.average) - self.anchor
         changes = project(self.left, self.core, self.heights, moved) + self.offset
         return changes.unflatten(1, (-1, max(self.cells)))
 
     def curvature(self, accumulation: str = 'sum') -> float:
-        """The largest second derivative of the undamped quadratic forms in the weights.
+        """Return the largest second derivative of the undamped quadratic forms in the weights.
 
-        Exact for the identity as covariance, also where several steps are steep in directions
-        that differ.
+        The value is exact for the identity as covariance, also if several steps are steep in
+        different directions.
 
         Args:
             accumulation: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
@@ -80,12 +82,12 @@ def arrange(
     """Arrange the gradients of earlier steps for a network, without damping.
 
     Args:
-        steps: Earliest first; at least one.
-        network: Whose parameters are regularised, on its device.
+        steps: Gradients of the steps, earliest first; at least one.
+        network: Network whose parameters are regularised, on its device.
         previous: The weights of the last step, by name.
-        moves: Moves of the classifier's initialisation, which are no changes of outputs. None: they
-            are changes as any others.
-        fraction: The part of them that is no change.
+        moves: Moves of the classifier's initialisation, which do not count as changes of outputs.
+            None: the moves count as changes.
+        fraction: Fraction of the moves that does not count as change.
 
     Raises:
         InputError: The gradients are not of this network, or not of one kind.
@@ -111,7 +113,7 @@ def arrange(
 
     anchor = sums_of(previous)
     if moves is not None:
-        # Exactly the sums that the step begins with where all of the moves are taken.
+        # With fraction 1 the anchor is exactly the row sums that the step begins with.
         begun = sums_of(moves.begun)
         anchor = begun if fraction == 1 else anchor + fraction * (begun - anchor)
     offset = torch.zeros(len(steps), core.shape[-1])
@@ -134,7 +136,7 @@ def arrange(
 
 
 def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[str, Tensor]:
-    """The network's parameters that any step has gradients of, ordered by height."""
+    """Return the network's parameters that any step has gradients of, ordered by height."""
     own = dict(network.named_parameters())
     found: dict[str, Any] = {}
     average = steps[0].average
@@ -150,7 +152,7 @@ def _find_tensors(steps: Sequence[OutputGradients], network: nn.Module) -> dict[
 
 
 def _like(value: Tensor, target: Tensor) -> Tensor:
-    """A tensor of earlier weights with rows of zeros for the classes that are new."""
+    """Return a tensor of earlier weights with rows of zeros for the classes that are new."""
     if value.shape == target.shape:
         return value
     grown = torch.zeros_like(target)

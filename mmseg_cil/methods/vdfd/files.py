@@ -1,4 +1,4 @@
-"""``vdfd.pth``: the compressed gradients of a step in a file."""
+"""The file ``vdfd.pth`` with the compressed gradients of a step."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ FORMAT = 1
 
 
 def save_gradients(path: str | Path, gradients: OutputGradients, settings: dict[str, Any]) -> None:
-    """Writes the gradients atomically, with plain types and tensors only.
+    """Write the gradients atomically, with plain types and tensors only.
 
     Args:
         path: The file.
         gradients: Gradients of one step.
-        settings: How they were made; kept for the reader.
+        settings: Settings with which the gradients were computed; kept for the reader.
     """
     content = {'format': FORMAT, 'settings': settings, **asdict(gradients)}
     atomic_write(path, lambda file: torch.save(content, file))
 
 
 def load_gradients(path: str | Path) -> tuple[OutputGradients, dict[str, Any]]:
-    """Reads what :func:`save_gradients` wrote, onto the CPU.
+    """Read the gradients that :func:`save_gradients` wrote, onto the CPU.
 
     Returns:
-        The gradients, and how they were made.
+        The gradients, and the settings with which they were computed.
 
     Raises:
         InputError: The file is missing, damaged or of another format.

@@ -1,9 +1,9 @@
-"""Per-filter sums and means: all that VDFD's regulariser sees of the weights.
+"""Per-filter sums and means of tensors; VDFD's regulariser reads the weights only through them.
 
-A *row* is what one number of a compressed gradient stands for. With filter
-averaging it is a filter: ``weight[o]`` of a convolution or linear layer, and
-each element of a one-dimensional tensor (bias, scale and shift of a norm).
-Without, every single weight is a row.
+A *row* is the group of weights that one number of a compressed gradient stands for. With
+filter averaging a row is a filter: ``weight[o]`` of a convolution or linear layer, or
+an element of a one-dimensional tensor (bias, scale and shift of a norm).
+Without filter averaging, every single weight is a row.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor
 
 
 def num_rows(tensor: Tensor, average: bool = True) -> int:
-    """Rows of one tensor: its filters, or with ``average=False`` its elements."""
+    """Return the number of rows of a tensor: filters, or elements with ``average=False``."""
     return tensor.shape[0] if average and tensor.dim() > 0 else tensor.numel()
 
 
 def first_rows(tensor: Tensor, rows: int, average: bool = True) -> Tensor:
-    """The first rows of a tensor that may have grown: those of new classes come last.
+    """Return the first rows of a tensor that may have grown; rows of new classes come last.
 
     Args:
-        tensor: Grown along its first axis, or not at all.
-        rows: How many it had.
+        tensor: Tensor that has grown along its first axis, or not at all.
+        rows: Number of rows before the tensor grew.
         average: See :func:`num_rows`.
 
     Returns:
-        A view with so many rows; without filter averaging of one dimension.
+        A view with ``rows`` rows; one-dimensional without filter averaging.
     """
     return tensor[:rows] if average and tensor.dim() > 0 else tensor.reshape(-1)[:rows]
 
@@ -37,13 +37,13 @@ def first_rows(tensor: Tensor, rows: int, average: bool = True) -> Tensor:
 def order_by_rows(
     tensors: Mapping[str, Tensor], average: bool = True, apart: Collection[str] = ()
 ) -> list[str]:
-    """Names ordered by the number of rows, so that tensors of equal height are neighbours.
+    """Return names ordered by the number of rows; tensors of equal height become neighbours.
 
-    Everything that works on all tensors at once then works on a few blocks (see
+    Computations over all tensors then work on a few runs of blocks (see
     :func:`runs`). Tensors of equal height keep their order.
 
     Args:
-        tensors: By name.
+        tensors: Tensors by name.
         average: See :func:`num_rows`.
         apart: Names of tensors whose rows stand apart, each a block of height 1.
     """
@@ -55,12 +55,14 @@ def order_by_rows(
 def block_heights(
     names: Iterable[str], rows: Iterable[int], apart: Collection[str] = ()
 ) -> list[int]:
-    """Rows of every block: a tensor is one, or, where its rows stand apart, each row.
+    """Return the number of rows of every block.
+
+    A tensor is one block; if the rows of a tensor stand apart, each row is a block.
 
     Args:
         names: Names of the tensors.
-        rows: The rows of each.
-        apart: Names of those whose rows stand apart.
+        rows: Number of rows of each tensor.
+        apart: Names of the tensors whose rows stand apart.
     """
     heights = []
     for name, count in zip(names, rows, strict=True):
@@ -69,18 +71,18 @@ def block_heights(
 
 
 def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
-    r"""The sums of the weights of every row, :math:`s_o = \sum_{i,h,w} W_{o,i,h,w}`.
+    r"""Return the sums of the weights of every row, :math:`s_o = \sum_{i,h,w} W_{o,i,h,w}`.
 
-    The only part of the regulariser that reads the weights themselves. Its
-    gradient is one number a filter, which autograd spreads over the weights as
+    This is the only part of the regulariser that reads the weights themselves. The
+    gradient of a sum is one number per filter, which autograd spreads over the weights as
     a view, without memory of its own. One-dimensional tensors are taken as they
-    are, so that of a ResNet's tensors only the third that are convolutions is
-    summed: one reduction per convolution, as no public function of PyTorch sums
-    tensors of several shapes at once with a gradient. Everything after it is batched.
+    are, so only the convolutions are summed, a third of a ResNet's tensors. There is
+    one reduction per convolution, because no public function of PyTorch sums
+    tensors of several shapes at once with a gradient. All later computations are batched.
 
     Args:
         tensors: L tensors with F rows in all.
-        average: Rows are filters (see the module); else single weights.
+        average: Rows are filters (see the module); otherwise rows are single weights.
 
     Returns:
         ``(F,)`` in the order of the tensors.
@@ -94,16 +96,16 @@ def row_sums(tensors: Iterable[Tensor], average: bool = True) -> Tensor:
 
 
 def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
-    """The means of the gradients of every row: "filter averaging".
+    """Return the means of the gradients of every row ("filter averaging").
 
     Source: VDFD's official code, XiaorongLi-95/VDFD ``task_incremental/agents/
-    vdfd.py``, ``calculate_importance``. Means of gradients times sums of weights
-    are the product of the gradient, projected onto "equal within each filter",
-    with the weights: the projection is its own transpose.
+    vdfd.py``, ``calculate_importance``. The product of means of gradients with sums of
+    weights equals the product of the weights with the gradient projected onto "equal
+    within each filter", because the projection is its own transpose.
 
     Args:
         gradients: L tensors with F rows in all.
-        average: See :func:`row_sums`; without, gradients are only concatenated.
+        average: See :func:`row_sums`; if False, gradients are only concatenated.
 
     Returns:
         ``(F,)`` in the order of the gradients.
@@ -119,13 +121,13 @@ def row_means(gradients: Iterable[Tensor], average: bool = True) -> Tensor:
 
 
 def runs(heights: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of neighbouring blocks of equal height.
+    """Yield runs of neighbouring blocks of equal height.
 
     Args:
-        heights: Rows of each block.
+        heights: Number of rows of each block.
 
     Yields:
-        ``(first block, blocks, rows of each, first row)`` of every run.
+        ``(first block, number of blocks, rows of each block, first row)`` of every run.
     """
     block = row = 0
     for height, group in itertools.groupby(heights):
@@ -136,14 +138,14 @@ def runs(heights: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def block_products(left: Tensor, vector: Tensor, heights: Sequence[int]) -> Tensor:
-    r"""Products of every block's part of a vector with K columns, in one product a run.
+    r"""Compute the products of every block's part of a vector with K columns, one per run.
 
     :math:`r_{b,k} = \sum_{o \in b} \mathrm{left}_{o,k} \, \mathrm{vector}_o`
 
     Args:
         left: ``(F, K)``.
         vector: ``(F,)``.
-        heights: Rows of each of the B blocks; their sum is F.
+        heights: Number of rows of each of the B blocks; their sum is F.
 
     Returns:
         ``(B, K)``.
@@ -151,6 +153,7 @@ def block_products(left: Tensor, vector: Tensor, heights: Sequence[int]) -> Tens
     parts = []
     for _, count, height, first in runs(heights):
         part = slice(first, first + count * height)
+        # (count, height, K): the run's blocks; the vector's part is (count, 1, height).
         block = left[part].reshape(count, height, -1)
         parts.append(torch.bmm(vector[part].reshape(count, 1, height), block).squeeze(1))
     return torch.cat(parts)

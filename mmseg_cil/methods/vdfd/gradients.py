@@ -22,28 +22,28 @@ def gradient_sums(
     weighting: str = 'images',
     skip_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the outputs' gradients over batches, and what to divide them by.
+    """Compute sums of the outputs' gradients over batches, and the divisors of the sums.
 
-    One backward pass an output and batch; a gradient is reduced to its rows at
+    There is one backward pass per output and batch; each gradient is reduced to its rows at
     once. Sums and divisors of several processes may be added up.
 
-    'images' gives every image (or pixel, as the outputs say) the same weight, so
-    that the result does not depend on how images are divided into batches.
+    'images' gives every image (or every pixel, depending on the outputs) the same weight, so
+    that the result does not depend on the division of images into batches.
     'batches' is the official computation: means over each batch, averaged over
-    batches, which weighs the images of a short last batch more.
+    batches, which gives the images of a short last batch more weight.
 
     Source: XiaorongLi-95/VDFD ``task_incremental/agents/vdfd.py``,
     ``calculate_importance``; weights by images are our choice.
 
     Args:
-        outputs: From a batch to sums and divisors of the N outputs, each ``(N,)``.
-        batches: This process's batches; may be none.
+        outputs: Function from a batch to sums and divisors of the N outputs, each ``(N,)``.
+        batches: This process's batches; may be empty.
         parameters: L tensors with F rows in all. A parameter that an output does
             not depend on has the gradient 0.
         num_outputs: N.
-        average: Rows are filters; else single weights.
+        average: Rows are filters; otherwise rows are single weights.
         weighting: 'images' or 'batches'.
-        skip_empty: An output of divisor 0 has the gradient 0, which is not computed.
+        skip_empty: The gradient of an output with divisor 0 is 0 and is not computed.
 
     Returns:
         Sums ``(F, N)`` and divisors ``(N,)``, float64, on the parameters' device.
@@ -76,5 +76,5 @@ def gradient_sums(
 
 
 def mean_gradients(sums: Tensor, divisors: Tensor) -> Tensor:
-    """The gradients ``(F, N)`` of the outputs; 0 of an output that nothing contributed to."""
+    """Return the gradients ``(F, N)`` of the outputs; 0 for an output with divisor 0."""
     return sums / divisors.clamp(min=torch.finfo(divisors.dtype).tiny) * (divisors > 0)

@@ -1,4 +1,4 @@
-"""Keeping the gradients of a step's outputs, and handing those of earlier steps on."""
+"""Hook that keeps the gradients of a step's outputs and hands those of earlier steps on."""
 
 from __future__ import annotations
 
@@ -28,56 +28,56 @@ from mmseg_cil.utils.main_process import decided_by_main
 
 @HOOKS.register_module()
 class VDFDHook(GradientKeeper, StepHook):
-    """Makes ``vdfd.pth`` after a step and gives those of earlier steps to the regulariser.
+    """Writes ``vdfd.pth`` after a step and gives the files of earlier steps to the regulariser.
 
-    After training one pass over images of the step, in evaluation mode and
-    float32, gives the gradients of the step's outputs (one backward pass an
-    output and batch). They are averaged over images, reduced over processes,
-    compressed by the main process and written into the step's folder. Every image
+    After training, one pass over images of the step, in evaluation mode and
+    float32, gives the gradients of the step's outputs (one backward pass per
+    output and batch). The gradients are averaged over images, reduced over processes,
+    compressed by rank 0 and written into the step's folder. Every image
     is cropped and flipped by a seed of its own, so the file is the same on any
-    number of processes, to the rounding of sums.
+    number of processes, up to the rounding of sums.
 
-    Before a later step every :class:`GradientRegulariser` is given
-    the files of all earlier steps that trained. The log then states how steep the
-    penalty is, and warns where SGD's learning rate is too large for it undamped.
+    Before a later step, every :class:`GradientRegulariser` gets
+    the files of all earlier steps that trained. The log then states the curvature of the
+    penalty, and warns if SGD's learning rate is too large for a penalty without damping.
 
-    Which layers, outputs and images stand for a segmentation network the
-    publication does not say; the defaults are our reading of the classification
+    The publication does not say which layers, outputs and images to use for a
+    segmentation network; the defaults are our reading of the classification
     code, and each is an option.
 
     Args:
-        rank: Singular triples kept of every tensor; 1 officially. None keeps the
-            gradients as they are.
-        average: Average the gradient over each filter first, as officially.
+        rank: Number of singular triples kept of every tensor; 1 in the official code. None
+            keeps the gradients as they are.
+        average: Average the gradient over each filter first, as in the official code.
         outputs: 'mean' (default), 'predicted', 'grid' or 'conditional', see
             :func:`~mmseg_cil.methods.vdfd.outputs.output_sums`. 'conditional' takes a backward
             pass for each node and class that is predicted in a batch.
-        grid: Parts along each axis, for 'grid'.
+        grid: Number of parts along each axis, for 'grid'.
         background: 'keep' (default), 'exclude' or 'merge', see
             :func:`~mmseg_cil.methods.vdfd.outputs.nodes_of_step`.
-        classifier: Whether the decode head's classifier is regularised too. Officially
-            it is left out, where every task has a head of its own that later tasks do
-            not touch. Here its old rows go on learning, and in a class-incremental walk
-            they are what forgets first, so it is in by default, which is our choice. Its
-            rows stand apart in the compression, and lose nothing by it.
+        classifier: Whether the decode head's classifier is regularised too. The official code
+            leaves the classifier out, because every task has a head of its own that later
+            tasks do not change. Here the old rows of the classifier go on learning, and in a
+            class-incremental walk these rows forget first. The classifier is therefore
+            regularised by default, which is our choice. The rows of the classifier stand apart
+            in the compression, which keeps their gradients exactly.
         parts: Names of the segmentor's modules that are regularised: 'backbone',
-            'neck', 'decode_head' or what is in them, such as 'backbone.layer4'. By
-            default all three, of which what trains. The classifier is in
+            'neck', 'decode_head' or modules in them, such as 'backbone.layer4'. By
+            default all parameters of these three that train. The classifier belongs to
             'decode_head', and ``classifier`` can still leave it out.
-        norms: Whether scales and shifts of norm layers are regularised too, which
-            is the default.
+        norms: Whether scales and shifts of norm layers are regularised too. Defaults to True.
         weighting: 'images' (default) or 'batches', the official weights, see
             :func:`~mmseg_cil.methods.vdfd.gradients.gradient_sums`.
-        max_images: Images to use at most, spread evenly over the step's. Their
-            number is our choice. None: all, as officially. Defaults to 500.
-        batch_size: Images a backward pass and process. That of training by default.
+        max_images: Greatest number of images, spread evenly over the step's images. The
+            number is our choice. None: all images, as in the official code. Defaults to 500.
+        batch_size: Images per backward pass and process. By default the batch size of training.
         nodes: 'new' (default) remembers the classes that a step introduced, 'all' every class
-            seen so far, after every step: our choice.
-        sketches: Random combinations of the outputs of single samples that are kept of each
-            node beside the mean, and a backward pass each, see
-            :mod:`~mmseg_cil.methods.vdfd.sketches`. A ``rank`` above 1 keeps more of them.
+            seen so far, after every step. 'all' is our choice.
+        sketches: Number of sketches per node, kept in addition to the mean. A sketch is a random
+            combination of the outputs of single samples and takes a backward pass, see
+            :mod:`~mmseg_cil.methods.vdfd.sketches`. A ``rank`` above 1 keeps more of the sketches.
             Defaults to 0.
-        samples: Samples of what sketches are combinations: 'pixels' (default) or 'images'.
+        samples: Samples that sketches combine: 'pixels' (default) or 'images'.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -86,7 +86,7 @@ class VDFDHook(GradientKeeper, StepHook):
     rehearsed = True
 
     def before_train(self, runner: Runner) -> None:
-        """Gives the regularisers what earlier steps kept."""
+        """Give the regularisers the gradients that earlier steps kept."""
         model = _bare(runner)
         takers = [
             regulariser
@@ -96,7 +96,7 @@ class VDFDHook(GradientKeeper, StepHook):
         if not takers:
             return
         kept = {step: self._load(runner, step) for step in model.step.trained}
-        # A step that had nothing to remember does not count.
+        # Steps without nodes have nothing to remember and are left out.
         steps = [gradients for gradients in kept.values() if gradients.nodes]
         previous = model.previous_state()
         step_size = stable_step_size(runner.optim_wrapper)
@@ -117,7 +117,7 @@ class VDFDHook(GradientKeeper, StepHook):
                 )
 
     def _load(self, runner: Runner, step: int) -> OutputGradients:
-        """What a step kept; told where it was made otherwise than this hook would."""
+        """Return the gradients that a step kept; warn if the settings differ from this hook's."""
         path = step_folder(Path(runner.work_dir).parent, step) / FILE_NAME
         gradients, settings = load_gradients(path)
         if not self.made_alike(settings):
@@ -127,7 +127,7 @@ class VDFDHook(GradientKeeper, StepHook):
         return gradients
 
     def after_step(self, runner: Runner) -> None:
-        """Keeps the gradients of this step, once its weights are final."""
+        """Keep the gradients of this step, once its weights are final."""
         model = _bare(runner)
         nodes = self.nodes_of(model.step)
         means = self.mean_gradients(
@@ -135,7 +135,7 @@ class VDFDHook(GradientKeeper, StepHook):
         )
 
         def write() -> str:
-            # Nobody but who writes the file needs the decomposition.
+            # Only rank 0, which writes the file, computes the decomposition.
             gradients = self.compressed(model, means, nodes)
             moved = self._moved(model, gradients.names, Path(runner.work_dir).parent)
             gradients = replace(gradients, moved=moved)
@@ -147,28 +147,28 @@ class VDFDHook(GradientKeeper, StepHook):
             )
             return text + (f'; its beginning had moved rows of {list(moved)}' if moved else '')
 
-        # A full disk ends all processes, and none waits for the main one.
+        # An error such as a full disk ends all processes, so none waits for rank 0.
         runner.logger.info(decided_by_main(write))
 
     def _moved(
         self, model: IncrementalEncoderDecoder, names: Sequence[str], work_dir: Path
     ) -> dict[str, Tensor] | None:
-        """What the initialisation moved when the step began; None where that cannot be told."""
+        """Return the initialisation's moves when the step began; None if they are not known."""
         last = max(model.step.trained, default=-1)
         try:
             moves = Beginnings(model, work_dir, self.average).moves_of(model.step.index, last)
         except InputError:
-            # Only who re-anchors has to know, and is told then.
+            # Only a regulariser that re-anchors needs the moves; it raises the error then.
             return None
         return {name: moves[name] for name in names if name in moves}
 
     def stand_in(self, model: nn.Module, batches: Iterable[Any], folder: Path) -> None:
         """Write, for the rehearsal, a file of the kind that a step leaves.
 
-        The gradients are those of its first output, for all of its outputs.
+        The gradients of the step's first output stand for those of all outputs.
 
         Args:
-            model: At the step.
+            model: The segmentor at the step.
             batches: Collated samples.
             folder: Folder of the step.
         """
@@ -180,16 +180,17 @@ class VDFDHook(GradientKeeper, StepHook):
         save_gradients(folder / FILE_NAME, gradients, self.settings())
 
     def has_kept(self, folder: Path) -> bool:
-        """Whether a step's folder has the file, as this hook would have made it."""
+        """Return whether a step's folder has the file, made with the settings of this hook."""
         path = folder / FILE_NAME
         return path.is_file() and self.made_alike(load_gradients(path)[1])
 
     def check_network(self, network: nn.Module) -> None:
-        """Asked before training whether a step's network has what is to be regularised.
+        """Check before training that a step's network has the parameters to regularise.
 
         Raises:
-            InputError: It has not, or the method changes it while a step trains: the weights
-                that gradients are kept of, in plain form, are then not those that train.
+            InputError: The network lacks such parameters, or the method replaces them while a
+                step trains. In the latter case the weights whose gradients are kept, in plain
+                form, are not the weights that train.
         """
         regularised_parameters(network, self.parts, self.classifier, self.norms)
         if not isinstance(network, IncrementalEncoderDecoder) or not len(network.regularisers):

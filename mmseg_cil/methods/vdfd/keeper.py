@@ -1,4 +1,4 @@
-"""Keeping the gradients of a network's outputs: which, of what, and how compressed."""
+"""Computation of the compressed gradients of a network's outputs, and its options."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_choice, check_number
 
-#: Options that files of earlier versions do not name: they were made as these say.
+#: Options that files of earlier versions do not name, with the values that those files have.
 _ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new', 'sketches': 0, 'samples': 'pixels'}
 
 
 class GradientKeeper:
-    """Makes the compressed gradients of a network's outputs.
+    """Computes the compressed gradients of a network's outputs.
 
     Args:
-        rank: See :class:`~mmseg_cil.methods.vdfd.hook.VDFDHook`, as all options.
+        rank: See :class:`~mmseg_cil.methods.vdfd.hook.VDFDHook`, also for all other options.
         average: See there.
         outputs: See there.
         grid: See there.
@@ -118,10 +118,10 @@ class GradientKeeper:
         self.samples = samples
 
     def nodes_of(self, step: StepContext) -> Nodes:
-        """The nodes whose gradients are kept after a step.
+        """Return the nodes whose gradients are kept after a step.
 
         Args:
-            step: It, as the network knows it.
+            step: The step, as the network knows it.
         """
         return nodes_of_step(
             step.class_steps,
@@ -135,7 +135,7 @@ class GradientKeeper:
     def keep(
         self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
     ) -> OutputGradients:
-        """The compressed gradients of a model's outputs, on every process that calls.
+        """Return the compressed gradients of a model's outputs, on every process that calls.
 
         Args:
             model: See :meth:`mean_gradients`.
@@ -147,17 +147,17 @@ class GradientKeeper:
     def mean_gradients(
         self, model: IncrementalEncoderDecoder, batches: Iterable[Any], nodes: Nodes
     ) -> Tensor:
-        """The gradients ``(F, N)`` of a model's outputs, the same on all processes.
+        """Return the gradients ``(F, N)`` of a model's outputs, the same on all processes.
 
         Args:
-            model: Put into evaluation mode meanwhile.
-            batches: This process's collated samples. With several processes every
-                one must call, if only with no batch.
+            model: The segmentor, which is in evaluation mode during the computation.
+            batches: This process's collated samples. With several processes every process
+                must call this method, even without a batch.
             nodes: See :func:`~mmseg_cil.methods.vdfd.outputs.nodes_of_step`.
 
         Raises:
-            InputError: They are not finite. All processes find that, so that none
-                waits for one that has stopped.
+            InputError: The gradients are not finite. All processes raise the error, so that
+                none waits for one that has stopped.
         """
         parameters = self.parameters(model)
         cells = self.cells_of(model.step)
@@ -186,7 +186,7 @@ class GradientKeeper:
     def _output_sums(
         self, model: IncrementalEncoderDecoder, batch: Any, nodes: Nodes
     ) -> tuple[Tensor, Tensor]:
-        """Sums of the outputs over a batch, and what goes with them."""
+        """Return sums of the outputs over a batch, and the divisors or sums beside them."""
         logits = evaluated_logits(model, batch)
         if not self.sketches:
             return output_sums(logits, nodes, self.outputs, self.grid)
@@ -194,22 +194,22 @@ class GradientKeeper:
         return sketch_sums(node_logits(logits, nodes), signs.to(logits))
 
     def cells_of(self, step: StepContext) -> int:
-        """Outputs of every node.
+        """Return the number of outputs of every node.
 
         Args:
-            step: It, as the network knows it.
+            step: The step, as the network knows it.
         """
         return cells_of(self.outputs, self.grid, step.num_seen) + self.sketches
 
     def compressed(
         self, model: IncrementalEncoderDecoder, means: Tensor, nodes: Nodes
     ) -> OutputGradients:
-        """What is kept of gradients.
+        """Return the compressed form of gradients.
 
         Args:
-            model: With the weights that they are of.
-            means: From :meth:`mean_gradients`.
-            nodes: Their nodes.
+            model: The network of the gradients.
+            means: Gradients from :meth:`mean_gradients`.
+            nodes: Nodes of the gradients.
         """
         parameters = self.parameters(model)
         rows = tuple(num_rows(parameter, self.average) for parameter in parameters.values())
@@ -229,7 +229,7 @@ class GradientKeeper:
         return replace(kept, projection=kept.project(parameters))
 
     def parameters(self, model: IncrementalEncoderDecoder) -> dict[str, Tensor]:
-        """The parameters that are regularised, ordered by height.
+        """Return the parameters that are regularised, ordered by height.
 
         See :func:`~mmseg_cil.methods.vdfd.parameters.regularised_parameters`.
         """
@@ -239,7 +239,7 @@ class GradientKeeper:
         return {name: chosen[name] for name in order_by_rows(chosen, self.average, apart)}
 
     def settings(self) -> dict[str, Any]:
-        """The options, as a file has them."""
+        """Return the options, in the form that a file holds."""
         return {
             key: getattr(self, key)
             for key in (
@@ -261,13 +261,13 @@ class GradientKeeper:
         }
 
     def made_alike(self, settings: Mapping[str, Any]) -> bool:
-        """Whether a file's settings are these options."""
+        """Return whether a file's settings are these options."""
         return {**_ADDED_OPTIONS, **settings} == self.settings()
 
 
 def evaluated_logits(model: IncrementalEncoderDecoder, batch: Any) -> Tensor:
-    """The classifier's logits ``(N, C, h, w)`` of a batch, not upsampled, in float32."""
-    # As in training, so that images smaller than the crop are padded.
+    """Return the classifier's logits ``(N, C, h, w)`` of a batch, not upsampled, in float32."""
+    # Images are preprocessed as in training, so those smaller than the crop are padded.
     inputs = model.data_preprocessor(batch, True)['inputs']
     with torch.enable_grad():
         return main_logits(model, model.extract_feat(inputs))

@@ -1,4 +1,4 @@
-"""Which numbers of a segmentation network are the outputs that VDFD remembers.
+"""The outputs of a segmentation network that VDFD remembers.
 
 A *node* is a class, or the background together with classes that came later; a
 *cell* is a part of the image, or the pixels that are predicted as one class. The output of a
@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 
-#: What a config may call ``outputs``.
+#: Values of the option ``outputs``.
 OUTPUTS = ('mean', 'predicted', 'grid', 'conditional')
 BACKGROUNDS = ('keep', 'exclude', 'merge')
-#: Whose outputs a step remembers.
+#: Choices of the nodes that a step remembers.
 NODES = ('new', 'all')
 
 Nodes = tuple[tuple[int, ...], ...]
@@ -32,29 +32,30 @@ def nodes_of_step(
     background: str = 'keep',
     nodes: str = 'new',
 ) -> Nodes:
-    """The nodes whose gradients are kept after a step.
+    """Return the nodes whose gradients are kept after a step.
 
-    A step remembers the classes that it introduced (with those of earlier steps
-    that did not train, and so remembered nothing), or all that have been seen, which is our
-    choice. A step without new classes, as in a domain-incremental walk, remembers all.
+    With ``nodes='new'`` a step remembers the classes that it introduced, and those of earlier
+    steps that did not train and thus remembered nothing. With 'all', our choice, a step
+    remembers all classes seen. A step without new classes, as in a domain-incremental walk,
+    remembers all classes.
 
-    What becomes of the background is a design choice, for its meaning shrinks
-    from step to step: 'keep' makes it a node of the step that introduced it, as
-    any class; 'exclude' none; 'merge' makes it a node of every step, in the
+    The treatment of the background is a design choice, because the meaning of the background
+    shrinks from step to step. 'keep' makes the background a node of the step that introduced
+    it, as any class. 'exclude' makes it no node. 'merge' makes it a node of every step, in the
     meaning that step 0 gave it: the log-sum-exp of background and all classes
-    that came after step 0 (as MiB's unbiased losses do). Where no class is new
-    nothing can have come out of the background, and 'merge' is 'keep'.
+    that came after step 0 (as MiB's unbiased losses do). If no class is new,
+    no class can have left the background, and 'merge' is 'keep'.
 
     Args:
         class_steps: For every output of the network, the step of its class.
         step: The step that has been trained.
-        last_remembered: The last earlier step that kept gradients, -1 if none did.
+        last_remembered: The last earlier step that kept gradients, -1 if no step did.
         has_background: Output 0 is the background.
         background: One of :data:`BACKGROUNDS`.
         nodes: One of :data:`NODES`.
 
     Returns:
-        Model ids of every node; more than one where they are merged. Empty if
+        Model ids of every node; several ids if classes are merged. Empty if
         the background alone is new and excluded.
 
     Raises:
@@ -77,11 +78,11 @@ def nodes_of_step(
 
 
 def node_logits(logits: Tensor, nodes: Nodes) -> Tensor:
-    """Logits of the nodes: of a class its own, of merged classes their log-sum-exp.
+    """Return the logits of the nodes: a class's own logit, or merged classes' log-sum-exp.
 
     Args:
         logits: ``(N, C, H, W)``.
-        nodes: Model ids of each.
+        nodes: Model ids of each node.
 
     Returns:
         ``(N, nodes, H, W)``.
@@ -98,27 +99,28 @@ def node_logits(logits: Tensor, nodes: Nodes) -> Tensor:
 def output_sums(
     logits: Tensor, nodes: Nodes, outputs: str = 'mean', grid: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Sums over a batch whose quotients, over all batches, are the outputs.
+    """Return sums over a batch and their divisors; totals over all batches give the outputs.
 
-    'mean': over all pixels of an image, then over images. That is the analogue of
-    the official mean of a class's logit over a batch. 'predicted': over the pixels
-    of all images where the node is predicted. 'grid': over each of ``grid x grid``
-    parts of an image, then over images. 'conditional': for each class, over the pixels of
-    all images where that class is predicted, so that the outputs are the matrix of the mean
-    logits of k where j is predicted; our choice. Cells of a node stand next to each other.
+    An output is the quotient of both totals, a mean of a node's logits. 'mean': over all
+    pixels of an image, then over images, the analogue of the official mean of a class's
+    logit over a batch. 'predicted': over the pixels of all images at which the node is
+    predicted. 'grid': over each of ``grid x grid`` parts of an image, then over images.
+    'conditional': for each class, over the pixels of all images at which that class is
+    predicted, so that the outputs are the matrix of the mean logits of node k at pixels
+    predicted as class j; our choice. Cells of a node stand next to each other.
 
-    Sums of sums over any division of the images into batches are the same.
+    The totals do not depend on the division of the images into batches.
 
     Args:
-        logits: ``(N, C, H, W)`` of the classifier, not upsampled: their mean
-            differs from that of upsampled ones at borders only.
+        logits: ``(N, C, H, W)`` of the classifier, not upsampled: the mean of these logits
+            differs from that of upsampled logits at borders only.
         nodes: Model ids of each node.
         outputs: One of :data:`OUTPUTS`.
-        grid: Parts along each axis, for 'grid'.
+        grid: Number of parts along each axis, for 'grid'.
 
     Returns:
-        The sums ``(nodes * cells,)``, differentiable, and what they are divided
-        by, of the same shape: images, or pixels that are predicted as the node or class.
+        The sums ``(nodes * cells,)``, differentiable, and their divisors, of the same
+        shape: numbers of images, or of pixels that are predicted as the node or class.
 
     Raises:
         InputError: ``outputs`` is unknown.
@@ -143,11 +145,11 @@ def output_sums(
 
 
 def cells_of(outputs: str, grid: int = 2, num_classes: int = 1) -> int:
-    """Cells of every node.
+    """Return the number of cells of every node.
 
     Args:
         outputs: One of :data:`OUTPUTS`.
-        grid: Parts along each axis, for 'grid'.
-        num_classes: Outputs of the network, for 'conditional'.
+        grid: Number of parts along each axis, for 'grid'.
+        num_classes: Number of outputs of the network, for 'conditional'.
     """
     return {'grid': grid * grid, 'conditional': num_classes}.get(outputs, 1)

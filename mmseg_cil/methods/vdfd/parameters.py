@@ -1,4 +1,4 @@
-"""Which parameters of a segmentor VDFD regularises."""
+"""The parameters of a segmentor that VDFD regularises."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from torch import nn
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import decode_heads, main_classifier, main_head
 
-#: Parts of a segmentor that the logits depend on: auxiliary heads are not among them.
+#: Parts of a segmentor that the logits depend on. Auxiliary heads are not among these parts.
 PARTS = ('backbone', 'neck', 'decode_head')
 
 
 def check_parts(parts: Sequence[str] | None) -> None:
-    """Refuses what cannot be parts of any segmentor that logits depend on.
+    """Refuse parts that are no modules of a segmentor on which the logits depend.
 
     Args:
         parts: See :func:`regularised_parameters`.
 
     Raises:
-        InputError: It is no list of names, empty, or a name is of another part.
+        InputError: ``parts`` is no list of names or is empty, or a name belongs to none of
+            :data:`PARTS`.
     """
     if parts is None:
         return
@@ -39,7 +40,7 @@ def check_parts(parts: Sequence[str] | None) -> None:
 
 
 def classifier_prefix(model: nn.Module) -> str:
-    """What the names of the parameters of a segmentor's classifier begin with."""
+    """Return the beginning of the names of the parameters of a segmentor's classifier."""
     return f'{main_classifier(model)[0]}.'
 
 
@@ -49,20 +50,20 @@ def regularised_parameters(
     classifier: bool = True,
     norms: bool = True,
 ) -> dict[str, nn.Parameter]:
-    """The parameters that train and are chosen, in the model's order.
+    """Return the chosen parameters that train, in the model's order.
 
     Args:
         model: A segmentor.
         parts: Names of the modules whose parameters are chosen. None: all of
             :data:`PARTS` that the segmentor has.
-        classifier: Whether those of the decode head's classifier stay among them.
-        norms: Whether scales and shifts of norm layers do.
+        classifier: Whether the parameters of the decode head's classifier are included.
+        norms: Whether scales and shifts of norm layers are included.
 
     Returns:
         Parameters by name.
 
     Raises:
-        InputError: The segmentor has no such part, or nothing that is chosen trains.
+        InputError: The segmentor lacks one of ``parts``, or no chosen parameter trains.
     """
     check_parts(parts)
     modules = {name for name, _ in model.named_modules()}
@@ -81,7 +82,7 @@ def regularised_parameters(
             )
     prefixes = tuple(f'{part}.' for part in parts or PARTS)
     heads = list(decode_heads(model))
-    # Heads of a cascade that refine the logits: these do not depend on them.
+    # Later heads of a cascade only refine the logits, which do not depend on these heads.
     outside = tuple(f'{head}.' for head in heads[heads.index(main_head(model)[0]) + 1 :])
     rows = classifier_prefix(model)
     of_norms = {

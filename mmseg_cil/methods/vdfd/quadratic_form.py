@@ -1,4 +1,4 @@
-"""VDFD's penalty on what later steps do to the outputs of earlier ones."""
+"""VDFD's penalty on changes of earlier steps' outputs by later steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACCUMULATIONS = ('sum', 'official_class_incremental')
 def quadratic_form(
     changes: Tensor, factors: Tensor | None = None, eps: float = 0.0, form: str = 'paper'
 ) -> Tensor:
-    r"""The cost of a predicted change of the outputs, :math:`\delta^T \Sigma^{-1} \delta`.
+    r"""Compute the cost of a predicted change of outputs, :math:`\delta^T \Sigma^{-1} \delta`.
 
     :math:`\delta = G^T (w - w^*)` is the change to first order, and
     :math:`\Sigma^{-1} = P P^T + \epsilon I`.
@@ -23,8 +23,8 @@ def quadratic_form(
     Without P, Sigma is the identity: DFD (Pattern Recognition 2023).
 
     Args:
-        changes: ``(T, C, K)``: of every step, node and cell; 0 where a step has no
-            such node. The cells of a node share its covariance and are
+        changes: ``(T, C, K)`` changes of every step, node and cell; 0 for nodes that a step
+            does not have. The cells of a node share the node's covariance and are
             independent of each other, which is our choice.
         factors: P, ``(T, C, d)``, or None.
         eps: Epsilon.
@@ -36,6 +36,7 @@ def quadratic_form(
     squares = changes.square().sum(dim=(1, 2))
     if factors is None:
         return squares
+    # (T, d, K): P^T delta, whose squared norm is delta^T P P^T delta.
     mixed = torch.einsum('tcd,tck->tdk', factors, changes).square().sum(dim=(1, 2))
     return mixed + eps * squares if form == 'paper' else mixed
 
@@ -47,15 +48,15 @@ def damped_quadratic_form(
     eps: float = 0.0,
     form: str = 'paper',
 ) -> Tensor:
-    r"""The cost of a change of the outputs that one optimizer step would undo.
+    r"""Compute the damped cost of a change of the outputs.
 
     .. math:: \delta^T (\Sigma + D)^{-1} \delta, \qquad D = 2 \eta \lambda\, G^T G
 
     Times :math:`\lambda` this is the Moreau envelope of the quadratic form in the weights,
-    :math:`\min_u \lambda\, q(u) + \|u - w\|^2 / (2 \eta)`: it has the same minima, and no
-    curvature above :math:`1 / \eta`, so that gradient descent with learning rates up to
-    :math:`\eta` is stable however steep the quadratic form is. A design choice; the
-    publication trains with Adam, whose steps do not grow with the gradient.
+    :math:`\min_u \lambda\, q(u) + \|u - w\|^2 / (2 \eta)`. The envelope has the minima of the
+    quadratic form and no curvature above :math:`1 / \eta`, so gradient descent with learning
+    rates up to :math:`\eta` is stable for quadratic forms of any steepness. Damping is a
+    design choice; the publication trains with Adam, whose steps do not grow with the gradient.
 
     Args:
         changes: See :func:`quadratic_form`.
@@ -77,24 +78,25 @@ def damped_quadratic_form(
         )
         inverse = inverse + eps * eye if form == 'paper' else inverse
     flat = changes.flatten(1).to(damping).unsqueeze(2)
-    # Unchecked, for checking makes the CPU wait for the device; its eigenvalues are 1 or more.
+    # solve_ex does not check the matrix, which would make the CPU wait for the device. The
+    # matrix is invertible, because its eigenvalues are 1 or more.
     solved = torch.linalg.solve_ex(eye + damping @ inverse, flat)[0]
     return (flat * (inverse @ solved)).sum(dim=(1, 2)).to(changes.dtype)
 
 
 def accumulate(quadratics: Tensor, log_dets: Tensor, accumulation: str = 'sum') -> Tensor:
-    """The penalty over all earlier steps.
+    """Accumulate the penalty over all earlier steps.
 
-    'sum' is that of the paper and of the official task-incremental code.
-    'official_class_incremental' is what the class-incremental code computes, from
-    which its published logs come: the sum is overwritten, so that only the last
-    earlier step counts, and its quadratic form is multiplied by the squared
-    number of earlier steps.
+    'sum' is the accumulation of the paper and of the official task-incremental code.
+    'official_class_incremental' is that of the official class-incremental code, from
+    which the published logs of this code come: the sum is overwritten, so that only the
+    last earlier step counts, and the quadratic form of this step is multiplied by the
+    squared number of earlier steps.
 
     Args:
         quadratics: ``(T,)``, earliest step first, T at least 1.
         log_dets: ``(T,)``.
-        accumulation: One of the two.
+        accumulation: One of :data:`ACCUMULATIONS`.
 
     Returns:
         Scalar.

@@ -1,8 +1,9 @@
-"""What the classifier's initialisation does to old rows, which is no change of what they know.
+"""Re-anchoring: moves of old rows by the classifier's initialisation count as no forgetting.
 
 An initialisation such as MiB's lowers the background's bias before a step trains, so that the
-new classes' rows can share its probability. A penalty on changed outputs takes that for
-forgetting. Re-anchored, it is measured from where the initialisation has left the old rows.
+new classes' rows can share the background's probability. A penalty on changed outputs takes this
+move for forgetting. A re-anchored penalty measures changes from the old rows as the
+initialisation leaves them.
 """
 
 from __future__ import annotations
@@ -25,19 +26,20 @@ from mmseg_cil.models.growth import OldRows
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.models.teacher import load_plain_state
 
-#: Sums of the weights of each row by the name of its tensor; of tensors that did not move none.
+#: Changes of the sum of each row's weights, by the name of the tensor. Tensors that did not move
+#: have no entry.
 RowMoves = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class InitialMoves:
-    """How initialisations have moved the rows of old classes.
+    """Moves of the rows of old classes by initialisations.
 
     Attributes:
         begun: The weights of the last step, with the rows of old classes as they are when the
-            present step begins.
+            current step begins.
         since: For each kept step, earliest first, the moves at the beginnings of the steps
-            after it and before the present one: sums of rows, float64.
+            after the kept step and before the current step: sums of rows, float64.
     """
 
     begun: Mapping[str, Tensor]
@@ -49,19 +51,19 @@ def begun_rows(
 ) -> dict[str, Tensor]:
     """Return the rows of old classes as an initialisation leaves them.
 
-    The random streams are left as they were, see :class:`~mmseg_cil.models.growth.OldRows`.
+    The states of random generators do not change, see :class:`~mmseg_cil.models.growth.OldRows`.
 
     Args:
         state: Weights before the step.
-        layers: Names of those whose rows are the classes.
-        num_new: Classes that are new at the step.
+        layers: Names of the layers whose rows are the classes.
+        num_new: Number of classes that are new at the step.
         grow: The initialisation.
 
     Returns:
         Weights and biases with the rows of old classes, by name.
 
     Raises:
-        InputError: Old rows depend on the new ones or on chance: they cannot be told again.
+        InputError: Old rows depend on the new rows or on chance, so they cannot be reproduced.
     """
     old = OldRows(grow)
     found: dict[str, Tensor] = {}
@@ -80,16 +82,17 @@ def begun_rows(
 def differences(
     after: Mapping[str, Tensor], before: Mapping[str, Tensor], names: Iterable[str], average: bool
 ) -> RowMoves:
-    """Return by how much the sums of rows differ, of tensors in which any does.
+    """Return the differences of sums of rows, for tensors in which any sum differs.
 
     Args:
         after: Tensors by name.
-        before: The same, or with fewer rows; rows that are new since are left out.
-        names: What to look at.
-        average: Rows are filters; else single weights.
+        before: Tensors of the same names, of the same shapes or with fewer rows. Rows that are
+            only in ``after`` are left out.
+        names: Names of the tensors to compare.
+        average: Rows are filters; otherwise rows are single weights.
 
     Returns:
-        Float64, by name.
+        Differences, float64, by name.
     """
     moves = {}
     for name in names:
@@ -104,7 +107,7 @@ def differences(
 
 
 def added(first: RowMoves, second: RowMoves) -> dict[str, Tensor]:
-    """Return the sum of two moves, with the rows of the larger."""
+    """Return the sum of two moves; a tensor's sum has as many rows as the longer move."""
     total = dict(first)
     for name, value in second.items():
         former = total.get(name, value.new_zeros(0))
@@ -116,12 +119,12 @@ def added(first: RowMoves, second: RowMoves) -> dict[str, Tensor]:
 
 
 class Beginnings:
-    """The beginnings of a walk's steps, told from their checkpoints and the initialisation.
+    """Weights at the beginnings of a walk's steps, from checkpoints and the initialisation.
 
     Args:
-        model: At a step of the walk; its initialisation is taken to be that of all steps.
+        model: The segmentor at a step of the walk; its initialisation is assumed for all steps.
         work_dir: Work directory of the walk.
-        average: Rows are filters; else single weights.
+        average: Rows are filters; otherwise rows are single weights.
     """
 
     def __init__(
@@ -134,13 +137,13 @@ class Beginnings:
     def initial_moves(
         self, kept: Mapping[int, OutputGradients], previous: Mapping[str, Tensor]
     ) -> InitialMoves:
-        """Return the moves that the model's step has to know.
+        """Return the moves that the model's step needs.
 
-        Files tell those at the beginnings of their steps; what a file of an earlier version does
-        not tell is told from the checkpoints that its step began with.
+        The file of a step holds the moves at the beginning of this step. If a file of an earlier
+        version lacks them, they are computed from the checkpoints that its step began with.
 
         Args:
-            kept: What is kept of every earlier step that trained, by step, earliest first.
+            kept: Gradients that every earlier trained step kept, by step, earliest first.
             previous: The weights of the last step.
 
         Raises:
@@ -162,10 +165,10 @@ class Beginnings:
 
         Args:
             step: A step of the walk, the model's or an earlier one.
-            last_trained: The last step before it that trained, -1 if none did.
+            last_trained: The last step before ``step`` that trained, -1 if no step did.
 
         Raises:
-            InputError: A checkpoint is missing, or :func:`begun_rows` does not know.
+            InputError: A checkpoint is missing, or :func:`begun_rows` raises it.
         """
         if step == 0:
             return {}
@@ -174,14 +177,17 @@ class Beginnings:
         return added(own, self._between(step, last_trained, before))
 
     def _between(self, step: int, last_trained: int, before: Mapping[str, Tensor]) -> RowMoves:
-        """Moves in steps between two that did not train, where nothing else can have moved."""
+        """Return the moves in the steps between ``last_trained`` and ``step``.
+
+        These steps did not train, so only initialisations can have moved rows.
+        """
         if last_trained in (-1, step - 1):
             return {}
         learnt = self._checkpoint(last_trained)
         return differences(before, learnt, self._names(learnt), self.average)
 
     def _begun(self, step: int, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights before a step with the rows of old classes as they are when it begins."""
+        """Return the weights before a step, with the rows of old classes as the step begins."""
         context, num_old = self.model.step, self._classes(step - 1)
         if self._classes(step) == num_old:
             return dict(before)
@@ -190,7 +196,7 @@ class Beginnings:
         return {**before, **begun_rows(before, layers, self._classes(step) - num_old, grow)}
 
     def _names(self, before: Mapping[str, Tensor]) -> list[str]:
-        """The tensors that have had fewer classes than the model's: all that has grown since."""
+        """Return the names of tensors with fewer rows than in the model, which have grown since."""
         own = dict(self.model.named_parameters())
         return [
             name

@@ -1,8 +1,9 @@
-"""VDFD's formulas, plainly stated: to be read and tested against, not trained with.
+"""VDFD's formulas in plain form, for reading and for tests; training does not use them.
 
-Stored numbers of the official code, where there is some, pin these forms, and tests compare the
-forms that train with them: those are in ``step_classes_cross_entropy``, ``earlier_steps`` with
-``reanchoring``, ``dfd_regulariser`` and ``sketches``.
+Where official code exists, tests compare these forms with stored numbers of that code. Other
+tests compare the forms used in training with these forms: those in
+``step_classes_cross_entropy``, ``earlier_steps`` with ``reanchoring``, ``dfd_regulariser`` and
+``sketches``.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ def step_classes_cross_entropy(
     ignore_index: int = 255,
     num_classes: int | None = None,
 ) -> Tensor:
-    r"""Cross-entropy per pixel whose softmax is over the background and the new classes.
+    r"""Compute the cross-entropy per pixel with a softmax over background and new classes.
 
     .. math:: \log \Big( e^{z_0} + \sum_{c \ge \mathrm{num\_hidden}} e^{z_c} \Big) - z_y
 
-    Logits of old classes are no part of it, so it neither lowers nor raises them: a step
-    whose labels call old classes background says nothing about them. Where classes have
-    outputs for several turns of the image, the sum is over the background and the new
-    classes of all turns.
+    The loss does not contain the logits of old classes and thus neither lowers nor raises
+    these logits: a step whose labels call old classes background says nothing about old
+    classes. If classes have outputs for several turns of the image, the sum is over the
+    background and the new classes of all turns.
 
     Source: XiaorongLi-95/VDFD ``class_incremental``, option LA, takes the cross-entropy over
-    the logits of the current task. That the background belongs to every task is our choice,
-    for segmentation.
+    the logits of the current task. For segmentation, the background belongs to every task,
+    which is our choice.
 
     Args:
         logits: ``(N, C, H, W)`` over all classes seen, background at 0; with self-supervision
             ``(N, 4 C, H, W)``, the image's own turn first. Half precision is computed in
             float32.
         labels: ``(N, H, W)`` integer model ids in ``[0, C)``, or ``ignore_index``.
-        num_hidden: Classes that hide in the background, itself included. With
-            0 or 1 this is the ordinary cross-entropy.
+        num_hidden: Number of classes that hide in the background, the background included.
+            With 0 or 1 the loss is the ordinary cross-entropy.
         ignore_index: Label whose pixels have zero loss.
-        num_classes: C, where there are more outputs than that.
+        num_classes: C, if there are more outputs than classes.
 
     Returns:
         ``(N, H, W)`` loss per pixel, in nats, at least float32; 0 where the label is an old
@@ -70,21 +71,22 @@ def reanchored_changes(
     shifts: Sequence[Tensor] = (),
     fraction: float = 1.0,
 ) -> Tensor:
-    r"""Changes of a step's outputs, to first order, that no initialisation has made.
+    r"""Return the first-order changes of a step's outputs that no initialisation has made.
 
     .. math:: G_s^T \Big( w - w_s^* - \beta \sum_{k = s + 1}^{t} \Delta_k \Big)
 
-    :math:`\Delta_k` is what the classifier's initialisation did to the rows of old classes
-    when step k began; for MiB's with :math:`K_k` new classes it is :math:`- \ln(K_k + 1)` at
-    the background's bias. The sum is over all steps after s, the present one (t) included. A
-    design choice; the publication's tasks have classifiers of their own.
+    :math:`\Delta_k` is the move of the rows of old classes by the classifier's initialisation
+    when step k began. For MiB's initialisation with :math:`K_k` new classes the move is
+    :math:`- \ln(K_k + 1)` at the background's bias. The sum is over all steps after s, the
+    current step t included. A design choice; the publication's tasks have classifiers of
+    their own.
 
     Args:
         gradients: :math:`G_s`, ``(W, N)`` over single weights.
         weights: w, ``(W,)``.
         kept: :math:`w_s^*`, ``(W,)``: the weights that step s ended with.
         shifts: :math:`\Delta_k`, each ``(W,)``.
-        fraction: :math:`\beta`, the part of the shifts that is no change.
+        fraction: :math:`\beta`, the fraction of the shifts that does not count as change.
 
     Returns:
         ``(N,)``.
@@ -96,12 +98,12 @@ def reanchored_changes(
 
 
 def weight_for_curvature(gradients: Sequence[Tensor], curvature: float) -> float:
-    r"""Lambda with which the penalty is as steep as asked for.
+    r"""Return the lambda that gives the penalty the curvature c.
 
     .. math:: \lambda = c \, / \, \lambda_{\max} \Big( 2 \sum_s G_s G_s^T \Big)
 
-    It is the largest second derivative of the undamped penalty in the weights, with the identity
-    for the covariance. A design choice.
+    The curvature c is the largest second derivative of the undamped penalty in the weights, with
+    the identity as covariance. A design choice.
 
     Args:
         gradients: :math:`G_s` of every earlier step, each ``(W, N_s)`` over single weights.
@@ -112,16 +114,17 @@ def weight_for_curvature(gradients: Sequence[Tensor], curvature: float) -> float
 
 
 def second_moment(jacobians: Tensor, shares: Tensor, moved: Tensor, precision: Tensor) -> Tensor:
-    r"""The mean cost of the changes of single samples' outputs.
+    r"""Compute the mean cost of the changes of single samples' outputs.
 
     .. math:: E_x \big[ \delta_x^T \Sigma^{-1} \delta_x \big], \qquad \delta_x = J_x^T (w - w^*)
 
-    That of the mean output, :math:`\bar\delta^T \Sigma^{-1} \bar\delta`, is less by the cost of
-    the deviations from it. Sketches are random combinations of these. A design choice.
+    The cost of the mean output's change, :math:`\bar\delta^T \Sigma^{-1} \bar\delta`, is smaller
+    by the mean cost of the deviations from it. Sketches are random combinations of these
+    deviations. A design choice.
 
     Args:
         jacobians: :math:`J_x` of every sample, ``(X, W, N)``.
-        shares: ``(X,)``, of sum 1.
+        shares: ``(X,)`` shares of the samples, which sum to 1.
         moved: :math:`w - w^*`, ``(W,)``.
         precision: :math:`\Sigma^{-1}`, ``(N, N)``.
 
@@ -133,15 +136,15 @@ def second_moment(jacobians: Tensor, shares: Tensor, moved: Tensor, precision: T
 
 
 def sketch(jacobians: Tensor, shares: Tensor, signs: Tensor) -> Tensor:
-    r"""Gradients whose quadratic forms add up to the second moment in expectation.
+    r"""Return gradients whose quadratic forms add up to the second moment in expectation.
 
     .. math:: \Big[ \bar J,\; \frac{1}{\sqrt{S}} \sum_x \sqrt{v_x}\, \epsilon_{x,r}
               (J_x - \bar J) \Big]_{r = 1..S}
 
     Args:
         jacobians: See :func:`second_moment`.
-        shares: See there.
-        signs: :math:`\epsilon`, ``(X, S)``, independent and of mean 0: 1 or -1.
+        shares: See :func:`second_moment`.
+        signs: :math:`\epsilon`, ``(X, S)``, independent, 1 or -1, with mean 0.
 
     Returns:
         ``(W, N, 1 + S)``.

@@ -1,4 +1,4 @@
-"""Self-supervision by rotation: every class is learnt as four, told apart by the turn."""
+"""Self-supervision by rotation: every class is learnt as four classes, one per turn."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ ROTATIONS = ('all', 'random')
 class RotationSelfSupervision(SelfSupervision):
     r"""Turns images and masks together and quadruples the classifiers in training.
 
-    Label augmentation: a pixel of class y in an image turned by k quarters is
-    class 4 y + k of 4 C. Evaluation, the gradients that VDFD keeps and the
+    With label augmentation, a pixel of class y in an image turned by k quarters is
+    class 4 y + k of 4 C classes. Evaluation, the gradients that VDFD keeps and the
     checkpoint of a step have the C outputs of turn 0 alone.
 
-    The 4 C logits of an image are given with the C of its own turn first. That is
-    the same cross-entropy with the labels as they are, and losses and distillers
-    that know old classes by their place among the first C work unchanged.
+    The 4 C logits of an image begin with the C logits of the image's own turn. The
+    cross-entropy with unchanged labels is then the same, and losses and distillers
+    that find old classes by their place among the first C outputs work unchanged.
 
-    The rows of the other turns are parameters of this module. They begin each
-    step as copies of the classes' rows (our choice: it shares a class's
-    probability among its turns), because a step leaves only the C rows behind.
+    The rows of the other turns are parameters of this module, and begin each
+    step as copies of the classes' rows, because a step leaves only the C rows behind
+    (our choice: copies share a class's probability among its turns).
 
     Source: XiaorongLi-95/VDFD ``class_incremental/agent_ssl`` (classification: all
     four turns of each image; rows ``[::4]`` for inference).
 
     Args:
-        rotations: 'all' (default) adds the three turned copies of every image, four
-            times the batch; 'random' turns every image at random, at no cost but
-            that of the larger classifier (our choice).
+        rotations: 'all' (default) adds the three turned copies of every image, which gives
+            four times the batch; 'random' turns every image at random, which costs only the
+            larger classifier (our choice).
 
     Raises:
         InputError: ``rotations`` is unknown.
@@ -64,12 +64,12 @@ class RotationSelfSupervision(SelfSupervision):
         self._turns: Tensor | None = None
 
     def attach(self, heads: Mapping[str, Any]) -> None:
-        """Makes the rows of the other turns for every head, and adds them to its outputs.
+        """Create the rows of the other turns for every head, and add their outputs to the head's.
 
-        Losses are told how many outputs a class has in training.
+        The losses of the heads get the number of outputs that a class has in training.
 
         Args:
-            heads: By name, each with a convolution ``conv_seg``.
+            heads: Heads by name, each with a convolution ``conv_seg``.
         """
         for name, head in heads.items():
             if isinstance(head, (IterativeDecodeHead, PointHead)):
@@ -92,7 +92,7 @@ class RotationSelfSupervision(SelfSupervision):
             own.register_forward_hook(functools.partial(self._extend, key))
 
     def begin(self, heads: Mapping[str, Any]) -> None:
-        """Copies the classifiers' rows, once these have their initial values."""
+        """Copy the classifiers' rows, once these have their initial values."""
         with torch.no_grad():
             for name, head in heads.items():
                 rows: Any = self.rows[name.replace('.', '_')]
@@ -100,7 +100,7 @@ class RotationSelfSupervision(SelfSupervision):
                 rows['bias'].copy_(head.conv_seg.bias.repeat(3))
 
     def turn(self, inputs: Tensor, samples: SampleList) -> tuple[Tensor, SampleList]:
-        """The batch that is trained on; until :meth:`end` classifiers have 4 C outputs.
+        """Return the batch to train on; until :meth:`end` classifiers have 4 C outputs.
 
         Args:
             inputs: ``(N, 3, S, S)``.
@@ -133,7 +133,7 @@ class RotationSelfSupervision(SelfSupervision):
         )
 
     def end(self) -> None:
-        """Classifiers have C outputs again."""
+        """Give the classifiers C outputs again."""
         self._turns = None
 
     def _extend(
@@ -144,9 +144,9 @@ class RotationSelfSupervision(SelfSupervision):
         rows: Any = self.rows[key]
         others = classifier._conv_forward(inputs[0], rows['weight'], rows['bias'])
         every = torch.cat([logits, others], dim=1).unflatten(1, (4, -1))
-        # Generated images, which come after those that were turned, are upright.
+        # Generated images come after the turned images and have turn 0.
         turns = functional.pad(self._turns, (0, len(logits) - len(self._turns)))
-        # The image's own turn first, then the next ones.
+        # (N, 4): the image's own turn first, then the next ones.
         order = (turns.unsqueeze(1) + torch.arange(4, device=logits.device)) % 4
         images = torch.arange(len(logits), device=logits.device).unsqueeze(1)
         return every[images, order].flatten(1, 2)

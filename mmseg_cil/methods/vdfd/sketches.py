@@ -1,17 +1,18 @@
-r"""Sketches of the second moment of the outputs' gradients, beside their mean.
+r"""Sketches of the second moment of the outputs' gradients, in addition to their mean.
 
-The mean output says little about single pixels: what raises some and lowers others leaves it as
-it was. A change is felt by the second moment,
-:math:`E_x[\delta_x^T \Sigma^{-1} \delta_x]` with :math:`\delta_x = J_x^T (w - w^*)` of one image
-or pixel x. That is the form of the mean output plus that of the deviations from it, and S random
-combinations of these stand for the latter: with independent signs :math:`\epsilon`
+The mean output says little about single pixels: a change that raises some pixels' outputs and
+lowers others' leaves the mean as it was. The second moment
+:math:`E_x[\delta_x^T \Sigma^{-1} \delta_x]` registers such a change, where
+:math:`\delta_x = J_x^T (w - w^*)` belongs to one image or pixel x. The second moment is the
+quadratic form of the mean output plus that of the deviations from the mean. S random combinations
+of the deviations stand for the latter: with independent signs :math:`\epsilon`
 
 .. math:: g_r = \frac{1}{\sqrt{S}} \sum_x \sqrt{v_x}\, \epsilon_{x,r} (J_x - \bar J), \qquad
           \bar J = \sum_x v_x J_x, \qquad \sum_x v_x = 1
 
 the sum of the forms of :math:`\bar J` and of all :math:`g_r` is the second moment in expectation.
-All nodes share the signs of a sample, as they share its covariance. A design choice: the
-publication has the mean alone.
+All nodes share the signs of a sample, as they share its covariance. Sketches are a design choice:
+the publication has the mean alone.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: What a config may call ``samples``.
+#: Values of the option ``samples``.
 SAMPLES = ('images', 'pixels')
 
 
 def signs_of(
     images: Sequence[Tensor], sketches: int, samples: str, size: tuple[int, ...]
 ) -> Tensor:
-    """Draw the signs of images by what is seen on them.
+    """Draw the signs of images by the content of the images.
 
-    They depend neither on the division of images into batches nor on processes.
+    The signs depend neither on the division of images into batches nor on processes.
 
     Args:
-        images: N, as they are read, on the CPU.
+        images: N images as they are read, on the CPU.
         sketches: S.
         samples: One of :data:`SAMPLES`.
         size: h and w of the logits.
@@ -53,15 +54,16 @@ def signs_of(
 
 
 def sketch_sums(own: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over a batch from which the mean outputs and the sketches are made.
+    """Return sums over a batch from which the mean outputs and the sketches are computed.
 
     Args:
         own: ``(N, nodes, h, w)`` logits of the nodes.
         signs: See :func:`signs_of`.
 
     Returns:
-        The sums ``(nodes * (1 + S),)``, those of a node next to each other, the mean's first,
-        and of the same shape what is added up beside: images, and the sums of weighted signs.
+        The sums ``(nodes * (1 + S),)``, with the sums of a node next to each other and that of
+        the mean first; and, of the same shape, the number of images and the sums of weighted
+        signs.
     """
     count = own.shape[2] * own.shape[3]
     means = own.mean(dim=(2, 3))
@@ -77,7 +79,7 @@ def sketch_sums(own: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sketched_gradients(sums: Tensor, beside: Tensor, cells: int) -> Tensor:
-    """The gradients of the mean outputs and the sketches of the deviations.
+    """Return the gradients of the mean outputs and the sketches of the deviations.
 
     Args:
         sums: ``(F, nodes * cells)`` gradients of the sums, over all batches.

@@ -15,16 +15,16 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 def left_out_outputs(num_hidden: int, num_outputs: int, num_classes: int) -> list[range]:
-    """The outputs that :func:`step_classes_cross_entropy` leaves out, in ascending order.
+    """Return the outputs that :func:`step_classes_cross_entropy` leaves out, in ascending order.
 
     Args:
-        num_hidden: Classes that hide in the background, itself included.
+        num_hidden: Number of classes that hide in the background, the background included.
         num_outputs: A multiple of ``num_classes``: self-supervision gives a class an output
             for every turn of the image, all classes of a turn together.
         num_classes: C.
 
     Returns:
-        One range for every turn; empty ranges where nothing but the background hides.
+        One range for every turn; empty ranges if only the background hides.
     """
     return [
         range(first + 1, first + max(num_hidden, 1)) for first in range(0, num_outputs, num_classes)
@@ -33,19 +33,17 @@ def left_out_outputs(num_hidden: int, num_outputs: int, num_classes: int) -> lis
 
 @MODELS.register_module()
 class StepClassesCrossEntropyLoss(DecodeLoss):
-    """Compute ``reference.step_classes_cross_entropy`` over shared pixels.
+    """``reference.step_classes_cross_entropy`` over shared pixels, for ``loss_decode`` of any head.
 
-    It is for ``loss_decode`` of any head.
-
-    Where the step's labels hide no old classes (step 0, the setting ``sequential``,
-    domain-incremental walks) it is the ordinary cross-entropy. So it is before a segmentor
-    has told it the step. Self-supervision by rotation tells it of its further outputs.
-    Pixels of exemplars that are labelled with an old class do not count.
+    If the step's labels hide no old classes (step 0, the setting ``sequential``,
+    domain-incremental walks), and before :meth:`set_step` is called, the loss is the ordinary
+    cross-entropy. Self-supervision by rotation tells the loss of the further outputs
+    (:meth:`set_turns`). Pixels of exemplars that are labelled with an old class do not count.
 
     Args:
         loss_weight: Factor of the loss. Defaults to 1.0.
-        avg_non_ignore: The mean is over the pixels that count; by default it is over all.
-            Defaults to False.
+        avg_non_ignore: The mean is over the pixels that count; by default the mean is over all
+            pixels. Defaults to False.
         loss_name: Name in the log. Defaults to 'loss_step_ce'.
     """
 
@@ -61,19 +59,19 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         self._turns = 1
 
     def set_step(self, step: StepContext) -> None:
-        """Told by the segmentor which classes hide in the background."""
+        """Take the step, which says how many classes hide in the background."""
         self._num_hidden = step.num_hidden
         self._num_classes = step.num_seen
 
     def set_turns(self, turns: int) -> None:
-        """Told by self-supervision how many outputs a class has in training."""
+        """Take the number of outputs that a class has in training, from self-supervision."""
         self._turns = turns
 
     def _left_out(self, num_outputs: int) -> list[range]:
         return left_out_outputs(self._num_hidden, num_outputs, self._num_classes)
 
     def cuts(self) -> tuple[int, ...]:
-        """Before and after the old classes of every turn."""
+        """Return the class indices before and after the old classes of every turn."""
         if self._num_hidden <= 1:
             return ()
         return tuple(
@@ -89,7 +87,7 @@ class StepClassesCrossEntropyLoss(DecodeLoss):
         if hidden <= 1:
             return shared_unbiased_cross_entropy(pixels, 0), pixels.ignored
         left_out = pixels.ignored | ((pixels.labels > 0) & (pixels.labels < hidden))
-        # What is kept lies between what is left out: new classes, and the next turn's background.
+        # The kept outputs lie between the ranges left out: new classes, next turn's background.
         outside = self._left_out(pixels.num_classes)
         starts = [0, *(part.stop for part in outside)]
         stops = [*(part.start for part in outside), pixels.num_classes]

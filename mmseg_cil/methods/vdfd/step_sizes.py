@@ -1,4 +1,4 @@
-"""How large the steps of a network's optimizer are, beside how steep a penalty is."""
+"""Step sizes of a network's optimizer, compared with the curvature of a penalty."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from mmseg_cil.methods.vdfd.dfd_regulariser import DFDRegulariser
 from mmseg_cil.methods.vdfd.stability import diverging_rate
 from mmseg_cil.optim.own_optimizers import JointOptimizer
 
-#: So many times steeper than its damping allows no penalty need be: our choice; 10 is usual.
+#: A penalty that is more times steeper than its damping allows gets a warning. The number is our
+#: choice; 10 times is usual.
 FAR_TOO_STEEP = 1e4
 
 
 def stable_step_size(wrapper: Any) -> float:
-    """For which step size a steep penalty must be made stable, 0 if it need not.
+    """Return the step size for which a steep penalty must be made stable, 0 if it need not.
 
-    Gradient descent overshoots where the learning rate times the curvature is above 1.36
-    (Nesterov's momentum 0.9) or 2 (none). Twice the learning rate leaves half of 1 to the
-    curvature of the other losses (our choice). Optimizers such as Adam take steps that do not
-    grow with the gradient.
+    Gradient descent overshoots if the learning rate times the curvature is above 1.36
+    (Nesterov's momentum 0.9) or 2 (no momentum). With twice the learning rate as step size,
+    the learning rate times the penalty's curvature is at most 1/2, and 1/2 is left for the
+    curvature of the other losses (our choice). The step size is 0 for optimizers such as
+    Adam, whose steps do not grow with the gradient.
 
     Args:
         wrapper: Optimizer wrapper of the Runner, or several by name.
@@ -32,14 +34,14 @@ def stable_step_size(wrapper: Any) -> float:
 
 
 def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
-    """The groups of the network's parameters that SGD trains; none of another optimizer's.
+    """Return the groups of the network's parameters that SGD trains; none of other optimizers.
 
     Args:
         wrapper: Optimizer wrapper of the Runner, or several by name.
     """
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     optimizers = [wrapped.optimizer for wrapped in wrappers]
-    # The network's comes first, those of regularisers follow.
+    # The network's optimizer comes first, those of regularisers follow.
     optimizers = [
         optimizer.parts[0] if isinstance(optimizer, JointOptimizer) else optimizer
         for optimizer in optimizers
@@ -53,20 +55,20 @@ def sgd_groups(wrapper: Any) -> list[dict[str, Any]]:
 
 
 def first_rate(group: Mapping[str, Any]) -> float:
-    """The learning rate of a group, of a schedule what it begins with after its warm-up."""
+    """Return the learning rate of a group; with a schedule, its first rate after the warm-up."""
     return float(group.get('initial_lr', group['lr']))
 
 
 def tell_curvature(
     runner: Runner, regulariser: DFDRegulariser, curvature: float, damping: float
 ) -> None:
-    """Logs how steep a penalty is, and warns where SGD with its learning rate diverges on it.
+    """Log the curvature of a penalty, and warn if SGD diverges on it with its learning rate.
 
     Args:
-        runner: With the optimizer.
-        regulariser: For its name.
-        curvature: Curvature of its undamped loss.
-        damping: The step size it is damped for, 0 without.
+        runner: Runner with the optimizer.
+        regulariser: The regulariser of the penalty.
+        curvature: Curvature of the undamped penalty.
+        damping: The step size that the penalty is damped for, 0 without damping.
     """
     name, groups = type(regulariser).__name__, sgd_groups(runner.optim_wrapper)
     text = (
@@ -99,5 +101,5 @@ def tell_curvature(
 
 
 def _limit(group: Mapping[str, Any], curvature: float) -> float:
-    """From which learning rate on a group of SGD diverges."""
+    """Return the learning rate from which a group of SGD diverges."""
     return diverging_rate(curvature, group['momentum'], group['nesterov'])

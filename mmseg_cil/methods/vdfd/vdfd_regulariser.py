@@ -26,39 +26,40 @@ class VDFDRegulariser(DFDRegulariser):
     .. math:: \lambda \sum_i (w - w_i^*)^T G_i \Sigma_i^{-1} G_i^T (w - w_i^*)
               + \log |\Sigma_i|, \qquad \Sigma_i^{-1} = P_i P_i^T + \epsilon I
 
-    P is the output of a graph network over a step's classes, trained together
-    with the network by an optimizer of its own. It begins anew at each step, and
-    so do its inputs: the classifier's rows as the last step left them. The
-    log-determinant has no gradient for the network.
+    P is the output of a graph network over a step's classes. The graph network is trained
+    together with the segmentor by an optimizer of its own. At each step the graph network is
+    initialised anew, and its inputs become the classifier's rows as the last step left them.
+    The log-determinant has no gradient for the segmentor.
 
     Source: "Variational Data-Free Knowledge Distillation for Continual Learning",
     TPAMI 2023; XiaorongLi-95/VDFD ``task_incremental/agents/vdfd.py``. With
     ``quadratic='official'`` epsilon is in the log-determinant only; ``accumulation``
-    has the official class-incremental form. Of several cells a node the
-    log-determinant counts once for each (our choice: cells are independent).
+    has the official class-incremental form. The log-determinant counts once for each cell
+    of a node (our choice: cells are independent).
 
     Args:
-        loss_weight: Lambda. The official ones are 5 to 200 for ResNets. Defaults to 1.0.
+        loss_weight: Lambda. The official values are 5 to 200 for ResNets. Defaults to 1.0.
         eps: Epsilon. Defaults to 0.001, as in all official scripts.
         quadratic: 'paper' or 'official', see
             :func:`~mmseg_cil.methods.vdfd.quadratic_form.quadratic_form`.
         accumulation: See :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
         covariance: Arguments of
-            :class:`~mmseg_cil.methods.vdfd.covariance.PrecisionNetwork` but the first.
+            :class:`~mmseg_cil.methods.vdfd.covariance.PrecisionNetwork` except the first.
         optimizer: Config of the graph network's optimizer. Defaults to Adam with
             learning rate and weight decay 5e-4: our pair, of official magnitudes.
-        loss_name: Name in the log. Defaults to 'loss_vdfd'. It is lambda times the
-            quadratic form, which is what trains the network; the log-determinant is
-            minimised too, and logged as ``apart_vdfd``. Both are
-            logged, without lambda in front, as ``vdfd_quadratic`` and ``vdfd_log_det``.
-            Where the quadratic form is damped (under SGD), it is logged as it is damped:
-            smaller, and with lambda within.
-        damping: See :class:`~mmseg_cil.methods.vdfd.dfd_regulariser.DFDRegulariser`.
-        reanchor: See there.
-        curvature: See there.
+        loss_name: Name in the log. Defaults to 'loss_vdfd'. The loss is lambda times the
+            quadratic form, which trains the segmentor; the log-determinant is
+            minimised too, and logged as ``apart_vdfd``. Both are also
+            logged without the factor lambda, as ``vdfd_quadratic`` and ``vdfd_log_det``.
+            If the quadratic form is damped (under SGD), the damped form is logged, which
+            is smaller and contains lambda.
+        damping: See :class:`~mmseg_cil.methods.vdfd.dfd_regulariser.DFDRegulariser`, also for
+            the next two arguments.
+        reanchor: See ``damping``.
+        curvature: See ``damping``.
 
     Raises:
-        InputError: An option is unknown, or ``eps`` not positive.
+        InputError: An option is unknown, or ``eps`` is not positive.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class VDFDRegulariser(DFDRegulariser):
         self._cells = torch.zeros(0)
 
     def attach(self, network: nn.Module) -> None:
-        """Builds the graph network for the width of the network's classifier."""
+        """Build the graph network for the width of the segmentor's classifier."""
         _, classifier = main_classifier(network)
         self.graph_network = PrecisionNetwork(classifier.in_channels, **self._covariance)
 
@@ -103,7 +104,7 @@ class VDFDRegulariser(DFDRegulariser):
         step_size: float = 0.0,
         moves: InitialMoves | None = None,
     ) -> None:
-        """As in DFD; node features are the classifier's rows in ``previous``."""
+        """Take the gradients as in DFD, and the classifier's rows in ``previous`` as features."""
         super().set_earlier_steps(steps, network, previous, step_size, moves)
         if self._earlier is None:
             return
@@ -116,11 +117,11 @@ class VDFDRegulariser(DFDRegulariser):
         counts = torch.tensor([len(nodes) for nodes in self._earlier.nodes], device=device)
         self._cells = torch.tensor(self._earlier.cells, dtype=torch.float32, device=device)
         self._present = torch.arange(int(counts.max()), device=device) < counts.unsqueeze(1)
-        # Found once: with a mask as index every iteration would wait for the device.
+        # The places are found once: a mask as index would make every iteration wait for the device.
         self._places = self._present.flatten().nonzero().squeeze(1)
 
     def factors(self) -> Tensor:
-        """P of every earlier step, ``(T, C, d)``; 0 where a step has no such node."""
+        """Return P of every earlier step, ``(T, C, d)``; 0 for nodes that a step does not have."""
         assert self._graph is not None
         rows = self.graph_network(*self._graph)
         factors = rows.new_zeros(self._present.numel(), rows.shape[1])

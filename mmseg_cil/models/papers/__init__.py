@@ -1,4 +1,4 @@
-"""The network that MiB, PLOP and RCIL trained, where MMSegmentation's own parts differ."""
+"""Parts of the network of MiB, PLOP and RCIL that differ from MMSegmentation's own parts."""
 
 from mmseg_cil.models.papers.leaky_resnet import LeakyResNet
 from mmseg_cil.models.papers.paper_aspp_head import PaperASPPHead

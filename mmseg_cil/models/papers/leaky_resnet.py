@@ -13,19 +13,19 @@ from mmseg_cil.registry import MODELS
 
 @MODELS.register_module()
 class LeakyResNet(ResNet):
-    """MMSegmentation's ``ResNet`` with leaky ReLUs, as the InPlace-ABN of the papers has them.
+    """MMSegmentation's ``ResNet`` with leaky ReLUs, as in the InPlace-ABN of the papers.
 
-    MMSegmentation has no option for the activation of a ResNet. The rest of the papers'
-    backbone is plain: ``contract_dilation=False``, so that the last stage is dilated
+    MMSegmentation has no option for the activation of a ResNet. Options of ``ResNet`` give the
+    rest of the papers' backbone: ``contract_dilation=False``, so that the last stage is dilated
     throughout, and ``style='pytorch'``. Names of weights are those of ``ResNet``.
 
     Source: fcdl94/MiB ``models/resnet.py``, ``modules/residual.py``, ``segmentation_module.py``
     (slope 0.01, also after the residual sum); zhangchbin/RCIL ``segmentation_module.py``, whose
-    norms have slope 1 and whose blocks activate by themselves, so that nothing does in the stem.
+    norms have slope 1 and whose blocks activate by themselves, so the stem has no activation.
 
     Args:
         negative_slope: Negative slope of the leaky ReLUs.
-        stem_activation: Whether the first convolution is activated. RCIL's is not.
+        stem_activation: Whether the first convolution is activated. RCIL's stem is not activated.
         **network: Arguments of ``ResNet``.
 
     Raises:

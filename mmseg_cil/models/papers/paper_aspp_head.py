@@ -22,24 +22,25 @@ class PaperASPPHead(ASPPHead):
     The official head normalises and activates its four branches together, reduces them by a 1x1
     convolution, adds the pooled branch after a 1x1 convolution of its own, and normalises and
     activates the sum. A norm works channel by channel, and the sum of two 1x1 convolutions is
-    one over both inputs, so that is ``ASPPHead`` with a kernel of 1 in place of 3 in its
-    bottleneck, whose first ``channels`` inputs are the pooled branch. The names of all weights
-    are those of ``ASPPHead``.
+    one 1x1 convolution over both inputs. The official head is therefore ``ASPPHead`` with a kernel
+    of 1 in place of 3 in its bottleneck, whose first ``channels`` inputs are the pooled branch. The
+    names of all weights are those of ``ASPPHead``.
 
-    Weights begin as officially: Xavier's normal distribution with the gain of the activation,
-    the classifier as ``nn.Conv2d`` does.
+    Weights are initialised as in the official code: Xavier's normal distribution with the gain of
+    the activation, and the classifier as a new ``nn.Conv2d``.
 
-    Source: fcdl94/MiB ``modules/deeplab.py``, ``segmentation_module.py``; zhangchbin/RCIL
-    likewise, with two branches and a gain of 1.
+    Source: fcdl94/MiB ``modules/deeplab.py``, ``segmentation_module.py``; the same files of
+    zhangchbin/RCIL, with two branches and a gain of 1.
 
     Args:
         pooling_size: In evaluation, pool windows of this size (height, width, or one number)
-            around every place in place of the whole map, as officially with 32: the same where
-            the map is not larger, as that of a 512 image at output stride 16. None: the whole.
-        gain_slope: Negative slope whose gain the first weights have. Default: 0.01, that of
-            the activation; officially 1.0 for RCIL.
-        **head: Arguments of ``ASPPHead``; ``dropout_ratio`` is 0 and the activation a leaky ReLU
-            of slope 0.01 where they are not given.
+            around every place instead of the whole map, as the official code does with 32. Both
+            give the same if the map is not larger than the window, such as the map of a 512 image
+            at output stride 16. None: the whole map.
+        gain_slope: Negative slope whose gain the initial weights have. Default: 0.01, the slope of
+            the activation; 1.0 in the official code of RCIL.
+        **head: Arguments of ``ASPPHead``. By default ``dropout_ratio`` is 0 and the activation is a
+            leaky ReLU of slope 0.01.
 
     Raises:
         InputError: ``pooling_size`` is not positive.
@@ -64,7 +65,7 @@ class PaperASPPHead(ASPPHead):
         )
 
     def init_weights(self) -> None:
-        """Give all weights their first values; those that ``init_cfg`` names, if it is given."""
+        """Initialise all weights, or only those that ``init_cfg`` names, if it is given."""
         super().init_weights()
         if self._starts_officially:
             for module in self.modules():
@@ -73,7 +74,7 @@ class PaperASPPHead(ASPPHead):
             self.conv_seg.reset_parameters()
 
     def init_conv(self, conv: nn.Conv2d) -> None:
-        """Give one convolution of the head its first values."""
+        """Initialise one convolution of the head."""
         gain = nn.init.calculate_gain('leaky_relu', self.gain_slope)
         nn.init.xavier_normal_(conv.weight, gain)
         if conv.bias is not None:
@@ -87,7 +88,7 @@ class PaperASPPHead(ASPPHead):
         return fused
 
     def _pool(self, features: Tensor) -> Tensor:
-        """Return the pooled branch, of 1x1 or, where windows are pooled, of all places."""
+        """Return the pooled branch: one place or, if windows are pooled, all places of the map."""
         if self.training or self.pooling_size is None:
             whole: Tensor = self.image_pool(features)
             return whole

@@ -53,22 +53,23 @@ class IncrementalEncoderDecoder(
 ):
     """MMSegmentation's ``EncoderDecoder`` at one step of a walk.
 
-    It works with every head that classifies with ``conv_seg``; auxiliary heads
+    The segmentor works with every head that classifies with ``conv_seg``; auxiliary heads
     grow too, unless they have a target of their own. Student and teacher each run
     once per batch and leave one
     :class:`~mmseg_cil.models.network_output.NetworkOutput`, from which all
     distillers read. The scheduler writes the arguments below into the config
-    of each step; users do not.
+    of each step; users do not write them.
 
     Args:
         step: Plain form of a :class:`~mmseg_cil.utils.step_context.StepContext`.
         previous: Checkpoint of the last step, from which training starts, as
             ``dict(checkpoint=path, num_classes=n)``. None at step 0.
-        teacher: The same for the snapshot to learn from. None where there is none.
-        teachers: The same of further snapshots by name (see
+        teacher: Checkpoint of the snapshot to learn from, in the form of ``previous``. None
+            if there is no teacher.
+        teachers: Checkpoints of further snapshots by name (see
             :class:`~mmseg_cil.models.teachers.Teachers`).
         replay: Config of a :class:`~mmseg_cil.methods.dfgr.generated_replay.GeneratedReplay`, which
-            appends images to the batches; used where there is a previous step.
+            appends images to the batches; used if there is a previous step.
         **arguments: Parts of the method that the network has, by their keys in
             :class:`~mmseg_cil.contracts.method.MethodConfig`, and the arguments of
             MMSegmentation's segmentor. Teachers that no distiller and no loss needs are
@@ -76,13 +77,13 @@ class IncrementalEncoderDecoder(
 
     Raises:
         InputError: A head has no ``conv_seg``, its number of classes is not
-            that of the step, ``previous`` or ``teacher`` are not of a step
+            that of the step, ``previous`` or ``teacher`` do not belong to a step
             before this one, or ``classifier_init`` does not fit.
     """
 
     #: MMSegmentation's segmentor that this one is a form of.
     plain_type = 'EncoderDecoder'
-    #: What stands still; at the first step that trains, and until the network is built, nothing.
+    #: The frozen parts; none at the first step that trains, and until the network is built.
     _freezing = Freezing()
 
     def __init__(
@@ -107,8 +108,8 @@ class IncrementalEncoderDecoder(
             method.distillers if teacher is not None else (),
             method.regularisers if previous is not None else (),
         )
-        # A plain attribute of a class that is no Module: invisible to state
-        # dict, optimizer and DDP.
+        # Teachers is no Module, so this attribute is invisible to state dict,
+        # optimizer and DDP.
         self._teachers = Teachers(
             teacher, teachers or {}, needs, bool(self._teacher_readers), method.teacher_draw
         )
@@ -131,7 +132,7 @@ class IncrementalEncoderDecoder(
         self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None
 
     def _find_readers(self) -> None:
-        """Find the losses of heads that are told something of a batch before they are computed."""
+        """Find the losses of heads that receive something of a batch before they are computed."""
         self._teacher_readers = teacher_readers(self)
         losses = [module for module in self.modules() if isinstance(module, HeadLoss)]
         self._hidden_readers, self._sample_readers = (
@@ -164,18 +165,18 @@ class IncrementalEncoderDecoder(
         if self.step.trained:
             self._freezing = Freezing.from_config(method.freezing)
             freeze_parameters(self, self._freezing)
-        # Stays when the network is plain again.
+        # This attribute stays when the network is plain again.
         self._change_of_method = self._change
         self._prediction = (
             _build(method.prediction, PredictionRule, 'method.prediction')
             if method.prediction
             else PredictionRule()
         )
-        # Beside the snapshot of the last step that trained.
+        # The file of the change is beside the snapshot of the last step that trained.
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
 
     def train(self, mode: bool = True) -> IncrementalEncoderDecoder:
-        """As of any module, but norms whose statistics the method holds stay in evaluation."""
+        """Set the mode as for any module, but keep norms with frozen statistics in evaluation."""
         super().train(mode)
         if mode:
             hold_statistics(self, self._freezing.norm_statistics)
@@ -183,12 +184,12 @@ class IncrementalEncoderDecoder(
 
     @property
     def teacher(self) -> Teacher | None:
-        """The last snapshot; None where nothing reads it, and before ``init_weights``."""
+        """The last snapshot; None if no part reads it, and before ``init_weights``."""
         return self._teachers.last
 
     @property
     def teachers(self) -> Teachers:
-        """All snapshots that something reads."""
+        """All snapshots that a distiller or a loss reads."""
         return self._teachers
 
     @property
@@ -217,9 +218,9 @@ class IncrementalEncoderDecoder(
                 )
 
     def init_weights(self) -> None:
-        """Initialises as MMSegmentation does at step 0, else from the last step's checkpoint.
+        """Initialise as MMSegmentation does at step 0, otherwise from the last step's checkpoint.
 
-        Then loads the teachers, if there are any.
+        Afterwards the teachers and the replay, if there are any, load their weights.
 
         Raises:
             InputError: A checkpoint is missing, damaged or of another network.
@@ -240,7 +241,7 @@ class IncrementalEncoderDecoder(
             self._replay.load()
 
     def set_iteration_seed(self, seed: int) -> None:
-        """Told before every iteration: a seed, the same on all ranks, for teachers and replay."""
+        """Take the next iteration's seed, the same on all ranks, for teachers and replay."""
         self._teachers.set_seed(seed)
         if self._replay is not None:
             self._replay.set_iteration_seed(seed)
@@ -256,12 +257,12 @@ class IncrementalEncoderDecoder(
             ) from error
 
     def make_plain(self) -> dict[str, Tensor]:
-        """Takes back, for good, what the method changed in the network.
+        """Remove the method's change from the network for good.
 
-        Afterwards the network is a plain one, in evaluation the same as before.
+        Afterwards the network is plain, with the same outputs in evaluation as before.
 
         Returns:
-            What the change hands on to the next step; empty where nothing was changed.
+            Tensors that the change hands on to the next step; empty without a change.
         """
         kept = self._change.finish(self)
         self._change = NetworkChange()
@@ -275,7 +276,8 @@ class IncrementalEncoderDecoder(
         """Give the plain network of a finished step the outputs that its prediction needs.
 
         Args:
-            kept: What the change handed on after that step, whether or not the file exists.
+            kept: File of the tensors that the change handed on after that step; the file may
+                be missing.
         """
         self._change_of_method.restore(self, kept)
 
@@ -285,12 +287,12 @@ class IncrementalEncoderDecoder(
         return self._prediction(logits, self.step.num_seen)
 
     def plain_parameter_names(self) -> set[str]:
-        """Names of the parameters that the network has without what the method changes in it."""
+        """Return the names of the parameters of the network without the method's change."""
         with self._change.plain_form(self):
             return {name for name, _ in self.named_parameters()}
 
     def previous_state(self) -> dict[str, Tensor]:
-        """The weights of the last step, with its number of classes, on the CPU.
+        """Return the weights of the last step, with its number of classes, on the CPU.
 
         Raises:
             InputError: The checkpoint is missing, damaged or of another network.
@@ -300,7 +302,7 @@ class IncrementalEncoderDecoder(
         return load_plain_state(self._previous['checkpoint'], self._previous['num_classes'])
 
     def previous_network(self) -> Teacher:
-        """Load the network of the last step, frozen, apart from this one and its teachers.
+        """Load the network of the last step, frozen, separate from this network and its teachers.
 
         Raises:
             InputError: As :meth:`previous_state`.
@@ -312,11 +314,11 @@ class IncrementalEncoderDecoder(
     def begun_state(self) -> dict[str, Tensor]:
         """Return the weights that the step began with, without those of new classes, on the CPU.
 
-        They are those of the last step, with the rows of old classes as ``classifier_init`` has
-        moved them (such as the background's, in the balanced one).
+        The weights are those of the last step, with the rows of old classes as
+        ``classifier_init`` has moved them ('balanced' moves the background's row, for example).
 
         Raises:
-            InputError: As :meth:`previous_state`, or the initialisation moves them by chance.
+            InputError: As :meth:`previous_state`, or old rows depend on chance or on new rows.
         """
         state = self.previous_state()
         shapes = {key: value.shape for key, value in state.items()}
@@ -329,7 +331,7 @@ class IncrementalEncoderDecoder(
     def _grow(
         self, state: dict[str, Tensor], form: Callable[[ClassifierInit], ClassifierInit]
     ) -> None:
-        """Give the weights of the last step, in place, rows of new classes."""
+        """Add rows of new classes to the weights of the last step, in place."""
         assert self._previous is not None
         known: int = self._previous['num_classes']
         if self.step.num_seen > known:
@@ -352,14 +354,14 @@ class IncrementalEncoderDecoder(
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: OptSampleList = None
     ) -> SampleList:
-        """As in MMSegmentation, but a single output means the background everywhere.
+        """Post-process as MMSegmentation does, but predict background for a single output.
 
         MMSegmentation takes one output for binary segmentation and thresholds
-        its sigmoid; at a step that has seen the background alone that is wrong.
+        its sigmoid, which is wrong at a step that has seen only the background.
         """
         if seg_logits.shape[1] > 1:
             return super().postprocess_result(seg_logits, data_samples)
-        # A second output that is nowhere the greater one.
+        # The second output is smaller everywhere, so the first is predicted.
         samples = super().postprocess_result(
             torch.cat([seg_logits, seg_logits - 1], dim=1), data_samples
         )
@@ -380,8 +382,8 @@ class IncrementalCascadeEncoderDecoder(IncrementalEncoderDecoder, CascadeEncoder
     """MMSegmentation's ``CascadeEncoderDecoder`` (OCRNet, PointRend) at one step of a walk.
 
     All heads of the cascade grow and learn by the method's loss. Distillers read the
-    logits of the last one that makes maps of them: ``OCRHead``, but not ``PointHead``,
-    which refines points of those of the head before it.
+    logits of the last head that makes maps of logits: ``OCRHead``, but not ``PointHead``,
+    which refines points of the map of the head before it.
     """
 
     plain_type = 'CascadeEncoderDecoder'

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-#: A batch as MMEngine's ``BaseModel`` takes it: what a collate function has made of samples.
+#: A batch as MMEngine's ``BaseModel`` takes it: the output of a collate function.
 TestBatch = dict | tuple | list
 
 
 class MixedSizes:
-    """A mixin for segmentors of MMEngine: images of another size are predicted by themselves.
+    """A mixin for segmentors of MMEngine that predicts images of different sizes separately.
 
     MMSegmentation refuses a test batch of images of several sizes, and ends in the middle of
-    a test. Here the images of each size in it are a batch; a batch of one size stays whole.
+    a test. This mixin splits the batch into one batch per size; a batch of one size stays whole.
     """
 
     def val_step(self, data: TestBatch) -> list[SegDataSample]:
@@ -30,7 +30,7 @@ class MixedSizes:
 def _in_order(
     predict: Callable[[TestBatch], list[SegDataSample]], data: TestBatch
 ) -> list[SegDataSample]:
-    """What ``predict`` says of each image, in the order of the batch."""
+    """Return the predictions of ``predict`` for each image, in the order of the batch."""
     groups = _same_sizes(data)
     if len(groups) < 2 or not isinstance(data, dict):
         result: list[SegDataSample] = predict(data)
@@ -43,7 +43,7 @@ def _in_order(
 
 
 def _same_sizes(data: TestBatch) -> list[list[int]]:
-    """Places of the images of each size; none where a batch is not a dict of lists."""
+    """Return the places of the images of each size; none if a batch is not a dict of lists."""
     if not isinstance(data, dict) or not all(isinstance(values, list) for values in data.values()):
         return []
     groups: dict[tuple, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What a segmentor learns from one batch: losses of heads, distillers and regularisers."""
+"""The losses of a segmentor on one batch: of heads, distillers and regularisers."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ from mmseg_cil.utils.step_context import StepContext
 
 
 class PixelsAt(Protocol):
-    """Makes the shared pixels of a head from its logits."""
+    """A function that makes the shared pixels of a head from the head's logits."""
 
     def __call__(
         self, head: BaseDecodeHead, logits: Tensor, *, cuts: Sequence[int] = ...
     ) -> PixelLogits:
-        """Return them; without ``cuts`` with those of the step's distillers."""
+        """Return the pixels; without ``cuts``, with the cuts of the step's distillers."""
 
 
 class StepLosses:
@@ -77,15 +77,15 @@ class StepLosses:
     _needs_auxiliary: bool
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of the heads, the distillers and the regularisers.
+        """Compute the losses of the heads, the distillers and the regularisers.
 
         Args:
             inputs: ``(N, 3, H, W)``, normalised.
-            data_samples: With ``gt_sem_seg`` in model ids.
+            data_samples: Samples with ``gt_sem_seg`` in model ids.
 
         Returns:
-            Losses (scalars) under the prefixes ``decode.`` (of a cascade ``decode_0.``,
-            ``decode_1.``, ...), ``aux.`` (``aux_0.``, ``aux_1.``, ... of several
+            Losses (scalars) under the prefixes ``decode.`` (for a cascade ``decode_0.``,
+            ``decode_1.``, ...), ``aux.`` (``aux_0.``, ``aux_1.``, ... for several
             auxiliary heads), ``distill.`` and ``regularise.``. Losses of several
             distillers, or regularisers, under one name are summed.
 
@@ -114,7 +114,7 @@ class StepLosses:
             _, main = main_head(self)  # type: ignore[arg-type]
             student = tap.output(features, main.align_corners, stages)
             if pixels is None or self._has_more_outputs:
-                # No teacher has these outputs.
+                # No teacher has the further outputs, so the student's are cut off.
                 student = replace(student, logits=student.logits[:, : self.step.num_seen])
                 pixels = pixels_at(main, student.logits)
             losses.update(
@@ -136,11 +136,11 @@ class StepLosses:
 
     @property
     def _has_more_outputs(self) -> bool:
-        """Training has outputs beside those of the classes."""
+        """Training has more outputs than those of the classes."""
         return self.self_supervision is not None or self._change.extra_outputs > 0
 
     def _tell_hidden(self, data_samples: SampleList, device: torch.device) -> None:
-        """Tells the losses that ask what the label 0 of each image may stand for."""
+        """Give the mask of each image's hidden classes to the losses that read this mask."""
         if self._hidden_readers:
             # Outputs of self-supervision come after those of the classes.
             turns = 1 if self.self_supervision is None else self.self_supervision.turns
@@ -161,10 +161,10 @@ class StepLosses:
         pixels_at: PixelsAt,
         teachers: TeacherRecords,
     ) -> tuple[dict[str, Tensor], ClassifierTap, PixelLogits | None]:
-        """Losses of the decode heads, and what the one that makes the maps of logits did.
+        """Return the losses of the decode heads, and tap and pixels of the main head.
 
-        Each head of a cascade is given what the one before it made of the same batch.
-        MMSegmentation runs that one a second time for it.
+        Each head of a cascade gets the logits of the head before it for the same batch;
+        MMSegmentation would run that head a second time.
         """
         losses: dict[str, Tensor] = {}
         _, main = main_head(self)  # type: ignore[arg-type]
@@ -198,7 +198,7 @@ class StepLosses:
         data_samples: SampleList,
         pixels_at: PixelsAt,
     ) -> tuple[dict[str, Tensor], PixelLogits | None]:
-        """Losses of a head, and the pixels they share: None of a head with losses of its own."""
+        """Return the losses of a head, and their shared pixels; None if it has its own losses."""
         if has_own_losses(head):
             losses: dict[str, Tensor] = head.loss(*inputs, data_samples, self.train_cfg)
             return losses, None
@@ -208,7 +208,7 @@ class StepLosses:
     def _run_auxiliary_heads(
         self, features: Features, data_samples: SampleList, pixels_at: PixelsAt
     ) -> tuple[dict[str, Tensor], list[PixelLogits | None]]:
-        """Losses of the auxiliary heads, and the pixels of those that classify."""
+        """Return the losses of the auxiliary heads, and the pixels of heads that classify."""
         losses: dict[str, Tensor] = {}
         auxiliary: list[PixelLogits | None] = []
         for name, head in all_auxiliary_heads(self).items():  # type: ignore[arg-type]
@@ -227,9 +227,9 @@ class StepLosses:
         data_samples: SampleList,
         pixels_at: PixelsAt,
     ) -> tuple[dict[str, Tensor], PixelLogits | None]:
-        """Losses of an auxiliary head, and its pixels where a distiller reads them."""
+        """Return the losses of an auxiliary head, and its pixels for distillers that read them."""
         if not self._needs_auxiliary:
-            # Groups of classes that nobody asks for cost time.
+            # Without a distiller that reads them, groups of classes would only cost time.
             return self._run_head(
                 head, (features,), data_samples, functools.partial(pixels_at, cuts=())
             )
@@ -241,7 +241,7 @@ class StepLosses:
         return own, pixels
 
     def _cuts(self) -> Sequence[int]:
-        """Between the groups of classes that distillation asks for: background, each teacher's."""
+        """Return the bounds of the groups of classes in distillation: 1, and each teacher's O."""
         known = [config['num_classes'] for config in self._teachers.configs.values()]
         wanted = [cut for distiller in self._own_distillers() for cut in distiller.cuts()]
         return (1, *known, *wanted) if known else ()
@@ -252,7 +252,7 @@ class StepLosses:
             yield distiller
 
     def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
-        """Runs the teachers and hands the last one's record to the losses that read it."""
+        """Run the teachers, and give the last teacher's record to the losses that read it."""
         records = self._teachers.run(inputs, self._needs_stages, self._needs_auxiliary)
         if records.last is not None:
             for reader in self._teacher_readers:
@@ -260,7 +260,7 @@ class StepLosses:
         return records
 
     def _distill(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of the distillers, each given what it needs of the batch."""
+        """Return the losses of the distillers; each distiller gets what it needs of the batch."""
         return summed_losses(
             distiller(batch.for_needs(distiller.needs)) for distiller in self._own_distillers()
         )

@@ -1,4 +1,4 @@
-"""The settings that the papers' figures were made with, and what of a config differs from them."""
+"""The settings that the papers' figures were made with, and the deviations of a config."""
 
 from mmseg_cil.engine.config.published.deviations import DEVIATIONS, Deviation, deviations_of
 from mmseg_cil.engine.config.published.frames import FRAMES, Frame, find_frame

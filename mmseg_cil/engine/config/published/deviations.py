@@ -1,7 +1,7 @@
-"""What of a config differs from the settings that the papers' figures were made with.
+"""The deviations of a config from the settings that the papers' figures were made with.
 
-One list, :data:`DEVIATIONS`, from which the log, the docstrings of the configs and
-``docs/published.md`` are made, so that none of them says what another does not.
+The log, the docstrings of the configs and ``docs/published.md`` are all made from one list,
+:data:`DEVIATIONS`, so that they agree.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.engine.data import drops_partial, first_value
 from mmseg_cil.protocols import is_by_domain
 
-#: What a config has in place of the papers' setting, in a few words; None: the same.
+#: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
 
 
@@ -26,12 +26,12 @@ class Deviation:
     """One setting of the papers.
 
     Attributes:
-        name: In a table.
-        theirs: What the papers' code has.
-        source: Where it has it.
-        ours: Says what a config has in its place.
-        offered: Whether ``--as-published`` sets it.
-        option: How else it is set.
+        name: Name of the setting in a table.
+        theirs: Value of the setting in the papers' code.
+        source: File of the papers' code that has the setting.
+        ours: Function that describes what a config has in place of the setting.
+        offered: Whether ``--as-published`` sets the papers' value.
+        option: Another way to set the papers' value.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Deviation:
 
 
 def deviations_of(cfg: Config) -> list[tuple[Deviation, str]]:
-    """Return every setting in which a config differs, with what it has in its place.
+    """Return every setting in which a config differs, with what the config has in its place.
 
     Args:
         cfg: Config of a walk, with protocol and method.

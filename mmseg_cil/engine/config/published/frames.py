@@ -1,4 +1,4 @@
-"""Which official code trained a method, with which choices."""
+"""The official code that trained a method, and the choices of that code."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ MIB, PLOP, RCIL = 'fcdl94/MiB', 'arthurdouillard/CVPR2021_PLOP', 'zhangchbin/RCI
 
 @dataclass(frozen=True)
 class Frame:
-    """What surrounds a method in the code that its published figures are from.
+    """The settings around a method in the code that its published figures come from.
 
-    The figures of MiB's paper are from MiB's code, those of PLOP's and RCIL's papers from theirs,
-    which began as copies of it. Where a method is in several, it is as in the first that has
-    the protocol.
+    The figures of MiB's paper come from MiB's code. The figures of PLOP's and RCIL's papers come
+    from the code of these papers, which began as copies of MiB's. A method that is in several of
+    them is taken from the first that has the protocol.
 
     Attributes:
-        code: Repository of the official code; empty where none of the method is public and only
-            the network, the data and the schedule are those of the others.
-        method: Its piece in ``configs/_base_/methods``; empty: the config's own.
+        code: Repository of the official code; empty where no code of the method is public and only
+            the network, the data and the schedule are those of the other methods.
+        method: The method's piece in ``configs/_base_/methods``; empty: the config's own method.
         preset: Preset of the protocol: how void, unseen classes and means are treated.
-        model: Its piece in ``configs/_base_/models``.
+        model: The model's piece in ``configs/_base_/models``.
         changes: Values of the method, by dotted key.
-        half: Whether its scripts train in apex's mixed precision (``--opt_level O1``).
+        half: Whether the code's scripts train in apex's mixed precision (``--opt_level O1``).
     """
 
     code: str
@@ -35,10 +35,10 @@ class Frame:
     half: bool = False
 
 
-#: New rows of a classifier begin as those of a new convolution.
+#: New rows of a classifier are initialised like the rows of a new convolution.
 _CONV = {'classifier_init': 'conv_default'}
 
-#: By the name of a method's piece.
+#: The frames by the name of a method's piece.
 FRAMES: Mapping[str, Frame] = {
     'finetune': Frame(MIB, 'finetune', changes=_CONV),
     'joint': Frame(MIB, 'joint'),
@@ -59,7 +59,8 @@ FRAMES: Mapping[str, Frame] = {
 }
 
 
-#: What MiB's code has tasks for; of other protocols the figures are from PLOP's and RCIL's.
+#: The protocols that MiB's code has tasks for; figures of other protocols come from PLOP's and
+#: RCIL's code.
 MIB_PROTOCOLS = (
     'voc_19-1',
     'voc_15-5',
@@ -78,8 +79,8 @@ def find_frame(method: str, protocol: str) -> Frame:
     A method without official code in this frame gets that of PLOP, with its own parts.
 
     Args:
-        method: Name of its piece.
-        protocol: Name.
+        method: Name of the method's piece.
+        protocol: Name of the protocol.
     """
     frame = FRAMES.get(method, Frame('', '', 'plop', half=True))
     if frame.code == MIB and protocol not in MIB_PROTOCOLS:

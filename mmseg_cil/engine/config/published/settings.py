@@ -12,7 +12,7 @@ from mmseg_cil.engine.config.published.deviations import deviations_of
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.errors import InputError
 
-#: Datasets of the papers, by what a protocol is over, and their piece.
+#: The dataset pieces of the papers, by the dataset of a protocol.
 DATASETS = {'voc': 'voc12aug_paper', 'ade20k': 'ade20k_paper', 'cityscapes': 'cityscapes_paper'}
 
 
@@ -20,17 +20,17 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
     """Return a config with the settings of the papers for its method and protocol.
 
     These are the network, the crop and the test geometry, the schedule, the rules for labels
-    and means, the beginning of new rows, and the choices of the official code that a method
+    and means, the initialisation of new rows, and the choices of the official code that a method
     has as options. Places of data, loaders, hooks and the seed stay as they are.
 
     Args:
-        cfg: With method and protocol.
+        cfg: Config with method and protocol.
         given: Pieces that the user chose by name (of
             :data:`~mmseg_cil.engine.config.compose.KINDS`); model and schedule among them stay.
 
     Raises:
-        InputError: The protocol is over a dataset that is not of the papers, or the method
-            learns from an auxiliary head, which their network has not.
+        InputError: The protocol is over a dataset that the papers do not use, or the method
+            learns from an auxiliary head, which the papers' network lacks.
     """
     given = {kind: name for kind, name in (given or {}).items() if name}
     if not isinstance(cfg.get('method'), Mapping) or not isinstance(cfg.get('protocol'), Mapping):
@@ -52,7 +52,7 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
         )
     if frame.method and frame.method != method:
         pieces['method'] = frame.method
-    # A copy: what is given stays as it is.
+    # Compose a copy: the given config stays as it is.
     result = compose(pieces, Config(cfg.to_dict()))
     _keep_weights(result, cfg)
     _set_data(result, read_piece('dataset', dataset))
@@ -69,7 +69,7 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
 
 
 def notes_on_published(cfg: Config) -> list[str]:
-    """Return what a config of ``--as-published`` still differs in, one line each, or nothing.
+    """Return lines on how a config of ``--as-published`` still differs, none for other configs.
 
     Args:
         cfg: Config of a walk.
@@ -87,7 +87,7 @@ def notes_on_published(cfg: Config) -> list[str]:
 
 
 def _dataset(cfg: Config) -> str:
-    """The dataset piece of the papers for a protocol."""
+    """Return the dataset piece of the papers for a protocol."""
     name, over = str(cfg.protocol.get('name')), cfg.protocol.get('dataset')
     family = over or name.rpartition('_')[0].removesuffix('_domain')
     if family not in DATASETS:
@@ -99,14 +99,14 @@ def _dataset(cfg: Config) -> str:
 
 
 def _keep_weights(cfg: Config, before: Config) -> None:
-    """Keeps the file that a ResNet-101 begins with, where the config named another."""
+    """Keep the initial weights that the former config names for a backbone of the same depth."""
     backbone = (before.get('model') or {}).get('backbone') or {}
     if backbone.get('depth') == cfg.model.backbone.get('depth') and 'init_cfg' in backbone:
         cfg.model.backbone['init_cfg'] = backbone['init_cfg']
 
 
 def _nodes(dataset: Any) -> Iterator[Any]:
-    """A dataset's config and those it wraps."""
+    """Yield a dataset's config and the configs of the datasets that it wraps."""
     if isinstance(dataset, Mapping):
         yield dataset
         for inner in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
