@@ -105,7 +105,7 @@ class WalkRecord:
 
     @property
     def introduced(self) -> list[list[str]]:
-        """Names of the classes or domains that each step brought; empty where the file lacks them."""
+        """Names that each step brought: classes or domains; empty where the file lacks them."""
         last = self.entries[-1] if self.entries else {}
         return [list(group) for group in last.get('introduced', [])]
 
