@@ -129,19 +129,19 @@ def trains_in_two_processes(cfg: Config, folder: Path) -> None:
         check_weights(weights(folder / 'one', step), weights(folder / 'two', step), step)
 
 
-def check_losses(one: Sequence[float], two: Sequence[float], step: int) -> None:
+def check_losses(alone: Sequence[float], two: Sequence[float], step: int) -> None:
     """Compare the losses of a step's iterations in one process with the means of two processes."""
-    for iteration, (alone, both) in enumerate(zip(one, two, strict=True)):
-        assert math.isclose(alone, both, rel_tol=LIKE_ONE), (
+    for iteration, (single, both) in enumerate(zip(alone, two, strict=True)):
+        assert math.isclose(single, both, rel_tol=LIKE_ONE), (
             f'step {step}, iteration {iteration}: the loss is {both:.6g} in two processes, '
-            f'{alone:.6g} in one: a mean over something that the processes do not have equal '
+            f'{single:.6g} in one: a mean over something that the processes do not have equal '
             'shares of, or numbers drawn by each for itself'
         )
 
 
-def check_weights(one: Mapping[str, Tensor], two: Mapping[str, Tensor], step: int) -> None:
+def check_weights(alone: Mapping[str, Tensor], two: Mapping[str, Tensor], step: int) -> None:
     """Compare the weights at the end of a step in one process and in two."""
-    for key, value in one.items():
+    for key, value in alone.items():
         difference = float((two[key].double() - value.double()).norm())
         scale = max(float(value.double().norm()), 1.0)
         assert difference <= LIKE_ONE * scale, (

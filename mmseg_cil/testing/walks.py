@@ -87,14 +87,14 @@ def killed(when: When) -> Iterator[None]:
     raise AssertionError('the walk ended before the iteration that it was to be killed in')
 
 
-def assert_same_weights(one: Path, other: Path, *steps: int) -> None:
+def assert_same_weights(first: Path, other: Path, *steps: int) -> None:
     """Make sure that the checkpoints of two walks are equal bit by bit.
 
     Raises:
         AssertionError: A weight is missing or differs; the message names it and its step.
     """
     for step in steps:
-        expected, found = weights(one, step), weights(other, step)
+        expected, found = weights(first, step), weights(other, step)
         assert expected.keys() == found.keys(), step
         for key, value in expected.items():
             assert torch.equal(value, found[key]), (step, key)

@@ -25,6 +25,10 @@ def fusion_factor(num_old: int, num_new: int) -> float:
     Args:
         num_old: O, classes before the step, background included.
         num_new: K, classes that the step adds.
+
+    Example:
+        >>> fusion_factor(num_old=3, num_new=1)
+        0.5
     """
     return math.sqrt(num_new / (num_new + num_old))
 
@@ -57,6 +61,11 @@ def fuse(
             stay as they are.
         factor: a.
         threshold: Entries that changed by less keep their new value. None: all are fused.
+
+    Example:
+        >>> old, new = {'row': torch.zeros(2)}, {'row': torch.tensor([1.0, 2.0])}
+        >>> fuse(old, new, factor=0.5)['row'].tolist()
+        [0.5, 1.0]
     """
     result = dict(new)
     for name, before in old.items():

@@ -28,6 +28,13 @@ def hinge(
         bias: ``(C,)``.
         num_old: The first new class's model id.
         margin: Distance by which the class's own logit is to exceed :math:`s_j`.
+
+    Example:
+        >>> import torch
+        >>> # The mean of class 0 scores 1 for it and 0 for the new class: the margin of 1 is met.
+        >>> means, rows = torch.tensor([[1.0, 0.0]]), torch.eye(2)
+        >>> hinge(means, [0], rows, torch.zeros(2), num_old=1)
+        0.0
     """
     total = 0.0
     for mean, j in zip(means, classes, strict=True):

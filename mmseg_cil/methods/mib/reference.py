@@ -37,6 +37,13 @@ def unbiased_cross_entropy(
 
     Returns:
         ``(N, H, W)`` loss per pixel, in nats, at least float32.
+
+    Example:
+        >>> logits = torch.zeros(1, 4, 1, 1)  # background, an old class, two new ones
+        >>> label = torch.zeros(1, 1, 1, dtype=torch.long)  # "background"
+        >>> # Background or old: half of the probability.
+        >>> round(unbiased_cross_entropy(logits, label, num_hidden=2).exp().item(), 4)
+        2.0
     """
     logits = at_least_float32(logits)
     num_hidden = max(num_hidden, 1)
@@ -87,6 +94,13 @@ def unbiased_knowledge_distillation(
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32. The least value of the loss is
         the entropy of the teacher's prediction divided by O.
+
+    Example:
+        >>> # Sure of the background; sure of the new class, which was background to the teacher.
+        >>> teacher = torch.tensor([100.0, 0.0]).view(1, 2, 1, 1)
+        >>> student = torch.tensor([-100.0, -100.0, 100.0]).view(1, 3, 1, 1)
+        >>> unbiased_knowledge_distillation(student, teacher).item()
+        0.0
     """
     student_logits = at_least_float32(student_logits)
     teacher_logits = at_least_float32(teacher_logits)

@@ -78,6 +78,11 @@ def uncertainty(teacher_logits: Tensor) -> Tensor:
 
     Returns:
         ``(N, H, W)``; zero where O is 1.
+
+    Example:
+        >>> # Equal logits are as unsure as can be, whatever the number of classes.
+        >>> uncertainty(torch.zeros(1, 5, 1, 1)).item()
+        1.0
     """
     logs = at_least_float32(teacher_logits).log_softmax(dim=1)
     num_old = logs.shape[1]
