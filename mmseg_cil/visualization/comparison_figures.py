@@ -85,6 +85,46 @@ def _draw_group(axes: Axes, group: SeedGroup, look: Mapping[str, Any]) -> list[A
     return drawn
 
 
+#: Classes that :func:`class_curves` shows at most.
+MOST_CLASSES = 24
+
+
+def class_curves(groups: Sequence[SeedGroup]) -> Figure:
+    """Draw the IoU of every class over the steps, a panel a class and a colour a method.
+
+    Of more than 24 classes those are shown in which the methods differ most after the last step.
+    Series are named as in :func:`comparison_curves`.
+
+    Args:
+        groups: From :func:`~mmseg_cil.visualization.seeds.seed_groups`.
+    """
+    names = shared_classes([walk for group in groups for walk in group.walks])
+    if len(names) > MOST_CLASSES:
+        spread = {name: _spread(groups, name) for name in names}
+        kept = set(sorted(names, key=lambda name: -spread[name])[:MOST_CLASSES])
+        names = [name for name in names if name in kept]
+    rows = -(-len(names) // 4)
+    shown = [style.shorten(name) for name in names]
+    figure, panels = style.new_panels(11.0, 0.6 + 1.75 * rows, shown, columns=4)
+    for number, (name, axes) in enumerate(zip(names, panels, strict=True)):
+        for position, group in enumerate(groups):
+            look: dict[str, Any] = {**series_look(position), 'markersize': 4, 'linewidth': 1.6}
+            (line,) = axes.plot(group.steps, group.class_means(name), label=group.label, **look)
+            line.set_gid(f'series-{position}-{number}')
+        style.percent_axis(axes)
+        axes.tick_params(labelsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=min(len(labels), 6))
+    return figure
+
+
+def _spread(groups: Sequence[SeedGroup], name: str) -> float:
+    """Return the range of a class's last IoU over the methods; 0 where fewer than two have one."""
+    last = [group.class_means(name)[-1] for group in groups]
+    defined = [value for value in last if np.isfinite(value)]
+    return max(defined) - min(defined) if len(defined) > 1 else 0.0
+
+
 def difference_figure(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Figure:
     """Draw the difference of every class's last IoU to the first walk's, in points."""
     names = shared_classes(walks)

@@ -151,7 +151,10 @@ def _heat_map(
 
     colours = matplotlib.colormaps[style.HEAT]
     axes.set_facecolor(style.UNSEEN)
-    image = axes.imshow(matrix, cmap=colours, vmin=0, vmax=100, aspect='auto')
+    known = matrix[np.isfinite(matrix)]
+    # The next ten above what is drawn, so that small values differ in colour too.
+    top = min(100.0, 10 * np.ceil(max(known.max(initial=0.0), 1.0) / 10))
+    image = axes.imshow(matrix, cmap=colours, vmin=0, vmax=top, aspect='auto')
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(matrix) if numbers else ():
@@ -159,8 +162,8 @@ def _heat_map(
             if seen[row, column]:
                 axes.text(column, row, '–', ha='center', va='center', fontsize=8)
             continue
-        # Cividis reaches middle grey, where both inks read equally well, at about 47.
-        ink = 'white' if value < 47 else 'black'
+        # Both inks read equally well on cividis' middle grey, at about 47 % of its range.
+        ink = 'white' if value < 0.47 * top else 'black'
         number = axes.text(
             column, row, f'{value:.1f}', ha='center', va='center', fontsize=7.5, color=ink
         )  # fmt: skip

@@ -23,12 +23,14 @@ class Picture:
         alt: The same for those who cannot see it.
         series: Names of the series of an SVG, in the order of its groups ``series-PLACE-...``;
             each has a button that hides it.
+        wide: Whether it takes the whole width of the page.
     """
 
     path: Path
     caption: str
     alt: str
     series: Sequence[str] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Section:
     content: Sequence[Table | Picture | Details]
 
 
+#: Tables of more columns take the whole width of the page.
+_WIDE = 8
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --paper: #ffffff; --quiet: #5a606b;
   --line: #d5d9e0; --stripe: #f5f6f8; --note: #fff4d6; --note-line: #b98900; }
@@ -64,7 +68,7 @@ _STYLE = """
   :root { --ink: #e7e9ee; --paper: #16181d; --quiet: #a4abb8; --line: #3a3f4a;
     --stripe: #1e2128; --note: #332a10; --note-line: #d9a514; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 76rem; color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 100rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem;
   border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
@@ -87,6 +91,9 @@ thead button { all: unset; cursor: pointer; } thead button:hover { text-decorati
 thead button:focus-visible { outline: 3px solid #0072B2; }
 th[aria-sort="ascending"] button::after { content: " \\25B2"; }
 th[aria-sort="descending"] button::after { content: " \\25BC"; }
+section { display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 38rem), 1fr)); }
+section > * { min-width: 0; } section > h2, section > .wide { grid-column: 1 / -1; }
 figure { margin: .8rem 0 1.6rem; } figure img, figure svg { display: block; max-width: 100%;
   height: auto; background: #ffffff; border: 1px solid var(--line); border-radius: 6px;
   padding: 8px; } figure svg { width: 100%; }
@@ -213,7 +220,7 @@ def _item(item: Table | Picture | Details, numbers: Iterator[int]) -> str:
     if isinstance(item, Picture):
         return _picture(item, next(numbers))
     return (
-        f'<details><summary>{escape(item.summary)}</summary>'
+        f'<details class="wide"><summary>{escape(item.summary)}</summary>'
         f'<pre>{escape(item.text)}</pre></details>'
     )
 
@@ -233,9 +240,11 @@ def _table(table: Table) -> str:
         + '</tr>'
         for row in table.rows
     )
+    wide = ' wide' if len(table.header) > _WIDE else ''
     # A part that scrolls must take the focus, or a keyboard cannot reach its end.
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}">'
+        f'<div class="scroll{wide}" tabindex="0" role="region" '
+        f'aria-label="{escape(table.caption)}">'
         f'<table>\n<caption>{escape(table.caption)}</caption>\n'
         f'<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
     )
@@ -245,16 +254,16 @@ def _picture(picture: Picture, number: int) -> str:
     caption = f'<figcaption>{escape(picture.caption)}</figcaption></figure>'
     if picture.path.suffix != '.svg':
         data = base64.b64encode(picture.path.read_bytes()).decode('ascii')
-        return (
-            f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">{caption}'
-        )
+        source = f'src="data:image/png;base64,{data}"'
+        return f'<figure class="wide"><img {source} alt="{escape(picture.alt)}">{caption}'
     buttons = ''.join(
         f'<button type="button" aria-pressed="true" data-series="{place}">{escape(name)}</button>'
         for place, name in enumerate(picture.series)
     )
     toggles = f'<div class="toggles" role="group" aria-label="Shown">{buttons}</div>'
     drawing = _inline(picture.path.read_text(encoding='utf-8'), f'f{number}-', picture.alt)
-    return f'<figure>{toggles if len(picture.series) > 1 else ""}{drawing}{caption}'
+    wide = ' class="wide"' if picture.wide else ''
+    return f'<figure{wide}>{toggles if len(picture.series) > 1 else ""}{drawing}{caption}'
 
 
 def _inline(svg: str, prefix: str, alt: str) -> str:

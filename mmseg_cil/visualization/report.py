@@ -147,7 +147,7 @@ def render_comparison(
     sections.insert(1, Section('Sweep', _sweep(sweep, out)))
     sections.append(provenance_section(walks, labels))
     write_table_files(_tables(sections), out)
-    heading = f'{title}: {" / ".join(labels)}'
+    heading = f'{title}: {" / ".join(group.label for group in seed_groups(walks, labels))}'
     page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
     write_text(out / COMPARISON_PAGE, page)
     echo(f'{heading}\n\n{main.to_text()}\n')
@@ -263,6 +263,14 @@ def _comparison_sections(
             f'Line chart of the mIoU of all and old over the steps. After the last step {final}.',
             [group.label for group in groups],
         )
+        classes = _draw(
+            comparison_figures.class_curves(groups),
+            out / 'comparison_class_curves.svg',
+            'IoU of every class over the steps.',
+            'Line charts of the IoU of every class over the steps, a panel a class.',
+            [group.label for group in groups],
+            wide=True,
+        )
         bars = _draw(
             comparison_figures.difference_figure(walks, labels),
             out / 'comparison_classes.svg',
@@ -284,7 +292,7 @@ def _comparison_sections(
     return [
         Section('Results', [*filter(None, (seeds, main, published)), *curves, *over_steps]),
         Section('Predictions', grid),
-        Section('Classes', [tables.difference_table(walks, labels), *bars]),
+        Section('Classes', [tables.difference_table(walks, labels), *bars, *classes]),
     ]
 
 
@@ -340,14 +348,19 @@ def _tables(sections: Sequence[Section]) -> list[Table]:
 
 
 def _draw(
-    figure: Figure | None, path: Path, caption: str, alt: str, series: Sequence[str] = ()
+    figure: Figure | None,
+    path: Path,
+    caption: str,
+    alt: str,
+    series: Sequence[str] = (),
+    wide: bool = False,
 ) -> list[Picture]:
     """Save a figure; without one, remove that of an earlier report."""
     if figure is None:
         remove_figure(path)
         return []
     save_figure(figure, path)
-    return [Picture(path, caption, alt, series)]
+    return [Picture(path, caption, alt, series, wide)]
 
 
 def _draw_grid(

@@ -49,6 +49,21 @@ class SeedGroup:
             rows.append([_percent(by_step[step]) for step in self.steps])
         return np.array(rows, dtype=np.float64).reshape(len(self.walks), len(self.steps))
 
+    def class_means(self, name: str) -> npt.NDArray[np.float64]:
+        """Return the IoU of a class after each shared step, a mean over the walks, in per cent.
+
+        Args:
+            name: Name of the class.
+
+        Returns:
+            (steps,); NaN where a walk has none.
+        """
+        rows = []
+        for walk in self.walks:
+            by_step = dict(zip(walk.steps, walk.iou(name), strict=True))
+            rows.append([_percent(by_step[step]) for step in self.steps])
+        return np.array(rows, dtype=np.float64).reshape(len(self.walks), -1).mean(axis=0)
+
 
 def seed_groups(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[SeedGroup]:
     """Return the walks in groups of those that differ by their seed alone.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmseg_cil.utils.atomic import atomic_write
 
@@ -153,18 +154,41 @@ def _empty_figure(width: float, height: float) -> Figure:
 
 
 def percent_axis(axes: Axes) -> None:
-    """Give a pair of axes a quiet grid and a y axis from 0 % to a little above what is drawn."""
+    """Give a pair of axes a quiet grid and a y axis in per cent that fits what is drawn.
+
+    It begins at 0, unless all values lie in the upper half of it: then differences would be lines
+    upon each other.
+    """
     from matplotlib.ticker import MaxNLocator
 
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
     drawn += [area.get_datalim(axes.transData).intervaly for area in axes.collections]
     values = np.concatenate([np.ravel(each) for each in drawn]) if drawn else np.zeros(0)
     values = values[np.isfinite(values)]
-    top = float(values.max()) if values.size else 0.0
-    axes.set_ylim(0, min(100.0, 1.08 * top) if top > 0 else 100.0)
+    low, high = _fitted(values)
+    axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(axis='y', color=GRID, linewidth=0.8)
     axes.tick_params(length=0)
+
+
+def _fitted(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the ends of an axis of percentages.
+
+    Example:
+        >>> _fitted(np.array([5.0, 10.0])), _fitted(np.zeros(0))
+        ((0.0, 10.8), (0.0, 100.0))
+        >>> low, high = _fitted(np.array([32.0, 34.0]))
+        >>> 28 < low < 32 and 34 < high < 37
+        True
+    """
+    if not values.size or values.max() <= 0:
+        return 0.0, 100.0
+    least, greatest = float(values.min()), float(values.max())
+    if least < 0.5 * greatest:
+        return min(0.0, least), min(100.0, round(1.08 * greatest, 6))
+    margin = max(0.15 * (greatest - least), 1.5)
+    return max(0.0, least - margin), min(100.0, greatest + margin)
 
 
 def shorten(name: str, length: int = 24) -> str:

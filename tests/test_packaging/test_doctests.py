@@ -20,6 +20,7 @@ MODULES = {
     'mmseg_cil.protocols.build': 1,
     'mmseg_cil.protocols.policy': 1,
     'mmseg_cil.utils.step_context': 2,
+    'mmseg_cil.visualization.style': 1,
     'mmseg_cil.visualization.table_formats': 1,
     'mmseg_cil.visualization.tables': 1,
 }

@@ -239,7 +239,7 @@ def test_comparison_shows_each_walk_and_the_difference(tmp_path):
     assert path == first / 'report/comparison.html'
     page = Page(path)
     _check_page(page)
-    assert len(page.drawings) == 2 and len(page.images) == 1
+    assert len(page.drawings) == 3 and len(page.images) == 1
     rows = page.table('mIoU (%) after the last step')
     for row, name, metrics in zip(rows[1:], ('finetune', 'mib'), (a, b), strict=True):
         last = metrics['steps'][-1]['mIoU']
