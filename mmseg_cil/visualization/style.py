@@ -176,7 +176,7 @@ def _fitted(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return the ends of an axis of percentages.
 
     Example:
-        >>> _fitted(np.array([5.0, 10.0])), _fitted(np.zeros(0))
+        >>> _fitted(np.array([4.0, 10.0])), _fitted(np.zeros(0))
         ((0.0, 10.8), (0.0, 100.0))
         >>> low, high = _fitted(np.array([32.0, 34.0]))
         >>> 28 < low < 32 and 34 < high < 37

@@ -103,7 +103,7 @@ def test_files_are_made_of_the_rows_alone(tmp_path):
     write_tables(tmp_path, 'mib')
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {'table.md', 'table.tex', 'table.csv', 'index.html', 'curves_p.svg'} <= set(first)
-    assert b'43.5' in first['index.html'] and b'src="data:image/png' in first['index.html']
+    assert b'43.5' in first['index.html'] and b'<svg' in first['index.html']
     write_tables(tmp_path, 'mib')
     assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with open(tmp_path / 'table.csv', newline='') as file:

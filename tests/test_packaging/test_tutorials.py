@@ -86,7 +86,14 @@ def follow(page, folder):
 
 
 @pytest.mark.walk
-@pytest.mark.parametrize('name', ['extend', 'own_protocol', 'without_background'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'extend',
+        pytest.param('own_protocol', marks=pytest.mark.slow),
+        pytest.param('without_background', marks=pytest.mark.slow),
+    ],
+)
 def test_a_tutorial_works(name, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / 'tutorial')
     assert follow(f'docs/tutorials/{name}.md', tmp_path) > 2
