@@ -43,16 +43,28 @@ def open_view(
     return view
 
 
-def dataset_configs(cfg: Config) -> tuple[dict, dict]:
-    """Return the configs of the training dataset and of the test dataset.
+def dataset_of(cfg: Mapping[str, Any], split: str) -> Any:
+    """Return the dataset that a config trains with, or tests with; None where there is none.
 
     The validation dataset takes the place of the test dataset where there is none.
+
+    Args:
+        cfg: A config of MMSegmentation.
+        split: ``'train'`` or ``'test'``.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if split == 'test':
+        loader = loader or cfg.get('val_dataloader')
+    return (loader or {}).get('dataset')
+
+
+def dataset_configs(cfg: Config) -> tuple[dict, dict]:
+    """Return the configs of the training dataset and of the test dataset.
 
     Raises:
         InputError: One of them is missing.
     """
-    train = (cfg.get('train_dataloader') or {}).get('dataset')
-    test = ((cfg.get('test_dataloader') or cfg.get('val_dataloader')) or {}).get('dataset')
+    train, test = dataset_of(cfg, 'train'), dataset_of(cfg, 'test')
     if train is None or test is None:
         raise InputError(
             'the config needs train_dataloader.dataset and test_dataloader.dataset '

@@ -19,6 +19,7 @@ from mmseg_cil.engine.config.first_step import classes_of_network
 from mmseg_cil.engine.config.load import read_unsettled
 from mmseg_cil.engine.config.new_data import NewData
 from mmseg_cil.engine.config.protocol_pieces import settled
+from mmseg_cil.engine.data import dataset_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols.taxonomy import is_background
 from mmseg_cil.registry import CLASSIFIER_INITS, MODELS
@@ -160,10 +161,10 @@ class Extension:
 
 
 def _old_test(old: Config, path: str) -> dict[str, Any]:
-    loader = old.get('test_dataloader') or old.get('val_dataloader') or {}
-    if loader.get('dataset') is None:
+    given = dataset_of(old, 'test')
+    if given is None:
         raise InputError(
             f'{path} has no test_dataloader with a dataset, which --old-test scores on'
         )
-    dataset: dict[str, Any] = Config(dict(dataset=loader['dataset'])).to_dict()['dataset']
+    dataset: dict[str, Any] = Config(dict(dataset=given)).to_dict()['dataset']
     return dataset

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.load import read_unsettled
-from mmseg_cil.engine.data import first_value
+from mmseg_cil.engine.data import dataset_of, first_value
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import DATASETS
 
@@ -139,15 +139,12 @@ class NewData:
 
 def _datasets_of(path: str) -> dict[str, Any]:
     cfg = read_unsettled(path)
-    found: dict[str, Any] = {}
-    for split, loaders in (
-        ('train', ('train_dataloader',)),
-        ('test', ('test_dataloader', 'val_dataloader')),
-    ):
-        for loader in loaders:
-            dataset = (cfg.get(loader) or {}).get('dataset')
-            if dataset is not None and split not in found:
-                found[split] = Config(dict(dataset=dataset)).to_dict()['dataset']
+    given = {split: dataset_of(cfg, split) for split in ('train', 'test')}
+    found = {
+        split: Config(dict(dataset=dataset)).to_dict()['dataset']
+        for split, dataset in given.items()
+        if dataset is not None
+    }
     if 'train' not in found:
         raise InputError(f'{path} has no train_dataloader with a dataset: it names the new data')
     return found
