@@ -8,7 +8,7 @@ from mmseg_cil.engine.config.published import as_published
 from mmseg_cil.protocols import NAMED
 from mmseg_cil.registry import MODELS
 
-#: Of cells without and with a new class, in the official scripts; elsewhere 1 and 1.
+#: Weights of cells without and with a new class in the official scripts; elsewhere 1 and 1.
 WEIGHTS = {
     'voc_19-1': (5.0, 0.5),
     'voc_15-5': (5.0, 1.0),
