@@ -84,7 +84,7 @@ def deviation_rows() -> Iterator[str]:
     plain = [
         compose(dict(method=method, protocol=protocol))
         for method in FRAMES
-        if method != 'plop_paper'
+        if not method.endswith('_paper')
         for protocol in ('voc_joint' if method == 'joint' else 'voc_15-1', 'cityscapes_domain_11-5')
         if not (method == 'joint' and protocol != 'voc_joint')
     ]

@@ -24,7 +24,7 @@ COLUMNS = (
     'background', 'old', 'new', 'all', 'note',
 )  # fmt: skip
 #: Published method of each method piece that is another form of it and shares its figures.
-FORMS = {'plop_paper': 'plop'}
+FORMS = {'plop_paper': 'plop', 'lgkd_paper': 'lgkd'}
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 
 

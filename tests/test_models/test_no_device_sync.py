@@ -27,6 +27,8 @@ LOOKED_AT = (
     'finetune',
     'icarl',
     'ilt',
+    'lgkd',
+    'lgkd_mib',
     'lwf',
     'lwf_mc',
     'm2kd',

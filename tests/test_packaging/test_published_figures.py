@@ -64,6 +64,7 @@ def test_other_steps_under_the_same_name_have_no_figures():
 def test_the_form_of_the_official_code_has_the_figures_of_its_method():
     walk = described('voc_15-5')
     assert figures_of(walk, 'plop_paper') == figures_of(walk, 'plop') != []
+    assert figures_of(walk, 'lgkd_paper') == figures_of(walk, 'lgkd') != []
 
 
 @pytest.mark.parametrize(

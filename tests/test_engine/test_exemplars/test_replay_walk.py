@@ -24,17 +24,19 @@ from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import ROOT, tiny_config
 from mmseg_cil.testing.walks import Killed, assert_same_weights, at, killed, logged, seasons
 
-#: The official regions of PLOP's preset want larger maps than those of these images.
+#: The official regions of the presets of PLOP's code want larger maps than those of these images.
 METHODS = sorted(
     path.stem
     for path in (ROOT / 'configs/_base_/methods').glob('*.py')
-    if path.stem not in ('joint', 'plop_paper')
+    if path.stem not in ('joint', 'plop_paper', 'lgkd_paper')
 )
 #: Their parts replay in those of others too.
 VARIANTS = (
     'dfd',
     'dfgr_dtid',
     'dkd',
+    'lgkd',
+    'lgkd_mib',
     'lwf',
     'm2kd_pruned',
     'plop_ewf',

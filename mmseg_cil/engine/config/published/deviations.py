@@ -19,6 +19,8 @@ from mmseg_cil.protocols import is_by_domain
 
 #: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
+#: Pieces of methods with the thresholds of PLOP's code.
+PLOP_FORMS = ('plop_paper', 'lgkd_paper')
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _passes(cfg: Config, frame: Frame) -> str | None:
 
 
 def _thresholds(cfg: Config, frame: Frame) -> str | None:
-    if frame.method != 'plop_paper' or cfg.method.name == 'plop_paper':
+    if frame.method not in PLOP_FORMS or cfg.method.name in PLOP_FORMS:
         return None
     return 'a true median, whole images for the thresholds, full weight without background'
 
@@ -181,7 +183,7 @@ def _precision(cfg: Config, frame: Frame) -> str | None:
 
 
 def _processes(cfg: Config, frame: Frame) -> str | None:
-    return 'thresholds shared by all processes' if frame.method == 'plop_paper' else None
+    return 'thresholds shared by all processes' if frame.method in PLOP_FORMS else None
 
 
 def _code(cfg: Config, frame: Frame) -> str | None:
@@ -308,7 +310,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'median by a sum of bin indices, from random crops; factor 0 without background',
         'PLOP train.py',
         _thresholds,
-        option='the method piece `plop_paper`',
+        option='the method pieces `plop_paper`, `lgkd_paper`',
     ),
     Deviation(
         'thresholds by process (PLOP)',

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 MIB, PLOP, RCIL = 'fcdl94/MiB', 'arthurdouillard/CVPR2021_PLOP', 'zhangchbin/RCIL'
+LGKD = 'Ze-Yang/LGKD'
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Frame:
     """The settings around a method in the code that its published figures come from.
 
     The figures of MiB's paper come from MiB's code. The figures of PLOP's and RCIL's papers come
-    from the code of these papers, which began as copies of MiB's. A method that is in several of
+    from the code of these papers, which began as copies of MiB's; LGKD's code began as a copy of
+    PLOP's. A method that is in several of
     them is taken from the first that has the protocol.
 
     Attributes:
@@ -48,6 +50,8 @@ FRAMES: Mapping[str, Frame] = {
     'mib': Frame(MIB, 'mib'),
     'plop': Frame(PLOP, 'plop_paper', 'plop', half=True),
     'plop_paper': Frame(PLOP, 'plop_paper', 'plop', half=True),
+    'lgkd': Frame(LGKD, 'lgkd_paper', 'plop', half=True),
+    'lgkd_paper': Frame(LGKD, 'lgkd_paper', 'plop', half=True),
     'rcil': Frame(
         RCIL,
         'rcil',

@@ -1,0 +1,8 @@
+"""LGKD's weights on VOC 15-1 (official script), beside PLOP's factors."""
+
+method = dict(
+    distillers=[
+        dict(type='LocalPODDistiller', factor=0.01, logits_factor=0.0005),
+        dict(type='LabelGuidedDistiller', old_weight=1.0, new_weight=0.0),
+    ]
+)
