@@ -158,6 +158,20 @@ def start_loader(initialise: Callable[[int], object] | None, worker: int) -> Non
         initialise(worker)
 
 
+@contextlib.contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Block SIGTERM in this thread, and so in all threads of processes that are forked meanwhile.
+
+    A library may start threads of its own as soon as a process is forked (OpenBLAS does), before
+    :func:`start_loader` can block the signal: such a thread would let SIGTERM end the process.
+    """
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def _end_with_parent() -> None:
     """End this process on its parent's SIGTERM, or :data:`LOADER_S` after another SIGTERM."""
     wait = 1e6

@@ -16,6 +16,7 @@ from mmseg_cil.utils.stopping import (
     ended_by_signals,
     follow_signal,
     interrupt_of,
+    sigterm_blocked,
     start_loader,
     wait_for_training,
 )
@@ -164,3 +165,20 @@ def test_a_loader_leaves_signals_to_its_parent(monkeypatch):
 
     monkeypatch.setattr(stopping, 'LOADER_S', 30)
     assert in_child(parent_asks) == 3
+
+
+def test_threads_that_a_library_starts_first_do_not_end_a_loader(monkeypatch):
+    monkeypatch.setattr(stopping, 'LOADER_S', 0.1)
+
+    def loader():
+        # OpenBLAS has threads of its own before a worker has run a line of ours.
+        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        start_loader(None, 0)
+        for _ in range(20):
+            send(signal.SIGTERM)
+        time.sleep(0.4)
+        os._exit(5)
+
+    with sigterm_blocked():
+        assert in_child(loader) == 0
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

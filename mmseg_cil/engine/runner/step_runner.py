@@ -37,7 +37,7 @@ from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.config_text import without_yapf
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
 from mmseg_cil.utils.quiet import quieten_console
-from mmseg_cil.utils.stopping import end_waiting, start_loader
+from mmseg_cil.utils.stopping import end_waiting, sigterm_blocked, start_loader
 from mmseg_cil.utils.weights_files import weights_as_data
 from mmseg_cil.utils.young_garbage import young_garbage
 
@@ -89,6 +89,13 @@ class StepRunner(Runner):
         loader: DataLoader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if loader.num_workers:
             loader.worker_init_fn = functools.partial(start_loader, loader.worker_init_fn)
+            start = loader._get_iterator
+
+            def start_workers() -> Any:
+                with sigterm_blocked():
+                    return start()
+
+            loader._get_iterator = start_workers  # type: ignore[method-assign]
         return loader
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
