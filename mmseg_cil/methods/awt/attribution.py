@@ -27,9 +27,9 @@ def class_attributions(
     """Return each head's attributions at the cells of each new class, summed over images.
 
     The embeddings are those of the last step's network, in evaluation mode. Labels are resized to
-    the embedding by nearest neighbour. A map of another size than :data:`GRID` is averaged over the
-    cells of the grid (our choice). Sums are in float64 and over all processes, so the split into
-    batches and processes affects only rounding.
+    the embedding by nearest neighbour. A larger map than :data:`GRID` is averaged over the cells of
+    the grid, a smaller one repeated in them (our choice). Sums are in float64 and over all
+    processes, so the split into batches and processes affects only rounding.
 
     Args:
         model: Segmentor at a step with K new classes, after a step that trained.
