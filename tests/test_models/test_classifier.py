@@ -90,7 +90,7 @@ def test_unknown_and_unfit_initialisations_are_refused():
         find_classifier_init('zeros')
     for name in CLASSIFIER_INITS.module_dict:
         find_classifier_init(name, has_background=True)
-    for name in ('balanced', 'copied_background', 'lowered_background'):
+    for name in ('balanced', 'copied_background', 'lowered_background', 'attributed'):
         with pytest.raises(InputError, match='background'):
             find_classifier_init(name, has_background=False)
     for name in ('random', 'imprinted'):

@@ -47,7 +47,7 @@ def strange_initialisations():
         del CLASSIFIER_INITS.module_dict[name]
 
 
-INITS = ('random', 'conv_default', 'balanced', 'copied_background', 'imprinted')
+INITS = ('random', 'conv_default', 'balanced', 'copied_background', 'imprinted', 'attributed')
 
 
 def test_no_registered_initialisation_is_left_out():

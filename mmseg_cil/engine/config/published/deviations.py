@@ -167,6 +167,15 @@ def _statistics(cfg: Config, frame: Frame) -> str | None:
     return 'statistics of the merged norms' if frame.method == 'rcil' else None
 
 
+def _channels(cfg: Config, frame: Frame) -> str | None:
+    wanted = frame.changes.get('classifier_init.classes')
+    if not wanted or is_by_domain(cfg.protocol.name):
+        return None
+    init = find_method(cfg, cfg.protocol.name).classifier_init
+    same = isinstance(init, Mapping) and init.get('classes') == wanted
+    return None if same else 'channels for each new class'
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -332,5 +341,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'RCIL run.py',
         _statistics,
         offered=False,
+    ),
+    Deviation(
+        'channels (AWT)',
+        'one choice for all new classes of a step; on ADE20K mostly by the classes so far',
+        'AWT attribute.py, attribute_class.py',
+        _channels,
+        option='`method.classifier_init.classes`',
     ),
 )

@@ -8,16 +8,17 @@ from typing import Any
 
 MIB, PLOP, RCIL = 'fcdl94/MiB', 'arthurdouillard/CVPR2021_PLOP', 'zhangchbin/RCIL'
 LGKD = 'Ze-Yang/LGKD'
+AWT = 'dfki-av/AWT-for-CISS'
 
 
 @dataclass(frozen=True)
 class Frame:
     """The settings around a method in the code that its published figures come from.
 
-    The figures of MiB's paper come from MiB's code. The figures of PLOP's and RCIL's papers come
-    from the code of these papers, which began as copies of MiB's; LGKD's code began as a copy of
-    PLOP's. A method that is in several of
-    them is taken from the first that has the protocol.
+    The figures of MiB's paper come from MiB's code. The figures of the papers of PLOP, RCIL and
+    AWT come from the code of these papers, which began as copies of MiB's; LGKD's code began as a
+    copy of PLOP's. A method that is in several of them is taken from the first that has the
+    protocol.
 
     Attributes:
         code: Repository of the official code; empty where no code of the method is public and only
@@ -37,6 +38,10 @@ class Frame:
     half: bool = False
 
 
+#: The pixels that choose the channels of a new class: the scripts of AWT call ``attribute.py``, and
+#: ``attribute_class.py`` for these protocols.
+_CHANNELS = 'classifier_init.classes'
+_BY_CLASS = ('ade20k_100-50', 'ade20k_100-10', 'ade20k_50-50')
 #: New rows of a classifier are initialised like the rows of a new convolution.
 _CONV = {'classifier_init': 'conv_default'}
 
@@ -60,6 +65,7 @@ FRAMES: Mapping[str, Frame] = {
         {'network_change.eps_again': 1e-5},
         half=True,
     ),
+    'mib_awt': Frame(AWT, 'mib_awt', 'plop', changes={_CHANNELS: 'together'}, half=True),
 }
 
 
@@ -89,4 +95,6 @@ def find_frame(method: str, protocol: str) -> Frame:
     frame = FRAMES.get(method, Frame('', '', 'plop', half=True))
     if frame.code == MIB and protocol not in MIB_PROTOCOLS:
         return replace(frame, code=PLOP, preset='plop', half=True)
+    if _CHANNELS in frame.changes and protocol in _BY_CLASS:
+        return replace(frame, changes={**frame.changes, _CHANNELS: 'accumulated'})
     return frame
