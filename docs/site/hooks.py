@@ -171,6 +171,8 @@ def _page_of(path: str) -> str | None:
             return place
     if re.fullmatch(r'configs/[^/]+/README\.md', path):
         return f'methods/{path.split("/")[1]}.md'
+    if path == 'mmseg_cil/contracts/__init__.py':
+        return 'api/contracts.md'
     inside = path.startswith('docs/') and path.endswith(('.md', '.png', '.svg', '.jpg'))
     return path[len('docs/') :] if inside else None
 

@@ -171,7 +171,11 @@ def published(protocol: Protocol) -> list[str]:
 def listed() -> list[str]:
     """Return a line for each protocol in common use: its name, its steps and its kind."""
     width = max(map(len, NAMED))
-    return [f'{name:<{width}}  {_summary(name)}' for name in NAMED]
+    lines = [f'{name:<{width}}  {_summary(name)}' for name in NAMED]
+    return [
+        *lines,
+        f'{"embedded_11-5":<{width}}  the embedded data set, no download; any other X-Y too',
+    ]
 
 
 def _summary(name: str) -> str:
@@ -193,6 +197,24 @@ def _runs(sizes: list[int]) -> str:
     return ', '.join(f'{count} x {size}' if count > 1 else f'{size}' for size, count in runs)
 
 
+def _build(args: argparse.Namespace) -> Protocol:
+    """Build the protocol of a name; a family that builds none has the classes of its dataset."""
+    family = PROTOCOLS.of(args.name)
+    if family is None or family.build or 'dataset' not in family.pieces:
+        return build_protocol(request(args))
+    from mmengine.registry import init_default_scope
+
+    from mmseg_cil.engine.config.compose import BASES
+    from mmseg_cil.engine.config.load import read_unsettled
+    from mmseg_cil.registry import DATASETS
+
+    init_default_scope('mmseg_cil')
+    piece = read_unsettled(BASES / 'datasets' / f'{family.pieces["dataset"]}.py')
+    kind = DATASETS.get(piece.train_dataloader.dataset.type)
+    asked = {'dataset': family.name, **request(args)}
+    return build_protocol(asked, kind.METAINFO['classes'])
+
+
 def run(args: argparse.Namespace) -> None:
     """Print the list of protocols, or the steps of one.
 
@@ -205,5 +227,5 @@ def run(args: argparse.Namespace) -> None:
         print('\n'.join(listed()))
         return
     cfg = config_of(args)
-    protocol, images = count(cfg) if cfg is not None else (build_protocol(request(args)), None)
+    protocol, images = count(cfg) if cfg is not None else (_build(args), None)
     print('\n'.join([*lines(protocol, images), *published(protocol)]))

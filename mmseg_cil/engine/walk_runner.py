@@ -257,12 +257,15 @@ class WalkRunner:
             follow_signal()
             if not self.journal.is_trained(step):
                 self._train_step(step)
-            if not self.journal.is_done(step):
+            finished = self.journal.is_done(step)
+            if not finished:
                 exemplars_after(self.walk, self.journal, step)
                 evaluate_step(self.walk, self.journal, step, self.launcher)
                 self._forget_state(step)
             self._run_sub_steps(step, 'after')
-            self._say_done(step, write_metrics(self.walk, self.journal))
+            metrics = write_metrics(self.walk, self.journal)
+            if not finished:
+                self._say_done(step, metrics)
 
     def _say_done(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Print the scores of a step and the time left; other ranks than 0 have no metrics."""

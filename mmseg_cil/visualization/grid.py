@@ -99,12 +99,21 @@ def _grid(
         return _shrink(colour_mask(mask, colours, VOID))
 
     rows: list[list[Tile]] = []
+    absent = 0
     for sample in samples:
         image = _load(sample.image, missing, mask=False)
         tiles: list[Tile] = [('image', None if image is None else _shrink(image, smooth=True))]
         tiles.append(('truth', painted(sample.truth)))
-        tiles += [(name, painted(folder / f'{sample.name}.png')) for name, folder in sources]
+        for name, folder in sources:
+            path = folder / f'{sample.name}.png'
+            absent += not path.exists()
+            tiles.append((name, painted(path) if path.exists() else None))
         rows.append(tiles)
+    if absent:
+        missing.append(
+            f'{absent} predictions are not there: test images that came with a later step have '
+            'none of the steps before.'
+        )
     if not any(tile for row in rows for _, tile in row):
         return Grid(None, tuple(missing))
     legend = [(name, colours[i]) for i, name in enumerate(walk.class_names) if i in present]

@@ -35,7 +35,8 @@ COMPARISON_PAGE = 'comparison.html'
 #: Definitions of the measures of a whole walk, in a sentence each.
 DEFINITIONS = (
     'forgetting: mean over what was learned before the last step of its best earlier value minus '
-    'the last; BWT: last value minus the value when learned.'
+    'the last; BWT: last value minus the value when learned. By class these are IoUs, by domain '
+    'mIoUs on the images of the domain.'
 )
 FOOTER = (
     'IoU and mIoU in percent; a dash is an undefined value. old: what earlier steps brought; '

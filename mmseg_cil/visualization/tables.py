@@ -72,7 +72,7 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
         what: Added to the caption.
     """
     brings = [_brief(group) for group in walk.introduced]
-    header = ['step', 'brings', 'images', *PARTS]
+    header = ['step', 'brings', 'test images', *PARTS]
     rows = [
         [
             str(entry['step']),
@@ -101,7 +101,7 @@ def data_set_table(walk: WalkRecord) -> Table | None:
     ]
     if not rows:
         return None
-    header = ['step', 'data set', 'images', *PARTS]
+    header = ['step', 'data set', 'test images', *PARTS]
     return Table('mIoU (%) on each data set', header, rows, frozenset({1}), 'data_sets')
 
 
@@ -175,7 +175,8 @@ def snapshot_table(walk: WalkRecord) -> Table | None:
 def confusion_table(walk: WalkRecord) -> Table | None:
     """Return as what the pixels of old and new classes are predicted; None where nothing tells."""
     rows = []
-    for entry in walk.entries:
+    # By domain no class is new.
+    for entry in [] if walk.by_domain else walk.entries:
         for group, shares in (entry.get('confusion_shares') or {}).items():
             if shares:
                 kinds = ('right', 'background', 'old', 'new')
@@ -183,7 +184,10 @@ def confusion_table(walk: WalkRecord) -> Table | None:
     if not rows:
         return None
     header = ['step', 'pixels of', 'right', 'as background', 'as another old', 'as another new']
-    caption = 'Pixels (%) of old and new classes by what they are predicted as'
+    caption = (
+        'Pixels (%) of old and new classes by what they are predicted as: background tells of '
+        'forgetting, another class of confusion; true background is left out'
+    )
     return Table(caption, header, rows, frozenset({1}), 'confusion')
 
 

@@ -57,7 +57,8 @@ class WalkRecord:
     @property
     def protocol(self) -> str:
         """Name of the protocol, with the setting where it is known."""
-        setting = self.metrics.get('setting')
+        # By domain all labels are shown; nobody has chosen a setting.
+        setting = None if self.by_domain else self.metrics.get('setting')
         return f'{self.metrics["protocol"]} {setting}' if setting else self.metrics['protocol']
 
     @property
@@ -160,9 +161,12 @@ def read_walk(work_dir: str | os.PathLike[str]) -> WalkRecord:
             f'{len(steps)} of {planned} steps are evaluated; not yet: {_list_steps(absent)}.'
         )
     losses = [_read_losses(work_dir / f'step_{k:02d}', k) for k in range(planned)]
-    without = [k for k in steps if not losses[k].values]
+    without = [k for k in steps if not losses[k].values and _trained(journal, k)]
     if without:
-        missing.append(f'No training loss is logged for {_list_steps(without)}.')
+        missing.append(
+            f'No training loss is logged for {_list_steps(without)}: a step shorter than the '
+            "logger's interval logs none."
+        )
     missing += [
         f'The walk went on with accepted changes of {", ".join(change["changed"])} after '
         f'{_list_steps(change["trained_before"])}.'
@@ -299,6 +303,15 @@ def _read_losses(step_dir: Path, step: int) -> Losses:
                 found[iteration] = float(value)
     iterations = tuple(sorted(found))
     return Losses(step, iterations, tuple(found[i] for i in iterations))
+
+
+def _trained(journal: Mapping[str, Any], step: int) -> bool:
+    """Return whether a step had iterations, as far as the journal tells."""
+    records = journal.get('steps')
+    for record in records if isinstance(records, list) else []:
+        if isinstance(record, Mapping) and record.get('step') == step:
+            return record.get('iterations') != 0
+    return True
 
 
 def _list_steps(steps: Sequence[int]) -> str:

@@ -113,7 +113,12 @@ class WalkResult:
         header, *rows = self._cells()
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines = [
-            '  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            '  '.join(
+                [
+                    *(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)),
+                    row[-1],
+                ]
+            )
             for row in (header, *rows)
         ]
         return '\n'.join([f'{self.method}, {self.protocol}: mIoU (%)', *lines])

@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmseg_cil.datasets.embedded import EmbeddedShapesDataset
 from mmseg_cil.datasets.embedded_signs import provide_signs
@@ -103,3 +105,18 @@ def test_a_tutorial_works(name, drawn, tmp_path):
 @pytest.mark.slow
 def test_the_method_of_the_tutorial_works(tmp_path):
     assert follow('docs/tutorials/own_method.md', tmp_path) == 4
+
+
+def test_the_config_of_the_data_page_is_complete(tmp_path):
+    page = (ROOT / 'docs/prepare_data.md').read_text()
+    text = next(text for _, title, text in BLOCK.findall(page) if title == 'my_config.py')
+    (tmp_path / 'my_config.py').write_text(text)
+    for split in ('train', 'val'):
+        for kind, ending in (('images', 'jpg'), ('masks', 'png')):
+            folder = tmp_path / 'data/mine' / kind / split
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = np.full((32, 32, 3) if ending == 'jpg' else (32, 32), number, np.uint8)
+                Image.fromarray(pixels).save(folder / f'{number}.{ending}')
+    run('mmseg-cil protocols --config my_config.py', tmp_path)
+    run('mmseg-cil train my_config.py --method plop --print-config', tmp_path)

@@ -33,7 +33,7 @@ def test_a_walk_in_progress_says_what_is_missing(tmp_path):
     folder, _ = make_walk(tmp_path / 'w', done=1, losses=False)
     missing = ' '.join(read_walk(folder).missing)
     assert '1 of 3 steps are evaluated; not yet: steps 1, 2.' in missing
-    assert 'No training loss is logged for step 0.' in missing
+    assert 'No training loss is logged for step 0: a step shorter' in missing
     (folder / 'journal.json').write_text('{')
     assert 'journal.json cannot be read' in ' '.join(read_walk(folder).missing)
     (folder / 'journal.json').unlink()

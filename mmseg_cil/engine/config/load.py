@@ -63,7 +63,22 @@ def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
     _merge(cfg, first)
     settle(cfg)
     _merge(cfg, options)
+    _join_steps(cfg)
     return cfg
+
+
+def _join_steps(cfg: Config) -> None:
+    """Put options of a step, whose index is text on a command line, into the entry of the step."""
+    overrides = cfg.get('step_overrides')
+    if not isinstance(overrides, Mapping):
+        return
+    named = [key for key in overrides if isinstance(key, str) and key.isdigit()]
+    if not named or not all(isinstance(value, Mapping) for value in overrides.values()):
+        return
+    joined = {key: dict(value) for key, value in overrides.items() if key not in named}
+    for key in named:
+        joined[int(key)] = {**joined.get(int(key), {}), **overrides[key]}
+    cfg.step_overrides = joined
 
 
 def _merge(cfg: Config, options: dict[str, Any]) -> None:

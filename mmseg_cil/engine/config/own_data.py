@@ -60,7 +60,8 @@ def with_own_data(cfg: Config) -> Config:
             if pipeline is None:
                 raise InputError(
                     f'protocol: {where}: data.{split} has no pipeline, and the config has no '
-                    f'{loaders[0]} whose pipeline it could have: give it one'
+                    f'{loaders[0]} whose pipeline it could have: give it one, or name the config '
+                    'that the network was trained with (of a step of a walk: walk_config.py)'
                 )
             dataset['pipeline'] = _reading_ids_as_they_are(pipeline)  # type: ignore[index]
     if not uses_config_dataset(cfg.protocol):
