@@ -129,6 +129,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     for kind, metadata in kinds.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=metadata)
+        # The places of axes are found once; the second file has the same.
+        figure.set_layout_engine('none')
         content = buffer.getvalue()
         atomic_write(path.with_suffix(f'.{kind}'), functools.partial(_write_bytes, content=content))
 

@@ -95,7 +95,7 @@ def test_a_failed_cell_is_shown_with_its_last_line_beside_the_others(unbroken):
     assert '| diverging | failed | failed | failed | 0 of 1 |' in table
     assert 'seed 1 failed: error: step 1: training has diverged' in table
     page = (unbroken / 'index.html').read_text()
-    assert 'training has diverged' in page and (unbroken / 'curves_tiny.png').is_file()
+    assert 'training has diverged' in page and (unbroken / 'curves_tiny.svg').is_file()
 
 
 def test_tables_are_made_again_of_the_rows_alone(unbroken, tmp_path, capsys):

@@ -34,6 +34,7 @@ def test_every_example_is_on_the_page():
 
 
 @pytest.mark.walk
+@pytest.mark.slow
 def test_the_walk_from_python(tmp_path):
     said = run([sys.executable, str(EXAMPLES / 'walk_from_python.py'), 'out'], tmp_path)
     assert 'step_02/checkpoint.pth' in said and 'mIoU (%)' in said

@@ -88,14 +88,8 @@ def follow(page, folder):
 
 
 @pytest.mark.walk
-@pytest.mark.parametrize(
-    'name',
-    [
-        'extend',
-        pytest.param('own_protocol', marks=pytest.mark.slow),
-        pytest.param('without_background', marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['extend', 'own_protocol', 'without_background'])
 def test_a_tutorial_works(name, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / 'tutorial')
     assert follow(f'docs/tutorials/{name}.md', tmp_path) > 2
@@ -107,6 +101,7 @@ def test_the_method_of_the_tutorial_works(tmp_path):
     assert follow('docs/tutorials/own_method.md', tmp_path) == 4
 
 
+@pytest.mark.walk
 def test_the_config_of_the_data_page_is_complete(tmp_path):
     page = (ROOT / 'docs/prepare_data.md').read_text()
     text = next(text for _, title, text in BLOCK.findall(page) if title == 'my_config.py')

@@ -58,7 +58,8 @@ def assert_same_scores(found, expected, steps):
     """
     assert [one['step'] for one in found['steps']] == steps
     for ours, theirs in zip(found['steps'], expected['steps'], strict=False):
-        assert ours.keys() == theirs.keys()
+        # The earlier version did not tell what pixels are predicted as.
+        assert ours.keys() - {'confusion_shares'} == theirs.keys()
         assert ours['seen'] == theirs['seen'] and ours['settings'] == theirs['settings']
         assert ours['IoU'] == pytest.approx(theirs['IoU'], abs=0.01)
         assert ours['mIoU'] == pytest.approx(theirs['mIoU'], abs=0.01)
