@@ -7,7 +7,6 @@ the file; a link to a file that does not exist is a warning, which ends a strict
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
 import posixpath
@@ -19,6 +18,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from mmseg_cil.cli.methods import listed
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = logging.getLogger('mkdocs.hooks.mmseg_cil')
@@ -101,21 +102,14 @@ def _methods() -> list[str]:
     return sorted(path.parent.name for path in (ROOT / 'configs').glob('*/README.md'))
 
 
-def _first_line(path: Path) -> str:
-    return (ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or '').split('\n')[0]
-
-
 def _list_of_methods() -> str:
     """Return the page that lists the pieces of methods."""
-    pieces = sorted((ROOT / 'mmseg_cil' / 'configs').glob('none'))
-    pieces = sorted((ROOT / 'configs' / '_base_' / 'methods').glob('*.py'))
     folders = set(_methods())
     rows = []
-    for piece in pieces:
-        name = piece.stem
+    for name, line in listed(ROOT / 'configs' / '_base_' / 'methods').items():
         folder = next((f for f in (name, name.rsplit('_', 1)[0]) if f in folders), None)
         link = f'[{folder}]({folder}.md)' if folder else ''
-        rows.append(f'| `{name}` | {_first_line(piece)} | {link} |')
+        rows.append(f'| `{name}` | {line} | {link} |')
     head = '# Methods\n\n`--method NAME` takes one of these; `mmseg-cil methods` lists them, too.\n'
     return '\n'.join([head, '| name | | page |', '|---|---|---|', *rows, ''])
 

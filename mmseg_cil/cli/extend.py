@@ -43,7 +43,7 @@ def make_parser(prog: str | None = None) -> ToolParser:
     parser.add_argument(
         '--old-test', action='store_true', help="score on the test images of CONFIG's data too"
     )
-    parser.add_argument('--method', default='mib', help='such as plop [mib]')
+    parser.add_argument('--method', help='such as plop [mib]')
     parser.add_argument('--iterations', type=int, help="of each step [the config's]")
     parser.add_argument('--lr', type=float, help="learning rate of each step [the config's]")
     parser.add_argument(
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
             {
                 'CHECKPOINT': args.checkpoint,
                 '--classes': args.classes,
-                '--method': args.method != 'mib' and args.method,
+                '--method': args.method,
                 '--old-test': args.old_test,
                 '--work-dir': args.work_dir,
                 '--overwrite': args.overwrite,
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
         domain,
         args.classes,
         args.old_test,
-        args.method,
+        args.method or 'mib',
         args.iterations,
         args.lr,
     )

@@ -27,10 +27,19 @@ def run(args: argparse.Namespace) -> None:
     if args.path:
         print(folder)
         return
-    methods = {path.stem: _first_line(path) for path in sorted(folder.glob('*.py'))}
+    methods = listed(folder)
     width = max(map(len, methods), default=0)
     for name, line in methods.items():
         print(f'{name:<{width}}  {line}')
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Return the first line of each piece's docstring by the name of the method.
+
+    Args:
+        folder: Folder of the pieces.
+    """
+    return {path.stem: _first_line(path) for path in sorted(folder.glob('*.py'))}
 
 
 def _first_line(path: Path) -> str:

@@ -34,10 +34,10 @@ from mmseg_cil.engine.runner.scoring import scoring_runner
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation import walk_metrics
-from mmseg_cil.evaluation.confusion_shares import confusion_content
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.utils.atomic import write_json
 from mmseg_cil.utils.confusion_file import NAME as CONFUSION
+from mmseg_cil.utils.confusion_file import confusion_content
 
 STEP_METRICS = 'metrics.json'
 

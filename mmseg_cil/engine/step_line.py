@@ -11,8 +11,7 @@ _PARTS = ('all', 'old', 'new')
 
 def step_line(
     step: int,
-    entry: Mapping[str, Any],
-    continual: Mapping[str, float | None],
+    metrics: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     iterations: Sequence[int],
 ) -> str:
@@ -23,22 +22,22 @@ def step_line(
 
     Args:
         step: The step that is done.
-        entry: Its entry of ``metrics.json``.
-        continual: The measures of the walk so far.
+        metrics: The content of ``metrics.json``, with this step.
         records: The steps' records of the journal, with their seconds.
         iterations: Iterations of every step of the walk.
 
     Example:
-        >>> step_line(1, {'mIoU': {'all': 0.4, 'old': 0.5, 'new': 0.2}},
-        ...           {'forgetting': 0.12}, [], [10, 10])
+        >>> entry = {'step': 1, 'mIoU': {'all': 0.4, 'old': 0.5, 'new': 0.2}}
+        >>> step_line(1, {'steps': [entry], 'continual': {'forgetting': 0.12}}, [], [10, 10])
         'step 1 of 0..1 done: mIoU all 40.0 %, old 50.0 %, new 20.0 %; forgetting 12.0 points'
     """
+    entry = next(entry for entry in metrics['steps'] if entry['step'] == step)
     means = entry.get('mIoU') or {}
     told = [f'{part} {100 * means[part]:.1f} %' for part in _PARTS if means.get(part) is not None]
     line = f'step {step} of 0..{len(iterations) - 1} done: '
     line += f'mIoU {", ".join(told)}' if told else 'not scored'
     for name in ('forgetting', 'BWT'):
-        value = continual.get(name)
+        value = metrics['continual'].get(name)
         if value is not None:
             line += f'; {name} {100 * value:.1f} points'
     left = seconds_left(step, records, iterations)

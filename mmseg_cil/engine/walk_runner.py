@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,16 +264,9 @@ class WalkRunner:
                 self._forget_state(step)
             self._run_sub_steps(step, 'after')
             metrics = write_metrics(self.walk, self.journal)
-            if not finished:
-                self._say_done(step, metrics)
-
-    def _say_done(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Print the scores of a step and the time left; other ranks than 0 have no metrics."""
-        for entry in metrics.get('steps', ()):
-            if entry['step'] == step:
+            if metrics and not finished:
                 records = self.journal.content['steps']
-                line = (step, entry, metrics['continual'], records, self.walk.iterations)
-                print(step_line(*line), flush=True)
+                print(step_line(step, metrics, records, self.walk.iterations), flush=True)
 
     def _inputs(self, step: int) -> StepInputs:
         return StepInputs(

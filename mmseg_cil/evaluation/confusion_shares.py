@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Counts = npt.NDArray[np.int64]
+from mmseg_cil.evaluation.step_scores import Counts
 
 
 def confusion_shares(
@@ -53,13 +51,3 @@ def confusion_shares(
             shares[other] = inside / total
         result[name] = shares
     return result
-
-
-def confusion_content(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
-    """Return the content of a step's ``confusion.json``.
-
-    Args:
-        confusion: int64 (D, C, C) [true, predicted]; D is 1, or the number of domains.
-        names: (C,) class names by model id.
-    """
-    return {'classes': list(names), 'confusion': confusion.tolist()}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.evaluation.confusion import Absent, pair_counts, require_known_ids
-from mmseg_cil.evaluation.confusion_shares import Counts, confusion_shares
+from mmseg_cil.evaluation.confusion_shares import confusion_shares
 from mmseg_cil.evaluation.further_scores import FURTHER_NAMES, further_entry
-from mmseg_cil.evaluation.step_scores import Old, ScoreSettings, step_entry
+from mmseg_cil.evaluation.step_scores import Counts, Old, ScoreSettings, step_entry
 from mmseg_cil.registry import METRICS
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.class_sums import sums_of_classes
-from mmseg_cil.hooks.step_images import step_batches
+from mmseg_cil.hooks.step_images import prepared, step_batches
 from mmseg_cil.models.classifier import ImprintedRows, find_classifier_init, imprinted_rows
 from mmseg_cil.models.heads import classifier_of
 from mmseg_cil.models.network_output import run_heads
@@ -119,10 +119,8 @@ def embedding_sums(
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            # Preprocess as in training, so that images smaller than the crop are padded.
-            data = model.data_preprocessor(batch, True)
-            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
-            features = model.extract_feat(data['inputs'])
+            inputs, labels = prepared(model, batch)
+            features = model.extract_feat(inputs)
             for name, tap in run_heads(model, features).items():
                 assert tap.embedding is not None
                 units = functional.normalize(tap.embedding.float(), dim=1)

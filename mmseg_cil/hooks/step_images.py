@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_cil.contracts import DataBatch
@@ -43,6 +45,20 @@ def step_batches(
         batch_size or loader.batch_size or 1,
         loader.collate_fn or pseudo_collate,
     )
+
+
+def prepared(model: Any, batch: DataBatch) -> tuple[Tensor, Tensor]:
+    """Return inputs ``(N, 3, H, W)`` and labels ``(N, 1, H, W)`` of a collated batch.
+
+    Images are preprocessed as in training, so those smaller than the crop are padded.
+
+    Args:
+        model: Segmentor with its data preprocessor.
+        batch: Samples with ``gt_sem_seg`` in model ids.
+    """
+    data = model.data_preprocessor(batch, True)
+    labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
+    return data['inputs'], labels
 
 
 def images_stand_in(runner: Runner) -> bool:

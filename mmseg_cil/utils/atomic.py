@@ -68,9 +68,14 @@ def _umask() -> int:
     return mask
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace a file atomically (see :func:`atomic_write`)."""
+    atomic_write(path, lambda file: file.write(content))
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace a UTF-8 text file atomically (see :func:`atomic_write`)."""
-    atomic_write(path, lambda file: file.write(text.encode('utf-8')))
+    write_bytes(path, text.encode('utf-8'))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,16 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
 NAME = 'confusion.json'
+
+
+def confusion_content(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
+    """Return the content of a step's ``confusion.json``.
+
+    Args:
+        confusion: int64 (D, C, C) [true, predicted]; D is 1, or the number of domains.
+        names: (C,) class names by model id.
+    """
+    return {'classes': list(names), 'confusion': confusion.tolist()}
 
 
 def read_confusion(content: Any) -> tuple[list[str], Counts] | None:

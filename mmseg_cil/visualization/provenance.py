@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmseg_cil.visualization.page import Details, Section
+from mmseg_cil.visualization.sweep import CONFIG_COPY
 from mmseg_cil.visualization.tables import UNDEFINED, Table
 from mmseg_cil.visualization.walk_record import WalkRecord
 
-#: The config that a walk leaves in its work directory.
-CONFIG = 'walk_config.py'
 _SHORT = 12
 
 
@@ -69,6 +67,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _config(walk: WalkRecord) -> str:
     """Return the text of a walk's config; empty where there is none. It is not executed."""
     try:
-        return (Path(walk.work_dir) / CONFIG).read_text(encoding='utf-8')
+        return (walk.work_dir / CONFIG_COPY).read_text(encoding='utf-8')
     except (OSError, ValueError):
         return ''

@@ -6,27 +6,24 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmseg_cil.errors import InputError
 from mmseg_cil.utils.atomic import write_text
 from mmseg_cil.visualization import comparison_figures, figures, tables
 from mmseg_cil.visualization.comparability import check_comparable, notes_on_images
-from mmseg_cil.visualization.grid import Grid, comparison_grid, prediction_grid, save_grid
+from mmseg_cil.visualization.drawing import draw, draw_grid
+from mmseg_cil.visualization.grid import comparison_grid, prediction_grid
 from mmseg_cil.visualization.page import Details, Picture, Section, html_page
 from mmseg_cil.visualization.provenance import provenance_section
 from mmseg_cil.visualization.published import published_lines, published_table
 from mmseg_cil.visualization.samples import order_by_difference, read_samples
 from mmseg_cil.visualization.seeds import SeedGroup, seed_groups, seed_table
-from mmseg_cil.visualization.style import remove_figure, save_figure, styled
+from mmseg_cil.visualization.style import remove_figure, styled
 from mmseg_cil.visualization.sub_steps import sub_step_section
 from mmseg_cil.visualization.sweep import Sweep, read_sweep
 from mmseg_cil.visualization.table_formats import write_table_files
 from mmseg_cil.visualization.tables import Table, percent
 from mmseg_cil.visualization.walk_record import WalkRecord, read_walk
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PathLike = str | os.PathLike[str]
 FOLDER = 'report'
@@ -144,11 +141,12 @@ def render_comparison(
         notes.append('The walks have different numbers of steps; each is taken at its own last.')
     main = tables.comparison_table(walks, labels)
     sweep = read_sweep(walks, labels, vary, notes) if vary else None
-    sections = _comparison_sections(walks, labels, title, out, notes, main)
+    groups = seed_groups(walks, labels)
+    sections = _comparison_sections(groups, walks, labels, title, out, notes, main)
     sections.insert(1, Section('Sweep', _sweep(sweep, out)))
     sections.append(provenance_section(walks, labels))
     write_table_files(_tables(sections), out)
-    heading = f'{title}: {" / ".join(group.label for group in seed_groups(walks, labels))}'
+    heading = f'{title}: {" / ".join(group.label for group in groups)}'
     page = html_page(heading, f'{len(walks)} walks compared', sections, notes, FOOTER)
     write_text(out / COMPARISON_PAGE, page)
     echo(f'{heading}\n\n{main.to_text()}\n')
@@ -166,7 +164,7 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
     with styled():
         curve, classes = _curve(walk, out), _class_map(walk, out)
         groups, loss = _group_map(walk, out, notes), _loss(walk, out)
-    grid = _draw_grid(
+    grid = draw_grid(
         lambda: prediction_grid(walk, read_samples(walk.work_dir)),
         out / 'predictions.png',
         'Image, truth and the prediction after each step.',
@@ -197,7 +195,7 @@ def _walk_sections(walk: WalkRecord, out: Path, notes: list[str]) -> list[Sectio
 def _curve(walk: WalkRecord, out: Path) -> list[Picture]:
     last = walk.entries[-1]
     means = ', '.join(f'{part} {percent(last["mIoU"].get(part))} %' for part in ('all', 'old'))
-    return _draw(
+    return draw(
         figures.curve_figure(walk),
         out / 'curve.svg',
         'mIoU of all, old and new over the steps.',
@@ -207,7 +205,7 @@ def _curve(walk: WalkRecord, out: Path) -> list[Picture]:
 
 
 def _class_map(walk: WalkRecord, out: Path) -> list[Picture]:
-    return _draw(
+    return draw(
         figures.class_figure(walk),
         out / 'classes.svg',
         "IoU of every class after each step; grey: not seen yet; a white line: the next step's.",
@@ -220,7 +218,7 @@ def _group_map(walk: WalkRecord, out: Path, notes: list[str]) -> list[Picture]:
     known = any(entry.get('groups') for entry in walk.entries)
     if not known:
         notes.append('metrics.json has no "groups", so their matrix is left out.')
-    return _draw(
+    return draw(
         figures.group_figure(walk) if known else None,
         out / 'groups.svg',
         'mIoU of what each step brought (columns) after each step (rows).',
@@ -234,7 +232,7 @@ def _loss(walk: WalkRecord, out: Path) -> list[Picture]:
         f'step {losses.step} from {losses.values[0]:.3g} to {losses.values[-1]:.3g}'
         for losses in walk.losses
     )
-    return _draw(
+    return draw(
         figures.loss_figure(walk) if walk.losses else None,
         out / 'loss.svg',
         'Training loss of the steps, one after another.',
@@ -243,6 +241,7 @@ def _loss(walk: WalkRecord, out: Path) -> list[Picture]:
 
 
 def _comparison_sections(
+    groups: Sequence[SeedGroup],
     walks: Sequence[WalkRecord],
     labels: Sequence[str],
     title: str,
@@ -255,16 +254,15 @@ def _comparison_sections(
         f'old {percent(walk.entries[-1]["mIoU"].get("old"))} %'
         for walk, label in zip(walks, labels, strict=True)
     )
-    groups = seed_groups(walks, labels)
     with styled():
-        curves = _draw(
+        curves = draw(
             comparison_figures.comparison_curves(groups),
             out / 'comparison_curves.svg',
             _curves_caption(walks, groups),
             f'Line chart of the mIoU of all and old over the steps. After the last step {final}.',
             [group.label for group in groups],
         )
-        classes = _draw(
+        classes = draw(
             comparison_figures.class_curves(groups),
             out / 'comparison_class_curves.svg',
             'IoU of every class over the steps.',
@@ -272,7 +270,7 @@ def _comparison_sections(
             [group.label for group in groups],
             wide=True,
         )
-        bars = _draw(
+        bars = draw(
             comparison_figures.difference_figure(walks, labels),
             out / 'comparison_classes.svg',
             f'IoU after the last step minus that of {labels[0]}, class by class.',
@@ -281,7 +279,7 @@ def _comparison_sections(
         )
     grid: list[Picture] = []
     if len({tuple(walk.class_names) for walk in walks}) == 1:
-        grid = _draw_grid(
+        grid = draw_grid(
             lambda: comparison_grid(walks, labels, _shared_samples(walks), title),
             out / 'comparison_predictions.png',
             'Image, truth and the predictions after the last step; where they differ most, first.',
@@ -303,7 +301,7 @@ def _sweep(sweep: Sweep | None, out: Path) -> list[Table | Picture | Details]:
         remove_figure(path)
         return []
     with styled():
-        picture = _draw(
+        picture = draw(
             comparison_figures.sweep_figure(sweep),
             path,
             f'mIoU and forgetting by the value of {sweep.key}; a level line is a run without it.',
@@ -329,13 +327,13 @@ def _confusion(walk: WalkRecord, out: Path) -> list[Table | Picture | Details]:
     found = walk.confusion(walk.steps[-1])
     several = found is not None and len(found[1]) > 1
     with styled():
-        matrix = _draw(
+        matrix = draw(
             figures.confusion_figure(found[0], found[1].sum(axis=0)) if found else None,
             out / 'confusion.svg',
             "Share of each class's pixels by what they are predicted as, after the last step.",
             'Heat map of true classes by predicted classes after the last step.',
         )
-        by_domain = _draw(
+        by_domain = draw(
             figures.domain_figure(*found) if found and several else None,
             out / 'domains.svg',
             "IoU of every class on the images of each step's domains, after the last step.",
@@ -346,44 +344,6 @@ def _confusion(walk: WalkRecord, out: Path) -> list[Table | Picture | Details]:
 
 def _tables(sections: Sequence[Section]) -> list[Table]:
     return [item for section in sections for item in section.content if isinstance(item, Table)]
-
-
-def _draw(
-    figure: Figure | None,
-    path: Path,
-    caption: str,
-    alt: str,
-    series: Sequence[str] = (),
-    wide: bool = False,
-) -> list[Picture]:
-    """Save a figure; without one, remove that of an earlier report."""
-    if figure is None:
-        remove_figure(path)
-        return []
-    save_figure(figure, path)
-    return [Picture(path, caption, alt, series, wide)]
-
-
-def _draw_grid(
-    make: Callable[[], Grid], path: Path, caption: str, alt: str, notes: list[str]
-) -> list[Picture]:
-    try:
-        grid = make()
-    except InputError as error:  # a damaged list of samples costs the grid, not the report
-        grid = Grid(None, (str(error),))
-    notes += _brief_notes(grid.missing)
-    if grid.picture is None:
-        path.unlink(missing_ok=True)
-        if not grid.missing:
-            notes.append('No sample predictions are stored, so their grid is left out.')
-        return []
-    save_grid(grid.picture, path)
-    return [Picture(path, caption, alt)]
-
-
-def _brief_notes(notes: Sequence[str], most: int = 4) -> list[str]:
-    rest = len(notes) - most
-    return [*notes[:most], *([f'... and {rest} more files like these.'] if rest > 0 else [])]
 
 
 def _labels(walks: Sequence[WalkRecord]) -> list[str]:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mmseg_cil.visualization.figures import FloatArray, to_percent
 from mmseg_cil.visualization.tables import CONTINUAL, UNDEFINED, Table
 from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
-
-#: Fingerprints that a seed changes.
-_OF_SEEDS = frozenset({'seed', 'images'})
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class SeedGroup:
         shared = set(self.walks[0].steps).intersection(*(walk.steps for walk in self.walks[1:]))
         return sorted(shared)
 
-    def scores(self, part: str) -> npt.NDArray[np.float64]:
+    def scores(self, part: str) -> FloatArray:
         """Return the mIoU of a part after each shared step, in per cent.
 
         Args:
@@ -43,13 +40,9 @@ class SeedGroup:
         Returns:
             (walks, steps); NaN where undefined.
         """
-        rows = []
-        for walk in self.walks:
-            by_step = dict(zip(walk.steps, walk.miou(part), strict=True))
-            rows.append([_percent(by_step[step]) for step in self.steps])
-        return np.array(rows, dtype=np.float64).reshape(len(self.walks), len(self.steps))
+        return self._at_shared_steps([walk.miou(part) for walk in self.walks])
 
-    def class_means(self, name: str) -> npt.NDArray[np.float64]:
+    def class_means(self, name: str) -> FloatArray:
         """Return the IoU of a class after each shared step, a mean over the walks, in per cent.
 
         Args:
@@ -58,11 +51,17 @@ class SeedGroup:
         Returns:
             (steps,); NaN where a walk has none.
         """
-        rows = []
-        for walk in self.walks:
-            by_step = dict(zip(walk.steps, walk.iou(name), strict=True))
-            rows.append([_percent(by_step[step]) for step in self.steps])
-        return np.array(rows, dtype=np.float64).reshape(len(self.walks), -1).mean(axis=0)
+        values = self._at_shared_steps([walk.iou(name) for walk in self.walks])
+        means: FloatArray = values.mean(axis=0)
+        return means
+
+    def _at_shared_steps(self, values: Sequence[Sequence[float | None]]) -> FloatArray:
+        """Return fractions after each step of each walk as percentages (walks, shared steps)."""
+        by_step = [
+            dict(zip(walk.steps, own, strict=True))
+            for walk, own in zip(self.walks, values, strict=True)
+        ]
+        return np.array([to_percent([own[step] for step in self.steps]) for own in by_step])
 
 
 def seed_groups(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[SeedGroup]:
@@ -93,11 +92,11 @@ def seed_groups(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[Seed
 
 
 def _settings(walk: WalkRecord) -> tuple[Any, ...] | None:
-    """All that a walk's result depends on but its seed; None where its journal does not tell."""
+    """Return all that a result depends on but the seed; None where the journal does not tell."""
     prints = walk.journal.get('fingerprints')
     if not isinstance(prints, Mapping) or 'seed' not in prints:
         return None
-    kept = sorted((key, str(value)) for key, value in prints.items() if key not in _OF_SEEDS)
+    kept = sorted((key, str(value)) for key, value in prints.items() if key != 'seed')
     return (walk.method, walk.protocol, len(walk.steps), tuple(kept))
 
 
@@ -128,7 +127,3 @@ def _spread(values: Sequence[float | None]) -> str:
     if len(found) == 1:
         return f'{found[0]:.2f}'
     return f'{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}'
-
-
-def _percent(value: float | None) -> float:
-    return np.nan if value is None else 100 * value

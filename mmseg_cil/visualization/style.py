@@ -6,7 +6,6 @@ input starts without it.
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmseg_cil.utils.atomic import atomic_write
+from mmseg_cil.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,8 +130,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(buffer, format=kind, metadata=metadata)
         # The places of axes are found once; the second file has the same.
         figure.set_layout_engine('none')
-        content = buffer.getvalue()
-        atomic_write(path.with_suffix(f'.{kind}'), functools.partial(_write_bytes, content=content))
+        write_bytes(path.with_suffix(f'.{kind}'), buffer.getvalue())
 
 
 def remove_figure(path: Path) -> None:
@@ -143,10 +141,6 @@ def remove_figure(path: Path) -> None:
     """
     for kind in ('.svg', '.pdf', '.png'):
         path.with_suffix(kind).unlink(missing_ok=True)
-
-
-def _write_bytes(file: Any, content: bytes) -> None:
-    file.write(content)
 
 
 def _empty_figure(width: float, height: float) -> Figure:

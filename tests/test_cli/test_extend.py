@@ -161,6 +161,7 @@ def test_a_finished_walk_goes_on_with_new_classes(place, extended, tmp_path):
         (['--new-classes', 'horse'], 'knows already'),
         (['--domain', 'night'], 'give --new-classes'),
         (['--new-classes', 'sheep', '--method', 'plop'], '--method does not go with'),
+        (['--new-classes', 'sheep', '--method', 'mib'], '--method does not go with'),
         (['--new-classes', 'sheep', '--work-dir', 'x'], '--work-dir does not go with'),
     ):
         with pytest.raises(InputError, match=message):

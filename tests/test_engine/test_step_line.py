@@ -20,12 +20,12 @@ def test_the_pace_is_that_of_the_last_step_that_trained():
 
 
 def test_it_says_scores_forgetting_and_time():
-    entry = {'mIoU': dict(all=0.402, old=None, new=0.5)}
-    line = step_line(
-        1, entry, dict(forgetting=0.12, BWT=-0.113, average_mIoU=0.4), RECORDS, [50, 10, 20]
-    )
+    entry = dict(step=1, mIoU=dict(all=0.402, old=None, new=0.5))
+    continual = dict(forgetting=0.12, BWT=-0.113, average_mIoU=0.4)
+    line = step_line(1, dict(steps=[entry], continual=continual), RECORDS, [50, 10, 20])
     assert line == (
         'step 1 of 0..2 done: mIoU all 40.2 %, new 50.0 %; forgetting 12.0 points; '
         'BWT -11.3 points; about 0:01:10 left'
     )
-    assert step_line(0, {'mIoU': {}}, {}, [], [0]) == 'step 0 of 0..0 done: not scored'
+    nothing = dict(steps=[dict(step=0, mIoU={})], continual={})
+    assert step_line(0, nothing, [], [0]) == 'step 0 of 0..0 done: not scored'

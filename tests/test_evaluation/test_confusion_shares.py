@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmseg_cil.evaluation.confusion_shares import confusion_content, confusion_shares
-from mmseg_cil.utils.confusion_file import read_confusion
+from mmseg_cil.evaluation.confusion_shares import confusion_shares
+from mmseg_cil.utils.confusion_file import confusion_content, read_confusion
 
 # background, cat (step 0), dog (step 0), horse (step 1)
 MATRIX = np.array([[90, 5, 0, 5], [30, 50, 10, 10], [40, 0, 60, 0], [20, 20, 0, 60]])

@@ -21,8 +21,9 @@ from mmseg_cil.engine.config.new_data import NewData
 from mmseg_cil.engine.config.protocol_pieces import settled
 from mmseg_cil.engine.data import dataset_of
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.classifier import find_classifier_init
 from mmseg_cil.protocols.taxonomy import is_background
-from mmseg_cil.registry import CLASSIFIER_INITS, MODELS
+from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.config_text import config_text
 
 #: The name of the file in the work directory of the walk.
@@ -132,8 +133,9 @@ class Extension:
         and nothing else is asked for. New classifier rows that would be initialised from the
         background's row are initialised at random instead.
         """
-        by_domain = not self.steps
-        method = settled(piece, protocol['name'], by_domain)
+        if not self.steps:
+            return {}
+        method = settled(piece, protocol['name'], by_domain=False)
         losses = method.get('loss_decode') or []
         kinds = [
             MODELS.get(loss['type']) for loss in ([losses] if isinstance(losses, dict) else losses)
@@ -142,13 +144,9 @@ class Extension:
         asked = self.data.unlabelled or (
             'old' if known and self.data.old_labels != 'used' else 'void'
         )
-        if not by_domain:
-            protocol['policy'] = dict(unlabelled=asked)
-        init = method.get('classifier_init', 'random')
-        name = init if isinstance(init, str) else init.get('type')
-        kind = CLASSIFIER_INITS.get(name)
-        needs = kind is not None and kind.needs_background
-        return dict(classifier_init='random') if needs and not by_domain else {}
+        protocol['policy'] = dict(unlabelled=asked)
+        init = find_classifier_init(method.get('classifier_init', 'random'))
+        return dict(classifier_init='random') if init.needs_background else {}
 
     def _method_file(self) -> str:
         method = self.method

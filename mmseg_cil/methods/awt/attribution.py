@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmseg_cil.contracts import DataBatch
+from mmseg_cil.hooks.step_images import prepared
 from mmseg_cil.models.heads import auxiliary_heads, classifier_of, decode_heads
 from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -53,10 +54,7 @@ def class_attributions(
     with torch.no_grad():
         baselines: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for batch in batches:
-            # Preprocess as in training, so that images smaller than the crop are padded.
-            data = model.data_preprocessor(batch, True)
-            inputs = data['inputs']
-            labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
+            inputs, labels = prepared(model, batch)
             shape = tuple(inputs.shape[1:])
             if shape not in baselines:
                 baselines[shape] = embeddings(network, torch.zeros_like(inputs[:1]))

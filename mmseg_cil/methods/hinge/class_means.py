@@ -14,6 +14,7 @@ from torch import Tensor
 from mmseg_cil.contracts import DataBatch
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.class_sums import sums_of_classes
+from mmseg_cil.hooks.step_images import prepared
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -123,15 +124,11 @@ def mean_embeddings(
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            # Images are preprocessed as in training, so those smaller than the crop are padded.
-            data = model.data_preprocessor(batch, True)
-            output = run_network(model, data['inputs'])
+            inputs, labels = prepared(model, batch)
+            output = run_network(model, inputs)
             embedding = output.embedding
-            labels = (
-                output.logits.argmax(dim=1, keepdim=True)
-                if predicted
-                else torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']])
-            )
+            if predicted:
+                labels = output.logits.argmax(dim=1, keepdim=True)
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
     model.train(was_training)
     all_reduce(total)
