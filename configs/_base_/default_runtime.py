@@ -7,8 +7,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# Of the checkpoint hook a walk reads the interval (and max_minutes, 10 by default): so often it
-# saves the state of a step in training, as one file that is replaced whole and goes with the step.
+# A walk saves the state of a step in training at the checkpoint hook's interval (and after
+# max_minutes, 10 by default), as one file that is replaced whole and removed after the step.
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),

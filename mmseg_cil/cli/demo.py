@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.cli import ToolParser
+from mmseg_cil.utils.cli import ADVISED, ToolParser
 
 #: Pieces of methods, and their names in the last lines; the first one trains the step 0 of all.
 METHODS = {'finetune': 'fine-tuning', 'mib': 'MiB', 'vdfd': 'VDFD'}
@@ -175,4 +175,9 @@ def _environment() -> dict[str, str]:
     """Return the variables of a process that finds this package, which need not be installed."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get('PYTHONPATH')])]
-    return {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': os.pathsep.join(paths)}
+    return {
+        **os.environ,
+        'PYTHONUNBUFFERED': '1',
+        'PYTHONPATH': os.pathsep.join(paths),
+        ADVISED: '1',  # the demo itself says how to go on after a signal
+    }

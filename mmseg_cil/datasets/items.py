@@ -96,13 +96,14 @@ def open_sources(config: DatasetConfig | Sequence[DatasetConfig]) -> list[Source
     configs = [config] if isinstance(config, Mapping) else list(config)
     sources = [source for each in configs for source in _leaves(each)]
     if not sources:
-        raise InputError('no dataset is given: the list of datasets is empty')
+        raise InputError('no dataset is given: the list of datasets is empty; name one or more')
     first = sources[0]
     for other in sources[1:]:
         if _meaning(other) != _meaning(first):
             raise InputError(
                 'datasets that are pooled must have the same classes, reduce_zero_label and '
-                f'void_ids: {_name(first.dataset)} and {_name(other.dataset)} differ'
+                f'void_ids: {_name(first.dataset)} and {_name(other.dataset)} differ. Give both '
+                'the same, or let a step have a data set of its own (data of protocol.steps)'
             )
     return sources
 

@@ -19,7 +19,7 @@ from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.engine.config.provenance import described
 from mmseg_cil.engine.config.published.settings import as_published, notes_on_published
 from mmseg_cil.engine.evaluate import evaluate_step, open_walk, outdated_steps, write_metrics
-from mmseg_cil.engine.preflight.names import with_names_allowed
+from mmseg_cil.engine.preflight.names import with_names_allowed, with_variables_allowed
 from mmseg_cil.engine.preflight.parts import expected_inputs
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.engine.record.completeness import check_trained_steps
@@ -232,7 +232,12 @@ def settled_config(
     Raises:
         InputError: Something the user gave is wrong.
     """
-    cfg = compose(pieces, cfg) if cfg is None or any(pieces.values()) else settle(cfg)
+    if cfg is None:
+        cfg = compose(pieces)
+    elif any(pieces.values()):
+        cfg = compose(pieces, with_variables_allowed(cfg))
+    else:
+        cfg = settle(cfg)
     if published:
         cfg = as_published(cfg, pieces)
     return with_options(cfg, options)
@@ -268,7 +273,9 @@ def test(args: argparse.Namespace) -> dict[int, dict[str, Any]]:
 def _journal(work_dir: Path) -> Journal:
     journal = decided_by_main(lambda: Journal.load(work_dir, writable=False))
     if journal is None:
-        raise InputError(f'{work_dir} holds no walk (no journal.json)')
+        raise InputError(
+            f'{work_dir} holds no walk (no journal.json): give the work directory of a walk'
+        )
     return journal
 
 
@@ -303,7 +310,10 @@ def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool
     done = [record['step'] for record in journal.content['steps'] if record['status'] == 'done']
     steps = done if step is None else [step]
     if not steps or not set(steps) <= set(done):
-        raise InputError(f'steps {steps} of {walk.work_dir} are not all done; done: {done}')
+        raise InputError(
+            f'steps {steps} of {walk.work_dir} are not all done; done: {done}. Evaluate one of '
+            'these with --step, or finish the walk with mmseg-cil train and --resume'
+        )
     outdated = outdated_steps(walk, journal)
     others = [reason for entry, reason in outdated.items() if entry not in steps]
     if others and not dry_run:

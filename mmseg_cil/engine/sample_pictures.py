@@ -80,7 +80,10 @@ def _loaded(view: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
         with seeded(0):
             sample = view.pipeline.until(view.get_data_info(index), key)
         if not isinstance(sample, Mapping) or not isinstance(sample.get(key), np.ndarray):
-            raise InputError(f'the test pipeline loads no {key} that is a single array')
+            raise InputError(
+                f'the test pipeline loads no {key} that is a single array, so pictures of samples '
+                'cannot be drawn: leave them out, or load images and masks by MMSegmentation'
+            )
         found.append(sample[key])
     return found[0], found[1]
 
@@ -114,7 +117,9 @@ def as_picture(image: np.ndarray, bgr: bool) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or not image.size:
-        raise InputError(f'an image of shape {image.shape} is none that can be drawn')
+        raise InputError(
+            f'an image of shape {image.shape} cannot be drawn: (H, W) or (H, W, bands) can'
+        )
     bands = image.shape[2]
     image = image[..., :3] if bands > 2 else image[..., :1].repeat(3, axis=2)
     if bgr and bands in (3, 4):

@@ -37,9 +37,9 @@ from mmseg_cil.engine.record.completeness import (
 )
 from mmseg_cil.engine.record.computing import computing
 from mmseg_cil.engine.record.differences import (
+    check_same_training,
     check_trained_classes,
     check_trained_network,
-    details,
     only_adds_steps,
 )
 from mmseg_cil.engine.record.earlier import recognise_counts
@@ -58,7 +58,7 @@ from mmseg_cil.engine.record.overwriting import (
 from mmseg_cil.engine.record.resume_state import can_resume, step_identity
 from mmseg_cil.engine.record.start_from import Import, plan_import
 from mmseg_cil.engine.record.trained_elsewhere import TrainedElsewhere, plan_first_step
-from mmseg_cil.engine.record.verify import check_checkpoint, check_same_walk
+from mmseg_cil.engine.record.verify import check_checkpoint
 from mmseg_cil.engine.runner import step_runner
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.engine.runner.ema import keep_averaged_weights
@@ -215,7 +215,7 @@ class WalkRunner:
     def _check_same(self, journal: Journal, fingerprints: dict[str, str]) -> None:
         recognise_counts(self.walk, journal)
         if not self.accept_changes and not only_adds_steps(self.walk, journal, fingerprints):
-            check_same_walk(journal, fingerprints, details=details(self.walk, journal))
+            check_same_training(self.walk, journal, fingerprints)
         check_trained_classes(self.walk, journal)
         if self.accept_changes:
             check_trained_network(self.walk, journal, fingerprints)

@@ -138,9 +138,10 @@ class IncrementalIoUMetric(BaseMetric):
             size: Number of images of the whole test set, over all processes.
 
         Returns:
-            Fractions by name: ``mIoU`` (of all seen classes), ``mIoU_old``,
-            ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``mAcc``, ``aAcc``;
-            undefined scores are left out.
+            Percentages by name, as MMSegmentation's ``IoUMetric`` gives them: ``mIoU`` (of all
+            seen classes), ``mIoU_old``, ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``mAcc``,
+            ``aAcc``; undefined scores are left out. (``result`` holds fractions, as the files
+            of a walk do.)
 
         Raises:
             InputError: A label or a prediction is no class of this step.
@@ -311,12 +312,13 @@ def _image(sample: dict) -> str:
 
 
 def _flat(result: dict[str, Any]) -> dict[str, float]:
+    """Return the means of a step in per cent, by the names under which they are logged."""
     means = result['mIoU']
     scores = {'mIoU': means['all']}
     scores |= {f'mIoU_{part}': means[part] for part in ('old', 'new', 'base', 'later')}
     scores |= {'mAcc': result['mean_accuracy'], 'aAcc': result['overall_accuracy']}
     scores |= {f'm{name}': result[f'm{name}']['all'] for name in FURTHER_NAMES if name in result}
-    return {name: value for name, value in scores.items() if value is not None}
+    return {name: 100 * value for name, value in scores.items() if value is not None}
 
 
 def _class_table(result: dict[str, Any]) -> str:

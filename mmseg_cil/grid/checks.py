@@ -9,10 +9,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.comparison import differences
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
-from mmseg_cil.grid.composition import differences, read_text
+from mmseg_cil.grid.composition import read_text
 from mmseg_cil.grid.places import Places
 from mmseg_cil.grid.plan import Cell
 

@@ -1,11 +1,11 @@
-"""The configs that the cells of a grid train with, and the differences between two configs."""
+"""The configs that the cells of a grid train with, and the text of a config."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import pprint
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,6 @@ from mmseg_cil.utils.near import near
 
 #: The key under which a config describes the grid that it is the base of.
 KEY = 'grid'
-#: Keys of a config on which neither weights nor scores depend.
-_INDIFFERENT = (
-    'default_hooks', 'env_cfg', 'experiment_name', 'launcher', 'log_level', 'log_processor',
-    'rehearsal', 'resume', 'vis_backends', 'visualizer', 'work_dir', 'allow_unknown_keys', KEY,
-)  # fmt: skip
-_INDIFFERENT_OF_LOADERS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
 def read_grid(config: str | None) -> dict[str, Any]:
@@ -128,26 +122,3 @@ def read_text(path: Path) -> dict[str, Any]:
             f'{path} is not as the grid has written it ({type(error).__name__}: {error}): put it '
             'back, or remove it with the work directory beside it'
         ) from error
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys that differ in two configs and matter to weights or scores."""
-    first, second = dict(_leaves(before)), dict(_leaves(now))
-    return sorted(
-        key for key in {*first, *second} if first.get(key, _leaves) != second.get(key, _leaves)
-    )
-
-
-def _leaves(node: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
-    if where and (
-        where[0] in _INDIFFERENT
-        or (where[0].endswith('_dataloader') and where[-1] in _INDIFFERENT_OF_LOADERS)
-    ):
-        return []
-    if isinstance(node, Mapping) and node:
-        items: Sequence[tuple[Any, Any]] = list(node.items())
-    elif isinstance(node, (list, tuple)) and node:
-        items = list(enumerate(node))
-    else:
-        return [('.'.join(where), list(node) if isinstance(node, tuple) else node)]
-    return [leaf for key, value in items for leaf in _leaves(value, (*where, str(key)))]

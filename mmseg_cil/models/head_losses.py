@@ -81,7 +81,8 @@ def check_head(name: str, head: nn.Module, step: StepContext) -> None:
         if classifier.out_channels != step.num_seen:
             raise InputError(
                 f'{name} has {classifier.out_channels} outputs, but step '
-                f'{step.index} has {step.num_seen} classes'
+                f'{step.index} has {step.num_seen} classes: leave num_classes of the heads to the '
+                'walk'
             )
     for loss in loss_modules(head):
         if isinstance(loss, ComparisonLoss):

@@ -52,7 +52,8 @@ class ClassifierTap:
         if self.embedding is None or self.logits is None:
             raise InputError(
                 'the head ran without its classifier conv_seg: it has another one, '
-                'and cannot be distilled'
+                'and cannot be distilled: use a head that classifies with conv_seg, or a method '
+                'without a teacher (finetune, vdfd)'
             )
         return NetworkOutput(
             maps_of(features),

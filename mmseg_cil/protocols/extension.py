@@ -31,7 +31,10 @@ def read_classes(
     """
     first = [str(name).strip() for name in known or (steps[0] if steps else ())]
     if not first:
-        raise InputError(f'{where} has no classes in step 0.')
+        raise InputError(
+            f'{where} has no classes in step 0; list those of the trained network, in the order '
+            'of its outputs.'
+        )
     added = [str(name).strip() for step in steps[1:] for name in step]
     twice = [name for name in added if added.count(name) > 1]
     if twice:

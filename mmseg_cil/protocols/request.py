@@ -101,7 +101,10 @@ def class_id_of(taxonomy: Taxonomy, value: Any, where: str) -> int:
     if text in taxonomy.names:
         return taxonomy.names.index(text)
     if text in taxonomy.left_out:
-        raise InputError(f'{where}: the class {text!r} is left out, for its id is among void_ids.')
+        raise InputError(
+            f'{where}: the class {text!r} is left out, for its id is among void_ids; take the id '
+            'out of these, or the class out of the steps.'
+        )
     near = difflib.get_close_matches(text, taxonomy.names, 3)
     hint = f'; did you mean {" or ".join(near)}' if near else ''
     listed = ', '.join(taxonomy.names[:30]) + (', ...' if len(taxonomy.names) > 30 else '')

@@ -171,7 +171,10 @@ class Taxonomy:
         unused = [mask_id for mask_id in range(IGNORE) if mask_id not in taken]
         free = [class_id for class_id, mask_id in enumerate(ids) if mask_id is None]
         if len(free) > len(unused):
-            raise InputError(f'classes of {self.dataset!r}: there are more than 255')
+            raise InputError(
+                f'classes of {self.dataset!r}: there are more than 255, and a mask has a byte a '
+                'pixel; leave classes out'
+            )
         for class_id, mask_id in zip(free, unused, strict=False):
             ids[class_id] = mask_id
         return replace(self, names=tuple(every), mask_ids=tuple(ids), free=tuple(free))
@@ -200,7 +203,8 @@ class Taxonomy:
         if missing:
             raise InputError(
                 f'the classes of two datasets of {self.dataset!r} differ: one has '
-                f'{", ".join(self.names[self.background_added :])}, the other {", ".join(ids)}.'
+                f'{", ".join(self.names[self.background_added :])}, the other {", ".join(ids)}; '
+                'give both the same, with metainfo.classes.'
             )
         left = {mask_id for name, mask_id in ids.items() if name not in self.names}
         void = {IGNORE, *void_ids, *left}
@@ -301,7 +305,7 @@ def check_one_class_an_id(labels: Mapping[str, Sequence[int]], what: str) -> Non
     if twice:
         shared = [name for name, ids in labels.items() if twice[0] in ids]
         raise InputError(
-            f'{what} give the id {twice[0]} to {" and ".join(shared)}: an id is one class.'
+            f'{what} give the id {twice[0]} to {" and ".join(shared)}: an id is of one class.'
         )
 
 

@@ -18,6 +18,8 @@ from mmseg_cil.utils.stopping import Stopped, ended_by_signals, interrupt_of
 
 #: Environment variables in which torchrun, Slurm and MPI tell a process its rank.
 _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+#: Environment variable of a program that a tool starts: the tool gives the advice on going on.
+ADVISED = 'MMSEG_CIL_ADVISED'
 #: Seconds for which the other processes wait for rank 0 to print the error and end the job.
 _PATIENCE = 20.0
 #: Errors of a path that cannot be read or written, which count as wrong input.
@@ -139,7 +141,8 @@ def _told(error: BaseException, goes_on: str) -> int | None:
     if interrupt is not None:
         if _rank() == 0:
             text = str(interrupt) if isinstance(interrupt, Stopped) else 'interrupted'
-            print(f'{text}: {goes_on}' if goes_on else text, file=sys.stderr)
+            advises = goes_on and ADVISED not in os.environ
+            print(f'{text}: {goes_on}' if advises else text, file=sys.stderr)
         return interrupt.status if isinstance(interrupt, Stopped) else 130
     if isinstance(error, InputError):
         _wait_for_the_main_process()

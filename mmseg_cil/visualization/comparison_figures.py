@@ -92,7 +92,8 @@ MOST_CLASSES = 24
 def class_curves(groups: Sequence[SeedGroup]) -> Figure:
     """Draw the IoU of every class over the steps, a panel a class and a colour a method.
 
-    Of more than 24 classes those are shown in which the methods differ most after the last step.
+    Where there are more than 24 classes, those are shown in which the methods differ most after
+    the last step.
     Series are named as in :func:`comparison_curves`.
 
     Args:

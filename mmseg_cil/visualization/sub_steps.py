@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Files of a sub-step that trains a generator.
 GRID, SUMMARY = 'samples.png', 'summary.json'
-#: What is logged of the layout: the fraction of pixels that follow it.
+#: Key in the log of the fraction of pixels that follow the layout.
 FOLLOWS = 'follows'
 #: Iterations, and the fraction of pixels that followed the layout then.
 Course = tuple[list[int], list[float]]

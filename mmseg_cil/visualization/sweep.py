@@ -17,7 +17,7 @@ from mmseg_cil.visualization.walk_record import WalkRecord
 #: The copy of its config that a walk leaves in its folder.
 CONFIG_COPY = 'walk_config.py'
 MEASURES = ('old', 'new', 'all', 'forgetting')
-#: What may differ between two runs without any effect on their numbers.
+#: Settings that may differ between two runs without any effect on their numbers.
 _HARMLESS = {'work_dir', 'resume', 'start_from', 'allow_unknown_keys'}
 _MISSING = object()
 

@@ -17,6 +17,7 @@ from mmseg_cil.engine.config.step_config import StepInputs
 from mmseg_cil.engine.step_configs import training_config
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import FILE_NAME, ExemplarMemory
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.tiny import CLASSES, make_data, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights, weights
@@ -213,8 +214,17 @@ def test_another_network_is_refused(trained, new_data, tmp_path):
     refused(cfg, tmp_path / 'walk', r'is of another network than the config: not in the file')
 
 
-def test_exemplars_of_images_that_are_gone_are_refused(trained, new_data, tmp_path):
-    refused(extension(trained, new_data, 'icarl'), tmp_path / 'walk', 'keeps images of earlier cl')
+def test_exemplars_begin_empty_where_the_old_images_are_gone(trained, new_data, tmp_path, capsys):
+    walk = tmp_path / 'walk'
+    runner = WalkRunner(extension(trained, new_data, 'icarl'), walk)
+    runner.run()
+    assert 'the exemplars of icarl begin empty' in capsys.readouterr().out
+    kept = [ExemplarMemory.load(walk / f'step_0{step}/{FILE_NAME}') for step in range(3)]
+    assert kept[0].names == []
+    assert list(kept[1].lists) == ['blue'] and list(kept[2].lists) == ['blue', 'grey']
+    assert set(kept[1].stored.values()) == {1} and kept[2].lists['grey']
+    steps = json.loads((walk / 'journal.json').read_text())['steps']
+    assert [step['replayed'] for step in steps] == [0, 0, len(kept[1].names)]
 
 
 def test_another_file_is_refused_when_the_walk_goes_on(trained, new_data, tmp_path):

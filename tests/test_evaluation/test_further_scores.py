@@ -99,7 +99,8 @@ def test_the_metric_adds_them_to_entry_and_log(monkeypatch):
     label, pred = torch.tensor([[[0, 1, 2, 2]]]), torch.tensor([[[0, 1, 2, 1]]])
     metric.process(None, [dict(pred_sem_seg=dict(data=pred), gt_sem_seg=dict(data=label))])
     scores = metric.evaluate(1)
-    assert scores['mDice'] == metric.result['mDice']['all'] == pytest.approx((1 + 2 / 3 * 2) / 3)
+    assert metric.result['mDice']['all'] == pytest.approx((1 + 2 / 3 * 2) / 3)
+    assert scores['mDice'] == 100 * metric.result['mDice']['all']
     head, *rows = printed[0].splitlines()[1:]
     assert head.split()[-8:] == ['Dice', '%', 'Fscore', '%', 'Precision', '%', 'Recall', '%']
     assert rows[1].split() == ['a', '50.00', '100.00', '66.67', '66.67', '50.00', '100.00']

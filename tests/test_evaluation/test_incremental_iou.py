@@ -52,12 +52,12 @@ def test_scores_agree_with_a_naive_count():
         np.sum((label == c) & (pred == c)) / np.sum((label == c) | (pred == c)) for c in range(4)
     ]
     assert list(metric.result['IoU'].values()) == pytest.approx(iou, abs=1e-12)
-    assert scores['mIoU'] == pytest.approx(np.mean(iou))
-    assert scores['mIoU_old'] == pytest.approx(np.mean(iou[:3]))
-    assert scores['mIoU_new'] == pytest.approx(iou[3])
-    assert scores['mIoU_base'] == pytest.approx(np.mean(iou[:2]))
-    assert scores['mIoU_later'] == pytest.approx(np.mean(iou[2:]))
-    assert scores['aAcc'] == pytest.approx(np.mean(label == pred))
+    assert scores['mIoU'] == pytest.approx(100 * np.mean(iou))
+    assert scores['mIoU_old'] == pytest.approx(100 * np.mean(iou[:3]))
+    assert scores['mIoU_new'] == pytest.approx(100 * iou[3])
+    assert scores['mIoU_base'] == pytest.approx(100 * np.mean(iou[:2]))
+    assert scores['mIoU_later'] == pytest.approx(100 * np.mean(iou[2:]))
+    assert scores['aAcc'] == pytest.approx(100 * np.mean(label == pred))
     assert metric.result['images'] == 5
 
 
@@ -103,7 +103,7 @@ def test_domains_are_kept_apart():
     metric.process(None, samples)
     metric.evaluate(6)
     alone.process(None, samples[1::3])
-    assert metric.result['groups'][1] == alone.evaluate(2)['mIoU']
+    assert 100 * metric.result['groups'][1] == alone.evaluate(2)['mIoU']
     assert metric.result['images_by_domain'] == [2, 2, 2]
 
 

@@ -3,10 +3,11 @@
 import pytest
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.comparison import differences
 from mmseg_cil.engine.config.length import step_iterations
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.errors import InputError
-from mmseg_cil.grid.composition import cell_config, config_text, differences, read_grid, read_text
+from mmseg_cil.grid.composition import cell_config, config_text, read_grid, read_text
 from mmseg_cil.grid.plan import Cell, Setting, Variant
 from mmseg_cil.protocols import build_protocol
 from mmseg_cil.testing.tiny import CLASSES, tiny_config

@@ -9,7 +9,7 @@ import pytest
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils import cli
 from mmseg_cil.utils.atomic import atomic_write, remove_leftovers, write_csv, write_json
-from mmseg_cil.utils.cli import ToolParser, add_config_options, run_tool
+from mmseg_cil.utils.cli import ADVISED, ToolParser, add_config_options, run_tool
 from mmseg_cil.utils.stopping import Stopped
 
 
@@ -97,14 +97,21 @@ def test_other_errors_keep_their_traceback(error):
         run_tool(raising(error))
 
 
-def test_what_goes_on_is_told_after_a_signal(capsys):
+@pytest.mark.parametrize(
+    ('advised', 'said'),
+    [(False, 'ended by SIGTERM: go on with --resume\n'), (True, 'ended by SIGTERM\n')],
+)
+def test_what_goes_on_is_told_once_after_a_signal(advised, said, capsys, monkeypatch):
+    if advised:  # by the program that has started this one
+        monkeypatch.setenv(ADVISED, '1')
+
     def main():
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:
         run_tool(main, goes_on='go on with --resume')
     assert ended.value.code == 143
-    assert capsys.readouterr().err == 'ended by SIGTERM: go on with --resume\n'
+    assert capsys.readouterr().err == said
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

@@ -82,7 +82,7 @@ def test_the_metric_needs_no_prefix(capsys):
     metric = IncrementalIoUMetric([0, 0], step=0, has_background=True, prefix='val')
     label = dict(data=torch.tensor([[[0, 1]]]))
     metric.process(None, [dict(pred_sem_seg=label, gt_sem_seg=label)])
-    assert metric.evaluate(1)['val/mIoU'] == 1.0
+    assert metric.evaluate(1)['val/mIoU'] == 100.0
 
 
 def test_other_warnings_come_through():

@@ -1,9 +1,9 @@
 """DeepLabV3 as MiB and PLOP built it: ResNet-101, output stride 16, leaky ReLUs, their ASPP.
 
-Of deeplabv3_r101-d16.py, with leaky ReLUs of slope 0.01 after the norms, the last stage dilated
-throughout, branches and pooled branch fused by 1x1 convolutions, no dropout before the
-classifier, and their first weights of the head (fcdl94/MiB models/resnet.py,
-modules/deeplab.py, segmentation_module.py). What is left is InPlace-ABN: its weights from
+The network of deeplabv3_r101-d16.py, with leaky ReLUs of slope 0.01 after the norms, the last
+stage dilated throughout, branches and pooled branch fused by 1x1 convolutions, no dropout before
+the classifier, and their first weights of the head (fcdl94/MiB models/resnet.py,
+modules/deeplab.py, segmentation_module.py). InPlace-ABN is not there: its weights from
 ImageNet (here torchvision's), and its scale |weight| + eps.
 
 MMSegmentation has neither this backbone nor this head, so config.py of a step imports

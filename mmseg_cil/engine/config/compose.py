@@ -176,7 +176,10 @@ def read_piece(kind: str, name: str) -> dict[str, Any]:
     if path.is_file():
         content = _read(path)
         if kind in ('model', 'protocol', 'method') and kind not in content:
-            raise InputError(f'--{kind} {name}: {path} sets no {kind}')
+            raise InputError(
+                f'--{kind} {name}: {path} sets no {kind}: write {kind} = dict(...) into it, or '
+                f'name another piece. There are {_listed(kind)}'
+            )
         return content
     if kind == 'protocol':
         return {'protocol': _named_protocol(name)}

@@ -162,7 +162,8 @@ def _old_test(old: Config, path: str) -> dict[str, Any]:
     given = dataset_of(old, 'test')
     if given is None:
         raise InputError(
-            f'{path} has no test_dataloader with a dataset, which --old-test scores on'
+            f'{path} has no test_dataloader with a dataset, which --old-test scores on: add one '
+            'to the config, or leave --old-test out'
         )
     dataset: dict[str, Any] = Config(dict(dataset=given)).to_dict()['dataset']
     return dataset

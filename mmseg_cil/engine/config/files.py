@@ -83,7 +83,7 @@ def find_config(name: str | Path) -> Path:
     elif is_installed(package):
         folder = Path(get_installed_path(package)) / '.mim' / 'configs'
     else:
-        raise InputError(f'{name}: {package} is not installed')
+        raise InputError(f'{name}: {package} is not installed: pip install {package}')
     path = folder / (inner if inner.endswith('.py') else f'{inner}.py')
     if not path.is_file():
         raise InputError(
@@ -109,7 +109,7 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     if path.resolve() in (former.resolve() for former in above):
         raise InputError(
             'the bases of the config go in a circle: '
-            f'{" -> ".join(str(file) for file in (*above, path))}'
+            f'{" -> ".join(str(file) for file in (*above, path))}: take a _base_ out of the last'
         )
     if above and not path.is_file():
         raise InputError(

@@ -69,7 +69,10 @@ def with_first_step(cfg: Config) -> Config:
     old = read_unsettled(asked['config']) if asked.get('config') else None
     if old is not None and cfg.get('model') is None:
         if old.get('model') is None:
-            raise InputError(f'protocol.checkpoint.config: {asked["config"]} has no model')
+            raise InputError(
+                f'protocol.checkpoint.config: {asked["config"]} has no model: name the config '
+                'that the checkpoint was trained with'
+            )
         cfg.model = old.model
     elif old is not None:
         _check_same_network(cfg.model, old.get('model') or {}, asked['config'])

@@ -32,7 +32,8 @@ def add_further_map(cfg: Config, further_map: Mapping[str, Any]) -> None:
     kinds = [kind_of(transform) for transform in pipeline]
     if 'LoadAnnotations' not in kinds:
         raise InputError(
-            'method.further_map stands behind LoadAnnotations, which the training pipeline lacks'
+            'method.further_map stands behind LoadAnnotations, which the training pipeline '
+            "lacks: add dict(type='LoadAnnotations') after the image is loaded"
         )
     taken = [
         f'{where} ({kind.__name__}) learns as edges between classes'

@@ -146,7 +146,10 @@ def _datasets_of(path: str) -> dict[str, Any]:
         if dataset is not None
     }
     if 'train' not in found:
-        raise InputError(f'{path} has no train_dataloader with a dataset: it names the new data')
+        raise InputError(
+            f'{path} has no train_dataloader with a dataset, which is where --data looks for the '
+            'new images: add one, or give --images and --masks'
+        )
     return found
 
 

@@ -125,7 +125,7 @@ def _piece(path: Path) -> dict[str, Any]:
 def _read(path: Path, time: int) -> dict[str, Any]:
     content: dict[str, Any] = read_config(path).to_dict()
     if not isinstance(content.get('method'), Mapping):
-        raise InputError(f'{path} sets no method')
+        raise InputError(f'{path} sets no method: write method = dict(...) with its settings')
     return dict(content['method'])
 
 

@@ -122,7 +122,7 @@ def close_visualizer(visualizer: Visualizer) -> None:
 
 
 def log_scores(visualizer: Visualizer, step: int, entry: Mapping[str, Any]) -> None:
-    """Log a step's mean IoUs (all, old, new, ...), in each curve one point at the step.
+    """Log a step's mean IoUs in per cent (all, old, new, ...): a point at the step in each curve.
 
     Args:
         visualizer: Visualizer of the step.
@@ -130,7 +130,9 @@ def log_scores(visualizer: Visualizer, step: int, entry: Mapping[str, Any]) -> N
         entry: Entry of ``metrics.json``.
     """
     scores = {
-        f'step_mIoU/{part}': value for part, value in entry['mIoU'].items() if value is not None
+        f'step_mIoU/{part}': 100 * value
+        for part, value in entry['mIoU'].items()
+        if value is not None
     }
     if scores:
         visualizer.add_scalars(scores, step=step)

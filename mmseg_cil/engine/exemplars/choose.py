@@ -86,9 +86,14 @@ def choose_exemplars(
         former: The exemplars that were kept before; None at first.
 
     Returns:
-        The new memory, which is equal on all processes.
+        The new memory, which is equal on all processes. It is empty after a first step that
+        was trained elsewhere and whose images are gone.
     """
     protocol, seed = walk.protocol, run_seed(walk.cfg)
+    if not walk.train_images[step] and former is None:
+        return ExemplarMemory(
+            protocol.beginning_fingerprint(step), settings.choice(seed), step, {}, {}
+        )
     view = DATASETS.build(
         dataset_of_step(walk.cfg, step, 'train', str(walk.work_dir), protocol.pools_splits)
     )

@@ -53,7 +53,7 @@ def require_type(kinds: Registry, kind: object, where: str) -> None:
         InputError: The type is an unknown name, or None.
     """
     if kind is None:
-        raise InputError(f'{where} has no type')
+        raise InputError(f"{where} has no type: write dict(type='NAME', ...)")
     if isinstance(kind, str) and kinds.get(kind) is None:
         raise InputError(f'{where}: {no_such_type(kind, kinds.name)}')
 

@@ -92,7 +92,8 @@ def check_same_classes(train_config: DatasetConfig, test_config: DatasetConfig) 
     if train.reduce_zero_label != test.reduce_zero_label:
         raise InputError(
             f'the training dataset has reduce_zero_label={train.reduce_zero_label}, the test '
-            f'dataset {test.reduce_zero_label}: the same id would mean another class'
+            f'dataset {test.reduce_zero_label}: the same id would mean another class. '
+            'Set it alike in both'
         )
     if train.classes != test.classes and not reference_of(train_config, test_config):
         raise InputError(

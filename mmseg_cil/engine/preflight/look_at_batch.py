@@ -73,7 +73,8 @@ def _labels(image: torch.Tensor, sample: Any, split: str) -> torch.Tensor:
     if image.dim() != 3:
         raise InputError(
             f'{name_of(sample)}: the {split} pipeline gives an image of shape '
-            f'{tuple(image.shape)}; it must be (bands, height, width)'
+            f'{tuple(image.shape)}; it must be (bands, height, width): look at what follows '
+            'LoadImageFromFile'
         )
     if 'gt_sem_seg' not in sample:
         raise InputError(

@@ -276,6 +276,26 @@ def with_names_allowed(cfg: Config) -> Config:
     )
 
 
+def with_variables_allowed(cfg: Config) -> Config:
+    """Return a config that allows the variables that its files read, before parts are replaced.
+
+    A config with replaced parts is the content of no file, so that nothing tells any more which
+    of its names are variables. Names that no file reads are not allowed.
+
+    Args:
+        cfg: Config of a file; not changed.
+    """
+    allowed = cfg.get(ALLOW)
+    if allowed is True:
+        return cfg
+    read = read_names(cfg.filename) - {*MEANT, *_VARIABLES, *(allowed or ())}
+    own = [name for name in cfg if name in read]
+    if not own:
+        return cfg
+    content = {**cfg.to_dict(), ALLOW: [*(allowed or ()), *own]}
+    return Config(content, cfg_text=cfg.text, filename=cfg.filename)
+
+
 def value_at(node: Any, key: str) -> Any:
     """Return the setting at a dotted key; None where there is none."""
     for name in key.split('.'):

@@ -8,21 +8,43 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from torch import nn
 
+from mmseg_cil.engine.config.comparison import differences
 from mmseg_cil.engine.preflight.building import part
 from mmseg_cil.engine.record.completeness import listed
+from mmseg_cil.engine.record.config_copy import NAME as COPY
 from mmseg_cil.engine.record.earlier import IMAGES, has_same_beginning
 from mmseg_cil.engine.record.fingerprint import OWN_PIPELINE, changed, training_fingerprints
 from mmseg_cil.engine.record.journal import Journal
-from mmseg_cil.engine.record.verify import check_checkpoint
+from mmseg_cil.engine.record.verify import check_checkpoint, check_same_walk
 from mmseg_cil.engine.runner.step_runner import load_into
 from mmseg_cil.engine.step_configs import lone_config
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.registry import MODELS
+from mmseg_cil.utils.literals import read_literals
 
 
-def details(walk: Walk, journal: Journal) -> dict[str, str]:
+def check_same_training(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> None:
+    """Refuse a config that would train otherwise than the one the walk was begun with.
+
+    Args:
+        walk: The walk as the config describes it now.
+        journal: Journal of the walk.
+        fingerprints: Fingerprints of the config now.
+
+    Raises:
+        InputError: The fingerprints differ; the message names the settings that do.
+    """
+    check_same_walk(
+        journal,
+        fingerprints,
+        details=_details(walk, journal),
+        settings=_changed_settings(walk, journal),
+    )
+
+
+def _details(walk: Walk, journal: Journal) -> dict[str, str]:
     """Return details on some of the fingerprints that may differ, by the fingerprints' names."""
     result = {}
     recorded = (journal.content.get('data') or {}).get('train')
@@ -43,6 +65,18 @@ def details(walk: Walk, journal: Journal) -> dict[str, str]:
         change = 'further ones come' if steps < walk.num_steps else 'later ones are missing'
         result['protocol'] = f'{listed(range(common))} the same, {change}'
     return result
+
+
+def _changed_settings(walk: Walk, journal: Journal) -> list[str]:
+    """Return the keys in which the config differs from the copy that the walk has left.
+
+    The list is empty where no copy can be read.
+    """
+    try:
+        before = read_literals(journal.path.parent / COPY)
+    except (OSError, ValueError, SyntaxError):
+        return []
+    return differences(before, walk.as_given.to_dict())
 
 
 def only_adds_steps(walk: Walk, journal: Journal, fingerprints: Mapping[str, str]) -> bool:

@@ -70,7 +70,10 @@ def plan_import(
             'leave --start-from away, or give another --work-dir'
         )
     if last >= walk.num_steps:
-        raise InputError(f'--start-from {source}: this walk has steps 0..{walk.num_steps - 1} only')
+        raise InputError(
+            f'--start-from {source}: this walk has steps 0..{walk.num_steps - 1} only; name one '
+            'of these after the colon'
+        )
     steps = [step for step in range(last + 1) if journal is None or not journal.is_done(step)]
     if not steps:
         return None
@@ -87,7 +90,10 @@ def plan_import(
     _check_same_images(walk, other, source, steps, accept_changes)
     for step in steps:
         if not other.is_done(step):
-            raise InputError(f'--start-from {source}: step {step} of {other_dir} is not done')
+            raise InputError(
+                f'--start-from {source}: step {step} of {other_dir} is not done: finish it there, '
+                f'or name an earlier step, as in --start-from {other_dir}:0'
+            )
         path, classes = check_checkpoint(other, step), len(walk.protocol.steps[step].seen)
         # Weights that cannot be learnt from are refused now, not when the next step begins.
         decided_by_main(functools.partial(_check_weights, path, classes))

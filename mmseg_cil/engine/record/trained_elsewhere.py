@@ -78,12 +78,6 @@ def plan_first_step(walk: Walk, journal: Journal | None) -> TrainedElsewhere | N
         _check_same_file(asked['checkpoint'], journal)
         return None
     _check_classes(asked['classes'], walk)
-    if memory_settings(walk.cfg, walk.protocol.name) is not None and not walk.train_images[0]:
-        raise InputError(
-            f'the method {walk.cfg.method.get("name")!r} keeps images of earlier classes, and no '
-            'training image shows one of step 0, which was trained elsewhere: add such images to '
-            'the data set, with their labels, or use a method without exemplars (mib, plop, vdfd)'
-        )
     return decided_by_main(lambda: _checked(walk, asked['checkpoint'], _revised(asked)))
 
 
@@ -186,6 +180,12 @@ def _checked(
     note = f'step 0 is the network of {checkpoint}, and is not trained'
     if walk.protocol.kind == 'class':
         note += f'; pixels that nobody labelled are {_unlabelled(walk)}'
+    if memory_settings(walk.cfg, walk.protocol.name) is not None and not walk.train_images[0]:
+        note += (
+            f'; the exemplars of {walk.cfg.method.get("name")} begin empty, for no training image '
+            'shows what step 0 learnt: the next step replays nothing, and later steps replay '
+            'images of the steps between alone'
+        )
     if 'ema_state_dict' in content:
         note += '; its averaged weights (EMA) are used, which MMEngine keeps as its state_dict'
     return TrainedElsewhere(checkpoint, _sha256(checkpoint), revise_keys, note)
@@ -221,7 +221,10 @@ def _state(
     found = state_of(content) if isinstance(content, Mapping) else {}
     state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not state:
-        raise InputError(f'protocol.checkpoint: {checkpoint} holds no weights by name')
+        raise InputError(
+            f'protocol.checkpoint: {checkpoint} holds no weights by name: give a file that '
+            'MMEngine has saved, or a state_dict'
+        )
     for pattern, text in revise_keys:
         state = {re.sub(pattern, text, name): value for name, value in state.items()}
     return state

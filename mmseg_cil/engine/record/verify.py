@@ -13,6 +13,8 @@ from mmseg_cil.engine.record.journal import Journal
 from mmseg_cil.engine.runner.distributed import decided_by_main
 from mmseg_cil.errors import InputError
 
+_LISTED = 5
+
 
 def check_same_version(journal: Journal, fingerprints: Mapping[str, str]) -> None:
     """Refuse a journal whose fingerprints are not of the kinds that this version takes.
@@ -42,6 +44,7 @@ def check_same_walk(
     fingerprints: Mapping[str, str],
     kinds: Sequence[str] | None = None,
     details: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
 ) -> None:
     """Refuse a config that would train otherwise than the one the walk was begun with.
 
@@ -50,6 +53,7 @@ def check_same_walk(
         fingerprints: Fingerprints of the config now.
         kinds: Names of the fingerprints to compare. All but the evaluation's by default.
         details: Details on fingerprints that differ, by name, for the message.
+        settings: Keys of the config that differ, for the message.
 
     Raises:
         InputError: The fingerprints differ, or an earlier version wrote the journal.
@@ -71,9 +75,11 @@ def check_same_walk(
             'the walk'
         )
     said = [f'{key} ({details[key]})' if details and key in details else key for key in differing]
+    keys = ', '.join(settings[:_LISTED]) + (' and others' if len(settings) > _LISTED else '')
+    which = f' (changed settings: {keys})' if keys else ''
     raise InputError(
         f'this config differs from the one that {journal.path.parent} was begun with, in: '
-        f'{", ".join(said)}. Results would mix two settings: use the former config, '
+        f'{", ".join(said)}{which}. Results would mix two settings: use the former config, '
         'another --work-dir, or --accept-changes if you mean it'
     )
 

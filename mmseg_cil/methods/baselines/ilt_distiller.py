@@ -49,7 +49,7 @@ class FeatureDistiller(Distiller):
         if not -count <= self.stage < count:
             raise InputError(
                 f'FeatureDistiller: stage {self.stage} is not among the {count} '
-                'feature maps that the backbone returns'
+                f'feature maps that the backbone returns: give one of {-count}..{count - 1}'
             )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

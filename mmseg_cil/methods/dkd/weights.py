@@ -97,6 +97,9 @@ def find_weighting(name: str | Weighting) -> Weighting:
             "or 'package.module.function' of your own"
         ) from error
     if not callable(found):
-        raise InputError(f'weighting {name!r} is no function')
+        raise InputError(
+            f'weighting {name!r} is no function: use one of {list(WEIGHTINGS)}, or '
+            "'package.module.function' of your own"
+        )
     weighting: Weighting = found
     return weighting

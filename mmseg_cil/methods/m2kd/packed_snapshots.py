@@ -191,7 +191,8 @@ def read_packed_snapshot(path: str | Path, step: int) -> dict[str, Tensor]:
     if step not in packed.steps:
         raise InputError(
             f'{path} has snapshots of the steps {list(packed.steps)}, and none of '
-            f'step {step}: it is of another walk or of an earlier step'
+            f'step {step}: it is of another walk or of an earlier step; put the file of this '
+            'walk back, or walk anew'
         )
     return packed.rebuild(step)
 

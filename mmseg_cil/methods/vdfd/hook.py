@@ -212,6 +212,7 @@ def _bare(runner: Runner) -> IncrementalEncoderDecoder:
     model = network_of(runner)
     if not isinstance(model, IncrementalEncoderDecoder):
         raise InputError(
-            'VDFDHook works in walks only: its model must be an IncrementalEncoderDecoder'
+            'VDFDHook works in walks only: its model must be an IncrementalEncoderDecoder: '
+            'take it out of custom_hooks elsewhere'
         )
     return model

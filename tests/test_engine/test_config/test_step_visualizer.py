@@ -79,7 +79,7 @@ def test_losses_pictures_and_scores_of_a_step_are_in_its_own_folder(
         *_, (point, means), close = walked[step].calls
         assert point == step and close == 'close'
         assert means == {
-            f'step_mIoU/{part}': value
+            f'step_mIoU/{part}': 100 * value
             for part, value in scores[step]['mIoU'].items()
             if value is not None
         }
@@ -216,4 +216,4 @@ def test_tensorboard_has_one_folder_of_events_a_step(data_root, tmp_path):
         assert [one.step for one in events.Scalars('loss')] == list(range(1, (7, 5)[step]))
         (point,) = events.Scalars('step_mIoU/all')
         assert point.step == step
-        assert point.value == pytest.approx(scores[step]['mIoU']['all'])
+        assert point.value == pytest.approx(100 * scores[step]['mIoU']['all'])

@@ -8,6 +8,7 @@ import mmseg
 import pytest
 from mmengine.config import Config
 
+from mmseg_cil.engine.config.compose import compose
 from mmseg_cil.engine.config.load import load_config
 from mmseg_cil.engine.preflight import names
 from mmseg_cil.engine.preflight.names import (
@@ -16,6 +17,7 @@ from mmseg_cil.engine.preflight.names import (
     near,
     read_names,
     with_names_allowed,
+    with_variables_allowed,
 )
 from mmseg_cil.engine.preflight.prepare import prepare_walk
 from mmseg_cil.errors import InputError
@@ -109,6 +111,15 @@ def test_variables_of_a_config_are_its_own(tmp_path, said):
     path.write_text(path.read_text() + 'optim_wrappr = dict(lr=0.2)\n')
     with pytest.raises(InputError, match=r"'optim_wrappr'.*did you mean 'optim_wrapper'"):
         check_names(load_config(path))
+
+
+def test_variables_stay_allowed_where_parts_are_replaced(tmp_path, said):
+    path = tmp_path / 'config.py'
+    path.write_text('common = dict(depth=50)\nunread = 1\nmodel = dict(backbone=common)\n')
+    composed = compose(dict(method='mib'), with_variables_allowed(load_config(path)))
+    assert Path(composed.filename).name == 'config_mib.py'
+    check_names(composed)
+    assert len(said) == 1 and 'nothing reads: unread (' in said[0]
 
 
 def test_the_copy_of_a_config_without_variables_is_the_config(data_root):

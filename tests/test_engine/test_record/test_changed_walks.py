@@ -17,6 +17,7 @@ from mmseg_cil.memory.memory import ExemplarMemory
 from mmseg_cil.testing.tiny import STEPS, tiny_config
 from mmseg_cil.testing.walks import assert_same_weights
 from mmseg_cil.utils.atomic import write_json
+from mmseg_cil.utils.config_text import config_text
 
 SLOW = pytest.mark.slow
 
@@ -106,6 +107,21 @@ def test_other_training_images_are_refused_and_can_be_accepted(place, change, ca
         WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:1').prepare()
     WalkRunner(cfg, place / 'new', start_from=f'{place / "walk"}:1', accept_changes=True).open()
     assert '--accept-changes accepts' in capsys.readouterr().out
+
+
+def test_settings_that_were_changed_are_named(place):
+    copy = config_text(config(place / 'data'))
+    (place / 'walk/walk_config.py').write_text(copy)
+    cfg = config(place / 'data')
+    cfg.step_overrides['later'].max_iters = 3
+    cfg.work_dir = 'elsewhere'
+    said = r'in: schedule \(changed settings: step_overrides\.later\.max_iters\)\. Results'
+    with pytest.raises(InputError, match=said):
+        WalkRunner(cfg, place / 'walk', resume=True).prepare()
+    # A copy that holds more than plain values is not read.
+    (place / 'walk/walk_config.py').write_text(f'import os\n{copy}')
+    with pytest.raises(InputError, match=r'in: schedule\. Results'):
+        WalkRunner(cfg, place / 'walk', resume=True).prepare()
 
 
 def test_other_images_of_steps_that_are_not_taken_over_do_not_matter(place):
