@@ -97,14 +97,18 @@ def build() -> nn.Module:
 
 def body(network: nn.Module) -> dict[str, Tensor]:
     """All parameters but the head's."""
-    found = {name: one for name, one in network.named_parameters() if not name.startswith('8.')}
+    found = {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if not name.startswith('8.')
+    }
     return {name: found[name] for name in order_by_rows(found)}
 
 
 def keep(network: nn.Module, data: Digits, pair: tuple[int, int]) -> OutputGradients:
     """Return the gradients of the mean logits of a step's digits."""
     tensors = body(network)
-    rows = tuple(num_rows(one) for one in tensors.values())
+    rows = tuple(num_rows(tensor) for tensor in tensors.values())
 
     def outputs(images: Tensor) -> tuple[Tensor, Tensor]:
         sums = network(images)[:, list(pair)].sum(dim=0)
@@ -129,10 +133,12 @@ class DFDPenalty:
     def __init__(self, network: nn.Module, earlier: list[OutputGradients]) -> None:
         tensors = list(body(network).values())
         self.tensors = tensors
-        self.heights = [num_rows(one) for one in tensors]
+        self.heights = [num_rows(tensor) for tensor in tensors]
         self.left, self.core = stack(earlier, list(body(network)), self.heights)
         self.anchor = row_sums(tensors).detach()
-        self.offset = torch.stack([one.project(body(network)) - one.projection for one in earlier])
+        self.offset = torch.stack(
+            [gradients.project(body(network)) - gradients.projection for gradients in earlier]
+        )
 
     def parameters(self) -> list[Tensor]:
         """Return what is learnt beside the network."""
@@ -160,7 +166,9 @@ class VDFDPenalty(DFDPenalty):
     def __init__(self, network: nn.Module, earlier: list[OutputGradients]) -> None:
         super().__init__(network, earlier)
         head: Tensor = network[8].weight.detach().clone()  # type: ignore[index]
-        self.graph = node_graph([head[[node[0] for node in one.nodes]] for one in earlier])
+        self.graph = node_graph(
+            [head[[node[0] for node in gradients.nodes]] for gradients in earlier]
+        )
         self.covariance = PrecisionNetwork(64)
 
     def parameters(self) -> list[Tensor]:

@@ -209,7 +209,7 @@ def dkd_forms(counts: tuple[int, ...]) -> tuple[Form, Form]:
     *old, _ = counts
     ends = [sum(old[: task + 1]) for task in range(len(old))]
     groups = [
-        [one for task in group for one in range(ends[task] - old[task], ends[task])]
+        [label for task in group for label in range(ends[task] - old[task], ends[task])]
         for group in groups_of_pool('all_subsets', old)
     ]
     loss = DenseKnowledgeDistillationLoss(weighting='constant')
@@ -349,7 +349,9 @@ def run(form: Form, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 def deviations(case: Case, inputs: tuple[Tensor, ...]) -> tuple[float, float]:
     """Largest differences of value and gradient, each over the largest expected number."""
     pairs = zip(run(case.fast, inputs), run(case.plain, inputs), strict=True)
-    value, gradient = (float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+    value, gradient = (
+        float((fast - plain).abs().max() / plain.abs().max()) for fast, plain in pairs
+    )
     return value, gradient
 
 
@@ -367,7 +369,7 @@ def milliseconds(form: Form, inputs: tuple[Tensor, ...]) -> float:
 def saved_mebibytes(form: Form, inputs: tuple[Tensor, ...]) -> float:
     """Return the bytes that autograd keeps of a forward pass, beyond the inputs."""
     student = inputs[0].detach().requires_grad_()
-    known = {one.untyped_storage().data_ptr() for one in (student, *inputs)}
+    known = {given.untyped_storage().data_ptr() for given in (student, *inputs)}
     saved: dict[int, tuple[Tensor, int]] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -441,7 +443,7 @@ def report(group: Group, device: str, arguments: argparse.Namespace) -> Iterator
         print(line(case.name, case.shape, rows[-1]), flush=True)
         yield max(rows[-1].deviations) <= TOLERANCE
     times, memory = (
-        [sum(one[i] for one in column) for i in range(2)]
+        [sum(pair[i] for pair in column) for i in range(2)]
         for column in ([row.times for row in rows], [row.memory for row in rows])
     )
     total = Row(
@@ -473,7 +475,9 @@ def main() -> int:
         'value and gradient: largest difference over the largest number'
     )
     agree = [
-        one for name in arguments.only for one in report(GROUPS[name], arguments.device, arguments)
+        close
+        for name in arguments.only
+        for close in report(GROUPS[name], arguments.device, arguments)
     ]
     if not all(agree):
         print('forms differ', file=sys.stderr)

@@ -112,21 +112,21 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
     """Return a network that trains as MMEngine trains it."""
     network.train()
     optimizer = optimizer_of(network, amp)
-    teachers, replay = (getattr(network, one, None) for one in ('teachers', '_replay'))
+    teachers, replay = (getattr(network, attribute, None) for attribute in ('teachers', '_replay'))
     parts = [
         network,
         *(
-            one.network
-            for one in (*(teachers.networks if teachers else ()), *([replay] if replay else []))
+            part.network
+            for part in (*(teachers.networks if teachers else ()), *([replay] if replay else []))
         ),
     ]
-    drawing = [one for one in network.modules() if hasattr(one, 'set_iteration_seed')]
+    drawing = [module for module in network.modules() if hasattr(module, 'set_iteration_seed')]
     seeds = itertools.count()
 
     def step(data: dict) -> dict[str, Tensor]:
         seed = next(seeds)
-        for one in drawing:
-            one.set_iteration_seed(seed)  # type: ignore[operator]
+        for module in drawing:
+            module.set_iteration_seed(seed)  # type: ignore[operator]
         losses: dict[str, Tensor] = network.train_step(data, optimizer)  # type: ignore[operator]
         return losses
 
@@ -166,7 +166,7 @@ def is_fine_tuning(ours: nn.Module, plain: nn.Module, data: dict) -> bool:
         losses = [value for name, value in losses.items() if 'loss' in name]
         gradients = torch.autograd.grad(sum(losses), list(network.parameters()))
         results.append([*losses, *gradients])
-    return all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    return all(torch.equal(result, twin) for result, twin in zip(*results, strict=True))
 
 
 def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list[Contestant]:
@@ -234,9 +234,9 @@ def mebibytes(contestant: Contestant, data: dict, device: str) -> float:
     before = torch.cuda.memory_allocated()
     contestant.step(data)
     weights = sum(
-        one.nbytes * (2 if one.requires_grad else 1)  # and its momentum
+        parameter.nbytes * (2 if parameter.requires_grad else 1)  # and its momentum
         for part in contestant.parts
-        for one in part.parameters()
+        for parameter in part.parameters()
     )
     return (torch.cuda.max_memory_allocated() - before + weights) / 2**20
 

@@ -82,8 +82,8 @@ def leave_sub_steps(
     folder: Path,
 ) -> None:
     """Put what a method's sub-steps would leave into a segmentor's config: untrained networks."""
-    for one in method.get('sub_steps') or ():
-        sub_step = SUB_STEPS.build(dict(one))
+    for settings in method.get('sub_steps') or ():
+        sub_step = SUB_STEPS.build(dict(settings))
         if isinstance(sub_step, NewDataSubStep):
             teacher = trained_before(model, 1 + classes[1], folder / 'new_data.pth')
             config['teachers'] = {**config['teachers'], sub_step.name: teacher}
@@ -136,8 +136,8 @@ def segmentor_of(
     torch.manual_seed(1)
     snapshots = [*earlier, previous][-tasks:] if method.get('teachers') == 'all' else []
     teachers = {
-        step_teacher_name(tasks - len(snapshots) + place): one
-        for place, one in enumerate(snapshots)
+        step_teacher_name(tasks - len(snapshots) + place): snapshot
+        for place, snapshot in enumerate(snapshots)
     }
     inputs = StepInputs(previous, previous, [1] * (tasks + 1), teachers=teachers)
     config = model_of_step(
@@ -147,28 +147,34 @@ def segmentor_of(
     segmentor = MODELS.build(config)
     segmentor.init_weights()
     segmentor.to(device)
-    for one in segmentor.modules():
-        if hasattr(one, 'set_thresholds'):
+    for module in segmentor.modules():
+        if hasattr(module, 'set_thresholds'):
             # Half of the greatest uncertainty.
-            one.set_thresholds(torch.full((sum(classes),), 0.5, device=device))
-    takers = [one for one in segmentor.regularisers if hasattr(one, 'set_earlier_steps')]
-    hooks = [HOOKS.build(one) for one in method.get('custom_hooks', ())]
+            module.set_thresholds(torch.full((sum(classes),), 0.5, device=device))
+    takers = [
+        regulariser
+        for regulariser in segmentor.regularisers
+        if hasattr(regulariser, 'set_earlier_steps')
+    ]
+    hooks = [HOOKS.build(settings) for settings in method.get('custom_hooks', ())]
     before_it = network_before(model, classes[0], previous, device) if takers else None
-    for hook in (one for one in hooks if takers and hasattr(one, 'keep')):
+    for hook in (candidate for candidate in hooks if takers and hasattr(candidate, 'keep')):
         nodes = tuple((index,) for index in range(classes[0]))
         gradients = hook.keep(before_it, [data], nodes)
-        for one in takers:
+        for regulariser in takers:
             # As the hook does for the SGD of step.py: the penalty is damped.
-            one.set_earlier_steps(
+            regulariser.set_earlier_steps(
                 [gradients], segmentor, segmentor.previous_state(), step_size=2e-4
             )
-    for one in segmentor.regularisers:
-        if hasattr(one, 'set_class_means'):
+    for regulariser in segmentor.regularisers:
+        if hasattr(regulariser, 'set_class_means'):
             # Of every class a mean embedding, here by chance.
             width = main_classifier(segmentor)[1].weight.shape[1]
             means = torch.randn(classes[0], width, device=device)
             pixels = torch.ones(classes[0], dtype=torch.int64)
-            one.set_class_means(ClassMeans(tuple(range(classes[0])), means, pixels), segmentor)
+            regulariser.set_class_means(
+                ClassMeans(tuple(range(classes[0])), means, pixels), segmentor
+            )
     return segmentor
 
 
@@ -176,7 +182,7 @@ def parts_of(method: dict[str, Any]) -> dict[str, Any]:
     """Return the parts of a method that a training step has; pruning comes after the step."""
     parts = {key: value for key, value in method.items() if key != 'name'}
     parts['sub_steps'] = [
-        one for one in method.get('sub_steps') or () if one['type'] != 'PruneSnapshot'
+        part for part in method.get('sub_steps') or () if part['type'] != 'PruneSnapshot'
     ]
     return parts
 
@@ -186,7 +192,7 @@ def methods_of(names: list[str] | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(METHODS.glob('*.py')):
         method = settled(Config.fromfile(path).method, 'voc_19-1')
-        known = [parts_of(one) for one in found.values()]
+        known = [parts_of(other) for other in found.values()]
         if parts_of(method) not in known and (names is None or path.stem in names):
             found[path.stem] = method
     return found

@@ -121,17 +121,17 @@ def table(groups: dict[str, list[str]], methods: list[str], results: Results) ->
         results: Of :func:`run_all`.
     """
     lines, counts = [], collections.Counter[str]()
-    lines.append(f'{"files":>5}  {"  ".join(f"{one:8}" for one in methods)}  kind')
+    lines.append(f'{"files":>5}  {"  ".join(f"{method:8}" for method in methods)}  kind')
     for kind, files in groups.items():
         of_kind = [results[f'{kind} | {method}']['outcome'] for method in methods]
-        lines.append(f'{len(files):5}  {"  ".join(f"{one:8}" for one in of_kind)}  {kind}')
+        lines.append(f'{len(files):5}  {"  ".join(f"{outcome:8}" for outcome in of_kind)}  {kind}')
         for file in files:
             own = results.get(f'{kind} | files', {}).get('files', {}).get(file)
             counts[worst([*of_kind, *([own['outcome']] if own else [])])] += 1
     total = sum(counts.values())
     lines += [
-        f'{counts[one]:5} of {total} ({100 * counts[one] / max(1, total):.1f} %): {one}'
-        for one in OUTCOMES
+        f'{counts[outcome]:5} of {total} ({100 * counts[outcome] / max(1, total):.1f} %): {outcome}'
+        for outcome in OUTCOMES
     ]
     return '\n'.join(lines), counts['fails']
 

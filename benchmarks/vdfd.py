@@ -58,8 +58,8 @@ def drawn_step(
 ) -> OutputGradients:
     """Gradients as the hook would keep them, with drawn numbers."""
     tensors = {
-        name: one
-        for name, one in network.named_parameters()
+        name: parameter
+        for name, parameter in network.named_parameters()
         if name.startswith(('backbone.', 'decode_head.'))
     }
     classifier = classifier_prefix(network)
@@ -88,7 +88,7 @@ def regulariser_of(
     """Return a regulariser with so many earlier steps, of so many outputs a class."""
     regulariser = VDFDRegulariser()
     regulariser.attach(network)
-    state = {name: one.detach().cpu() for name, one in network.state_dict().items()}
+    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     regulariser.to(args.device).set_earlier_steps(
         [drawn_step(network, args.classes, seed, args.rank, cells) for seed in range(steps)],
         network,
@@ -118,25 +118,30 @@ def plain_changes(network: nn.Module, before: dict[str, Tensor], step: OutputGra
 
 def check(network: nn.Module, args: argparse.Namespace) -> tuple[float, float]:
     """Largest relative deviations of changes and gradients from the plain statement."""
-    before = {name: one.detach().clone() for name, one in network.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     # The plain form has the size of the weights for each output: two a class must do.
     cells = min(cells_of(args), 2)
     step = drawn_step(network, args.classes, 0, args.rank, cells)
     regulariser = regulariser_of(network, 1, args, cells)
     with torch.no_grad():
-        for one in network.parameters():
-            one.add_(0.01 * torch.randn_like(one))
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
     assert regulariser._earlier is not None
     fast = regulariser._earlier.changes()[0].flatten()
     plain = plain_changes(network, before, step)
     parameters = list(regulariser._earlier.tensors)
     gradients = [
-        torch.cat([one.flatten() for one in torch.autograd.grad(value.square().sum(), parameters)])
+        torch.cat(
+            [
+                gradient.flatten()
+                for gradient in torch.autograd.grad(value.square().sum(), parameters)
+            ]
+        )
         for value in (fast, plain)
     ]
     with torch.no_grad():
-        for name, one in network.named_parameters():
-            one.copy_(before[name])
+        for name, parameter in network.named_parameters():
+            parameter.copy_(before[name])
     fast, plain = fast.detach(), plain.detach()
     return (
         float((fast - plain).abs().max() / plain.abs().max()),
@@ -180,7 +185,7 @@ def main() -> None:
     network = build_network(args.depth, args.classes, args.device)
     kept, floats = (
         drawn_step(network, args.classes, 0, args.rank, cells_of(args)),
-        sum(one.numel() for one in network.parameters()),
+        sum(parameter.numel() for parameter in network.parameters()),
     )
     print(
         f'DeepLabV3 ResNet-{args.depth}, {args.classes} classes of {cells_of(args)} outputs, '
@@ -233,7 +238,9 @@ def measure(network: Any, args: argparse.Namespace) -> None:
         plain, together, alone = (statistics.median(times) for times in taken)
         earlier = regulariser._earlier
         assert earlier is not None
-        held = sum(one.numel() for one in (earlier.left, earlier.core, earlier.anchor)) * 4 / 1e6
+        held = (
+            sum(tensor.numel() for tensor in (earlier.left, earlier.core, earlier.anchor)) * 4 / 1e6
+        )
         print(
             f'{steps:>8}{plain:>10.1f}{together:>10.1f}{alone:>9.1f}{alone / plain:>12.1%}'
             f'{held:>9.1f}'

@@ -93,17 +93,17 @@ def deviation_rows() -> Iterator[str]:
     for cfg in plain:
         over = cfg.protocol.name.partition('_')[0]
         for found, variant in ((ours, cfg), (left, as_published(cfg))):
-            for one, text in deviations_of(variant):
-                found.setdefault(one.name, {}).setdefault(text, set()).add(over)
-    for one in DEVIATIONS:
-        if one.name in ours or one.name in left:
+            for deviation, text in deviations_of(variant):
+                found.setdefault(deviation.name, {}).setdefault(text, set()).add(over)
+    for deviation in DEVIATIONS:
+        if deviation.name in ours or deviation.name in left:
             cells = (
-                one.name,
-                one.theirs,
-                named(ours.get(one.name)),
-                named(left.get(one.name)),
-                one.option or '-',
-                one.source,
+                deviation.name,
+                deviation.theirs,
+                named(ours.get(deviation.name)),
+                named(left.get(deviation.name)),
+                deviation.option or '-',
+                deviation.source,
             )
             yield f'| {" | ".join(map(escaped, cells))} |'
 
@@ -163,7 +163,9 @@ def deviations_section(method: str) -> list[str]:
     """Return the deviations of a method's config from the papers, as lines of its README."""
     protocol = 'voc_joint' if method == 'joint' else 'voc_15-1'
     cfg = compose(dict(method=method, protocol=protocol))
-    offered = not any(one.get('auxiliary_loss') for one in cfg.method.get('distillers') or ())
+    offered = not any(
+        distiller.get('auxiliary_loss') for distiller in cfg.method.get('distillers') or ()
+    )
     mark = ' \\*'
     legend = ', and `--as-published` takes back those with *' if offered else ''
     return [
@@ -171,9 +173,9 @@ def deviations_section(method: str) -> list[str]:
         f'([docs/published.md](../../docs/published.md) lists the settings{legend}):',
         '',
         *(
-            f'* {text}{mark if one.offered and offered else ""}'
-            for one, text in deviations_of(cfg)
-            if one.name != 'method'
+            f'* {text}{mark if deviation.offered and offered else ""}'
+            for deviation, text in deviations_of(cfg)
+            if deviation.name != 'method'
         ),
     ]
 

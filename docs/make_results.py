@@ -41,7 +41,7 @@ def table(name: str, step: int, baseline: str) -> str:
         baseline: Row that differences are taken to.
     """
     scores = scores_of(rows_of(name), [], baseline)
-    return '\n'.join(map(markdown, step_tables([one for one in scores if one.step == step])))
+    return '\n'.join(map(markdown, step_tables([score for score in scores if score.step == step])))
 
 
 def content() -> str:

@@ -33,7 +33,7 @@ class Forks(Executor):
         self.workers, self.watch, self.started = workers, watch, []
 
     def has_room(self):
-        return sum(one.poll() is None for _, one in self.started) < self.workers
+        return sum(process.poll() is None for _, process in self.started) < self.workers
 
     def start(self, job):
         fork = Fork(job, self.watch)

@@ -52,7 +52,7 @@ def _types(node: Any) -> str:
     if node is None:
         return '-'
     if isinstance(node, (list, tuple)):
-        return '+'.join(_types(one) for one in node)
+        return '+'.join(_types(part) for part in node)
     own = type_name(node.get('type'))
     inner = node.get('kernel_generate_head') or node.get('backbone_cfg')
     return f'{own}({_types(inner)})' if inner else own

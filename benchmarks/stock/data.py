@@ -121,7 +121,7 @@ def _pipeline(dataset: Mapping[str, Any], size: int) -> list[Any]:
         pipeline = node.get('pipeline')
         inner = node.get('dataset') or node.get('datasets')
         node = inner[0] if isinstance(inner, (list, tuple)) else inner
-    return [_small_transform(one, size) for one in pipeline]
+    return [_small_transform(transform, size) for transform in pipeline]
 
 
 def _small_transform(transform: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -154,5 +154,5 @@ def _fit_classes(node: Any) -> Any:
             for key, value in node.items()
         }
     if isinstance(node, (list, tuple)):
-        return type(node)(_fit_classes(one) for one in node)
+        return type(node)(_fit_classes(value) for value in node)
     return node

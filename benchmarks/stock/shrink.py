@@ -103,7 +103,7 @@ def _without_weights(node: Any) -> Any:
             result['init_cfg'] = None
         return result
     if isinstance(node, (list, tuple)):
-        return type(node)(_without_weights(one) for one in node)
+        return type(node)(_without_weights(value) for value in node)
     return node
 
 
@@ -116,7 +116,7 @@ def _divided(node: Any, factor: int) -> Any:
         }
         return _shallow(result) if 'num_modules' in result else result
     if isinstance(node, (list, tuple)):
-        return type(node)(_divided(one, factor) for one in node)
+        return type(node)(_divided(value, factor) for value in node)
     return node
 
 
@@ -127,7 +127,7 @@ def _shallow(stage: dict[str, Any]) -> dict[str, Any]:
 
 def _smaller(width: Any, factor: int) -> Any:
     if isinstance(width, (list, tuple)):
-        return type(width)(_smaller(one, factor) for one in width)
+        return type(width)(_smaller(value, factor) for value in width)
     # Three colours, and the single output of a binary problem, stay.
     return max(1, width // factor) if isinstance(width, int) and width > 3 else width
 

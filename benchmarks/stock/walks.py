@@ -101,8 +101,8 @@ def check_all(files: list[str], method: str, folder: Path) -> dict[str, Any]:
 
     parts._network = build_once
     found = {file: check(file, method, folder / str(i)) for i, file in enumerate(files)}
-    outcomes = collections.Counter(one['outcome'] for one in found.values())
-    reasons = sorted({one['reason'] for one in found.values() if one['reason']})
+    outcomes = collections.Counter(result['outcome'] for result in found.values())
+    reasons = sorted({result['reason'] for result in found.values() if result['reason']})
     return dict(
         outcome=' '.join(f'{count} {name}' for name, count in outcomes.items()),
         reason=' | '.join(reasons),

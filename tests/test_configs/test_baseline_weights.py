@@ -19,5 +19,5 @@ WEIGHTS = {
 def test_the_weights_are_the_published_ones(method):
     piece = read_piece('method', method)
     for protocol in NAMED:
-        losses = [one['loss'] for one in method_of(piece, protocol)['distillers']]
-        assert {one['type']: one['loss_weight'] for one in losses} == WEIGHTS[method]
+        losses = [distiller['loss'] for distiller in method_of(piece, protocol)['distillers']]
+        assert {loss['type']: loss['loss_weight'] for loss in losses} == WEIGHTS[method]

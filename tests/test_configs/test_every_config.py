@@ -116,7 +116,10 @@ def test_a_former_file_says_what_to_do_instead(tmp_path, name, instead):
 def test_the_pages_that_are_made_are_current():
     # Else: python docs/make_published.py
     made = dict(make_published.contents())
-    assert {path.parent for path in made} == {ROOT / 'docs', *(one.parent for one in TEMPLATES)}
+    assert {path.parent for path in made} == {
+        ROOT / 'docs',
+        *(template.parent for template in TEMPLATES),
+    }
     assert [path.parent.name for path, text in made.items() if path.read_text() != text] == []
 
 
@@ -133,5 +136,5 @@ def test_a_readme_tells_paper_choices_commands_and_figures(path):
     assert path.name in text and f'--method {path.parent.name} ' in text
     # Every piece of the method is told of.
     named = f'configs/{path.parent.name}/README.md'
-    forms = [one.stem for one in (BASES / 'methods').glob('*.py') if named in one.read_text()]
+    forms = [piece.stem for piece in (BASES / 'methods').glob('*.py') if named in piece.read_text()]
     assert [form for form in forms if form not in text] == []

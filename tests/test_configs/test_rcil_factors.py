@@ -37,7 +37,7 @@ def test_the_cube_weighs_as_published():
             cube['channel_last_factor'],
         ) == FACTORS[re.match('[a-z0-9]+(_domain)?', protocol)[0]], protocol
         # The official scripts by domain distil no logits.
-        weights = [one['loss']['loss_weight'] for one in others]
+        weights = [distiller['loss']['loss_weight'] for distiller in others]
         by_domain = 'domain' in protocol or protocol == 'voc_real_years'
         assert weights == ([] if by_domain else [100.0])
         assert method['network_change']['type'] == 'ParallelBranches'

@@ -128,7 +128,7 @@ class UnknownLoss(HeadLoss, nn.Module):
         self._teacher = teacher
 
     def receive_samples(self, samples):
-        self._salient = torch.stack([one.gt_edge_map.data for one in samples]).squeeze(1) == 1
+        self._salient = torch.stack([sample.gt_edge_map.data for sample in samples]).squeeze(1) == 1
 
     def forward(self, logits, labels, **kwargs):
         target, unlabelled = labels.clone(), labels == 0

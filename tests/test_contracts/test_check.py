@@ -117,7 +117,7 @@ def test_all_parts_of_the_package_keep_their_contracts():
     for registry in (MODELS, HOOKS):
         registry.import_from_location()
     for kind in [*MODELS.module_dict.values(), *HOOKS.module_dict.values()]:
-        contract = next((one for one in contracts if issubclass(kind, one)), None)
+        contract = next((base for base in contracts if issubclass(kind, base)), None)
         if contract is not None and kind.__module__.startswith('mmseg_cil.'):
             part = kind.__new__(kind)
             if isinstance(part, nn.Module):

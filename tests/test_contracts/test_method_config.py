@@ -21,7 +21,7 @@ PARTS = dict(
 
 def test_every_field_is_documented():
     described = set(re.findall(r'^        (\w+): ', MethodConfig.__doc__, re.M))
-    assert described == {one.name for one in fields(MethodConfig)}
+    assert described == {field.name for field in fields(MethodConfig)}
 
 
 def test_the_segmentor_is_given_the_parts_with_a_role_under_their_keys():

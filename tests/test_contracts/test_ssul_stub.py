@@ -51,8 +51,8 @@ def walked(cfg, tmp_path_factory):
 def test_it_learns_an_output_that_is_no_class(walked):
     folder, seen = walked
     # Three and four classes, then the unknown; old classes are those of the last step.
-    assert {3} <= {one for step, *targets in seen for one in targets if step == 0}
-    assert {4} <= {one for step, *targets in seen for one in targets if step == 1}
+    assert {3} <= {target for step, *targets in seen for target in targets if step == 0}
+    assert {4} <= {target for step, *targets in seen for target in targets if step == 1}
     for step in range(2):
         assert all(0 < line['decode.loss_unknown'] < 10 for line in logged(folder, step))
         unknown = torch.load(folder / f'step_{step:02d}/network_change.pth', weights_only=True)
@@ -62,7 +62,7 @@ def test_it_learns_an_output_that_is_no_class(walked):
 def test_what_it_leaves_is_plain_and_what_is_old_is_frozen(walked):
     first, second = weights(walked[0], 0), weights(walked[0], 1)
     assert first.keys() == second.keys()
-    assert [len(one['decode_head.conv_seg.weight']) for one in (first, second)] == [3, 4]
+    assert [len(state['decode_head.conv_seg.weight']) for state in (first, second)] == [3, 4]
     for key, value in first.items():
         old = second[key][:3] if 'decode_head.conv_seg' in key else second[key]
         if key.startswith('backbone.') or 'decode_head.conv_seg' in key:

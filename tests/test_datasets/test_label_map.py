@@ -75,7 +75,12 @@ def test_wrong_maps_are_refused():
 
 def test_edges_between_classes_are_those_of_the_steps_labels():
     pipeline = [*LOAD, dict(type='GenerateEdge', edge_width=4), PACK]
-    kinds = [one['type'] for one in step_pipeline(pipeline, TABLE, False)]
-    assert kinds == [*(one['type'] for one in LOAD), 'MapLabels', 'GenerateEdge', PACK['type']]
+    kinds = [transform['type'] for transform in step_pipeline(pipeline, TABLE, False)]
+    assert kinds == [
+        *(transform['type'] for transform in LOAD),
+        'MapLabels',
+        'GenerateEdge',
+        PACK['type'],
+    ]
     with pytest.raises(InputError, match='PackSegInputs'):
         step_pipeline(pipeline[:-1], TABLE, False)

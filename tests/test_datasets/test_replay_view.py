@@ -101,8 +101,10 @@ def passed(view, **options):
     runner = SimpleNamespace(
         seed=0, train_dataloader=DataLoader(view, batch_size=2, collate_fn=pseudo_collate)
     )
-    samples = [one for batch in step_batches(runner, **options) for one in batch['data_samples']]
-    return [Path(one.img_path).stem for one in samples], samples
+    samples = [
+        sample for batch in step_batches(runner, **options) for sample in batch['data_samples']
+    ]
+    return [Path(sample.img_path).stem for sample in samples], samples
 
 
 def test_a_pass_over_the_step_sees_no_image_of_earlier_steps(data, tmp_path):
@@ -113,7 +115,7 @@ def test_a_pass_over_the_step_sees_no_image_of_earlier_steps(data, tmp_path):
     names, samples = passed(view, max_images=None)
     # One of them comes as an exemplar, and shows the new class there too.
     assert sorted(names) == sorted(plain.image_names) == sorted(view.images_of_step())
-    assert 'plane_boat' in names and all(4 in one.gt_sem_seg.data for one in samples)
+    assert 'plane_boat' in names and all(4 in sample.gt_sem_seg.data for sample in samples)
     names, _ = passed(view, max_images=2)
     assert len(names) == 2 and set(names) <= set(plain.image_names)
     assert passed(plain, max_images=None)[0] == plain.image_names

@@ -33,8 +33,8 @@ def test_full_resolution_compares_what_the_label_sees(align_corners):
         Batch(student, pixels_of(student), teacher)
     )
     up = [
-        functional.interpolate(one.logits, SIZE, mode='bilinear', align_corners=align_corners)
-        for one in (student, teacher)
+        functional.interpolate(output.logits, SIZE, mode='bilinear', align_corners=align_corners)
+        for output in (student, teacher)
     ]
     expected = 2 * unbiased_knowledge_distillation(*up).mean()
     assert list(losses) == ['loss_unkd']
@@ -66,7 +66,10 @@ def test_any_loss_of_two_logits_will_do():
     student, teacher = record(5, 0), record(3, 1)
     distiller = LogitDistiller(UNKD)
     distiller.loss, distiller._shares = Distance(), False
-    up = [functional.interpolate(one.logits, SIZE, mode='bilinear') for one in (student, teacher)]
+    up = [
+        functional.interpolate(output.logits, SIZE, mode='bilinear')
+        for output in (student, teacher)
+    ]
     torch.testing.assert_close(
         distiller(Batch(student, pixels_of(student), teacher))['loss_distance'],
         (up[0][:, :3] - up[1]).abs().mean(),
@@ -80,7 +83,10 @@ def test_the_mean_may_be_over_pixels_of_old_classes_alone():
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(0, 5, (2, *SIZE), generator=generator)
     labels[:, 0] = 255
-    up = [functional.interpolate(one.logits, SIZE, mode='bilinear') for one in (student, teacher)]
+    up = [
+        functional.interpolate(output.logits, SIZE, mode='bilinear')
+        for output in (student, teacher)
+    ]
     each = knowledge_distillation(*up, over_all=True, class_mean=False)
     loss = distiller(Batch(student, pixels_of(student, labels), teacher))['loss_kd']
     torch.testing.assert_close(loss, 2 * each[labels < 3].mean())

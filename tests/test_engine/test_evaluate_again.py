@@ -86,8 +86,8 @@ def test_another_evaluation_evaluates_anew_and_trains_nothing(
     assert evaluated == [0, 1]
     assert 'step 0 was evaluated with other settings' in capsys.readouterr().out
     assert {
-        (one['settings']['old'], one['settings']['background_in_means'])
-        for one in metrics(work_dir)['steps']
+        (entry['settings']['old'], entry['settings']['background_in_means'])
+        for entry in metrics(work_dir)['steps']
     } == {('base', False)}
     assert journal(work_dir)['protocol']['policy']['old'] == 'base'
     for key, value in weights(work_dir, 1).items():
@@ -136,8 +136,8 @@ def test_steps_taken_over_are_evaluated_as_this_walk_does(
 ):
     run(config(data_root, **BASE), tmp_path / 'other', start_from=f'{two_steps}:1', steps='1')
     assert evaluated == [0, 1]
-    assert {one['settings']['old'] for one in metrics(tmp_path / 'other')['steps']} == {'base'}
-    assert {one['settings']['old'] for one in metrics(two_steps)['steps']} == {'previous'}
+    assert {entry['settings']['old'] for entry in metrics(tmp_path / 'other')['steps']} == {'base'}
+    assert {entry['settings']['old'] for entry in metrics(two_steps)['steps']} == {'previous'}
 
 
 def test_the_tool_takes_a_changed_evaluation_for_all_steps_or_none(work_dir, evaluated, capsys):
@@ -147,7 +147,7 @@ def test_the_tool_takes_a_changed_evaluation_for_all_steps_or_none(work_dir, eva
     commands.test(Arguments(work_dir, step=1, cfg_options=BASE, dry_run=True))
     assert metrics(work_dir) == former and evaluated == [1]
     commands.test(Arguments(work_dir, cfg_options=BASE))
-    assert {one['settings']['old'] for one in metrics(work_dir)['steps']} == {'base'}
+    assert {entry['settings']['old'] for entry in metrics(work_dir)['steps']} == {'base'}
     commands.test(Arguments(work_dir))
     assert metrics(work_dir) == former
 

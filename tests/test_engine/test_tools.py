@@ -74,7 +74,7 @@ def test_training_ends_in_a_report(unbroken):
     assert f'{100 * metrics["steps"][-1]["mIoU"]["all"]:.2f}' in page
     samples = json.loads((unbroken / 'report/samples.json').read_text())
     assert samples and all(
-        (unbroken / 'step_02/predictions' / f'{one["name"]}.png').is_file() for one in samples
+        (unbroken / 'step_02/predictions' / f'{sample["name"]}.png').is_file() for sample in samples
     )
 
 
@@ -114,7 +114,7 @@ def test_a_killed_walk_ends_with_the_weights_of_an_unbroken_one(config, unbroken
         expected, found = weights(unbroken, step), weights(work_dir, step)
         for key, value in expected.items():
             assert torch.equal(value, found[key]), (step, key)
-    scores = [json.loads((one / 'metrics.json').read_text()) for one in (unbroken, work_dir)]
+    scores = [json.loads((folder / 'metrics.json').read_text()) for folder in (unbroken, work_dir)]
     assert scores[0] == scores[1]
 
 
@@ -138,8 +138,8 @@ def test_two_processes_learn_as_one_with_the_same_global_batch(data_root, run, t
     cfg.custom_hooks = [dict(type='LossRecordHook')]
     config = write_config(tmp_path / 'tiny.py', cfg)
     options = [config, '--steps', '0', '--no-report', '--work-dir']
-    one = run('tools/train.py', *options, tmp_path / 'one')
-    assert one.returncode == 0, one.stderr[-3000:]
+    alone = run('tools/train.py', *options, tmp_path / 'one')
+    assert alone.returncode == 0, alone.stderr[-3000:]
     for status, output in run_two(
         [ROOT / 'tools/train.py', *options, tmp_path / 'two', '--launcher', 'pytorch'],
         tmp_path / 'log',
@@ -198,7 +198,7 @@ def test_a_config_is_composed_and_printed(run, tmp_path):
     expected = compose(dict(method='plop', protocol='voc_10-1')).to_dict()
     expected['protocol']['setting'] = 'disjoint'
     assert Config.fromfile(path).to_dict() == expected
-    assert sorted(one.name for one in tmp_path.iterdir()) == ['printed.py']
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['printed.py']
 
 
 def test_wrong_usage_has_status_2(tmp_path, config, run):

@@ -29,15 +29,15 @@ def test_the_work_directory_is_laid_out_as_documented(mib_dir):
         assert (folder / 'config.py').is_file() and (folder / 'checkpoint.pth').is_file()
         assert not (folder / 'resume.pth').exists()
     journal = json.loads((mib_dir / 'journal.json').read_text())
-    assert [one['status'] for one in journal['steps']] == ['done'] * 3
-    assert [one['classes'] for one in journal['steps']] == [3, 4, 5]
-    assert [one['iterations'] for one in journal['steps']] == [6, 4, 4]
+    assert [entry['status'] for entry in journal['steps']] == ['done'] * 3
+    assert [entry['classes'] for entry in journal['steps']] == [3, 4, 5]
+    assert [entry['iterations'] for entry in journal['steps']] == [6, 4, 4]
     assert journal['steps'][1]['started_from'].endswith('step_00/checkpoint.pth')
 
 
 def test_metrics_cover_every_step_and_class(mib_dir):
     metrics = json.loads((mib_dir / 'metrics.json').read_text())
-    assert [len(one['IoU']) for one in metrics['steps']] == [3, 4, 5]
+    assert [len(entry['IoU']) for entry in metrics['steps']] == [3, 4, 5]
     assert metrics['method'] == 'mib' and metrics['protocol'] == 'tiny'
     last = metrics['steps'][-1]
     assert last['seen'] == list(CLASSES)
@@ -63,7 +63,7 @@ def test_the_shared_step_0_is_taken_over(mib_dir, data_root, tmp_path):
     assert record['taken_from']['work_dir'] == str(mib_dir)
     assert_same_weights(mib_dir, tmp_path, 0)
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
-    assert [one['step'] for one in metrics['steps']] == [0, 1]
+    assert [entry['step'] for entry in metrics['steps']] == [0, 1]
 
 
 def test_another_protocols_step_0_is_refused(mib_dir, data_root, tmp_path):
@@ -96,8 +96,8 @@ def test_background_alone_is_recorded_but_neither_trained_nor_a_teacher(data_roo
     scheduler = walk(cfg, tmp_path)
     journal = json.loads((tmp_path / 'journal.json').read_text())
     # The first step that trains has the length (and rate) given for step 0.
-    assert [one['iterations'] for one in journal['steps']] == [0, 6, 4]
-    assert [one['trained'] for one in journal['steps']] == [False, True, True]
+    assert [entry['iterations'] for entry in journal['steps']] == [0, 6, 4]
+    assert [entry['trained'] for entry in journal['steps']] == [False, True, True]
     assert scheduler._teacher(1) is None
     assert scheduler._teacher(2)['num_classes'] == 3
     first = json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]
@@ -109,7 +109,7 @@ def test_a_domain_walk_keeps_its_classes(data_root, tmp_path):
     cfg.protocol = seasons(['early'], ['late', 'last'])
     walk(cfg, tmp_path)
     steps = json.loads((tmp_path / 'metrics.json').read_text())['steps']
-    assert [len(one['seen']) for one in steps] == [5, 5]
+    assert [len(entry['seen']) for entry in steps] == [5, 5]
     assert steps[1]['mIoU']['old'] is not None and len(steps[1]['groups']) == 2
 
 

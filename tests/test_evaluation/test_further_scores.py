@@ -26,8 +26,8 @@ def test_every_class_scores_as_in_mmsegmentation(beta):
     confusion = np.random.default_rng(0).integers(1, 90, (4, 4))
     found = entry(confusion, beta=beta)
     hits, truth, pred = (
-        torch.tensor(one, dtype=torch.float64)
-        for one in (np.diag(confusion), confusion.sum(1), confusion.sum(0))
+        torch.tensor(counts, dtype=torch.float64)
+        for counts in (np.diag(confusion), confusion.sum(1), confusion.sum(0))
     )
     theirs = IoUMetric.total_area_to_metrics(
         hits, truth + pred - hits, pred, truth, list(BOTH), beta=beta
@@ -83,8 +83,8 @@ def test_the_background_rule_and_the_old_classes_are_those_of_the_mean_iou():
 
 
 def test_a_walk_over_domains_has_parts_by_their_images():
-    one, other = np.diag([4, 4, 4, 4]), np.full((4, 4), 2)
-    found = entry(np.stack([one, other]), steps=(0, 0, 0, 0), step=1)
+    first, second = np.diag([4, 4, 4, 4]), np.full((4, 4), 2)
+    found = entry(np.stack([first, second]), steps=(0, 0, 0, 0), step=1)
     assert found['mDice']['old'] == 1.0 and found['mDice']['new'] == pytest.approx(0.25)
     assert found['Dice']['a'] == pytest.approx(2 * 6 / (12 + 12))
 

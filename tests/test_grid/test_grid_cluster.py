@@ -77,7 +77,7 @@ def test_jobs_are_submitted_and_their_statuses_are_the_walks(submitit, tmp_path)
     jobs = [Job(name, (), tmp_path / name, after) for name, after in
             (('a', ''), ('b', 'a'), ('bad', ''), ('c', 'bad'))]  # fmt: skip
     outcomes = run_jobs(jobs, made, lambda *_: None)
-    assert {name: one.status for name, one in outcomes.items()} == {
+    assert {name: outcome.status for name, outcome in outcomes.items()} == {
         'a': 0, 'b': 0, 'bad': 1, 'c': 1
     }  # fmt: skip
     assert outcomes['bad'].error == 'ValueError: it broke'

@@ -23,8 +23,13 @@ def test_workers_have_gpus_in_turn_and_threads_of_their_own(tmp_path, monkeypatc
     executor.start(Job('d', (), tmp_path / 'd'))
     assert not executor.has_room()
     # The place of a worker that has ended is free, with its GPU.
-    assert [one['CUDA_VISIBLE_DEVICES'] for _, _, one in begun] == ['0', '3', '0', '3']
+    assert [environment['CUDA_VISIBLE_DEVICES'] for _, _, environment in begun] == [
+        '0',
+        '3',
+        '0',
+        '3',
+    ]
     assert all(arguments == ['--threads', '2'] for _, arguments, _ in begun)
-    assert all(one['OMP_NUM_THREADS'] == '2' for _, _, one in begun)
+    assert all(environment['OMP_NUM_THREADS'] == '2' for _, _, environment in begun)
     LocalExecutor(1, 1).start(Job('e', (), tmp_path / 'e'))
     assert 'CUDA_VISIBLE_DEVICES' not in begun[-1][2]

@@ -68,7 +68,7 @@ def test_a_classifier_without_biases_is_refused():
 
 
 def test_references_are_asked_for_by_name():
-    assert [one.name for one in references_of(True)] == ['joint', 'nothing_learnt']
+    assert [reference.name for reference in references_of(True)] == ['joint', 'nothing_learnt']
     (found,) = references_of(dict(joint={'train_cfg.max_iters': 3}))
     assert found.reference and found.options == {'train_cfg.max_iters': 3}
     assert references_of(None) == references_of(False) == []

@@ -25,7 +25,7 @@ class Pretender(Executor):
         self.workers, self.failing, self.turns, self.begun = workers, failing, turns, []
 
     def has_room(self):
-        return sum(one.turns > 0 for one in self.begun) < self.workers
+        return sum(process.turns > 0 for process in self.begun) < self.workers
 
     def start(self, job):
         if job.name in self.failing:
@@ -35,7 +35,7 @@ class Pretender(Executor):
 
 
 def jobs(folder, **after):
-    return [Job(name, (), folder / name, one) for name, one in after.items()]
+    return [Job(name, (), folder / name, parent) for name, parent in after.items()]
 
 
 @pytest.mark.parametrize('workers', [1, 3])
@@ -44,7 +44,7 @@ def test_a_failure_stops_those_that_wait_for_it_and_no_other(tmp_path, workers):
     executor, order = Pretender(workers, failing={'base'}), []
     outcomes = run_jobs(listed, executor, lambda job, _: None, lambda job: order.append(job.name))
     assert order[:2] == ['base', 'other'] and set(order) == {'base', 'other', 'c', 'd'}
-    assert {name for name, one in outcomes.items() if one.status} == {'base', 'a', 'b'}
+    assert {name for name, outcome in outcomes.items() if outcome.status} == {'base', 'a', 'b'}
     assert outcomes['base'].error == 'ValueError: it broke'
     assert outcomes['a'].error == 'base: ValueError: it broke'
 
@@ -58,4 +58,4 @@ def test_running_jobs_are_asked_to_end_and_waited_for(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs(tmp_path, a='', b='', c=''), executor, lambda *_: None, interrupt)
-    assert [one.stopped for one in executor.begun] == [True]
+    assert [process.stopped for process in executor.begun] == [True]

@@ -108,7 +108,7 @@ def test_files_are_made_of_the_rows_alone(tmp_path):
     assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with open(tmp_path / 'table.csv', newline='') as file:
         line = next(
-            one for one in csv.DictReader(file) if (one['method'], one['step']) == ('vdfd', '1')
+            row for row in csv.DictReader(file) if (row['method'], row['step']) == ('vdfd', '1')
         )
     assert float(line['all_mean']) == 43.5 and float(line['difference']) == 2.5
     assert (line['seeds'], line['failed'], line['pairs']) == ('2', '0', '2')

@@ -38,9 +38,9 @@ def losses(**parts):
 
 def train(hook, runner, each, start=0):
     """Iterations with the losses given, from one on."""
-    for runner.iter, one in enumerate(each, start):
+    for runner.iter, parts in enumerate(each, start):
         hook.before_train_iter(runner, runner.iter)
-        hook.after_train_iter(runner, runner.iter, None, one)
+        hook.after_train_iter(runner, runner.iter, None, parts)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,9 @@ def test_new_rows_are_the_class_means(tmp_path, batch_size):
     hook.before_train(runner_of(model, Coloured([0, 3, 4]), batch_size=batch_size))
     check_rows(model, before, classes=[3, 4])
     assert model.training
-    assert all(one.requires_grad and one.grad is None for one in model.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
+    )
 
 
 def test_rows_of_self_supervision_are_copies_of_the_imprinted_ones(tmp_path):

@@ -68,7 +68,7 @@ def test_a_save_by_the_clock_waits_for_the_update_too(monkeypatch, processes):
 
 def test_several_optimizers_have_a_common_iteration_to_save_at():
     assert iterations_per_update(optimizer(6)) == 6
-    both = OptimWrapperDict(one=optimizer(4), other=optimizer(6))
+    both = OptimWrapperDict(network=optimizer(4), graph=optimizer(6))
     assert iterations_per_update(both) == 12
 
 

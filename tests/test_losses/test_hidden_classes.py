@@ -52,7 +52,7 @@ def test_each_image_has_the_loss_of_its_kind(batch):
     expected = torch.cat([own, exemplar])
     torch.testing.assert_close(mixed, expected, rtol=1e-12, atol=1e-12)
     grads = [
-        torch.autograd.grad(one.sum(), logits, retain_graph=True)[0] for one in (mixed, expected)
+        torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in (mixed, expected)
     ]
     torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
 

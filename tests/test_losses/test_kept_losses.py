@@ -30,12 +30,14 @@ def batch(classes=5):
 
 def merged(logits, labels, hidden):
     """The same with the hidden classes as one, the first."""
-    rest = [one for one in range(logits.shape[1]) if one not in hidden]
+    rest = [label for label in range(logits.shape[1]) if label not in hidden]
     background = logits[:, hidden].exp().sum(dim=1, keepdim=True).log()
-    place = {one: 0 for one in hidden} | {one: 1 + i for i, one in enumerate(rest)} | {255: 255}
+    place = (
+        {label: 0 for label in hidden} | {label: 1 + i for i, label in enumerate(rest)} | {255: 255}
+    )
     return (
         torch.cat([background, logits[:, rest]], dim=1),
-        torch.tensor([place[one] for one in labels.flatten().tolist()]).view_as(labels),
+        torch.tensor([place[label] for label in labels.flatten().tolist()]).view_as(labels),
     )
 
 

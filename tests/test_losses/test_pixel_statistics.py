@@ -129,7 +129,7 @@ def test_shared_losses_are_the_plain_ones(shared, plain, scale):
     case = draw(scale=scale)
     expected = with_gradient(plain, *case)
     torch.testing.assert_close(with_gradient(shared, *case), expected)
-    single = [one.float() if one.is_floating_point() else one for one in case]
+    single = [tensor.float() if tensor.is_floating_point() else tensor for tensor in case]
     values = with_gradient(shared, *single)
     for actual, exact in zip(values, expected, strict=True):
         assert actual.dtype == torch.float32

@@ -60,7 +60,7 @@ def test_a_random_order_depends_on_names_seed_and_group_alone():
     shuffled = list(np.random.default_rng(0).permutation(names))
     assert [shuffled[i] for i in random_order(shuffled, 1, 'cat')] == order
     few = names[5:15]
-    assert [few[i] for i in random_order(few, 1, 'cat')] == [one for one in order if one in few]
+    assert [few[i] for i in random_order(few, 1, 'cat')] == [name for name in order if name in few]
     assert order not in (
         names,
         [names[i] for i in random_order(names, 2, 'cat')],
@@ -87,10 +87,10 @@ def test_turns_are_the_quotas_of_icarl_on_disjoint_lists():
     for budget in (1, 7, 20, 100):
         kept = keep_in_turns(lists, budget, shares)
         assert sum(map(len, kept.values())) == budget
-        quotas = {len(one) for one in kept.values()}
+        quotas = {len(names) for names in kept.values()}
         assert quotas <= {budget // 7, budget // 7 + 1}
     kept = keep_in_turns(lists, 40, {**shares, '3': 4})
-    assert len(kept['3']) == 16 and {len(kept[one]) for one in kept if one != '3'} == {4}
+    assert len(kept['3']) == 16 and {len(kept[group]) for group in kept if group != '3'} == {4}
 
 
 def test_an_image_of_two_groups_costs_once_and_short_lists_leave_the_rest_to_others():
@@ -111,9 +111,9 @@ def test_a_budget_is_never_passed_and_lists_only_shrink_as_groups_come(seed):
         before, kept = kept, keep_in_turns(lists, budget, dict.fromkeys(lists, 1))
         different = {name for names in kept.values() for name in names}
         assert len(different) <= budget
-        for one, names in kept.items():
-            assert tuple(lists[one][: len(names)]) == names
-        assert all(len(kept[one]) <= len(names) for one, names in before.items())
+        for kept_group, names in kept.items():
+            assert tuple(lists[kept_group][: len(names)]) == names
+        assert all(len(kept[kept_group]) <= len(names) for kept_group, names in before.items())
         available = {name for names in lists.values() for name in names}
         # Only a list that is over, or an image beyond the budget, stops a group.
         if len(different) < budget:

@@ -71,11 +71,14 @@ def test_balanced_rows_share_the_backgrounds_mass(dim, num_new):
 def test_arguments_are_left_alone():
     for grow in (balanced_rows, copied_background_rows, random_rows):
         arguments = draw()
-        before = [one.clone() for one in arguments]
+        before = [argument.clone() for argument in arguments]
         weight, bias = grow(*arguments)
         weight += 1
         bias += 1
-        assert all(torch.equal(one, two) for one, two in zip(arguments, before, strict=True))
+        assert all(
+            torch.equal(argument, former)
+            for argument, former in zip(arguments, before, strict=True)
+        )
 
 
 def test_random_rows_keep_the_old_and_take_the_fresh():

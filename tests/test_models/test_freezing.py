@@ -62,20 +62,20 @@ def test_statistics_stand_still_where_they_are_named_and_scales_still_train(tmp_
 def test_nothing_is_held_at_the_first_step_that_trains(tmp_path):
     freezing = dict(norm_statistics=['*'], parameters=['backbone'])
     model = segmentor(network(), [3], freezing=freezing)
-    assert all(one.requires_grad for one in model.parameters())
-    assert all(one.training for one in model.train().modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.train().modules())
     # Steps before it had nothing to learn.
     context = dict(index=1, class_steps=[0, 0, 1], has_background=True, old_labels_hidden=True)
     content = dict(model._network_config, type='IncrementalEncoderDecoder', freezing=freezing)
     first = MODELS.build(dict(content, step=dict(context, trained=[])))
-    assert all(one.requires_grad for one in first.parameters())
+    assert all(parameter.requires_grad for parameter in first.parameters())
     second = MODELS.build(dict(content, step=dict(context, trained=[0])))
-    assert not any(one.requires_grad for one in second.backbone.parameters())
+    assert not any(parameter.requires_grad for parameter in second.backbone.parameters())
 
 
 def test_parameters_stand_still_and_decay_does_not_move_them(tmp_path):
     model, before = later(tmp_path, dict(parameters=['backbone.layer[12]', '*.conv_seg.bias']))
-    frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert 'decode_head.conv_seg.bias' in frozen and 'backbone.layer2.1.conv1.weight' in frozen
     assert all(
         name.startswith(('backbone.layer1.', 'backbone.layer2.'))

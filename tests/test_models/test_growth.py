@@ -124,7 +124,7 @@ def grown(config, tmp_path, **arguments):
 def test_every_classifier_of_a_head_grows_as_the_method_says(head, layers, tmp_path):
     first, second, _ = grown(with_head(head), tmp_path, classifier_init='balanced')
     for name in layers:
-        old, new = (getattr(one.decode_head, name) for one in (first, second))
+        old, new = (getattr(model.decode_head, name) for model in (first, second))
         assert torch.equal(new.weight[1:3], old.weight[1:])
         assert torch.equal(new.weight[3:], old.weight[:1].expand_as(new.weight[3:]))
         expected = old.bias[0] - math.log(3)
@@ -141,7 +141,7 @@ def test_the_step_begins_with_the_function_of_the_last_one(head, tmp_path):
     for network_ in (first, second):
         network_.eval()
     with torch.no_grad():
-        old, new = (one.predict(images)[0].seg_logits.data for one in (first, second))
+        old, new = (model.predict(images)[0].seg_logits.data for model in (first, second))
     torch.testing.assert_close(new[:3], old)
 
 
@@ -160,8 +160,8 @@ def test_heads_with_losses_of_their_own_learn_and_are_distilled(head, losses, tm
     assert losses | {'distill.loss_unkd'} <= found.keys()
     sum(value for name, value in found.items() if 'loss' in name).backward()
     assert all(
-        one.grad is not None and one.grad.isfinite().all()
-        for name, one in model.decode_head.named_parameters()
+        parameter.grad is not None and parameter.grad.isfinite().all()
+        for name, parameter in model.decode_head.named_parameters()
         if 'seg' in name
     )
 

@@ -25,8 +25,8 @@ def losses_and_gradients(model, samples):
     model.zero_grad()
     losses = model.loss(*samples)
     model.parse_losses(losses)[0].backward()
-    gradients = {name: one.grad.clone() for name, one in model.named_parameters()}
-    return {name: one.detach().reshape(()) for name, one in losses.items()}, gradients
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {name: loss.detach().reshape(()) for name, loss in losses.items()}, gradients
 
 
 @pytest.mark.parametrize(('loss', 'distiller'), LOSSES)
@@ -54,7 +54,7 @@ def test_a_plain_step_is_mmsegmentations_to_the_last_bit(head, tmp_path):
     theirs = MODELS.build(plain_model_config(config, 5))
     assert type(theirs) is EncoderDecoder
     theirs.load_state_dict(ours.state_dict())
-    first, second = (losses_and_gradients(one.train(), batch(5)) for one in (ours, theirs))
+    first, second = (losses_and_gradients(model.train(), batch(5)) for model in (ours, theirs))
     assert first[0].keys() == second[0].keys()
     for name, loss in first[0].items():
         if 'acc' in name:

@@ -89,7 +89,7 @@ def test_a_step_trains_the_student_alone(head, auxiliary, tmp_path):
     unreached = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert unreached == []
     teacher = model.teacher.network
-    assert all(one.grad is None and not one.requires_grad for one in teacher.parameters())
+    assert all(weight.grad is None and not weight.requires_grad for weight in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
 
 
@@ -126,9 +126,13 @@ def test_the_teacher_is_no_part_of_the_student(tmp_path):
     base = base_step(config, path)
     model = next_step(config, path)
     teacher = model.teacher.network
-    shared = {id(one) for one in teacher.modules()} & {id(one) for one in model.modules()}
+    shared = {id(module) for module in teacher.modules()} & {
+        id(module) for module in model.modules()
+    }
     assert shared == set()
-    assert not {id(one) for one in teacher.parameters()} & {id(one) for one in model.parameters()}
+    assert not {id(parameter) for parameter in teacher.parameters()} & {
+        id(parameter) for parameter in model.parameters()
+    }
     assert model.state_dict().keys() == base.state_dict().keys()
     assert plain_state_dict(model.state_dict()).keys() == model.state_dict().keys()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -225,7 +229,7 @@ def test_under_autocast_losses_are_float32_and_near_those_without(tmp_path):
     for name in ('decode.loss_unce', 'aux.loss_unce', 'distill.loss_unkd'):
         assert losses[name].dtype == torch.float32
         torch.testing.assert_close(losses[name], expected[name], rtol=0.02, atol=0)
-    assert all(torch.isfinite(one.grad).all() for one in model.parameters())
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_hard_pixels_are_chosen_by_the_unbiased_loss(tmp_path):

@@ -68,7 +68,7 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         name = function.overloadpacket.__name__
         masks = name in ('index', 'index_put', 'index_put_', '_unsafe_index') and any(
-            one is not None and one.dtype in (torch.bool, torch.uint8) for one in arguments[1]
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in arguments[1]
         )
         if name in WAITING or masks:
             self.seen.append(name)
@@ -190,7 +190,7 @@ def test_copies_to_the_device_are_queued_there(build, replays, copies, tmp_path)
     """On the device "meta", where tensors have no content but copies are copies."""
     model, data = build(tmp_path).to('meta'), data_of(replays)
     inputs = torch.stack(data['inputs']).to('meta')
-    samples = [one.to('meta') for one in data['data_samples']]
+    samples = [sample.to('meta') for sample in data['data_samples']]
     model.loss(inputs, samples)  # networks beside it are moved in the first iteration
     with BlockingCopies() as found:
         model.loss(inputs, samples)

@@ -132,7 +132,7 @@ def test_the_head_is_theirs_in_values_and_gradients(training, window):
     )
     if training:  # their statistics too
         torch.testing.assert_close(
-            torch.cat([one.bn.running_var for one in ours.aspp_modules]),
+            torch.cat([branch.bn.running_var for branch in ours.aspp_modules]),
             theirs.branch_norm.running_var,
         )
 
@@ -232,8 +232,8 @@ def test_only_slope_and_stem_differ_from_the_plain_backbone():
     ours, plain = resnet(negative_slope=0.0), resnet(ResNet)
     assert ours.state_dict().keys() == plain.state_dict().keys()
     images = torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    for one, other in zip(ours(images), plain(images), strict=True):
-        assert torch.equal(one, other)
+    for our, their in zip(ours(images), plain(images), strict=True):
+        assert torch.equal(our, their)
 
 
 def test_the_last_stage_is_dilated_throughout():

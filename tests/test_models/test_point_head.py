@@ -106,9 +106,9 @@ def test_the_plain_network_takes_what_grew(tmp_path):
 def test_points_learn_by_the_methods_loss(tmp_path):
     _, model = steps(UNBIASED, tmp_path / 'x.pth', distillers=[POD])
     images, samples = batch(5)
-    for one in samples:
+    for data_sample in samples:
         # The step says of all pixels that they are background: nothing of old classes is wrong.
-        one.gt_sem_seg.data.fill_(0)
+        data_sample.gt_sem_seg.data.fill_(0)
     model.train()
     with torch.no_grad():
         for head in model.decode_head:
@@ -123,11 +123,11 @@ def test_points_learn_by_the_methods_loss(tmp_path):
 def test_pseudo_labels_of_points_are_the_teachers_at_these_points(tmp_path):
     _, model = steps(PLOP, tmp_path / 'x.pth', distillers=[POD])
     images, samples = batch(5)
-    for one in samples:
-        one.gt_sem_seg.data.fill_(0)
-    for one in model.modules():
-        if hasattr(one, 'set_thresholds'):
-            one.set_thresholds(torch.full((5,), 2.0))
+    for data_sample in samples:
+        data_sample.gt_sem_seg.data.fill_(0)
+    for module in model.modules():
+        if hasattr(module, 'set_thresholds'):
+            module.set_thresholds(torch.full((5,), 2.0))
     with torch.no_grad():
         # A teacher that is sure of class 2 everywhere.
         teacher = model.teacher.network.decode_head[0].conv_seg

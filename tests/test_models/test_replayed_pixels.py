@@ -17,8 +17,8 @@ from mmseg_cil.utils.step_context import StepContext
 
 LOSSES = sorted(
     name
-    for name, one in MODELS.module_dict.items()
-    if inspect.isclass(one) and issubclass(one, DistillationLoss)
+    for name, kind in MODELS.module_dict.items()
+    if inspect.isclass(kind) and issubclass(kind, DistillationLoss)
 )
 #: Of real images these leave out the pixels that are not labelled.
 NOT_IGNORED = ('DenseKnowledgeDistillationLoss',)
@@ -40,7 +40,9 @@ def labels_of(high, ignored):
 
 def distilled(distiller, labels, replayed, student=None):
     student = logits_of(ALL, 0) if student is None else student
-    records = [NetworkOutput((one,), one, one, False) for one in (student, logits_of(OLD, 1))]
+    records = [
+        NetworkOutput((logits,), logits, logits, False) for logits in (student, logits_of(OLD, 1))
+    ]
     cuts = (1, OLD, *distiller.cuts())
     pixels = PixelLogits(student, labels, cuts, replayed=replayed)
     losses = distiller(Batch(records[0], pixels, records[1], {step_teacher_name(0): records[1]}))
@@ -92,7 +94,7 @@ def test_the_mean_counts_every_pixel_of_a_generated_image(loss, among):
     expected = distiller.loss.loss_weight * each[counted].mean()
     found = distilled(distiller, labels, REPLAYED, student)
     torch.testing.assert_close(found, expected)
-    gradients = [torch.autograd.grad(one, student)[0] for one in (found, expected)]
+    gradients = [torch.autograd.grad(value, student)[0] for value in (found, expected)]
     torch.testing.assert_close(*gradients)
     assert (gradients[0][-REPLAYED:].abs().sum((1, 2, 3)) > 0).all()
 
@@ -104,8 +106,8 @@ class RememberedReplay(Replay):
         torch.manual_seed(5)
         self.images = torch.randn(REPLAYED, *inputs.shape[1:], requires_grad=True)
         unlabelled = batch(ALL, count=REPLAYED)[1]
-        for one in unlabelled:
-            one.gt_sem_seg.data.fill_(255)
+        for sample in unlabelled:
+            sample.gt_sem_seg.data.fill_(255)
         return torch.cat([inputs, self.images]), [*samples, *unlabelled], REPLAYED
 
 
@@ -127,13 +129,13 @@ def gradient_of_replay(base, distillers, head=None, **arguments):
     )
     # With the norms of training the images of a batch would depend on one another.
     model.eval()
-    for one in model.heads.values():
-        one.conv_seg.train()
+    for module in model.heads.values():
+        module.conv_seg.train()
         # Of the teacher's own outputs there is nothing to learn.
-        torch.nn.init.normal_(one.conv_seg.weight)
+        torch.nn.init.normal_(module.conv_seg.weight)
     model._replay = RememberedReplay()
     losses = model.loss(*batch(ALL))
-    total = sum(one for name, one in losses.items() if 'loss' in name)
+    total = sum(value for name, value in losses.items() if 'loss' in name)
     return torch.autograd.grad(total, model._replay.images)[0].abs().sum((1, 2, 3))
 
 

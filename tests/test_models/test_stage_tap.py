@@ -32,8 +32,8 @@ def test_stages_are_kept_before_their_activation(depth):
     for before, after, plain in zip(maps, features, expected, strict=True):
         assert (before < 0).any()
         assert torch.equal(before.relu(), after) and torch.equal(after, plain)
-    assert all(one.inplace for one in last_activations(model))
-    assert not any(one._forward_pre_hooks for one in last_activations(model))
+    assert all(activation.inplace for activation in last_activations(model))
+    assert not any(activation._forward_pre_hooks for activation in last_activations(model))
 
 
 def test_gradients_pass_through_what_is_kept():
@@ -57,8 +57,8 @@ def test_student_and_teacher_are_compared_and_nobody_runs_twice(head, tmp_path):
     base_step(config, path)
     model = next_step(config, path, distillers=[POD], classifier_init='balanced').train()
     calls = []
-    for one in (model.backbone, model.teacher.network.backbone):
-        one.register_forward_pre_hook(lambda module, inputs: calls.append(module))
+    for tapped in (model.backbone, model.teacher.network.backbone):
+        tapped.register_forward_pre_hook(lambda module, inputs: calls.append(module))
     losses = model.loss(*batch(5))
     losses['distill.loss_pod'].backward()
     assert losses['distill.loss_pod'] > 0

@@ -81,9 +81,9 @@ def student(three, distillers, teacher='step_02', **arguments):
 def count_runs(model):
     """Forward passes of each teacher's backbone from now on, by its address."""
     runs = Counter()
-    networks = {id(one): one for one in model.teachers._networks.values()}
-    for key, one in networks.items():
-        one.network.backbone.register_forward_hook(lambda *_, key=key: runs.update([key]))
+    networks = {id(teacher): teacher for teacher in model.teachers._networks.values()}
+    for key, teacher in networks.items():
+        teacher.network.backbone.register_forward_hook(lambda *_, key=key: runs.update([key]))
     return runs
 
 
@@ -97,7 +97,7 @@ def test_each_snapshot_runs_once_however_many_read_it(three):
         assert len(runs) == 3 and set(runs.values()) == {times}
     given = model.distillers[0].given
     assert list(given.teachers) == ['step_00', 'step_01', 'step_02'] and given.last is None
-    assert [one.logits.shape[1] for one in given.teachers.values()] == [3, 4, 5]
+    assert [output.logits.shape[1] for output in given.teachers.values()] == [3, 4, 5]
     assert model.distillers[1].given.teacher is given.teachers['step_02']
     for name, record in given.teachers.items():
         expected = run_network(model.teachers.named(name).network, batch(7)[0])
@@ -132,12 +132,12 @@ def test_a_last_teacher_of_its_own_runs_beside_the_named(three):
 def test_teachers_are_no_part_of_the_student(three):
     with_teachers, without = student(three, [keep()]), student(three, [])
     assert with_teachers.state_dict().keys() == without.state_dict().keys()
-    own = {id(one) for one in with_teachers.parameters()}
+    own = {id(parameter) for parameter in with_teachers.parameters()}
     for name in with_teachers.teachers.names:
         teacher = with_teachers.teachers.named(name).network
         assert not any(module.training for module in teacher.modules())
-        assert not any(one.requires_grad for one in teacher.parameters())
-        assert not own & {id(one) for one in teacher.parameters()}
+        assert not any(parameter.requires_grad for parameter in teacher.parameters())
+        assert not own & {id(parameter) for parameter in teacher.parameters()}
 
 
 def test_pixels_have_cuts_at_what_each_teacher_knows(three):
@@ -163,7 +163,7 @@ def test_auxiliary_logits_are_run_where_they_are_read(three):
         torch.testing.assert_close(record.auxiliary[0], expected)
     model = student(three, [keep()])
     model.loss(images, samples)
-    assert all(one.auxiliary == () for one in model.distillers[0].given.teachers.values())
+    assert all(output.auxiliary == () for output in model.distillers[0].given.teachers.values())
 
 
 def test_a_draw_runs_so_many_and_always_others(three):
@@ -196,7 +196,7 @@ def test_every_subset_is_drawn_equally_often():
     counts = Counter(draw_names(names, 2, seed) for seed in range(3000))
     assert set(counts) == set(itertools.combinations(names, 2))
     # Five degrees of freedom: exceeded by one in a thousand.
-    assert sum((one - 500) ** 2 / 500 for one in counts.values()) < 20.5
+    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 20.5
     assert draw_names(names, None, 0) == draw_names(names, 4, 0) == names
 
 

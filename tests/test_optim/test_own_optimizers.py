@@ -56,13 +56,13 @@ def test_each_part_learns_by_its_own_optimizer():
     adam = torch.optim.Adam(theirs.regularisers.parameters(), lr=0.1, weight_decay=0.01)
     for _ in range(4):
         wrapper.update_params(ours.loss())
-        for one in (sgd, adam):
-            one.zero_grad()
+        for optimizer in (sgd, adam):
+            optimizer.zero_grad()
         theirs.loss().backward()
-        for one in (sgd, adam):
-            one.step()
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(one, other)
+        for optimizer in (sgd, adam):
+            optimizer.step()
+    for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(our, their)
 
 
 def test_its_state_is_saved_and_loaded():
@@ -79,8 +79,8 @@ def test_its_state_is_saved_and_loaded():
     other.load_state_dict(saved[1])
     for _ in range(2):
         other.update_params(resumed.loss())
-    for one, two in zip(unbroken.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(one, two)
+    for kept, loaded in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(kept, loaded)
 
 
 def test_schedules_reach_every_part():

@@ -147,7 +147,7 @@ def test_vdfd_on_digits_chooses_the_weight_on_training_digits(
     ]
     assert held_out[0][2:] == held_out[1][2:] == held_out[3][2:]
     for row, choices in zip(tested[1:], (held_out[1:3], held_out[3:]), strict=True):
-        best = max(choices, key=lambda one: float(one[4]))
+        best = max(choices, key=lambda choice: float(choice[4]))
         assert row[:2] == best[:2]
     # A strong penalty keeps the earlier steps, class-incrementally at the cost of the new ones.
     for strong in (held_out[2], held_out[4]):
@@ -155,10 +155,10 @@ def test_vdfd_on_digits_chooses_the_weight_on_training_digits(
     assert status == (0 if min(float(row[4]) for row in tested[1:]) > float(tested[0][4]) else 1)
     # No test digit was seen where the weight was chosen.
     digits = [
-        {tuple(one.flatten().tolist()) for two in pair for one in two.images}
+        {tuple(image.flatten().tolist()) for part in pair for image in part.images}
         for pair in (sets[0], sets[-1][1:])
     ]
-    test_alone = digits[1] - {tuple(one.flatten().tolist()) for one in sets[-1][0].images}
+    test_alone = digits[1] - {tuple(image.flatten().tolist()) for image in sets[-1][0].images}
     assert test_alone and not test_alone & digits[0]
 
 

@@ -36,9 +36,9 @@ def presence_of(*images):
 def test_every_named_protocol_brings_each_class_or_city_once(name):
     protocol = build_protocol(dict(name=name))
     brought = [
-        one
+        label
         for step in protocol.steps
-        for one in (step.domains if protocol.kind == 'domain' else step.new)
+        for label in (step.domains if protocol.kind == 'domain' else step.new)
     ]
     assert len(brought) == len(set(brought))
     assert len(brought) == (21 if protocol.kind == 'domain' else len(protocol.taxonomy.names))
@@ -125,7 +125,7 @@ def test_a_class_order_permutes_outputs_and_keeps_the_background_first():
         build_protocol(dict(name='voc_15-1', class_order=dict(seed=seed))) for seed in (3, 3, 4)
     ]
     assert seeded[0].steps == seeded[1].steps != seeded[2].steps
-    assert all(one.steps[0].new[0] == 0 for one in seeded)
+    assert all(variant.steps[0].new[0] == 0 for variant in seeded)
 
 
 def test_classes_that_no_step_lists_stay_in_the_background():

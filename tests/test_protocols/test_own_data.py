@@ -36,7 +36,7 @@ def test_new_classes_have_ids_that_the_first_masks_do_not():
     assert taxonomy.mask_ids == (0, 1, 2, 4, 6)
     built = protocol(step('horse'))
     assert built.known_mask_ids() == {0, 1, 2, 255}
-    assert [one.data for one in built.steps] == [(0,), (1,)]
+    assert [built_step.data for built_step in built.steps] == [(0,), (1,)]
 
 
 def test_equal_data_are_one_and_names_tell_them_apart():

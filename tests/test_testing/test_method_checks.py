@@ -26,10 +26,10 @@ def test_two_processes_are_like_one_but_for_rounding():
     check_losses([2.0, 1.0], [2.000001, 1.0], step=1)
     with pytest.raises(AssertionError, match=r'step 1, iteration 1: the loss is 0.5 in two proc'):
         check_losses([2.0, 1.0], [2.0, 0.5], step=1)
-    one = dict(weight=torch.ones(3), bias=torch.zeros(2))
-    check_weights(one, dict(weight=one['weight'] + 1e-6, bias=one['bias'] + 1e-6), step=1)
+    alone = dict(weight=torch.ones(3), bias=torch.zeros(2))
+    check_weights(alone, dict(weight=alone['weight'] + 1e-6, bias=alone['bias'] + 1e-6), step=1)
     with pytest.raises(AssertionError, match=r'step 1: bias is another .* by 0.14'):
-        check_weights(one, dict(one, bias=one['bias'] + 0.1), step=1)
+        check_weights(alone, dict(alone, bias=alone['bias'] + 0.1), step=1)
 
 
 def test_all_that_fails_is_told(tmp_path, monkeypatch):

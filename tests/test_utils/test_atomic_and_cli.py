@@ -39,13 +39,13 @@ def test_what_a_kill_left_unfinished_is_removed_and_nothing_else(tmp_path):
     if not child:
         atomic_write(tmp_path / 'step_00/resume.pth', lambda file: os.kill(os.getpid(), 9))
     assert os.waitpid(child, 0)[1] == 9
-    assert [one.suffix for one in (tmp_path / 'step_00').iterdir()] == ['.tmp']
+    assert [leftover.suffix for leftover in (tmp_path / 'step_00').iterdir()] == ['.tmp']
     kept = [tmp_path / name for name in ('step_00/resume.pth', 'my.tmp', 'my.partial', '.hidden')]
     for path in kept:
         path.write_text('kept')
     (tmp_path / '.step_01.partial/deep').mkdir(parents=True)
     remove_leftovers(tmp_path)
-    assert sorted(one for one in tmp_path.rglob('*') if one.is_file()) == sorted(kept)
+    assert sorted(file for file in tmp_path.rglob('*') if file.is_file()) == sorted(kept)
     assert not (tmp_path / '.step_01.partial').exists()
 
 

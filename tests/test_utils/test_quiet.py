@@ -91,4 +91,4 @@ def test_other_warnings_come_through():
         quieten_warnings()
         warnings.warn('Default ``avg_non_ignore`` is False, if you would like', stacklevel=1)
         warnings.warn('something else', stacklevel=1)
-    assert [str(one.message) for one in caught] == ['something else']
+    assert [str(warning.message) for warning in caught] == ['something else']

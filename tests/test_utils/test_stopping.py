@@ -30,13 +30,13 @@ def send(number):
 
 @pytest.mark.parametrize('number', NUMBERS)
 def test_a_signal_is_followed_at_once(number):
-    former = [signal.getsignal(one) for one in NUMBERS]
+    former = [signal.getsignal(signum) for signum in NUMBERS]
     with pytest.raises(Stopped) as caught, ended_by_signals():
         send(number)
         pytest.fail('it was not')
     assert caught.value.number == number
     assert caught.value.status == (130 if number == signal.SIGINT else 143)
-    assert [signal.getsignal(one) for one in NUMBERS] == former and asked_to_stop() is None
+    assert [signal.getsignal(signum) for signum in NUMBERS] == former and asked_to_stop() is None
 
 
 def test_training_asks_for_it():

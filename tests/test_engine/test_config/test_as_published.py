@@ -37,7 +37,7 @@ def composed(method, protocol, **pieces):
 
 
 def names(cfg):
-    return [one.name for one, _ in deviations_of(cfg)]
+    return [deviation.name for deviation, _ in deviations_of(cfg)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_all_that_is_offered_is_turned_on(method, protocol):
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         assert CENTRE in loader.dataset.pipeline
     assert cfg.train_dataloader.sampler.drop_partial
-    assert [one.type for one in cfg.param_scheduler] == ['PaperPolyLR']
+    assert [schedule.type for schedule in cfg.param_scheduler] == ['PaperPolyLR']
     assert {**cfg.optim_wrapper.optimizer, 'lr': None} == dict(
         type='SGD', lr=None, momentum=0.9, nesterov=True, weight_decay=1e-4
     )
@@ -72,7 +72,7 @@ def test_all_that_is_offered_is_turned_on(method, protocol):
     if 'domain' in protocol:
         assert cfg.protocol.split == 'legacy'
     # What is left is what cannot be had; none of it is offered.
-    assert not [one.name for one, _ in deviations_of(cfg) if one.offered]
+    assert not [deviation.name for deviation, _ in deviations_of(cfg) if deviation.offered]
     assert {'norm', 'first weights'} <= set(names(cfg))
 
 
@@ -171,7 +171,7 @@ def test_what_options_take_back_is_named_in_the_log(changes, name, words):
     )
     first, *lines = notes_on_published(cfg)
     assert first == ('as published: lwf on voc_15-5, after fcdl94/MiB; what still differs:')
-    (line,) = [one for one in lines if one.startswith(f'as published: {name}: ')]
+    (line,) = [text for text in lines if text.startswith(f'as published: {name}: ')]
     assert words in line and '; theirs: ' in line
     # Beside that, what can never be had.
     assert len(lines) == 3
@@ -203,7 +203,7 @@ def test_a_config_file_keeps_its_places(tmp_path):
     assert cfg.train_dataloader.num_workers == 9 and cfg.randomness.seed == 7
     assert cfg.protocol.setting == 'disjoint'
     assert cfg.model.backbone.init_cfg.checkpoint == '/my/resnet101.pth'
-    assert not [one.name for one, _ in deviations_of(cfg) if one.offered]
+    assert not [deviation.name for deviation, _ in deviations_of(cfg) if deviation.offered]
     assert Path(cfg.filename).name == 'mine_as-published.py'
 
 
@@ -215,7 +215,7 @@ def test_datasets_within_others_are_cropped_too():
     )
     found = as_published(cfg).train_dataloader.dataset
     assert 'pipeline' not in found and 'pipeline' not in found.dataset
-    assert all(CROP in one.pipeline for one in found.dataset.datasets)
+    assert all(CROP in part.pipeline for part in found.dataset.datasets)
 
 
 def test_a_model_and_a_schedule_that_were_chosen_stay():
@@ -349,7 +349,7 @@ def walk(tmp_path_factory):
 def test_a_walk_as_published(walk, method):
     work_dir = walk[method]
     scores = json.loads((work_dir / 'metrics.json').read_text())['steps']
-    assert [len(one['seen']) for one in scores] == [3, 5]
+    assert [len(score['seen']) for score in scores] == [3, 5]
     (log,) = (work_dir / 'step_00').glob('*/*.log')
     first = log.read_text().splitlines()[0]
     assert 'as published: ' in first and 'what still differs' in first
@@ -379,7 +379,7 @@ def test_pictures_of_the_report_show_what_was_scored(walk):
             truth.with_name(f'{name}.jpg'),
             work_dir / 'step_01' / 'predictions' / f'{name}.png',
         ]
-        assert {Image.open(one).size for one in files} == {(32, 32)}
+        assert {Image.open(file).size for file in files} == {(32, 32)}
         assert set(np.unique(np.array(Image.open(truth)))) <= {*range(5), 255}
 
 

@@ -243,8 +243,8 @@ def test_types_have_their_registered_names_however_they_are_given():
     )
     named = with_type_names(given)
     kinds = [
-        (one[0] if isinstance(one, (list, tuple)) else one)['type']
-        for one in named._cfg_dict.values()
+        (value[0] if isinstance(value, (list, tuple)) else value)['type']
+        for value in named._cfg_dict.values()
     ]
     assert kinds == [
         'EncoderDecoder',

@@ -28,7 +28,7 @@ def test_one_that_reads_what_a_step_writes_is_told_the_folder(cfg):
     cfg.work_dir = 'walk/step_01'
     add_further_map(cfg, dict(type='SelfLabelMap'))
     pipeline = cfg.train_dataloader.dataset.pipeline
-    found = next(one for one in pipeline if one['type'] == 'SelfLabelMap')
+    found = next(transform for transform in pipeline if transform['type'] == 'SelfLabelMap')
     assert found == dict(type='SelfLabelMap', step_folder='walk/step_01')
 
 

@@ -107,7 +107,7 @@ def test_all_losses_that_have_weights_are_cut():
         loss_se_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, class_weight=WEIGHTS),
     )
     found = for_step(head, classes_of(0), 'x')
-    assert [one.get('class_weight') for one in found['loss_decode']] == [
+    assert [loss.get('class_weight') for loss in found['loss_decode']] == [
         WEIGHTS[:3],
         WEIGHTS[:3],
         None,
@@ -193,7 +193,7 @@ def test_heads_that_find_losses_by_their_place_keep_the_places():
 
 
 def test_the_weight_of_a_cascade_is_that_of_the_head_that_teachers_hand_on():
-    light, full = (dict(CROSS, loss_weight=one) for one in (0.4, 2.0))
+    light, full = (dict(CROSS, loss_weight=weight) for weight in (0.4, 2.0))
     heads = [dict(type='FCNHead', loss_decode=light), dict(type='OCRHead', loss_decode=full)]
     assert main_weight(dict(decode_head=heads)) == 2.0
     heads[1]['type'] = 'PointHead'

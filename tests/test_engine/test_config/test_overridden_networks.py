@@ -32,9 +32,9 @@ def test_method_and_model_of_a_step_reach_its_network(data_root, tmp_path):
         },
     )
     plain, changed = (network(cfg, tmp_path, step) for step in (1, 2))
-    weights = [one.distillers[0].loss.loss_weight for one in (plain, changed)]
+    weights = [model.distillers[0].loss.loss_weight for model in (plain, changed)]
     assert weights[1] == 7.0 != weights[0]
-    assert [one.decode_head.dropout.p for one in (plain, changed)] == [0.1, 0.4]
+    assert [model.decode_head.dropout.p for model in (plain, changed)] == [0.1, 0.4]
     # What the step does not name is as everywhere.
     assert changed.auxiliary_head.dropout.p == 0.1
 

@@ -38,7 +38,10 @@ def test_schedules_keep_their_shape_when_the_length_changes():
     cfg = config()
     assert apply_overrides(cfg, {'max_iters': 50, 'lr': 0.5}, images=10, global_batch=2) == 50
     assert cfg.train_cfg.max_iters == 50 and cfg.optim_wrapper.optimizer.lr == 0.5
-    assert [(one['begin'], one['end']) for one in cfg.param_scheduler] == [(0, 5), (5, 50)]
+    assert [(schedule['begin'], schedule['end']) for schedule in cfg.param_scheduler] == [
+        (0, 5),
+        (5, 50),
+    ]
 
 
 @pytest.mark.parametrize(('images', 'expected'), [(100, 3 * 8), (12, 3), (5, 3)])
@@ -56,19 +59,25 @@ def test_any_dotted_key_of_the_config_can_differ_by_step():
 def test_a_length_may_be_a_dotted_key_too():
     cfg = config()
     assert apply_overrides(cfg, {'train_cfg.max_iters': 50}, 10, 2) == 50
-    assert [(one['begin'], one['end']) for one in cfg.param_scheduler] == [(0, 5), (5, 50)]
+    assert [(schedule['begin'], schedule['end']) for schedule in cfg.param_scheduler] == [
+        (0, 5),
+        (5, 50),
+    ]
 
 
 def test_schedules_of_an_override_are_not_stretched_again():
     own = [dict(type='CosineAnnealingLR', by_epoch=False, T_max=30, begin=0, end=30)]
     cfg = config()
     apply_overrides(cfg, {'max_iters': 30, 'param_scheduler': own}, 10, 2)
-    assert [dict(one) for one in cfg.param_scheduler] == own
+    assert [dict(schedule) for schedule in cfg.param_scheduler] == own
     cfg = config()
     apply_overrides(
         cfg, {'max_iters': 5, 'param_scheduler.0.end': 3, 'param_scheduler.1.begin': 3}, 10, 2
     )
-    assert [(one['begin'], one['end']) for one in cfg.param_scheduler] == [(0, 3), (3, 5)]
+    assert [(schedule['begin'], schedule['end']) for schedule in cfg.param_scheduler] == [
+        (0, 3),
+        (3, 5),
+    ]
     cfg = config()
     apply_overrides(cfg, {'max_iters': 5, 'param_scheduler': None}, 10, 2)
     assert cfg.param_scheduler is None

@@ -213,9 +213,9 @@ def test_files_of_mmsegmentation_and_of_pure_python_configs(tmp_path):
     )
     stock = 'mmseg::unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py'
     (tmp_path / 'c.py').write_text(f'_base_ = [{stock!r}]\n')
-    assert [one.name for one in files_of(tmp_path / 'pure.py')] == ['own.py', 'pure.py']
+    assert [file.name for file in files_of(tmp_path / 'pure.py')] == ['own.py', 'pure.py']
     assert read_names(str(tmp_path / 'pure.py')) >= {'own'}
-    assert [one.name for one in files_of(tmp_path / 'c.py')] == [
+    assert [file.name for file in files_of(tmp_path / 'c.py')] == [
         'fcn_unet_s5-d16.py',
         'drive.py',
         'default_runtime.py',

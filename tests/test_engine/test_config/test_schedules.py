@@ -18,15 +18,15 @@ def rates(schedules, iterations):
     """The learning rate of every iteration."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
     built = [
-        PARAM_SCHEDULERS.build(dict(one, by_epoch=False, optimizer=optimizer))
-        for one in copy.deepcopy(schedules)
+        PARAM_SCHEDULERS.build(dict(schedule, by_epoch=False, optimizer=optimizer))
+        for schedule in copy.deepcopy(schedules)
     ]
     values = []
     for _ in range(iterations):
         values.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
-        for one in built:
-            one.step()
+        for scheduler in built:
+            scheduler.step()
     return values
 
 
@@ -36,7 +36,7 @@ def stretched(schedules, before, after):
         dict(
             train_cfg=dict(max_iters=before),
             optim_wrapper=dict(optimizer=dict(lr=LR)),
-            param_scheduler=[dict(one, by_epoch=False) for one in schedules],
+            param_scheduler=[dict(schedule, by_epoch=False) for schedule in schedules],
         )
     )
     assert apply_overrides(cfg, {'max_iters': after}, 100, 1) == after
@@ -139,12 +139,12 @@ def test_schedules_of_several_optimizers_are_stretched_each():
     given = dict(
         network=warm_poly(20, 700), graph=dict(type='ConstantLR', begin=0, end=70, factor=0.5)
     )
-    for one in (*given['network'], given['graph']):
-        one['by_epoch'] = False
+    for schedule in (*given['network'], given['graph']):
+        schedule['by_epoch'] = False
     cfg = Config(dict(train_cfg=dict(max_iters=700), optim_wrapper=dict(), param_scheduler=given))
     apply_overrides(cfg, {'max_iters': 50}, 100, 1)
     found = {
-        name: [(one.type, one.get('begin'), one.end) for one in group]
+        name: [(schedule.type, schedule.get('begin'), schedule.end) for schedule in group]
         for name, group in cfg.param_scheduler.items()
     }
     assert found == {'network': [('PolyLR', 0, 50)], 'graph': [('ConstantLR', 0, 5)]}

@@ -31,7 +31,7 @@ def model_config(data_root, loss, decode=CROSS, auxiliary=None):
 
 
 def weights(losses):
-    return [one['loss_weight'] for one in (losses if isinstance(losses, list) else [losses])]
+    return [loss['loss_weight'] for loss in (losses if isinstance(losses, list) else [losses])]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class ShareOfBackground(BaseMetric):
 
     def process(self, data_batch, data_samples):
         self.results += [
-            float((one['pred_sem_seg']['data'] == 0).float().mean()) for one in data_samples
+            float((sample['pred_sem_seg']['data'] == 0).float().mean()) for sample in data_samples
         ]
 
     def compute_metrics(self, results):
@@ -95,7 +95,7 @@ def test_what_is_not_done_is_said_once(data_root, tmp_path, monkeypatch, metric,
     said = []
     monkeypatch.setattr(parts, 'print_log', lambda text, *_: said.append(text))
     WalkRunner(config(data_root, metric), tmp_path / 'walk').open()
-    assert sum(part in one for one in said) == 1
+    assert sum(part in message for message in said) == 1
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -107,9 +107,9 @@ def test_scores_asked_for_and_metrics_of_the_user_are_there(data_root, tmp_path)
     assert set(entries[1]['mDice']) == {'all', 'old', 'new', 'base', 'later'}
     assert list(entries[1]['Fscore']) == entries[1]['seen']
     # The user's own metric saw the classes of each step, and took nobody's name.
-    assert [len(one) for one in ShareOfBackground.seen] == [3, 4]
+    assert [len(classes) for classes in ShareOfBackground.seen] == [3, 4]
     logs = [json.loads(path.read_text()) for path in tmp_path.glob('step_01/*/*.json')]
-    line = next(one for one in logs if 'mDice' in one)
+    line = next(log for log in logs if 'mDice' in log)
     assert {'ShareOfBackground/mIoU', 'OwnIoU/mIoU', 'mIoU', 'mFscore', 'mRecall'} <= set(line)
     with open(tmp_path / 'metrics.csv', newline='') as file:
         rows = list(csv.DictReader(file))

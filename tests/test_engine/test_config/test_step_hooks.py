@@ -32,13 +32,13 @@ def test_a_walk_goes_without_the_hooks_and_says_what_follows(
 ):
     cfg = tiny_config(data_root)
     cfg.default_hooks = hooks
-    assert [one.split()[0] for one in notes_on_hooks(cfg)] == [
+    assert [note.split()[0] for note in notes_on_hooks(cfg)] == [
         f'default_hooks.{name}' for name in said
     ]
     printed = []
     monkeypatch.setattr(parts, 'print_log', lambda text, *args: printed.append(text))
     WalkRunner(cfg, tmp_path, steps='0').run()
-    assert [one for one in printed if 'default_hooks' in one] == notes_on_hooks(cfg)
+    assert [line for line in printed if 'default_hooks' in line] == notes_on_hooks(cfg)
     assert json.loads((tmp_path / 'metrics.json').read_text())['steps'][0]['step'] == 0
 
 

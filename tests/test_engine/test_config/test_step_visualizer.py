@@ -69,11 +69,11 @@ def test_losses_pictures_and_scores_of_a_step_are_in_its_own_folder(
     cfg.visualizer.type = kind
     WalkRunner(cfg, tmp_path, steps='0-1').run()
     scores = json.loads((tmp_path / 'metrics.json').read_text())['steps']
-    walked = [one for one in BUILT if one.calls]
+    walked = [backend for backend in BUILT if backend.calls]
     assert len(walked) == 2
     for step, images in enumerate((6, 7)):
         # Nothing of a step that came before.
-        assert [one['step'] for one in logged(tmp_path, step)] == list(range(1, (7, 5)[step]))
+        assert [line['step'] for line in logged(tmp_path, step)] == list(range(1, (7, 5)[step]))
         files = list(tmp_path.glob(f'step_{step:02d}/*/vis_data/vis_image/*.png'))
         assert len(files) == (images if draw else 0)
         *_, (point, means), close = walked[step].calls
@@ -156,8 +156,10 @@ def test_wandb_has_one_run_a_step_with_its_scores(data_root, tmp_path, monkeypat
     cfg = config(data_root, [dict(type='WandbVisBackend', init_kwargs=dict(mode='offline'))])
     WalkRunner(cfg, tmp_path / 'walk', steps='0-1').run()
     assert wandb.run is None
-    assert [one['name'] for one, _ in wandb.runs] == ['walk_step_00', 'walk_step_01']
-    assert {(one['group'], one['mode']) for one, _ in wandb.runs} == {('walk', 'offline')}
+    assert [settings['name'] for settings, _ in wandb.runs] == ['walk_step_00', 'walk_step_01']
+    assert {(settings['group'], settings['mode']) for settings, _ in wandb.runs} == {
+        ('walk', 'offline')
+    }
     for step, (_, lines) in enumerate(wandb.runs):
         assert sum('loss' in line for line in lines) == (6, 4)[step]
         assert {'step_mIoU/all', 'step_mIoU/new'} <= set(lines[-1])
@@ -169,7 +171,7 @@ def test_a_package_that_is_not_installed_is_named_before_training(
     data_root, tmp_path, monkeypatch, kind
 ):
     found = importlib.util.find_spec
-    missing = {name for one in preflight.PACKAGES.values() for name in one}
+    missing = {name for packages in preflight.PACKAGES.values() for name in packages}
     monkeypatch.setattr(
         importlib.util,
         'find_spec',
@@ -213,7 +215,7 @@ def test_tensorboard_has_one_folder_of_events_a_step(data_root, tmp_path):
             if f'step_{step:02d}' in path.parts
         }
         events = EventAccumulator(str(folder)).Reload()
-        assert [one.step for one in events.Scalars('loss')] == list(range(1, (7, 5)[step]))
+        assert [scalar.step for scalar in events.Scalars('loss')] == list(range(1, (7, 5)[step]))
         (point,) = events.Scalars('step_mIoU/all')
         assert point.step == step
         assert point.value == pytest.approx(100 * scores[step]['mIoU']['all'])

@@ -81,7 +81,7 @@ def list_of(work_dir, step):
 
 
 def names_of(work_dir, step):
-    return [one['name'] for one in list_of(work_dir, step)['images']]
+    return [image['name'] for image in list_of(work_dir, step)['images']]
 
 
 def record(work_dir, step):
@@ -138,9 +138,9 @@ def test_a_fixed_budget_is_shared_by_more_and_more_classes(icarl_dir):
     # The order of a class is kept: its list becomes a beginning of the former one.
     ranks = [
         {
-            (one['name'], group, rank)
-            for one in list_of(icarl_dir, step)['images']
-            for group, rank in one['kept_for'].items()
+            (image['name'], group, rank)
+            for image in list_of(icarl_dir, step)['images']
+            for group, rank in image['kept_for'].items()
             if group in ('red', 'green')
         }
         for step in range(3)
@@ -160,13 +160,13 @@ def test_a_list_holds_no_pixels(icarl_dir):
 
 @pytest.mark.parametrize(
     'method',
-    [pytest.param(one, marks=pytest.mark.slow if one in VARIANTS else ()) for one in METHODS],
+    [pytest.param(name, marks=pytest.mark.slow if name in VARIANTS else ()) for name in METHODS],
 )
 def test_every_method_replays(method, plain_dir, data_root, tmp_path):
     cfg = config(data_root, method)
     # As on the command line.
     cfg.merge_from_dict({'method.memory.budget': 4, 'method.memory.ratio': 0.5})
-    hooks = [HOOKS.get(one['type']) for one in cfg.method.get('custom_hooks', [])]
+    hooks = [HOOKS.get(settings['type']) for settings in cfg.method.get('custom_hooks', [])]
     if any(overrides(hook, StepHook.after_step) for hook in hooks):
         # It needs more of step 0 than the weights, which another method did not keep.
         WalkRunner(cfg, tmp_path, steps='0').run()
@@ -190,7 +190,7 @@ def test_mib_is_told_which_images_hide_nothing(plain_dir, data_root, tmp_path, m
     cfg = config(data_root, 'mib', dict(budget=4, ratio=0.5))
     cfg.step_overrides['later']['max_iters'] = 6
     train_step_1(taken(cfg, tmp_path, plain_dir, 0))
-    rows = torch.cat([one for one in told if one is not None]).int().tolist()
+    rows = torch.cat([mask for mask in told if mask is not None]).int().tolist()
     assert [1, 0, 0, 0] in rows and [1, 1, 1, 0] in rows
     assert all(row in ([1, 0, 0, 0], [1, 1, 1, 0]) for row in rows)
 
@@ -379,10 +379,10 @@ def test_a_random_memory_is_a_sample_of_all_images_met(plain_dir, data_root, tmp
     order = [EVERY[i] for i in choose.random_order(EVERY, 5, 'all')]
     assert names_of(tmp_path, 2) == order[:6]
     # An image is stored by the last step that met it.
-    for one in list_of(tmp_path, 2)['images']:
-        number = int(one['name'][-3:])
+    for image in list_of(tmp_path, 2)['images']:
+        number = int(image['name'][-3:])
         shown = {1 + number % 4, 1 + number // 2 % 4}
-        assert one['step'] == (2 if 4 in shown else 1 if 3 in shown else 0)
+        assert image['step'] == (2 if 4 in shown else 1 if 3 in shown else 0)
 
 
 def test_a_balanced_memory_draws_for_every_class(plain_dir, data_root, tmp_path):
@@ -390,10 +390,10 @@ def test_a_balanced_memory_draws_for_every_class(plain_dir, data_root, tmp_path)
     chosen(config(data_root, 'finetune', memory), tmp_path, plain_dir)
     content = list_of(tmp_path, 2)
     assert content['groups'] == dict(red=2, green=2, blue=2, grey=2)
-    for one in content['images']:
-        number = int(one['name'][-3:])
+    for image in content['images']:
+        number = int(image['name'][-3:])
         shown = {('red', 'green', 'blue', 'grey')[i] for i in (number % 4, number // 2 % 4)}
-        assert set(one['kept_for']) <= shown
+        assert set(image['kept_for']) <= shown
 
 
 def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):

@@ -58,13 +58,15 @@ def assert_same_samples(walk, step, plain):
     init_default_scope('mmseg')
     theirs = samples(MMSEG_DATASETS.build(plain.test_dataloader.dataset))
     assert len(ours) == len(theirs) > 0
-    for one, other in zip(ours, theirs, strict=True):
-        assert torch.equal(one['inputs'], other['inputs'])
+    for our, their in zip(ours, theirs, strict=True):
+        assert torch.equal(our['inputs'], their['inputs'])
         assert torch.equal(
-            one['data_samples'].gt_sem_seg.data, other['data_samples'].gt_sem_seg.data
+            our['data_samples'].gt_sem_seg.data, their['data_samples'].gt_sem_seg.data
         )
-        assert one['data_samples'].img_path == other['data_samples'].img_path
-    return {int(label) for one in theirs for label in one['data_samples'].gt_sem_seg.data.unique()}
+        assert our['data_samples'].img_path == their['data_samples'].img_path
+    return {
+        int(label) for sample in theirs for label in sample['data_samples'].gt_sem_seg.data.unique()
+    }
 
 
 def comments(path):
@@ -148,9 +150,9 @@ def test_reduced_labels_are_those_of_the_walk(data_root, tmp_path, background, l
 
 def test_pooled_lists_and_paths_outside_the_root(data_root, tmp_path):
     cfg = tiny_config(data_root, 'finetune')
-    one = cfg.test_dataloader.dataset.to_dict()
-    other = {
-        **one,
+    first = cfg.test_dataloader.dataset.to_dict()
+    second = {
+        **first,
         'ann_file': str(data_root / 'lists/train.txt'),
         'data_root': str(tmp_path),
         'data_prefix': dict(
@@ -158,7 +160,7 @@ def test_pooled_lists_and_paths_outside_the_root(data_root, tmp_path):
         ),
     }
     cfg.test_dataloader.dataset = dict(
-        type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=one), other]
+        type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=first), second]
     )
     walk, _, plain = export(cfg, tmp_path, 2)
     assert_same_samples(walk, 2, plain)
@@ -269,7 +271,7 @@ def test_differences_are_said_in_the_config(data_root, tmp_path):
     text = ' '.join(comments(path))
     for part in ('mIoU_with_background', 'No test image shows grey', 'ResizedCenterCrop'):
         assert part in text
-    assert [one.type for one in plain.test_pipeline] == [
+    assert [transform.type for transform in plain.test_pipeline] == [
         'LoadImageFromFile',
         'LoadAnnotations',
         'PackSegInputs',
@@ -293,7 +295,7 @@ def test_merged_tests_are_for_the_tool_with_tta(data_root, tmp_path):
     cfg.test_dataloader.dataset.pipeline = merged
     _, path, plain = export(cfg, tmp_path, 0)
     assert '--tta' in comments(path)[0]
-    assert [one.type for one in plain.test_pipeline] == [
+    assert [transform.type for transform in plain.test_pipeline] == [
         'LoadImageFromFile',
         'Resize',
         'LoadAnnotations',

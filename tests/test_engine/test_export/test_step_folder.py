@@ -23,7 +23,7 @@ def test_a_config_called_config_is_not_taken_for_the_steps_own(data_root, tmp_pa
     journal = Journal.load(tmp_path / 'walk')
     walk = evaluate.open_walk(cfg, tmp_path / 'walk', journal)
     evaluate.evaluate_step(walk, journal, 0, 'none')
-    assert [one.name for one in folder.glob('*.py')] == ['config.py']
+    assert [path.name for path in folder.glob('*.py')] == ['config.py']
     assert (folder / 'config.py').read_text() == plain
     # What it was given lies with its log.
     full = Config.fromfile(str(next(folder.glob('*/config.py'))))

@@ -28,9 +28,9 @@ class FrozenASPPHead(ASPPHead):
 
     def train(self, mode=True):
         super().train(mode)
-        for one in self.modules():
-            if isinstance(one, torch.nn.BatchNorm2d):
-                one.eval()
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
         return self
 
 

@@ -33,7 +33,7 @@ def said(monkeypatch):
 
 
 def metainfo(classes):
-    return dict(classes=list(classes), palette=[PALETTE[CLASSES.index(one)] for one in classes])
+    return dict(classes=list(classes), palette=[PALETTE[CLASSES.index(name)] for name in classes])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_damaged_data_are_refused_before_training(data_root, tmp_path):
 def renumbered(data_root, root):
     """The same data, with the test masks in the order of ``ORDER`` and void written as 77."""
     shutil.copytree(data_root, root)
-    table = np.array([*(ORDER.index(one) for one in CLASSES), *[77] * 251], np.uint8)
+    table = np.array([*(ORDER.index(name) for name in CLASSES), *[77] * 251], np.uint8)
     for path in (root / 'masks').glob('val_*.png'):
         Image.fromarray(table[np.array(Image.open(path))]).save(path)
     return {f'{TEST}.metainfo': metainfo(ORDER), f'{TEST}.void_ids': [77]}

@@ -231,6 +231,6 @@ def test_no_name_of_mmsegmentations_own_configs_is_refused_or_told(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('place', range(0, 682, 45))
 def test_stock_configs_pass_as_they_are_read(place, said):
-    path = [one for one in sorted(STOCK.rglob('*.py')) if '_base_' not in one.parts][place]
+    path = [file for file in sorted(STOCK.rglob('*.py')) if '_base_' not in file.parts][place]
     check_names(load_config(path))
     assert said == []

@@ -208,7 +208,9 @@ def test_branches_begin_with_the_weights_of_the_plain_network(data_root, tmp_pat
     for key in ('backbone.conv1.weight', 'decode_head.conv_seg.weight'):
         assert torch.equal(found[key], given[key]), key
     # Two equal branches merge into either of them, but for the scale of each filter by its norm.
-    merged, first = (one['backbone.layer2.0.conv1.weight'].flatten(1) for one in (found, given))
+    merged, first = (
+        tensors['backbone.layer2.0.conv1.weight'].flatten(1) for tensors in (found, given)
+    )
     assert torch.cosine_similarity(merged, first).min() > 0.9999
 
 

@@ -163,6 +163,6 @@ def test_a_step_without_images_is_named_with_the_way_on(own_data, tmp_path):
     cfg.skip_empty_steps = True
     scheduler = WalkRunner(cfg, tmp_path / 'walk').open()
     scheduler.run()
-    assert [one['trained'] for one in scheduler.journal.content['steps']] == [True, False, True]
+    assert [step['trained'] for step in scheduler.journal.content['steps']] == [True, False, True]
     # What learnt nothing teaches nothing: step 2 learns from step 0.
     assert scheduler._teacher(2)['num_classes'] == 3

@@ -72,8 +72,8 @@ def resume(data_root, work_dir, **options):
     return scheduler
 
 
-def same_metrics(one, other):
-    texts = [(work_dir / 'metrics.json').read_text() for work_dir in (one, other)]
+def same_metrics(first, second):
+    texts = [(work_dir / 'metrics.json').read_text() for work_dir in (first, second)]
     assert texts[0] == texts[1]
 
 
@@ -264,7 +264,7 @@ def test_exemplars_that_are_gone_are_replaced_when_all_lists_are_deleted(data_ro
     cfg, walk = config(data, **RANDOM), tmp_path / 'walk'
     WalkRunner(cfg, walk, steps='0-1').run()
     kept = [
-        {one['name'] for one in json.loads(path.read_text())['images']}
+        {image['name'] for image in json.loads(path.read_text())['images']}
         for path in sorted(walk.glob('step_*/exemplars.json'))
     ]
     gone = sorted(set.intersection(*kept))[0]

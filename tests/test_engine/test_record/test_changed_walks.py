@@ -172,7 +172,7 @@ def test_a_finished_walk_goes_on_with_one_more_class(place, walked, evaluated):
     assert evaluated == []
     for name in ('long', 'short'):
         steps = json.loads((place / name / 'metrics.json').read_text())['steps']
-        assert [len(one['seen']) for one in steps] == [3, 4, 5]
+        assert [len(step['seen']) for step in steps] == [3, 4, 5]
         assert_same_weights(place / 'walk', place / name, 0, 1)
     assert_same_weights(place / 'long', place / 'short', 2)
     WalkRunner(config(data), place / 'short', resume=True).open()
@@ -236,7 +236,7 @@ def test_exemplars_stay_when_a_class_is_added(data_root, tmp_path, monkeypatch, 
     first.run()
     path = tmp_path / 'step_00/exemplars.json'
     content = json.loads(path.read_text())
-    names = [one['name'] for one in content['images']]
+    names = [image['name'] for image in content['images']]
     if written != 'now':
         # By the fingerprint of all steps that the walk had.
         write_json(path, {**content, 'protocol': first.walk.protocol.training_fingerprint()})

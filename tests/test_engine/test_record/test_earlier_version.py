@@ -56,7 +56,7 @@ def assert_same_scores(found, expected, steps):
     processor adds up the numbers of a convolution in another order; a few pixels of the 6048
     may then fall to another class, and one is at most 0.003 of the IoU of a class.
     """
-    assert [one['step'] for one in found['steps']] == steps
+    assert [step['step'] for step in found['steps']] == steps
     for ours, theirs in zip(found['steps'], expected['steps'], strict=False):
         # The earlier version did not tell what pixels are predicted as.
         assert ours.keys() - {'confusion_shares'} == theirs.keys()
@@ -85,7 +85,7 @@ def test_a_walk_of_it_is_tested_reported_and_goes_on_to_the_same_end(method, dat
         assert 'step 0' in (tmp_path / 'report/index.html').read_text()
 
     # The images lie elsewhere now; the config is the copy that the version left.
-    moved = [f'{one}_dataloader.dataset.data_root={data}' for one in ('train', 'test')]
+    moved = [f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'test')]
     tool('test', work_dir, '--cfg-options', *moved)
     assert_same_scores(scores(work_dir), expected['metrics'], done)
 

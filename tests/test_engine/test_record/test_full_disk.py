@@ -27,7 +27,7 @@ def test_the_backend_keeps_the_former_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space left'):
         backend.put(b'latter', tmp_path / RESUME_NAME)
     assert (tmp_path / RESUME_NAME).read_bytes() == b'former'
-    assert {one.name for one in tmp_path.iterdir()} == {RESUME_NAME, f'{RESUME_NAME}.sha256'}
+    assert {path.name for path in tmp_path.iterdir()} == {RESUME_NAME, f'{RESUME_NAME}.sha256'}
 
 
 def test_a_walk_goes_on_after_the_disk_was_full(data_root, tmp_path, monkeypatch):

@@ -62,8 +62,8 @@ def swap(root, split):
     path.write_text('\n'.join([second, first, *others]))
 
 
-def differing(one, other):
-    return [step for step, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+def differing(before, after):
+    return [step for step, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
 
 
 # Image 0 shows red (of step 0) twice, and is tested at every step.

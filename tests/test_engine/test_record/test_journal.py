@@ -15,7 +15,7 @@ def test_what_is_recorded_is_read_back(tmp_path):
     journal.update_step(1, status='done')
     again = Journal.load(tmp_path)
     assert again is not None
-    assert [one['step'] for one in again.content['steps']] == [0, 1]
+    assert [step['step'] for step in again.content['steps']] == [0, 1]
     assert again.step(1) == {'step': 1, 'status': 'done', 'iterations': 5}
     assert again.is_done(0) and not again.is_done(2)
 
@@ -59,4 +59,4 @@ def test_a_full_disk_leaves_the_former_journal(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space left'):
         journal.update_step(1, status='done')
     assert (tmp_path / 'journal.json').read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ['journal.json']
+    assert [path.name for path in tmp_path.iterdir()] == ['journal.json']

@@ -133,14 +133,14 @@ BROKEN = {
         lambda path: torch.save({'state_dict': {}, 'meta': {'mmseg_cil': '1'}}, path),
         'no state',
     ),
-    'no optimizer': (rewritten(lambda one: one.pop('optimizer')), 'lacks optimizer'),
-    'no iteration': (rewritten(lambda one: one['meta'].pop('iter')), 'lacks the iteration'),
+    'no optimizer': (rewritten(lambda state: state.pop('optimizer')), 'lacks optimizer'),
+    'no iteration': (rewritten(lambda state: state['meta'].pop('iter')), 'lacks the iteration'),
     'another step': (
-        rewritten(lambda one: one['meta'][IDENTITY_KEY].update(step=2, classes=5)),
+        rewritten(lambda state: state['meta'][IDENTITY_KEY].update(step=2, classes=5)),
         'classes 5 instead of 3, step 2 instead of 0',
     ),
     'another method': (
-        rewritten(lambda one: one['meta'][IDENTITY_KEY].update(method='a b')),
+        rewritten(lambda state: state['meta'][IDENTITY_KEY].update(method='a b')),
         'differs in: method',
     ),
 }

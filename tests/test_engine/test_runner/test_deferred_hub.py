@@ -39,7 +39,9 @@ def histories(state):
     for key, history in state['log_scalars'].items():
         # A state of ours has tensors, one of MMEngine's has the histories themselves.
         values, counts = (
-            (one.numpy() for one in history.values()) if isinstance(history, dict) else history.data
+            (tensor.numpy() for tensor in history.values())
+            if isinstance(history, dict)
+            else history.data
         )
         found.append((key, values.dtype, values.tolist(), counts.dtype, counts.tolist()))
     return found
@@ -69,9 +71,9 @@ def test_every_value_is_what_mmengine_keeps():
     found, expected = ours.state_dict(), own.state_dict()
     assert histories(found) == histories(expected)
     assert found['resumed_keys'] == expected['resumed_keys']
-    assert {type(one) for history in found['log_scalars'].values() for one in history.values()} == {
-        torch.Tensor
-    }
+    assert {
+        type(value) for history in found['log_scalars'].values() for value in history.values()
+    } == {torch.Tensor}
     resumed, earlier = DeferredMessageHub('resumed'), DeferredMessageHub('earlier')
     resumed.load_state_dict(found)
     # As the state of a version that kept MMEngine's form.
@@ -145,7 +147,7 @@ def saved(monkeypatch):
 
 
 def without_clock(pairs):
-    return [one for one in pairs if one[0].removeprefix('train/') not in CLOCK]
+    return [pair for pair in pairs if pair[0].removeprefix('train/') not in CLOCK]
 
 
 def logged(work_dir):
@@ -166,7 +168,7 @@ def test_a_walks_logs_are_those_of_mmengines_hub(data_root, tmp_path, saved, mon
     assert any(name == 'decode.acc_seg' for name, _ in lines[0])
     assert lines == logged(tmp_path / 'own')
     assert len(ours) == len(saved) == 1
-    found, expected = (without_clock(histories(one)) for one in (ours[0], saved[0]))
+    found, expected = (without_clock(histories(state)) for state in (ours[0], saved[0]))
     assert found == expected
     assert any(len(values) == 4 for _, _, values, *_ in found)
     assert list(ours[0]['runtime_info']) == list(saved[0]['runtime_info'])

@@ -68,5 +68,7 @@ def test_a_walk_killed_at_random_moments_equals_an_unbroken_one(tmp_path):
                 killed += 1
     assert killed >= 2 and midway >= 1, (killed, midway)
     assert_same_weights(unbroken, broken, 0, 1, 2)
-    scores = [json.loads((one / 'metrics.json').read_text()) for one in (unbroken, broken)]
+    scores = [
+        json.loads((work_dir / 'metrics.json').read_text()) for work_dir in (unbroken, broken)
+    ]
     assert scores[0] == scores[1]

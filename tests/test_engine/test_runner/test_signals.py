@@ -180,11 +180,11 @@ def test_a_signal_to_any_of_two_processes_ends_both_alike(data_root, tmp_path, r
                 time.sleep(0.05)
             for rank in signalled:
                 processes[rank].send_signal(TERM)
-            return [one.wait(200) for one in processes], Path(f'{log}.0').read_text()
+            return [process.wait(200) for process in processes], Path(f'{log}.0').read_text()
         finally:
-            for one in processes:
-                one.kill()
-                one.wait()
+            for process in processes:
+                process.kill()
+                process.wait()
 
     statuses, output = run('broken', ranks)
     assert statuses == [143, 143], output[-3000:]

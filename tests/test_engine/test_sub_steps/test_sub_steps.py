@@ -30,7 +30,7 @@ def config(data_root, **changes):
 
 def record(work_dir, step):
     journal = json.loads((work_dir / 'journal.json').read_text())
-    return next(one for one in journal['steps'] if one['step'] == step)
+    return next(entry for entry in journal['steps'] if entry['step'] == step)
 
 
 def trained(monkeypatch, work_dir, kill_in=None, at=0):
@@ -61,11 +61,11 @@ def from_step_0(data_root, unbroken, work_dir):
     return WalkRunner(config(data_root), work_dir, start_from=str(unbroken), steps='1').open()
 
 
-def assert_same(one, other):
-    assert_same_weights(one, other, 0, 1)
+def assert_same(first, second):
+    assert_same_weights(first, second, 0, 1)
     for step in (0, 1):
-        assert {name: part['files'] for name, part in record(one, step)['sub_steps'].items()} == {
-            name: part['files'] for name, part in record(other, step)['sub_steps'].items()
+        assert {name: part['files'] for name, part in record(first, step)['sub_steps'].items()} == {
+            name: part['files'] for name, part in record(second, step)['sub_steps'].items()
         }
 
 
@@ -74,13 +74,13 @@ def test_they_are_recorded_where_they_apply(unbroken):
     assert list(record(unbroken, 1)['sub_steps']) == ['prelude', 'coda']
     for step in (0, 1):
         assert record(unbroken, step)['status'] == 'done'
-        for name, one in record(unbroken, step)['sub_steps'].items():
+        for name, sub_step in record(unbroken, step)['sub_steps'].items():
             folder = unbroken / f'step_{step:02d}' / name
-            assert one['files'] == {ARTEFACT: file_hash(folder / ARTEFACT)}
-            assert one['iterations'] == 3 and one['seconds'] > 0
+            assert sub_step['files'] == {ARTEFACT: file_hash(folder / ARTEFACT)}
+            assert sub_step['iterations'] == 3 and sub_step['seconds'] > 0
             assert not (folder / 'resume.pth').exists()
     metrics = json.loads((unbroken / 'metrics.json').read_text())
-    assert [one['step'] for one in metrics['steps']] == [0, 1]
+    assert [entry['step'] for entry in metrics['steps']] == [0, 1]
 
 
 def test_one_before_a_step_hands_on_and_one_after_starts_from_the_step(unbroken):
@@ -225,7 +225,7 @@ with process_group('pytorch'):
 def test_two_processes_are_killed_in_one_and_resume(data_root, tmp_path):
     for name, kill, status in (('unbroken', '-', 0), ('killed', 'prelude', -signal.SIGKILL)):
         results = run_two(['-c', WALK, data_root, tmp_path / name, kill], tmp_path / 'log')
-        assert status in [one for one, _ in results], results[0][1]
+        assert status in [code for code, _ in results], results[0][1]
     for status, output in run_two(
         ['-c', WALK, data_root, tmp_path / 'killed', '-', 'resume'], tmp_path / 'log'
     ):

@@ -44,5 +44,5 @@ def test_a_domain_walk_runs(method, data_root, tmp_path):
     )
     WalkRunner(cfg, tmp_path).run()
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
-    assert [len(one['IoU']) for one in metrics['steps']] == [len(CLASSES)] * 2
+    assert [len(step['IoU']) for step in metrics['steps']] == [len(CLASSES)] * 2
     assert PARTS[method][1] <= set(logged(tmp_path, 1)[0])

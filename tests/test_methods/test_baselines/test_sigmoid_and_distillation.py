@@ -148,8 +148,8 @@ def test_icarls_loss_reads_the_teacher_at_the_size_of_the_labels():
     labels = torch.randint(0, 6, (2, 10, 14))
     labels[0, :3] = 255
     large = [
-        functional.interpolate(one, size=(10, 14), mode='bilinear', align_corners=False)
-        for one in (student, teacher)
+        functional.interpolate(logits, size=(10, 14), mode='bilinear', align_corners=False)
+        for logits in (student, teacher)
     ]
     for options in ({}, {'ignored_are_negatives': True}, {'background_from_labels': True}):
         expected = icarl_loss(*large, labels, **options).mean()
@@ -207,7 +207,7 @@ def test_weights_and_the_sampler():
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_under_autocast_is_computed_in_float32(dtype):
     student, teacher, labels = draw(dtype=torch.float32)
-    student, teacher = (one.mul(100).to(dtype) for one in (student, teacher))
+    student, teacher = (logits.mul(100).to(dtype) for logits in (student, teacher))
     wide = student.float(), teacher.float()
     pairs = [
         (lambda s, t: knowledge_distillation(s, t)),

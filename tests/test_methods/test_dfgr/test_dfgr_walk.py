@@ -46,7 +46,7 @@ def unbroken(data_root, step_0, tmp_path_factory):
 
 def test_the_sub_steps_leave_what_they_say(unbroken):
     record = Journal.load(unbroken).step(1)
-    files = {name: sorted(one['files']) for name, one in record['sub_steps'].items()}
+    files = {name: sorted(sub_step['files']) for name, sub_step in record['sub_steps'].items()}
     assert files == {
         'generator': ['generator.pth', 'samples.png', 'summary.json'],
         'new_data': ['checkpoint.pth'],
@@ -60,7 +60,7 @@ def test_the_sub_steps_leave_what_they_say(unbroken):
     assert len(lines) == 4
     parts = ('layout', 'statistics', 'balance', 'confidence', 'smoothness')
     for line in lines:
-        assert line['loss'] == pytest.approx(sum(line[f'loss_{one}'] for one in parts), rel=1e-4)
+        assert line['loss'] == pytest.approx(sum(line[f'loss_{part}'] for part in parts), rel=1e-4)
         assert 0 <= line['follows'] <= 1
     state = torch.load(folder / 'new_data/checkpoint.pth', weights_only=True)['state_dict']
     # The background and blue.
@@ -92,8 +92,8 @@ def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, 
     assert_same_weights(unbroken, tmp_path, 1)
     for name in ('generator/generator.pth', 'new_data/checkpoint.pth'):
         expected, found = (
-            torch.load(one / 'step_01' / name, weights_only=True)['state_dict']
-            for one in (unbroken, tmp_path)
+            torch.load(folder / 'step_01' / name, weights_only=True)['state_dict']
+            for folder in (unbroken, tmp_path)
         )
         assert all(torch.equal(value, found[key]) for key, value in expected.items())
 
@@ -182,11 +182,11 @@ def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path,
     finish = NewDataSubStep.finish
 
     def note(self, runner, folder):
-        hook = next(one for one in runner.hooks if isinstance(one, EMAHook))
+        hook = next(candidate for candidate in runner.hooks if isinstance(candidate, EMAHook))
         ends.update(
             {
-                kind: one.decode_head.conv_seg.bias.detach().clone()
-                for kind, one in dict(last=runner.model, averaged=hook.ema_model.module).items()
+                kind: network.decode_head.conv_seg.bias.detach().clone()
+                for kind, network in dict(last=runner.model, averaged=hook.ema_model.module).items()
             }
         )
         return finish(self, runner, folder)
@@ -196,7 +196,7 @@ def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path,
     state = torch.load(tmp_path / 'step_01/new_data/checkpoint.pth', weights_only=True)
     kept = state['state_dict']['decode_head.conv_seg.bias']
     assert torch.equal(kept, ends['averaged']) and not torch.equal(kept, ends['last'])
-    assert [one['lr'] for one in logged(tmp_path, 1, 'new_data')] == [0.05, 0.05]
+    assert [line['lr'] for line in logged(tmp_path, 1, 'new_data')] == [0.05, 0.05]
 
 
 def test_a_teacher_that_nothing_trains_is_missed_before_training(data_root, tmp_path):
@@ -217,11 +217,13 @@ def test_two_processes_train_every_sub_step(data_root, step_0, unbroken, tmp_pat
     in_two_processes(walk_in_two, data_root, step_0, tmp_path, log=tmp_path / 'log')
     listed = Journal.load(tmp_path / 'walk').step(1)['sub_steps']
     assert sorted(listed) == ['generator', 'new_data', 'prune']
-    for name, one in listed.items():
+    for name, sub_step in listed.items():
         folder = tmp_path / 'walk/step_01' / name
-        assert {file: file_hash(folder / file) for file in one['files']} == one['files']
+        assert {file: file_hash(folder / file) for file in sub_step['files']} == sub_step['files']
     # One image on each process is the batch of two on one, for what counts over all of them.
-    alone, together = (logged(one, 1, 'generator') for one in (unbroken, tmp_path / 'walk'))
+    alone, together = (
+        logged(work_dir, 1, 'generator') for work_dir in (unbroken, tmp_path / 'walk')
+    )
     for part in ('statistics', 'balance'):
         assert together[0][f'loss_{part}'] == pytest.approx(alone[0][f'loss_{part}'], rel=1e-4)
 

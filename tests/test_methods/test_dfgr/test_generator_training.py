@@ -26,7 +26,7 @@ def training(path, **options):
 def rows(first, last, step=1):
     data = LayoutDataset(3, True, (32, 32), 8, seed=0, step=1)
     listed = [data[place] for place in range(first, last, step)]
-    return [torch.stack([one[key] for one in listed]) for key in ('noise', 'layout')]
+    return [torch.stack([sample[key] for sample in listed]) for key in ('noise', 'layout')]
 
 
 @pytest.fixture(scope='module')
@@ -42,8 +42,8 @@ def test_only_the_generator_is_trained_and_saved(checkpoint):
     before = {key: value.clone() for key, value in model.teacher.network.state_dict().items()}
     losses = model(*rows(0, 4))
     sum(value for key, value in losses.items() if 'loss' in key).backward()
-    assert all(one.grad is not None for one in model.parameters())
-    assert all(one.grad is None for one in model.teacher.network.parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.teacher.network.parameters())
     # Running statistics are read, not moved.
     for key, value in model.teacher.network.state_dict().items():
         assert torch.equal(value, before[key]), key
@@ -87,7 +87,7 @@ def test_a_transformer_is_refused(checkpoint):
 def gradients(model, batch):
     losses = model(*batch)
     sum(value for key, value in losses.items() if 'loss' in key).backward()
-    return {key: one.grad for key, one in model.named_parameters()}, losses
+    return {key: parameter.grad for key, parameter in model.named_parameters()}, losses
 
 
 def one_of_two(path, folder):

@@ -28,8 +28,8 @@ def scope():
 def test_every_class_is_asked_for_alike_and_the_background_most():
     rng = np.random.default_rng(0)
     layouts = [random_layout(range(1, 6), 0, (16, 20), rng) for _ in range(400)]
-    assert all(one.shape == (16, 20) and one.dtype == np.uint8 for one in layouts)
-    shown = np.array([[(one == c).any() for c in range(6)] for one in layouts]).mean(0)
+    assert all(layout.shape == (16, 20) and layout.dtype == np.uint8 for layout in layouts)
+    shown = np.array([[(layout == c).any() for c in range(6)] for layout in layouts]).mean(0)
     assert shown[0] > 0.9 and shown[1:].max() < 0.5
     # Each foreground class is in (1 + 2 + 3) / 3 of 5 layouts; some sites have no cell.
     assert shown[1:] == pytest.approx(np.full(5, 0.4), abs=0.09)
@@ -44,12 +44,12 @@ def test_without_a_background_only_the_drawn_classes_are_shown():
 
 def test_a_layout_depends_on_its_position_alone():
     data = LayoutDataset(5, True, (16, 16), 8, seed=3, step=1)
-    one, same = data[SampleKey(7, 4000)], data[SampleKey(2, 4000)]
+    first, same = data[SampleKey(7, 4000)], data[SampleKey(2, 4000)]
     other = data[SampleKey(7, 4001)]
-    assert all(torch.equal(one[key], same[key]) for key in ('noise', 'layout'))
-    assert not torch.equal(one['noise'], other['noise'])
+    assert all(torch.equal(first[key], same[key]) for key in ('noise', 'layout'))
+    assert not torch.equal(first['noise'], other['noise'])
     assert not torch.equal(
-        LayoutDataset(5, True, (16, 16), 8, seed=3, step=2)[4000]['noise'], one['noise']
+        LayoutDataset(5, True, (16, 16), 8, seed=3, step=2)[4000]['noise'], first['noise']
     )
 
 
@@ -134,16 +134,16 @@ def replay(tmp_path):
 
 def test_the_images_of_an_iteration_are_the_same_however_many_processes(replay, monkeypatch):
     for cache in (0, 5):
-        one = replay(cache=cache).images(4, torch.device('cpu'))
+        alone = replay(cache=cache).images(4, torch.device('cpu'))
         parts = []
         for rank in (0, 1):
             monkeypatch.setattr(generated_replay, 'get_rank', lambda rank=rank: rank)
             parts.append(replay(cache=cache).images(2, torch.device('cpu')))
         monkeypatch.undo()
-        torch.testing.assert_close(torch.cat(parts), one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.cat(parts), alone, rtol=1e-4, atol=1e-5)
         other = replay(cache=cache)
         other.set_iteration_seed(12)
-        assert not torch.allclose(other.images(4, torch.device('cpu')), one)
+        assert not torch.allclose(other.images(4, torch.device('cpu')), alone)
 
 
 def test_a_cache_holds_no_more_than_it_may(replay):
@@ -163,7 +163,7 @@ def test_generated_images_come_after_the_real_ones_and_have_no_labels(replay):
     images, extended, count = replay(ratio=0.5).extend(inputs, samples)
     assert count == 2 and images.shape == (6, 3, 32, 32) and len(extended) == 6
     assert torch.equal(images[:4], inputs) and extended[:4] == samples
-    assert all((one.gt_sem_seg.data == 255).all() for one in extended[4:])
+    assert all((sample.gt_sem_seg.data == 255).all() for sample in extended[4:])
     assert replay(ratio=0.01).count(8) == 1
 
 

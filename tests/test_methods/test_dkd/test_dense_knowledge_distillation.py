@@ -43,9 +43,9 @@ def loss_of(step=STEP, **settings):
 def classes_of(pool, dropped=False, sizes=(4, 2, 1)):
     sizes = [sizes[0] - dropped, *sizes[1:]]
     groups = [
-        [one for task in group for one in TASKS[task]] for group in groups_of_pool(pool, sizes)
+        [label for task in group for label in TASKS[task]] for group in groups_of_pool(pool, sizes)
     ]
-    return [[one for one in group if one or not dropped] for group in groups]
+    return [[label for label in group if label or not dropped] for group in groups]
 
 
 @pytest.mark.parametrize('temperature', [1.0, 2.0])
@@ -65,12 +65,15 @@ def test_the_shared_form_is_the_formula(pool, dropped, temperature):
     pixels = PixelLogits(student, labels, (1, OLD, *loss.cuts()))
     found = loss.of_pixels(pixels, teacher)
     large = [
-        functional.interpolate(one, labels.shape[1:], mode='bilinear') for one in (student, teacher)
+        functional.interpolate(tensor, labels.shape[1:], mode='bilinear')
+        for tensor in (student, teacher)
     ]
     each = dense_knowledge_distillation(*large, classes_of(pool, dropped), temperature)
     expected = 0.7 * each[labels != 255].mean()  # ignored pixels are left out
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(one, student)[0] for one in (found, expected)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value, student)[0] for value in (found, expected))
+    )
 
 
 def test_of_all_old_classes_it_is_ordinary_distillation():
@@ -109,11 +112,11 @@ def test_a_group_of_one_class_is_nothing():
 def test_random_groups_have_the_mean_of_all():
     student, teacher = logits()
     every = loss_of()(student, teacher)
-    one = loss_of(groups='random')
+    drawn = loss_of(groups='random')
     values = {}
     for seed in range(200):
-        one.set_iteration_seed(seed)
-        values[round(float(one(student, teacher)), 12)] = seed
+        drawn.set_iteration_seed(seed)
+        values[round(float(drawn(student, teacher)), 12)] = seed
     assert len(values) == len(classes_of('all_subsets')) == 6
     torch.testing.assert_close(torch.tensor(list(values), dtype=torch.float64).mean(), every)
 
@@ -135,8 +138,8 @@ def test_the_chain_rule_over_the_tasks():
     student, teacher = draw(2, OLD, 4, 5), draw(2, OLD, 4, 5, seed=1)
     whole = dense_knowledge_distillation(student, teacher, [list(range(OLD))])
     mass_new, mass_old = (
-        torch.stack([one[:, list(task)].logsumexp(1) for task in TASKS], 1).log_softmax(1)
-        for one in (student, teacher)
+        torch.stack([tensor[:, list(task)].logsumexp(1) for task in TASKS], 1).log_softmax(1)
+        for tensor in (student, teacher)
     )
     parts = torch.stack(
         [dense_knowledge_distillation(student, teacher, [task]) for task in TASKS], 1
@@ -180,7 +183,7 @@ def test_without_a_step_all_classes_are_one_task():
 @pytest.mark.parametrize('groups', ['all', 'random'])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype, groups):
-    student, teacher = (one.to(dtype) for one in logits())
+    student, teacher = (tensor.to(dtype) for tensor in logits())
     student.requires_grad_()
     loss = loss_of(groups=groups)
     found = loss(student, teacher)
@@ -188,14 +191,15 @@ def test_half_precision_is_computed_in_float32(dtype, groups):
     expected = loss(precise, teacher.float())
     assert found.dtype == torch.float32 and torch.equal(found, expected)
     gradients = [
-        torch.autograd.grad(value, one)[0] for value, one in ((found, student), (expected, precise))
+        torch.autograd.grad(value, leaf)[0]
+        for value, leaf in ((found, student), (expected, precise))
     ]
     assert gradients[0].dtype == dtype
     torch.testing.assert_close(gradients[0], gradients[1].to(dtype))
 
 
 def test_autocast_changes_nothing():
-    student, teacher = (one.float() for one in logits())
+    student, teacher = (tensor.float() for tensor in logits())
     expected = loss_of()(student, teacher)
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(loss_of()(student, teacher), expected)

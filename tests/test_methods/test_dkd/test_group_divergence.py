@@ -25,8 +25,8 @@ def plain(student, teacher, groups=GROUPS):
     total = 0
     for group in groups:
         new, old = (
-            torch.cat(one, 1).log_softmax(1)
-            for one in zip(*(blocks[i] for i in group), strict=True)
+            torch.cat(parts, 1).log_softmax(1)
+            for parts in zip(*(blocks[i] for i in group), strict=True)
         )
         total = total + (old.exp() * (old - new)).sum(1)
     return total / len(groups)
@@ -41,7 +41,7 @@ def by_segments(student, teacher, members=MEMBERS, grid=None):
         olds.append(logsumexp)
         differences.append(difference)
     return mean_group_divergence(
-        *(torch.stack(one, 1) for one in (news, olds, differences)), members
+        *(torch.stack(values, 1) for values in (news, olds, differences)), members
     )
 
 
@@ -55,24 +55,32 @@ def test_values_and_gradients_are_those_of_the_formula(monkeypatch, small_passes
     found, expected = by_segments(student, teacher), plain(student, teacher)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
-        *(torch.autograd.grad((one * weight).sum(), student)[0] for one in (found, expected))
+        *(
+            torch.autograd.grad((divergence * weight).sum(), student)[0]
+            for divergence in (found, expected)
+        )
     )
 
 
 def test_at_another_size_it_is_that_of_the_enlarged_logits():
     student, teacher = logits(0).requires_grad_(), logits(1)
     grid = Grid((13, 16))
-    large = [functional.interpolate(one, grid.size, mode='bilinear') for one in (student, teacher)]
+    large = [
+        functional.interpolate(tensor, grid.size, mode='bilinear') for tensor in (student, teacher)
+    ]
     found, expected = by_segments(student, teacher, grid=grid), plain(*large)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
-        *(torch.autograd.grad(one.square().sum(), student)[0] for one in (found, expected))
+        *(
+            torch.autograd.grad(divergence.square().sum(), student)[0]
+            for divergence in (found, expected)
+        )
     )
 
 
 def test_the_derivatives_are_those_of_finite_differences():
     student, teacher = logits(0, 1.0)[:1, :, :1, :2].requires_grad_(), logits(1)[:1, :, :1, :2]
-    assert torch.autograd.gradcheck(lambda one: by_segments(one, teacher), student)
+    assert torch.autograd.gradcheck(lambda leaf: by_segments(leaf, teacher), student)
 
 
 def test_the_chain_rule():
@@ -80,8 +88,8 @@ def test_the_chain_rule():
     student, teacher = logits(2), logits(3)
     whole = by_segments(student, teacher, torch.tensor([[True, True, True]]))
     new, old = (
-        torch.stack([part.logsumexp(1) for part in one.split(SIZES, 1)], 1).log_softmax(1)
-        for one in (student, teacher)
+        torch.stack([part.logsumexp(1) for part in tensor.split(SIZES, 1)], 1).log_softmax(1)
+        for tensor in (student, teacher)
     )
     parts = torch.stack(
         [by_segments(student, teacher, torch.eye(3).bool()[i : i + 1]) for i in range(3)], 1

@@ -147,11 +147,11 @@ def test_branches_that_were_merged_are_fused_with_a_beginning_that_is_folded_ali
     """Else kernels with norms of their own would be mixed with kernels that hold theirs."""
     config = network('ASPPHead')
     old = base_step(config, tmp_path / 'base.pth')
-    for one in old.modules():
-        if isinstance(one, nn.BatchNorm2d):
-            one.running_var.uniform_(0.2, 3.0)
-            one.running_mean.normal_()
-            nn.init.uniform_(one.weight, 0.5, 2.0)
+    for module in old.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.2, 3.0)
+            module.running_mean.normal_()
+            nn.init.uniform_(module.weight, 0.5, 2.0)
     torch.save(dict(state_dict=plain_state_dict(old.state_dict()), meta={}), tmp_path / 'base.pth')
     model = next_step(
         config,
@@ -161,9 +161,9 @@ def test_branches_that_were_merged_are_fused_with_a_beginning_that_is_folded_ali
         network_change=dict(type='ParallelBranches'),
     )
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if '.second.' in name:
-                one.mul_(1.1)
+                parameter.mul_(1.1)
     model.make_plain()
     model.eval()
     # The beginning, folded, computes what it computed before.
@@ -213,6 +213,8 @@ def test_weights_change_before_anything_is_kept_whatever_the_order_of_hooks(prio
     for hook, priority in zip((keeper, doubler), priorities, strict=True):
         Runner.register_hook(runner, hook, priority)
     runner.hooks = [*runner._hooks, Hook()]
-    assert [type(one) for one in runner.hooks[:2]].index(Keeper) == (priorities[0] == 'VERY_LOW')
+    assert [type(registered) for registered in runner.hooks[:2]].index(Keeper) == (
+        priorities[0] == 'VERY_LOW'
+    )
     after_step(runner)
     assert torch.equal(keeper.seen, 2 * before)

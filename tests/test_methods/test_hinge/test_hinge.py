@@ -35,12 +35,12 @@ class Toy(nn.Module):
 
 
 def regulariser_of(toy, means, classes, counts=(3, 2), has_background=True, **options):
-    one = HingeRegulariser(**options)
-    one.set_step(StepContext.of_class_counts(counts, has_background))
-    one.attach(toy)
+    regulariser = HingeRegulariser(**options)
+    regulariser.set_step(StepContext.of_class_counts(counts, has_background))
+    regulariser.attach(toy)
     kept = ClassMeans(tuple(classes), means, torch.ones(len(classes), dtype=torch.int64))
-    one.set_class_means(kept, toy)
-    return one
+    regulariser.set_class_means(kept, toy)
+    return regulariser
 
 
 @pytest.fixture
@@ -56,31 +56,31 @@ def drawn():
 @pytest.mark.parametrize(('has_background', 'first'), [(True, 1), (False, 0)])
 def test_the_loss_is_the_plain_statement(drawn, margin, has_background, first):
     toy, weight, bias, means = drawn
-    one = regulariser_of(
+    regulariser = regulariser_of(
         toy, means, [0, 1, 2], has_background=has_background, margin=margin, loss_weight=0.3
     )
-    found = one(toy)['loss_hinge']
+    found = regulariser(toy)['loss_hinge']
     expected = hinge(means[first:], range(first, 3), weight, bias, 3, margin)
     assert found.item() == pytest.approx(0.3 * expected, rel=1e-5)
 
 
 def test_a_class_that_scores_above_by_the_margin_costs_nothing_and_below_quadratically():
     means, toy = torch.eye(2), Toy(torch.zeros(3, 2), torch.zeros(3))
-    one = regulariser_of(toy, means[:1], [1], counts=(2, 1), loss_weight=1.0, margin=1.0)
+    single = regulariser_of(toy, means[:1], [1], counts=(2, 1), loss_weight=1.0, margin=1.0)
     bias = toy.decode_head.conv_seg.bias
     for own, new, expected in ((5.0, 4.0, 0.0), (5.0, 4.5, 0.25), (1.0, 3.0, 9.0)):
         bias.data.copy_(torch.tensor([100.0, own, new]))
-        assert one(toy)['loss_hinge'].item() == pytest.approx(expected)
+        assert single(toy)['loss_hinge'].item() == pytest.approx(expected)
     # Two new classes of equal score are as one that scores ln 2 more.
     double = Toy(torch.zeros(4, 2), torch.tensor([0.0, 1.0, 3.0, 3.0]))
-    two = regulariser_of(double, means[:1], [1], counts=(2, 2), loss_weight=1.0)
-    assert two(double)['loss_hinge'].item() == pytest.approx((3 + math.log(2)) ** 2)
+    pair = regulariser_of(double, means[:1], [1], counts=(2, 2), loss_weight=1.0)
+    assert pair(double)['loss_hinge'].item() == pytest.approx((3 + math.log(2)) ** 2)
 
 
 def test_it_pulls_the_new_rows_down_and_the_earlier_one_up(drawn):
     toy, _, _, means = drawn
-    one = regulariser_of(toy, means, [0, 1, 2], margin=30.0)
-    one(toy)['loss_hinge'].backward()
+    regulariser = regulariser_of(toy, means, [0, 1, 2], margin=30.0)
+    regulariser(toy)['loss_hinge'].backward()
     grad = toy.decode_head.conv_seg.bias.grad
     assert grad[0] == 0 and (grad[1:3] < 0).all() and (grad[3:] > 0).all()
     assert float(grad.sum()) == pytest.approx(0, abs=1e-5)
@@ -126,7 +126,7 @@ def test_means_are_over_the_pixels_of_each_class_in_evaluation(tmp_path):
     model.eval()
     images = torch.stack(data['inputs'])
     embedding = run_network(model, images).embedding
-    labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']]).float()
+    labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']]).float()
     labels = nn.functional.interpolate(labels, embedding.shape[2:], mode='nearest').squeeze(1)
     for place, each in enumerate((1, 2)):
         pixels = embedding.movedim(1, -1)[labels == each]

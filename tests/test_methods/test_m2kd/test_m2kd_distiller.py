@@ -53,7 +53,7 @@ def expected(starts, size, teachers=TEACHERS):
         return functional.interpolate(x, size, mode='bilinear')
 
     return multi_model_distillation(
-        large(STUDENT), [(large(one.logits), starts[name]) for name, one in teachers.items()]
+        large(STUDENT), [(large(output.logits), starts[name]) for name, output in teachers.items()]
     ).mean()
 
 
@@ -76,8 +76,8 @@ def test_of_snapshots_that_were_drawn_it_is_the_mean():
     torch.testing.assert_close(losses['loss_mmd'], expected(STARTS, (9, 9), drawn))
     # An unbiased estimate: the mean over all draws of one is the mean over all.
     single = [
-        distil(M2KDDistiller(MATCHING), teachers={name: one})['loss_mmd']
-        for name, one in TEACHERS.items()
+        distil(M2KDDistiller(MATCHING), teachers={name: output})['loss_mmd']
+        for name, output in TEACHERS.items()
     ]
     torch.testing.assert_close(torch.stack(single).mean(), expected(STARTS, (9, 9)))
 
@@ -110,9 +110,11 @@ def test_auxiliary_heads_are_distilled_from_the_snapshots_own():
     heads = [PixelLogits(STUDENT, torch.zeros(2, 9, 9).long(), CUTS)]
     loss = dict(MATCHING, loss_weight=0.5, loss_name='loss_ad')
     losses = distil(M2KDDistiller(MATCHING, loss), auxiliary=heads)
-    theirs = {name: record(one.auxiliary[0]) for name, one in TEACHERS.items()}
+    theirs = {name: record(output.auxiliary[0]) for name, output in TEACHERS.items()}
     torch.testing.assert_close(losses['loss_ad'], 0.5 * expected(STARTS, (9, 9), theirs))
-    twice = {name: record(one.logits, [one.auxiliary[0]] * 2) for name, one in TEACHERS.items()}
+    twice = {
+        name: record(output.logits, [output.auxiliary[0]] * 2) for name, output in TEACHERS.items()
+    }
     both = distil(M2KDDistiller(MATCHING, loss), teachers=twice, auxiliary=heads * 2)
     torch.testing.assert_close(both['loss_ad'], 2 * losses['loss_ad'])
 
@@ -161,8 +163,12 @@ def test_in_a_domain_walk_every_snapshot_teaches_all_classes():
 
 def test_classes_of_a_step_that_did_not_train_are_the_next_one_s():
     step = StepContext(3, (0, 1, 1, 2, 3), True, True, trained=(1, 2))
-    assert [step.classes_of(one) for one in step.trained] == [range(0, 3), range(3, 4)]
-    assert [STEP.classes_of(one) for one in STEP.trained] == [range(0, 3), range(3, 5), range(5, 6)]
+    assert [step.classes_of(index) for index in step.trained] == [range(0, 3), range(3, 4)]
+    assert [STEP.classes_of(index) for index in STEP.trained] == [
+        range(0, 3),
+        range(3, 5),
+        range(5, 6),
+    ]
 
 
 def test_wrong_input_is_refused():

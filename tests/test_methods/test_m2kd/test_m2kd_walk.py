@@ -81,8 +81,8 @@ def test_a_killed_step_draws_what_the_unbroken_one_draws(m2kd_dir, data_root, tm
         data_root, 'm2kd', **{'method.teacher_draw': 1, 'step_overrides.later.max_iters': 8}
     )
     WalkRunner(cfg, tmp_path / 'whole', start_from=str(m2kd_dir)).run()
-    expected = [one for one in drawn if one[0] == 2]
-    assert {one[1:] for one in expected} == {('step_00',), ('step_01',)}
+    expected = [draw for draw in drawn if draw[0] == 2]
+    assert {draw[1:] for draw in expected} == {('step_00',), ('step_01',)}
     with killed(at(step=2, iteration=5)):
         WalkRunner(cfg, tmp_path / 'killed', start_from=str(m2kd_dir)).run()
     state = torch.load(tmp_path / 'killed/step_02/resume.pth', weights_only=False)
@@ -114,17 +114,17 @@ def walk_on_a_rank(data_root, start, folder):
 @pytest.mark.slow
 def test_two_processes_draw_what_one_draws_and_train_alike(m2kd_dir, data_root, tmp_path, drawn):
     walk_that_draws(data_root, m2kd_dir, tmp_path / 'alone')
-    assert len(drawn) == 4 and {one[1:] for one in drawn} == {('step_00',), ('step_01',)}
+    assert len(drawn) == 4 and {draw[1:] for draw in drawn} == {('step_00',), ('step_01',)}
     in_two_processes(walk_on_a_rank, data_root, m2kd_dir, tmp_path, log=tmp_path / 'log')
     for rank in range(2):
         found = json.loads((tmp_path / f'{rank}.json').read_text())
-        assert [tuple(one) for one in found] == drawn
-    one, other = (torch.load(tmp_path / f'2_{rank}.pth') for rank in range(2))
-    assert one.keys() == other.keys()
-    for key, value in one.items():
+        assert [tuple(draw) for draw in found] == drawn
+    first, second = (torch.load(tmp_path / f'2_{rank}.pth') for rank in range(2))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
         # Each process has the statistics of its own batches.
         if 'running' not in key:
-            assert torch.equal(value, other[key]), key
+            assert torch.equal(value, second[key]), key
 
 
 @pytest.mark.slow

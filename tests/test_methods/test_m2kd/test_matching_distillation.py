@@ -40,12 +40,12 @@ def by_loops(student, teachers, temperature, merge_later, has_background):
             classes = list(range(start, len(t)))
             if has_background and start > 0:
                 classes = [0, *classes]
-            groups = [[one] for one in classes]
+            groups = [[label] for label in classes]
             if merge_later:
                 groups[0] += list(range(len(t), len(z)))
             exp = torch.tensor(z).double().exp()
-            p = torch.stack([sum(exp[one] for one in group) for group in groups])
-            q = torch.tensor([t[one] for one in classes]).double().exp()
+            p = torch.stack([sum(exp[label] for label in group) for group in groups])
+            q = torch.tensor([t[label] for label in classes]).double().exp()
             p, q = p / p.sum(), q / q.sum()
             total += (q * (q.log() - p.log())).sum() * temperature**2
         result[at] = total / len(teachers)
@@ -113,7 +113,7 @@ def test_a_snapshot_has_no_say_on_earlier_foreground_classes():
 
 def test_a_high_temperature_is_the_squared_distance_of_centred_logits():
     teacher, known = SNAPSHOTS[0][0], 3
-    z, t = (one - one.mean(dim=1, keepdim=True) for one in (STUDENT[:, :known], teacher))
+    z, t = (tensor - tensor.mean(dim=1, keepdim=True) for tensor in (STUDENT[:, :known], teacher))
     found = matching_distillation(STUDENT, teacher, 1e4, merge_later=False)
     torch.testing.assert_close(found, ((z - t) ** 2).sum(dim=1) / (2 * known), rtol=1e-3, atol=1e-3)
 
@@ -134,7 +134,7 @@ def test_the_shared_form_is_equal_in_value_and_gradient(temperature, merge_later
         (gradient,) = torch.autograd.grad(shared.sum(), student)
         student = STUDENT.clone().requires_grad_()
         large, known = (
-            functional.interpolate(one, size, mode='bilinear') for one in (student, teacher)
+            functional.interpolate(tensor, size, mode='bilinear') for tensor in (student, teacher)
         )
         plain = multi_model_distillation(large, [(known, start)], temperature, merge_later)
         (expected,) = torch.autograd.grad(plain.sum(), student)

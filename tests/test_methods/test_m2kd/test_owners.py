@@ -116,8 +116,8 @@ def test_an_earlier_snapshot_is_what_it_was_when_its_weights_are_frozen():
     apply_owners(state, owners, 1)
     first = {name: value.clone() for name, value in state.items()}
     for snapshot in (2, 3):
-        for one in net.parameters():
-            one.data.add_(torch.randn_like(one))
+        for parameter in net.parameters():
+            parameter.data.add_(torch.randn_like(parameter))
         owners = claim_weights(state, owners, 0.5, snapshot)
         restore_owned(state, owners, first, 1)
         apply_owners(state, owners, snapshot)

@@ -100,9 +100,9 @@ def test_a_file_is_about_as_large_as_its_parts(tmp_path):
         packed = PackedSnapshots().extended(0, masked, owners)
         packed.save(tmp_path / f'{ratio}.pth', {})
         sizes[ratio] = (tmp_path / f'{ratio}.pth').stat().st_size
-        one = packed.bytes_of(0)
-        assert one.stored == round((1 - ratio) * 180000) * 4 and one.owners == 180000 // 8
-        assert 0 <= sizes[ratio] - one.stored - one.owners < 4000
+        size = packed.bytes_of(0)
+        assert size.stored == round((1 - ratio) * 180000) * 4 and size.owners == 180000 // 8
+        assert 0 <= sizes[ratio] - size.stored - size.owners < 4000
     assert sizes[0.0] > 1.9 * sizes[0.5] > 3 * sizes[0.75]
 
 
@@ -113,7 +113,7 @@ def test_what_could_not_be_rebuilt_is_refused():
         PackedSnapshots().extended(0, state, owners)
     apply_owners(state, owners, 1)
     packed = PackedSnapshots().extended(0, state, owners)
-    taken = {name: one.masked_fill(one == 1, 2) for name, one in owners.items()}
+    taken = {name: owner.masked_fill(owner == 1, 2) for name, owner in owners.items()}
     with pytest.raises(ValueError, match='have changed'):
         packed.extended(1, state, taken)
     with pytest.raises(KeyError):

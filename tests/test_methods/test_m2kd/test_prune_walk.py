@@ -59,7 +59,7 @@ def pruned_dir(walked):
 def test_the_last_file_has_every_snapshot(pruned_dir):
     work_dir, _ = pruned_dir
     files = [packed(work_dir, step) for step in range(3)]
-    assert [one.steps for one in files] == [(0,), (0, 1), (0, 1, 2)]
+    assert [file.steps for file in files] == [(0,), (0, 1), (0, 1, 2)]
     for step in range(3):
         own = files[step].rebuild(step)
         for later in files[step:]:
@@ -144,12 +144,12 @@ def test_without_a_ratio_the_checkpoints_teach(data_root, tmp_path):
 def test_frozen_snapshots_keep_their_weights(pruned_dir, data_root, tmp_path):
     cfg = pruned_config(data_root, **{f'{PRUNE}.earlier': 'frozen'})
     WalkRunner(cfg, tmp_path, start_from=str(pruned_dir[0]), steps='1').run()
-    one = packed(tmp_path, 1)
-    first, second = one.rebuild(0), one.rebuild(1)
-    for name, owner in one.owners.items():
+    snapshots = packed(tmp_path, 1)
+    first, second = snapshots.rebuild(0), snapshots.rebuild(1)
+    for name, owner in snapshots.owners.items():
         assert torch.equal(first[name][owner == 1], second[name][owner == 1])
-        assert 'values' not in one.entries[1][name]
-    assert one.bytes_of(1).stored < one.bytes_of(0).stored
+        assert 'values' not in snapshots.entries[1][name]
+    assert snapshots.bytes_of(1).stored < snapshots.bytes_of(0).stored
 
 
 @pytest.mark.parametrize('when', [pytest.param('step', marks=pytest.mark.slow), 'retraining'])
@@ -158,7 +158,7 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
     cfg = pruned_config(data_root)
 
     def reached(hook, runner):
-        prunes = any(isinstance(one, PruningMaskHook) for one in runner.hooks)
+        prunes = any(isinstance(other, PruningMaskHook) for other in runner.hooks)
         # Of the 2 iterations of retraining the first was saved.
         return (
             hook.step == 1
@@ -221,8 +221,8 @@ def test_the_console_sets_a_snapshot_against_its_network(walked):
     work_dir, _, said = walked
     metrics = json.loads((work_dir / 'metrics.json').read_text())['steps']
     assert said == [
-        said_of(step, one['sub_steps']['prune'], one['mIoU']['all'])
-        for step, one in enumerate(metrics)
+        said_of(step, entry['sub_steps']['prune'], entry['mIoU']['all'])
+        for step, entry in enumerate(metrics)
     ]
     summary = metrics[1]['sub_steps']['prune']
     assert said_of(1, {**summary, 'snapshot_mIoU': 0.25}, 0.375).endswith(

@@ -89,7 +89,7 @@ def test_constants_per_pixel_do_not_matter():
 
 
 def test_gradient_is_that_of_finite_differences():
-    student, teacher = (one[:1, :, :2, :2].clone() for one in draw())
+    student, teacher = (logits[:1, :, :2, :2].clone() for logits in draw())
     student.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x: unbiased_knowledge_distillation(x, teacher, 0.7), student
@@ -98,7 +98,7 @@ def test_gradient_is_that_of_finite_differences():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
-    student, teacher = ((3000 * one).to(dtype) for one in draw(dtype=torch.float32))
+    student, teacher = ((3000 * logits).to(dtype) for logits in draw(dtype=torch.float32))
     loss = unbiased_knowledge_distillation(student, teacher, alpha=10.0)
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss).all()

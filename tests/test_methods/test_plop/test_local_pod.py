@@ -62,7 +62,7 @@ def test_the_fast_form_drops_what_the_official_regions_drop(size):
     torch.manual_seed(0)
     student = torch.randn(2, 3, *size, dtype=torch.float64)
     teacher = torch.randn(2, 3, *size, dtype=torch.float64)
-    pods = [local_pod(one**2, regions='official') for one in (student, teacher)]
+    pods = [local_pod(feature_map**2, regions='official') for feature_map in (student, teacher)]
     fast = local_pod_distance(student, teacher, regions='official')
     torch.testing.assert_close(fast, (pods[0] - pods[1]).norm(dim=1))
 
@@ -102,11 +102,11 @@ def test_autocast_changes_nothing(dtype):
     teacher, student = 4 * torch.randn(2, 64, 32, 32), 4 * torch.randn(2, 64, 32, 32)
     results = []
     for enabled in (False, True):
-        one = student.clone().requires_grad_()
+        leaf = student.clone().requires_grad_()
         with torch.autocast('cpu', dtype=dtype, enabled=enabled):
-            loss = local_pod_loss([one], [teacher], [1.0])
+            loss = local_pod_loss([leaf], [teacher], [1.0])
         loss.sum().backward()
-        results.append((loss.detach(), one.grad))
+        results.append((loss.detach(), leaf.grad))
     (expected, expected_gradient), (found, gradient) = results
     assert expected.item() ** 2 > torch.finfo(torch.float16).max
     assert torch.equal(found, expected) and torch.equal(gradient, expected_gradient)

@@ -17,7 +17,7 @@ def record(case, who, count, stages='pre_activations'):
         torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student') for i in range(count)
     ]
     inner = tuple(maps[:-2])
-    other = tuple(one.detach().relu() for one in inner)
+    other = tuple(feature_map.detach().relu() for feature_map in inner)
     features, before = (other, inner) if stages == 'pre_activations' else (inner, ())
     return NetworkOutput(features, maps[-2], maps[-1], pre_activations=before), maps
 
@@ -36,9 +36,9 @@ def test_a_record_gives_the_official_loss_and_gradients(name, stages):
     losses = distiller(Batch(student, None, teacher))
     losses['loss_pod'].backward()
     assert losses['loss_pod'].item() == pytest.approx(case['loss'].item(), rel=1e-5)
-    for i, one in enumerate(maps):
+    for i, feature_map in enumerate(maps):
         expected = torch.from_numpy(case[f'grad_student_{i}'])
-        torch.testing.assert_close(one.grad, expected, atol=1e-7, rtol=1e-4)
+        torch.testing.assert_close(feature_map.grad, expected, atol=1e-7, rtol=1e-4)
 
 
 def test_without_new_classes_nothing_grows():
@@ -49,7 +49,9 @@ def test_without_new_classes_nothing_grows():
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant = LocalPODDistiller(grows=False)
     constant.set_step(StepContext.of_class_counts([2, 1]))
-    values = [one(Batch(student, None, teacher))['loss_pod'] for one in (domain, constant)]
+    values = [
+        distiller(Batch(student, None, teacher))['loss_pod'] for distiller in (domain, constant)
+    ]
     assert values[0] == values[1] > 0
 
 

@@ -73,9 +73,9 @@ def walk_on_a_rank(data_root, start, folder):
 
     def keep(self, runner):
         before(self, runner)
-        losses = [one for one in runner.model.modules() if hasattr(one, 'set_thresholds')]
+        losses = [module for module in runner.model.modules() if hasattr(module, 'set_thresholds')]
         if losses[0].thresholds is not None:
-            torch.save([one.thresholds for one in losses], f'{folder}/{get_rank()}.pth')
+            torch.save([loss.thresholds for loss in losses], f'{folder}/{get_rank()}.pth')
 
     PseudoLabelThresholdsHook.before_train = keep
     WalkRunner(
@@ -90,8 +90,8 @@ def walk_on_a_rank(data_root, start, folder):
 def test_thresholds_are_equal_on_two_ranks_and_those_of_one(plop_dir, data_root, tmp_path):
     in_two_processes(walk_on_a_rank, data_root, plop_dir, tmp_path, log=tmp_path / 'log')
     ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
-    for one, other in zip(*ranks, strict=True):
-        assert torch.equal(one, other)
+    for first, second in zip(*ranks, strict=True):
+        assert torch.equal(first, second)
     assert ranks[0][0].tolist() == thresholds(tmp_path / 'walk', 1)['thresholds']
     assert thresholds(tmp_path / 'walk', 1) == thresholds(plop_dir, 1)
 
@@ -212,8 +212,8 @@ def test_the_pass_may_see_random_crops_and_these_are_reproducible(data_root):
     torch.manual_seed(1)
     again = [batch['inputs'][0] for batch in hook._batches(runner)]
     assert len(first) == len(dataset)
-    assert {tuple(one.shape[1:]) for one in first} == {(24, 24)}
-    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert {tuple(image.shape[1:]) for image in first} == {(24, 24)}
+    assert all(torch.equal(image, twin) for image, twin in zip(first, again, strict=True))
     with pytest.raises(InputError, match='crops must be one of'):
         PseudoLabelThresholdsHook(crops='centre')
 

@@ -34,8 +34,8 @@ def enliven(model, seed=0):
     """Norms as after training: every statistic and every factor differs, some are negative."""
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(one):
-        return torch.randn(one.shape, generator=generator)
+    def normal(tensor):
+        return torch.randn(tensor.shape, generator=generator)
 
     with torch.no_grad():
         for module in model.modules():
@@ -73,7 +73,7 @@ def next_model(config, previous, counts, change=BRANCHES, **arguments):
 
 def train(model, iterations=3, seed=0):
     optimizer = torch.optim.SGD(
-        [one for one in model.parameters() if one.requires_grad],
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=0.02,
         momentum=0.9,
         weight_decay=1e-4,
@@ -97,8 +97,8 @@ def outputs(model, images=None):
 
 
 def assert_equal_outputs(actual, expected, tolerance=1e-5):
-    for one, other in zip(actual, expected, strict=True):
-        assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())
+    for found, wanted in zip(actual, expected, strict=True):
+        assert float((found - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
 
 
 @pytest.fixture(
@@ -129,13 +129,13 @@ def test_a_merged_network_is_the_two_branch_network_step_after_step(config, tmp_
         two_branches = outputs(model)
         with torch.no_grad():
             kernels = [
-                one.second.conv.weight.clone()
-                for one in model.modules()
-                if isinstance(one, ParallelConv)
+                module.second.conv.weight.clone()
+                for module in model.modules()
+                if isinstance(module, ParallelConv)
             ]
         assert kernels
         kept = model.make_plain()
-        assert not any(isinstance(one, ParallelConv) for one in model.modules())
+        assert not any(isinstance(module, ParallelConv) for module in model.modules())
         assert sum(key.endswith('conv.weight') for key in kept) == len(kernels)
         previous = save(model, tmp_path / str(step), kept)
 
@@ -149,11 +149,13 @@ def test_a_merged_network_is_the_two_branch_network_step_after_step(config, tmp_
 def test_the_first_step_branches_as_officially(tmp_path):
     model = segmentor(thin(50), [3], network_change=BRANCHES)
     model.init_weights()
-    branched = {name: one for name, one in model.named_modules() if isinstance(one, ParallelConv)}
-    for name, one in branched.items():
-        same = torch.equal(one.first.conv.weight, one.second.conv.weight)
+    branched = {
+        name: module for name, module in model.named_modules() if isinstance(module, ParallelConv)
+    }
+    for name, module in branched.items():
+        same = torch.equal(module.first.conv.weight, module.second.conv.weight)
         assert same == name.startswith('backbone')
-        assert not one.frozen
+        assert not module.frozen
     before = copy.deepcopy(model.state_dict())
     train(model, 1)
     for name in branched:
@@ -161,7 +163,7 @@ def test_the_first_step_branches_as_officially(tmp_path):
             key = f'{name}.{branch}.conv.weight'
             assert not torch.equal(before[key], model.state_dict()[key])
     plain = segmentor(thin(50), [3], network_change=dict(BRANCHES, first_step=False))
-    assert not any(isinstance(one, ParallelConv) for one in plain.modules())
+    assert not any(isinstance(module, ParallelConv) for module in plain.modules())
 
 
 @pytest.mark.parametrize('norm_eval', [False, True])
@@ -173,7 +175,7 @@ def test_the_frozen_branch_is_frozen_and_the_other_learns(norm_eval, tmp_path):
     before = copy.deepcopy(model.state_dict())
     train(model, 2)
     after = model.state_dict()
-    places = [name for name, one in model.named_modules() if isinstance(one, ParallelConv)]
+    places = [name for name, module in model.named_modules() if isinstance(module, ParallelConv)]
     assert len(places) == 16 + 2
     for name in places:
         first = [key for key in after if key.startswith(f'{name}.first.')]
@@ -188,7 +190,7 @@ def test_the_frozen_branch_is_frozen_and_the_other_learns(norm_eval, tmp_path):
                 torch.equal(after[f'{name}.second.norm.{key}'], before[f'{name}.second.norm.{key}'])
                 == fixed
             )
-    without = [name for name, one in model.named_parameters() if one.grad is None]
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert without and all('.first.' in name for name in without)
 
 
@@ -217,9 +219,9 @@ def test_the_second_branch_goes_on_where_it_was(tmp_path):
     model.init_weights()
     train(model)
     second = {
-        name: copy.deepcopy(one.second.state_dict())
-        for name, one in model.named_modules()
-        if isinstance(one, ParallelConv)
+        name: copy.deepcopy(module.second.state_dict())
+        for name, module in model.named_modules()
+        if isinstance(module, ParallelConv)
     }
     previous = save(model, tmp_path / '0', model.make_plain())
     merged = model.state_dict()
@@ -252,10 +254,10 @@ def test_both_ways_of_computing_are_the_two_branches(frozen, trained):
     conv = torch.nn.Conv2d(4, 8, 3, padding=2, dilation=2, stride=2, groups=2, bias=False)
     module = ParallelConv(conv, torch.nn.BatchNorm2d(8), frozen)
     with torch.no_grad():
-        for one in (module.first, module.second):
-            one.conv.weight.normal_()
-            one.norm.running_mean.normal_()
-            one.norm.weight.normal_()
+        for branch in (module.first, module.second):
+            branch.conv.weight.normal_()
+            branch.norm.running_mean.normal_()
+            branch.norm.weight.normal_()
     module.train()
     if not trained:
         module.first.norm.eval()
@@ -272,15 +274,15 @@ def test_both_ways_of_computing_are_the_two_branches(frozen, trained):
     )
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
     upstream = torch.randn_like(output)
-    watched = [one for one in module.parameters() if one.requires_grad]
-    theirs = [one for one in reference.parameters() if one.requires_grad]
+    watched = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    theirs = [parameter for parameter in reference.parameters() if parameter.requires_grad]
     assert len(watched) == (3 if frozen else 6)
-    for one, other in zip(
+    for found, wanted in zip(
         torch.autograd.grad(output, [images, *watched], upstream),
         torch.autograd.grad(expected, [images, *theirs], upstream),
         strict=True,
     ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     module.eval()
     reference.eval()
     torch.testing.assert_close(
@@ -328,7 +330,11 @@ def test_half_precision_trains(tmp_path):
         loss, _ = model.parse_losses(model.loss(*batch(5)))
     loss.backward()
     assert torch.isfinite(loss)
-    assert all(torch.isfinite(one.grad).all() for one in model.parameters() if one.requires_grad)
+    assert all(
+        torch.isfinite(parameter.grad).all()
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    )
 
 
 @pytest.mark.parametrize('frozen', [True, False])
@@ -338,8 +344,8 @@ def test_a_merged_branch_can_have_the_official_eps_once_more(frozen):
     torch.manual_seed(0)
     conv, norm = torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4)
     pair = ParallelConv(conv, norm, frozen)
-    for one in (pair.first, pair.second):
-        enliven(one)
+    for branch in (pair.first, pair.second):
+        enliven(branch)
     torch.nn.init.normal_(pair.second.conv.weight)
     pair.eval()
     images = torch.randn(2, 3, 6, 6)

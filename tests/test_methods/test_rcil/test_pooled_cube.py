@@ -62,19 +62,19 @@ def test_loss_and_gradients_are_the_official_ones(path, form, monkeypatch):
     # The numbers differ by up to 2e-6 of their largest when they are computed in float64.
     assert deviation(parts, case['per_map']) < 2e-6
     assert deviation(parts.sum(), case['loss']) < 2e-6
-    for i, one in enumerate(students):
+    for i, student in enumerate(students):
         expected = case[f'grad_student_{i}']
         if expected.any():
-            assert deviation(one.grad, expected) < 2e-6
+            assert deviation(student.grad, expected) < 2e-6
         else:
-            assert one.grad is None or not one.grad.any()
+            assert student.grad is None or not student.grad.any()
 
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('spatial, channel', [(1.0, 0.0), (0.0, 1.0), (0.3, 2.0)])
 def test_the_fast_form_is_the_plain_one(shape, spatial, channel):
     student, teacher = pair(shape)
-    exact = [one.detach().double() for one in (student, teacher)]
+    exact = [feature_map.detach().double() for feature_map in (student, teacher)]
     expected = plain_distance(exact[0].requires_grad_(), exact[1], spatial, channel)
     actual = pooled_cube_distance(student, teacher, spatial, channel)
     assert deviation(actual, expected.detach()) < 2e-6
@@ -95,8 +95,8 @@ def test_precision_holds_where_windows_cancel(period):
     actual = pooled_cube_distance(student, teacher, channel=0.0)
     assert deviation(actual, expected.detach()) < 1e-5
     slopes = [
-        torch.autograd.grad(value.sum(), one)[0]
-        for value, one in ((actual, student), (expected, exact))
+        torch.autograd.grad(value.sum(), leaf)[0]
+        for value, leaf in ((actual, student), (expected, exact))
     ]
     assert deviation(slopes[0], slopes[1]) < 1e-4
 
@@ -111,7 +111,7 @@ def test_nearly_equal_maps_keep_their_precision():
 def test_gradients_are_those_of_finite_differences():
     student, teacher = pair((6, 5), channels=3, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda one: pooled_cube_distance(one, teacher, 0.5, 1.5, (2, 3, 4)), student
+        lambda leaf: pooled_cube_distance(leaf, teacher, 0.5, 1.5, (2, 3, 4)), student
     )
 
 
@@ -151,7 +151,7 @@ def test_window_overlaps_count_windows():
 
 @pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(kind):
-    student, teacher = (one.detach().to(kind) for one in pair((16, 16)))
+    student, teacher = (feature_map.detach().to(kind) for feature_map in pair((16, 16)))
     student.requires_grad_()
     expected = plain_distance(student.detach().float(), teacher.float(), 1.0, 1.0)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -165,7 +165,7 @@ def test_what_is_kept_for_the_backward_pass_is_one_map():
     student, teacher = pair((16, 16))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda one: kept.append(one.numel()), lambda one: one
+        lambda tensor: kept.append(tensor.numel()), lambda tensor: tensor
     ):
         pooled_cube_distance(student, teacher)
     assert kept == [student.numel()]

@@ -16,7 +16,7 @@ def record(case, who, count):
         torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student') for i in range(count)
     ]
     # What lies before the activations must not matter.
-    before = tuple(one.detach() - 1 for one in maps[:-2])
+    before = tuple(feature_map.detach() - 1 for feature_map in maps[:-2])
     return NetworkOutput(tuple(maps[:-2]), maps[-2], maps[-1], pre_activations=before), maps
 
 
@@ -37,10 +37,10 @@ def test_a_record_gives_the_official_loss_and_gradients(task, kind):
     losses = distiller(Batch(student, None, teacher))
     losses['loss_cube'].backward()
     assert losses['loss_cube'].item() == pytest.approx(case['loss'].item(), rel=2e-6)
-    for i, one in enumerate(maps):
+    for i, feature_map in enumerate(maps):
         expected = torch.from_numpy(case[f'grad_student_{i}'])
         largest = expected.abs().max().item()
-        torch.testing.assert_close(one.grad, expected, atol=2e-6 * largest, rtol=0)
+        torch.testing.assert_close(feature_map.grad, expected, atol=2e-6 * largest, rtol=0)
 
 
 def test_both_distances_are_added():
@@ -54,7 +54,9 @@ def test_both_distances_are_added():
         PooledCubeDistiller(1.0, 2.0, 0.0, 0.0),
         PooledCubeDistiller(0.0, 0.0, 3.0, 4.0),
     ]
-    both, spatial, channel = (one(Batch(student, None, teacher))['loss_cube'] for one in parts)
+    both, spatial, channel = (
+        distiller(Batch(student, None, teacher))['loss_cube'] for distiller in parts
+    )
     torch.testing.assert_close(both, spatial + channel)
 
 
@@ -65,5 +67,7 @@ def test_without_new_classes_nothing_grows():
     domain, constant = PooledCubeDistiller(), PooledCubeDistiller(grows=False)
     domain.set_step(StepContext(1, (0, 0, 0), False, False))
     constant.set_step(StepContext.of_class_counts([2, 1]))
-    values = [one(Batch(student, None, teacher))['loss_cube'] for one in (domain, constant)]
+    values = [
+        distiller(Batch(student, None, teacher))['loss_cube'] for distiller in (domain, constant)
+    ]
     assert values[0] == values[1] > 0

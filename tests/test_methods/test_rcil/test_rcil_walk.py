@@ -36,10 +36,10 @@ def seconds(work_dir, step):
     return torch.load(work_dir / f'step_{step:02d}' / CHANGE_NAME, weights_only=True)
 
 
-def assert_same_step(one, other, step):
-    assert_same_weights(one, other, step)
-    for key, value in seconds(one, step).items():
-        assert torch.equal(value, seconds(other, step)[key]), (step, key)
+def assert_same_step(first, second, step):
+    assert_same_weights(first, second, step)
+    for key, value in seconds(first, step).items():
+        assert torch.equal(value, seconds(second, step)[key]), (step, key)
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +72,7 @@ def test_what_is_evaluated_is_the_plain_network(data_root, tmp_path, monkeypatch
     evaluate, before = step_runner.evaluate, IterationSeedHook.before_train_iter
 
     def count(when, runner):
-        branches[when] = sum(isinstance(one, ParallelConv) for one in runner.model.modules())
+        branches[when] = sum(isinstance(module, ParallelConv) for module in runner.model.modules())
 
     def counted_iteration(self, runner, *args, **kwargs):
         count('training', runner)
@@ -206,7 +206,7 @@ def walk_on_a_rank(data_root, folder):
 def test_two_processes_have_one_network(data_root, tmp_path):
     in_two_processes(walk_on_a_rank, data_root, tmp_path, log=tmp_path / 'log', timeout=300)
     for step in range(2):
-        one, other = (torch.load(tmp_path / f'{step}_{rank}.pth') for rank in range(2))
-        assert all(torch.equal(value, other[key]) for key, value in one.items())
+        first, second = (torch.load(tmp_path / f'{step}_{rank}.pth') for rank in range(2))
+        assert all(torch.equal(value, second[key]) for key, value in first.items())
         saved = weights(tmp_path / 'walk', step)
-        assert all(torch.equal(value, one[key]) for key, value in saved.items())
+        assert all(torch.equal(value, first[key]) for key, value in saved.items())

@@ -29,7 +29,9 @@ def loss_of(maps, counts=(3, 2), hidden=None, **options):
     loss = SelfLabelCrossEntropyLoss(**options)
     loss.set_step(StepContext.of_class_counts(counts))
     loss.receive_hidden(hidden)
-    loss.receive_samples([SegDataSample(gt_edge_map=PixelData(data=one[None])) for one in maps])
+    loss.receive_samples(
+        [SegDataSample(gt_edge_map=PixelData(data=image_labels[None])) for image_labels in maps]
+    )
     return loss
 
 
@@ -42,7 +44,8 @@ def test_it_is_the_plain_statement(unsure):
     expected = self_label_cross_entropy(logits, labels, maps, 3, unsure)
     torch.testing.assert_close(found, expected)
     gradients = [
-        torch.autograd.grad(one.sum(), logits, retain_graph=True)[0] for one in (found, expected)
+        torch.autograd.grad(value.sum(), logits, retain_graph=True)[0]
+        for value in (found, expected)
     ]
     torch.testing.assert_close(*gradients)
     torch.testing.assert_close(loss(logits, labels), expected.mean())

@@ -58,7 +58,7 @@ def test_labels_are_there_while_a_step_trains_and_follow_what_images_do(base, da
 
     def keep(self, samples):
         before(self, samples)
-        seen.append((self._maps, torch.cat([one.gt_sem_seg.data for one in samples])))
+        seen.append((self._maps, torch.cat([sample.gt_sem_seg.data for sample in samples])))
 
     def shown(self, results):
         assert self.folder.is_done() == ('step_01' in str(self.folder.path))
@@ -85,7 +85,7 @@ def test_a_killed_step_goes_on_with_the_labels_that_are_there(base, data_root, t
             continue
         with killed(at(step=1, iteration=3)):
             run.run()
-        left = [str(one) for one in (tmp_path / name).glob('step_01/self_labels/*.png')]
+        left = [str(path) for path in (tmp_path / name).glob('step_01/self_labels/*.png')]
         assert len(left) > 4 and LabelFolder(tmp_path / name / 'step_01').is_done()
         values = {int(value) for file in left for value in np.unique(cv2.imread(file, -1))}
         assert values <= {0, 1, 2, 255} and len(values) > 1

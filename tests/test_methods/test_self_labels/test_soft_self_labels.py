@@ -38,8 +38,8 @@ def labelled(tmp_path):
     folder = LabelFolder(tmp_path)
     folder.begin()
     logits = draw(2, 3, *SIZE)
-    for image, one in enumerate(logits):
-        label(folder, f'{image}.png', one[None])
+    for image, image_logits in enumerate(logits):
+        label(folder, f'{image}.png', image_logits[None])
     folder.finish({})
     return tmp_path, logits
 
@@ -76,7 +76,7 @@ def test_with_all_classes_kept_it_is_mib_s_distillation_towards_the_same_network
     # Probabilities are kept in half precision.
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     gradients = [
-        torch.autograd.grad(one, student, retain_graph=True)[0] for one in (found, expected)
+        torch.autograd.grad(value, student, retain_graph=True)[0] for value in (found, expected)
     ]
     torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-5)
 

@@ -23,9 +23,9 @@ def draw(nodes=3, cells=1, steps=2, weights=20):
 def test_without_damping_it_is_the_quadratic_form(cells, form):
     _, factors, changes = draw(cells=cells)
     none = torch.zeros(2, 3 * cells, 3 * cells, dtype=torch.float64)
-    for one in (factors, None):
-        expected = quadratic_form(changes, one, EPS, form)
-        torch.testing.assert_close(damped_quadratic_form(changes, none, one, EPS, form), expected)
+    for given in (factors, None):
+        expected = quadratic_form(changes, given, EPS, form)
+        torch.testing.assert_close(damped_quadratic_form(changes, none, given, EPS, form), expected)
 
 
 @pytest.mark.parametrize('cells', [1, 2])

@@ -84,7 +84,7 @@ class Walk:
             regularisers=list(regularisers),
             classifier_init=self.init,
         )
-        trained = [one for one in range(step) if one not in self.untrained]
+        trained = [index for index in range(step) if index not in self.untrained]
         object.__setattr__(model.step, 'trained', tuple(trained))
         model.init_weights()
         return model
@@ -165,8 +165,8 @@ def test_the_penalty_is_0_when_a_step_begins_under_every_initialisation(tmp_path
 def test_where_rows_do_not_move_nothing_differs(tmp_path):
     def move(model, step):
         with torch.no_grad():
-            for one in model.parameters():
-                one.add_(0.01 * torch.randn_like(one))
+            for parameter in model.parameters():
+                parameter.add_(0.01 * torch.randn_like(parameter))
 
     walk = Walk(tmp_path, 'copied_background', move=move).run(3)
     plain, anchored = walk.begin(3), walk.begin(3, reanchor=True)
@@ -180,8 +180,8 @@ def test_the_shift_is_that_of_the_published_initialisation(tmp_path):
 
     def train(model, step):
         with torch.no_grad():
-            for one in model.parameters():
-                one.add_(0.02 * torch.randn(one.shape, generator=draw))
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=draw))
 
     draw = torch.Generator().manual_seed(3)
     walk = Walk(tmp_path, 'balanced', move=train, nodes='all').run(3)
@@ -265,8 +265,8 @@ def test_a_resumed_step_is_anchored_where_it_began(tmp_path):
     begun, model = walk.begin(2, reanchor=True)
     resumed, other = walk.begin(2, reanchor=True)
     with torch.no_grad():
-        for one in (*other.parameters(),):
-            one.add_(0.01)
+        for parameter in (*other.parameters(),):
+            parameter.add_(0.01)
     assert torch.equal(begun._earlier.anchor, resumed._earlier.anchor)
     assert resumed(other)['loss_dfd'] > 0 == begun(model)['loss_dfd']
 
@@ -280,21 +280,21 @@ def test_an_initialisation_by_chance_is_refused(tmp_path):
 
 def test_asking_an_initialisation_leaves_the_random_streams_alone():
     state = dict(weight=torch.randn(3, 4), bias=torch.randn(3))
-    named = {f'layer.{name}': one for name, one in state.items()}
+    named = {f'layer.{name}': tensor for name, tensor in state.items()}
     before, kept = torch.get_rng_state(), copy.deepcopy(named)
     rows = begun_rows(named, ['layer'], 2, HalvedRows())
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(one, kept[name]) for name, one in named.items())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in named.items())
     assert torch.equal(rows['layer.weight'], state['weight'] / 2)
     without = begun_rows({'layer.weight': state['weight']}, ['layer'], 2, HalvedRows())
     assert list(without) == ['layer.weight']
 
 
 def test_moves_add_up_over_rows():
-    one, other = dict(a=torch.ones(2)), dict(a=torch.full((3,), 2.0), b=torch.ones(1))
-    for total in (added(one, other), added(other, one)):
+    first, second = dict(a=torch.ones(2)), dict(a=torch.full((3,), 2.0), b=torch.ones(1))
+    for total in (added(first, second), added(second, first)):
         assert total['a'].tolist() == [3, 3, 2] and total['b'].tolist() == [1]
-    assert one['a'].tolist() == [1, 1]
+    assert first['a'].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize('value', [-0.1, 1.5, 'half', math.nan])

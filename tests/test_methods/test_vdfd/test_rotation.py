@@ -25,8 +25,8 @@ def model_of(rotations='all', **options):
     )
     model.init_weights()
     with torch.no_grad():
-        for one in model.self_supervision.parameters():
-            one.normal_()
+        for parameter in model.self_supervision.parameters():
+            parameter.normal_()
         model.decode_head.conv_seg.weight.normal_()
     return model
 
@@ -54,7 +54,7 @@ def test_the_loss_is_the_official_one_with_4y_plus_k():
     model.load_state_dict(state)
     # Batch norm in training mode: one batch of all turns, in the same order.
     turned = torch.cat([images.rot90(k, (2, 3)) for k in range(4)])
-    labels = torch.cat([one.gt_sem_seg.data for one in samples])
+    labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
     labels = torch.stack([label.rot90(k, (0, 1)) for k in range(4) for label in labels])
     turns = torch.arange(4).repeat_interleave(2).view(-1, 1, 1)
     official = torch.where(labels == 255, 255, 4 * labels + turns)
@@ -100,10 +100,10 @@ def test_evaluation_and_the_step_know_turn_0_only():
 def test_every_row_learns_and_outputs_return_to_c():
     model = model_of()
     losses = model.loss(*batch(4))
-    sum(one for key, one in losses.items() if 'loss' in key).backward()
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
     assert all(
-        one.grad is not None and one.grad.abs().sum() > 0
-        for one in model.self_supervision.parameters()
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in model.self_supervision.parameters()
     )
     features = model.extract_feat(batch(4)[0])
     assert model.decode_head.forward(features).shape[1] == 4

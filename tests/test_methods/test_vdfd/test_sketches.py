@@ -155,10 +155,10 @@ HOOKS = {
 def test_two_processes_keep_what_one_keeps(model, tmp_path):
     in_two_processes(keep_a_part, tmp_path, log=tmp_path / 'log')
     for name, hook in HOOKS.items():
-        one, other = (torch.load(tmp_path / f'{name}_{rank}.pth') for rank in range(2))
+        first, second = (torch.load(tmp_path / f'{name}_{rank}.pth') for rank in range(2))
         whole = hook.keep(model, parts([4]), ((0,), (1,), (2, 3)))
         for found, twin, expected in zip(
-            one, other, (whole.dense(), whole.projection), strict=True
+            first, second, (whole.dense(), whole.projection), strict=True
         ):
             assert torch.equal(found, twin)
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)

@@ -60,8 +60,8 @@ def doubled(model):
     double = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for one in double.parameters():
-            one.add_(0.05 * torch.randn(one.shape, generator=generator))
+        for parameter in double.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     # The data preprocessor makes float32.
     double.backbone.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     return double
@@ -102,7 +102,7 @@ def test_every_head_s_outputs_are_predicted(tmp_path, head):
     plain = base_step(network(head, 'single'), tmp_path / 'base.pth', count=4)
     double, hook, data = doubled(plain), VDFDHook(rank=None), batches_of([2])
     kept = hook.keep(double, data, NODES)
-    trained = {name for name, one in double.named_parameters() if one.requires_grad}
+    trained = {name for name, parameter in double.named_parameters() if parameter.requires_grad}
     assert set(kept.names) == {name for name in trained if not name.startswith('auxiliary_head')}
     assert torch.isfinite(kept.left).all()
     before = outputs_of(hook, double, data)
@@ -116,11 +116,11 @@ def changes_of(hook, model, kept, data, before, step):
     moved = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, one in moved.named_parameters():
+        for name, parameter in moved.named_parameters():
             if name in kept.names:
                 # Alike for all weights of a filter: averaging does not see the rest.
-                each = torch.randn(one.shape[0], generator=generator)
-                one.add_(step * each.view(-1, *[1] * (one.dim() - 1)))
+                each = torch.randn(parameter.shape[0], generator=generator)
+                parameter.add_(step * each.view(-1, *[1] * (parameter.dim() - 1)))
     predicted = kept.project(dict(moved.named_parameters())) - kept.projection
     return predicted, outputs_of(hook, moved, data) - before
 
@@ -196,13 +196,13 @@ def test_the_pass_leaves_the_model_as_it_was(model):
     VDFDHook().keep(model, batches_of([3, 3]), NODES)
     assert model.training
     model.eval()
-    assert all(one.grad is None for one in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
 
 
 def test_all_that_the_logits_depend_on_is_regularised(model):
-    every = {name for name, one in model.named_parameters() if one.requires_grad}
+    every = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     left_out = every - set(VDFDHook().parameters(model))
     assert all(name.startswith('auxiliary_head.') for name in left_out)
     assert 'auxiliary_head.conv_seg.weight' in left_out
@@ -238,7 +238,7 @@ def test_parts_choose_what_is_regularised(model, options, chosen):
     found = VDFDHook(**options).parameters(model)
     assert set(found) == {name for name in every if chosen(name)} and found
     if options.get('norms', True) is False:
-        assert all(one.dim() > 1 for name, one in found.items() if 'conv_seg' not in name)
+        assert all(tensor.dim() > 1 for name, tensor in found.items() if 'conv_seg' not in name)
 
 
 def test_steep_penalties_are_damped_for_sgd_alone():
@@ -261,7 +261,7 @@ def test_steep_penalties_are_damped_for_sgd_alone():
     assert size(JointOptimizer([sgd(0.01), adam])) == pytest.approx(0.02)
     assert size(JointOptimizer([adam, sgd(0.01)])) == 0
     assert stable_step_size(
-        OptimWrapperDict(one=OptimWrapper(sgd(0.01)), other=OptimWrapper(adam))
+        OptimWrapperDict(network=OptimWrapper(sgd(0.01)), graph=OptimWrapper(adam))
     ) == pytest.approx(0.02)
 
 
@@ -307,7 +307,7 @@ def told_before_a_step(tmp_path):
             )
         )
         return {
-            level: [text for one, text in handler.told if one == level]
+            level: [text for logged, text in handler.told if logged == level]
             for level in ('INFO', 'WARNING')
         }
 
@@ -360,10 +360,10 @@ def test_nothing_holds_what_is_not_chosen(tmp_path):
     kept = hook.keep(old, batches_of([4]), ((0,), (1,)))
     model.regularisers[0].set_earlier_steps([kept], model, model.previous_state())
     with torch.no_grad():
-        for one in model.parameters():
-            one.add_(0.01)
+        for parameter in model.parameters():
+            parameter.add_(0.01)
     model.regularisers[0](model)['loss_dfd'].backward()
-    held = {name for name, one in model.named_parameters() if one.grad is not None}
+    held = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert held == set(hook.parameters(model)) and held
 
 
@@ -443,11 +443,11 @@ def test_the_segmentor_adds_what_regularisers_return(tmp_path):
     step = VDFDHook().keep(
         base_step(config, tmp_path / 'base.pth'), batches_of([4]), ((0,), (1,), (2,))
     )
-    for one in model.regularisers:
-        one.set_earlier_steps([step], model, model.previous_state())
+    for regulariser in model.regularisers:
+        regulariser.set_earlier_steps([step], model, model.previous_state())
     images, samples = batch(5)
     losses = model.loss(images, samples)
-    vdfd, dfd = (one(model)['loss_vdfd'] for one in model.regularisers)
+    vdfd, dfd = (regulariser(model)['loss_vdfd'] for regulariser in model.regularisers)
     torch.testing.assert_close(losses['regularise.loss_vdfd'], vdfd + dfd)
     assert dfd == 0 and 'regularise.vdfd_quadratic' in losses
 

@@ -27,7 +27,7 @@ def tensors(seed, dtype=torch.float64):
 
 
 def rows_of(drawn, average=True):
-    return [num_rows(one, average) for one in drawn.values()]
+    return [num_rows(tensor, average) for tensor in drawn.values()]
 
 
 def test_tensors_of_equal_height_are_neighbours():
@@ -41,11 +41,11 @@ def test_averaging_the_gradient_is_projecting_the_weights():
     gradient, change = tensors(0), tensors(1)
     ours = row_means(gradient.values()) @ row_sums(change.values())
 
-    def averaged(one):
+    def averaged(tensor):
         return (
-            one.flatten(1).mean(dim=1).view(-1, *[1] * (one.dim() - 1)).expand_as(one)
-            if one.dim() > 1
-            else one
+            tensor.flatten(1).mean(dim=1).view(-1, *[1] * (tensor.dim() - 1)).expand_as(tensor)
+            if tensor.dim() > 1
+            else tensor
         )
 
     left = sum((averaged(gradient[name]) * change[name]).sum() for name in SHAPES)
@@ -96,7 +96,7 @@ def test_the_curvature_is_where_gradient_descent_turns_from_shrinking_to_growing
     limit = 1 / kept.curvature(weights)
 
     def distance_after(learning_rate):
-        moved = [one.clone().requires_grad_() for one in weights.values()]
+        moved = [tensor.clone().requires_grad_() for tensor in weights.values()]
         for _ in range(300):
             outputs = project(
                 kept.left.double().unsqueeze(1),
@@ -106,8 +106,8 @@ def test_the_curvature_is_where_gradient_descent_turns_from_shrinking_to_growing
             )
             gradients = torch.autograd.grad(outputs.square().sum(), moved)
             moved = [
-                (one - learning_rate * two).detach().requires_grad_()
-                for one, two in zip(moved, gradients, strict=True)
+                (tensor - learning_rate * gradient).detach().requires_grad_()
+                for tensor, gradient in zip(moved, gradients, strict=True)
             ]
         return float(outputs.square().sum())
 
@@ -174,8 +174,8 @@ def test_the_first_order_is_exact_for_a_model_linear_in_its_weights():
     before = layer(images).mean(dim=0).detach()
     star = row_sums(tasks, average=False).detach()
     with torch.no_grad():
-        for one in tasks:
-            one.add_(torch.randn_like(one))
+        for weight in tasks:
+            weight.add_(torch.randn_like(weight))
     change = layer(images).mean(dim=0).detach() - before
     sums = row_sums(tasks, average=False).detach()
     torch.testing.assert_close(gradients.T @ (sums - star), change)
@@ -240,10 +240,10 @@ def test_the_log_determinant_stays_within_its_bounds(classes):
     eps, width = 1e-3, 2 * classes
     upper = -(math.log(classes + eps) + (classes - 1) * math.log(eps))
     lower = -classes * math.log(1 + eps)
-    one = functional.normalize(torch.ones(1, classes, width), dim=2)
+    equal = functional.normalize(torch.ones(1, classes, width), dim=2)
     orthonormal = torch.eye(classes, width)[None]
     drawn = functional.normalize(torch.randn(1, classes, width), dim=2)
-    values = [float(log_det_covariance(rows, eps)) for rows in (orthonormal, drawn, one)]
+    values = [float(log_det_covariance(rows, eps)) for rows in (orthonormal, drawn, equal)]
     assert values[0] == pytest.approx(lower, abs=1e-4)
     assert values[2] == pytest.approx(upper, rel=1e-5)
     assert values[0] <= values[1] <= values[2] and math.isfinite(values[2])
@@ -317,7 +317,7 @@ def test_steps_do_not_see_each_other_in_the_graph():
 
 def test_the_residual_form_has_the_official_size():
     network = PrecisionNetwork(512, residual=True)
-    assert sum(one.numel() for one in network.parameters()) == 525312
+    assert sum(parameter.numel() for parameter in network.parameters()) == 525312
     with pytest.raises(ValueError, match='residual'):
         PrecisionNetwork(512, out_channels=64, residual=True)
 
@@ -329,7 +329,10 @@ def test_the_log_determinant_moves_the_graph_network_but_not_the_weights():
     rows = network(*node_graph([classifier.detach()]))
     log_det_covariance(rows[None], 1e-3).sum().backward()
     assert classifier.grad is None
-    assert all(one.grad is not None and one.grad.norm() > 0 for one in network.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.norm() > 0
+        for parameter in network.parameters()
+    )
 
 
 def test_the_official_class_incremental_code_counts_the_last_step_only_and_squared():

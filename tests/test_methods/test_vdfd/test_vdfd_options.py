@@ -93,8 +93,10 @@ def test_a_walk_with_every_option(first_step, data_root, tmp_path, method, chang
     WalkRunner(cfg, tmp_path, start_from=str(first_step)).run()
     check_walk(tmp_path)
     steps = [kept(tmp_path, step) for step in range(3)]
-    assert [one.nodes for one in steps] == nodes
-    assert [one.cells for one in steps] == list(cells if isinstance(cells, tuple) else [cells] * 3)
+    assert [gradients.nodes for gradients in steps] == nodes
+    assert [gradients.cells for gradients in steps] == list(
+        cells if isinstance(cells, tuple) else [cells] * 3
+    )
 
 
 def test_a_walk_in_mixed_precision(first_step, data_root, tmp_path, monkeypatch):
@@ -112,5 +114,5 @@ def test_a_walk_in_mixed_precision(first_step, data_root, tmp_path, monkeypatch)
     WalkRunner(cfg, tmp_path, start_from=str(first_step)).run()
     assert seen == [(True, torch.float32)] * 4
     check_walk(tmp_path)
-    one = kept(tmp_path, 1)
-    assert torch.equal(one.project(weights(tmp_path, 1)), one.projection)
+    gradients = kept(tmp_path, 1)
+    assert torch.equal(gradients.project(weights(tmp_path, 1)), gradients.projection)

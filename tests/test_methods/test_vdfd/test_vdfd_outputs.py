@@ -91,8 +91,8 @@ def test_grid_outputs():
     ours = (sums / counts).reshape(2, 2, 2)
     torch.testing.assert_close(ours[1, 0, 1], logits[:, 3, :3, 4:].mean())
     mean, _ = output_sums(logits, ((1,), (3,)))
-    one, _ = output_sums(logits, ((1,), (3,)), 'grid', grid=1)
-    torch.testing.assert_close(one, mean)
+    single, _ = output_sums(logits, ((1,), (3,)), 'grid', grid=1)
+    torch.testing.assert_close(single, mean)
     with pytest.raises(InputError, match='outputs must be one of'):
         output_sums(logits, ((1,),), 'median')
 

@@ -40,13 +40,17 @@ class Segmentor(ParsedLosses):
 
 
 def body(network):
-    tensors = {name: one for name, one in network.named_parameters() if name.startswith('backbone')}
+    tensors = {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if name.startswith('backbone')
+    }
     return {name: tensors[name] for name in order_by_rows(tensors)}
 
 
 def gradients_of(tensors, nodes, seed=0, rank=1, cells=1, average=True, apart=()):
     """Drawn gradients of a step that ended with these weights."""
-    rows = tuple(num_rows(one, average) for one in tensors.values())
+    rows = tuple(num_rows(tensor, average) for tensor in tensors.values())
     outputs = len(nodes) * cells
     drawn = torch.randn(sum(rows), outputs, generator=torch.Generator().manual_seed(seed))
     kept = OutputGradients(
@@ -63,14 +67,14 @@ def gradients_of(tensors, nodes, seed=0, rank=1, cells=1, average=True, apart=()
 
 
 def state_of(network):
-    return {name: one.detach().clone() for name, one in network.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
 def move(network, seed=1, scale=0.1):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for one in network.parameters():
-            one.add_(scale * torch.randn(one.shape, generator=generator))
+        for parameter in network.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
 def build(kind='VDFDRegulariser', network=None, **options):
@@ -103,7 +107,7 @@ def test_zero_at_the_weights_of_the_step(kind, rank):
     assert torch.equal(changes, torch.zeros_like(changes))
     losses = regulariser(network)
     gradients = torch.autograd.grad(losses[regulariser.loss_name], list(body(network).values()))
-    assert all(torch.equal(one, torch.zeros_like(one)) for one in gradients)
+    assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in gradients)
     if kind == 'DFDRegulariser':
         assert losses['loss_dfd'] == 0
     else:
@@ -139,7 +143,9 @@ def test_the_gradient_is_the_same_for_all_weights_of_a_filter(walked):
     expected = 4.0 * sum(
         step.dense() @ changes[index, : len(step.nodes), 0] for index, step in enumerate(steps)
     )
-    spread = torch.cat([one if one.dim() == 1 else one[:, 0, 0, 0] for one in gradients])
+    spread = torch.cat(
+        [gradient if gradient.dim() == 1 else gradient[:, 0, 0, 0] for gradient in gradients]
+    )
     torch.testing.assert_close(spread, expected, rtol=1e-4, atol=1e-5)
     convolution = gradients[list(weights).index('backbone.0.weight')]
     assert torch.equal(convolution, convolution[:, :1, :1, :1].expand_as(convolution))
@@ -148,8 +154,8 @@ def test_the_gradient_is_the_same_for_all_weights_of_a_filter(walked):
 def test_vdfd_with_the_identity_is_dfd(walked, monkeypatch):
     network, steps = walked
     vdfd, dfd = build(network=network, quadratic='official'), build('DFDRegulariser')
-    for one in (vdfd, dfd):
-        one.set_earlier_steps(steps, network, state_of(network))
+    for regulariser in (vdfd, dfd):
+        regulariser.set_earlier_steps(steps, network, state_of(network))
     move(network, 2)
     monkeypatch.setattr(
         vdfd,
@@ -208,10 +214,10 @@ def test_the_log_determinant_apart_leaves_every_gradient_as_it_was(walked, accum
     published = 3.0 * accumulate(quadratics, log_dets, accumulation)
     torch.testing.assert_close(total, published)
     tensors = [*body(network).values(), *regulariser.parameters()]
-    for one, other in zip(
+    for found, wanted in zip(
         torch.autograd.grad(total, tensors), torch.autograd.grad(published, tensors), strict=True
     ):
-        assert torch.equal(one, other)
+        assert torch.equal(found, wanted)
 
 
 def test_cells_share_the_covariance_of_their_node():
@@ -250,16 +256,16 @@ def test_the_penalty_does_not_depend_on_the_order_of_nodes(cells, step_size):
     previous = state_of(network)
     move(network, 2)
     found = []
-    for one in (step, permuted):
+    for form in (step, permuted):
         torch.manual_seed(1)
         regulariser = build(network=network, damping=step_size)
-        regulariser.set_earlier_steps([one], network, previous)
+        regulariser.set_earlier_steps([form], network, previous)
         losses = regulariser(network)
         total = losses['loss_vdfd'] + losses['apart_vdfd']
         tensors = [*body(network).values(), *regulariser.parameters()]
         found.append((total, *torch.autograd.grad(total, tensors)))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize('step_size', [0.0, 0.01])
@@ -292,7 +298,7 @@ def test_steps_may_have_a_cell_for_each_class_that_they_know(kind, step_size):
 def test_single_weights_without_filter_averaging():
     torch.manual_seed(0)
     network = Network()
-    tensors = {name: one for name, one in body(network).items()}
+    tensors = {name: tensor for name, tensor in body(network).items()}
     names = order_by_rows(tensors, average=False)
     step = gradients_of({name: tensors[name] for name in names}, (0, 1), rank=None, average=False)
     regulariser = build('DFDRegulariser')
@@ -312,8 +318,8 @@ def grown(old, classes):
     """A network with more classes, whose other weights are those of the old one."""
     network, state = Network(classes), state_of(old)
     with torch.no_grad():
-        for name, one in network.named_parameters():
-            one[: len(state[name])] = state[name]
+        for name, parameter in network.named_parameters():
+            parameter[: len(state[name])] = state[name]
     return network
 
 
@@ -373,7 +379,7 @@ def test_a_parameter_without_dimensions_is_one_row():
     torch.manual_seed(0)
     tensors = {'factor': torch.tensor(0.5), 'weight': torch.randn(4, 3)}
     step = gradients_of(tensors, (0, 1), rank=None)
-    moved = {name: one + 1.0 for name, one in tensors.items()}
+    moved = {name: tensor + 1.0 for name, tensor in tensors.items()}
     dense = step.dense().double()
     expected = dense[0] + 3.0 * dense[1:].sum(dim=0)
     torch.testing.assert_close(step.project(moved) - step.projection, expected)
@@ -396,14 +402,14 @@ def test_half_precision_of_the_network_does_not_touch_it(walked):
 def test_without_earlier_steps_there_is_nothing_to_keep():
     network = Network()
     dfd, vdfd = build('DFDRegulariser'), build(network=network)
-    for one in (dfd, vdfd):
+    for regulariser in (dfd, vdfd):
         with pytest.raises(RuntimeError, match='VDFDHook'):
-            one(network)
-        one.set_earlier_steps([], network, {})
+            regulariser(network)
+        regulariser.set_earlier_steps([], network, {})
     assert dfd(network) == {}
     loss = vdfd(network)['loss_vdfd']
     loss.backward()
-    assert loss == 0 and all(one.grad is not None for one in vdfd.parameters())
+    assert loss == 0 and all(parameter.grad is not None for parameter in vdfd.parameters())
 
 
 def test_other_networks_and_mixed_files_are_refused(walked):
@@ -476,18 +482,18 @@ def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, 
 
         def slope(at, regulariser=regulariser, parameters=parameters):
             with torch.no_grad():
-                for one, value in zip(parameters, at, strict=True):
-                    one.copy_(value)
+                for parameter, value in zip(parameters, at, strict=True):
+                    parameter.copy_(value)
             loss = next(iter(regulariser(network).values()))
             return torch.autograd.grad(loss, parameters)
 
-        start = [one.detach().clone() for one in parameters]
-        base, direction = slope(start), [torch.randn_like(one) for one in start]
+        start = [parameter.detach().clone() for parameter in parameters]
+        base, direction = slope(start), [torch.randn_like(tensor) for tensor in start]
         for _ in range(30):  # power iteration: the form is quadratic, so differences are exact
-            size = sum(one.square().sum() for one in direction).sqrt()
+            size = sum(tensor.square().sum() for tensor in direction).sqrt()
             there = slope([a + b / size for a, b in zip(start, direction, strict=True)])
             direction = [a - b for a, b in zip(there, base, strict=True)]
-        curvature[damping] = float(sum(one.square().sum() for one in direction).sqrt())
+        curvature[damping] = float(sum(tensor.square().sum() for tensor in direction).sqrt())
         slope(start)
     # The config's own 0 goes before what the hook tells.
     assert curvature[0.0] > 2 / step_size
@@ -536,7 +542,7 @@ def test_the_curvature_is_that_of_the_undamped_loss(walked):
     network, steps = walked
     weights = state_of(network)
     plain, damped = build('DFDRegulariser'), build('DFDRegulariser', loss_weight=5.0, damping=0.1)
-    expected = 2 * sum(one.curvature(weights) for one in steps)
+    expected = 2 * sum(step.curvature(weights) for step in steps)
     assert plain.curvature(steps, weights) == pytest.approx(expected)
     assert damped.curvature(steps, weights) == pytest.approx(5 * expected)
     assert (plain.effective_damping(0.3), damped.effective_damping(0.3)) == (0.3, 0.1)
@@ -545,22 +551,22 @@ def test_the_curvature_is_that_of_the_undamped_loss(walked):
 def steepness(regulariser, network):
     """The largest second derivative of a loss in the weights, by power iteration."""
     parameters = list(body(network).values())
-    start = [one.detach().clone() for one in parameters]
+    start = [parameter.detach().clone() for parameter in parameters]
 
     def slope(at):
         with torch.no_grad():
-            for one, value in zip(parameters, at, strict=True):
-                one.copy_(value)
+            for parameter, value in zip(parameters, at, strict=True):
+                parameter.copy_(value)
         loss = regulariser(network)[regulariser.loss_name]
         return torch.autograd.grad(loss, parameters)
 
-    base, direction = slope(start), [torch.randn_like(one) for one in start]
+    base, direction = slope(start), [torch.randn_like(tensor) for tensor in start]
     for _ in range(60):  # the form is quadratic, so differences are exact
-        size = sum(one.square().sum() for one in direction).sqrt()
+        size = sum(tensor.square().sum() for tensor in direction).sqrt()
         there = slope([a + b / size for a, b in zip(start, direction, strict=True)])
         direction = [a - b for a, b in zip(there, base, strict=True)]
     slope(start)
-    return float(sum(one.square().sum() for one in direction).sqrt())
+    return float(sum(tensor.square().sum() for tensor in direction).sqrt())
 
 
 def over_weights(step, network):
@@ -586,15 +592,15 @@ def test_the_weight_can_be_chosen_for_a_curvature(accumulation, rank):
     options = dict(accumulation=accumulation, damping=0.0)
     plain = build('DFDRegulariser', loss_weight=7.0, **options)
     chosen = build('DFDRegulariser', loss_weight=7.0, curvature=50.0, **options)
-    for one in (plain, chosen):
-        one.set_earlier_steps(steps, network, state_of(network))
+    for regulariser in (plain, chosen):
+        regulariser.set_earlier_steps(steps, network, state_of(network))
     assert plain.weight == 7.0
     assert steepness(chosen, network) == pytest.approx(50.0, rel=1e-3)
     assert steepness(plain, network) / plain.weight == pytest.approx(50 / chosen.weight, rel=1e-3)
     move(network, 2)
     ratio = float((chosen(network)['loss_dfd'] / plain(network)['loss_dfd']).detach())
     assert ratio == pytest.approx(chosen.weight / 7.0, rel=1e-5)
-    dense = [over_weights(one, network) for one in steps]
+    dense = [over_weights(step, network) for step in steps]
     counted = dense if accumulation == 'sum' else [3 * dense[-1]]
     assert chosen.weight == pytest.approx(weight_for_curvature(counted, 50.0), rel=1e-5)
     # What the log says is at least that, and the same twice.
@@ -610,9 +616,9 @@ def test_a_curvature_is_free_of_the_scale_of_outputs():
     step = gradients_of(body(network), (0, 1, 2))
     scaled = replace(step, singular=10 * step.singular, projection=10 * step.projection)
     losses = []
-    for one in (step, scaled):
+    for kept in (step, scaled):
         regulariser = build('DFDRegulariser', curvature=50.0)
-        regulariser.set_earlier_steps([one], network, state_of(network), 0.01)
+        regulariser.set_earlier_steps([kept], network, state_of(network), 0.01)
         start = copy.deepcopy(network.state_dict())
         move(network, 2)
         losses.append(float(regulariser(network)['loss_dfd'].detach()))
@@ -657,9 +663,9 @@ def test_re_anchored_changes_are_those_of_the_formula(walked, fraction):
     changes = regulariser._earlier.changes()[..., 0].double()
     own = dict(network.named_parameters())
     for index, step in enumerate(steps):
-        dense, flat = over_weights(step, network), [own[one].detach() for one in step.names]
-        weights = torch.cat([one.flatten() for one in flat]).double()
-        first = sum(own[one].numel() for one in step.names[: step.names.index(name)])
+        dense, flat = over_weights(step, network), [own[key].detach() for key in step.names]
+        weights = torch.cat([tensor.flatten() for tensor in flat]).double()
+        first = sum(own[key].numel() for key in step.names[: step.names.index(name)])
         padded = []
         for shift in shifts[index:]:
             padded.append(torch.zeros_like(weights))

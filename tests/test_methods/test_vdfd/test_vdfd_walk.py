@@ -42,13 +42,13 @@ def vdfd_dir(data_root, tmp_path_factory):
 def test_every_step_keeps_the_gradients_of_its_classes(vdfd_dir):
     nodes = [kept(vdfd_dir, step).nodes for step in range(3)]
     assert nodes == [((0,), (1,), (2,)), ((3,),), ((4,),)]
-    one = kept(vdfd_dir, 1)
-    assert not any('auxiliary' in name for name in one.names)
-    assert 'decode_head.conv_seg.weight' in one.names
-    assert {name.split('.')[0] for name in one.names} == {'backbone', 'decode_head'}
-    assert one.left.shape[1] == 1 and one.left.norm() > 0
+    gradients = kept(vdfd_dir, 1)
+    assert not any('auxiliary' in name for name in gradients.names)
+    assert 'decode_head.conv_seg.weight' in gradients.names
+    assert {name.split('.')[0] for name in gradients.names} == {'backbone', 'decode_head'}
+    assert gradients.left.shape[1] == 1 and gradients.left.norm() > 0
     # What stands for the weights is that of the checkpoint.
-    assert torch.equal(one.project(weights(vdfd_dir, 1)), one.projection)
+    assert torch.equal(gradients.project(weights(vdfd_dir, 1)), gradients.projection)
 
 
 def test_losses_are_those_of_the_method(vdfd_dir):
@@ -112,13 +112,13 @@ def test_a_re_anchored_walk_begins_at_0_and_resumes_bit_by_bit(vdfd_dir, data_ro
     shutil.copytree(whole, broken)
     shutil.rmtree(broken / 'step_02')
     journal = json.loads((broken / 'journal.json').read_text())
-    journal['steps'] = [one for one in journal['steps'] if one['step'] < 2]
+    journal['steps'] = [entry for entry in journal['steps'] if entry['step'] < 2]
     (broken / 'journal.json').write_text(json.dumps(journal))
     with killed(at(step=2, iteration=3)):
         WalkRunner(cfg, broken, resume=True).run()
     WalkRunner(cfg, broken, resume=True).run()
     assert_same_weights(whole, broken, 1, 2)
-    lines = [logged(one, 2)[-1]['regularise.vdfd_quadratic'] for one in (whole, broken)]
+    lines = [logged(work_dir, 2)[-1]['regularise.vdfd_quadratic'] for work_dir in (whole, broken)]
     assert lines[0] == lines[1] > 0
     assert logged(whole, 1)[0]['regularise.vdfd_quadratic'] == 0
     assert [len(kept(whole, step).nodes) for step in range(3)] == [3, 4, 5]
@@ -169,10 +169,10 @@ def test_a_domain_walk_keeps_all_classes_and_the_classifier(data_root, tmp_path)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
     WalkRunner(cfg, tmp_path).run()
     for step in range(2):
-        one = kept(tmp_path, step)
-        assert one.nodes == ((0,), (1,), (2,), (3,), (4,))
-        assert 'decode_head.conv_seg.weight' in one.names
-        assert torch.equal(one.project(weights(tmp_path, step)), one.projection)
+        gradients = kept(tmp_path, step)
+        assert gradients.nodes == ((0,), (1,), (2,), (3,), (4,))
+        assert 'decode_head.conv_seg.weight' in gradients.names
+        assert torch.equal(gradients.project(weights(tmp_path, step)), gradients.projection)
     assert logged(tmp_path, 1)[0]['regularise.vdfd_quadratic'] == 0
     assert logged(tmp_path, 1)[-1]['regularise.vdfd_quadratic'] > 0
 
