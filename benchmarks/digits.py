@@ -51,13 +51,13 @@ class Digits:
     labels: Tensor
 
     def of(self, pair: tuple[int, int]) -> Digits:
-        """Those of two digits."""
+        """Return the images and labels of two digits."""
         chosen = (self.labels == pair[0]) | (self.labels == pair[1])
         return Digits(self.images[chosen], self.labels[chosen])
 
 
 def load() -> tuple[Digits, Digits]:
-    """Four fifths to train on and one to test on."""
+    """Return four fifths of the images to train on and one fifth to test on."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -71,7 +71,7 @@ def load() -> tuple[Digits, Digits]:
 
 
 def split(data: Digits) -> tuple[Digits, Digits]:
-    """Four fifths and one, drawn."""
+    """Split the images at random into four fifths and one fifth."""
     order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))
     first, second = order.tensor_split([len(order) * 4 // 5])
     return (
@@ -128,7 +128,7 @@ def keep(network: nn.Module, data: Digits, pair: tuple[int, int]) -> OutputGradi
 
 
 class DFDPenalty:
-    """What one step is regularised with: the changes of the outputs of earlier steps."""
+    """Penalise the changes of the outputs of earlier steps."""
 
     def __init__(self, network: nn.Module, earlier: list[OutputGradients]) -> None:
         tensors = list(body(network).values())
@@ -145,7 +145,7 @@ class DFDPenalty:
         return []
 
     def factors(self) -> Tensor | None:
-        """P of every step; None: the covariance is the identity."""
+        """Return P of every step; None: the covariance is the identity."""
         return None
 
     def __call__(self) -> Tensor:

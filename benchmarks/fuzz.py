@@ -46,9 +46,9 @@ def judge(case: Case, outcome: Outcome, folder: Path) -> tuple[str, str]:
     """Return the verdict on a case, and a remark.
 
     Args:
-        case: What was expected.
-        outcome: What the tool did.
-        folder: Of the case.
+        case: The expectation.
+        outcome: Text and exit status of the tool.
+        folder: The case's folder.
     """
     text = outcome.text
     lower = text.lower()

@@ -57,11 +57,11 @@ class Case:
     """One row of the table.
 
     Attributes:
-        name: What is computed.
-        shape: Of what.
+        name: The loss.
+        shape: Sizes of its input, as text.
         draw: Makes the tensors, from device and batch size; the first is the student's.
         plain: The formula as it is written.
-        fast: What the package uses.
+        fast: The form that the package uses.
     """
 
     name: str
@@ -356,7 +356,7 @@ def deviations(case: Case, inputs: tuple[Tensor, ...]) -> tuple[float, float]:
 
 
 def milliseconds(form: Form, inputs: tuple[Tensor, ...]) -> float:
-    """Of one run, forward and backward."""
+    """Return the milliseconds of one run, forward and backward."""
     if inputs[0].is_cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()

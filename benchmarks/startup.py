@@ -1,4 +1,4 @@
-"""What a walk costs before its first iteration, and what the class index costs.
+"""Measure the time before a walk's first iteration, and that of the class index.
 
     python benchmarks/startup.py [CONFIG] [--cfg-options key=value ...]
 

@@ -76,7 +76,7 @@ class Contestant:
         name: For the table.
         step: Runs one training step and returns the losses.
         parts: Modules whose weights it needs.
-        note: What is not measured, for the end of its row.
+        note: Remark on parts that are not measured, for the end of its row.
     """
 
     name: str
@@ -134,7 +134,7 @@ def training(name: str, network: nn.Module, amp: bool) -> Contestant:
 
 
 def lacks_auxiliary(network: nn.Module) -> bool:
-    """Whether its method distils auxiliary heads, of which the model has none."""
+    """Return whether its method distils auxiliary heads, of which the model has none."""
     reads = any(
         isinstance(module, Distiller) and module.needs.auxiliary for module in network.modules()
     )
@@ -157,7 +157,7 @@ def with_teacher(plain: nn.Module, teacher: nn.Module, amp: bool) -> Contestant:
 
 
 def is_fine_tuning(ours: nn.Module, plain: nn.Module, data: dict) -> bool:
-    """Whether losses and gradients of our segmentor without a method are MMSegmentation's."""
+    """Return whether our segmentor without a method has MMSegmentation's losses and gradients."""
     results: list[list[Tensor]] = []
     for network in (ours.train(), plain.train()):
         torch.manual_seed(2)
@@ -204,7 +204,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
 
 
 def seconds(contestant: Contestant, data: dict, device: str) -> float:
-    """Of one step."""
+    """Return the seconds of one step."""
     if device.startswith('cuda'):
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -242,7 +242,7 @@ def mebibytes(contestant: Contestant, data: dict, device: str) -> float:
 
 
 def verdict(name: str, ratio: float) -> str:
-    """Whether a method's target is met."""
+    """Return whether a method's target is met."""
     target = TARGETS.get(name)
     return '' if target is None else f'<= {target:.2f} {"met" if ratio <= target else "missed"}'
 

@@ -128,8 +128,8 @@ def segmentor_of(
 ) -> Any:
     """Return a method's segmentor at its second step, or after ``tasks`` steps, ready to train.
 
-    What the method's hooks would find out before training is put in: thresholds
-    of pseudo-labels, gradients of earlier outputs, here those of a batch, mean embeddings.
+    It already has the values that the method's hooks would compute before training: thresholds
+    of pseudo-labels, gradients of earlier outputs (here those of a batch), mean embeddings.
     Snapshots of all earlier steps are ``earlier`` and ``previous``.
     """
     context = step_context(classes, tasks)
@@ -162,13 +162,13 @@ def segmentor_of(
         nodes = tuple((index,) for index in range(classes[0]))
         gradients = hook.keep(before_it, [data], nodes)
         for regulariser in takers:
-            # As the hook does for the SGD of step.py: the penalty is damped.
+            # The penalty is damped, as the hook does it for the SGD of step.py.
             regulariser.set_earlier_steps(
                 [gradients], segmentor, segmentor.previous_state(), step_size=2e-4
             )
     for regulariser in segmentor.regularisers:
         if hasattr(regulariser, 'set_class_means'):
-            # Of every class a mean embedding, here by chance.
+            # Every class has a mean embedding, here a random one.
             width = main_classifier(segmentor)[1].weight.shape[1]
             means = torch.randn(classes[0], width, device=device)
             pixels = torch.ones(classes[0], dtype=torch.int64)

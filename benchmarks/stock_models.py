@@ -63,13 +63,13 @@ def run_all(
     each_file: bool,
     timeout: float,
 ) -> None:
-    """Run what the results lack.
+    """Run the walks whose results are missing.
 
     The walk with the first method tries a batch before training, as walks do by default;
     those with the others do not, which saves a third of the time.
 
     Args:
-        groups: Of :func:`groups_of`.
+        groups: Files by kind, from :func:`groups_of`.
         methods: Names of methods.
         results: By kind and method, or by file; those of this run are added.
         path: File of results.
@@ -116,9 +116,9 @@ def table(groups: dict[str, list[str]], methods: list[str], results: Results) ->
     """Return the table of kinds and files, and how many files fail.
 
     Args:
-        groups: Of :func:`groups_of`.
+        groups: Files by kind, from :func:`groups_of`.
         methods: Names of methods.
-        results: Of :func:`run_all`.
+        results: Outcomes, from :func:`run_all`.
     """
     lines, counts = [], collections.Counter[str]()
     lines.append(f'{"files":>5}  {"  ".join(f"{method:8}" for method in methods)}  kind')

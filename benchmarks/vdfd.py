@@ -1,8 +1,8 @@
-"""What VDFD costs beside the training step of the network, and what it stores.
+"""Measure the time that VDFD adds to a training step of the network, and the bytes it stores.
 
 A DeepLabV3 trains on drawn images; drawn gradients stand for those of 1, 5 and 20
 earlier steps (time does not depend on their values). The regulariser is timed
-alone, forward and backward together, and as what it adds to a whole step
+alone, forward and backward together, and as the time it adds to a whole step
 (forward, backward, SGD), median of interleaved runs. Before that its value and
 gradients are compared with the plain statement of the official code, which
 expands every gradient to the shape of its weights times the classes.
@@ -41,7 +41,8 @@ from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
 
-#: What the hook would tell for SGD with a learning rate of 0.001: the penalty is damped.
+#: Step size that the hook would pass on for SGD with a learning rate of 0.001, which damps the
+#: penalty.
 STEP_SIZE = 2e-3
 
 
@@ -150,7 +151,7 @@ def check(network: nn.Module, args: argparse.Namespace) -> tuple[float, float]:
 
 
 def seconds(run: Callable[[], Any], device: str) -> float:
-    """Of one run."""
+    """Return the seconds of one run."""
     if device.startswith('cuda'):
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -19,7 +19,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tool printed, and how it ended.
+    """Text that a tool printed, and its exit status.
 
     Attributes:
         status: Exit status; None where it did not end in time.

@@ -98,7 +98,7 @@ class World:
 
 @dataclass(frozen=True)
 class Case:
-    """What a broken input must come to.
+    """The outcome that a broken input must have.
 
     Attributes:
         expected: One of the four expectations.

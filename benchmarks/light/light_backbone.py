@@ -15,14 +15,14 @@ from torch import nn
 class FrozenLite0(EfficientNetLite0):  # type: ignore[misc]
     """EfficientNet-Lite0 whose early stages and depthwise kernels do not train.
 
-    The gradients of the depthwise kernels are what a CPU spends most of a step on (measured:
-    0.69 s a step of 8 crops of 112 pixels with all of them, 0.36 s without), and those of the
+    A CPU spends most of a step on the gradients of the depthwise kernels (measured: 0.69 s a
+    step of 8 crops of 112 pixels with all of them, 0.36 s without), and the gradients of the
     early stages matter least. This is a choice for speed: all methods share it.
 
     Args:
         frozen_stages: Stages after the stem that do not train, 0 to 7. The stem does not either.
         frozen_depthwise: Whether the depthwise kernels of all stages do not train.
-        **options: Those of ``EfficientNetLite0``.
+        **options: Passed on to ``EfficientNetLite0``.
     """
 
     def __init__(

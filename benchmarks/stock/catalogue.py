@@ -1,4 +1,4 @@
-"""Which stock configs there are, and which of them have the same kind of network."""
+"""List the stock configs, and group those that have the same kind of network."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def on_tiny_data(
     hooks, loops, evaluators and the visualizer are the config's own.
 
     Args:
-        stock: As it is read.
-        data: Of :func:`write_data`.
+        stock: The stock config as it is read.
+        data: Folder that :func:`write_data` has written.
         model: The small network.
         method: Name of a file in ``configs/_base_/methods``.
         size: Height and width of the crops.

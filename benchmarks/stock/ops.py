@@ -1,7 +1,7 @@
 """Plain PyTorch in place of compiled operators that the installed MMCV may lack.
 
 CCNet, PSANet and PointRend import theirs from ``mmcv.ops``, which is there only where MMCV
-was compiled. What they compute is the same here, slower.
+was compiled. The operators here compute the same, slower.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _neighbours(
 ) -> Iterator[_Places]:
     """Yield for each entry of the mask its number, the positions, and where they are written.
 
-    Of type 0, 'collect', the channel is the neighbour's place and the map that of
-    positions; of 'distribute' they change their roles.
+    Type 0, 'collect', writes at the position, in the channel of the neighbour; type 1,
+    'distribute', writes at the neighbour, in the channel of the position.
     """
     rows, columns = torch.meshgrid(torch.arange(h_feature), torch.arange(w_feature), indexing='ij')
     for i in range(h_mask):

@@ -162,7 +162,7 @@ def _run_child(run: Callable[..., dict[str, Any]], args: tuple[Any, ...], folder
 
 
 def _wait(child: int, seconds: float) -> bool:
-    """Whether a process ended in time; one that did not is ended."""
+    """Return whether a process ended in time; one that did not is ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG)[0]:

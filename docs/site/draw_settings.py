@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parents[1] / 'images' / 'settings.svg'
-#: What the three images show.
+#: Classes that the three images show.
 IMAGES = (('horse',), ('cat', 'horse'), ('horse', 'sheep'))
 #: For each setting: whether an image is in, and which classes are labelled.
 SETTINGS = {

@@ -38,7 +38,7 @@ def walk_tiny(data_root, method, work_dir):
 
 
 def state():
-    """What a walk might leave behind."""
+    """Return all state of the process that a walk might change."""
     return dict(
         python=random.getstate(),
         numpy=np.random.get_state()[1].tolist(),

@@ -18,7 +18,7 @@ def test_options_are_those_of_the_parser():
 
 
 def bash_says(*words):
-    """What bash offers for the last of the words."""
+    """Return the completions that bash offers for the last of the words."""
     quoted = ' '.join(f"'{word}'" for word in ('mmseg-cil', *words))
     script = (
         f'{bash_script()}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _mmseg_cil\n'

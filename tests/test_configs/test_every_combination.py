@@ -33,7 +33,7 @@ MEET_ALL = ('mib', 'vdfd')
 
 
 def runs_always(method, protocol):
-    """Whether a pair meets whenever the tests run."""
+    """Return whether a pair meets whenever the tests run."""
     kinds = OF_VARIANTS if '_' in method else KINDS
     return protocol in kinds or method in MEET_ALL
 

@@ -96,7 +96,7 @@ class ClassifiersOfSteps(NetworkChange):
 
 @MODELS.register_module(force=True)
 class UnknownIsBackground(PredictionRule):
-    """What is unknown is predicted as background."""
+    """Predict unknown pixels as background."""
 
     def __call__(self, logits, num_classes):
         background = logits[:, [0, *range(num_classes, logits.shape[1])]].amax(1, keepdim=True)

@@ -44,7 +44,7 @@ def test_a_folder_is_written_once_and_a_half_written_one_anew(tmp_path, monkeypa
     (folder / 'train/pictures/train_000.png').unlink()
     provide_signs(folder)
     assert len(list(folder.glob('train/pictures/*'))) == 3
-    # What is not ours is never removed.
+    # A file that is not ours is never removed.
     (folder / 'notes.txt').write_text('mine')
     (folder / 'train/pictures/train_000.png').unlink()
     with pytest.raises(InputError, match=r'notes\.txt'):

@@ -183,7 +183,7 @@ def test_classes_that_metainfo_leaves_out_are_void(voc):
     narrowed = dict(voc, metainfo=dict(classes=kept, palette=[[1, 2, 3]] * 19))
     steps = [[names[0], *names[1:15]], [names[16]]]
     dataset = view(narrowed, 1, name='mine', protocol=dict(dataset='mine', steps=steps))
-    # Of person (15) and tvmonitor (20) nothing is learnt, and no image is chosen for them.
+    # Nothing is learnt of person (15) and tvmonitor (20), and no image is chosen for them.
     assert dataset.image_names == ['both', 'new', 'later']
     assert dataset.protocol.known_mask_ids() == {*range(21), 255}
     assert (dataset.protocol.train_table(1)[[15, 16, 20]] == [255, 15, 255]).all()

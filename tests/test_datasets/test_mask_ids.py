@@ -1,4 +1,4 @@
-"""What is said of ids in masks that have no meaning."""
+"""Messages about ids in masks that have no meaning."""
 
 import numpy as np
 import pytest

@@ -215,7 +215,7 @@ def test_overwriting_removes_the_walk_and_nothing_else(walk, place, tmp_path, mo
     (work_dir / 'elsewhere/kept').write_text('mine')
     (work_dir / 'step_07').symlink_to(work_dir / 'elsewhere')
     before = files(work_dir)
-    # What is wrong is found before anything is removed.
+    # A wrong setting is found before anything is removed.
     cfg = tiny_config(place / 'data', rehearsal=False)
     with pytest.raises(InputError, match='vok'):
         wrong = tiny_config(place / 'data')

@@ -22,7 +22,7 @@ ENV = {**os.environ, **ENVIRONMENT}
 
 @dataclass
 class Done:
-    """What a tool has ended with."""
+    """Exit status and output of a tool."""
 
     returncode: int
     stdout: str

@@ -30,7 +30,7 @@ class Submitted:
 
 
 class AutoExecutor:
-    """What we use of submitit's."""
+    """The part of submitit's class that we use."""
 
     known = ('name', 'timeout_min', 'cpus_per_task', 'slurm_partition')
 

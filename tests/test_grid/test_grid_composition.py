@@ -1,4 +1,4 @@
-"""What a cell trains: composed once, written as plain values, and compared."""
+"""The config of a cell is composed once, written as plain values, and compared."""
 
 import pytest
 from mmengine.config import Config

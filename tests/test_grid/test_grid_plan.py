@@ -1,4 +1,4 @@
-"""Which cells there are, by names that stay."""
+"""The cells of a grid, by names that stay."""
 
 import pytest
 

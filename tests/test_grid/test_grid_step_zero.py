@@ -1,4 +1,4 @@
-"""Which methods train one and the same step 0."""
+"""Methods whose step 0 is the same, and settings that make it another."""
 
 import copy
 
@@ -12,7 +12,7 @@ from mmseg_cil.testing.tiny import tiny_config
 
 @pytest.fixture(scope='module')
 def described(data_root, tmp_path_factory):
-    """What step 0 of a method depends on; looked at once."""
+    """Return the settings on which step 0 of a method depends; look at each method once."""
     known = {}
 
     def describe(method, **changes):

@@ -135,7 +135,7 @@ def test_a_finished_grid_is_walked_no_more_and_grows(config, unbroken, tmp_path)
     before, forks = results(work_dir), Forks(2)
     done = ['--methods', 'finetune', 'mib', '--references', 'joint']
     assert walk_grid(asked(config, work_dir, *done), forks) == 0 and not forks.started
-    # What was not asked for this time stays.
+    # Results of walks that were not asked for this time stay.
     assert results(work_dir) == before
     assert walk_grid(asked(config, work_dir, '--methods', 'lwf'), forks) == 0
     assert [name for name, _ in forks.started] == ['tiny/lwf/seed_1']

@@ -177,7 +177,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 def saved_numbers(form, student, teacher, labels):
-    """How many numbers autograd keeps for the backward pass, inputs included."""
+    """Count the numbers that autograd keeps for the backward pass, inputs included."""
     saved = {}
 
     def pack(tensor):

@@ -18,7 +18,7 @@ from mmseg_cil.models.classifier import (
 from mmseg_cil.registry import CLASSIFIER_INITS
 
 GOLDEN = Path(__file__).parents[1] / 'golden'
-#: Of the golden files' field ``variant``.
+#: Meanings of the golden files' field ``variant``.
 VARIANTS = {0: 'balanced', 1: 'copied_background'}
 
 

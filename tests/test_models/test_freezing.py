@@ -1,4 +1,4 @@
-"""What a method holds still in later steps: norm statistics and parameters, by name."""
+"""A method freezes norm statistics and parameters in later steps, by name."""
 
 import copy
 import math

@@ -132,7 +132,7 @@ def test_no_iteration_waits(path, replays, tmp_path, benchmark_module):
     hub = DeferredMessageHub('step')
     with Waits() as waits:
         losses = model.train_step(data, optimizer)
-        # What the Runner's hooks do next: every loss is logged.
+        # The Runner's hooks log every loss next.
         RuntimeInfoHook().after_train_iter(SimpleNamespace(message_hub=hub), 0, data, losses)
     assert torch.isfinite(losses['loss'])
     assert waits.seen == []

@@ -18,7 +18,7 @@ POD = dict(type='LocalPODDistiller')
 
 
 def sample(maps, points, **options):
-    """What MMCV's operator of this name computes."""
+    """Compute the result of MMCV's operator ``point_sample``."""
     grid = 2.0 * points.unsqueeze(2) - 1.0
     return functional.grid_sample(maps, grid, **options).squeeze(3)
 

@@ -20,7 +20,7 @@ LOSSES = sorted(
     for name, kind in MODELS.module_dict.items()
     if inspect.isclass(kind) and issubclass(kind, DistillationLoss)
 )
-#: Of real images these leave out the pixels that are not labelled.
+#: These leave out the unlabelled pixels of real images.
 NOT_IGNORED = ('DenseKnowledgeDistillationLoss',)
 SIZE, OLD, ALL, REPLAYED = (9, 13), 3, 5, 2
 
@@ -31,7 +31,7 @@ def logits_of(classes, seed):
 
 
 def labels_of(high, ignored):
-    """Of five images, of which the last two are generated."""
+    """Return the labels of five images, of which the last two are generated."""
     labels = torch.randint(0, high, (5, *SIZE), generator=torch.Generator().manual_seed(3))
     labels[:, :ignored] = 255
     labels[-REPLAYED:] = 255
@@ -119,7 +119,7 @@ def base(tmp_path_factory):
 
 
 def gradient_of_replay(base, distillers, head=None, **arguments):
-    """Of all losses, with respect to each generated image."""
+    """Return the size of the gradient of all losses with respect to each generated image."""
     model = next_step(
         network(auxiliary='single', **(head or {})),
         base,
@@ -127,11 +127,11 @@ def gradient_of_replay(base, distillers, head=None, **arguments):
         teachers={step_teacher_name(0): snapshot(base, OLD)},
         **arguments,
     )
-    # With the norms of training the images of a batch would depend on one another.
+    # In training mode the norms would make the images of a batch depend on one another.
     model.eval()
     for module in model.heads.values():
         module.conv_seg.train()
-        # Of the teacher's own outputs there is nothing to learn.
+        # A student with the teacher's own outputs would have nothing to learn.
         torch.nn.init.normal_(module.conv_seg.weight)
     model._replay = RememberedReplay()
     losses = model.loss(*batch(ALL))

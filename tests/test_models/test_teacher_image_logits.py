@@ -1,4 +1,4 @@
-"""What a teacher says of whole images."""
+"""Logits of a teacher for whole images."""
 
 import pytest
 import torch

@@ -57,7 +57,7 @@ def test_a_step_of_every_method_is_measured(run, capsys):
 
 @pytest.fixture
 def step_of(benchmark_module, tmp_path):
-    """What ``step.py`` measures of one method, of a thin network."""
+    """Build the contestants of ``step.py`` for one method and a thin network."""
 
     def made(method, model='fcn_r18-thin', crop=32):
         step = benchmark_module('step')
@@ -184,6 +184,6 @@ def test_vdfd_equals_its_plain_form_and_its_cost_is_told(benchmark_module, monke
     )
     benchmark_module('vdfd').main()
     output = capsys.readouterr().out
-    # What docs/vdfd.md says of ResNet-50 with 19 classes.
+    # The figure of docs/vdfd.md for ResNet-50 with 19 classes.
     assert 'a step keeps 88645 floats' in output
     assert output.splitlines()[-1].split()[0] == '1'

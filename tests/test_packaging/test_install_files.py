@@ -41,7 +41,7 @@ def locked(python: str) -> dict[str, str]:
 
 @pytest.fixture(scope='module')
 def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What setup.py declares, read by running it as the build does (egg_info, no install)."""
+    """Return the declarations of setup.py: run it as the build does (egg_info, no install)."""
     base = tmp_path_factory.mktemp('egg')
     subprocess.run(
         [sys.executable, 'setup.py', '-q', 'egg_info', '--egg-base', str(base)],

@@ -1,4 +1,4 @@
-"""What the pages name must exist, and what exists must be named."""
+"""Files, options and messages that the pages name exist; the README names every method."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What the masks of a data set that a step brings mean in the walk."""
+"""Meanings in the walk of the mask ids of a data set that a step brings."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_without_background_it_may_be_one_of_the_old_classes():
     # At step 0 there are no old classes, and a test never has such labels.
     assert protocol.train_table(0)[list(ids)].tolist() == [0, 1, 255, 255]
     assert protocol.test_table(1)[list(ids)].tolist() == [0, 1, 2, 255]
-    # What an exemplar shows is true.
+    # In an exemplar 0 is class 0 itself, and classes that it does not label are void.
     assert protocol.exemplar_table(2, (0, 2))[list(ids)].tolist() == [0, 255, 2, 255]
     own = ('sky', 'horse')
     found = meaning(dict(void_ids=[9]), protocol.taxonomy, own)

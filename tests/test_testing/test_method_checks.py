@@ -1,4 +1,4 @@
-"""What check_method passes, and what it tells."""
+"""check_method passes right methods, and says what is wrong with the others."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a walk says on the console."""
+"""Messages of a walk on the console."""
 
 import logging
 import warnings

@@ -142,7 +142,7 @@ def test_files_of_the_model_zoos_are_read(tmp_path, legacy):
     assert meta['cfg'] == {'model': {'depth': 18}}
     history = read['message_hub']['log_scalars']['loss']
     assert type(history) is HistoryBuffer and history.mean() == 2.0
-    # What was read can be saved, and read again.
+    # Weights that were read can be saved, and read again.
     again = read_weights(saved(tmp_path / 'b.pth', read))
     assert np.array_equal(again['meta']['palette'], content['meta']['palette'])
 

@@ -71,7 +71,7 @@ def test_all_that_is_offered_is_turned_on(method, protocol):
     assert build_protocol(cfg.protocol).policy.old == 'base'
     if 'domain' in protocol:
         assert cfg.protocol.split == 'legacy'
-    # What is left is what cannot be had; none of it is offered.
+    # The deviations that are left cannot be avoided: no option is offered for them.
     assert not [deviation.name for deviation, _ in deviations_of(cfg) if deviation.offered]
     assert {'norm', 'first weights'} <= set(names(cfg))
 

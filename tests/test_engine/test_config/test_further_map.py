@@ -1,4 +1,4 @@
-"""Where a method's second map of the training images goes, and when there is no place for it."""
+"""A second map of the training images stands after the labels, or is refused."""
 
 import pytest
 from mmengine.config import Config

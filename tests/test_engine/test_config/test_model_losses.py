@@ -1,4 +1,4 @@
-"""What becomes of the losses of a user's heads: replaced, kept, cut to the classes of a step."""
+"""Losses of a user's heads are replaced, kept or cut to the classes of a step."""
 
 import copy
 import json
@@ -200,12 +200,12 @@ def test_the_weight_of_a_cascade_is_that_of_the_head_that_teachers_hand_on():
     assert main_weight(dict(decode_head=heads)) == 0.4
 
 
-# What is said.
+# Messages.
 
 
 @pytest.fixture
 def told(monkeypatch):
-    """What is told, one line each."""
+    """Collect the messages, one line each."""
     lines = []
     monkeypatch.setattr(preflight, 'print_log', lambda text, *where: lines.append(text))
     return lines

@@ -1,4 +1,4 @@
-"""What ``step_overrides`` say of method and model is what the step's network is built of."""
+"""The network of a step is built of the method and model that ``step_overrides`` give."""
 
 import pytest
 from mmengine.registry import init_default_scope
@@ -35,7 +35,7 @@ def test_method_and_model_of_a_step_reach_its_network(data_root, tmp_path):
     weights = [model.distillers[0].loss.loss_weight for model in (plain, changed)]
     assert weights[1] == 7.0 != weights[0]
     assert [model.decode_head.dropout.p for model in (plain, changed)] == [0.1, 0.4]
-    # What the step does not name is as everywhere.
+    # A value that the step does not name is that of all steps.
     assert changed.auxiliary_head.dropout.p == 0.1
 
 

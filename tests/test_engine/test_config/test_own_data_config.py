@@ -1,4 +1,4 @@
-"""What a config with data sets of steps takes from the rest of it."""
+"""Data sets of steps take missing settings from the rest of the config."""
 
 import pytest
 from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""What a method sets for one protocol, and that a user's own value goes before it."""
+"""A method has values for single protocols; a user's own value goes before them."""
 
 from pathlib import Path
 

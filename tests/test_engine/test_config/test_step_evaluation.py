@@ -1,4 +1,4 @@
-"""What a config's own evaluators ask for: computed, run beside the walk's metric, or said."""
+"""Metrics that a config's evaluators ask for are computed or run beside; others are named."""
 
 import csv
 import json

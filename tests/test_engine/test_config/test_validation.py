@@ -1,4 +1,4 @@
-"""What training is validated with: the config's own validation images, where it has them."""
+"""Training is validated with the config's own validation images, where it has them."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_validation_has_its_own_images(tmp_path, lists, images):
     cfg = config(root, lists, log_level='INFO')
     cfg.val_dataloader.dataset.pipeline[0] = dict(type='LoadImageFromFile', to_float32=True)
     WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
-    # Of the four the last shows no class that is seen at step 0.
+    # The last of the four images shows no class that is seen at step 0.
     assert validated(tmp_path / 'walk') == {images}
     assert json.loads((tmp_path / 'walk/metrics.json').read_text())['steps'][0]['images'] == 6
 

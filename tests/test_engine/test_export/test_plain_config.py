@@ -49,7 +49,7 @@ def samples(dataset):
 
 
 def assert_same_samples(walk, step, plain):
-    """What MMSegmentation loads for the config is what the walk tests with."""
+    """Assert that MMSegmentation loads for the config the samples that the walk tests with."""
     ours = samples(
         DATASETS.build(
             dataset_of_step(walk.cfg, step, 'test', str(walk.work_dir), walk.protocol.pools_splits)
@@ -238,7 +238,7 @@ def test_own_parts_come_back_by_their_imports(data_root, tmp_path, monkeypatch, 
     pipeline.insert(1, dict(type=f'Darken{len(scope)}'))
     walk, path, plain = export(cfg, tmp_path, 1)
     assert_same_samples(walk, 1, plain)
-    # What the user's class says of an image is in the list, where a list can hold it.
+    # The list holds the values that the user's class gives an image, where a list can hold them.
     assert 'camera: 3' in (path.parent / 'test_set.yaml').read_text()
     assert any('rays' in line for line in comments(path))
     assert plain.custom_imports.imports[0] == module

@@ -1,4 +1,4 @@
-"""What a step's folder holds, whatever the user's config is called and begins with."""
+"""Contents of a step's folder, whatever the user's config is called and begins with."""
 
 import torch
 from mmengine.config import Config
@@ -25,7 +25,7 @@ def test_a_config_called_config_is_not_taken_for_the_steps_own(data_root, tmp_pa
     evaluate.evaluate_step(walk, journal, 0, 'none')
     assert [path.name for path in folder.glob('*.py')] == ['config.py']
     assert (folder / 'config.py').read_text() == plain
-    # What it was given lies with its log.
+    # The config that it was given lies with its log.
     full = Config.fromfile(str(next(folder.glob('*/config.py'))))
     assert full.model.type == 'IncrementalEncoderDecoder'
 
@@ -70,7 +70,7 @@ def test_nothing_waits_for_yapf(data_root, tmp_path, monkeypatch):
     WalkRunner(cfg, tmp_path / 'walk', steps='0').run()
     assert not calls
     folder = tmp_path / 'walk/step_00'
-    # What a step leaves for people has lines that they can read.
+    # The config that a step leaves for people has lines that they can read.
     lines = (folder / 'config.py').read_text().splitlines()
     assert len(lines) > 50 and max(len(line) for line in lines if line[:1] != '#') <= 100
     logged = Config.fromfile(str(next(folder.glob('*/config.py'))))

@@ -57,7 +57,7 @@ def test_a_norm_is_named_where_training_would_fail(head):
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert (name is None) == trains_on_one_image(model)
-    # Of SegFormer it is the size that counts: the last of four maps is of one pixel.
+    # SegFormer fails because of the size alone: the last of its four maps has one pixel.
     expected = {
         'ASPPHead': 'decode_head.image_pool.1.bn',
         'FCNHead': None,

@@ -23,7 +23,7 @@ TEST = 'test_dataloader.dataset'
 
 @pytest.fixture
 def said(monkeypatch):
-    """What a person is told, in order."""
+    """Collect the messages, in order."""
     told = []
     monkeypatch.setattr(
         'mmseg_cil.engine.preflight.data.print_log',

@@ -1,4 +1,4 @@
-"""What an error in the rehearsal says."""
+"""Messages of errors in the rehearsal."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is looked at in the samples that a pipeline ends with."""
+"""Checks of the samples that a pipeline ends with."""
 
 import pytest
 import torch

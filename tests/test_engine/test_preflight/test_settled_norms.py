@@ -12,7 +12,7 @@ def test_a_network_evaluated_afterwards_gives_what_it_gave_in_training():
     batch = 1000 * torch.randn(8, 2, 9, 9) + 500
     with settled_norms(network), torch.no_grad():
         trained = network(batch)
-    # Of the variances in training and in evaluation one has n - 1 for n values.
+    # The variance divides by n in training and by n - 1 in evaluation.
     assert torch.allclose(network.eval()(batch), trained, rtol=1e-2, atol=1e-2)
     assert network[1].momentum == 0.1
 

@@ -1,4 +1,4 @@
-"""Which test images a trial predicts."""
+"""A trial predicts test images of the sizes that a network may not like."""
 
 import numpy as np
 import pytest

@@ -164,5 +164,5 @@ def test_a_step_without_images_is_named_with_the_way_on(own_data, tmp_path):
     scheduler = WalkRunner(cfg, tmp_path / 'walk').open()
     scheduler.run()
     assert [step['trained'] for step in scheduler.journal.content['steps']] == [True, False, True]
-    # What learnt nothing teaches nothing: step 2 learns from step 0.
+    # A step that learnt nothing is no teacher: step 2 learns from step 0.
     assert scheduler._teacher(2)['num_classes'] == 3

@@ -1,4 +1,4 @@
-"""What is wrong with a method is told before step 0 is trained, not hours later."""
+"""A wrong method is refused before step 0 is trained, not hours later."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What counts as another walk, what as another evaluation, and what as neither."""
+"""Settings that make another walk, settings that make another evaluation, and the rest."""
 
 import hashlib
 import io

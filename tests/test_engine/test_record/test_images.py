@@ -1,4 +1,4 @@
-"""What tells one set of images from another."""
+"""Fingerprints tell one set of images from another."""
 
 import shutil
 from pathlib import Path

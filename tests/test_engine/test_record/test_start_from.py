@@ -1,4 +1,4 @@
-"""How a walk begins: checked first, written later, and the same after a kill."""
+"""A walk's beginning is checked first, written later, and the same after a kill."""
 
 import json
 import shutil

@@ -14,13 +14,13 @@ from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.testing.tiny import tiny_config
 
-#: What no two runs share.
+#: Values that differ between any two runs.
 CLOCK = ('time', 'data_time', 'eta')
 
 
 @pytest.fixture
 def fetches(monkeypatch):
-    """How many values each fetch brought."""
+    """Collect the number of values of each fetch."""
     counts = []
     numbers = message_hub._numbers
 
@@ -199,7 +199,7 @@ def test_the_logs_of_a_resumed_walk_are_those_of_the_unbroken(data_root, tmp_pat
 def test_values_are_fetched_for_the_logger_and_a_save_alone(
     data_root, tmp_path, fetches, monkeypatch
 ):
-    """Of the real hooks, after a real iteration, none asks for a tensor's content besides."""
+    """No other hook asks for the content of a tensor after an iteration."""
     asked, item = [], torch.Tensor.item
     call_hook = StepRunner.call_hook
 

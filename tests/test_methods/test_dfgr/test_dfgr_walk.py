@@ -100,7 +100,7 @@ def test_a_kill_in_any_part_changes_nothing(where, data_root, step_0, unbroken, 
 
 @pytest.fixture
 def replayed(monkeypatch):
-    """Of every batch the images, the generated ones among them, and those in the cache."""
+    """Count the images of every batch, the generated images among them, and the cached images."""
     noted = []
     extend = GeneratedReplay.extend
 
@@ -175,7 +175,7 @@ def test_retraining_a_pruned_snapshot_has_both_teachers_and_replay(
 @pytest.mark.slow
 def test_a_second_teacher_may_be_short_and_averaged(data_root, step_0, tmp_path, monkeypatch):
     cfg = config(data_root, **{'method.sub_steps.1.max_iters': 2})
-    # Of six iterations, so two of the step's four, and one of two: too short.
+    # Made for six iterations: it takes two of the step's four, and one of two, which is too short.
     cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False)]
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
     ends = {}

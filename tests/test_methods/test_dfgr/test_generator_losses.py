@@ -1,4 +1,4 @@
-"""What a generator learns: closed forms, limits, and two processes against one."""
+"""Losses of the generator: closed forms, limits, and two processes against one."""
 
 import math
 

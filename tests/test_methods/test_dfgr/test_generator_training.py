@@ -102,7 +102,7 @@ def test_two_processes_have_the_gradients_of_one(checkpoint, tmp_path):
     expected, losses = gradients(training(checkpoint), rows(0, 4))
     in_two_processes(one_of_two, checkpoint, tmp_path, log=tmp_path / 'log')
     found = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
-    # Of biases before a norm nothing but rounding is left.
+    # The gradients of biases before a norm are nothing but rounding.
     least = 1e-4 * max(value.abs().max().item() for value in expected.values())
     for own, told in found:
         for key in ('loss_statistics', 'loss_balance', 'follows'):

@@ -14,7 +14,7 @@ from mmseg_cil.testing.walks import assert_same_weights, at, killed, logged
 
 
 def recorded(setattr=setattr):
-    """What the loss distils from now on: step and classes, iteration by iteration."""
+    """Record step and classes that the loss distils from now on, iteration by iteration."""
     drawn = []
     chosen = DenseKnowledgeDistillationLoss.chosen
 

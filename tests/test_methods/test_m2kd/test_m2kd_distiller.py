@@ -1,4 +1,4 @@
-"""Which snapshots, classes and heads the M2KD distiller compares."""
+"""The M2KD distiller compares the right snapshots, classes and heads."""
 
 import pytest
 import torch

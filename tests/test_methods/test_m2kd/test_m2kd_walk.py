@@ -23,7 +23,7 @@ from mmseg_cil.testing.walks import (
 
 
 def noted(setattr=setattr):
-    """Which snapshots run from now on: step and names, iteration by iteration."""
+    """Record step and names of the snapshots that run from now on, iteration by iteration."""
     seen = []
     run = IncrementalEncoderDecoder._run_teachers
 

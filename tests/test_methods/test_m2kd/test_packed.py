@@ -47,7 +47,7 @@ def test_every_snapshot_is_rebuilt_bit_by_bit_from_the_last_file(ratio, earlier,
         assert rebuilt.keys() == state.keys()
         assert all(same_bits(rebuilt[name], value) for name, value in state.items())
     assert all(torch.equal(read.owners[name], owner) for name, owner in owners.items())
-    # What is taken out can be changed without changing what is kept.
+    # A rebuilt state can be changed without changing the packed one.
     read.rebuild(0)['conv.weight'].zero_()
     assert same_bits(read.rebuild(0)['conv.weight'], states[0]['conv.weight'])
 

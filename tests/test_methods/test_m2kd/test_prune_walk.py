@@ -159,7 +159,7 @@ def test_a_killed_walk_goes_on_where_it_was(pruned_dir, data_root, tmp_path, whe
 
     def reached(hook, runner):
         prunes = any(isinstance(other, PruningMaskHook) for other in runner.hooks)
-        # Of the 2 iterations of retraining the first was saved.
+        # The first of the 2 iterations of retraining was saved.
         return (
             hook.step == 1
             and prunes == (when == 'retraining')

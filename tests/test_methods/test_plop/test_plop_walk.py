@@ -190,7 +190,7 @@ def test_the_pass_reads_by_loaders_and_transforms_of_the_users_own(data_root):
 
 
 class OnlyData:
-    """What the hook reads of a runner before it has seen a model."""
+    """The part of a runner that the hook reads before it has seen a model."""
 
     def __init__(self, dataset):
         self.train_dataloader = DataLoader(dataset)

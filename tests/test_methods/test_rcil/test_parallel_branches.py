@@ -47,7 +47,7 @@ def enliven(model, seed=0):
 
 
 def save(model, folder, kept=None):
-    """What a step leaves behind, and how the next one is told of it."""
+    """Write the files that a step leaves behind, and return their entry for the next step."""
     folder.mkdir()
     torch.save(
         dict(state_dict=plain_state_dict(model.state_dict()), meta={}), folder / 'checkpoint.pth'

@@ -132,7 +132,7 @@ def test_equal_maps_have_neither_distance_nor_gradient():
 
 
 def test_a_constant_difference_in_closed_form():
-    # Of one pixel, every window holds it: four windows of an even side at 1 x 1 pixels.
+    # A map of 1 x 1 pixels: each of the four windows of an even side holds the pixel.
     student = torch.full((1, 1, 1, 1), 3.0, requires_grad=True)
     teacher = torch.ones(1, 1, 1, 1)
     expected = sum(8.0 * 2.0 / size**2 for size in (4, 8)) / 2

@@ -15,7 +15,7 @@ def record(case, who, count):
     maps = [
         torch.from_numpy(case[f'{who}_{i}']).requires_grad_(who == 'student') for i in range(count)
     ]
-    # What lies before the activations must not matter.
+    # The maps before the activations must not matter.
     before = tuple(feature_map.detach() - 1 for feature_map in maps[:-2])
     return NetworkOutput(tuple(maps[:-2]), maps[-2], maps[-1], pre_activations=before), maps
 

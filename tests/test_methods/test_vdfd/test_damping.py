@@ -40,7 +40,7 @@ def test_it_is_the_moreau_envelope_in_the_weights(cells):
     form = matrix @ precision @ matrix.T
     w = torch.randn(20, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
-        # Of lam u'Fu + |u - w|^2 / (2 eta) the gradient is zero here.
+        # The gradient of lam u'Fu + |u - w|^2 / (2 eta) is zero here.
         best = torch.linalg.solve(2 * lam * eta * form + torch.eye(20).double(), w)
         value = lam * best @ form @ best + (best - w).square().sum() / (2 * eta)
     damping = (2 * eta * lam * matrix.T @ matrix).unsqueeze(0)

@@ -58,12 +58,12 @@ class Walk:
     """A walk without training: steps that grow, and keep gradients where they 'trained'.
 
     Args:
-        folder: Of the walk.
+        folder: The walk's folder.
         init: The classifier's initialisation.
         untrained: Steps that keep nothing.
-        move: What training does to a model, by default nothing.
+        move: Changes a model as training would; by default nothing changes.
         counts: New classes of every step.
-        **options: Of the hook.
+        **options: Passed on to the hook.
     """
 
     def __init__(self, folder, init, untrained=(), move=None, counts=COUNTS, **options):

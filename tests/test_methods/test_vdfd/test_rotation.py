@@ -42,7 +42,7 @@ def test_images_and_masks_turn_together():
         assert torch.equal(image[0], sample.gt_sem_seg.data[0].float())
     for k in range(4):
         assert torch.equal(turned[2 * k], images[0].rot90(k, (1, 2)))
-    # What came in is as it was.
+    # The input is unchanged.
     assert torch.equal(images[0, 0], samples[0].gt_sem_seg.data[0].float())
 
 

@@ -85,7 +85,7 @@ def test_signs_are_those_of_what_is_seen(samples):
     state = torch.get_rng_state()
     signs_of(images, 2, samples, (4, 6))
     assert torch.equal(torch.get_rng_state(), state)
-    # Of mean 0, and of no relation to one another.
+    # Signs have mean 0 and are uncorrelated.
     many = signs_of(images, 64, 'pixels', (16, 16)).flatten(1, 3)
     assert many.mean().abs() < 0.02 and (many[0] * many[1]).mean().abs() < 0.03
 

@@ -81,7 +81,7 @@ def doubled(model):
     ids=str,
 )
 def test_the_products_predict_changes_to_first_order(double_model, options):
-    """What is left falls with the square of the step; nothing is compressed here."""
+    """The error falls with the square of the step; nothing is compressed here."""
     hook, data = VDFDHook(rank=None, **options), batches_of([6])
     kept = hook.keep(double_model, data, NODES)
     before = outputs_of(hook, double_model, data)
@@ -158,7 +158,7 @@ def test_only_the_main_process_decomposes(model, tmp_path, monkeypatch, rank):
     runner = SimpleNamespace(model=model, work_dir=str(tmp_path), logger=logging.getLogger())
     VDFDHook().after_step(runner)
     assert len(called) == (tmp_path / 'vdfd.pth').is_file() == (rank == 0)
-    # What cannot be decomposed every process refuses: none is left to wait for the main one.
+    # Every process refuses gradients that are not finite: none is left waiting for rank 0.
     broken = copy.deepcopy(model)
     broken.decode_head.conv_seg.weight.data[0, 0] = torch.nan
     runner.model = broken
@@ -278,7 +278,7 @@ class Records(logging.Handler):
 
 @pytest.fixture
 def told_before_a_step(tmp_path):
-    """What the hook logs before step 1, by level; of SGD unless another optimizer is given."""
+    """Return the messages of the hook before step 1, by level; the default optimizer is SGD."""
     old = base_step(network(), tmp_path / 'base.pth')
     hook = VDFDHook()
     (tmp_path / 'step_00').mkdir()
@@ -343,7 +343,7 @@ def test_a_weight_relative_to_the_curvature_is_told(told_before_a_step):
     told = told_before_a_step(torch.optim.AdamW, curvature=1e3)['INFO'][0]
     assert 'curvature of up to 1e+03 undamped' in told
     chosen = float(told.rpartition('lambda is ')[2])
-    # Of one step the limit is reached: the plain weight says the same.
+    # One earlier step reaches the limit exactly: the plain weight gives the same message.
     plain = told_before_a_step(torch.optim.AdamW, loss_weight=chosen)['INFO'][0]
     assert 'curvature of up to 1e+03 undamped' in plain and 'lambda' not in plain
     (warning,) = told_before_a_step(curvature=1e5)['WARNING']

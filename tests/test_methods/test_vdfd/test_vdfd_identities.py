@@ -1,4 +1,4 @@
-"""What must hold of VDFD's mathematics whatever the numbers are."""
+"""Identities of VDFD's mathematics, which hold whatever the numbers are."""
 
 import itertools
 import math
@@ -179,7 +179,7 @@ def test_the_first_order_is_exact_for_a_model_linear_in_its_weights():
     change = layer(images).mean(dim=0).detach() - before
     sums = row_sums(tasks, average=False).detach()
     torch.testing.assert_close(gradients.T @ (sums - star), change)
-    # What is kept of them without compression predicts the same, to float32.
+    # The factors that are kept without compression predict the same, to float32.
     u, s, v = compress(gradients, [len(gradients)], None)
     kept = project(
         u.unsqueeze(1), (s.unsqueeze(-1) * v).unsqueeze(0), [len(gradients)], (sums - star).float()

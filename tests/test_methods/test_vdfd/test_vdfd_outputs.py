@@ -112,7 +112,7 @@ def test_outputs_given_the_predicted_class():
         # Where a class is never predicted there is nothing.
         assert counts[index, 2] == sums[index, 2] == 0
     assert counts.sum(dim=1).tolist() == [predicted.numel()] * 2
-    # Of a class where it is itself predicted, and over all pixels.
+    # Cell 1 of class 1 is its mean where it is predicted; all cells together are its plain mean.
     alone = output_sums(logits, ((1,),), 'predicted')
     torch.testing.assert_close((sums[0, 1], counts[0, 1]), (alone[0][0], alone[1][0]))
     torch.testing.assert_close(sums[0].sum() / counts[0].sum(), logits[:, 1].mean())

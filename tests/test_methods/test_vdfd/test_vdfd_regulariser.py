@@ -166,7 +166,7 @@ def test_vdfd_with_the_identity_is_dfd(walked, monkeypatch):
     )
     ours = vdfd(network)
     torch.testing.assert_close(ours['vdfd_quadratic'], dfd(network)['loss_dfd'])
-    # Of orthonormal rows the log-determinant has its least value, for 3 and 2 classes.
+    # Orthonormal rows have the least log-determinant, here for 3 and 2 classes.
     assert float(ours['vdfd_log_det']) == pytest.approx(
         -5 * torch.tensor(1.001).log().item(), rel=1e-3
     )
@@ -271,7 +271,7 @@ def test_the_penalty_does_not_depend_on_the_order_of_nodes(cells, step_size):
 @pytest.mark.parametrize('step_size', [0.0, 0.01])
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
 def test_steps_may_have_a_cell_for_each_class_that_they_know(kind, step_size):
-    """What steps of 3 and 5 cells cost together is the sum of what each costs."""
+    """The penalty of two steps of 3 and 5 cells is the sum of their penalties."""
     torch.manual_seed(0)
     network = Network()
     steps = [
@@ -367,7 +367,7 @@ def test_a_classifier_that_grew_twice_has_changed_nothing(average):
     assert torch.equal(regulariser._earlier.offset, torch.zeros(2, 3))
     assert torch.equal(regulariser._earlier.changes(), torch.zeros(2, 3, 1))
     assert regulariser(network)['loss_dfd'] == 0
-    # What moves the row of the second step moves its output alone.
+    # A change of the row of the second step changes the output of that step alone.
     with torch.no_grad():
         network.decode_head.conv_seg.weight[3] += 1.0
     changes = regulariser._earlier.changes()
@@ -603,7 +603,7 @@ def test_the_weight_can_be_chosen_for_a_curvature(accumulation, rank):
     dense = [over_weights(step, network) for step in steps]
     counted = dense if accumulation == 'sum' else [3 * dense[-1]]
     assert chosen.weight == pytest.approx(weight_for_curvature(counted, 50.0), rel=1e-5)
-    # What the log says is at least that, and the same twice.
+    # The curvature that the log gives is at least that, and the same at a second call.
     assert chosen.curvature(steps, state_of(network)) >= 50.0 * (1 - 1e-6)
     again = build('DFDRegulariser', curvature=50.0, **options)
     again.set_earlier_steps(steps, network, state_of(network))

@@ -47,7 +47,7 @@ def test_every_step_keeps_the_gradients_of_its_classes(vdfd_dir):
     assert 'decode_head.conv_seg.weight' in gradients.names
     assert {name.split('.')[0] for name in gradients.names} == {'backbone', 'decode_head'}
     assert gradients.left.shape[1] == 1 and gradients.left.norm() > 0
-    # What stands for the weights is that of the checkpoint.
+    # The kept projection of the weights is that of the checkpoint.
     assert torch.equal(gradients.project(weights(vdfd_dir, 1)), gradients.projection)
 
 
@@ -207,7 +207,7 @@ def test_it_works_beside_other_losses_and_distillers(vdfd_dir, data_root, tmp_pa
             )
         ]
         assert line['loss'] == pytest.approx(sum(parts), rel=1e-5)
-    # What rotations needed in training is left behind.
+    # The rows that rotations needed in training are not saved.
     assert weights(tmp_path, 1)['decode_head.conv_seg.weight'].shape[0] == 4
     assert not any('self_supervision' in key for key in weights(tmp_path, 1))
 
