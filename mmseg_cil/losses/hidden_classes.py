@@ -47,5 +47,6 @@ def label_is_hidden(labels: Tensor, hidden: Tensor) -> Tensor:
     Returns:
         bool ``(N, H, W)``; False at ignored pixels.
     """
-    index = labels.masked_fill(labels == 255, 0).long().flatten(1)
+    index = labels.masked_fill(labels == 255, 0).long().flatten(1)  # (N, H * W)
+    # (N, H * W): whether the pixel's own label is hidden in its image.
     return hidden.gather(1, index).view_as(labels) & (labels != 255)

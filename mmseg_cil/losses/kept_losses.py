@@ -81,8 +81,10 @@ class MergedBackgroundLoss(_AroundLoss):
         if self._num_hidden > 1 or self._hidden is not None:
             hidden = self._mask(logits)
             labels = labels.masked_fill(label_is_hidden(labels, hidden), 0)
-            inside = hidden[..., None, None]
+            inside = hidden[..., None, None]  # (N, C, 1, 1)
+            # (N, 1, H, W): log of the summed exponentials of background and hidden classes.
             background = logits.masked_fill(~inside, -torch.inf).logsumexp(dim=1, keepdim=True)
+            # (N, C - 1, H, W): the hidden classes have probability 0.
             rest = logits.masked_fill(inside, _NEVER)[:, 1:]
             logits = torch.cat([background, rest], dim=1)
         result: Tensor = self.loss(logits, labels, *args, **kwargs)
@@ -112,7 +114,7 @@ class VisibleClassesLoss(_AroundLoss):
             **kwargs: Further keyword arguments of the inner loss.
         """
         if self._num_hidden > 1 or self._hidden is not None:
-            hidden = self._mask(logits).clone()
+            hidden = self._mask(logits).clone()  # (N, C) bool
             if self._has_background:
                 hidden[:, 0] = False
             presence = presence.masked_fill(hidden, self._UNKNOWN)

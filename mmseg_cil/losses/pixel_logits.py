@@ -84,7 +84,7 @@ class PixelLogits:
         """
         if not self.replayed:
             return chosen
-        real = len(chosen) - self.replayed
+        real = len(chosen) - self.replayed  # images with labels
         return torch.cat([chosen[:real], torch.ones_like(chosen[real:])])
 
     @cached_property
@@ -124,6 +124,7 @@ class PixelLogits:
             ValueError: ``start`` or ``stop`` is no cut.
         """
         first, last = (self._cuts.index(cut) for cut in (start, stop or self.num_classes))
+        # (N, number of groups, H, W).
         groups = self.statistics.groups[:, first:last]
         return groups.squeeze(1) if last == first + 1 else groups.logsumexp(dim=1)
 
@@ -151,6 +152,6 @@ class PixelLogits:
             own, greatest = self.own, self.statistics.greatest
         else:
             own, greatest = label_scores(self.logits, self.labels, self.grid, self.ignore_index)
-        valid = ~self.ignored
+        valid = ~self.ignored  # (N, H, W) bool
         with torch.no_grad():
             return 100.0 * ((own >= greatest) & valid).sum() / valid.sum().clamp(min=1)

@@ -156,16 +156,18 @@ def predictions(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         logits = at_least_float32(logits)
         shape = len(logits), 1, *grid.size
+        # (N, 1, H, W): greatest logit so far, and its class.
         greatest, classes = logits.new_full(shape, -torch.inf), logits.new_zeros(shape).long()
         # (N, 1, H, W): sums of p and of p log p, with p = exp(logit - greatest logit so far).
         mass, product = logits.new_zeros(shape), logits.new_zeros(shape)
         for block in grid.blocks(logits, 0, logits.shape[1]):
             # (N, c, H, W): logits of the c classes of a block.
             values = grid.enlarge(logits[:, block])
+            # (N, 1, H, W): greatest logit of the block, and its place in the block.
             here, place = values.max(dim=1, keepdim=True)
             classes = torch.where(here > greatest, place + block.start, classes)
             now = torch.maximum(greatest, here)
-            # Before the first block the greatest is -inf: nothing to rescale, no finite difference.
+            # At the first block the greatest is still -inf, and the sums to rescale are 0.
             change = torch.where(greatest.isinf(), 0.0, greatest - now)
             rescale, greatest = change.exp(), now
             product = rescale * (product + change * mass)
@@ -203,7 +205,7 @@ class _Scores:
     def __init__(
         self, logits: Tensor, labels: Tensor | None, grid: Grid, ignore_index: int
     ) -> None:
-        maps = (len(logits), *grid.size)
+        maps = (len(logits), *grid.size)  # (N, H, W)
         self.greatest = logits.new_full(maps, -torch.inf)
         self.own = None if labels is None else logits.new_full(maps, torch.nan)
         self._index = None if labels is None else _index(labels, ignore_index)
@@ -261,8 +263,9 @@ class _Statistics(torch.autograd.Function):
         logits, labels, maps = ctx.saved_tensors
         cuts, grid, ignore_index = ctx.settings
         index = None if labels is None else _index(labels, ignore_index)
-        gradient = torch.empty_like(logits)
+        gradient = torch.empty_like(logits)  # (N, C, h, w)
         for group, (start, stop) in enumerate(pairwise(cuts)):
+            # (N, 1, H, W): the group's log-sum-exp, and the gradient that arrives at it.
             shift, scale = _finite(maps[:, group : group + 1]), of_groups[:, group : group + 1]
             for block in grid.blocks(logits, start, stop):
                 source, values = enlarge_with_graph(logits[:, block], grid)
@@ -297,10 +300,10 @@ class _Agreement(torch.autograd.Function):
             mass = mass.mul_(rescale).add_(values.sum(dim=1, keepdim=True))
             values.mul_(grid.enlarge(student[:, block]))
             product = product.mul_(rescale).add_(values.sum(dim=1, keepdim=True))
-        normaliser = mass.log().add_(greatest)
+        normaliser = mass.log().add_(greatest)  # (N, 1, H, W): log-sum-exp of t
         ctx.save_for_backward(teacher, normaliser)
         ctx.settings = student.shape, grid, alpha
-        first = first.sub_(normaliser).exp_().squeeze(1)
+        first = first.sub_(normaliser).exp_().squeeze(1)  # q_0, (N, H, W)
         ctx.mark_non_differentiable(first)
         return product.div_(mass).squeeze(1), first
 
@@ -309,6 +312,7 @@ class _Agreement(torch.autograd.Function):
     def backward(ctx: Any, of_agreement: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         teacher, normaliser = ctx.saved_tensors
         shape, grid, alpha = ctx.settings
+        # The student's (N, C, h, w); classes that the teacher does not know, and class 0, keep 0.
         gradient = teacher.new_zeros(shape)
         for block in grid.blocks(teacher, 1, teacher.shape[1]):
             # The adjoint of enlarging is the same for teacher and student.

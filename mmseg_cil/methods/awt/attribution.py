@@ -49,12 +49,14 @@ def class_attributions(
     for name, head in heads.items():
         if not isinstance(head, PointHead):
             channels = classifier_of(head).weight.shape[1]
+            # (K, D, GRID, GRID) and (K,).
             sums = torch.zeros(num_new, channels, GRID, GRID, dtype=torch.float64, device=device)
             totals[name] = sums, torch.zeros(num_new, dtype=torch.float64, device=device)
     with torch.no_grad():
+        # For each size of the images: the embedding (1, D, h, w) of an image of zeros, by head.
         baselines: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for batch in batches:
-            inputs, labels = prepared(model, batch)
+            inputs, labels = prepared(model, batch)  # (N, 3, H, W), (N, 1, H, W)
             shape = tuple(inputs.shape[1:])
             if shape not in baselines:
                 baselines[shape] = embeddings(network, torch.zeros_like(inputs[:1]))
@@ -96,11 +98,14 @@ def attribution_maps(head: BaseDecodeHead, change: Tensor, size: tuple[int, int]
         change: ``(N, D, h, w)``, the embedding less that of an image of zeros.
         size: Height and width to which the logits are upsampled.
     """
+    # (D, 1, 1): the background's weights.
     row = classifier_of(head).weight[0].reshape(-1, 1, 1).to(change)
+    # (h,) and (w,): sum of the weights of a row or column of cells in all pixels.
     tall, wide = (
         upsampling_mass(int(length), target, bool(head.align_corners))
         for length, target in zip(change.shape[2:], size, strict=True)
     )
+    # (N, D, h, w) * (D, 1, 1) * (h, w).
     return change * row * torch.outer(tall, wide).to(change)
 
 
@@ -110,7 +115,9 @@ def upsampling_mass(length: int, size: int, align_corners: bool) -> Tensor:
     Bilinear upsampling is linear upsampling along both axes, so a cell of a map has the product of
     two such sums.
     """
+    # (1, length, length): a cell of value 1 for each channel.
     cells = torch.eye(length, dtype=torch.float64)[None]
+    # (1, length, size): weights of the cell of each channel in the pixels.
     spread: Tensor = functional.interpolate(
         cells, size=size, mode='linear', align_corners=align_corners
     )
@@ -120,13 +127,15 @@ def upsampling_mass(length: int, size: int, align_corners: bool) -> Tensor:
 def _add(total: tuple[Tensor, Tensor], maps: Tensor, labels: Tensor, num_old: int) -> None:
     """Add the maps ``(N, D, h, w)`` of some images to the sums of the classes that they show."""
     sums, images = total
+    # (N, 1, h, w).
     labels = functional.interpolate(labels.float(), maps.shape[2:], mode='nearest').long()
     for place in range(len(images)):
-        cells = labels == num_old + place
-        shown = cells.flatten(1).any(dim=1)
+        cells = labels == num_old + place  # (N, 1, h, w) bool
+        shown = cells.flatten(1).any(dim=1)  # (N,) bool: images that show the class
         if not shown.any():
             continue
         images[place] += shown.sum()
+        # (1, D, h, w): summed over images.
         masked = (maps * cells).sum(dim=0, keepdim=True, dtype=torch.float64)
         sums[place] += functional.adaptive_avg_pool2d(masked, GRID)[0]
 
@@ -152,11 +161,13 @@ def chosen_channels(
         sums, images = (value.sum(dim=0, keepdim=True).expand_as(value) for value in (sums, images))
     elif classes == 'accumulated':
         sums, images = sums.cumsum(dim=0), images.cumsum(dim=0)
+    # (K, D, GRID * GRID), then (K, D).
     values = sums.flatten(2)
     values = values.amax(dim=2) if pooling == 'max' else values.mean(dim=2)
     count = int(fraction * values.shape[1] + 0.5)
+    # (K, count): numbers of the channels with the greatest values.
     ranked = values.argsort(dim=1, descending=True, stable=True)[:, :count]
-    chosen = torch.zeros_like(values, dtype=torch.bool).scatter_(1, ranked, True)
+    chosen = torch.zeros_like(values, dtype=torch.bool).scatter_(1, ranked, True)  # (K, D)
     return chosen & (images > 0)[:, None]
 
 
@@ -169,7 +180,8 @@ def with_transferred(weight: Tensor, chosen: Tensor, combine: str = 'add') -> Te
         combine: See :class:`~mmseg_cil.methods.awt.rows.AttributedRows`.
     """
     num_old = len(weight) - len(chosen)
-    fresh, background = weight[num_old:], weight[:1]
+    fresh, background = weight[num_old:], weight[:1]  # (K, D, ...), (1, D, ...)
+    # (K, D, 1, ...), with as many axes as the weight.
     where = chosen.to(weight.device).reshape(*chosen.shape, *[1] * (weight.dim() - 2))
     rows = background + fresh if combine == 'add' else background.expand_as(fresh)
     return torch.cat([weight[:num_old], torch.where(where, rows, fresh)])
@@ -188,5 +200,5 @@ def transfer(model: IncrementalEncoderDecoder, chosen: Mapping[str, Tensor], com
             weight = classifier_of(model.heads[name]).weight
             weight.copy_(with_transferred(weight, channels, combine))
     if model.self_supervision is not None:
-        # The rows of the other turns are copies of these rows, made before the transfer.
+        # The rows for rotated images are copies from before the transfer, so they are made again.
         model.self_supervision.begin(model.heads)

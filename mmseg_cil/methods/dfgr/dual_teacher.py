@@ -59,9 +59,10 @@ def variational_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tens
             f'{student.shape[1]} channels need as many variances, got {tuple(variance.shape)}'
         )
     student, teacher = at_least_float32(student), at_least_float32(teacher)
-    spread = variance.to(student.dtype)
+    spread = variance.to(student.dtype)  # (C,)
     if not student.numel():
         return 0 * (student.sum() + spread.sum())
+    # (C,): mean squared residual of each channel.
     residual = (student - teacher).square().mean(dim=(0, 2, 3))
     return 0.5 * (residual / spread + spread.log()).mean()
 
@@ -81,6 +82,7 @@ def double_targets(old: Tensor, new: Tensor) -> Tensor:
     Returns:
         ``(N, O + K, H, W)``, at least float32, of mean 0 over N, H and W.
     """
+    # (N, O + K, H, W), and its mean (1, O + K, 1, 1).
     targets = torch.cat([at_least_float32(old), at_least_float32(new)], dim=1)
     return targets - targets.mean(dim=(0, 2, 3), keepdim=True)
 

@@ -64,6 +64,7 @@ class LayoutGenerator(nn.Module):
         self.num_classes = num_classes
         self.size = (int(size[0]), int(size[1]))
         self.noise_size = noise_size
+        # Height and width of the coarse map: those of the image over 16, rounded up.
         self._coarse = tuple(-(-side // 2**STAGES) for side in self.size)
         widths = [channels * factor for factor in (4, 4, 2, 2, 1)]
         self.entry = nn.Linear(noise_size, widths[0] * self._coarse[0] * self._coarse[1])
@@ -71,6 +72,7 @@ class LayoutGenerator(nn.Module):
             _stage(before + num_classes, after) for before, after in pairwise(widths)
         )
         self.exit = nn.Conv2d(widths[-1] + num_classes, len(mean), 3, padding=1)
+        # (3, 1, 1), so that they fit images.
         centre, scale = (
             torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std)
         )
@@ -87,17 +89,20 @@ class LayoutGenerator(nn.Module):
         Returns:
             ``(N, 3, H, W)``, normalised.
         """
-        planes = one_hot_maps(layouts, self.num_classes)
+        planes = one_hot_maps(layouts, self.num_classes)  # (N, num_classes, H, W)
+        # (N, 4 * channels, h, w) of the coarse map; each stage doubles h and w, and the last has
+        # `channels` channels.
         maps = self.entry(noise).unflatten(1, (-1, *self._coarse))
         for stage in self.stages:
             maps = functional.interpolate(maps, scale_factor=2, mode='nearest')
             maps = stage(torch.cat([maps, _fit(planes, maps)], dim=1))
         maps = (
+            # Where 16 does not divide the sides, the maps are larger than the image.
             functional.interpolate(maps, self.size, mode='bilinear', align_corners=False)
             if maps.shape[2:] != self.size
             else maps
         )
-        drawn = self.exit(torch.cat([maps, planes], dim=1))
+        drawn = self.exit(torch.cat([maps, planes], dim=1))  # (N, 3, H, W)
         return self.low + self.span * drawn.sigmoid()
 
     def to_bytes(self, images: Tensor) -> Tensor:
@@ -119,4 +124,5 @@ def _stage(before: int, after: int) -> nn.Sequential:
 
 
 def _fit(planes: Tensor, maps: Tensor) -> Tensor:
+    # (N, num_classes, h, w): mean of the one-hot maps over the cells of the maps.
     return functional.adaptive_avg_pool2d(planes, (maps.shape[2], maps.shape[3]))

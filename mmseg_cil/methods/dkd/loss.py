@@ -64,6 +64,7 @@ def chosen_groups(
         # The only group has all segments. The table is filled on the device, because a copy to
         # the device would make the device wait.
         return Chosen(segments, torch.ones(1, len(owners), dtype=torch.bool, device=device))
+    # (G, S): whether the group has the task of the segment.
     table = [[task in group for task, _ in owners] for group in groups]
     return Chosen(segments, torch.tensor(table, device=device))
 
@@ -107,9 +108,10 @@ def shared_dense_knowledge_distillation(
             'network for the same images'
         )
     num_old = teacher_logits.shape[1]
-    teacher = at_least_float32(teacher_logits) / temperature
+    teacher = at_least_float32(teacher_logits) / temperature  # (N, O, h, w)
     pixels = pixels.tempered(temperature)
     merges = has_background and pixels.num_classes > num_old
+    # For each of S segments three maps (N, H, W); then three stacks (N, S, H, W).
     maps = [_segment_maps(pixels, teacher, segment, merges) for segment in segments]
     new, old, difference = (torch.stack(parts, dim=1) for parts in zip(*maps, strict=True))
     return temperature**2 * mean_group_divergence(new, old, difference, members)
@@ -130,8 +132,9 @@ def _segment_maps(
             pixels.precise[:, start:stop], teacher[:, start:stop], pixels.grid
         )
         return new, old, difference
-    # A segment of one class: its log-sum-exp is the logit, the expected difference t - z.
+    # A segment of one class c: its log-sum-exp is the logit, and the expected difference t_c - z_c.
     if merges and start == 0:
+        # The student's background stands for the new classes too.
         new = torch.logaddexp(new, pixels.logsumexp(teacher.shape[1]))
     old = pixels.grid.enlarge(teacher[:, start:stop]).squeeze(1).detach()
     return new, old, old - new
@@ -214,8 +217,8 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
         self._step: StepContext | None = None
         self._rows: Tensor | None = None
         self._iteration_seed = 0
-        # With groups='all': the groups of all iterations, after the key that they were made for
-        # (numbers of classes of teacher and student, and device).
+        # With groups='all': the groups, the same in all iterations, and before them their key:
+        # numbers of classes of teacher and student, and device.
         self._kept: tuple[object, Chosen | None] | None = None
 
     def set_step(self, step: StepContext) -> None:
@@ -287,7 +290,7 @@ class DenseKnowledgeDistillationLoss(DistillationLoss):
     ) -> Tensor:
         """See :meth:`DistillationLoss.of_pixels`; ignored pixels of real images are left out."""
         if pixels.labels is not None:
-            valid = pixels.distilled(~pixels.ignored)
+            valid = pixels.distilled(~pixels.ignored)  # (N, H, W) bool
             among = valid if among is None else among & valid
         weight = 1.0 if self._step is None else self.weighting(self._rows, self._step)
         return weight * super().of_pixels(pixels, teacher_logits, among)

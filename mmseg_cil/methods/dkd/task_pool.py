@@ -83,6 +83,7 @@ def task_segments(
     for start, stop in pairwise(task_bounds(class_steps)):
         runs = [(start, stop)]
         if has_background and start == 0:
+            # The background, unless it is dropped; then the other classes of the task, if any.
             runs = [(0, 1)] * (not dropped) + [(1, stop)] * (stop > 1)
         tasks.append(runs)
     return [runs for runs in tasks if runs]
@@ -117,6 +118,7 @@ def pool_group(pool: str, num_tasks: int, place: int) -> Group:
         return tuple(range(place + 1))
     if pool == 'all_subsets':
         return tuple(task for task in range(num_tasks) if (place + 1) >> task & 1)
+    # 'contiguous': the groups that begin with task 0, then those that begin with task 1, and so on.
     first = 0
     while place >= num_tasks - first:
         place -= num_tasks - first
@@ -157,6 +159,7 @@ def groups_of_pool(
     generator = _generator(seed, len(sizes))
     places: Iterable[int] = range(total) if total <= most else _without_repeats(generator, total)
     groups = ((place, pool_group(pool, len(sizes), place)) for place in places)
+    # The first groups of at least two classes, by their places in the pool.
     kept = dict(islice((group for group in groups if group_classes(group[1], sizes) >= 2), most))
     return tuple(kept[place] for place in sorted(kept))
 

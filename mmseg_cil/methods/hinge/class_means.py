@@ -118,6 +118,7 @@ def mean_embeddings(
         predicted: A pixel belongs to the class that the network predicts, whatever its label.
     """
     weight = main_classifier(model)[1].weight
+    # (classes, D + 1): sums of the embeddings of each class, and the number of their cells.
     total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
     total = total.to(weight.device)
     was_training = model.training
@@ -126,14 +127,14 @@ def mean_embeddings(
         for batch in batches:
             inputs, labels = prepared(model, batch)
             output = run_network(model, inputs)
-            embedding = output.embedding
+            embedding = output.embedding  # (N, D, h, w)
             if predicted:
-                labels = output.logits.argmax(dim=1, keepdim=True)
+                labels = output.logits.argmax(dim=1, keepdim=True)  # (N, 1, h, w)
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
     model.train(was_training)
     all_reduce(total)
     total = total.cpu()
-    shown = total[:, -1] > 0
+    shown = total[:, -1] > 0  # (classes,) bool
     return ClassMeans(
         tuple(class_id for class_id, there in zip(classes, shown.tolist(), strict=True) if there),
         (total[shown, :-1] / total[shown, -1:]).float(),

@@ -38,8 +38,10 @@ def hinge(
     """
     total = 0.0
     for mean, j in zip(means, classes, strict=True):
+        # Logits of all C classes at the mean embedding of class j.
         logits = [float(row @ mean + shift) for row, shift in zip(weight, bias, strict=True)]
         greatest = max(logits[num_old:])
+        # s_j; the greatest logit is taken out, so that no exponential overflows.
         of_new = greatest + math.log(sum(math.exp(logit - greatest) for logit in logits[num_old:]))
         total += max(0.0, of_new - logits[j] + margin) ** 2
     return total / len(classes)

@@ -115,9 +115,9 @@ class HingeRegulariser(ClassMeansReader):
                 f'embedding of this network has {weight.shape[1]}: the network must not change '
                 'between steps'
             )
-        self._means = means.means[places].to(weight.device)
+        self._means = means.means[places].to(weight.device)  # (J, D)
         classes = [means.classes[place] for place in places]
-        self._classes = torch.tensor(classes, device=weight.device)
+        self._classes = torch.tensor(classes, device=weight.device)  # (J,)
 
     def forward(self, network: nn.Module) -> dict[str, Tensor]:
         """Return the loss at the network's current weights, a scalar; nothing without means.
@@ -134,7 +134,9 @@ class HingeRegulariser(ClassMeansReader):
             return {}
         _, classifier = main_classifier(network)
         with torch.autocast(self._means.device.type, enabled=False):
+            # (J, C): logits of all classes at the mean of each earlier class.
             logits = functional.linear(self._means, classifier.weight.flatten(1), classifier.bias)
+            # s_j and z_j(m_j), both (J,).
             of_new = logits[:, self._step.num_old : self._step.num_seen].logsumexp(dim=1)
             own = logits.gather(1, self._classes[:, None]).squeeze(1)
             excess = (of_new - own + self.margin).clamp(min=0)

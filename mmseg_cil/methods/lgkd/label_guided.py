@@ -37,12 +37,15 @@ def shared_label_guided_distillation(
         InputError: Student and teacher differ in height or width.
     """
     assert pixels.labels is not None
+    # All maps here are (N, H, W).
     labelled = ~pixels.ignored
     new = labelled & (pixels.labels >= teacher_logits.shape[1])
+    # Sum of q_c z_c over 0 < c < O, and q_0.
     agreement, background = pixels.agreement(teacher_logits)
-    receiver = torch.where(new, pixels.own, pixels.logsumexp(0, 1))
+    receiver = torch.where(new, pixels.own, pixels.logsumexp(0, 1))  # z_r
     loss = pixels.logsumexp() - agreement - background * receiver
     loss = torch.where(new, new_weight * loss, old_weight * loss)
+    # Labelled pixels of real images, and all pixels of generated ones.
     among = pixels.distilled(labelled)
     return loss.masked_fill(~among, 0.0).sum() / among.sum().clamp(min=1)
 
@@ -60,7 +63,7 @@ def pixels_of_cells(logits: Tensor, pixels: PixelLogits) -> PixelLogits:
             generated images.
     """
     assert pixels.labels is not None
-    # Ids are exact in float32, which interpolation needs.
+    # (N, 1, h, w). Ids are exact in float32, which interpolation needs.
     labels = functional.interpolate(
         pixels.labels.unsqueeze(1).float(), size=logits.shape[2:], mode='nearest'
     )

@@ -50,15 +50,18 @@ def shared_matching_distillation(
     teacher = at_least_float32(teacher_logits) / temperature
     known = teacher.shape[1]
     later = pixels.num_classes > known
-    # agreement leaves class 0 out and of_background is q_0, because the student's group for
-    # class 0 may hold several classes.
+    # All maps here are (N, H, W). With the snapshot's softmax q and the student's logits z:
+    # agreement is the sum of q_c z_c over its classes c > 0, and of_background is q_0. Class 0 is
+    # apart, because the student's group for it may hold several classes.
     agreement, of_background = pixels.agreement(teacher)
-    _, entropy = predictions(teacher, pixels.grid)
-    background = pixels.logsumexp(0, 1)
+    _, entropy = predictions(teacher, pixels.grid)  # entropy of q, in nats
+    background = pixels.logsumexp(0, 1)  # z_0
+    # Log-sum-exp of the classes that are compared.
     normaliser = pixels.logsumexp(0, known)
     if merge_later and later:
         background = torch.logaddexp(background, pixels.logsumexp(known))
         normaliser = pixels.logsumexp()
+    # The sum of q_c (log q_c - log p_c), with p the student's softmax over these classes.
     loss = normaliser - of_background * background - agreement - entropy
     return temperature**2 * loss
 

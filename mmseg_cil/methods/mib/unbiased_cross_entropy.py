@@ -24,8 +24,9 @@ def shared_unbiased_cross_entropy(pixels: PixelLogits, num_hidden: int) -> Tenso
         ``(N, H, W)`` loss per pixel, in nats, at least float32.
     """
     assert pixels.labels is not None
-    own = pixels.own
+    own = pixels.own  # (N, H, W): logit of the label
     if num_hidden > 0:
+        # A label among the hidden classes: log-sum-exp of all of them.
         own = torch.where(pixels.labels < num_hidden, pixels.logsumexp(0, num_hidden), own)
     return (pixels.logsumexp() - own).masked_fill(pixels.ignored, 0.0)
 
@@ -46,9 +47,11 @@ def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tens
         ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
     """
     logits = at_least_float32(logits)
-    ignored = labels == 255
+    ignored = labels == 255  # (N, H, W) bool
+    # (N, H, W): log-sum-exp of the classes that the image's background stands for.
     background = logits.masked_fill(~hidden[..., None, None], -torch.inf).logsumexp(dim=1)
-    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()
+    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()  # (N, 1, H, W)
+    # (N, H, W): log-sum-exp of the hidden classes, or logit of the label.
     own = torch.where(label_is_hidden(labels, hidden), background, logits.gather(1, index)[:, 0])
     return (logits.logsumexp(dim=1) - own).masked_fill(ignored, 0.0)
 

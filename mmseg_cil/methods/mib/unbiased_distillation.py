@@ -29,12 +29,15 @@ def shared_unbiased_knowledge_distillation(
         ``(N, H, W)`` loss per pixel, at least float32.
     """
     num_old = teacher_logits.shape[1]
+    # All maps here are (N, H, W). With the teacher's softmax q and the student's logits z: the sum
+    # of q_c z_c over the old classes c > 0, and q_0.
     agreement, target = pixels.agreement(teacher_logits, alpha)
     if not has_background and pixels.num_classes > num_old:
-        first = pixels.logsumexp(0, 1)
+        first = pixels.logsumexp(0, 1)  # z_0
         return (pixels.logsumexp(0, num_old) - target * first - agreement) / num_old
-    background = pixels.logsumexp(0, 1)
+    background = pixels.logsumexp(0, 1)  # z_0
     if pixels.num_classes > num_old:
+        # log(exp(z_0) + sum of exp(z_c) over the new classes c).
         background = torch.logaddexp(background, pixels.logsumexp(num_old))
     return (pixels.logsumexp() - target * background - agreement) / num_old
 

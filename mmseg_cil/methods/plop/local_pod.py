@@ -117,6 +117,7 @@ class _PodDistance(Function):
         by_row, by_column = _sums_of_squares(student, teacher, row_cuts, column_cuts)
         # (N,): squared distance, summed over scales.
         square = student.new_zeros(len(student))
+        # Half the gradient of the squared distance by by_row and by_column, of the same shapes.
         row_gradient, column_gradient = torch.zeros_like(by_row), torch.zeros_like(by_column)
         for rows, columns in edges:
             # Pixels that no region of this scale covers (official regions only) are left out.
@@ -134,7 +135,7 @@ class _PodDistance(Function):
                 rows,
                 dim=2,
             )
-        distance = square.sqrt_()
+        distance = square.sqrt_()  # (N,)
         ctx.save_for_backward(student, distance, row_gradient, column_gradient)
         return distance
 
@@ -145,6 +146,7 @@ class _PodDistance(Function):
         rows, columns = ctx.cuts
         # (N, 1, 1, 1): the gradient of the norm at zero is taken to be zero.
         factor = torch.where(distance > 0, 2 * gradient / distance, 0.0)[:, None, None, None]
+        # (N, C, H, W): twice the gradient by the squared student, then the gradient by the student.
         result = _outer_sum(by_row * factor, by_column * factor, rows, columns, student.shape)
         return result.mul_(student), None, None
 
@@ -163,10 +165,11 @@ def _sums_of_squares(
     channels = max(1, _CHUNK // pixels) if student.device.type == 'cpu' else student.shape[1]
     by_row, by_column = [], []
     for own, other in zip(student.split(channels, 1), teacher.split(channels, 1), strict=True):
-        # (N, c, H, W): (a - b)(a + b) is exactly zero at equal maps, and loses no digits near them.
+        # (N, c, H, W) for c channels: (a - b)(a + b) is exactly zero at equal maps, and loses no
+        # digits near them.
         difference = (own - other).mul_(own + other)
-        by_row.append(_interval_sums(difference, columns, dim=3))
-        by_column.append(_interval_sums(difference, rows, dim=2))
+        by_row.append(_interval_sums(difference, columns, dim=3))  # (N, c, H, K)
+        by_column.append(_interval_sums(difference, rows, dim=2))  # (N, c, R, W)
     return torch.cat(by_row, dim=1), torch.cat(by_column, dim=1)
 
 
@@ -185,18 +188,20 @@ def _add_scale(
     """
     places = [cuts.index(edge) for edge in edges]
     lengths = [after - before for before, after in itertools.pairwise(edges)]
-    # The axis dim of means and parts has one entry per region of this scale.
+    # means and parts are (N, C, H, k) for dim 3 and (N, C, r, W) for dim 2, with the k columns or
+    # r rows of regions of this scale.
     means = sums if len(places) == len(cuts) else _interval_sums(sums, places, dim)
     if len(set(lengths)) == 1:
         means = means / lengths[0]
         parts = means / lengths[0]
     else:
+        # (k,) or (r, 1), so that they fit the last axis or the axis before it.
         inverses = _inverses(tuple(lengths), sums.dtype, sums.device)
         inverses = inverses.unsqueeze(-1) if dim == 2 else inverses
         means = means * inverses
         parts = means * inverses
     gradient += parts if len(places) == len(cuts) else _spread(parts, places, sums.shape[dim], dim)
-    # A product of vectors would be computed in half precision by autocast.
+    # Not as a product of vectors, which autocast would compute in half precision.
     return means.square().sum(dim=(1, 2, 3))
 
 
@@ -256,6 +261,7 @@ def _interval_sums(maps: Tensor, cuts: Sequence[int], dim: int) -> Tensor:
     """Sum between neighbouring cuts of an axis (2 or 3), whose length becomes ``len(cuts) - 1``."""
     count, end = len(cuts) - 1, cuts[-1]
     if _is_even(cuts, end):
+        # The axis becomes two: number of the interval, and pixel in the interval.
         return maps.narrow(dim, 0, end).unflatten(dim, (count, cuts[1])).sum(dim=dim + 1)
     sizes = [after - before for before, after in itertools.pairwise(cuts)]
     # Splitting once, unlike slicing, has a backward pass that writes each pixel once.
@@ -286,8 +292,10 @@ def fold_new_classes(student_logits: Tensor, num_old: int) -> Tensor:
     """
     if student_logits.shape[1] == num_old:
         return student_logits
+    # (N, 1, H, W): sum of the new classes' logits.
     extra = student_logits[:, num_old:].sum(dim=1, keepdim=True)
     old = student_logits[:, :num_old]
+    # The sum is padded with zero channels to (N, num_old, H, W): it changes the background alone.
     return old + functional.pad(extra, (0, 0, 0, 0, 0, num_old - 1))
 
 
@@ -332,6 +340,7 @@ def local_pod_loss(
         )
     return torch.stack(
         [
+            # The distance is (N,); the mean over images is a scalar per map.
             local_pod_distance(student, teacher, scales, regions).mean()
             * (factor * growth / len(students))
             for student, teacher, factor in zip(students, teachers, factors, strict=True)

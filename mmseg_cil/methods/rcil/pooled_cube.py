@@ -20,8 +20,8 @@ CHANNELS = 3
 
 
 def _norms(maps: Tensor) -> Tensor:
-    # The norm is in double precision: a CPU's float32 norm of millions of numbers is accurate
-    # only to 1e-4.
+    # Norm of each image's map, (N,), in double precision: a CPU's float32 norm of millions of
+    # numbers is accurate only to 1e-4.
     norms = torch.linalg.vector_norm(maps.flatten(1), dim=1, dtype=torch.float64)
     return norms.to(maps.dtype)
 
@@ -86,7 +86,7 @@ class _CubeDistance(torch.autograd.Function):
     ) -> Tensor:
         # Autocast would compute the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
-            # This form of a^2 - b^2 keeps its precision where the maps are nearly equal.
+            # (N, C, H, W): a^2 - b^2, in a form that is precise where the maps are nearly equal.
             difference = (student - teacher).mul_(student + teacher)
             # (N,) distance and (N, C, H, W) gradient by the difference, filled in place.
             value, gradient = difference.new_zeros(len(student)), torch.zeros_like(difference)
@@ -112,7 +112,8 @@ def _add_spatial(
     height, width = difference.shape[2:]
     kind = difference.dtype, difference.device
     for size in sizes:
-        rows = window_overlaps(height, size, *kind)
+        rows = window_overlaps(height, size, *kind)  # G_H, (H, H)
+        # G_W, (W, W), over the fourth power of the side, because a window's mean is squared.
         columns = window_overlaps(width, size, *kind) / size**4
         # (N, C, H, W): G_H d G_W, half the gradient of the squared norm.
         product = torch.matmul(rows, torch.matmul(difference, columns))
@@ -121,9 +122,10 @@ def _add_spatial(
 
 def _add_channel(difference: Tensor, factor: float, value: Tensor, gradient: Tensor) -> None:
     """Add ``factor`` times the norm of the pools over channels, and the derivative of it."""
+    # (N, C, H, W): sums of three channels; and half the gradient of the squared norm.
     pooled = _channel_sums(difference)
     product = _channel_sums(pooled).div_(CHANNELS**2)
-    squares = (pooled * pooled).flatten(1).sum(dim=1) / CHANNELS**2
+    squares = (pooled * pooled).flatten(1).sum(dim=1) / CHANNELS**2  # (N,)
     _add_norm(squares, product, factor, value, gradient)
 
 
@@ -147,8 +149,9 @@ def _add_norm(
         value: ``(N,)``, changed in place.
         gradient: ``(N, C, H, W)``, changed in place.
     """
-    norm = square.clamp(min=0).sqrt()
+    norm = square.clamp(min=0).sqrt()  # (N,)
     value.add_(norm, alpha=factor)
+    # (N,): the gradient of a norm is half that of its square, over the norm; 0 at a norm of 0.
     slope = torch.where(norm > 0, factor / norm, 0.0)
     gradient.addcmul_(half_gradient, slope[:, None, None, None])
 
@@ -169,9 +172,10 @@ def window_overlaps(length: int, size: int, dtype: torch.dtype, device: torch.de
     """
     # The result is cached, so it must not become an inference tensor.
     with torch.inference_mode(False):
+        # First pixels of the windows, (windows, 1), and pixels of the axis, (length,).
         start = torch.arange(length + 2 * (size // 2) - size + 1)[:, None] - size // 2
         pixel = torch.arange(length)
-        inside = ((pixel >= start) & (pixel < start + size)).to(dtype)
+        inside = ((pixel >= start) & (pixel < start + size)).to(dtype)  # R, (windows, length)
         return (inside.T @ inside).to(device)
 
 
@@ -218,6 +222,7 @@ def pooled_cube_loss(
     per_map += [0.0] * (count - pooled_channels)
     return growth * torch.stack(
         [
+            # The distance is (N,); the mean over images is a scalar per map.
             pooled_cube_distance(student, teacher, spatial / count, channel, sizes).mean()
             for student, teacher, spatial, channel in zip(
                 students, teachers, spatial_factors, per_map, strict=True

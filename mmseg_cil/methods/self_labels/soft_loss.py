@@ -83,9 +83,11 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
         known = next(table for table in tables if table is not None)
         # Images that a generator draws have no table.
         whole = [known if table is None else table for table in tables]
+        # (N, H, W): number of the cell of each pixel.
         self._cells = torch.cat(
             [torch.zeros_like(found) if cell_map is None else cell_map for cell_map in maps]
         )
+        # (N, cells, k), where images with fewer cells are padded.
         self._values, self._classes = (
             to_device(
                 pad_sequence([torch.from_numpy(table[key]) for table in whole], batch_first=True),
@@ -112,15 +114,17 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
                 'it out'
             )
         assert self._values is not None and self._classes is not None and self._step is not None
+        # (N, H * W, 1): row of the tables that belongs to each pixel.
         places = (self._cells.long() - FIRST_CELL).clamp(min=0).flatten(1).unsqueeze(2)
         values, classes = (
+            # (N, H * W, k), then (N, k, H * W), then (N, k, H, W).
             table.gather(1, places.expand(-1, -1, table.shape[2]))
             .movedim(2, 1)
             .unflatten(2, self._cells.shape[1:])
             for table in (self._values.float(), self._classes.long())
         )
         step = self._step
-        # Outputs that are no classes come after those of the classes.
+        # Outputs that stand for no class come last.
         logits = pixels.upsampled[:, : step.num_seen]
         loss = soft_cross_entropy(logits, values, classes, step.num_old, step.has_background)
         return loss.masked_fill(self._cells < FIRST_CELL, 0.0), pixels.ignored
@@ -138,8 +142,9 @@ def soft_cross_entropy(
         num_old: O.
         has_background: Class 0 is the background, which new classes were part of.
     """
-    logs = at_least_float32(logits).log_softmax(dim=1)
+    logs = at_least_float32(logits).log_softmax(dim=1)  # log p, (N, C, H, W)
     if has_background and logits.shape[1] > num_old:
+        # (N, H, W): log of the probability of the background and all new classes.
         background = torch.cat([logs[:, :1], logs[:, num_old:]], dim=1).logsumexp(dim=1)
-        logs = torch.cat([background.unsqueeze(1), logs[:, 1:num_old]], dim=1)
+        logs = torch.cat([background.unsqueeze(1), logs[:, 1:num_old]], dim=1)  # (N, O, H, W)
     return -(values * logs.gather(1, classes)).sum(dim=1) / num_old

@@ -72,12 +72,14 @@ class OutputGradients:
         Args:
             cells: At least :attr:`cells`.
         """
+        # Row k of (nodes, cells) holds the places of the outputs of node k.
         nodes = torch.arange(len(self.nodes)).unsqueeze(1)
         return (nodes * cells + torch.arange(self.cells)).flatten()
 
     @property
     def core(self) -> Tensor:
         """``S V``, ``(B, Q, nodes * cells)``."""
+        # (B, Q, 1) times (B, Q, nodes * cells).
         return self.singular.unsqueeze(-1) * self.right
 
     @property
@@ -106,10 +108,10 @@ class OutputGradients:
             first_rows(weights[name].detach().cpu().double(), rows, self.average)
             for name, rows in zip(self.names, self.rows, strict=True)
         ]
-        sums = row_sums(tensors, self.average)
+        sums = row_sums(tensors, self.average)  # (F,)
         return project(
-            self.left.double().unsqueeze(1),
-            self.core.double().unsqueeze(0),
+            self.left.double().unsqueeze(1),  # (F, 1, Q)
+            self.core.double().unsqueeze(0),  # (1, B, Q, nodes * cells)
             self.heights,
             sums if moves is None else sums - self.rows_of(moves),
         )[0]
@@ -135,7 +137,8 @@ class OutputGradients:
         Args:
             weights: Tensors by name, for their numbers of weights per row.
         """
-        dense = self.dense().double()
+        dense = self.dense().double()  # (F, nodes * cells)
+        # Number of weights in a row of each tensor.
         counts = torch.tensor(
             [weights[name].numel() / num_rows(weights[name], self.average) for name in self.names]
         )
@@ -161,6 +164,7 @@ class OutputGradients:
         for block, count, height, first in runs(self.heights):
             # (count, height, Q): U of the run's blocks, each of the same height.
             left = self.left[first : first + count * height].reshape(count, height, -1)
+            # (count, height, Q) times (count, Q, nodes * cells); then the rows of all blocks.
             parts.append(torch.bmm(left, core[block : block + count]).flatten(0, 1))
         return torch.cat(parts)
 
@@ -192,8 +196,8 @@ def stack(
     outputs = max(len(kept.nodes) for kept in steps) * cells
     # Number of blocks of each tensor: one per row if the rows stand apart, else one.
     blocks = [count if name in apart else 1 for name, count in zip(names, rows, strict=True)]
-    left = torch.zeros(sum(rows), len(steps), rank)
-    core = torch.zeros(len(steps), sum(blocks), rank, outputs)
+    left = torch.zeros(sum(rows), len(steps), rank)  # (F, T, Q)
+    core = torch.zeros(len(steps), sum(blocks), rank, outputs)  # (T, B, Q, C * K)
     first_row = dict(zip(names, itertools.accumulate(rows, initial=0), strict=False))
     first_block = dict(zip(names, itertools.accumulate(blocks, initial=0), strict=False))
     for step, kept in enumerate(steps):
@@ -233,7 +237,7 @@ def project(left: Tensor, core: Tensor, heights: Sequence[int], sums: Tensor) ->
     steps, blocks, rank, outputs = core.shape
     # (B, T, Q): U^T w of every block and step.
     products = block_products(left.flatten(1), sums, heights).reshape(blocks, steps, rank)
-    # (T, 1, B * Q) times (T, B * Q, N).
+    # (T, 1, B * Q) times (T, B * Q, N) is (T, 1, N).
     return torch.bmm(
         products.transpose(0, 1).reshape(steps, 1, blocks * rank),
         core.reshape(steps, blocks * rank, outputs),
@@ -260,9 +264,10 @@ def joint_gram(left: Tensor, core: Tensor, heights: Sequence[int], counts: Tenso
         rows = left[part].double().reshape(count, height, steps * rank)
         # (count, T * Q, T * Q): U_s^T U_t, each row counted as often as it has weights.
         inner = rows.transpose(1, 2) @ (counts[part].reshape(count, height, 1) * rows)
-        cores = core[:, block : block + count].double().transpose(0, 1)
-        # (count, T * Q, T, N), then summed over blocks to (T, N, T, N).
+        cores = core[:, block : block + count].double().transpose(0, 1)  # (count, T, Q, N)
+        # (count, T * Q, T, N): U_s^T U_t S_t V_t of every block.
         half = torch.einsum('bxuq,buqm->bxum', inner.unflatten(2, (steps, rank)), cores)
+        # (T, N, T, N): V_s^T S_s times that, summed over the blocks.
         gram += torch.einsum('btqn,btqum->tnum', cores, half.unflatten(1, (steps, rank)))
     return gram.reshape(steps * outputs, steps * outputs)
 
@@ -314,11 +319,12 @@ def compress(
         identity = torch.eye(outputs).expand(blocks, outputs, outputs)
         return gradients.float().cpu(), torch.ones(blocks, outputs), identity
     rank = min(rank, outputs)
-    left = torch.zeros(gradients.shape[0], rank)
-    singular = torch.zeros(blocks, rank)
-    right = torch.zeros(blocks, rank, outputs)
-    exact = gradients.detach().cpu().double()
+    left = torch.zeros(gradients.shape[0], rank)  # U, (F, Q)
+    singular = torch.zeros(blocks, rank)  # S, (B, Q)
+    right = torch.zeros(blocks, rank, outputs)  # V, (B, Q, N)
+    exact = gradients.detach().cpu().double()  # (F, N)
     for block, count, height, first in runs(heights):
+        # Rows and blocks of the run.
         part, some = slice(first, first + count * height), slice(block, block + count)
         # Triples beyond a block's height stay 0.
         kept = min(rank, height)

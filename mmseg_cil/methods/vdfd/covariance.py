@@ -27,8 +27,9 @@ def normalise_adjacency(affinity: Tensor) -> Tensor:
         ``(..., C, C)``.
     """
     looped = affinity + torch.eye(affinity.shape[-1]).to(affinity)
-    degree = looped.sum(dim=-2)
+    degree = looped.sum(dim=-2)  # (..., C)
     roots = torch.where(degree > 0, degree.clamp(min=torch.finfo(degree.dtype).tiny).rsqrt(), 0.0)
+    # (..., C, 1) * (..., C, C) * (..., 1, C).
     return roots.unsqueeze(-1) * looped * roots.unsqueeze(-2)
 
 
@@ -100,8 +101,8 @@ class PrecisionNetwork(nn.Module):
             ``(V, out_channels)``, rows of length 1.
         """
         first, second = self.layers
-        hidden = functional.relu(first(features, edges, edge_weights))
-        output = second(hidden, edges, edge_weights)
+        hidden = functional.relu(first(features, edges, edge_weights))  # (V, hidden_channels)
+        output = second(hidden, edges, edge_weights)  # (V, out_channels)
         return functional.normalize(output + features if self.residual else output, dim=-1)
 
 
@@ -117,12 +118,13 @@ def node_graph(prototypes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """
     features, edges, weights, start = [], [], [], 0
     for rows in prototypes:
-        unit = functional.normalize(rows, dim=1)
-        adjacency = normalise_adjacency(unit @ unit.T)
+        unit = functional.normalize(rows, dim=1)  # (C_i, D), rows of length 1
+        adjacency = normalise_adjacency(unit @ unit.T)  # (C_i, C_i)
         count = len(rows)
         features.append(unit)
-        # The adjacency is symmetric, so the order of from and to does not matter.
+        # (C_i^2,): the adjacency is symmetric, so the order of from and to does not matter.
         weights.append(adjacency.flatten())
+        # Numbers of the nodes in the joint graph (C_i,), and all pairs of them (2, C_i^2).
         nodes = torch.arange(start, start + count, device=rows.device)
         edges.append(torch.cartesian_prod(nodes, nodes).reshape(-1, 2).T)
         start += count
@@ -144,12 +146,13 @@ def log_det_covariance(factors: Tensor, eps: float, present: Tensor | None = Non
     Returns:
         ``(T,)`` in the type of ``factors``.
     """
-    exact = factors.double()
+    exact = factors.double()  # (T, C, d)
     diagonal = torch.full(factors.shape[:2], eps, dtype=torch.float64, device=factors.device)
     if present is not None:
         # A node that the step does not have must contribute log(1).
         diagonal = torch.where(present, diagonal, 1.0)
     # (T, C, C): positive definite by construction; checking it would make the device wait.
     matrix = exact @ exact.transpose(1, 2) + torch.diag_embed(diagonal)
+    # (T, C): diagonal of the Cholesky factor; the determinant is the square of its product.
     roots = torch.linalg.cholesky_ex(matrix).L.diagonal(dim1=1, dim2=2)
     return (-2.0 * roots.log().sum(dim=1)).to(factors.dtype)

@@ -127,20 +127,25 @@ def output_sums(
     """
     if outputs not in OUTPUTS:
         raise InputError(f'VDFD: outputs must be one of {OUTPUTS}, got {outputs!r}')
-    own = node_logits(logits, nodes)
+    own = node_logits(logits, nodes)  # (N, nodes, H, W)
     if outputs == 'predicted':
-        predicted = logits.argmax(dim=1)
+        predicted = logits.argmax(dim=1)  # (N, H, W)
+        # (N, nodes, H, W) bool: pixels at which the node is predicted.
         inside = torch.stack(
             [torch.isin(predicted, torch.tensor(node, device=predicted.device)) for node in nodes],
             dim=1,
         )
+        # Both are (nodes,).
         return (own * inside).sum(dim=(0, 2, 3)), inside.sum(dim=(0, 2, 3)).to(own)
     if outputs == 'conditional':
+        # (N, C, H, W): 1 at the predicted class, 0 at the others.
         predicted = functional.one_hot(logits.argmax(dim=1), logits.shape[1]).movedim(3, 1).to(own)
+        # (nodes, C): sum of the logits of node k at the pixels predicted as class j.
         matrix = torch.einsum('nkhw,njhw->kj', own, predicted)
         return matrix.flatten(), predicted.sum(dim=(0, 2, 3)).expand_as(matrix).flatten()
+    # (N, nodes, grid, grid), or (N, nodes, 1, 1) for 'mean'.
     cells = functional.adaptive_avg_pool2d(own, grid if outputs == 'grid' else 1)
-    sums = cells.flatten(2).sum(dim=0).flatten()
+    sums = cells.flatten(2).sum(dim=0).flatten()  # (nodes * cells,)
     return sums, torch.full_like(sums.detach(), len(logits))
 
 

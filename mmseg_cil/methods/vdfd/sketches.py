@@ -44,6 +44,7 @@ def signs_of(
     Returns:
         ``(N, S, h, w)``, or ``(N, S, 1, 1)`` for whole images; 1 and -1.
     """
+    # (S, h, w) or (S, 1, 1).
     shape = (sketches, *(size if samples == 'pixels' else (1, 1)))
     drawn = []
     for image in images:
@@ -65,15 +66,18 @@ def sketch_sums(own: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
         the mean first; and, of the same shape, the number of images and the sums of weighted
         signs.
     """
-    count = own.shape[2] * own.shape[3]
-    means = own.mean(dim=(2, 3))
+    count = own.shape[2] * own.shape[3]  # pixels of an image
+    means = own.mean(dim=(2, 3))  # (N, nodes)
+    # mixed, (nodes, S): sums of sign times logit, or of sign times the mean logit of an image.
+    # beside, (S,): sums of the signs. Sums over pixels are divided by the root of their number.
     if signs.shape[2:] == own.shape[2:]:
         mixed = torch.einsum('nkhw,nshw->ks', own, signs) / math.sqrt(count)
         beside = signs.sum(dim=(0, 2, 3)) / math.sqrt(count)
     else:
         mixed = means.T @ signs.flatten(1)
         beside = signs.sum(dim=(0, 2, 3))
-    sums = torch.cat([means.sum(dim=0).unsqueeze(1), mixed], dim=1)
+    sums = torch.cat([means.sum(dim=0).unsqueeze(1), mixed], dim=1)  # (nodes, 1 + S)
+    # (nodes, 1 + S), the same for every node.
     counts = torch.cat([beside.new_full((1,), len(own)), beside]).expand_as(sums)
     return sums.flatten(), counts.flatten()
 
@@ -89,9 +93,11 @@ def sketched_gradients(sums: Tensor, beside: Tensor, cells: int) -> Tensor:
     Returns:
         ``(F, nodes * cells)``.
     """
-    by_node = sums.unflatten(1, (-1, cells))
+    by_node = sums.unflatten(1, (-1, cells))  # (F, nodes, 1 + S)
+    # (nodes, 1) and (nodes, S).
     images, signs = beside.unflatten(0, (-1, cells)).split([1, cells - 1], dim=1)
     images = images.clamp(min=1)
-    mean = by_node[..., :1] / images
+    mean = by_node[..., :1] / images  # (F, nodes, 1)
+    # (F, nodes, S): sketches of the deviations from the mean.
     centred = (by_node[..., 1:] - signs * mean) / (images * (cells - 1)).sqrt()
     return torch.cat([mean, centred], dim=2).flatten(1)
