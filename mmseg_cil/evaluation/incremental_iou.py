@@ -18,6 +18,7 @@ from mmseg_cil.evaluation.confusion_shares import confusion_shares
 from mmseg_cil.evaluation.further_scores import FURTHER_NAMES, further_entry
 from mmseg_cil.evaluation.step_scores import Counts, Old, ScoreSettings, step_entry
 from mmseg_cil.registry import METRICS
+from mmseg_cil.utils.harmonic import HARMONIC
 
 
 @METRICS.register_module()
@@ -139,9 +140,9 @@ class IncrementalIoUMetric(BaseMetric):
 
         Returns:
             Percentages by name, as MMSegmentation's ``IoUMetric`` gives them: ``mIoU`` (of all
-            seen classes), ``mIoU_old``, ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``mAcc``,
-            ``aAcc``; undefined scores are left out. (``result`` holds fractions, as the files
-            of a walk do.)
+            seen classes), ``mIoU_old``, ``mIoU_new``, ``mIoU_base``, ``mIoU_later``, ``hIoU``
+            (harmonic mean of old and new), ``mAcc``, ``aAcc``; undefined scores are left out.
+            (``result`` holds fractions, as the files of a walk do.)
 
         Raises:
             InputError: A label or a prediction is no class of this step.
@@ -316,6 +317,7 @@ def _flat(result: dict[str, Any]) -> dict[str, float]:
     means = result['mIoU']
     scores = {'mIoU': means['all']}
     scores |= {f'mIoU_{part}': means[part] for part in ('old', 'new', 'base', 'later')}
+    scores[HARMONIC] = means[HARMONIC]
     scores |= {'mAcc': result['mean_accuracy'], 'aAcc': result['overall_accuracy']}
     scores |= {f'm{name}': result[f'm{name}']['all'] for name in FURTHER_NAMES if name in result}
     return {name: 100 * value for name, value in scores.items() if value is not None}

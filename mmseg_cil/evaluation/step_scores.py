@@ -20,6 +20,7 @@ from mmseg_cil.evaluation.confusion import (
     mean_defined,
     overall_accuracy,
 )
+from mmseg_cil.utils.harmonic import with_harmonic
 
 Old: TypeAlias = Literal['previous', 'base']
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -99,6 +100,9 @@ def step_entry(
     the images of the *domains* of the respective steps, with pixels pooled before
     the division, and group j is the mIoU on the domains of step j.
 
+    The key ``'hIoU'`` beside the parts is the harmonic mean of old and new, with the background as
+    in these parts: where it counts, it is a class of step 0, and so an old one after step 0.
+
     Args:
         confusion: int64 (D, C, C) [true, predicted], model ids. D = 1, or
             step + 1 in a walk over domains.
@@ -148,7 +152,7 @@ def _means(
     has_background: bool,
     settings: ScoreSettings,
 ) -> dict[str, Any]:
-    """Return the mIoU of every part and every group; arguments as in :func:`step_entry`."""
+    """Return the mIoU of every part and group, and hIoU; arguments as in :func:`step_entry`."""
 
     def mean(wanted: set[int], background: bool) -> float | None:
         kept = range(0 if background or not has_background else 1, len(class_steps))
@@ -156,8 +160,8 @@ def _means(
 
     origins = list(range(step + 1)) if len(confusion) > 1 else list(class_steps)
     parts = part_origins(origins, step, settings.old)
-    with_background = {part: mean(wanted, True) for part, wanted in parts.items()}
-    without_background = {part: mean(wanted, False) for part, wanted in parts.items()}
+    with_background = with_harmonic({part: mean(wanted, True) for part, wanted in parts.items()})
+    without_background = with_harmonic({p: mean(wanted, False) for p, wanted in parts.items()})
     means = with_background if settings.background_in_means else without_background
     return {
         'mIoU': dict(means),

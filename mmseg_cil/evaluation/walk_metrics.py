@@ -20,6 +20,7 @@ from mmseg_cil.evaluation.continual import (
 from mmseg_cil.evaluation.further_scores import FURTHER_NAMES
 from mmseg_cil.evaluation.step_scores import none_if_nan
 from mmseg_cil.utils.atomic import write_csv, write_json
+from mmseg_cil.utils.harmonic import HARMONIC, entry_with_harmonic
 
 PARTS = ('all', 'old', 'new', 'base', 'later')
 
@@ -140,7 +141,7 @@ def assemble_metrics(
         'setting': setting,
         'kind': kind,
         'palette': {name: [int(v) for v in rgb] for name, rgb in (palette or {}).items()},
-        'steps': [dict(entry) for entry in entries],
+        'steps': [entry_with_harmonic(entry) for entry in entries],
         'continual': continual_metrics(entries, kind, reference),
     }
 
@@ -152,15 +153,16 @@ def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
         metrics: The content of ``metrics.json``, from :func:`assemble_metrics`.
 
     Returns:
-        Rows of step, images, the five mIoU, the five mIoU with and without background, the
-        groups, the IoU of every class, and the means of further scores where a step has them.
-        Scores are fractions, empty where undefined.
+        Rows of step, images, the five mIoU, the five mIoU with and without background, hIoU in
+        these three readings, the groups, the IoU of every class, and the means of further scores
+        where a step has them. Scores are fractions, empty where undefined.
     """
     entries = metrics['steps']
     names = list(dict.fromkeys(name for entry in entries for name in entry['seen']))
     groups = max((len(entry['groups']) for entry in entries), default=0)
     kinds = ('mIoU', 'mIoU_with_background', 'mIoU_without_background')
     header = ['step', 'images', *(f'{kind}_{part}' for kind in kinds for part in PARTS)]
+    header += [kind.replace('mIoU', HARMONIC) for kind in kinds]
     header += [f'mIoU_of_step_{j}' for j in range(groups)] + [f'IoU {name}' for name in names]
     further = [name for name in FURTHER_NAMES if any(name in entry for entry in entries)]
     header += [f'm{kind}_{part}' for kind in further for part in PARTS]
@@ -168,6 +170,7 @@ def metrics_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
     for entry in entries:
         row = [entry['step'], entry['images']]
         row += [entry[kind][part] for kind in kinds for part in PARTS]
+        row += [entry[kind].get(HARMONIC) for kind in kinds]
         row += entry['groups'] + [None] * (groups - len(entry['groups']))
         row += [entry['IoU'].get(name) for name in names]
         row += [entry.get(f'm{kind}', {}).get(part) for kind in further for part in PARTS]

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmseg_cil.grid.tables import SHOWN, Scores
+from mmseg_cil.grid.tables import MEANS, Scores
 
 
 def csv_rows(scores: Sequence[Scores]) -> list[list[Any]]:
     """Return the summaries as rows of numbers: one for each protocol, step and method."""
     header = ['protocol', 'step', 'last', 'method', 'seeds', 'cells', 'failed']
-    header += [f'{part}_{kind}' for part in SHOWN for kind in ('mean', 'std')]
+    header += [f'{part}_{kind}' for part in MEANS for kind in ('mean', 'std')]
     header += ['baseline', 'difference', 'difference_low', 'difference_high', 'pairs']
     rows: list[list[Any]] = [header]
     for score in scores:
         for entry in score.entries.values():
             row: list[Any] = [score.protocol, score.step, int(score.last), entry.name]
             row += [entry.seeds, entry.cells, len(entry.failures)]
-            for part in SHOWN:
+            for part in MEANS:
                 row += [_rounded(entry.parts[part].mean), _rounded(entry.parts[part].deviation)]
             found = entry.difference
             if found is None:

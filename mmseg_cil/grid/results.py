@@ -17,8 +17,9 @@ from mmseg_cil.visualization.table_formats import latex, markdown
 
 TABLE, PAGE = 'table', 'index.html'
 _FOOTER = (
-    'mIoU in per cent. old: what earlier steps brought; new: what the last step brought. ± is the '
-    'standard deviation over the seeds, n - 1 in its denominator; the interval of a difference is '
+    'mIoU in per cent. old: what earlier steps brought; new: what the last step brought; '
+    'hIoU: the harmonic mean of both, taken for each seed. ± is the standard deviation over the '
+    'seeds, n - 1 in its denominator; the interval of a difference is '
     "that of Student's t over the seeds that both have. joint: trained once on all classes or "
     'domains, as long as step 0. nothing_learnt: the network of step 0, which never predicts what '
     'comes later.'

@@ -13,6 +13,7 @@ from typing import Any
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.plan import SEPARATOR
 from mmseg_cil.utils.atomic import write_csv
+from mmseg_cil.utils.harmonic import HARMONIC, harmonic_mean
 
 ROWS, CELLS = 'rows.csv', 'cells.csv'
 #: Means of a step, in per cent.
@@ -45,6 +46,12 @@ class Row:
     def name(self) -> str:
         """Name of its row in tables."""
         return row_name(self.method, self.setting)
+
+    def score(self, part: str) -> float | None:
+        """Return a score by its name in :data:`PARTS`, or hIoU, in per cent."""
+        if part == HARMONIC:
+            return harmonic_mean(self.scores.get('old'), self.scores.get('new'))
+        return self.scores.get(part)
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,10 @@ def write_rows(folder: Path, rows: Iterable[Row], cells: Iterable[CellState]) ->
     """Write ``rows.csv`` and ``cells.csv``."""
     lines = [
         [row.protocol, row.method, row.setting, row.seed, row.step]
-        + [_text(row.scores.get(part)) for part in PARTS]
+        + [_text(row.score(part)) for part in (*PARTS, HARMONIC)]
         for row in rows
     ]
-    write_csv(folder / ROWS, [HEADER, *lines])
+    write_csv(folder / ROWS, [(*HEADER, HARMONIC), *lines])
     states = [
         [
             cell.protocol,
@@ -149,7 +156,7 @@ def read_rows(folder: Path) -> tuple[list[Row], list[CellState]]:
 
 
 def read_row_file(path: Path) -> list[Row]:
-    """Read one file of the form of ``rows.csv``.
+    """Read one file of the form of ``rows.csv``, whose hIoU follows from old and new.
 
     Raises:
         InputError: The file is missing or damaged.

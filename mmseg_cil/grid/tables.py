@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from mmseg_cil.grid.plan import SEPARATOR
 from mmseg_cil.grid.rows import CellState, Row
 from mmseg_cil.grid.statistics import Difference, Summary, paired_difference, summarise
+from mmseg_cil.utils.harmonic import HARMONIC
 from mmseg_cil.visualization.style import shorten
 from mmseg_cil.visualization.tables import Table
 
-#: The means that a table has.
+#: The means that curves are drawn of.
 SHOWN = ('old', 'new', 'all')
+#: The means of a table; hIoU is shown where there are old and new classes.
+MEANS = ('old', 'new', HARMONIC, 'all')
 UNDEFINED = '–'
 #: The most letters of an error in a table; ``cells.csv`` and the page have the whole error.
 _LONGEST = 120
@@ -24,7 +27,7 @@ class Entry:
 
     Attributes:
         name: Method, with its setting.
-        parts: Summaries by the names in :data:`SHOWN`.
+        parts: Summaries by the names in :data:`MEANS`.
         difference: Difference of 'all' to the baseline; None where there is none.
         seeds: Number of cells that have the step.
         cells: Number of cells of the grid.
@@ -98,7 +101,7 @@ def _entry(
         difference = paired_difference(_by_seed(own), _by_seed(theirs))
     return Entry(
         name,
-        {part: summarise(list(_by_seed(own, part).values())) for part in SHOWN},
+        {part: summarise(list(_by_seed(own, part).values())) for part in MEANS},
         difference,
         len(own),
         max(len(states), len(own)),
@@ -108,7 +111,7 @@ def _entry(
 
 
 def _by_seed(rows: Sequence[Row], part: str = 'all') -> dict[int, float]:
-    found = {row.seed: row.scores.get(part) for row in rows}
+    found = {row.seed: row.score(part) for row in rows}
     return {seed: value for seed, value in found.items() if value is not None}
 
 
@@ -168,7 +171,7 @@ def score_table(scores: Sequence[Scores], what: str) -> Table:
     for score in scores:
         prefix = f'{score.protocol} ' if len(scores) > 1 else ''
         entries = [score.entries.get(name) for name in names]
-        for part in SHOWN:
+        for part in _shown(entries):
             header.append(f'{prefix}{part}')
             columns.append([_score(entry, part) for entry in entries])
         header.append(f'{prefix}seeds')
@@ -187,6 +190,12 @@ def score_table(scores: Sequence[Scores], what: str) -> Table:
         caption += f'; difference to {scores[0].baseline} paired by seed, with its 95 % interval'
     words = frozenset({len(header) - 1}) if any(remarks) else frozenset()
     return Table(caption, header, list(zip(*columns, strict=True)), words)
+
+
+def _shown(entries: Sequence[Entry | None]) -> list[str]:
+    """Return the means to show: hIoU only where an entry has it."""
+    harmonic = any(entry and entry.parts[HARMONIC].mean is not None for entry in entries)
+    return [part for part in MEANS if part != HARMONIC or harmonic]
 
 
 def _score(entry: Entry | None, part: str) -> str:

@@ -37,7 +37,8 @@ DEFINITIONS = (
 )
 FOOTER = (
     'IoU and mIoU in percent; a dash is an undefined value. old: what earlier steps brought; '
-    f'new: what the last step brought; base: step 0; later: all but step 0. {DEFINITIONS}'
+    'new: what the last step brought; hIoU: the harmonic mean of old and new; base: step 0; '
+    f'later: all but step 0. {DEFINITIONS}'
 )
 
 

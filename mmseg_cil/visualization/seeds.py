@@ -10,7 +10,7 @@ import numpy as np
 
 from mmseg_cil.visualization.figures import FloatArray, to_percent
 from mmseg_cil.visualization.tables import CONTINUAL, UNDEFINED, Table
-from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
+from mmseg_cil.visualization.walk_record import WalkRecord, shown_parts
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,14 @@ def seed_table(groups: Sequence[SeedGroup]) -> Table | None:
     if all(len(group.walks) == 1 for group in groups):
         return None
     rows = []
+    shown = shown_parts(walk.entries[-1]['mIoU'] for group in groups for walk in group.walks)
     for group in groups:
-        parts = [[walk.miou(part)[-1] for walk in group.walks] for part in PARTS]
+        parts = [[walk.miou(part)[-1] for walk in group.walks] for part in shown]
         whole = [walk.metrics.get('continual', {}) for walk in group.walks]
         parts += [[found.get(name) for found in whole] for name in CONTINUAL]
         cells = [_spread(values) for values in parts]
         rows.append([group.label, str(len(group.walks)), *cells])
-    header = ['method', 'seeds', *PARTS, *CONTINUAL.values()]
+    header = ['method', 'seeds', *shown, *CONTINUAL.values()]
     caption = 'Mean ± standard deviation over the seeds, after the last step (%)'
     return Table(caption, header, rows, name='seeds')
 

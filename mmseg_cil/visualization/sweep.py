@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.harmonic import HARMONIC
 from mmseg_cil.utils.literals import read_literals
 from mmseg_cil.visualization.walk_record import WalkRecord
 
@@ -30,7 +31,7 @@ class SweepRun:
         method: Name of its method.
         label: Name of the run.
         value: The number of its config; None where the config has no such key.
-        scores: The :data:`MEASURES` as fractions; None where undefined.
+        scores: The :data:`MEASURES` and hIoU as fractions; None where undefined.
     """
 
     method: str
@@ -239,7 +240,8 @@ def _scores(walk: WalkRecord, step: int) -> dict[str, float | None]:
         from mmseg_cil.evaluation.walk_metrics import continual_metrics
 
         fallen = continual_metrics(entries, walk.metrics.get('kind', 'class'))['forgetting']
-    return {**{part: means.get(part) for part in MEASURES[:3]}, 'forgetting': fallen}
+    parts = (*MEASURES[:3], HARMONIC)
+    return {**{part: means.get(part) for part in parts}, 'forgetting': fallen}
 
 
 def _other_differences(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mmseg_cil.utils.harmonic import HARMONIC
 from mmseg_cil.visualization.sweep import MEASURES, Sweep
-from mmseg_cil.visualization.walk_record import PARTS, WalkRecord
+from mmseg_cil.visualization.walk_record import WalkRecord, shown_parts
 
 UNDEFINED = '–'
 #: A terminal or a log may know nothing beyond ASCII.
@@ -63,7 +64,7 @@ def percent(value: float | None, signed: bool = False) -> str:
 
 
 def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
-    """Return the mIoU of all, old, new, base and later after each step.
+    """Return the mIoU of all, old, new, base and later, and hIoU, after each step.
 
     Args:
         walk: The walk.
@@ -72,15 +73,17 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
         what: Added to the caption.
     """
     brings = [_brief(group) for group in walk.introduced]
-    header = ['step', 'brings', 'test images', *PARTS]
+    readings = [entry.get(key, {}) for entry in walk.entries]
+    parts = shown_parts(readings)
+    header = ['step', 'brings', 'test images', *parts]
     rows = [
         [
             str(entry['step']),
             brings[entry['step']] if entry['step'] < len(brings) else UNDEFINED,
             str(entry.get('images', UNDEFINED)),
-            *(percent(entry.get(key, {}).get(part)) for part in PARTS),
+            *(percent(means.get(part)) for part in parts),
         ]
-        for entry in walk.entries
+        for entry, means in zip(walk.entries, readings, strict=True)
     ]
     name = key if key in _FURTHER else 'mIoU'
     files = {'mIoU': 'steps'}.get(key, f'steps_{key}')
@@ -89,19 +92,24 @@ def step_table(walk: WalkRecord, key: str = 'mIoU', what: str = '') -> Table:
 
 def data_set_table(walk: WalkRecord) -> Table | None:
     """Return the mIoU on the test images of each data set; None where there is one alone."""
-    rows = [
-        [
-            str(entry['step']),
-            name,
-            str(part.get('images', UNDEFINED)),
-            *(percent(part.get('mIoU', {}).get(which)) for which in PARTS),
-        ]
+    found = [
+        (str(entry['step']), name, part)
         for entry in walk.entries
         for name, part in (entry.get('data_sets') or {}).items()
     ]
-    if not rows:
+    if not found:
         return None
-    header = ['step', 'data set', 'test images', *PARTS]
+    parts = shown_parts(part.get('mIoU', {}) for _, _, part in found)
+    rows = [
+        [
+            step,
+            name,
+            str(part.get('images', UNDEFINED)),
+            *(percent(part.get('mIoU', {}).get(which)) for which in parts),
+        ]
+        for step, name, part in found
+    ]
+    header = ['step', 'data set', 'test images', *parts]
     return Table('mIoU (%) on each data set', header, rows, frozenset({1}), 'data_sets')
 
 
@@ -219,7 +227,8 @@ def class_table(walk: WalkRecord) -> Table:
 
 def comparison_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Table:
     """One row a walk: the means after its last step and the measures of the whole."""
-    header = ['method', 'steps', *PARTS, *CONTINUAL.values()]
+    parts = shown_parts(walk.entries[-1]['mIoU'] for walk in walks)
+    header = ['method', 'steps', *parts, *CONTINUAL.values()]
     rows = []
     for walk, label in zip(walks, labels, strict=True):
         last = walk.entries[-1]
@@ -228,7 +237,7 @@ def comparison_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Tabl
             [
                 label,
                 str(len(walk.entries)),
-                *(percent(last['mIoU'].get(part)) for part in PARTS),
+                *(percent(last['mIoU'].get(part)) for part in parts),
                 *(percent(continual.get(name)) for name in CONTINUAL),
             ]
         )
@@ -271,16 +280,20 @@ def difference_table(walks: Sequence[WalkRecord], labels: Sequence[str]) -> Tabl
 
 def sweep_table(sweep: Sweep) -> Table:
     """One row a run: its value and its scores; runs without the number come last."""
+    means, rest = MEASURES[:2], MEASURES[2:]
+    runs = (*sweep.runs, *sweep.levels)
+    harmonic = any(run.scores.get(HARMONIC) is not None for run in runs)
+    measures = (*means, *([HARMONIC] if harmonic else []), *rest)
     rows = [
         [
             run.method,
             UNDEFINED if run.value is None else f'{run.value:g}',
-            *(percent(run.scores[measure]) for measure in MEASURES),
+            *(percent(run.scores.get(measure)) for measure in measures),
             run.label,
         ]
-        for run in (*sweep.runs, *sweep.levels)
+        for run in runs
     ]
-    header = ['method', 'value', *MEASURES, 'run']
+    header = ['method', 'value', *measures, 'run']
     caption = f'mIoU and forgetting (%) after step {sweep.step} by the value of {sweep.key}'
     return Table(caption, header, rows, frozenset({len(header) - 1}), 'sweep')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,23 @@ import numpy.typing as npt
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.confusion_file import NAME as CONFUSION
 from mmseg_cil.utils.confusion_file import read_confusion
+from mmseg_cil.utils.harmonic import HARMONIC, entry_with_harmonic
 from mmseg_cil.utils.inside import check_links
 from mmseg_cil.utils.journal_form import form_problem
 
 PARTS = ('all', 'old', 'new', 'base', 'later')
+
+
+def shown_parts(readings: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the parts that a table shows: hIoU too, after new, where a reading defines it.
+
+    Args:
+        readings: Means by part, one dict a row.
+    """
+    if all(means.get(HARMONIC) is None for means in readings):
+        return PARTS
+    place = PARTS.index('new') + 1
+    return (*PARTS[:place], HARMONIC, *PARTS[place:])
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class WalkRecord:
 
     Attributes:
         work_dir: The folder.
-        metrics: Content of ``metrics.json``, checked.
+        metrics: Content of ``metrics.json``, checked, with the hIoU that old files lack.
         journal: Content of ``journal.json``, or an empty dict.
         losses: Training losses of the steps that have any.
         missing: Sentences that say what is not there, or not of one making.
@@ -129,7 +142,7 @@ class WalkRecord:
             return None
 
     def miou(self, part: str, key: str = 'mIoU') -> list[float | None]:
-        """Mean IoU of all, old, new, base or later after each recorded step."""
+        """Mean IoU of all, old, new, base or later, or hIoU, after each recorded step."""
         return [entry.get(key, {}).get(part) for entry in self.entries]
 
 
@@ -194,7 +207,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
             f'{path} is damaged ({problem}): write it again with mmseg-cil test {path.parent}, '
             f'which evaluates the finished steps from their checkpoints'
         )
-    return dict(metrics)
+    return {**metrics, 'steps': [entry_with_harmonic(entry) for entry in metrics['steps']]}
 
 
 def _problem(metrics: Any) -> str:

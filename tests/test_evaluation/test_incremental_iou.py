@@ -57,6 +57,8 @@ def test_scores_agree_with_a_naive_count():
     assert scores['mIoU_new'] == pytest.approx(100 * iou[3])
     assert scores['mIoU_base'] == pytest.approx(100 * np.mean(iou[:2]))
     assert scores['mIoU_later'] == pytest.approx(100 * np.mean(iou[2:]))
+    old, new = scores['mIoU_old'], scores['mIoU_new']
+    assert scores['hIoU'] == pytest.approx(2 * old * new / (old + new))
     assert scores['aAcc'] == pytest.approx(100 * np.mean(label == pred))
     assert metric.result['images'] == 5
 
@@ -68,7 +70,7 @@ def test_a_second_evaluation_starts_afresh_and_undefined_values_are_left_out():
     metric.process(None, _samples(2, 4, seed=2))
     scores = metric.evaluate(2)
     assert metric.result['images'] == 2
-    assert 'cil/mIoU' in scores and 'cil/mIoU_old' not in scores
+    assert 'cil/mIoU' in scores and not {'cil/mIoU_old', 'cil/hIoU'} & set(scores)
     assert metric.result['mIoU']['old'] is None
 
 

@@ -43,6 +43,9 @@ def test_old_new_all_base_later_with_and_without_background():
     assert without['base'] == pytest.approx(0.5)
     assert without['new'] == with_background['new']
     assert without['later'] == with_background['later']
+    old, new = (0.9 + 0.5 + 0.3) / 3, 0.8
+    assert with_background['hIoU'] == pytest.approx(2 * old * new / (old + new))
+    assert without['hIoU'] == pytest.approx(2 * 0.4 * 0.8 / (0.4 + 0.8))
     assert entry['mIoU'] == with_background
     assert entry['groups'] == pytest.approx([0.7, 0.3, 0.8])
     assert entry['introduced'] == [['background', 'cat'], ['dog'], ['cow', 'sink']]
@@ -72,6 +75,7 @@ def test_old_as_base_moves_the_classes_in_between_to_new():
     entry = _entry(_diagonal(9, 5, 3, 8), settings=ScoreSettings(old='base'))
     assert entry['mIoU']['old'] == entry['mIoU']['base'] == pytest.approx(0.7)
     assert entry['mIoU']['new'] == entry['mIoU']['later'] == pytest.approx(0.55)
+    assert entry['mIoU']['hIoU'] == pytest.approx(2 * 0.7 * 0.55 / 1.25)
 
 
 @pytest.mark.parametrize('old', ['previous', 'base'])
@@ -82,6 +86,7 @@ def test_the_first_step_has_no_old_and_no_later(old):
         _diagonal(9, 5), 0, ScoreSettings(old=old), class_steps=[0, 0, 0], names=['a', 'b', 'c']
     )
     assert entry['mIoU']['old'] is None and entry['mIoU']['later'] is None
+    assert entry['mIoU']['hIoU'] is None
     assert entry['mIoU']['new'] == entry['mIoU']['all'] == pytest.approx(0.7)
 
 

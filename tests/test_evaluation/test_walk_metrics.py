@@ -93,6 +93,10 @@ def test_assembled_by_step_and_written_as_json_and_csv(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     assert rows[0]['mIoU_old'] == '' and rows[0]['IoU dog'] == ''
+    # Entries of earlier versions lack hIoU; old is undefined at step 0.
+    assert 'hIoU' not in _entries()[1]['mIoU'] and rows[0]['hIoU'] == ''
+    assert float(rows[1]['hIoU']) == metrics['steps'][1]['mIoU']['hIoU'] == pytest.approx(0.6)
+    assert float(rows[0]['hIoU_without_background']) == pytest.approx(0.5)
     assert float(rows[1]['IoU dog']) == 0.6 and rows[2]['IoU dog'] == ''
     assert float(rows[2]['mIoU_of_step_1']) == metrics['steps'][2]['groups'][1]
     assert len(metrics_rows(_assemble([]))) == 1

@@ -7,7 +7,8 @@ import pytest
 from mmseg_cil.errors import InputError
 from mmseg_cil.grid.results import write_tables
 from mmseg_cil.grid.rows import CellState, Row, read_rows, write_rows
-from mmseg_cil.grid.tables import main_table, scores_of
+from mmseg_cil.grid.tables import main_table, scores_of, step_tables
+from mmseg_cil.utils.atomic import write_csv
 from mmseg_cil.visualization.table_formats import latex, markdown
 
 ALL = {('mib', 1): 40.0, ('mib', 2): 42.0, ('vdfd', 1): 43.0, ('vdfd', 2): 44.0}
@@ -39,6 +40,8 @@ def cells(table, name):
 def test_a_row_has_mean_deviation_seeds_and_the_paired_difference():
     found = cells(main_table(scores_of(rows(), states(), 'mib')), 'vdfd')
     assert found['all'] == '43.5 ± 0.7' and found['seeds'] == '2'
+    # The mean of the seeds' harmonic means of old and new, a and a / 2: 2 a / 3.
+    assert found['hIoU'] == '29.0 ± 0.5'
     # Differences 3 and 2: 2.5 and 12.706 * 0.5 around it.
     assert found['all − mib'] == '+2.5 [-3.9, +8.9]'
     assert 'remarks' not in found
@@ -48,9 +51,15 @@ def test_a_row_has_mean_deviation_seeds_and_the_paired_difference():
 def test_protocols_stand_side_by_side():
     table = main_table(scores_of([*rows(), *rows('q')], [*states(), *states('q')]))
     assert table.header == [
-        'method', 'p old', 'p new', 'p all', 'p seeds', 'q old', 'q new', 'q all', 'q seeds'
+        'method', 'p old', 'p new', 'p hIoU', 'p all', 'p seeds',
+        'q old', 'q new', 'q hIoU', 'q all', 'q seeds',
     ]  # fmt: skip
     assert len(table.rows) == 2
+
+
+def test_hiou_is_left_out_where_nothing_is_old():
+    tables = step_tables(scores_of(rows(), states()))
+    assert 'hIoU' not in tables[0].header and 'hIoU' in tables[1].header
 
 
 def test_failed_and_unfinished_cells_are_shown():
@@ -100,6 +109,11 @@ def test_files_are_made_of_the_rows_alone(tmp_path):
         ],
         states(),
     )  # fmt: skip
+    # Files of earlier versions lack hIoU, and give the same tables.
+    with open(tmp_path / 'rows.csv', newline='') as file:
+        lines = list(csv.reader(file))
+    assert lines[0][-1] == 'hIoU' and float(lines[2][-1]) == pytest.approx(80 / 3, abs=1e-4)
+    write_csv(tmp_path / 'rows.csv', [line[:-1] for line in lines])
     write_tables(tmp_path, 'mib')
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {'table.md', 'table.tex', 'table.csv', 'index.html', 'curves_p.svg'} <= set(first)
@@ -110,6 +124,7 @@ def test_files_are_made_of_the_rows_alone(tmp_path):
         line = next(
             row for row in csv.DictReader(file) if (row['method'], row['step']) == ('vdfd', '1')
         )
+    assert float(line['hIoU_mean']) == 29.0
     assert float(line['all_mean']) == 43.5 and float(line['difference']) == 2.5
     assert (line['seeds'], line['failed'], line['pairs']) == ('2', '0', '2')
 

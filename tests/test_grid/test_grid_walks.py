@@ -92,7 +92,7 @@ def test_a_failed_cell_is_shown_with_its_last_line_beside_the_others(unbroken):
     found = scores(unbroken)
     assert ('diverging', 0) in found and ('diverging', 2) not in found
     table = (unbroken / 'table.md').read_text()
-    assert '| diverging | failed | failed | failed | 0 of 1 |' in table
+    assert '| diverging | failed | failed | failed | failed | 0 of 1 |' in table
     assert 'seed 1 failed: error: step 1: training has diverged' in table
     page = (unbroken / 'index.html').read_text()
     assert 'training has diverged' in page and (unbroken / 'curves_tiny.svg').is_file()

@@ -15,6 +15,7 @@ from PIL import Image
 from synthetic_walks import VOC, make_walk
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.harmonic import entry_with_harmonic, with_harmonic
 from mmseg_cil.visualization.report import load_walk, render_comparison, render_report
 from mmseg_cil.visualization.seeds import seed_groups
 from mmseg_cil.visualization.walk_record import read_walk
@@ -138,7 +139,7 @@ def test_the_page_shows_the_numbers_of_the_file(tmp_path):
     page = Page(path)
     _check_page(page)
     assert page.notes == ''
-    parts = ('all', 'old', 'new', 'base', 'later')
+    parts = ('all', 'old', 'new', 'hIoU', 'base', 'later')
     for caption, key in (
         ('mIoU (%) after each step, background counted', 'mIoU'),
         ('mIoU (%) after each step, background not counted', 'mIoU_without_background'),
@@ -147,7 +148,8 @@ def test_the_page_shows_the_numbers_of_the_file(tmp_path):
         assert rows[0][3:] == list(parts)
         for row, entry in zip(rows[1:], metrics['steps'], strict=True):
             assert row[0] == str(entry['step']) and row[2] == str(entry['images'])
-            assert row[3:] == [_percent(entry[key][part]) for part in parts]
+            means = with_harmonic(entry[key])
+            assert row[3:] == [_percent(means[part]) for part in parts]
     classes = page.table('IoU (%) of every class after each step')
     assert [row[0] for row in classes[1:]] == ['background', 'cat', 'dog', 'cow', 'sheep']
     for row in classes[1:]:
@@ -242,9 +244,10 @@ def test_comparison_shows_each_walk_and_the_difference(tmp_path):
     assert len(page.drawings) == 3 and len(page.images) == 1
     rows = page.table('mIoU (%) after the last step')
     for row, name, metrics in zip(rows[1:], ('finetune', 'mib'), (a, b), strict=True):
-        last = metrics['steps'][-1]['mIoU']
+        last = with_harmonic(metrics['steps'][-1]['mIoU'])
+        parts = ('all', 'old', 'new', 'hIoU', 'base', 'later')
         assert row == [
-            name, '3', *(_percent(last[p]) for p in ('all', 'old', 'new', 'base', 'later')),
+            name, '3', *(_percent(last[p]) for p in parts),
             '61.23', '7.89', '-5.67',
         ]  # fmt: skip
         assert _percent(last['old']) in '\n'.join(lines)
@@ -326,7 +329,8 @@ def test_a_comparison_needs_two_different_walks(tmp_path):
         render_comparison([folder])
     with pytest.raises(InputError, match='given twice'):
         render_comparison([folder, tmp_path / '.' / 'a'])
-    assert load_walk(folder) == metrics
+    steps = [entry_with_harmonic(entry) for entry in metrics['steps']]
+    assert load_walk(folder) == {**metrics, 'steps': steps}
 
 
 def _run(*arguments):
@@ -441,9 +445,11 @@ def test_tables_are_files_too(tmp_path):
     folder, metrics = make_walk(tmp_path / 'w')
     render_report(folder, echo=lambda _: None)
     rows = list(csv.reader((folder / 'report/tables/steps.csv').open()))
-    assert rows[0][0] == 'step' and rows[0][-5:] == ['all', 'old', 'new', 'base', 'later']
+    parts = ['all', 'old', 'new', 'hIoU', 'base', 'later']
+    assert rows[0][0] == 'step' and rows[0][-6:] == parts
     # An undefined value is empty.
-    assert rows[1][-4] == '' and rows[3][-5] == _percent(metrics['steps'][2]['mIoU']['all'])
+    assert rows[1][-5] == rows[1][-3] == ''
+    assert rows[3][-6] == _percent(metrics['steps'][2]['mIoU']['all'])
     assert '| step |' in (folder / 'report/tables/steps.md').read_text()
     assert r'\begin{tabular}' in (folder / 'report/tables/classes.tex').read_text()
 

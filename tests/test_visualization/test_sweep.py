@@ -6,6 +6,7 @@ from synthetic_walks import make_walk
 from test_report import Page, _check_page, _percent, _run
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.harmonic import with_harmonic
 from mmseg_cil.visualization.comparison_figures import sweep_figure
 from mmseg_cil.visualization.report import render_comparison
 from mmseg_cil.visualization.style import styled
@@ -49,13 +50,13 @@ def test_the_page_shows_every_run_by_its_value(tmp_path):
     page = Page(path)
     _check_page(page)
     rows = page.table('mIoU and forgetting (%) after step 2 by the value of ' + KEY)
-    assert rows[0] == ['method', 'value', 'old', 'new', 'all', 'forgetting', 'run']
+    assert rows[0] == ['method', 'value', 'old', 'new', 'hIoU', 'all', 'forgetting', 'run']
     assert [row[1] for row in rows[1:]] == ['0.01', '1', '100', '–']
     assert [row[-1] for row in rows[1:]] == ['vdfd (c)', 'vdfd (b)', 'vdfd (a)', 'finetune']
     for row, name in zip(rows[1:], ['c', 'b', 'a', 'ft'], strict=True):
-        last = made[name][1]['steps'][-1]['mIoU']
-        assert row[2:5] == [_percent(last[part]) for part in ('old', 'new', 'all')]
-        assert row[5] == '7.89'
+        means = with_harmonic(made[name][1]['steps'][-1]['mIoU'])
+        assert row[2:6] == [_percent(means[part]) for part in ('old', 'new', 'hIoU', 'all')]
+        assert row[6] == '7.89'
     assert (path.parent / 'comparison_sweep.svg').exists()
     assert 'by the value of' in '\n'.join(lines) and '\n'.join(lines).isascii()
     # Without --vary a curve of an earlier comparison does not stay behind.

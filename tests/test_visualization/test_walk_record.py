@@ -4,6 +4,7 @@ import pytest
 from synthetic_walks import make_walk
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.visualization.tables import step_table
 from mmseg_cil.visualization.walk_record import read_walk
 
 
@@ -90,3 +91,19 @@ def test_missing_and_truncated_files_are_refused(tmp_path):
     (tmp_path / 'metrics.json').write_bytes(b'{"protocol": "\xff')
     with pytest.raises(InputError, match=r'metrics\.json is damaged'):
         read_walk(tmp_path)
+
+
+def test_hiou_is_shown_where_there_are_old_and_new_classes(tmp_path):
+    # Files of earlier versions lack the value, and are read all the same.
+    folder, metrics = make_walk(tmp_path / 'w')
+    assert all('hIoU' not in entry['mIoU'] for entry in metrics['steps'])
+    walk = read_walk(folder)
+    old, new = walk.miou('old'), walk.miou('new')
+    assert walk.miou('hIoU')[0] is None
+    assert walk.miou('hIoU')[1:] == [
+        pytest.approx(2 * a * b / (a + b)) for a, b in zip(old[1:], new[1:], strict=True)
+    ]
+    assert 'hIoU' in step_table(walk).header
+    metrics['steps'] = metrics['steps'][:1]
+    (folder / 'metrics.json').write_text(json.dumps(metrics))
+    assert 'hIoU' not in step_table(read_walk(folder)).header
