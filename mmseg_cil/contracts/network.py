@@ -159,6 +159,17 @@ class ClassifierInit:
     #: Type of a hook that is added with this initialisation, such as one that replaces the rows.
     needs_hook: ClassVar[str | None] = None
 
+    def of_layer(self, name: str) -> ClassifierInit:
+        """Return the initialisation of one layer; by default the same for all layers.
+
+        The method is called once for each layer with a row a class, before the rows are asked
+        for. ``needs_bias`` of what it returns counts.
+
+        Args:
+            name: Name of the layer in the network, such as ``'decode_head.conv_seg'``.
+        """
+        return self
+
     def __call__(
         self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
     ) -> tuple[Tensor, Tensor]:

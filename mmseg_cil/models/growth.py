@@ -56,6 +56,10 @@ class OldRows(ClassifierInit):
     def __init__(self, grow: ClassifierInit) -> None:
         self.grow = grow
 
+    def of_layer(self, name: str) -> ClassifierInit:
+        """Return the old rows of the other initialisation for one layer."""
+        return OldRows(self.grow.of_layer(name))
+
     def __call__(
         self, weight: Tensor, bias: Tensor, fresh_weight: Tensor, fresh_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -107,6 +111,7 @@ def _grow_rows(
         return
     if (bias is None) != (layer.bias is None) or (bias is not None and len(bias) != num_old):
         return
+    grow = grow.of_layer(name)
     if layer.bias is None and grow.needs_bias:
         raise InputError(
             f'{name} has no bias, and {type(grow).__name__} lets new classes begin by theirs: use '

@@ -8,9 +8,10 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import FCNHead
 
+from mmseg_cil.contracts import ClassifierInit
 from mmseg_cil.engine.preflight.model import check_growth, check_model
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.growth import what_cannot_grow
+from mmseg_cil.models.growth import OldRows, grow_state, what_cannot_grow
 from mmseg_cil.models.heads import classifier_key, main_classifier, main_head
 from mmseg_cil.models.plain import plain_model_config
 from mmseg_cil.registry import MODELS
@@ -490,3 +491,32 @@ def test_a_users_head_is_asked_what_grows():
 def test_what_is_no_loss_is_named(losses, message):
     with pytest.raises(InputError, match=f'model.decode_head.{message}'):
         check_model(network(loss_decode=losses))
+
+
+def test_an_initialisation_may_differ_by_layer(tmp_path):
+    class OfLayer(ClassifierInit):
+        """New rows of ones in the decode head, of zeros elsewhere."""
+
+        def __init__(self, value=2.0):
+            self.value = value
+
+        def of_layer(self, name):
+            return OfLayer(float(name == 'decode_head.conv_seg'))
+
+        def __call__(self, weight, bias, fresh_weight, fresh_bias):
+            fresh_weight = torch.full_like(fresh_weight, self.value)
+            return super().__call__(weight, bias, fresh_weight, fresh_bias)
+
+    config = network('FCNHead', 'single')
+    base_step(config, tmp_path / 'base.pth')
+    model = next_step(config, tmp_path / 'base.pth', distillers=())
+    state = model.previous_state()
+    grow_state(state, model.heads, 3, OfLayer())
+    for head, value in (('decode_head', 1.0), ('auxiliary_head', 0.0)):
+        assert torch.all(state[f'{head}.conv_seg.weight'][3:] == value)
+    # The old rows alone are those of each layer, too.
+    again = model.previous_state()
+    grow_state(again, model.heads, 3, OldRows(OfLayer()))
+    for key, rows in again.items():
+        if 'conv_seg' in key:
+            assert len(rows) == 5 and torch.equal(rows[:3], state[key][:3])
