@@ -24,7 +24,12 @@ COLUMNS = (
     'background', 'old', 'new', 'all', 'note',
 )  # fmt: skip
 #: Published method of each method piece that is another form of it and shares its figures.
-FORMS = {'plop_paper': 'plop', 'lgkd_paper': 'lgkd'}
+FORMS = {
+    'plop_paper': 'plop',
+    'lgkd_paper': 'lgkd',
+    'mib_nest_paper': 'mib_nest',
+    'plop_nest_paper': 'plop_nest',
+}
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 
 

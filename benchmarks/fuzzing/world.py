@@ -19,7 +19,19 @@ from mmseg_cil.testing.tiny import make_data, tiny_config
 #: tells the user about it; a refusal or a walk, but never a crash.
 REFUSED, WORKS, TOLD, ANY = 'refused', 'works', 'told', 'any'
 
-METHODS = ('finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf', 'lwf_mc', 'ilt', 'dkd', 'lgkd')
+METHODS = (
+    'finetune',
+    'mib',
+    'plop',
+    'rcil',
+    'vdfd',
+    'lwf',
+    'lwf_mc',
+    'ilt',
+    'dkd',
+    'lgkd',
+    'mib_nest',
+)
 
 
 @dataclass

@@ -28,7 +28,7 @@ def described(data_root, tmp_path_factory):
     return describe
 
 
-@pytest.mark.parametrize('method', ['mib', 'plop', 'vdfd', 'ilt', 'mib_ewf', 'mib_awt'])
+@pytest.mark.parametrize('method', ['mib', 'plop', 'vdfd', 'ilt', 'mib_ewf', 'mib_awt', 'mib_nest'])
 def test_cross_entropy_in_all_its_forms_is_one_step_0(described, method):
     assert differing(described('finetune'), described(method)) == []
 

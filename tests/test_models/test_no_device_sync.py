@@ -139,6 +139,21 @@ def test_no_iteration_waits(path, replays, tmp_path, benchmark_module):
     assert hub.get_scalar('train/loss').current() == losses['loss'].item()
 
 
+def test_no_iteration_of_a_pre_tuning_waits(tmp_path):
+    base_step(network(auxiliary='single'), tmp_path / 'step.pth')
+    model = next_step(
+        network(auxiliary='single'),
+        tmp_path / 'step.pth',
+        distillers=(),
+        network_change=dict(type='ClassifierPreTuning'),
+        freezing=dict(norm_statistics=['backbone', 'decode_head']),
+    ).train()
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
+    with Waits() as waits:
+        losses = model.train_step(data_of(False), optimizer)
+    assert torch.isfinite(losses['loss']) and waits.seen == []
+
+
 class BlockingCopies(TorchDispatchMode):
     """Notes copies of the CPU's tensors to the device: whether the CPU waits for them."""
 

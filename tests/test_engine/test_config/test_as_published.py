@@ -234,6 +234,7 @@ def test_a_model_and_a_schedule_that_were_chosen_stay():
         ('plop', 'voc_15-1', 'plop'),
         ('rcil', 'ade20k_100-5', 'plop'),
         ('mib_awt', 'voc_15-1', 'plop'),
+        ('plop_nest', 'voc_15-1', 'plop'),
         ('finetune', 'ade20k_100-5', 'plop'),
     ],
 )

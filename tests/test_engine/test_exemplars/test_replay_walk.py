@@ -28,7 +28,7 @@ from mmseg_cil.testing.walks import Killed, assert_same_weights, at, killed, log
 METHODS = sorted(
     path.stem
     for path in (ROOT / 'configs/_base_/methods').glob('*.py')
-    if path.stem not in ('joint', 'plop_paper', 'lgkd_paper')
+    if path.stem not in ('joint', 'plop_paper', 'lgkd_paper', 'plop_nest_paper')
 )
 #: Their parts replay in those of others too.
 VARIANTS = (
@@ -39,7 +39,9 @@ VARIANTS = (
     'lgkd_mib',
     'lwf',
     'm2kd_pruned',
+    'mib_nest_paper',
     'plop_ewf',
+    'plop_nest',
     'rcil_ewf',
     'vdfd_ewf',
     'vdfd_plain',

@@ -20,7 +20,9 @@ from mmseg_cil.protocols import is_by_domain
 #: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
 #: Pieces of methods with the thresholds of PLOP's code.
-PLOP_FORMS = ('plop_paper', 'lgkd_paper')
+PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper')
+#: Pieces of methods with the pre-tuning of NeST's code.
+NEST_FORMS = ('mib_nest_paper', 'plop_nest_paper')
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,13 @@ def _channels(cfg: Config, frame: Frame) -> str | None:
     return None if same else 'channels for each new class'
 
 
+def _pre_tuning(cfg: Config, frame: Frame) -> str | None:
+    if frame.method not in NEST_FORMS or is_by_domain(cfg.protocol.name):
+        return None
+    same = cfg.method.name in NEST_FORMS
+    return None if same else 'frozen statistics, biases of the size of each old one'
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -319,7 +328,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'median by a sum of bin indices, from random crops; factor 0 without background',
         'PLOP train.py',
         _thresholds,
-        option='the method pieces `plop_paper`, `lgkd_paper`',
+        option='the method pieces `plop_paper`, `lgkd_paper`, `plop_nest_paper`',
     ),
     Deviation(
         'thresholds by process (PLOP)',
@@ -348,5 +357,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'AWT attribute.py, attribute_class.py',
         _channels,
         option='`method.classifier_init.classes`',
+    ),
+    Deviation(
+        'pre-tuning (NeST)',
+        'norm statistics move; drawn biases, scaled to all old ones together; all images',
+        'NeST run.py, segmentation_module.py',
+        _pre_tuning,
+        option='the method pieces `mib_nest_paper`, `plop_nest_paper`',
     ),
 )

@@ -1,0 +1,4 @@
+"""PLOP's factors on Cityscapes by city, where no class is new to NeST."""
+
+_base_ = '../plop/cityscapes_domain.py'
+method = dict(sub_steps=[dict(type='PreTuneClassifier')])
