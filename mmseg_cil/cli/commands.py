@@ -68,6 +68,7 @@ COMMANDS = {
     'train': Command('train', 'walk all steps of a protocol', 'go on with --resume'),
     'extend': Command('extend', 'teach a trained network new classes', 'go on with --resume'),
     'test': Command('test', 'evaluate the steps of a walk again'),
+    'probe': Command('probe', 'tell what the networks of a walk still know of old classes'),
     'report': Command('report', 'render the report of a walk, or compare several'),
     'grid': Command(
         'grid', 'walk methods x protocols x seeds, and make a table', 'the same command goes on'

@@ -1,4 +1,4 @@
-"""The work of ``mmseg-cil train`` and ``mmseg-cil test``, without argument parsing."""
+"""The work of ``mmseg-cil train``, ``test`` and ``probe``, without argument parsing."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from mmseg_cil.engine.evaluate import evaluate_step, open_walk, outdated_steps, 
 from mmseg_cil.engine.preflight.names import with_names_allowed, with_variables_allowed
 from mmseg_cil.engine.preflight.parts import expected_inputs
 from mmseg_cil.engine.preflight.prepare import prepare_walk
+from mmseg_cil.engine.probe import NAME as PROBE
+from mmseg_cil.engine.probe import ProbeSettings, probe_walk
 from mmseg_cil.engine.record.completeness import check_trained_steps
 from mmseg_cil.engine.record.config_copy import NAME as CONFIG_COPY
 from mmseg_cil.engine.record.config_copy import load_copy
@@ -36,7 +38,7 @@ from mmseg_cil.engine.sub_steps.run import rescore_sub_steps
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.atomic import write_text
+from mmseg_cil.utils.atomic import write_json, write_text
 from mmseg_cil.utils.config_text import config_text
 from mmseg_cil.utils.quiet import quieten_warnings
 
@@ -280,19 +282,7 @@ def _journal(work_dir: Path) -> Journal:
 
 
 def _test(args: argparse.Namespace, work_dir: Path) -> dict[int, dict[str, Any]]:
-    journal = _journal(work_dir)
-    journal.writable = get_rank() == 0
-    cfg = (
-        load_config(args.config, args.cfg_options)
-        if args.config
-        else with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
-    )
-    walk = open_walk(cfg, work_dir, journal)
-    recognise_counts(walk, journal)
-    fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
-    check_same_walk(
-        journal, {**fingerprints, EVALUATION: evaluation_of(walk)}, ('protocol', 'model')
-    )
+    walk, journal = _opened(args, work_dir, writes=get_rank() == 0)
     steps = _steps_to_test(walk, journal, args.step, args.dry_run)
     decided_by_main(lambda: check_trained_steps(journal, steps))
     results = {}
@@ -304,6 +294,46 @@ def _test(args: argparse.Namespace, work_dir: Path) -> dict[int, dict[str, Any]]
         rescore_sub_steps(walk, journal, args.launcher)
         write_metrics(walk, journal)
     return results
+
+
+def _opened(args: argparse.Namespace, work_dir: Path, writes: bool) -> tuple[Walk, Journal]:
+    """Open a walk that is only to be evaluated, by the config that the arguments tell."""
+    journal = _journal(work_dir)
+    journal.writable = writes
+    cfg = (
+        load_config(args.config, args.cfg_options)
+        if args.config
+        else with_options(load_copy(work_dir / CONFIG_COPY), args.cfg_options)
+    )
+    walk = open_walk(cfg, work_dir, journal)
+    recognise_counts(walk, journal)
+    fingerprints = training_fingerprints(cfg, walk.protocol, walk.prints.train, get_world_size())
+    check_same_walk(
+        journal, {**fingerprints, EVALUATION: evaluation_of(walk)}, ('protocol', 'model')
+    )
+    return walk, journal
+
+
+def probe(args: argparse.Namespace) -> dict[str, Any]:
+    """Probe the finished steps of a walk, and write ``probe.json``.
+
+    Nothing else is written, so the command may run beside the walk.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        InputError: There is no walk, :func:`~mmseg_cil.engine.probe.probe_walk` raises it, or an
+            argument is wrong.
+    """
+    quieten_warnings()
+    work_dir = Path(args.work_dir)
+    settings = ProbeSettings(args.iters, args.lr, args.seed)
+    with process_group('none'):
+        walk, journal = _opened(args, work_dir, writes=False)
+        content = probe_walk(walk, journal, settings)
+    write_json(work_dir / PROBE, content)
+    return content
 
 
 def _steps_to_test(walk: Walk, journal: Journal, step: int | None, dry_run: bool) -> list[int]:

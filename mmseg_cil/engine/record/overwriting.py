@@ -14,7 +14,7 @@ from mmseg_cil.errors import InputError
 
 #: Files that a walk leaves beside its journal. The class index stays: it belongs to the data, which
 #: it recognises, and to no walk.
-_LEFT = ('metrics.json', 'metrics.csv', 'walk_config.*', 'report')
+_LEFT = ('metrics.json', 'metrics.csv', 'probe.json', 'walk_config.*', 'report')
 _STEP = re.compile(r'step_\d{2,}')
 #: Files that MMEngine's checkpoint hook leaves.
 _OTHER_RUNS = ('last_checkpoint', 'iter_*.pth', 'epoch_*.pth')
