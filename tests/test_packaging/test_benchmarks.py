@@ -8,6 +8,7 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
+from mmseg_cil.methods.ucd.pairs import LEFT_OUT, Pairing
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {path.stem for path in ROOT.glob('configs/_base_/methods/*.py')}
@@ -39,6 +40,20 @@ def test_forms_that_differ_are_told(run, monkeypatch, capsys):
     monkeypatch.setitem(module.GROUPS, 'lwf', wrong)
     assert module.main() == 1
     assert 'forms differ' in capsys.readouterr().err
+
+
+def test_pairs_in_chunks_are_the_plain_form_and_need_less_memory(run, monkeypatch, capsys):
+    module, status = run('pairs', '--images', '1', '--channels', '16')
+    assert status == 0 and 'differ by' in capsys.readouterr().out
+    cells = module.draw(8, 16, 8, 'cpu')
+    monkeypatch.setattr(module, 'Pairing', lambda: Pairing(most_pairs=2**14))
+    _, chunks = module.measured(module.in_chunks, *cells)
+    _, plain = module.measured(module.plain, *cells)
+    rows, columns = (int((side.labels != LEFT_OUT).sum()) for side in cells)
+    # The plain form holds several matrices of all pairs, four bytes a number.
+    assert plain > 4 * rows * columns * 4 / 2**20 and chunks < plain / 4
+    monkeypatch.setattr(module, 'plain', lambda *inputs: 2 * module.in_chunks(*inputs))
+    assert module.main() == 1 and 'the forms differ' in capsys.readouterr().err
 
 
 @pytest.mark.slow
