@@ -29,6 +29,7 @@ FORMS = {
     'lgkd_paper': 'lgkd',
     'mib_nest_paper': 'mib_nest',
     'plop_nest_paper': 'plop_nest',
+    'mib_ucd_paper': 'mib_ucd',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

@@ -31,6 +31,7 @@ METHODS = (
     'dkd',
     'lgkd',
     'mib_nest',
+    'mib_ucd',
 )
 
 

@@ -180,7 +180,9 @@ def test_a_walk_of_an_unusual_network(kind, method, losses, data_root, tmp_path)
     assert losses <= lines[-1].keys()
 
 
-METHODS = ('finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf_mc', 'icarl', 'm2kd', 'dkd', 'lgkd')
+METHODS = (
+    'finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf_mc', 'icarl', 'm2kd', 'dkd', 'lgkd', 'mib_ucd',
+)  # fmt: skip
 
 
 @pytest.mark.slow

@@ -33,6 +33,8 @@ LOOKED_AT = (
     'lwf_mc',
     'm2kd',
     'mib',
+    'mib_ucd',
+    'mib_ucd_paper',
     'plop',
     'rcil',
     'vdfd',

@@ -185,6 +185,12 @@ def _pre_tuning(cfg: Config, frame: Frame) -> str | None:
     return None if same else 'frozen statistics, biases of the size of each old one'
 
 
+def _contrast(cfg: Config, frame: Frame) -> str | None:
+    if frame.method != 'mib_ucd_paper' or cfg.method.name == frame.method:
+        return None
+    return 'consistent scores, labels of the nearest pixel, pairs of all processes'
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -350,6 +356,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'RCIL run.py',
         _statistics,
         offered=False,
+    ),
+    Deviation(
+        'contrast (UCD)',
+        'scores shifted on one side, interpolated ids, pairs within each process',
+        'UCD utils/loss.py',
+        _contrast,
+        option='the method piece `mib_ucd_paper`',
     ),
     Deviation(
         'channels (AWT)',

@@ -1,0 +1,9 @@
+"""The factors of ../plop/cityscapes_domain.py, and UCD's contrast with its weight on MiB."""
+
+_base_ = '../plop/cityscapes_domain.py'
+method = dict(
+    distillers=[
+        *_base_.method.distillers,
+        dict(type='PixelContrastDistiller', temperature=0.07, loss_weight=0.01),
+    ]
+)
