@@ -19,6 +19,7 @@ from mmseg_cil.engine.config.step_config import StepInputs, model_of_step
 from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
 from mmseg_cil.methods.hinge.class_means import ClassMeans
+from mmseg_cil.methods.sdr.hook import prototypes_of_images
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
 from mmseg_cil.models.teachers import step_teacher_name
@@ -129,8 +130,8 @@ def segmentor_of(
     """Return a method's segmentor at its second step, or after ``tasks`` steps, ready to train.
 
     It already has the values that the method's hooks would compute before training: thresholds
-    of pseudo-labels, gradients of earlier outputs (here those of a batch), mean embeddings.
-    Snapshots of all earlier steps are ``earlier`` and ``previous``.
+    of pseudo-labels, gradients of earlier outputs (here those of a batch), mean embeddings,
+    prototypes. Snapshots of all earlier steps are ``earlier`` and ``previous``.
     """
     context = step_context(classes, tasks)
     torch.manual_seed(1)
@@ -175,6 +176,12 @@ def segmentor_of(
             regulariser.set_class_means(
                 ClassMeans(tuple(range(classes[0])), means, pixels), segmentor
             )
+    for distiller in segmentor.distillers:
+        if hasattr(distiller, 'set_prototypes'):
+            # Means over what the network of the step before sees in the batch.
+            network = network_before(model, classes[0], previous, device)
+            found = prototypes_of_images(network, [data], predicted=True)
+            distiller.set_prototypes(found.grown(segmentor.step.num_seen))
     return segmentor
 
 

@@ -30,6 +30,7 @@ FORMS = {
     'mib_nest_paper': 'mib_nest',
     'plop_nest_paper': 'plop_nest',
     'mib_ucd_paper': 'mib_ucd',
+    'sdr_paper': 'sdr',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

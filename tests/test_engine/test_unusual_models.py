@@ -181,7 +181,8 @@ def test_a_walk_of_an_unusual_network(kind, method, losses, data_root, tmp_path)
 
 
 METHODS = (
-    'finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf_mc', 'icarl', 'm2kd', 'dkd', 'lgkd', 'mib_ucd',
+    'finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf_mc', 'icarl', 'm2kd', 'dkd', 'lgkd',
+    'mib_ucd', 'sdr',
 )  # fmt: skip
 
 

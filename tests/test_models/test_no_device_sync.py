@@ -37,6 +37,8 @@ LOOKED_AT = (
     'mib_ucd_paper',
     'plop',
     'rcil',
+    'sdr',
+    'sdr_paper',
     'vdfd',
     'vdfd_ssl',
     'vdfd_step_ce',

@@ -46,6 +46,8 @@ VARIANTS = (
     'plop_nest',
     'plop_ucd',
     'rcil_ewf',
+    'sdr',
+    'sdr_paper',
     'vdfd_ewf',
     'vdfd_plain',
     'dfgr',

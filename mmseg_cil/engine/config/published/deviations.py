@@ -191,6 +191,14 @@ def _contrast(cfg: Config, frame: Frame) -> str | None:
     return 'consistent scores, labels of the nearest pixel, pairs of all processes'
 
 
+def _representations(cfg: Config, frame: Frame) -> str | None:
+    if frame.method != 'sdr_paper' or cfg.method.name == frame.method:
+        return None
+    return (
+        'features of a class by their own channels, equal weights, no prototype of the background'
+    )
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -363,6 +371,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'UCD utils/loss.py',
         _contrast,
         option='the method piece `mib_ucd_paper`',
+    ),
+    Deviation(
+        'features (SDR)',
+        'reshaped across channels, classes of unequal weight, the first class of a batch left out',
+        'SDR utils/loss.py, train.py',
+        _representations,
+        option='the method piece `sdr_paper`',
     ),
     Deviation(
         'channels (AWT)',

@@ -11,6 +11,7 @@ LGKD = 'Ze-Yang/LGKD'
 AWT = 'dfki-av/AWT-for-CISS'
 NEST = 'zhengyuan-xie/ECCV24_NeST'
 UCD = 'ygjwd12345/UCD'
+SDR = 'LTTM/SDR'
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Frame:
     """The settings around a method in the code that its published figures come from.
 
     The figures of MiB's paper come from MiB's code. The figures of the papers of PLOP, RCIL and
-    AWT come from the code of these papers, which began as copies of MiB's; the code of LGKD, NeST
-    and UCD began as a copy of PLOP's. A method that is in several of them is taken from the first
-    that has the protocol.
+    AWT come from the code of these papers, which began as copies of MiB's, as did that of SDR; the
+    code of LGKD, NeST and UCD began as a copy of PLOP's. A method that is in several of them is
+    taken from the first that has the protocol.
 
     Attributes:
         code: Repository of the official code; empty where no code of the method is public and only
@@ -69,6 +70,8 @@ FRAMES: Mapping[str, Frame] = {
     ),
     'mib_ucd': Frame(UCD, 'mib_ucd_paper', 'plop'),
     'mib_ucd_paper': Frame(UCD, 'mib_ucd_paper', 'plop'),
+    'sdr': Frame(SDR, 'sdr_paper', changes=_CONV),
+    'sdr_paper': Frame(SDR, 'sdr_paper', changes=_CONV),
     'mib_awt': Frame(AWT, 'mib_awt', 'plop', changes={_CHANNELS: 'together'}, half=True),
     'mib_nest': Frame(NEST, 'mib_nest_paper', 'plop', half=True),
     'mib_nest_paper': Frame(NEST, 'mib_nest_paper', 'plop', half=True),
