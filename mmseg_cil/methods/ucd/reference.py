@@ -91,8 +91,8 @@ def contrast(
 
     Example:
         >>> cells, labels = torch.eye(3), torch.tensor([1, 1, 1])
-        >>> contrast(cells, cells, labels, labels, torch.ones(3, 3)).tolist()  # no negatives
-        [0.0, 0.0, 0.0]
+        >>> contrast(cells, cells, labels, labels, torch.ones(3, 3)).count_nonzero().item()
+        0
     """
     scores = anchors @ others.T / temperature
     same = labels.unsqueeze(1) == other_labels
