@@ -4,7 +4,7 @@ import torch
 
 
 def in_two_processes(monkeypatch, module, run, rounds=4):
-    """Returns ``run(rank)`` of both ranks, as two processes that run a module's code have it.
+    """Return the results of ``run(rank)`` for both ranks of two processes that run a module's code.
 
     MMEngine's functions in the module are replaced. In each round, a process is told what both sent
     in the round before; after as many rounds as there are exchanges that depend on each other,

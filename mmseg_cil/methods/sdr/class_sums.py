@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -89,33 +89,32 @@ class ClassCells:
         return torch.einsum('cnp,np->c', self.members, each)
 
 
-class OfAll(NamedTuple):
-    """Functions of the numbers of all processes; plain identities in a single process.
+def total_of_all(own: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes.
 
-    A value is the same on all processes. A gradient is that of the value for this process's own
-    numbers, times the number of processes, because the mean of the gradients over processes is
-    what an optimizer sees.
+    The value is the same on all processes. The gradient is that of the value for this process's
+    own numbers, times the number of processes, because the mean of the gradients over processes
+    is what an optimizer sees. In a single process this is the identity.
     """
+    size = get_world_size()
+    if size == 1:
+        return own
+    total = own.detach().clone()
+    all_reduce(total)
+    return size * own + (total - size * own).detach()
 
-    @staticmethod
-    def total(own: Tensor) -> Tensor:
-        """Return the sum over all processes."""
-        size = get_world_size()
-        if size == 1:
-            return own
-        total = own.detach().clone()
-        all_reduce(total)
-        return size * own + (total - size * own).detach()
 
-    @staticmethod
-    def greatest(own: Tensor) -> Tensor:
-        """Return the greatest value over all processes, elementwise."""
-        found: Tensor = own if get_world_size() == 1 else _Greatest.apply(own)
-        return found
+def greatest_of_all(own: Tensor) -> Tensor:
+    """Return the elementwise maximum of a tensor over all processes.
+
+    The gradient of all processes goes to those that have the maximum.
+    """
+    found: Tensor = own if get_world_size() == 1 else _Greatest.apply(own)
+    return found
 
 
 class _Greatest(torch.autograd.Function):
-    """The elementwise maximum over processes; the gradient goes to those that have it."""
+    """See :func:`greatest_of_all`."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:

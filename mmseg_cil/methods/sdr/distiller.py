@@ -12,7 +12,7 @@ from mmseg_cil.contracts import Batch, Distiller
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.pixel_statistics import predictions
 from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.sdr.class_sums import FORMS, NO_CLASS, ClassCells, OfAll
+from mmseg_cil.methods.sdr.class_sums import FORMS, NO_CLASS, ClassCells, total_of_all
 from mmseg_cil.methods.sdr.prototypes import Prototypes
 from mmseg_cil.methods.sdr.terms import attraction, class_means, matching, separation, sparsity
 from mmseg_cil.registry import MODELS
@@ -36,7 +36,7 @@ class Means(NamedTuple):
     @classmethod
     def of(cls, cells: ClassCells) -> Means:
         """Add up the cells of all processes."""
-        both = OfAll.total(torch.cat([cells.sums(), cells.counts.unsqueeze(1)], dim=1))
+        both = total_of_all(torch.cat([cells.sums(), cells.counts.unsqueeze(1)], dim=1))
         return cls(cells, both[:, :-1], both[:, -1].detach())
 
     @property

@@ -16,7 +16,7 @@ from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import images_stand_in, prepared, step_batches
 from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.sdr.class_sums import FORMS, ClassCells, OfAll
+from mmseg_cil.methods.sdr.class_sums import FORMS, ClassCells, greatest_of_all, total_of_all
 from mmseg_cil.methods.sdr.distiller import (
     Means,
     RepresentationDistiller,
@@ -269,10 +269,10 @@ def prototypes_of_images(
     model.train(was_training)
     # A process without an image learns from the others how many channels there are.
     own_width = torch.tensor(0 if sums is None else sums.shape[1], device=device)
-    width = int(OfAll.greatest(own_width))
+    width = int(greatest_of_all(own_width))
     if sums is None:
         sums = torch.zeros(step.num_seen, width, dtype=torch.float64, device=device)
-    total = OfAll.total(sums)
+    total = total_of_all(sums)
     found = Prototypes.empty(step.num_seen, width - 1, device)
     if earlier is not None:
         found = earlier.grown(step.num_seen).to(device)

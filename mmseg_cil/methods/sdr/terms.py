@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmseg_cil.methods.sdr.class_sums import ClassCells, OfAll
+from mmseg_cil.methods.sdr.class_sums import ClassCells, greatest_of_all, total_of_all
 
 #: Cells whose normalised features sum to less are left out of the sparsity.
 LEAST_SUM = 1e-3
@@ -53,7 +53,7 @@ def attraction(
     Returns:
         The mean over classes of the means over cells and channels.
     """
-    squares = OfAll.total(cells.squares(prototypes))
+    squares = total_of_all(cells.squares(prototypes))
     each = squares / (counts.clamp(min=1) * prototypes.shape[1])
     if not official:
         return mean_over(each, chosen)
@@ -102,7 +102,7 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
     ids = torch.arange(num_classes + 1, device=own.device)
     member = own == ids.unsqueeze(1)
     in_cells = flat.amax(dim=1)
-    greatest = OfAll.greatest(in_cells.where(member, -torch.inf).amax(dim=1))
+    greatest = greatest_of_all(in_cells.where(member, -torch.inf).amax(dim=1))
     # A class that is nowhere has no greatest feature, and no cell either.
     least = -torch.inf if official else 0.0
     positive = greatest > least
@@ -116,10 +116,10 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
         used = (total >= LEAST_SUM) & positive[own]
         quotients = quotients.where(used.unsqueeze(1), 0.0)
         each = quotients.exp().sum(dim=1) / total.where(used, 1.0)
-    number = OfAll.total(used.sum().to(each.dtype)).clamp(min=1)
-    loss = OfAll.total(each.where(used, 0.0).sum()) / number
+    number = total_of_all(used.sum().to(each.dtype)).clamp(min=1)
+    loss = total_of_all(each.where(used, 0.0).sum()) / number
     if not official:
         return loss
-    others = OfAll.total((own != 0).sum().to(each.dtype))
-    sums = OfAll.total(quotients.detach().sum())
+    others = total_of_all((own != 0).sum().to(each.dtype))
+    sums = total_of_all(quotients.detach().sum())
     return loss.where((others > 0) & (sums > 0), 0.0 * loss)

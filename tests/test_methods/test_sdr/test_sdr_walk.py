@@ -169,7 +169,7 @@ def test_it_does_what_every_method_does(method, tmp_path):
     check_method(method, tmp_path)
     # Two processes have the prototypes of one, but for rounding (and the official form's places).
     for step in (0, 1):
-        one, two = (kept(tmp_path / 'processes' / name, step) for name in ('one', 'two'))
-        assert torch.equal(one.counts, two.counts)
+        alone, both = (kept(tmp_path / 'processes' / name, step) for name in ('one', 'two'))
+        assert torch.equal(alone.counts, both.counts)
         if method == 'sdr':
-            torch.testing.assert_close(one.means, two.means, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(alone.means, both.means, rtol=1e-4, atol=1e-5)
