@@ -31,6 +31,8 @@ FORMS = {
     'plop_nest_paper': 'plop_nest',
     'mib_ucd_paper': 'mib_ucd',
     'sdr_paper': 'sdr',
+    'mib_ewf_paper': 'mib_ewf',
+    'plop_ewf_paper': 'plop_ewf',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

@@ -33,7 +33,8 @@ def test_bash_completes_commands_options_and_values():
     assert set(COMMANDS) <= set(bash_says(''))
     assert bash_says('train', '--over') == ['--overwrite']
     assert bash_says('train', '--method', 'mi') == [
-        'mib', 'mib_awt', 'mib_ewf', 'mib_nest', 'mib_nest_paper', 'mib_ucd', 'mib_ucd_paper',
+        'mib', 'mib_awt', 'mib_ewf', 'mib_ewf_paper', 'mib_nest', 'mib_nest_paper', 'mib_ucd',
+        'mib_ucd_paper',
     ]  # fmt: skip
     assert bash_says('protocols', 'voc_15-') == ['voc_15-5', 'voc_15-1']
     # Where it knows nothing, the shell offers files.

@@ -1,7 +1,11 @@
-"""MiB and EWF's fusion of each step's weights (Xiao et al., CVPR 2023)."""
+"""MiB and EWF (Xiao et al., CVPR 2023): frozen old rows, and weights fused after each step.
+
+configs/mib_ewf/README.md tells what is official and what is ours.
+"""
 
 _base_ = './mib.py'
 method = dict(
     name='mib_ewf',
+    freezing=dict(old_rows=True),
     custom_hooks=[*_base_.method.get('custom_hooks', ()), dict(type='EWFHook')],
 )

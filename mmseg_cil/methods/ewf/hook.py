@@ -34,7 +34,8 @@ class EWFHook(StepHook):
 
     Source: Xiao et al., CVPR 2023; schuy1er/EWF_official ``run.py``. In the official code the old
     rows of the classifier do not train (``--fix_pre_cls``); here the old rows train, unless
-    ``method.freezing`` freezes them.
+    ``method.freezing=dict(old_rows=True)`` freezes them, as it does in ``mib_ewf`` and the other
+    pieces with EWF.
 
     Args:
         factor: a, from 0 (the step is undone except for the new classes) to 1 (nothing is fused).

@@ -25,10 +25,11 @@ from mmseg_cil.testing.tiny import ROOT, tiny_config
 from mmseg_cil.testing.walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 #: The official regions of the presets of PLOP's code want larger maps than those of these images.
+OFFICIAL_REGIONS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper')
 METHODS = sorted(
     path.stem
     for path in (ROOT / 'configs/_base_/methods').glob('*.py')
-    if path.stem not in ('joint', 'plop_paper', 'lgkd_paper', 'plop_nest_paper')
+    if path.stem not in ('joint', *OFFICIAL_REGIONS)
 )
 #: Their parts replay in those of others too.
 VARIANTS = (
@@ -42,6 +43,7 @@ VARIANTS = (
     'mib_nest_paper',
     'mib_ucd',
     'mib_ucd_paper',
+    'mib_ewf_paper',
     'plop_ewf',
     'plop_nest',
     'plop_ucd',

@@ -6,7 +6,7 @@ The log, the docstrings of the configs and ``docs/published.md`` are all made fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from mmseg_cil.protocols import is_by_domain
 #: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
 #: Pieces of methods with the thresholds of PLOP's code.
-PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper')
+PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper')
 #: Pieces of methods with the pre-tuning of NeST's code.
 NEST_FORMS = ('mib_nest_paper', 'plop_nest_paper')
+#: Pieces of methods with the fusion of EWF's code.
+EWF_FORMS = ('mib_ewf_paper', 'plop_ewf_paper')
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,14 @@ def _representations(cfg: Config, frame: Frame) -> str | None:
     )
 
 
+def _fusion(cfg: Config, frame: Frame) -> str | None:
+    if frame.method not in EWF_FORMS or is_by_domain(cfg.protocol.name):
+        return None
+    hooks = find_method(cfg, cfg.protocol.name).custom_hooks
+    same = any(hook.get('start') == 'official' for hook in hooks if _name(hook) == 'EWFHook')
+    return None if same else 'fusion that keeps the shift of the background'
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -220,6 +230,10 @@ def _processes(cfg: Config, frame: Frame) -> str | None:
 
 def _code(cfg: Config, frame: Frame) -> str | None:
     return None if frame.code else 'the method itself'
+
+
+def _listed(pieces: Sequence[str]) -> str:
+    return ', '.join(f'`{piece}`' for piece in pieces)
 
 
 DEVIATIONS: tuple[Deviation, ...] = (
@@ -342,7 +356,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'median by a sum of bin indices, from random crops; factor 0 without background',
         'PLOP train.py',
         _thresholds,
-        option='the method pieces `plop_paper`, `lgkd_paper`, `plop_nest_paper`',
+        option=f'the method pieces {_listed(PLOP_FORMS)}',
     ),
     Deviation(
         'thresholds by process (PLOP)',
@@ -392,5 +406,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'NeST run.py, segmentation_module.py',
         _pre_tuning,
         option='the method pieces `mib_nest_paper`, `plop_nest_paper`',
+    ),
+    Deviation(
+        'fusion (EWF)',
+        "from the last step's network, so that the shift of the background is taken back in part",
+        'EWF run.py',
+        _fusion,
+        option=f'the method pieces {_listed(EWF_FORMS)}',
     ),
 )

@@ -12,6 +12,7 @@ AWT = 'dfki-av/AWT-for-CISS'
 NEST = 'zhengyuan-xie/ECCV24_NeST'
 UCD = 'ygjwd12345/UCD'
 SDR = 'LTTM/SDR'
+EWF = 'schuy1er/EWF_official'
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Frame:
 
     The figures of MiB's paper come from MiB's code. The figures of the papers of PLOP, RCIL and
     AWT come from the code of these papers, which began as copies of MiB's, as did that of SDR; the
-    code of LGKD, NeST and UCD began as a copy of PLOP's. A method that is in several of them is
-    taken from the first that has the protocol.
+    code of LGKD, NeST, UCD and EWF began as a copy of PLOP's. A method that is in several of them
+    is taken from the first that has the protocol.
 
     Attributes:
         code: Repository of the official code; empty where no code of the method is public and only
@@ -60,6 +61,10 @@ FRAMES: Mapping[str, Frame] = {
     'plop_paper': Frame(PLOP, 'plop_paper', 'plop', half=True),
     'lgkd': Frame(LGKD, 'lgkd_paper', 'plop', half=True),
     'lgkd_paper': Frame(LGKD, 'lgkd_paper', 'plop', half=True),
+    'mib_ewf': Frame(EWF, 'mib_ewf_paper', 'plop', half=True),
+    'mib_ewf_paper': Frame(EWF, 'mib_ewf_paper', 'plop', half=True),
+    'plop_ewf': Frame(EWF, 'plop_ewf_paper', 'plop', half=True),
+    'plop_ewf_paper': Frame(EWF, 'plop_ewf_paper', 'plop', half=True),
     'rcil': Frame(
         RCIL,
         'rcil',

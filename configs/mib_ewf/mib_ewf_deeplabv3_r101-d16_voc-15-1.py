@@ -1,0 +1,10 @@
+"""MiB and EWF on voc_15-1, a template: as --method mib_ewf --protocol voc_15-1."""
+
+_base_ = [
+    '../_base_/models/deeplabv3_r101-d16.py',
+    '../_base_/datasets/voc12aug.py',
+    '../_base_/methods/mib_ewf.py',
+    '../_base_/schedules/voc.py',
+    '../_base_/default_runtime.py',
+]
+protocol = dict(name='voc_15-1', setting='overlapped', preset='default')
