@@ -182,6 +182,10 @@ def segmentor_of(
             network = network_before(model, classes[0], previous, device)
             found = prototypes_of_images(network, [data], predicted=True)
             distiller.set_prototypes(found.grown(segmentor.step.num_seen))
+        if hasattr(distiller, 'set_old_prototypes'):
+            width = main_classifier(segmentor)[1].weight.shape[1]
+            vectors = torch.randn(classes[0], width, device=device)
+            distiller.set_old_prototypes(vectors, segmentor)
     return segmentor
 
 

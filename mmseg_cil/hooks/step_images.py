@@ -19,7 +19,7 @@ from mmseg_cil.datasets.view import IncrementalDataset
 
 
 def step_batches(
-    runner: Runner, max_images: int | None, batch_size: int | None = None
+    runner: Runner, max_images: int | None, batch_size: int | None = None, together: int = 1
 ) -> Iterable[DataBatch]:
     """Return this process's part of the step's training images, collated.
 
@@ -32,6 +32,9 @@ def step_batches(
         max_images: The most images to use, over all processes, spread evenly over
             the step's images. None: all.
         batch_size: Images per batch; as in the training loader by default.
+        together: Number of consecutive images that one process takes, so that statistics of groups
+            of images depend on no number of processes. ``batch_size`` must divide the number if
+            batches are to stay within groups. Defaults to 1.
     """
     loader: DataLoader = runner.train_dataloader
     dataset = loader.dataset
@@ -39,8 +42,10 @@ def step_batches(
     if isinstance(dataset, IncrementalDataset):
         own = dataset.step_indices()
     chosen = [own[place] for place in spread_indices(len(own), max_images)]
+    groups = [chosen[start : start + together] for start in range(0, len(chosen), together)]
+    mine = [index for group in groups[get_rank() :: get_world_size()] for index in group]
     return pass_over(
-        _SeededImages(dataset, chosen[get_rank() :: get_world_size()], seed=runner.seed or 0),
+        _SeededImages(dataset, mine, seed=runner.seed or 0),
         loader.num_workers,
         batch_size or loader.batch_size or 1,
         loader.collate_fn or pseudo_collate,
