@@ -33,6 +33,7 @@ FORMS = {
     'sdr_paper': 'sdr',
     'mib_ewf_paper': 'mib_ewf',
     'plop_ewf_paper': 'plop_ewf',
+    'reminder_paper': 'reminder',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

@@ -32,6 +32,7 @@ METHODS = (
     'lgkd',
     'mib_nest',
     'mib_ucd',
+    'reminder',
     'sdr',
 )
 

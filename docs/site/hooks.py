@@ -66,6 +66,7 @@ API: Mapping[str, tuple[str, tuple[str, ...]]] = {
             'mmseg_cil.methods.vdfd.hook',
             'mmseg_cil.methods.hinge.hook',
             'mmseg_cil.methods.plop.thresholds_hook',
+            'mmseg_cil.methods.reminder.hook',
             'mmseg_cil.methods.self_labels.hook',
             'mmseg_cil.hooks.imprint_classifier_hook',
         ),
@@ -83,6 +84,7 @@ API: Mapping[str, tuple[str, tuple[str, ...]]] = {
                 'dkd',
                 'vdfd',
                 'ewf',
+                'reminder',
                 'hinge',
                 'self_labels',
             )

@@ -37,6 +37,7 @@ LOOKED_AT = (
     'mib_ucd_paper',
     'plop',
     'rcil',
+    'reminder',
     'sdr',
     'sdr_paper',
     'vdfd',

@@ -67,7 +67,7 @@ def test_the_form_of_the_official_code_has_the_figures_of_its_method():
     assert figures_of(walk, 'lgkd_paper') == figures_of(walk, 'lgkd') != []
     assert figures_of(walk, 'mib_nest_paper') == figures_of(walk, 'mib_nest') != []
     walk = described('voc_15-1')
-    for method in ('mib_ewf', 'plop_ewf'):
+    for method in ('mib_ewf', 'plop_ewf', 'reminder'):
         assert figures_of(walk, f'{method}_paper') == figures_of(walk, method) != []
 
 

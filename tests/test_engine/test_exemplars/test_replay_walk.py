@@ -25,7 +25,13 @@ from mmseg_cil.testing.tiny import ROOT, tiny_config
 from mmseg_cil.testing.walks import Killed, assert_same_weights, at, killed, logged, seasons
 
 #: The official regions of the presets of PLOP's code want larger maps than those of these images.
-OFFICIAL_REGIONS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper')
+OFFICIAL_REGIONS = (
+    'plop_paper',
+    'lgkd_paper',
+    'plop_nest_paper',
+    'plop_ewf_paper',
+    'reminder_paper',
+)
 METHODS = sorted(
     path.stem
     for path in (ROOT / 'configs/_base_/methods').glob('*.py')
@@ -48,6 +54,7 @@ VARIANTS = (
     'plop_nest',
     'plop_ucd',
     'rcil_ewf',
+    'reminder',
     'sdr',
     'sdr_paper',
     'vdfd_ewf',

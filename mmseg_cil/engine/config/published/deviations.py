@@ -20,7 +20,7 @@ from mmseg_cil.protocols import is_by_domain
 #: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
 #: Pieces of methods with the thresholds of PLOP's code.
-PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper')
+PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper', 'reminder_paper')
 #: Pieces of methods with the pre-tuning of NeST's code.
 NEST_FORMS = ('mib_nest_paper', 'plop_nest_paper')
 #: Pieces of methods with the fusion of EWF's code.

@@ -13,6 +13,7 @@ NEST = 'zhengyuan-xie/ECCV24_NeST'
 UCD = 'ygjwd12345/UCD'
 SDR = 'LTTM/SDR'
 EWF = 'schuy1er/EWF_official'
+REMINDER = 'HieuPhan33/REMINDER'
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Frame:
 
     The figures of MiB's paper come from MiB's code. The figures of the papers of PLOP, RCIL and
     AWT come from the code of these papers, which began as copies of MiB's, as did that of SDR; the
-    code of LGKD, NeST, UCD and EWF began as a copy of PLOP's. A method that is in several of them
-    is taken from the first that has the protocol.
+    code of LGKD, NeST, UCD, EWF and REMINDER began as a copy of PLOP's. A method that is in several
+    of them is taken from the first that has the protocol.
 
     Attributes:
         code: Repository of the official code; empty where no code of the method is public and only
@@ -65,6 +66,8 @@ FRAMES: Mapping[str, Frame] = {
     'mib_ewf_paper': Frame(EWF, 'mib_ewf_paper', 'plop', half=True),
     'plop_ewf': Frame(EWF, 'plop_ewf_paper', 'plop', half=True),
     'plop_ewf_paper': Frame(EWF, 'plop_ewf_paper', 'plop', half=True),
+    'reminder': Frame(REMINDER, 'reminder_paper', 'plop', half=True),
+    'reminder_paper': Frame(REMINDER, 'reminder_paper', 'plop', half=True),
     'rcil': Frame(
         RCIL,
         'rcil',
