@@ -34,9 +34,12 @@ API: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'walks': ('Walks from Python', ('mmseg_cil.api', 'mmseg_cil.visualization.walk_result')),
     'contracts': (
         'Contracts of methods',
-        tuple(
-            f'mmseg_cil.contracts.{name}'
-            for name in ('losses', 'network', 'hooks', 'records', 'method', 'freezing')
+        (
+            *(
+                f'mmseg_cil.contracts.{name}'
+                for name in ('losses', 'network', 'hooks', 'records', 'method', 'freezing')
+            ),
+            'mmseg_cil.models.future_rows',
         ),
     ),
     'protocols': (

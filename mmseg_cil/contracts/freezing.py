@@ -9,7 +9,7 @@ from typing import Any
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 
-_PATTERNS = ('norm_statistics', 'parameters')
+_PATTERNS = ('norm_statistics', 'evaluation', 'parameters', 'excepted')
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,26 @@ class Freezing:
 
     A pattern is the name of a module or parameter of the segmentor in training, such as
     'decode_head', 'backbone.layer1' or 'backbone.layer*'; it also matches everything within that
-    module. Only names in backbone, neck and heads are matched, whatever the pattern. In the steps
-    in which a pattern acts, it must match something.
+    module. Only names in backbone, neck and heads are matched, whatever the pattern; '*' is all of
+    them. In the steps in which a pattern acts, it must match something.
 
     Attributes:
         norm_statistics: Patterns of norms that normalise by their running statistics and do not
             update them, as in evaluation. The scales and shifts of these norms still train.
+        evaluation: Patterns of modules that compute as in evaluation: besides their norms as above,
+            their dropout (of activations, attention or paths) is off.
         parameters: Patterns of parameters that do not train; weight decay does not move them
             either.
+        excepted: Patterns of parameters that train although ``parameters`` matches them, such as
+            '*.conv_seg*', the classifiers.
         old_rows: Whether the rows of old classes keep their values of the beginning of the step,
             in all layers of the heads that have a row a class.
     """
 
     norm_statistics: Sequence[str] = ()
+    evaluation: Sequence[str] = ()
     parameters: Sequence[str] = ()
+    excepted: Sequence[str] = ()
     old_rows: bool = False
 
     @classmethod
@@ -65,5 +71,9 @@ class Freezing:
         old_rows = config.get('old_rows', False)
         if not isinstance(old_rows, bool):
             raise InputError(f'method.freezing.old_rows is {old_rows!r}; it must be True or False')
-        statistics, parameters = (tuple(config.get(key, ())) for key in _PATTERNS)
-        return cls(statistics, parameters, old_rows)
+        if config.get('excepted') and not config.get('parameters'):
+            raise InputError(
+                f'method.freezing.excepted is {config["excepted"]!r}, and no parameter is frozen: '
+                "name parameters too, such as parameters=['*']"
+            )
+        return cls(**{key: tuple(config.get(key, ())) for key in _PATTERNS}, old_rows=old_rows)

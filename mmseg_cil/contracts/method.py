@@ -49,8 +49,8 @@ class MethodConfig:
         network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`, which changes
             the network while the step trains.
         freezing: Statistics and parameters that do not change in steps after the first trained
-            one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``; see
-            :class:`~mmseg_cil.contracts.Freezing`.
+            one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``, and modules
+            that compute as in evaluation; see :class:`~mmseg_cil.contracts.Freezing`.
         prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
             class of the greatest output.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`: a second map of the

@@ -59,8 +59,8 @@ class NetworkChange:
     the step.
     """
 
-    #: Number of outputs of the decode head's classifier that come after the classes' outputs and
-    #: are no classes. The heads' losses see these outputs, distillers and teachers do not.
+    #: Number of outputs of a classifier that come after the classes' outputs and are no classes of
+    #: the step. The heads' losses see these outputs, distillers and teachers do not.
     extra_outputs: int = 0
 
     def install(self, model: nn.Module, learnt: bool) -> None:

@@ -1,6 +1,7 @@
 """Networks: the incremental segmentor, its teachers and its growing classifier."""
 
 from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of all)
+from mmseg_cil.models.future_rows import FutureRows
 from mmseg_cil.models.papers import LeakyResNet, PaperASPPHead
 from mmseg_cil.models.segmentors import (
     IncrementalCascadeEncoderDecoder,
@@ -8,6 +9,7 @@ from mmseg_cil.models.segmentors import (
 )
 
 __all__ = [
+    'FutureRows',
     'IncrementalCascadeEncoderDecoder',
     'IncrementalEncoderDecoder',
     'LeakyResNet',

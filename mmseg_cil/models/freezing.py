@@ -38,21 +38,36 @@ def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def hold_statistics(model: nn.Module, patterns: Iterable[str]) -> None:
-    """Put the named norms of a segmentor into evaluation mode.
+def modules_with_mode(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of everything in a segmentor that may compute otherwise in evaluation.
 
-    The norms are looked up at each call: a Runner may replace norms by synchronised ones, and a
+    These are the modules without inner ones, among them norms and dropout, and attention. Modules
+    that consist of others are left out: PIDNet and DDRNet return fewer outputs in evaluation.
+    """
+    for name, module in model.named_modules():
+        alone = next(module.children(), None) is None
+        if (alone or isinstance(module, nn.MultiheadAttention)) and _is_plain(name):
+            yield name, module
+
+
+def hold_modes(model: nn.Module, freezing: Freezing) -> None:
+    """Put the named norms, and the modules named for evaluation, into evaluation mode.
+
+    The modules are looked up at each call: a Runner may replace norms by synchronised ones, and a
     method may change the network.
 
     Args:
         model: The segmentor, in training mode.
-        patterns: See :class:`Freezing`.
+        freezing: Freezing of the method.
     """
-    if not patterns:
-        return
-    for name, module in norms_with_statistics(model):
-        if is_named(name, patterns):
-            module.eval()
+    for patterns, modules in (
+        (freezing.norm_statistics, norms_with_statistics),
+        (freezing.evaluation, modules_with_mode),
+    ):
+        if patterns:
+            for name, module in modules(model):
+                if is_named(name, patterns):
+                    module.eval()
 
 
 def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
@@ -70,16 +85,19 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
         InputError: A pattern finds nothing.
     """
     norms = [name for name, _ in norms_with_statistics(model)]
+    modules = [name for name, _ in modules_with_mode(model)]
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if _is_plain(name)
     }
     for key, patterns, names, what in (
         ('norm_statistics', freezing.norm_statistics, norms, 'norm with running statistics'),
+        ('evaluation', freezing.evaluation, modules, 'module'),
         ('parameters', freezing.parameters, list(parameters), 'parameter'),
+        ('excepted', freezing.excepted, list(parameters), 'parameter'),
     ):
         whole = [name for name, _ in model.named_children() if _is_plain(f'{name}.')]
         for pattern in patterns:
-            if key == 'norm_statistics' and pattern in whole:
+            if key == 'norm_statistics' and pattern in ('*', *whole):
                 continue
             if not any(is_named(name, [pattern]) for name in names):
                 shown = f'; there are {names[0]}, ..., {names[-1]}' if names else ''
@@ -88,7 +106,7 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
                     f'that name or within a module of that name{shown}'
                 )
     for name, parameter in parameters.items():
-        if is_named(name, freezing.parameters):
+        if is_named(name, freezing.parameters) and not is_named(name, freezing.excepted):
             parameter.requires_grad_(False)
 
 

@@ -161,6 +161,23 @@ def what_cannot_grow(head: Mapping[str, Any]) -> list[str]:
     )
 
 
+def weights_by_class(head: Mapping[str, Any]) -> list[str]:
+    """Return the names of a head's weights whose shape follows from the number of classes.
+
+    Args:
+        head: Config of a head that classifies. The head is built twice.
+
+    Raises:
+        Exception: Any error of building the head.
+    """
+    small, large = (_build(head, count).state_dict() for count in (3, 4))
+    return sorted(
+        key
+        for key in {*small, *large}
+        if key not in small or key not in large or small[key].shape != large[key].shape
+    )
+
+
 def _build(head: Mapping[str, Any], num_classes: int) -> nn.Module:
     built: nn.Module = MODELS.build(
         ConfigDict(with_classes(head, num_classes, dict(type='CrossEntropyLoss')))

@@ -19,6 +19,7 @@ class StepContext:
             background (class-incremental, settings overlapped and disjoint).
         by_domain: Whether the walk is domain-incremental.
         trained: The earlier steps that trained: all but those with nothing to learn.
+        num_future: Number of classes that later steps of the protocol introduce.
     """
 
     index: int
@@ -27,6 +28,7 @@ class StepContext:
     old_labels_hidden: bool
     by_domain: bool = False
     trained: tuple[int, ...] = ()
+    num_future: int = 0
 
     @classmethod
     def from_config(cls, config: dict) -> StepContext:
@@ -38,6 +40,7 @@ class StepContext:
             old_labels_hidden=bool(config['old_labels_hidden']),
             by_domain=bool(config.get('by_domain', False)),
             trained=tuple(config.get('trained', range(int(config['index'])))),
+            num_future=int(config.get('num_future', 0)),
         )
 
     @classmethod

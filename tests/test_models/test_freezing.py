@@ -88,6 +88,26 @@ def test_parameters_stand_still_and_decay_does_not_move_them(tmp_path):
     assert {'backbone.layer3.0.conv1.weight', 'backbone.layer1.0.bn1.running_mean'} <= changed
 
 
+def test_what_is_excepted_trains_and_all_else_stands_still(tmp_path):
+    model, before = later(
+        tmp_path, dict(evaluation=['*'], parameters=['*'], excepted=['*.conv_seg'])
+    )
+    assert moved(model, before) == {'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
+
+
+def test_modules_named_for_evaluation_compute_as_in_evaluation(tmp_path):
+    freezing = dict(evaluation=['decode_head.dropout', 'backbone'])
+    model, before = later(tmp_path, freezing)
+    assert not model.decode_head.dropout.training and model.decode_head.bottleneck.bn.training
+    assert model.backbone.training and not model.backbone.layer1[0].bn1.training
+    changed = moved(model, before)
+    assert not any(key.startswith('backbone') and key.endswith(STATISTICS) for key in changed)
+    assert 'backbone.layer1.0.conv1.weight' in changed
+    images = batch(5)[0]
+    outputs = [model.decode_head.dropout(images) for _ in range(2)]
+    assert torch.equal(*outputs) and torch.equal(outputs[0], images)
+
+
 def test_both_branches_of_a_changed_network_are_held(tmp_path):
     model, before = later(
         tmp_path,
@@ -116,6 +136,8 @@ def test_norms_that_a_runner_replaces_are_held_too(tmp_path):
         (dict(norm_statistics=['decode_head.conv_seg']), 'no norm with running statistics'),
         (dict(norm_statistics=['regularisers']), 'no norm'),
         (dict(parameters=['backbone', 'backbone.layer9']), "has 'backbone.layer9'.*no parameter"),
+        (dict(evaluation=['decode_head.dropouts']), "has 'decode_head.dropouts'.*no module"),
+        (dict(parameters=['*'], excepted=['*.conv_sge']), r"excepted has '\*.conv_sge'"),
     ],
 )
 def test_a_pattern_that_finds_nothing_is_refused(freezing, message):
@@ -137,6 +159,7 @@ def test_a_whole_part_may_be_without_norms_that_have_statistics():
         (dict(norm_statistic=['a']), "did you mean 'norm_statistics'"),
         (dict(norm_statistics='decode_head'), 'must be a list of names'),
         (dict(parameters=[3]), 'must be a list of names'),
+        (dict(excepted=['*.conv_seg']), 'no parameter is frozen: name parameters too'),
         (['decode_head'], 'must be a dict'),
         (dict(old_rows=1), 'must be True or False'),
     ],

@@ -21,3 +21,4 @@ def test_the_plain_form_is_read_back():
     step = StepContext.of_class_counts([2, 1])
     plain = dict(index=1, class_steps=[0, 0, 1], has_background=True, old_labels_hidden=True)
     assert StepContext.from_config(plain) == step
+    assert StepContext.from_config(dict(plain, num_future=4)).num_future == 4

@@ -49,13 +49,16 @@ def step_context_config(protocol: Protocol, step: int, iterations: Sequence[int]
         step: The step.
         iterations: Iterations of every step; 0 where a step does not train.
     """
+    known = protocol.class_steps(step)
+    last = len(protocol.steps) - 1
     return dict(
         index=step,
-        class_steps=list(protocol.class_steps(step)),
+        class_steps=list(known),
         has_background=protocol.taxonomy.has_background,
         old_labels_hidden=protocol.old_labels_hidden,
         by_domain=protocol.kind == 'domain',
         trained=[i for i in range(step) if iterations[i]],
+        num_future=len(protocol.class_steps(last)) - len(known),
     )
 
 

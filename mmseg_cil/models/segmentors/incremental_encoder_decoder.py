@@ -30,7 +30,7 @@ from mmseg_cil.contracts.check import check_told, overrides, require_contract
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.classifier import find_classifier_init
-from mmseg_cil.models.freezing import freeze_parameters, hold_statistics
+from mmseg_cil.models.freezing import freeze_parameters, hold_modes
 from mmseg_cil.models.growth import OldRows, grow_state
 from mmseg_cil.models.head_losses import check_head, teacher_readers
 from mmseg_cil.models.heads import auxiliary_heads, decode_heads
@@ -176,10 +176,10 @@ class IncrementalEncoderDecoder(
         self._change_file = Path(teacher['checkpoint']).parent / CHANGE_NAME if teacher else None
 
     def train(self, mode: bool = True) -> IncrementalEncoderDecoder:
-        """Set the mode as for any module, but keep norms with frozen statistics in evaluation."""
+        """Set the mode as for any module, but keep in evaluation what ``method.freezing`` names."""
         super().train(mode)
         if mode:
-            hold_statistics(self, self._freezing.norm_statistics)
+            hold_modes(self, self._freezing)
         return self
 
     @property
