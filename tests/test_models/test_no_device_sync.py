@@ -23,6 +23,7 @@ METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 #: Methods that are looked at whenever the tests run; the variants of their parts on request.
 LOOKED_AT = (
     'dfgr_dtid',
+    'dft_star',
     'dkd',
     'finetune',
     'icarl',

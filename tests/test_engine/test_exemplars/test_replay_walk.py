@@ -41,6 +41,7 @@ METHODS = sorted(
 VARIANTS = (
     'dfd',
     'dfgr_dtid',
+    'dft_star',
     'dkd',
     'lgkd',
     'lgkd_mib',

@@ -209,6 +209,10 @@ def _fusion(cfg: Config, frame: Frame) -> str | None:
     return None if same else 'fusion that keeps the shift of the background'
 
 
+def _future(cfg: Config, frame: Frame) -> str | None:
+    return 'classes of later steps are never predicted' if frame.method == 'dft_star' else None
+
+
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -413,5 +417,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'EWF run.py',
         _fusion,
         option=f'the method pieces {_listed(EWF_FORMS)}',
+    ),
+    Deviation(
+        'prediction (DFT*)',
+        'over the rows of all classes, those of later steps too',
+        'RevisitingCSS run.py',
+        _future,
+        offered=False,
     ),
 )

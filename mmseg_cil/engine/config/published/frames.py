@@ -14,6 +14,7 @@ UCD = 'ygjwd12345/UCD'
 SDR = 'LTTM/SDR'
 EWF = 'schuy1er/EWF_official'
 REMINDER = 'HieuPhan33/REMINDER'
+DFT, CAF = 'BladeDancer957/RevisitingCSS', 'ygjwd12345/CAF'
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Frame:
     """The settings around a method in the code that its published figures come from.
 
     The figures of MiB's paper come from MiB's code. The figures of the papers of PLOP, RCIL and
-    AWT come from the code of these papers, which began as copies of MiB's, as did that of SDR; the
-    code of LGKD, NeST, UCD, EWF and REMINDER began as a copy of PLOP's. A method that is in several
-    of them is taken from the first that has the protocol.
+    AWT come from the code of these papers, which began as copies of MiB's, as did that of SDR and
+    of CAF; the code of LGKD, NeST, UCD, EWF, REMINDER and DFT* began as a copy of PLOP's. A method
+    that is in several of them is taken from the first that has the protocol.
 
     Attributes:
         code: Repository of the official code; empty where no code of the method is public and only
@@ -80,6 +81,7 @@ FRAMES: Mapping[str, Frame] = {
     'mib_ucd_paper': Frame(UCD, 'mib_ucd_paper', 'plop'),
     'sdr': Frame(SDR, 'sdr_paper', changes=_CONV),
     'sdr_paper': Frame(SDR, 'sdr_paper', changes=_CONV),
+    'dft_star': Frame(DFT, 'dft_star', 'plop', changes=_CONV, half=True),
     'mib_awt': Frame(AWT, 'mib_awt', 'plop', changes={_CHANNELS: 'together'}, half=True),
     'mib_nest': Frame(NEST, 'mib_nest_paper', 'plop', half=True),
     'mib_nest_paper': Frame(NEST, 'mib_nest_paper', 'plop', half=True),
