@@ -22,6 +22,7 @@ from mmseg_cil.testing.networks import base_step, batch, network, next_step, seg
 METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 #: Methods that are looked at whenever the tests run; the variants of their parts on request.
 LOOKED_AT = (
+    'caf',
     'dfgr_dtid',
     'dft_star',
     'dkd',

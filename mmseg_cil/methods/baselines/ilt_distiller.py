@@ -1,4 +1,4 @@
-"""Distillation of one of the backbone's feature maps."""
+"""Distillation of one of the backbone's feature maps, or of the classifier's input."""
 
 from __future__ import annotations
 
@@ -6,32 +6,39 @@ import math
 
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import Batch, Distiller
+from mmseg_cil.contracts import Batch, Distiller, NetworkOutput
 from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
-from mmseg_cil.utils.values import check_number
+from mmseg_cil.utils.values import check_choice, check_number
+
+#: Stage that stands for the input of the classifier.
+EMBEDDING = 'embedding'
 
 
 @MODELS.register_module()
 class FeatureDistiller(Distiller):
-    """Feeds a loss with one stage's features of student and teacher.
+    """Feeds a loss with one stage's features, or the embeddings, of student and teacher.
 
     Args:
         loss: Config of a loss module called with ``(student, teacher)`` maps
             ``(N, D, h, w)`` that returns a scalar and has a ``loss_name``.
-        stage: Index among what the backbone (and neck) returns. Defaults to
-            -1, the last: the encoder's output, as in ILT.
+        stage: Index among what the backbone (and neck) returns, or 'embedding' for the input of
+            the decode head's classifier, before its dropout. Defaults to -1, the last index: the
+            encoder's output, as in ILT.
 
     Raises:
-        InputError: ``stage`` is no whole number, or the loss does not compare two
-            networks.
+        InputError: ``stage`` is neither a whole number nor 'embedding', or the loss does not
+            compare two networks.
     """
 
-    def __init__(self, loss: dict, stage: int = -1) -> None:
+    def __init__(self, loss: dict, stage: int | str = -1) -> None:
         super().__init__()
         self.loss = build_distillation_loss(self, loss)
-        check_number(self, 'stage', stage, least=-math.inf, whole=True)
+        if isinstance(stage, str):
+            check_choice(self, 'stage', stage, (EMBEDDING,))
+        else:
+            check_number(self, 'stage', stage, least=-math.inf, whole=True)
         self.stage = stage
 
     def attach(self, network: nn.Module) -> None:
@@ -46,7 +53,7 @@ class FeatureDistiller(Distiller):
             self._check_stage(len(stages))
 
     def _check_stage(self, count: int) -> None:
-        if not -count <= self.stage < count:
+        if isinstance(self.stage, int) and not -count <= self.stage < count:
             raise InputError(
                 f'FeatureDistiller: stage {self.stage} is not among the {count} '
                 f'feature maps that the backbone returns: give one of {-count}..{count - 1}'
@@ -63,5 +70,10 @@ class FeatureDistiller(Distiller):
         """
         student, teacher = batch.student, batch.teacher
         self._check_stage(len(student.features))
-        maps = student.features[self.stage], teacher.features[self.stage]
+        maps = (self._map(record) for record in (student, teacher))
         return {self.loss.loss_name: self.loss(*maps)}
+
+    def _map(self, record: NetworkOutput) -> Tensor:
+        if isinstance(self.stage, str):
+            return record.embedding
+        return record.features[self.stage]

@@ -39,6 +39,7 @@ METHODS = sorted(
 )
 #: Their parts replay in those of others too.
 VARIANTS = (
+    'caf',
     'dfd',
     'dfgr_dtid',
     'dft_star',

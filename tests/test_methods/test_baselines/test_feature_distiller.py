@@ -25,6 +25,25 @@ def test_it_compares_one_stage(stage):
     torch.testing.assert_close(losses['loss_features'], 2 * difference.square().mean())
 
 
+def test_it_compares_embeddings():
+    student, teacher = (
+        NetworkOutput(one.features, one.features[1], one.logits) for one in (record(0), record(1))
+    )
+    distiller = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage='embedding'))
+    losses = distiller(Batch(student, None, teacher))
+    difference = student.embedding - teacher.embedding
+    torch.testing.assert_close(losses['loss_features'], 2 * difference.square().mean())
+
+
+@pytest.mark.parametrize(
+    ('stage', 'message'),
+    [('embeding', "did you mean 'embedding'"), (0.5, 'stage must be a whole number')],
+)
+def test_a_stage_of_another_kind_is_refused(stage, message):
+    with pytest.raises(InputError, match=message):
+        MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=stage))
+
+
 def test_a_stage_that_is_not_there_is_refused():
     distiller = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage=2))
     with pytest.raises(InputError, match='stage 2'):

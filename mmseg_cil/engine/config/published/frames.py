@@ -59,6 +59,7 @@ FRAMES: Mapping[str, Frame] = {
     'lwf_mc': Frame(MIB, 'lwf_mc', changes=_CONV),
     'ilt': Frame(MIB, 'ilt', changes=_CONV),
     'mib': Frame(MIB, 'mib'),
+    'caf': Frame(CAF, 'caf'),
     'plop': Frame(PLOP, 'plop_paper', 'plop', half=True),
     'plop_paper': Frame(PLOP, 'plop_paper', 'plop', half=True),
     'lgkd': Frame(LGKD, 'lgkd_paper', 'plop', half=True),

@@ -1,0 +1,10 @@
+"""CAF on voc_15-1, a template: as --method caf --protocol voc_15-1."""
+
+_base_ = [
+    '../_base_/models/deeplabv3_r101-d16.py',
+    '../_base_/datasets/voc12aug.py',
+    '../_base_/methods/caf.py',
+    '../_base_/schedules/voc.py',
+    '../_base_/default_runtime.py',
+]
+protocol = dict(name='voc_15-1', setting='overlapped', preset='default')
