@@ -57,15 +57,15 @@ def saved(model, folder):
 def test_the_softmax_sees_them_and_learns_that_they_are_not_there(head):
     model = first_step(network(head, 'single', loss='PixelCrossEntropyLoss'))
     images, samples = batch(3)
-    before = {name: copy.deepcopy(one.conv_seg_future) for name, one in model.heads.items()}
+    before = {name: copy.deepcopy(part.conv_seg_future) for name, part in model.heads.items()}
     logits = model.decode_head(model.extract_feat(images))
     assert logits.shape[1] == 6 and set(before) == {'decode_head', 'auxiliary_head'}
     loss = learn(model)['decode.loss_ce']
-    labels = torch.stack([one.gt_sem_seg.data for one in samples]).squeeze(1)
+    labels = torch.stack([sample.gt_sem_seg.data for sample in samples]).squeeze(1)
     assert loss > 0 and labels.max() == 255
-    for name, one in model.heads.items():
+    for name, part in model.heads.items():
         # No pixel has their label, so their biases can only fall.
-        assert (one.conv_seg_future.bias < before[name].bias).all()
+        assert (part.conv_seg_future.bias < before[name].bias).all()
 
 
 def test_the_loss_is_that_of_a_classifier_with_as_many_rows_more():
@@ -76,7 +76,7 @@ def test_the_loss_is_that_of_a_classifier_with_as_many_rows_more():
         key = f'decode_head.conv_seg.{part}'
         state[key] = torch.cat([state[key], state.pop(f'decode_head.conv_seg_future.{part}')])
     wide.load_state_dict(state)
-    found, expected = (one.loss(*batch(3))['decode.loss_ce'] for one in (model, wide))
+    found, expected = (each.loss(*batch(3))['decode.loss_ce'] for each in (model, wide))
     torch.testing.assert_close(found, expected)
     assert expected > segmentor(config, [3]).train().loss(*batch(3))['decode.loss_ce']
 
@@ -86,7 +86,7 @@ def test_they_are_cut_off_and_the_network_is_plain_and_predicts_the_same():
     plain = segmentor(network('FCNHead', 'single'), [3])
     learn(model)
     images, samples = batch(3)
-    metas = [one.metainfo for one in samples]
+    metas = [sample.metainfo for sample in samples]
     expected = model.eval().encode_decode(images, metas)
     assert expected.shape[1] == 3
     future = model.decode_head.conv_seg_future.weight.detach().clone()
@@ -184,7 +184,7 @@ def test_distillers_see_the_classes_alone(tmp_path, loss, distiller):
     plain = next_step(config, tmp_path / 'base.pth', **parts).train()
     state = model.state_dict()
     plain.load_state_dict({key: state[key] for key in plain.state_dict()})
-    found, expected = (one.loss(*batch(5)) for one in (model, plain))
+    found, expected = (each.loss(*batch(5)) for each in (model, plain))
     names = [name for name in expected if name.startswith('distill')]
     assert names
     for name in names:
@@ -195,11 +195,11 @@ def test_distillers_see_the_classes_alone(tmp_path, loss, distiller):
 
 def test_a_copy_of_the_network_has_its_own_rows():
     model = first_step(network()).eval()
-    other = copy.deepcopy(model)
+    duplicate = copy.deepcopy(model)
     with torch.no_grad():
         model.decode_head.conv_seg_future.bias.fill_(7.0)
     features = model.extract_feat(batch(3)[0])
-    found, copied = (one.decode_head(features)[:, 3:] for one in (model, other))
+    found, copied = (each.decode_head(features)[:, 3:] for each in (model, duplicate))
     assert (found > 6).all() and (copied < 6).all()
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mmseg_cil.losses.precision import at_least_float32
 
-#: Added to every target, so that no old class is without one.
+#: Added to every target, so that no target is zero.
 FLOOR = 1e-7
 
 

@@ -27,7 +27,8 @@ def test_it_compares_one_stage(stage):
 
 def test_it_compares_embeddings():
     student, teacher = (
-        NetworkOutput(one.features, one.features[1], one.logits) for one in (record(0), record(1))
+        NetworkOutput(output.features, output.features[1], output.logits)
+        for output in (record(0), record(1))
     )
     distiller = MODELS.build(dict(type='FeatureDistiller', loss=LOSS, stage='embedding'))
     losses = distiller(Batch(student, None, teacher))

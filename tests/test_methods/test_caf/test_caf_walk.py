@@ -22,7 +22,7 @@ def test_it_is_mib_with_two_distillers():
     caf, mib = parts('caf'), parts('mib')
     (own, *features), of_mib = caf.pop('distillers'), mib.pop('distillers')
     assert [own] == of_mib
-    assert [one['stage'] for one in features] == [-1, 'embedding']
+    assert [distiller['stage'] for distiller in features] == [-1, 'embedding']
     assert {**caf, 'name': 'mib'} == mib
 
 

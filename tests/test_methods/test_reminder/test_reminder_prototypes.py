@@ -49,7 +49,7 @@ def test_groups_of_images_count_alike_however_they_are_split_into_batches(model)
     assert model.training
     model.eval()
     maps = run_network(model, torch.stack(data['inputs'])).embedding.double()
-    labels = torch.stack([one.gt_sem_seg.data for one in data['data_samples']]).squeeze(1)
+    labels = torch.stack([sample.gt_sem_seg.data for sample in data['data_samples']]).squeeze(1)
     expected, groups = prototypes(maps.split(2), labels.split(2), range(4))
     assert found.classes == (0, 1, 2, 3) and found.groups.tolist() == groups.tolist()
     assert groups.tolist() == [3, 2, 1, 0] and not found.vectors[3].any()
@@ -84,7 +84,7 @@ def test_a_group_lies_within_a_process_and_every_image_is_read_once(monkeypatch,
         monkeypatch.setattr(step_images, 'get_rank', lambda rank=rank: rank)
         monkeypatch.setattr(step_images, 'get_world_size', lambda: 2)
         batches = step_images.step_batches(runner, None, together=together)
-        read.append([int(one) for (each,) in batches for one in each])
+        read.append([int(image) for (images_read,) in batches for image in images_read])
     assert sorted(read[0] + read[1]) == list(range(11))
     for part in read:
         for start in range(0, len(part), together):
