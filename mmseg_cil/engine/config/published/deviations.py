@@ -6,25 +6,20 @@ The log, the docstrings of the configs and ``docs/published.md`` are all made fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
 
 from mmseg_cil.engine.config.method import find_method
+from mmseg_cil.engine.config.published import method_looks
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.engine.data import drops_partial, first_value
 from mmseg_cil.protocols import is_by_domain
 
 #: Describes in a few words what a config has in place of the papers' setting; None: the same.
 Look = Callable[[Config, Frame], str | None]
-#: Pieces of methods with the thresholds of PLOP's code.
-PLOP_FORMS = ('plop_paper', 'lgkd_paper', 'plop_nest_paper', 'plop_ewf_paper', 'reminder_paper')
-#: Pieces of methods with the pre-tuning of NeST's code.
-NEST_FORMS = ('mib_nest_paper', 'plop_nest_paper')
-#: Pieces of methods with the fusion of EWF's code.
-EWF_FORMS = ('mib_ewf_paper', 'plop_ewf_paper')
 
 
 @dataclass(frozen=True)
@@ -154,65 +149,6 @@ def _passes(cfg: Config, frame: Frame) -> str | None:
     return None if drops_partial(cfg) else 'batches over the end of an epoch'
 
 
-def _thresholds(cfg: Config, frame: Frame) -> str | None:
-    if frame.method not in PLOP_FORMS or cfg.method.name in PLOP_FORMS:
-        return None
-    return 'a true median, whole images for the thresholds, full weight without background'
-
-
-def _merge(cfg: Config, frame: Frame) -> str | None:
-    if 'network_change.eps_again' not in frame.changes:
-        return None
-    change = find_method(cfg, cfg.protocol.name).network_change or {}
-    return None if change.get('eps_again') else 'a merge without the eps of a second norm'
-
-
-def _statistics(cfg: Config, frame: Frame) -> str | None:
-    return 'statistics of the merged norms' if frame.method == 'rcil' else None
-
-
-def _channels(cfg: Config, frame: Frame) -> str | None:
-    wanted = frame.changes.get('classifier_init.classes')
-    if not wanted or is_by_domain(cfg.protocol.name):
-        return None
-    init = find_method(cfg, cfg.protocol.name).classifier_init
-    same = isinstance(init, Mapping) and init.get('classes') == wanted
-    return None if same else 'channels for each new class'
-
-
-def _pre_tuning(cfg: Config, frame: Frame) -> str | None:
-    if frame.method not in NEST_FORMS or is_by_domain(cfg.protocol.name):
-        return None
-    same = cfg.method.name in NEST_FORMS
-    return None if same else 'frozen statistics, biases of the size of each old one'
-
-
-def _contrast(cfg: Config, frame: Frame) -> str | None:
-    if frame.method != 'mib_ucd_paper' or cfg.method.name == frame.method:
-        return None
-    return 'consistent scores, labels of the nearest pixel, pairs of all processes'
-
-
-def _representations(cfg: Config, frame: Frame) -> str | None:
-    if frame.method != 'sdr_paper' or cfg.method.name == frame.method:
-        return None
-    return (
-        'features of a class by their own channels, equal weights, no prototype of the background'
-    )
-
-
-def _fusion(cfg: Config, frame: Frame) -> str | None:
-    if frame.method not in EWF_FORMS or is_by_domain(cfg.protocol.name):
-        return None
-    hooks = find_method(cfg, cfg.protocol.name).custom_hooks
-    same = any(hook.get('start') == 'official' for hook in hooks if _name(hook) == 'EWFHook')
-    return None if same else 'fusion that keeps the shift of the background'
-
-
-def _future(cfg: Config, frame: Frame) -> str | None:
-    return 'classes of later steps are never predicted' if frame.method == 'dft_star' else None
-
-
 def _norms(cfg: Config, frame: Frame) -> str | None:
     return 'batch norm of torch for InPlace-ABN'
 
@@ -228,16 +164,8 @@ def _precision(cfg: Config, frame: Frame) -> str | None:
     return 'mixed precision' if amp else 'single precision'
 
 
-def _processes(cfg: Config, frame: Frame) -> str | None:
-    return 'thresholds shared by all processes' if frame.method in PLOP_FORMS else None
-
-
 def _code(cfg: Config, frame: Frame) -> str | None:
     return None if frame.code else 'the method itself'
-
-
-def _listed(pieces: Sequence[str]) -> str:
-    return ', '.join(f'`{piece}`' for piece in pieces)
 
 
 DEVIATIONS: tuple[Deviation, ...] = (
@@ -359,70 +287,70 @@ DEVIATIONS: tuple[Deviation, ...] = (
         'thresholds (PLOP)',
         'median by a sum of bin indices, from random crops; factor 0 without background',
         'PLOP train.py',
-        _thresholds,
-        option=f'the method pieces {_listed(PLOP_FORMS)}',
+        method_looks.thresholds,
+        option=method_looks.pieces_named(method_looks.PLOP_FORMS),
     ),
     Deviation(
         'thresholds by process (PLOP)',
         'every process has its own',
         'PLOP train.py',
-        _processes,
+        method_looks.processes,
         offered=False,
     ),
     Deviation(
         'second merge (RCIL)',
         'trained with eps 0, merged with eps 1e-5',
         'RCIL run.py',
-        _merge,
+        method_looks.merge,
         option='`method.network_change.eps_again=1e-5`',
     ),
     Deviation(
         'merged norms (RCIL)',
         'mean 0, deviation 1, scale 1',
         'RCIL run.py',
-        _statistics,
+        method_looks.statistics,
         offered=False,
     ),
     Deviation(
         'contrast (UCD)',
         'scores shifted on one side, interpolated ids, pairs within each process',
         'UCD utils/loss.py',
-        _contrast,
+        method_looks.contrast,
         option='the method piece `mib_ucd_paper`',
     ),
     Deviation(
         'features (SDR)',
         'reshaped across channels, classes of unequal weight, the first class of a batch left out',
         'SDR utils/loss.py, train.py',
-        _representations,
+        method_looks.representations,
         option='the method piece `sdr_paper`',
     ),
     Deviation(
         'channels (AWT)',
         'one choice for all new classes of a step; on ADE20K mostly by the classes so far',
         'AWT attribute.py, attribute_class.py',
-        _channels,
+        method_looks.channels,
         option='`method.classifier_init.classes`',
     ),
     Deviation(
         'pre-tuning (NeST)',
         'norm statistics move; drawn biases, scaled to all old ones together; all images',
         'NeST run.py, segmentation_module.py',
-        _pre_tuning,
-        option='the method pieces `mib_nest_paper`, `plop_nest_paper`',
+        method_looks.pre_tuning,
+        option=method_looks.pieces_named(method_looks.NEST_FORMS),
     ),
     Deviation(
         'fusion (EWF)',
         "from the last step's network, so that the shift of the background is taken back in part",
         'EWF run.py',
-        _fusion,
-        option=f'the method pieces {_listed(EWF_FORMS)}',
+        method_looks.fusion,
+        option=method_looks.pieces_named(method_looks.EWF_FORMS),
     ),
     Deviation(
         'prediction (DFT*)',
         'over the rows of all classes, those of later steps too',
         'RevisitingCSS run.py',
-        _future,
+        method_looks.future,
         offered=False,
     ),
 )
