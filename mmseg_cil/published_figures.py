@@ -31,6 +31,7 @@ FORMS = {
     'plop_nest_paper': 'plop_nest',
     'mib_ucd_paper': 'mib_ucd',
     'sdr_paper': 'sdr',
+    'dkd_decomposed_paper': 'dkd_decomposed',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

@@ -24,6 +24,7 @@ METHODS = sorted(Path(__file__).parents[2].glob('configs/_base_/methods/*.py'))
 LOOKED_AT = (
     'dfgr_dtid',
     'dkd',
+    'dkd_decomposed',
     'finetune',
     'icarl',
     'ilt',

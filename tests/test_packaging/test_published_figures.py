@@ -66,6 +66,7 @@ def test_the_form_of_the_official_code_has_the_figures_of_its_method():
     assert figures_of(walk, 'plop_paper') == figures_of(walk, 'plop') != []
     assert figures_of(walk, 'lgkd_paper') == figures_of(walk, 'lgkd') != []
     assert figures_of(walk, 'mib_nest_paper') == figures_of(walk, 'mib_nest') != []
+    assert figures_of(walk, 'dkd_decomposed_paper') == figures_of(walk, 'dkd_decomposed') != []
 
 
 @pytest.mark.parametrize(

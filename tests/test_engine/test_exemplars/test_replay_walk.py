@@ -35,6 +35,8 @@ VARIANTS = (
     'dfd',
     'dfgr_dtid',
     'dkd',
+    'dkd_decomposed',
+    'dkd_decomposed_paper',
     'lgkd',
     'lgkd_mib',
     'lwf',
