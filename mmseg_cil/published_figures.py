@@ -32,6 +32,7 @@ FORMS = {
     'mib_ucd_paper': 'mib_ucd',
     'sdr_paper': 'sdr',
     'dkd_decomposed_paper': 'dkd_decomposed',
+    'star_paper': 'star',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

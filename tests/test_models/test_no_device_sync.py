@@ -40,6 +40,7 @@ LOOKED_AT = (
     'rcil',
     'sdr',
     'sdr_paper',
+    'star',
     'vdfd',
     'vdfd_ssl',
     'vdfd_step_ce',

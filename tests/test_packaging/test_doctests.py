@@ -21,6 +21,7 @@ MODULES = {
     'mmseg_cil.methods.plop.reference': 1,
     'mmseg_cil.methods.sdr.reference': 1,
     'mmseg_cil.methods.ucd.reference': 2,
+    'mmseg_cil.methods.star.reference': 2,
     'mmseg_cil.models.classifier': 1,
     'mmseg_cil.protocols.build': 1,
     'mmseg_cil.protocols.policy': 1,

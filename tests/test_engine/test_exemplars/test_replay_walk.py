@@ -58,6 +58,8 @@ VARIANTS = (
     'ilt',
     'ilt_original',
     'm2kd',
+    'star',
+    'star_paper',
     'vdfd_official',
     'vdfd_ssl',
     'vdfd_step_ce',
