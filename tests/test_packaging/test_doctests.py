@@ -12,6 +12,7 @@ MODULES = {
     'mmseg_cil.evaluation.confusion_shares': 1,
     'mmseg_cil.evaluation.continual': 2,
     'mmseg_cil.losses.hidden_classes': 1,
+    'mmseg_cil.memory.selection': 1,
     'mmseg_cil.methods.awt.reference': 4,
     'mmseg_cil.methods.dkd_decomposed.reference': 3,
     'mmseg_cil.methods.ewf.reference': 2,
