@@ -28,7 +28,7 @@ from mmseg_cil.methods.star.statistics import (
     joined,
     statistics_of,
 )
-from mmseg_cil.models.head_losses import loss_modules
+from mmseg_cil.models.head_losses import has_own_losses, loss_modules
 from mmseg_cil.models.heads import classifier_of, main_classifier, main_head
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
@@ -75,12 +75,19 @@ class StarStatisticsHook(StepHook):
         self.setting = setting
 
     def check_network(self, network: nn.Module) -> None:
-        """Check before training that the classifier makes logits of single cells.
+        """Check before training that drawn embeddings can join the loss of the main head.
 
         Raises:
-            InputError: The classifier's kernel is not 1x1.
+            InputError: The classifier's kernel is not 1x1, or the head computes its losses itself.
         """
         name, classifier = main_classifier(network)
+        head = main_head(network)[1]
+        if has_own_losses(head):
+            raise InputError(
+                f'StarStatisticsHook: {type(head).__name__} computes its losses in a way of its '
+                'own, or samples pixels, so drawn embeddings cannot join them: use a head such as '
+                'ASPPHead, FCNHead, UPerHead or SegformerHead without a sampler'
+            )
         if tuple(classifier.kernel_size) != (1, 1):
             raise InputError(
                 f'StarStatisticsHook: {name} has a kernel of {tuple(classifier.kernel_size)}, and '

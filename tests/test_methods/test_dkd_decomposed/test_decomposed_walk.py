@@ -13,6 +13,7 @@ from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.runner.step_runner import clear_instances
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
+from mmseg_cil.memory.memory import MemorySettings
 from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.method_checks import check_method
@@ -26,6 +27,8 @@ METHOD = 'dkd_decomposed'
 def walked(data_root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('decomposed') / 'walk'
     cfg = tiny_config(data_root, METHOD)
+    # So few iterations must predict some foreground.
+    cfg.method.loss_decode[0].pos_weight = 30.0
     cfg.step_overrides = {0: dict(max_iters=8, lr=0.1), 'later': dict(max_iters=2, lr=0.05)}
     WalkRunner(cfg, work_dir, steps='0-1').run()
     return work_dir
@@ -76,6 +79,7 @@ def test_mmsegmentation_scores_the_plain_checkpoint_as_the_walk(walked, tmp_path
         theirs = scores_of_mmsegmentation(walked, step, tmp_path / str(step))
         assert theirs['mIoU'] == pytest.approx(100 * ours[step]['mIoU']['all'], abs=0.006)
         assert theirs['aAcc'] == pytest.approx(100 * ours[step]['overall_accuracy'], abs=0.006)
+    assert any(value > 0 for name, value in ours[0]['IoU'].items() if name != 'background')
     assert 'predicts by' not in (walked / 'step_01/config.py').read_text()
 
 
@@ -113,6 +117,25 @@ def test_positives_weigh_as_in_the_official_scripts(method, void, protocol, weig
     assert cross_entropy.void == auxiliary.void == void
     (distiller,) = (MODELS.build(part) for part in parts['distillers'])
     assert distiller.logit_weight == distiller.positive_weight == distiller.negative_weight == 5
+
+
+@pytest.mark.parametrize(('protocol', 'budget'), [('voc_15-1', 100), ('ade20k_50-50', 300)])
+def test_exemplars_are_those_of_the_official_scripts(protocol, budget):
+    parts = method_of(read_piece('method', 'dkd_decomposed_m'), protocol)
+    memory = MemorySettings.from_config(parts.pop('memory'))
+    assert (memory.budget, memory.selection, memory.confidence) == (budget, 'balanced', 0.9)
+    # The official code concatenates exemplars and images.
+    assert memory.ratio is None
+    plain = method_of(read_piece('method', METHOD), protocol)
+    assert {**parts, 'name': METHOD} == plain
+
+
+@pytest.mark.slow
+def test_a_walk_with_exemplars_replays_them(data_root, tmp_path):
+    cfg = tiny_config(data_root, 'dkd_decomposed_m', **{'method.memory.budget': 5})
+    WalkRunner(cfg, tmp_path).run()
+    steps = json.loads((tmp_path / 'journal.json').read_text())['steps']
+    assert [step['replayed'] for step in steps] == [0, 5, 5]
 
 
 @pytest.mark.slow

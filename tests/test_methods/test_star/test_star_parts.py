@@ -328,6 +328,14 @@ def test_wrong_options_are_refused(build, message):
         build()
 
 
+def test_a_head_with_losses_of_its_own_is_refused():
+    sampler = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=50)
+    model = segmentor(network(sampler=sampler), [3])
+    with pytest.raises(InputError, match='drawn embeddings cannot join them'):
+        StarStatisticsHook().check_network(model)
+    StarStatisticsHook().check_network(segmentor(network(), [3]))
+
+
 def test_a_kernel_that_looks_at_neighbours_is_refused():
     model = segmentor(network(), [3])
     model.decode_head.conv_seg = nn.Conv2d(12, 3, 3)
