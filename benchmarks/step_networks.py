@@ -20,7 +20,9 @@ from mmseg_cil.methods.dfgr.generator_sub_step import GeneratorSubStep
 from mmseg_cil.methods.dfgr.new_data_sub_step import NewDataSubStep
 from mmseg_cil.methods.hinge.class_means import ClassMeans
 from mmseg_cil.methods.sdr.hook import prototypes_of_images
-from mmseg_cil.models.heads import main_classifier
+from mmseg_cil.methods.star.replay import Replay
+from mmseg_cil.models.head_losses import loss_modules
+from mmseg_cil.models.heads import main_classifier, main_head
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict, replace_value
 from mmseg_cil.models.teachers import step_teacher_name
 from mmseg_cil.registry import HOOKS, MODELS, SUB_STEPS
@@ -186,7 +188,24 @@ def segmentor_of(
             width = main_classifier(segmentor)[1].weight.shape[1]
             vectors = torch.randn(classes[0], width, device=device)
             distiller.set_old_prototypes(vectors, segmentor)
+    replay_by_chance(segmentor, classes[0] - 1, device)
     return segmentor
+
+
+def replay_by_chance(segmentor: Any, num_old: int, device: str) -> None:
+    """Give STAR's parts random prototypes of old foreground classes and an embedding of each."""
+    classifier = main_classifier(segmentor)[1]
+    drawn = torch.randn(num_old, classifier.weight.shape[1], device=device)
+    prototypes = torch.nn.functional.normalize(drawn, dim=1)
+    for distiller in segmentor.distillers:
+        if hasattr(distiller, 'set_old_prototypes'):
+            distiller.set_old_prototypes(prototypes)
+    for loss in loss_modules(main_head(segmentor)[1]):
+        if hasattr(loss, 'set_replay'):
+            length, index = torch.ones(num_old, device=device), torch.arange(num_old, device=device)
+            loss.set_replay(
+                Replay(prototypes, 0.1 * prototypes, length, 0.1 * length, index, 0.5), classifier
+            )
 
 
 def parts_of(method: dict[str, Any]) -> dict[str, Any]:

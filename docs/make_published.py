@@ -83,8 +83,8 @@ def deviation_rows() -> Iterator[str]:
     """One row a setting: the papers', that of the configs, and that with the preset."""
     plain = [
         compose(dict(method=method, protocol=protocol))
-        for method in FRAMES
-        if not method.endswith('_paper')
+        for method, frame in FRAMES.items()
+        if frame.code and not method.endswith('_paper')
         for protocol in ('voc_joint' if method == 'joint' else 'voc_15-1', 'cityscapes_domain_11-5')
         if not (method == 'joint' and protocol != 'voc_joint')
     ]

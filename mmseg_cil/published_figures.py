@@ -34,6 +34,8 @@ FORMS = {
     'mib_ewf_paper': 'mib_ewf',
     'plop_ewf_paper': 'plop_ewf',
     'reminder_paper': 'reminder',
+    'dkd_decomposed_paper': 'dkd_decomposed',
+    'star_paper': 'star',
 }
 _BACKGROUND = {'yes': True, 'no': False, '': None}
 

@@ -12,11 +12,11 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.memory.selection import Lists
 from mmseg_cil.protocols import Protocol
 from mmseg_cil.utils.atomic import write_json
-from mmseg_cil.utils.values import check_choice
+from mmseg_cil.utils.values import check_choice, check_number
 
 FILE_NAME = 'exemplars.json'
 FORMAT = 1
-SELECTIONS = ('herding', 'class_balanced', 'random')
+SELECTIONS = ('herding', 'class_balanced', 'random', 'balanced')
 PER = ('total', 'class')
 LABELS = ('at_replay', 'at_storage')
 
@@ -36,7 +36,12 @@ class MemorySettings:
             whose mean feature is nearest the mean of all. ``'class_balanced'``:
             images are drawn for each class. ``'random'``: images are drawn from all
             images met so far, whatever they show (with a budget per class the same
-            as ``'class_balanced'``).
+            as ``'class_balanced'``). ``'balanced'``: the selection of SSUL, after each
+            step anew: classes take turns to draw an image that shows them, also an old
+            class that the step's network sees in an image; each image counts for the class
+            that drew it alone. It has one budget, so ``per`` must be 'total'.
+        confidence: The least confidence of a class that the network sees, in [0, 1], for
+            ``'balanced'``: 0.7 in SSUL, 0.9 in Decomposed KD and STAR.
         labels: The labels that an exemplar shows when it is replayed.
             ``'at_replay'``: the labels of all classes known at the step that
             replays the exemplar, as in SSUL (clovaai/SSUL ``datasets/voc.py``,
@@ -56,6 +61,7 @@ class MemorySettings:
     labels: str = 'at_replay'
     ratio: float | None = None
     seed: int | None = None
+    confidence: float = 0.7
 
     def __post_init__(self) -> None:
         if not isinstance(self.budget, int) or isinstance(self.budget, bool) or self.budget < 1:
@@ -71,6 +77,12 @@ class MemorySettings:
             raise InputError(
                 'memory: ratio is the share of exemplars among the training samples, '
                 f'between 0 and 1, or None, not {self.ratio!r}'
+            )
+        check_number(self, 'confidence', self.confidence, most=1.0)
+        if self.selection == 'balanced' and self.per != 'total':
+            raise InputError(
+                "memory: selection='balanced' lets the classes take turns within one budget: set "
+                "per='total', or take selection='class_balanced' for a budget of each class"
             )
         if self.seed is not None and not isinstance(self.seed, int):
             raise InputError(f'memory: the seed must be an integer or None, not {self.seed!r}')
@@ -102,6 +114,8 @@ class MemorySettings:
         chosen: dict[str, Any] = dict(budget=self.budget, per=self.per, selection=self.selection)
         if self.selection != 'herding':
             chosen['seed'] = run_seed if self.seed is None else self.seed
+        if self.selection == 'balanced':
+            chosen['confidence'] = self.confidence
         return chosen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,43 @@ def keep_in_turns(
                 kept.add(name)
                 done[group] += 1
     return {group: tuple(names[: done[group]]) for group, names in lists.items()}
+
+
+def keep_in_rounds(
+    candidates: Sequence[tuple[str, Collection[str]]], turns: Sequence[str], budget: int
+) -> Lists:
+    """Keep images in rounds in which each group takes the first image left that belongs to it.
+
+    Unlike in :func:`keep_in_turns`, an image counts for the group that took it alone, and other
+    groups take other images, also those that show several groups. The rounds end when the budget
+    is used, or when no group finds an image (the official code never ends then).
+
+    Source: clovaai/SSUL ``utils/memory.py``, ``memory_sampling_balanced``.
+
+    Args:
+        candidates: Images by name, each with its groups, in the order in which they are looked at.
+        turns: All groups, in the order of their turns.
+        budget: Number of images to keep.
+
+    Returns:
+        The images of each group, in the order in which it took them.
+
+    Example:
+        >>> shown = [('a', {'cat', 'dog'}), ('b', {'cat'}), ('c', {'dog'}), ('d', {'cow'})]
+        >>> keep_in_rounds(shown, ['cat', 'dog'], budget=3)
+        {'cat': ('a', 'b'), 'dog': ('c',)}
+    """
+    kept: dict[str, list[str]] = {group: [] for group in turns}
+    left, count, found = list(candidates), 0, True
+    while found and count < budget:
+        found = False
+        for group in turns:
+            place = next((k for k, (_, groups) in enumerate(left) if group in groups), None)
+            if place is None or count >= budget:
+                continue
+            kept[group].append(left.pop(place)[0])
+            count, found = count + 1, True
+    return {group: tuple(names) for group, names in kept.items()}
 
 
 def regions(labels: Tensor, wanted: Sequence[int | None]) -> Tensor:

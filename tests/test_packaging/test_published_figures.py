@@ -69,6 +69,7 @@ def test_the_form_of_the_official_code_has_the_figures_of_its_method():
     walk = described('voc_15-1')
     for method in ('mib_ewf', 'plop_ewf', 'reminder'):
         assert figures_of(walk, f'{method}_paper') == figures_of(walk, method) != []
+    assert figures_of(walk, 'dkd_decomposed_paper') == figures_of(walk, 'dkd_decomposed') != []
 
 
 @pytest.mark.parametrize(

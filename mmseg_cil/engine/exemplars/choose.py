@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmengine.device import get_device
-from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch.nn import functional
 
-from mmseg_cil.datasets.passes import pass_over, seeded_images
-from mmseg_cil.datasets.pipeline import without_augmentation
 from mmseg_cil.engine.data import dataset_of_step
-from mmseg_cil.engine.export.checkpoint import CHECKPOINT_NAME
-from mmseg_cil.engine.paths import run_seed, step_folder
+from mmseg_cil.engine.exemplars.balanced import choose_in_rounds
+from mmseg_cil.engine.exemplars.passes import over_images
+from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.memory.memory import ExemplarMemory, MemorySettings
 from mmseg_cil.memory.selection import (
+    Lists,
     herding_order,
     keep_in_turns,
     keep_per_group,
@@ -106,6 +104,9 @@ def choose_exemplars(
         for group in groups
     }
     lists = dict(former.lists) if former else {}
+    if settings.selection == 'balanced':
+        kept = choose_in_rounds(walk, step, settings, former, view, own.tolist(), members)
+        return _memory(walk, step, settings, former, kept, set(first))
     if settings.selection == 'herding':
         features = _features(walk, step, view, groups, members)
         for name, indices in members.items():
@@ -119,8 +120,22 @@ def choose_exemplars(
             lists[name] = tuple(merged[place] for place in random_order(merged, key, name))
     keep = keep_per_group if settings.per == 'class' else keep_in_turns
     kept = keep(lists, settings.budget, _shares(protocol, lists))
-    # An image that is chosen again is stored again: it has the labels of this step.
-    chosen_now = {name for group in members for name in kept[group]} & set(first)
+    chosen = {name for group in members for name in kept[group]}
+    return _memory(walk, step, settings, former, kept, chosen & set(first))
+
+
+def _memory(
+    walk: Walk,
+    step: int,
+    settings: MemorySettings,
+    former: ExemplarMemory | None,
+    kept: Lists,
+    chosen_now: set[str],
+) -> ExemplarMemory:
+    """Return the memory of the kept images, of which some were chosen at this step.
+
+    An image that is chosen again is stored again: it has the labels of this step.
+    """
     before = former.stored if former else {}
     stored = {
         name: step if name in chosen_now else before[name]
@@ -128,7 +143,11 @@ def choose_exemplars(
         for name in group
     }
     return ExemplarMemory(
-        protocol.beginning_fingerprint(step), settings.choice(seed), step, kept, stored
+        walk.protocol.beginning_fingerprint(step),
+        settings.choice(run_seed(walk.cfg)),
+        step,
+        kept,
+        stored,
     )
 
 
@@ -149,27 +168,13 @@ def _features(
     for group in groups:
         for index in members[group.name].tolist():
             wanted.setdefault(index, []).append(group)
-    mine = sorted(wanted)[get_rank() :: get_world_size()]
-    folder = step_folder(walk.work_dir, step)
-    network = Teacher(
-        walk.cfg.model.to_dict(),
-        str(folder / CHECKPOINT_NAME),
-        num_classes=len(walk.protocol.steps[step].seen),
+    return over_images(
+        walk,
+        step,
+        view,
+        sorted(wanted),
+        lambda network, batch, index: _image_features(network, batch, wanted[index]),
     )
-    network.network.to(get_device())
-    # Images are read one by one: sizes differ, and a feature must not depend on other images.
-    loader = pass_over(
-        seeded_images(without_augmentation(view), mine),
-        int(walk.cfg.train_dataloader.get('num_workers') or 0),
-    )
-    part = {
-        index: _image_features(network, batch, wanted[index])
-        for index, batch in zip(mine, loader, strict=True)
-    }
-    result: dict[int, Features] = {}
-    for share in all_gather_object(part):
-        result.update(share)
-    return result
 
 
 def _image_features(network: Teacher, batch: Any, groups: Sequence[Group]) -> Features:

@@ -44,6 +44,9 @@ VARIANTS = (
     'dfgr_dtid',
     'dft_star',
     'dkd',
+    'dkd_decomposed',
+    'dkd_decomposed_m',
+    'dkd_decomposed_paper',
     'lgkd',
     'lgkd_mib',
     'lwf',
@@ -67,6 +70,9 @@ VARIANTS = (
     'ilt',
     'ilt_original',
     'm2kd',
+    'star',
+    'star_m',
+    'star_paper',
     'vdfd_official',
     'vdfd_ssl',
     'vdfd_step_ce',
@@ -412,6 +418,62 @@ def test_a_balanced_memory_draws_for_every_class(plain_dir, data_root, tmp_path)
         number = int(image['name'][-3:])
         shown = {('red', 'green', 'blue', 'grey')[i] for i in (number % 4, number // 2 % 4)}
         assert set(image['kept_for']) <= shown
+
+
+def shown_by(name):
+    """The classes that a picture of the tiny data shows."""
+    number = int(name[-3:])
+    return {('red', 'green', 'blue', 'grey')[i] for i in (number % 4, number // 2 % 4)}
+
+
+def test_a_memory_in_rounds_keeps_each_image_for_a_class_that_it_shows(
+    plain_dir, data_root, tmp_path
+):
+    memory = dict(budget=6, selection='balanced', confidence=0.0)
+    chosen(config(data_root, 'finetune', memory), tmp_path, plain_dir)
+    for step, classes in enumerate((2, 3, 4)):
+        content = list_of(tmp_path, step)
+        assert len(content['groups']) == classes and sum(content['groups'].values()) == 6
+        seen = ['red', 'green', 'blue', 'grey'][:classes]
+        assert list(content['groups']) == seen
+        for image in content['images']:
+            (group,) = image['kept_for']
+            # What the network sees besides the labels may be wrong, but is an old class.
+            assert group in shown_by(image['name']) or group in seen[:-1]
+    steps = {image['step'] for image in list_of(tmp_path, 2)['images']}
+    assert steps <= {0, 1, 2} and len(steps) > 1
+
+
+def test_labels_that_hide_nothing_tell_the_old_classes(data_root, tmp_path):
+    memory = dict(budget=6, selection='balanced')
+    cfg = config(data_root, 'finetune', memory)
+    cfg.protocol.setting = 'sequential'
+    WalkRunner(cfg, tmp_path, steps='0-1').run()
+    for step in (0, 1):
+        for image in list_of(tmp_path, step)['images']:
+            (group,) = image['kept_for']
+            assert group in shown_by(image['name'])
+
+
+def test_a_memory_in_rounds_of_domains_keeps_by_domain(data_root, tmp_path):
+    cfg = domains(config(data_root, 'finetune', dict(budget=5, selection='balanced')))
+    WalkRunner(cfg, tmp_path).run()
+    groups = list_of(tmp_path, 1)['groups']
+    assert sorted(groups.values()) == [2, 3]
+    assert set(groups) == {'domains of step 0', 'domains of step 1'}
+
+
+def choose_in_rounds(data_root, source, work_dir):
+    memory = dict(budget=7, selection='balanced', confidence=0.5)
+    chosen(config(Path(data_root), 'finetune', memory), Path(work_dir), source)
+
+
+@pytest.mark.slow
+def test_two_processes_choose_in_rounds_what_one_does(plain_dir, data_root, tmp_path):
+    choose_in_rounds(data_root, plain_dir, tmp_path / 'one')
+    in_two_processes(choose_in_rounds, data_root, plain_dir, tmp_path / 'two', log=tmp_path / 'log')
+    for step in range(3):
+        assert list_of(tmp_path / 'one', step) == list_of(tmp_path / 'two', step)
 
 
 def test_a_step_of_the_background_alone_leaves_no_list(data_root, tmp_path):

@@ -88,6 +88,11 @@ FRAMES: Mapping[str, Frame] = {
     'mib_nest_paper': Frame(NEST, 'mib_nest_paper', 'plop', half=True),
     'plop_nest': Frame(NEST, 'plop_nest_paper', 'plop', half=True),
     'plop_nest_paper': Frame(NEST, 'plop_nest_paper', 'plop', half=True),
+    # The code of these methods is no copy of MiB's: the frame is that of the other methods.
+    'dkd_decomposed': Frame('', 'dkd_decomposed_paper', 'plop', half=True),
+    'dkd_decomposed_paper': Frame('', 'dkd_decomposed_paper', 'plop', half=True),
+    'star': Frame('', 'star_paper', 'plop', half=True),
+    'star_paper': Frame('', 'star_paper', 'plop', half=True),
 }
 
 
