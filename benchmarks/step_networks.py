@@ -198,8 +198,8 @@ def replay_by_chance(segmentor: Any, num_old: int, device: str) -> None:
     drawn = torch.randn(num_old, classifier.weight.shape[1], device=device)
     prototypes = torch.nn.functional.normalize(drawn, dim=1)
     for distiller in segmentor.distillers:
-        if hasattr(distiller, 'set_old_prototypes'):
-            distiller.set_old_prototypes(prototypes)
+        if hasattr(distiller, 'set_star_prototypes'):
+            distiller.set_star_prototypes(prototypes)
     for loss in loss_modules(main_head(segmentor)[1]):
         if hasattr(loss, 'set_replay'):
             length, index = torch.ones(num_old, device=device), torch.arange(num_old, device=device)

@@ -10,6 +10,7 @@ from mmseg_cil.engine.config.compose import BASES, compose
 from mmseg_cil.engine.config.method import method_of
 from mmseg_cil.engine.config.step_config import StepInputs, derive_step_config
 from mmseg_cil.engine.data import first_value
+from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, build_protocol
 from mmseg_cil.registry import DATASETS, MODELS
 
@@ -30,6 +31,8 @@ KINDS = (
 )
 OF_VARIANTS = ('ade20k_100-50', 'voc_1-1')
 MEET_ALL = ('mib', 'vdfd')
+# Beginnings of methods that refuse walks by domain and classes without a background.
+OF_FOREGROUND = ('dkd_decomposed', 'star')
 
 
 def runs_always(method, protocol):
@@ -80,7 +83,20 @@ def networks(cfg, steps):
             yield protocol, step, MODELS.build(config.model)
 
 
+def has_row_to_spare(cfg):
+    """Whether a protocol adds classes to a background."""
+    dataset = first_value(cfg.train_dataloader.dataset, 'type')
+    protocol = build_protocol(
+        cfg.protocol, DATASETS.get(dataset).METAINFO['classes'], dataset == 'ADE20KDataset'
+    )
+    return protocol.kind != 'domain' and protocol.taxonomy.has_background
+
+
 def check(cfg, steps):
+    if cfg.method.name.startswith(OF_FOREGROUND) and not has_row_to_spare(cfg):
+        with pytest.raises(InputError, match=r'no background|a walk by domain'):
+            list(networks(cfg, steps))
+        return
     for protocol, step, network in networks(cfg, steps):
         seen = len(protocol.steps[step].seen)
         assert network.decode_head.conv_seg.out_channels == seen == network.step.num_seen

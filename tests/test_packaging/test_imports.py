@@ -90,6 +90,7 @@ def test_methods_know_few_things_of_each_other(graph):
         (f'{METHODS}.rcil.distiller', f'{METHODS}.plop.local_pod'),
         (f'{METHODS}.self_labels.loss', mib),
         (f'{METHODS}.self_labels.hook', f'{METHODS}.plop.pseudo_labels'),
+        (f'{METHODS}.star.loss', f'{METHODS}.dkd_decomposed.loss'),
     }
 
 

@@ -1,7 +1,7 @@
 """Decomposed knowledge distillation (Baek et al., NeurIPS 2022), named apart from dense DKD.
 
-* ``foreground``: the losses of sigmoid outputs of foreground classes alone.
-* ``loss``: the losses on labels, of new outputs and of the auxiliary output.
+* ``loss``: the losses on labels, of new outputs and of the auxiliary output; what they share with
+  other methods is in ``mmseg_cil.losses.foreground``.
 * ``distiller``: the distillation of logits and of their positive and negative reasons.
 * ``network_change``: the zero row of the background, and the auxiliary row in training.
 * ``rows``: the initialisation 'rare', for new rows without an auxiliary row.

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from mmseg_cil.contracts import Batch, Distiller, NetworkOutput
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.dkd_decomposed.foreground import (
+from mmseg_cil.losses.foreground import (
     check_foreground,
     sigmoid_agreement,
     without_background,
 )
+from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext

@@ -8,14 +8,14 @@ from torch.nn.functional import softplus
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.decode_loss import DecodeLoss
-from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.dkd_decomposed.foreground import (
+from mmseg_cil.losses.foreground import (
     VOIDS,
     check_foreground,
     foreground_cross_entropy,
     num_known,
 )
+from mmseg_cil.losses.pixel_logits import PixelLogits
+from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_choice, check_weights

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mmseg_cil.contracts import NetworkChange
 from mmseg_cil.errors import InputError
-from mmseg_cil.methods.dkd_decomposed.foreground import check_foreground, num_known
+from mmseg_cil.losses.foreground import check_foreground, num_known
 from mmseg_cil.models.freezing import norms_with_statistics
 from mmseg_cil.models.heads import classifier_of
 from mmseg_cil.registry import MODELS

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmseg_cil.contracts import Batch, Distiller
+from mmseg_cil.losses.foreground import check_foreground, without_background
 from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.dkd_decomposed.foreground import check_foreground, without_background
 from mmseg_cil.methods.star.replay import FORMS, THRESHOLDS
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -61,7 +61,7 @@ class StarDistiller(Distiller):
         """
         check_foreground(step, self)
 
-    def set_old_prototypes(self, prototypes: Tensor) -> None:
+    def set_star_prototypes(self, prototypes: Tensor) -> None:
         """Take the prototypes ``(F, D)`` of the old classes that have any, on the device."""
         self._prototypes = prototypes
 

@@ -16,7 +16,7 @@ from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import images_stand_in, prepared, step_batches
-from mmseg_cil.methods.dkd_decomposed.foreground import num_known
+from mmseg_cil.losses.foreground import num_known
 from mmseg_cil.methods.star.distiller import StarDistiller
 from mmseg_cil.methods.star.loss import ReplayedCrossEntropyLoss
 from mmseg_cil.methods.star.replay import FORMS, replay_of, teacher_classes
@@ -103,7 +103,7 @@ class StarStatisticsHook(StepHook):
         earlier = self._earlier(runner, model)
         for part in model.distillers:
             if isinstance(part, StarDistiller):
-                part.set_old_prototypes(earlier.prototypes[earlier.counts > 0].to(device))
+                part.set_star_prototypes(earlier.prototypes[earlier.counts > 0].to(device))
         head = main_head(model)[1]
         losses = [part for part in loss_modules(head) if isinstance(part, ReplayedCrossEntropyLoss)]
         if not losses or model.teacher is None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.dkd_decomposed import ForegroundCrossEntropyLoss
+from mmseg_cil.methods.dkd_decomposed.loss import ForegroundCrossEntropyLoss
 from mmseg_cil.methods.star.replay import FORMS, Replay, teacher_classes
 from mmseg_cil.methods.star.statistics import cells_of
 from mmseg_cil.registry import MODELS

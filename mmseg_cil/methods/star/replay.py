@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmseg_cil.losses.foreground import without_background
 from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.dkd_decomposed.foreground import without_background
 from mmseg_cil.methods.star.statistics import ClassStatistics, background_before
 
 FORMS = ('fixed', 'official')

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmseg_cil.contracts import ClassifierInit, StepHook, network_of
-from mmseg_cil.methods.dkd_decomposed.foreground import num_known
+from mmseg_cil.losses.foreground import num_known
 from mmseg_cil.models.classifier import random_rows
 from mmseg_cil.models.heads import classifier_holder
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder

@@ -4,10 +4,10 @@ import pytest
 import torch
 from golden_cases import deviation, load
 
+from mmseg_cil.losses.foreground import sigmoid_agreement
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.dkd_decomposed import AuxiliaryOutputLoss, ForegroundCrossEntropyLoss
 from mmseg_cil.methods.dkd_decomposed.distiller import decomposed_logits
-from mmseg_cil.methods.dkd_decomposed.foreground import sigmoid_agreement
 from mmseg_cil.methods.dkd_decomposed.reference import (
     auxiliary_cross_entropy,
     distillation,

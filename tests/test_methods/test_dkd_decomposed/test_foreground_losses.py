@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.foreground import (
+    foreground_cross_entropy,
+    num_known,
+    without_background,
+)
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.dkd_decomposed import (
     AuxiliaryOutputLoss,
     DecomposedDistiller,
     ForegroundCrossEntropyLoss,
     RareRows,
-)
-from mmseg_cil.methods.dkd_decomposed.foreground import (
-    foreground_cross_entropy,
-    num_known,
-    without_background,
 )
 from mmseg_cil.methods.dkd_decomposed.reference import foreground_cross_entropy as plain
 from mmseg_cil.utils.step_context import StepContext

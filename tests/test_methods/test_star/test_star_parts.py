@@ -127,7 +127,7 @@ def distil(logits, student, teacher, pixels, teacher_logits, prototypes=None, **
     distiller = StarDistiller(**options)
     distiller.set_step(STEP)
     given = replay().prototypes if prototypes is None else prototypes
-    distiller.set_old_prototypes(given)
+    distiller.set_star_prototypes(given)
     return distiller(
         Batch(
             NetworkOutput((), student, logits), pixels, NetworkOutput((), teacher, teacher_logits)
