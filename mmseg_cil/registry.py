@@ -13,16 +13,20 @@ from types import ModuleType
 
 from mmengine.registry import Registry
 
+from mmseg_cil.utils.deferred import deferred
 from mmseg_cil.utils.quiet import import_quietly
+from mmseg_cil.utils.spared_compiler import spare_compiler
 
-# The module object is kept, because the name ``registry`` in the package ``mmseg.registry`` is
-# its submodule.
-_MMSEG: ModuleType = import_quietly('mmseg.registry')
+with deferred():
+    # The module object is kept, because the name ``registry`` in the package ``mmseg.registry`` is
+    # its submodule.
+    _MMSEG: ModuleType = import_quietly('mmseg.registry')
 
-# A registry looks a name up in its parent without importing the modules that register the
-# parent's parts, so these modules are imported here, once and for all.
-for _part in ('datasets', 'models', 'evaluation', 'engine', 'visualization'):
-    import_quietly(f'mmseg.{_part}')
+    # A registry looks a name up in its parent without importing the modules that register the
+    # parent's parts, so these modules are imported here, once and for all.
+    for _part in ('datasets', 'models', 'evaluation', 'engine', 'visualization'):
+        import_quietly(f'mmseg.{_part}')
+spare_compiler()
 
 SCOPE = 'mmseg_cil'
 

@@ -64,6 +64,30 @@ class Grid(NamedTuple):
             logits, self.size, mode='bilinear', align_corners=self.align_corners
         )
 
+    def shrink(self, gradient: Tensor, size: Sequence[int]) -> Tensor:
+        """Apply the adjoint of :meth:`enlarge`.
+
+        Args:
+            gradient: ``(N, C, H, W)``, the gradient with respect to enlarged logits.
+            size: ``(h, w)`` of the logits.
+
+        Returns:
+            ``(N, C, h, w)``, the gradient with respect to the logits.
+        """
+        if tuple(size) == self.size:
+            return gradient
+        shape = (*gradient.shape[:2], *size)
+        if torch.are_deterministic_algorithms_enabled():
+            # PyTorch then enlarges in another way on GPUs, whose adjoint only autograd knows.
+            with torch.enable_grad():
+                source = gradient.new_zeros(shape).requires_grad_()
+                return torch.autograd.grad(self.enlarge(source), source, gradient)[0]
+        # The same without a graph, and without the symbolic algebra that autograd.grad imports.
+        found: Tensor = torch.ops.aten.upsample_bilinear2d_backward(
+            gradient, self.size, shape, self.align_corners, None, None
+        )
+        return found
+
     def blocks(self, logits: Tensor, start: int, stop: int) -> Iterator[slice]:
         """Yield slices of the classes from ``start`` to ``stop`` that fill a block each."""
         kind = logits.device.type
@@ -268,14 +292,12 @@ class _Statistics(torch.autograd.Function):
             # (N, 1, H, W): the group's log-sum-exp, and the gradient that arrives at it.
             shift, scale = _finite(maps[:, group : group + 1]), of_groups[:, group : group + 1]
             for block in grid.blocks(logits, start, stop):
-                source, values = enlarge_with_graph(logits[:, block], grid)
                 # (N, c, H, W): exp(z - log-sum-exp), the group's softmax, times its gradient.
-                each = values.detach().sub_(shift).exp_().mul_(scale)
+                each = grid.enlarge(logits[:, block]).sub_(shift).exp_().mul_(scale)
                 if index is not None and of_own is not None:
                     inside, place = _at_labels(index, block)
                     each.scatter_add_(1, place, of_own.unsqueeze(1) * inside)
-                # The adjoint of enlarging gives (N, c, h, w).
-                (gradient[:, block],) = torch.autograd.grad(values, source, each)
+                gradient[:, block] = grid.shrink(each, logits.shape[2:])
         return gradient, None, None, None, None
 
 
@@ -315,20 +337,9 @@ class _Agreement(torch.autograd.Function):
         # The student's (N, C, h, w); classes that the teacher does not know, and class 0, keep 0.
         gradient = teacher.new_zeros(shape)
         for block in grid.blocks(teacher, 1, teacher.shape[1]):
-            # The adjoint of enlarging is the same for teacher and student.
-            source, values = enlarge_with_graph(teacher[:, block], grid)
             # (N, c, H, W): q_c, the derivative of the agreement by z_c.
-            each = values.detach().mul_(alpha).sub_(normaliser).exp_()
+            each = grid.enlarge(teacher[:, block]).mul_(alpha).sub_(normaliser).exp_()
             each.mul_(of_agreement.unsqueeze(1))
-            (gradient[:, block],) = torch.autograd.grad(values, source, each)
+            # The adjoint of enlarging is the same for teacher and student.
+            gradient[:, block] = grid.shrink(each, shape[2:])
         return gradient, None, None, None
-
-
-def enlarge_with_graph(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return a leaf and its enlarged form, through which autograd applies the adjoint.
-
-    The adjoint thus always fits the way in which logits are enlarged.
-    """
-    with torch.enable_grad():
-        source = logits.detach().requires_grad_()
-        return source, grid.enlarge(source)

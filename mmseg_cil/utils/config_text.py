@@ -7,7 +7,22 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
+from mmseg_cil.utils.deferred import deferred
+
 _WIDTH, _INDENT = 100, 4
+#: The modules that MMEngine imports for a config's text, whether it formats the text or not.
+_FORMATTERS = {'yapf': (), 'yapf.yapflib.yapf_api': ('FormatCode',)}
+
+
+class _Unformatted(Config):
+    """A config whose text is not formatted."""
+
+    @property
+    def pretty_text(self) -> str:
+        """Return the text as MMEngine makes it, without importing its formatter."""
+        with deferred(_FORMATTERS):
+            text: str = super().pretty_text
+        return text
 
 
 def config_text(cfg: Config) -> str:
@@ -27,7 +42,7 @@ def without_yapf(cfg: Config) -> Config:
     MMEngine asks for the text at the beginning of a step and at every checkpoint.
     """
     # Without a text Config would open the file.
-    return Config(
+    return _Unformatted(
         cfg._cfg_dict, cfg_text=cfg.text or '#', filename=cfg.filename, format_python_code=False
     )
 

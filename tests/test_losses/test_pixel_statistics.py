@@ -67,6 +67,22 @@ def test_maps_are_those_of_the_enlarged_logits(align_corners):
     torch.testing.assert_close(first, targets[:, 0])
 
 
+@pytest.mark.parametrize('deterministic', [False, True])
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('size', [(3, 4), (20, 9), SIZE])
+def test_shrinking_is_the_adjoint_that_autograd_knows(size, align_corners, deterministic):
+    grid = pixel_statistics.Grid(SIZE, align_corners)
+    source = torch.randn(2, 3, *size, requires_grad=True)
+    enlarged = grid.enlarge(source)
+    gradient = torch.randn_like(enlarged)
+    (expected,) = torch.autograd.grad(enlarged, source, gradient)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        assert torch.equal(grid.shrink(gradient, size), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.usefixtures('block')
 @pytest.mark.parametrize('align_corners', [False, True])
 def test_gradients_are_those_of_finite_differences(align_corners):

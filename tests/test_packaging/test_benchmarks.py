@@ -1,6 +1,7 @@
 """The benchmarks run, and what they compare is equal. Their times are not looked at."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -127,6 +128,49 @@ def test_the_command_line_is_told(name, run, capsys):
         run(name, '--help')
     assert stopped.value.code == 0
     assert '--repeats' in capsys.readouterr().out
+
+
+def test_the_clock_of_a_walk_counts_the_innermost_phase(benchmark_module):
+    module = benchmark_module('walk_clock')
+    times = iter(range(100))
+    clock = module.Clock(now=lambda: 0, used=lambda: 0)
+    clock.now = clock.used = lambda: next(times) // 2
+
+    def build():
+        clock.now(), clock.used()  # a second passes
+
+    inner = clock.wrap(build, 'build')
+    outer = clock.wrap(lambda: (build(), inner(), build()), 'evaluation')
+    outer()
+    assert clock.seconds == clock.processor == {'other': 0, 'evaluation': 4, 'build': 2}
+    assert clock.calls == {'evaluation': 1, 'build': 1}
+    clock.wrap(outer, 'rehearsal')()
+    # A closed phase keeps the time of others.
+    assert clock.seconds['evaluation'] == 4 and clock.seconds['rehearsal'] > 6
+    clock.mark('begun')
+    first = clock.marks['begun']
+    clock.mark('begun')
+    assert clock.marks == {'begun': first}
+
+
+@pytest.mark.slow
+@pytest.mark.walk
+def test_a_walk_is_measured_phase_by_phase(benchmark_module, monkeypatch, capsys, tmp_path):
+    written = tmp_path / 'times.json'
+    words = ['--tiny', '--iterations', '2', '--repeats', '1', '--plain', '--json', str(written)]
+    monkeypatch.setattr(sys, 'argv', ['walk', *words])
+    module = benchmark_module('walk')
+    assert module.main() == 0
+    output = capsys.readouterr().out
+    results = json.loads(written.read_text())
+    assert list(results) == ['as it is', 'plain']
+    for result in results.values():
+        assert set(result['seconds']) <= {*module.PHASES, module.REST}
+        assert result['steps'] == result['calls']['iterations'] == result['calls']['export'] == 3
+        assert sum(result['seconds'].values()) <= result['whole'] + 1e-6
+        assert 0 < result['seconds']['iterations'] < result['whole']
+        assert 0 < result['first_iteration'] < result['whole']
+    assert all(f'\n{phase:<20}' in output for phase in ('import', 'rehearsal', 'report', 'export'))
 
 
 @pytest.mark.slow

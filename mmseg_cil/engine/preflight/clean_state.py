@@ -89,18 +89,26 @@ def _random_states() -> Iterator[None]:
 def _flags() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     former = cudnn.benchmark, cudnn.deterministic
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    determinism = _determinism()
     workers = torch.multiprocessing.get_start_method(allow_none=True)
     threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
     try:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = former
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if determinism != _determinism():
+            # To set it, PyTorch imports its compiler, which takes about a second.
+            torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
         torch.multiprocessing.set_start_method(workers, force=True)
         cv2.setNumThreads(threads)
         torch.set_num_threads(torch_threads)
+
+
+def _determinism() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
 
 
 @contextlib.contextmanager

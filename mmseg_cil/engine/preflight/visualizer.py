@@ -15,6 +15,7 @@ from mmseg_cil.engine.config.step_visualizer import forget_instances, visualizer
 from mmseg_cil.engine.preflight.building import part, require_type
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import VISBACKENDS, VISUALIZERS
+from mmseg_cil.utils.later_figure import figures_later
 
 #: The modules that MMEngine's backends import at their first use (so after the network is built),
 #: and the packages that provide them.
@@ -90,7 +91,7 @@ def trial_visualizer(cfg: Config) -> Iterator[None]:
         own.setdefault('name', 'trial')
         own.setdefault('save_dir', folder)
         try:
-            with part('visualizer'):
+            with part('visualizer'), figures_later():
                 VISUALIZERS.build(own)
             yield
         finally:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import logging
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,27 @@ from mmseg_cil.errors import UNREADABLE, InputError
 from mmseg_cil.models.network_change import CHANGE_NAME, plain_weights
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.config_text import without_yapf
+from mmseg_cil.utils.described_machine import described_once
 from mmseg_cil.utils.finite import ADVICE, require_finite_everywhere
+from mmseg_cil.utils.later_figure import figures_later
 from mmseg_cil.utils.quiet import quieten_console
 from mmseg_cil.utils.stopping import end_waiting, sigterm_blocked, start_loader
 from mmseg_cil.utils.weights_files import weights_as_data
 from mmseg_cil.utils.young_garbage import young_garbage
+
+#: Iterators over loaders whose worker processes have been started.
+_ITERATORS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def end_workers() -> None:
+    """End the worker processes of all loaders of the last Runner.
+
+    Python would end them when it finds their iterators among its garbage: at some time in the next
+    step, and only after five seconds, for the queue that tells a worker to end is garbage then too.
+    """
+    for iterator in list(_ITERATORS):
+        iterator._shutdown_workers()
+    _ITERATORS.clear()
 
 
 def clear_instances() -> None:
@@ -78,7 +95,8 @@ class StepRunner(Runner):
         """Build a visualizer whose logs are the step's alone, open until the step is scored."""
         if isinstance(visualizer, Mapping):
             visualizer = visualizer_of_step(visualizer, self.work_dir)
-        built: Visualizer = super().build_visualizer(visualizer)
+        with figures_later():
+            built: Visualizer = super().build_visualizer(visualizer)
         return keep_open(built)
 
     @staticmethod
@@ -93,7 +111,9 @@ class StepRunner(Runner):
 
             def start_workers() -> Any:
                 with sigterm_blocked():
-                    return start()
+                    iterator = start()
+                _ITERATORS.add(iterator)
+                return iterator
 
             loader._get_iterator = start_workers  # type: ignore[method-assign]
         return loader
@@ -117,6 +137,11 @@ class StepRunner(Runner):
         for line in self.cfg.get('as_published') or ():
             logger.info(line)
         return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log the machine, which is the same at every step, and the step's config."""
+        with described_once():
+            super()._log_env(env_cfg)
 
     def load_or_resume(self) -> None:
         """Load the start of the step: a state in training, or the weights of ``load_from``.
@@ -174,13 +199,12 @@ def _runner(cfg: Config, launcher: str, kind: type[StepRunner]) -> Iterator[Runn
         yield runner
     finally:
         end_waiting()
-        # Worker processes live as long as their loader's iterator.
-        loop = runner._train_loop
-        if loop is not None and hasattr(loop, 'dataloader_iterator'):
-            loop.dataloader_iterator._iterator = None
+        end_workers()
         close_visualizer(runner.visualizer)
-        del runner, loop
         clear_instances()
+        # The caller still has the Runner, but networks and loaders are to go now.
+        vars(runner).clear()
+        del runner
         # Parts that are built between two Runners come from this package's registries too.
         init_default_scope('mmseg_cil')
         gc.collect()

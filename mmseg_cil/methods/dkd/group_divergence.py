@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmseg_cil.losses.pixel_statistics import Grid, enlarge_with_graph
+from mmseg_cil.losses.pixel_statistics import Grid
 from mmseg_cil.losses.precision import at_least_float32
 
 #: Number of groups times pixels of one pass. On a CPU a pass should stay in the cache.
@@ -117,11 +117,11 @@ class _SoftDifference(torch.autograd.Function):
         teacher, logsumexp = ctx.saved_tensors
         gradient = torch.empty_like(teacher)
         for block in ctx.grid.blocks(teacher, 0, teacher.shape[1]):
-            # The adjoint of enlarging is the same for teacher and student.
-            source, values = enlarge_with_graph(teacher[:, block], ctx.grid)
             # (N, c, H, W): q_c times the incoming gradient; dd/dz_c is -q_c (see the return).
-            each = values.detach().sub_(logsumexp).exp_().mul_(of_difference.unsqueeze(1))
-            (gradient[:, block],) = torch.autograd.grad(values, source, each)
+            each = ctx.grid.enlarge(teacher[:, block]).sub_(logsumexp).exp_()
+            each.mul_(of_difference.unsqueeze(1))
+            # The adjoint of enlarging is the same for teacher and student.
+            gradient[:, block] = ctx.grid.shrink(each, teacher.shape[2:])
         return gradient.neg_(), None, None
 
 
