@@ -34,10 +34,8 @@ def outside(spent: Mapping[str, float], now: float) -> float:
 def make_plain() -> None:
     """Let the walk do as MMEngine alone would; before anything of the package is imported."""
     from mmseg_cil.utils import config_text, deferred, described_machine, later_figure
-    from mmseg_cil.utils import spared_compiler as compiler
 
     deferred.WAITING.clear()
-    compiler.spare_compiler = lambda: None
     later_figure.figures_later = contextlib.nullcontext
     described_machine.described_once = contextlib.nullcontext
     config_text.without_yapf = lambda cfg: cfg

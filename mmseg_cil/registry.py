@@ -15,7 +15,6 @@ from mmengine.registry import Registry
 
 from mmseg_cil.utils.deferred import deferred
 from mmseg_cil.utils.quiet import import_quietly
-from mmseg_cil.utils.spared_compiler import spare_compiler
 
 with deferred():
     # The module object is kept, because the name ``registry`` in the package ``mmseg.registry`` is
@@ -26,7 +25,6 @@ with deferred():
     # parent's parts, so these modules are imported here, once and for all.
     for _part in ('datasets', 'models', 'evaluation', 'engine', 'visualization'):
         import_quietly(f'mmseg.{_part}')
-spare_compiler()
 
 SCOPE = 'mmseg_cil'
 

@@ -11,6 +11,14 @@ from mmengine.registry import DefaultScope
 from mmseg_cil.testing.tiny import make_data
 
 
+@pytest.fixture(scope='session', autouse=True)
+def no_waiting_for_the_disk():
+    """What the system has been given outlives a killed process; a test cannot end the system."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, 'fsync', lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_scope_of_an_earlier_test():
     """MMEngine's default scope outlives a test; the next must not depend on it."""

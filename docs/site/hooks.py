@@ -37,7 +37,15 @@ API: Mapping[str, tuple[str, tuple[str, ...]]] = {
         (
             *(
                 f'mmseg_cil.contracts.{name}'
-                for name in ('losses', 'network', 'hooks', 'records', 'method', 'freezing')
+                for name in (
+                    'losses',
+                    'network',
+                    'hooks',
+                    'records',
+                    'method',
+                    'freezing',
+                    'teacher_form',
+                )
             ),
             'mmseg_cil.models.future_rows',
         ),

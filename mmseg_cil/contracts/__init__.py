@@ -23,6 +23,7 @@ Key of the method    Contract
 ``classifier_init``  :class:`ClassifierInit`.
 ``freezing``         :class:`Freezing`: norm statistics and parameters that do not change
                      in later steps, by the names of their modules.
+``teacher_form``     :class:`TeacherForm`: a cheaper form in which the teachers run.
 ``prediction``       :class:`PredictionRule`.
 ``further_map``      :class:`FurtherMap`.
 ``custom_hooks``     Any hook of MMEngine; a hook that keeps something of a finished step, or
@@ -55,6 +56,7 @@ from mmseg_cil.contracts.network import (
     SelfSupervision,
 )
 from mmseg_cil.contracts.records import Batch, DataBatch, Features, Needs, NetworkOutput
+from mmseg_cil.contracts.teacher_form import TeacherForm
 
 __all__ = [
     'Batch',
@@ -77,5 +79,6 @@ __all__ = [
     'Replay',
     'SelfSupervision',
     'StepHook',
+    'TeacherForm',
     'network_of',
 ]

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from mmseg_cil.contracts.freezing import Freezing
+from mmseg_cil.contracts.teacher_form import TeacherForm
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.near import near
 
@@ -22,6 +23,7 @@ TEACHING, WEIGHTS, CHANGE, BEGINNING = (
 #: that are older than the keys do not change.
 PREDICTION = {'role': 'prediction', 'where_given': True}
 FREEZING = {'role': 'freezing', 'where_given': True}
+FORM = {'role': 'teacher form', 'where_given': True}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class MethodConfig:
         freezing: Statistics and parameters that do not change in steps after the first trained
             one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``, and modules
             that compute as in evaluation; see :class:`~mmseg_cil.contracts.Freezing`.
+        teacher_form: A cheaper form in which the teachers run, as ``dict(fold_norms=True,
+            channels_last=True, dtype='bfloat16')``; see
+            :class:`~mmseg_cil.contracts.TeacherForm`.
         prediction: Config of a :class:`~mmseg_cil.contracts.PredictionRule`. None predicts the
             class of the greatest output.
         further_map: Config of a :class:`~mmseg_cil.contracts.FurtherMap`: a second map of the
@@ -70,6 +75,7 @@ class MethodConfig:
     classifier_init: str | Part = field(default='random', metadata=BEGINNING)
     network_change: Part | None = field(default=None, metadata=CHANGE)
     freezing: Part | None = field(default=None, metadata=FREEZING)
+    teacher_form: Part | None = field(default=None, metadata=FORM)
     prediction: Part | None = field(default=None, metadata=PREDICTION)
     further_map: Part | None = None
     custom_hooks: Sequence[Part] = ()
@@ -87,7 +93,8 @@ class MethodConfig:
 
         Raises:
             InputError: A key is unknown, a value is no list where a list is needed, ``teachers``
-                is neither None nor 'all', or :meth:`Freezing.from_config` raises it.
+                is neither None nor 'all', or :meth:`Freezing.from_config` or
+                :meth:`TeacherForm.from_config` raises it.
         """
         known = [part.name for part in fields(cls)]
         known += other_keys
@@ -109,6 +116,7 @@ class MethodConfig:
             if part.default == ():
                 given[part.name] = given.get(part.name) or ()
         Freezing.from_config(given.get('freezing'))
+        TeacherForm.from_config(given.get('teacher_form'))
         if given.get('teachers') not in (None, 'all'):
             raise InputError(
                 f"method {method['name']!r}: teachers must be 'all' (the snapshots of all "

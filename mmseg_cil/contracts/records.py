@@ -41,6 +41,9 @@ class NetworkOutput:
             order, in a teacher's record if they are needed; otherwise empty.
         classifier: ``(C, D)``, the rows of the classifier at the time of the run,
             detached; None if the rows were not recorded.
+
+    In the record of a teacher whose outputs nobody needs (:attr:`Needs.outputs`), ``embedding``
+    and ``logits`` are a :class:`NotComputed`.
     """
 
     features: tuple[Tensor, ...]
@@ -50,6 +53,18 @@ class NetworkOutput:
     pre_activations: tuple[Tensor, ...] = ()
     auxiliary: tuple[Tensor, ...] = ()
     classifier: Tensor | None = None
+
+
+class NotComputed:
+    """The place of a map that no distiller needs; using it is an error that says so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        raise InputError(
+            'a distiller reads embedding or logits of a teacher, and says by needs = '
+            'Needs(..., outputs=False) in its class that it does not: leave outputs out there'
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,8 @@ class Needs:
             ``batch.auxiliary``, the teachers' as ``batch.teachers[name].auxiliary``.
         pre_activations: Whether to provide the backbone's stages before their last activation,
             in all records.
+        outputs: Whether the embedding and the logits of teachers are read. Where nobody reads
+            them, the teachers run without their heads.
 
     Raises:
         InputError: ``teachers`` is neither 'all' nor a sequence of names.
@@ -77,6 +94,7 @@ class Needs:
     teachers: str | Sequence[str] = ()
     auxiliary: bool = False
     pre_activations: bool = False
+    outputs: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.teachers, str) and self.teachers != 'all':

@@ -18,7 +18,7 @@ from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.engine.sample_pictures import as_scored, image_and_truth, sample_names
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.registry import DATASETS
-from mmseg_cil.visualization.samples import write_prediction, write_sample
+from mmseg_cil.visualization.samples import keep_sample, list_samples, write_prediction
 
 
 def choose_samples(
@@ -110,13 +110,14 @@ def _predict_samples(
     classes = np.array([*walk.protocol.steps[step].seen], dtype=np.uint8)
     bgr = _loads_blue_first(walk, view)
     model.eval()
+    kept: list[dict[str, str]] = []
     for place, (index, own, name) in enumerate(
         zip(chosen, names, sample_names(names), strict=True)
     ):
         try:
             image, truth = image_and_truth(view, index, bgr)
             if most is not None and place >= most:
-                write_sample(walk.work_dir, name, image, truth)
+                kept.append(keep_sample(walk.work_dir, name, image, truth))
                 continue
             sample = view[index]
             with torch.no_grad():
@@ -124,10 +125,11 @@ def _predict_samples(
             prediction = result.pred_sem_seg.data.squeeze(0).cpu().numpy()
             if prediction.shape != truth.shape:
                 image, truth = as_scored(sample, walk.protocol.steps[last].seen, bgr)
-            write_sample(walk.work_dir, name, image, truth)
+            kept.append(keep_sample(walk.work_dir, name, image, truth))
             write_prediction(step_folder(walk.work_dir, step), name, classes[prediction])
         except Exception as error:
             notes.append(f'the picture of {own}: {type(error).__name__}: {error}')
+    list_samples(walk.work_dir, kept)
 
 
 def _loads_blue_first(walk: Walk, view: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmseg.models.decode_heads import IterativeDecodeHead, PointHead
@@ -11,6 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from mmseg_cil.contracts import Features, NetworkOutput
+from mmseg_cil.contracts.records import NotComputed
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import (
     auxiliary_heads,
@@ -173,7 +175,11 @@ def tap_stages(backbone: nn.Module, watch: bool = True) -> Iterator[list[Tensor]
 
 
 def run_network(
-    network: nn.Module, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+    network: nn.Module,
+    inputs: Tensor,
+    pre_activations: bool = False,
+    auxiliary: bool = False,
+    outputs: bool = True,
 ) -> NetworkOutput:
     """Run an MMSegmentation encoder-decoder once for evaluation, without gradients.
 
@@ -183,6 +189,7 @@ def run_network(
         inputs: ``(N, 3, H, W)``, normalised.
         pre_activations: Keep the pre-activations of the backbone's stages too.
         auxiliary: Run the auxiliary heads too.
+        outputs: Run the decode heads. Otherwise the record has features alone.
     """
     # no_grad rather than inference_mode: losses save the teacher's outputs for
     # the student's backward pass, which inference tensors refuse.
@@ -191,11 +198,21 @@ def run_network(
         with returns_as_in_training(network):
             with tap_stages(network.backbone, pre_activations) as stages:  # type: ignore[arg-type]
                 features = network.extract_feat(inputs)  # type: ignore[operator]
+            if not outputs:
+                return _features_alone(features, head.align_corners, stages)
             with tap_classifier(head) as tap:
                 run_decode_heads(network, features)
         others = auxiliary_heads(network).values() if auxiliary else ()
         logits = [_tapped(other, features).logits for other in others]
     return tap.output(features, head.align_corners, stages, logits)  # type: ignore[arg-type]
+
+
+def _features_alone(
+    features: Features, align_corners: bool, stages: Sequence[Tensor]
+) -> NetworkOutput:
+    """Return the record of a run without heads."""
+    missing: Any = NotComputed()
+    return NetworkOutput(maps_of(features), missing, missing, align_corners, tuple(stages))
 
 
 def run_heads(network: nn.Module, features: Features) -> dict[str, ClassifierTap]:

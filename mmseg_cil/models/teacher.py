@@ -12,10 +12,12 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
 from torch import Tensor
 
+from mmseg_cil.contracts import TeacherForm
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import classifier_key
 from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
+from mmseg_cil.models.teacher_form import FormedNetwork
 from mmseg_cil.registry import MODELS, SNAPSHOT_READERS
 from mmseg_cil.utils.finite import require_finite
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
@@ -107,6 +109,7 @@ class Teacher:
         packed: File of pruned snapshots
             (:data:`~mmseg_cil.registry.SNAPSHOT_READERS`, under ``packed``).
         snapshot: Step of the snapshot in the file ``packed``.
+        form: The form in which the snapshot runs. Plain by default.
 
     Raises:
         InputError: :func:`load_plain_state` raises it, or the weights do not fit.
@@ -120,6 +123,7 @@ class Teacher:
         num_classes: int,
         packed: str | None = None,
         snapshot: int | None = None,
+        form: TeacherForm | None = None,
     ) -> None:
         self.num_classes = num_classes
         if checkpoint is not None:
@@ -132,10 +136,15 @@ class Teacher:
         # The network reads the sizes of windows from the attributes of ``test_cfg``.
         self.network.test_cfg = ConfigDict(self.network.test_cfg or {})
         self.network.eval().requires_grad_(False)
+        self._formed = FormedNetwork(self.network, form or TeacherForm())
         self._device: torch.device | None = None
 
     def __call__(
-        self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+        self,
+        inputs: Tensor,
+        pre_activations: bool = False,
+        auxiliary: bool = False,
+        outputs: bool = True,
     ) -> NetworkOutput:
         """Run the snapshot without gradients.
 
@@ -143,9 +152,15 @@ class Teacher:
             inputs: Normalised images ``(N, 3, H, W)``.
             pre_activations: Keep the pre-activations of the backbone's stages too.
             auxiliary: Run the auxiliary heads too.
+            outputs: Run the decode heads too.
         """
         self._follow(inputs)
-        return run_network(self.network, inputs, pre_activations, auxiliary)
+        formed = self._formed
+        with formed.precision(inputs.device):
+            record = run_network(
+                self.network, formed.arranged(inputs), pre_activations, auxiliary, outputs
+            )
+        return formed.in_format_of_run(record, inputs.device)
 
     def image_logits(self, inputs: Tensor, windows: bool = True) -> Tensor:
         """Return logits ``(N, C, H, W)`` at the size of the images.
@@ -157,13 +172,13 @@ class Teacher:
                 no other size. False: the network sees whole images.
         """
         size = inputs.shape[-2:]
+        self._follow(inputs)
         if windows and self.network.test_cfg.get('mode') == 'slide':
-            self._follow(inputs)
             metas = [dict(img_shape=tuple(size), ori_shape=tuple(size))] * len(inputs)
             with torch.no_grad():
                 logits: Tensor = self.network.slide_inference(inputs, metas)
             return logits
-        record = self(inputs)
+        record = run_network(self.network, inputs)
         resized: Tensor = resize(
             record.logits, size=size, mode='bilinear', align_corners=record.align_corners
         )

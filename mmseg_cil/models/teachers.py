@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mmseg_cil.contracts import Needs, NetworkOutput
+from mmseg_cil.contracts import Needs, NetworkOutput, TeacherForm
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import Teacher
 
@@ -69,6 +69,7 @@ class Teachers:
         losses_read: Losses of the heads read the last snapshot.
         draw: Number of the snapshots of earlier steps that run for a batch,
             drawn by :func:`draw_names`. All by default.
+        form: The form in which the snapshots run. Plain by default.
 
     Raises:
         InputError: ``draw`` is no positive number.
@@ -81,6 +82,7 @@ class Teachers:
         needs: Iterable[Needs] = (),
         losses_read: bool = False,
         draw: int | None = None,
+        form: TeacherForm | None = None,
     ) -> None:
         if draw is not None and (isinstance(draw, bool) or not isinstance(draw, int) or draw < 1):
             raise InputError(
@@ -97,6 +99,11 @@ class Teachers:
             for name, entries in named.items()
             if reads_all or name in self._wanted
         }
+        # Where features alone are read, the heads do not run.
+        self._with_outputs = losses_read or any(
+            need.outputs or need.auxiliary for need in needs if need.teacher or need.teachers
+        )
+        self._form = form
         self._draw = draw
         self._seed = 0
         self._networks: dict[tuple, Teacher] = {}
@@ -145,7 +152,7 @@ class Teachers:
             )
         for config in self.configs.values():
             if _key(config) not in self._networks:
-                self._networks[_key(config)] = Teacher(model, **config)
+                self._networks[_key(config)] = Teacher(model, form=self._form, **config)
 
     def check_loaded(self) -> None:
         """Check that :meth:`load` was called.
@@ -182,7 +189,9 @@ class Teachers:
         for name, config in self.configs.items():
             key = _key(config)
             if key not in records and (name is None or name in names):
-                records[key] = self._networks[key](inputs, pre_activations, key in with_auxiliary)
+                records[key] = self._networks[key](
+                    inputs, pre_activations, key in with_auxiliary, self._with_outputs
+                )
         return TeacherRecords(
             last=None if self._last is None else records[_key(self._last)],
             named={name: records[_key(self._named[name])] for name in names},

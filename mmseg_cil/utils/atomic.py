@@ -73,6 +73,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     atomic_write(path, lambda file: file.write(content))
 
 
+def write_if_changed(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace a file atomically, unless it holds these bytes already."""
+    try:
+        if Path(path).read_bytes() == content:
+            return
+    except OSError:
+        pass
+    write_bytes(path, content)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace a UTF-8 text file atomically (see :func:`atomic_write`)."""
     write_bytes(path, text.encode('utf-8'))

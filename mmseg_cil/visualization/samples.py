@@ -13,10 +13,11 @@ the order of ``palette`` in ``metrics.json``; 255 is void.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.utils.atomic import atomic_write, write_json
+from mmseg_cil.utils.atomic import write_if_changed, write_json
 from mmseg_cil.utils.inside import is_plain_name
 
 INDEX = Path('report', 'samples.json')
@@ -54,13 +55,50 @@ class Sample:
 def write_sample(
     work_dir: str | os.PathLike[str], name: str, image_rgb: npt.ArrayLike, truth: npt.ArrayLike
 ) -> None:
-    """Keep an image and its truth; a second call of the same name replaces them.
+    """Keep an image and its truth, and list them; a second call of the same name replaces them.
 
     Args:
         work_dir: The folder of the walk.
         name: File name without suffix: letters, digits, ``.``, ``-`` and ``_``.
         image_rgb: uint8 (H, W, 3), red, green, blue.
         truth: Integer (H, W), class ids 0..254, 255 = void.
+
+    Raises:
+        InputError: The name or an array is not as described.
+        OSError: Writing failed.
+    """
+    list_samples(work_dir, [keep_sample(work_dir, name, image_rgb, truth)])
+
+
+def list_samples(work_dir: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]]) -> None:
+    """List images that a work directory keeps, after the others that it lists.
+
+    Args:
+        work_dir: The folder of the walk.
+        entries: Results of :func:`keep_sample`.
+
+    Raises:
+        InputError: The list that is there is damaged.
+        OSError: Writing failed.
+    """
+    index = Path(work_dir) / INDEX
+    names = {entry['name'] for entry in entries}
+    former = _load_index(index)
+    listed = [*(entry for entry in former if entry['name'] not in names), *entries]
+    if listed != former:
+        write_json(index, listed)
+
+
+def keep_sample(
+    work_dir: str | os.PathLike[str], name: str, image_rgb: npt.ArrayLike, truth: npt.ArrayLike
+) -> dict[str, str]:
+    """Write an image and its truth, and return their entry for :func:`list_samples`.
+
+    Args:
+        work_dir: The folder of the walk.
+        name: As in :func:`write_sample`.
+        image_rgb: As in :func:`write_sample`.
+        truth: As in :func:`write_sample`.
 
     Raises:
         InputError: The name or an array is not as described.
@@ -79,11 +117,9 @@ def write_sample(
         'image_path': (IMAGES / f'{name}.jpg').as_posix(),
         'truth': (IMAGES / f'{name}_truth.png').as_posix(),
     }
-    picture = Image.fromarray(image)
-    atomic_write(work_dir / entry['image_path'], lambda f: picture.save(f, 'JPEG', quality=92))
-    _save_mask(work_dir / entry['truth'], mask)
-    entries = [e for e in _load_index(work_dir / INDEX) if e['name'] != name]
-    write_json(work_dir / INDEX, [*entries, entry])
+    _save(work_dir / entry['image_path'], image, 'JPEG', quality=92)
+    _save(work_dir / entry['truth'], mask, 'PNG')
+    return entry
 
 
 def write_prediction(
@@ -102,7 +138,7 @@ def write_prediction(
     """
     _check_name(name)
     mask = _as_mask(prediction, f'prediction of {name}')
-    _save_mask(Path(step_dir, PREDICTIONS, f'{name}.png'), mask)
+    _save(Path(step_dir, PREDICTIONS, f'{name}.png'), mask, 'PNG')
 
 
 def read_samples(work_dir: str | os.PathLike[str]) -> list[Sample]:
@@ -208,9 +244,11 @@ def _as_mask(values: npt.ArrayLike, what: str) -> ByteArray:
     return array.astype(np.uint8)
 
 
-def _save_mask(path: Path, mask: ByteArray) -> None:
-    picture = Image.fromarray(mask)
-    atomic_write(path, lambda file: picture.save(file, 'PNG'))
+def _save(path: Path, pixels: ByteArray, kind: str, **options: int) -> None:
+    """Write a picture; the pictures of most steps are those of the step before."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind, **options)
+    write_if_changed(path, content.getvalue())
 
 
 def _is_inside(path: object) -> bool:

@@ -6,8 +6,9 @@ input starts without it.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,14 @@ UNSEEN = '#ececec'
 INK = '#222222'
 GRID = '#d9d9d9'
 DPI = 130
+#: The formats of a figure's files, with what is left out of them: date, and name and version of the
+#: program, which change from machine to machine.
+FORMATS: dict[str, dict[str, None]] = {
+    'svg': dict.fromkeys(('Date', 'Creator', 'Format', 'Type')),
+    'pdf': dict.fromkeys(('CreationDate', 'Creator', 'Producer')),
+}
+#: The tables of a font that say how glyphs are placed beside each other, and joined.
+_RULES = ('GDEF', 'GPOS', 'GSUB', 'kern')
 #: More rows than this do not fit a screen: their axis is labelled at the top as well.
 TALL = 40
 
@@ -120,17 +129,33 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OSError: Writing failed.
     """
-    # No date, and no name and version of the program, which change from machine to machine.
-    kinds: dict[str, dict[str, None]] = {
-        'svg': dict.fromkeys(('Date', 'Creator', 'Format', 'Type')),
-        'pdf': dict.fromkeys(('CreationDate', 'Creator', 'Producer')),
-    }
-    for kind, metadata in kinds.items():
+    for kind, metadata in FORMATS.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        with glyphs_alone():
+            figure.savefig(buffer, format=kind, metadata=metadata)
         # The places of axes are found once; the second file has the same.
         figure.set_layout_engine('none')
         write_bytes(path.with_suffix(f'.{kind}'), buffer.getvalue())
+
+
+@contextlib.contextmanager
+def glyphs_alone() -> Iterator[None]:
+    """Embed fonts in the PDFs of a block without rules for placing and joining glyphs.
+
+    A PDF names its glyphs and their places one by one. To cut those rules down to the glyphs of a
+    figure takes longer than to draw the figure.
+    """
+    from fontTools import subset
+
+    options: Any = subset.Options
+    former = getattr(options, '_drop_tables_default', None)
+    if former is not None:
+        options._drop_tables_default = [*former, *_RULES]
+    try:
+        yield
+    finally:
+        if former is not None:
+            options._drop_tables_default = former
 
 
 def remove_figure(path: Path) -> None:

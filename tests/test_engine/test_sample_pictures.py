@@ -130,19 +130,32 @@ def test_images_that_exif_turns_are_drawn_as_they_are_loaded(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_left_out_with_a_note(data_root, tmp_path, monkeypatch):
-    write = predictions.write_sample
+    write = predictions.keep_sample
 
     def fail_once(work_dir, name, *arrays):
         if not read_samples(work_dir) and not failed:
             failed.append(name)
             raise OSError('no space left')
-        write(work_dir, name, *arrays)
+        return write(work_dir, name, *arrays)
 
     failed = []
-    monkeypatch.setattr(predictions, 'write_sample', fail_once)
+    monkeypatch.setattr(predictions, 'keep_sample', fail_once)
     found, notes = drawn(data_root, tmp_path / 'w')
     assert found and failed[0] not in [sample.name for sample in found]
     assert notes == [f'the picture of {failed[0]}: OSError: no space left']
+
+
+def test_later_steps_write_no_picture_of_an_earlier_one_again(data_root, tmp_path):
+    found, _ = drawn(data_root, tmp_path / 'w')
+    kept = [tmp_path / 'w/report/samples.json', *(sample.image for sample in found)]
+    kept += [sample.truth for sample in found]
+    before = [(path.stat().st_ino, path.read_bytes()) for path in kept]
+    assert drawn(data_root, tmp_path / 'w')[0] == found
+    assert before == [(path.stat().st_ino, path.read_bytes()) for path in kept]
+    # What has changed since is written anew.
+    found[0].image.write_bytes(b'no picture')
+    drawn(data_root, tmp_path / 'w')
+    assert before[1][1] == kept[1].read_bytes()
 
 
 def test_a_damaged_index_of_samples_ends_no_walk(data_root, tmp_path):
@@ -150,7 +163,7 @@ def test_a_damaged_index_of_samples_ends_no_walk(data_root, tmp_path):
     (tmp_path / 'w/report/samples.json').write_text('{')
     walk = prepare_walk(tiny_config(data_root), tmp_path / 'w')
     notes = predictions.predict_samples(Oracle(), walk, 2, is_main=True)
-    assert len(notes) == 6 and all('samples.json is damaged' in note for note in notes)
+    assert len(notes) == 1 and 'samples.json is damaged' in notes[0]
     assert predictions.predict_samples(Oracle(), walk, 2, is_main=False) == []
 
 

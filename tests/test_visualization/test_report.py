@@ -131,6 +131,7 @@ def test_pruned_snapshots_have_a_table(tmp_path):
     assert any('Pruned snapshots' in line for line in lines)
 
 
+@pytest.mark.usefixtures('with_pdfs')
 def test_the_page_shows_the_numbers_of_the_file(tmp_path):
     folder, metrics = make_walk(tmp_path / 'w', samples=2)
     lines = []
@@ -192,6 +193,7 @@ def test_long_titles_and_labels_stay_inside_the_grid(tmp_path):
         assert edge.getextrema() == (255, 255)
 
 
+@pytest.mark.usefixtures('with_pdfs')
 def test_rendering_again_gives_the_same_files(tmp_path):
     folder, _ = make_walk(tmp_path / 'w', samples=1)
     page = render_report(folder, echo=lambda _: None).read_bytes()
@@ -233,6 +235,7 @@ def test_no_step_yet(tmp_path):
         render_comparison([other, folder])
 
 
+@pytest.mark.usefixtures('with_pdfs')
 def test_comparison_shows_each_walk_and_the_difference(tmp_path):
     first, a = make_walk(tmp_path / 'ft', method='finetune', keep=0.5, samples=2)
     second, b = make_walk(tmp_path / 'mib', samples=2)

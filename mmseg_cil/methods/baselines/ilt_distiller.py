@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from mmseg_cil.contracts import Batch, Distiller, NetworkOutput
+from mmseg_cil.contracts import Batch, Distiller, Needs, NetworkOutput
 from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
@@ -40,6 +40,7 @@ class FeatureDistiller(Distiller):
         else:
             check_number(self, 'stage', stage, least=-math.inf, whole=True)
         self.stage = stage
+        self.needs = Needs(teacher=True, outputs=stage == EMBEDDING)
 
     def attach(self, network: nn.Module) -> None:
         """Check that the backbone returns the stage, once the segmentor is built.

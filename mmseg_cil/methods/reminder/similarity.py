@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.pixel_statistics import Grid, enlarge_with_graph
+from mmseg_cil.losses.pixel_statistics import Grid
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.reminder.reference import FLOOR, similarity
 
@@ -139,8 +139,7 @@ class _Distillation(torch.autograd.Function):
         for own, other, place in zip(
             student.split(images), teacher.split(images), places.split(images), strict=True
         ):
-            source, values = enlarge_with_graph(own, grid)
-            logs = (values.detach() / temperature).log_softmax(dim=1)
+            logs = (grid.enlarge(own) / temperature).log_softmax(dim=1)
             # (n, O, H, W): the targets; zero where no new class is.
             target = (grid.enlarge(other) / temperature).softmax(dim=1)
             weights = functional.embedding(place.clamp(0, len(shares) - 1), shares)
@@ -148,7 +147,7 @@ class _Distillation(torch.autograd.Function):
             total = total - (target * logs).sum()
             # The derivative by the logits, without the factor T.
             each = logs.exp_().mul_(target.sum(dim=1, keepdim=True)).sub_(target)
-            gradients += torch.autograd.grad(values, source, each)
+            gradients.append(grid.shrink(each, own.shape[2:]))
         ctx.save_for_backward(torch.cat(gradients))
         ctx.temperature = temperature
         return total * temperature**2

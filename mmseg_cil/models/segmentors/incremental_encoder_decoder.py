@@ -25,6 +25,7 @@ from mmseg_cil.contracts import (
     Regulariser,
     Replay,
     SelfSupervision,
+    TeacherForm,
 )
 from mmseg_cil.contracts.check import check_told, overrides, require_contract
 from mmseg_cil.contracts.method import MethodConfig
@@ -111,7 +112,12 @@ class IncrementalEncoderDecoder(
         # Teachers is no Module, so this attribute is invisible to state dict,
         # optimizer and DDP.
         self._teachers = Teachers(
-            teacher, teachers or {}, needs, bool(self._teacher_readers), method.teacher_draw
+            teacher,
+            teachers or {},
+            needs,
+            bool(self._teacher_readers),
+            method.teacher_draw,
+            TeacherForm.from_config(method.teacher_form),
         )
         for name, head in self.heads.items():
             check_head(name, head, self.step)
