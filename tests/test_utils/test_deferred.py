@@ -103,11 +103,6 @@ import mmseg_cil.engine.commands, mmseg_cil.methods
 from mmseg_cil.registry import OPTIMIZERS, MODEL_WRAPPERS, VISUALIZERS
 from mmseg_cil.utils.later_figure import figures_later
 
-weight = torch.nn.Parameter(torch.ones(2))
-optimizer = torch.optim.AdamW([weight], lr=0.1)
-weight.sum().backward()
-optimizer.step()
-optimizer.zero_grad()
 with figures_later():
     VISUALIZERS.build(dict(type='SegLocalVisualizer', name='one'))
 heavy = ('sympy', 'torch._dynamo', 'torch.distributed.tensor', 'scipy.ndimage', 'scipy.optimize',
@@ -133,8 +128,6 @@ from mmengine.model import is_model_wrapper
 assert issubclass(OPTIMIZERS.get('ZeroRedundancyOptimizer'), ZeroRedundancyOptimizer)
 assert issubclass(MODEL_WRAPPERS.get('MMFullyShardedDataParallel'), FullyShardedDataParallel)
 assert not is_model_wrapper(torch.nn.Linear(1, 1))
-optimizer.step()
-optimizer.zero_grad()
 """
 
 

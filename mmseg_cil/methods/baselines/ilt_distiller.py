@@ -10,7 +10,8 @@ from mmseg_cil.contracts import Batch, Distiller, Needs, NetworkOutput
 from mmseg_cil.distillers.build import build_distillation_loss
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import MODELS
-from mmseg_cil.utils.values import check_choice, check_number
+from mmseg_cil.utils.near import near
+from mmseg_cil.utils.values import check_number
 
 #: Stage that stands for the input of the classifier.
 EMBEDDING = 'embedding'
@@ -35,9 +36,13 @@ class FeatureDistiller(Distiller):
     def __init__(self, loss: dict, stage: int | str = -1) -> None:
         super().__init__()
         self.loss = build_distillation_loss(self, loss)
-        if isinstance(stage, str):
-            check_choice(self, 'stage', stage, (EMBEDDING,))
-        else:
+        if stage != EMBEDDING:
+            if isinstance(stage, str):
+                meant = near(stage, (EMBEDDING,))
+                raise InputError(
+                    f'FeatureDistiller: stage must be a whole number or {EMBEDDING!r}, got '
+                    f'{stage!r}{f": did you mean {meant!r}?" if meant else ""}'
+                )
             check_number(self, 'stage', stage, least=-math.inf, whole=True)
         self.stage = stage
         self.needs = Needs(teacher=True, outputs=stage == EMBEDDING)

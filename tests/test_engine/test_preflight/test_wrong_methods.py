@@ -37,7 +37,7 @@ KD = dict(type='KnowledgeDistillationLoss')
         (dict(type='PooledCubeDistiller', sizes=[4.5]), 'got 4.5'),
         (
             dict(type='FeatureDistiller', loss=dict(type='FeatureDistillationLoss'), stage='last'),
-            'stage must be a whole number',
+            "stage must be a whole number or 'embedding'",
         ),
         (dict(type='LogitDistiller', loss=dict(type='PixelCrossEntropyLoss')), 'loss_decode'),
         (dict(type='LogitDistiller', loss=dict(type='mmengine.ReLU')), 'no loss_name'),
