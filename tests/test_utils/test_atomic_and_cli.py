@@ -8,7 +8,13 @@ import pytest
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils import cli
-from mmseg_cil.utils.atomic import atomic_write, remove_leftovers, write_csv, write_json
+from mmseg_cil.utils.atomic import (
+    atomic_write,
+    remove_leftovers,
+    write_csv,
+    write_if_changed,
+    write_json,
+)
 from mmseg_cil.utils.cli import ADVISED, ToolParser, add_config_options, run_tool
 from mmseg_cil.utils.stopping import Stopped
 
@@ -26,6 +32,16 @@ def test_a_failed_write_leaves_the_former_file_and_nothing_else(tmp_path):
         atomic_write(path, half)
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['a.json']
+
+
+def test_a_file_that_holds_the_bytes_is_not_written_again(tmp_path):
+    path = tmp_path / 'folder/file'
+    write_if_changed(path, b'first')
+    before = path.stat().st_ino
+    write_if_changed(path, b'first')
+    assert path.stat().st_ino == before
+    write_if_changed(path, b'second')
+    assert path.read_bytes() == b'second' and path.stat().st_ino != before
 
 
 def test_json_holds_no_nan(tmp_path):
