@@ -2,7 +2,8 @@
 
     python benchmarks/step.py [--device cuda] [--model configs/_base_/models/deeplabv3_r101-d16.py]
         [--batch 6] [--crop 512] [--classes 16 5] [--tasks 1] [--amp] [--methods mib plop]
-        [--snapshots 1 2 5] [--repeats 10] [--quick]
+        [--snapshots 1 2 5] [--forms folded bfloat16] [--plain] [--repeats 10] [--least]
+        [--json FILE] [--quick]
 
 Every method of ``configs/_base_/methods`` trains the second step of a walk, or
 that after ``--tasks`` others, on random images, as MMEngine does it:
@@ -18,7 +19,13 @@ Beside them run, interleaved with them in this process,
 * "limit": that and one run of a teacher without gradients: what a method that
   learns from a teacher costs at least.
 
-Printed are the median times, their ratios to fine-tuning, and memory: on a GPU
+``--forms`` adds a row for the limit and for every method that has a teacher with each of these
+forms of the teacher (``method.teacher_form``), and ``--plain`` adds rows for LwF and MiB as one
+would write them first: MMSegmentation's network, the plain teacher, and the losses of
+``benchmarks/losses.py`` from logits of all classes at the size of the labels.
+
+Printed are the median times (with ``--least`` the least ones, for machines that do other things as
+well), their ratios to fine-tuning, and memory: on a GPU
 the peak of a step with weights, optimizer and teacher, on a CPU what autograd
 saves. First it is checked that our segmentor without a method is fine-tuning
 bit by bit; otherwise it exits with 1. Methods that consist of the same parts
@@ -29,25 +36,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
+import copy
+import json
 import logging
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
+from step_contestants import (
+    FORMS,
+    PLAIN,
+    Contestant,
+    in_form,
+    plainly,
+    training,
+    with_teacher,
+)
 from step_networks import (
     methods_of,
     network_config,
@@ -56,33 +71,13 @@ from step_networks import (
     trained_before,
 )
 
-from mmseg_cil.contracts import Distiller
-from mmseg_cil.models.network_output import run_network
+from mmseg_cil.contracts import TeacherForm
 from mmseg_cil.models.plain import plain_model_config
+from mmseg_cil.models.teacher import Teacher
 from mmseg_cil.registry import MODELS
 
 #: Ratio to fine-tuning that a method's step should stay below on a GPU.
 TARGETS = {'mib': 1.4, 'lwf': 1.4, 'ilt': 1.4, 'plop': 1.5, 'rcil': 2.2}
-
-#: The note on a method that distils auxiliary heads where the model has none.
-NO_HEAD = '(no auxiliary head in this model: without the loss of it)'
-
-
-@dataclass
-class Contestant:
-    """Something whose step is timed.
-
-    Attributes:
-        name: For the table.
-        step: Runs one training step and returns the losses.
-        parts: Modules whose weights it needs.
-        note: Remark on parts that are not measured, for the end of its row.
-    """
-
-    name: str
-    step: Callable[[dict], dict[str, Tensor]]
-    parts: list[nn.Module]
-    note: str = ''
 
 
 @contextlib.contextmanager
@@ -98,62 +93,6 @@ def quietly() -> Iterator[None]:
 
 
 # Contestants.
-
-
-def optimizer_of(network: nn.Module, amp: bool) -> OptimWrapper:
-    """SGD as the official scripts have it."""
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4
-    )
-    return AmpOptimWrapper(optimizer=optimizer) if amp else OptimWrapper(optimizer)
-
-
-def training(name: str, network: nn.Module, amp: bool) -> Contestant:
-    """Return a network that trains as MMEngine trains it."""
-    network.train()
-    optimizer = optimizer_of(network, amp)
-    teachers, replay = (getattr(network, attribute, None) for attribute in ('teachers', '_replay'))
-    parts = [
-        network,
-        *(
-            part.network
-            for part in (*(teachers.networks if teachers else ()), *([replay] if replay else []))
-        ),
-    ]
-    drawing = [module for module in network.modules() if hasattr(module, 'set_iteration_seed')]
-    seeds = itertools.count()
-
-    def step(data: dict) -> dict[str, Tensor]:
-        seed = next(seeds)
-        for module in drawing:
-            module.set_iteration_seed(seed)  # type: ignore[operator]
-        losses: dict[str, Tensor] = network.train_step(data, optimizer)  # type: ignore[operator]
-        return losses
-
-    return Contestant(name, step, parts, NO_HEAD if lacks_auxiliary(network) else '')
-
-
-def lacks_auxiliary(network: nn.Module) -> bool:
-    """Return whether its method distils auxiliary heads, of which the model has none."""
-    reads = any(
-        isinstance(module, Distiller) and module.needs.auxiliary for module in network.modules()
-    )
-    return reads and not network.with_auxiliary_head
-
-
-def with_teacher(plain: nn.Module, teacher: nn.Module, amp: bool) -> Contestant:
-    """Fine-tuning and one run of a teacher whose outputs nobody reads."""
-    student = training('limit', plain, amp)
-    teacher.eval().requires_grad_(False)
-    device = next(teacher.parameters()).device.type
-
-    def step(data: dict) -> dict[str, Tensor]:
-        inputs = teacher.data_preprocessor(data, True)['inputs']  # type: ignore[operator]
-        with torch.autocast(device, enabled=amp):
-            run_network(teacher, inputs)
-        return student.step(data)
-
-    return Contestant('limit', step, [plain, teacher])
 
 
 def is_fine_tuning(ours: nn.Module, plain: nn.Module, data: dict) -> bool:
@@ -179,14 +118,26 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     model = network_config(arguments.model, arguments.crop)
     previous = trained_before(model, classes[0], folder / 'step.pth')
     ours = segmentor_of(dict(name='none'), model, classes, previous, data, device)
-    plain, again = (
-        MODELS.build(plain_model_config(model, sum(classes))).to(device) for _ in range(2)
-    )
-    for network in (plain, again):
+
+    def student() -> nn.Module:
+        network: nn.Module = MODELS.build(plain_model_config(model, sum(classes))).to(device)
         network.load_state_dict(ours.state_dict())
+        return network
+
+    plain, again = student(), student()
     assert is_fine_tuning(ours, plain, data), 'our segmentor without a method is not fine-tuning'
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
+    forms: dict[str, dict] = {name: FORMS[name] for name in arguments.forms or ()}
+    for name, form in forms.items():
+        formed = Teacher(model, **previous, form=TeacherForm.from_config(form))
+        found.append(in_form(f'limit {name}', student(), formed, amp))
+    if arguments.plain:
+        found += [
+            plainly(name, student(), copy.deepcopy(teacher), losses, amp)
+            for name, losses in PLAIN.items()
+            if arguments.methods is None or name in arguments.methods
+        ]
     for name, method in methods_of(arguments.methods).items():
         counts = arguments.snapshots if method.get('teachers') == 'all' else [arguments.tasks]
         for count in counts or [arguments.tasks]:
@@ -194,9 +145,15 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
                 trained_before(model, classes[0] - left, folder / f'{left}_before.pth')
                 for left in range(count - 1, 0, -1)
             ]
-            segmentor = segmentor_of(method, model, classes, previous, data, device, count, earlier)
             label = f'{name}, {count}' if len(counts or ()) > 1 else name
-            found.append(training(label, segmentor, amp))
+            for form in ({}, *({name: form} for name, form in forms.items())):
+                own = {**method, **({'teacher_form': next(iter(form.values()))} if form else {})}
+                segmentor = segmentor_of(
+                    own, model, classes, previous, data, device, count, earlier
+                )
+                if form and not segmentor.teachers.networks:
+                    continue
+                found.append(training(' '.join((label, *form)), segmentor, amp))
     return found
 
 
@@ -257,18 +214,26 @@ def report(rows: list[Contestant], data: dict, arguments: argparse.Namespace) ->
     for _ in range(arguments.repeats):
         for row in rows:
             times[row.name].append(seconds(row, data, device))
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    typical = min if arguments.least else statistics.median
+    medians = {name: typical(taken) for name, taken in times.items()}
     memory = {row.name: mebibytes(row, data, device) for row in rows}
     on_gpu = device.startswith('cuda')
+    if arguments.json:
+        content = {
+            name: dict(seconds=medians[name], mebibytes=memory[name], all_seconds=times[name])
+            for name in times
+        }
+        arguments.json.write_text(json.dumps(content, indent=1))
+    width = max(16, *(len(row.name) + 2 for row in rows))
     print(
-        f'{"":<16}{"ms":>10}{"ratio":>8}{"to limit":>10}'
+        f'{"":<{width}}{"ms":>10}{"ratio":>8}{"to limit":>10}'
         f'{"peak MiB" if on_gpu else "saved MiB":>11}{"ratio":>8}  target'
     )
     for row in rows:
         name = row.name
         ratio = medians[name] / medians['fine-tuning']
         print(
-            f'{name:<16}{1000 * medians[name]:>10.1f}{ratio:>8.2f}'
+            f'{name:<{width}}{1000 * medians[name]:>10.1f}{ratio:>8.2f}'
             f'{medians[name] / medians["limit"]:>10.2f}{memory[name]:>11.0f}'
             f'{memory[name] / memory["fine-tuning"]:>8.2f}  '
             + f'{verdict(name, ratio) if on_gpu else ""} {row.note}'.strip()
@@ -298,6 +263,10 @@ def main() -> int:
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
+    parser.add_argument('--forms', nargs='+', choices=list(FORMS), help='of the teacher')
+    parser.add_argument('--plain', action='store_true', help='LwF and MiB in plain form, too')
+    parser.add_argument('--json', type=Path, help='file for the numbers')
+    parser.add_argument('--least', action='store_true', help='least times in place of medians')
     parser.add_argument('--repeats', type=int, default=10)
     parser.add_argument('--warm-up', type=int, default=2)
     parser.add_argument('--quick', action='store_true', help='a thin network: only that it runs')

@@ -3,6 +3,7 @@
 Nothing asks for a tensor's content, and copies to the device are queued there.
 """
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,6 +162,20 @@ def test_no_iteration_of_a_pre_tuning_waits(tmp_path):
     with Waits() as waits:
         losses = model.train_step(data_of(False), optimizer)
     assert torch.isfinite(losses['loss']) and waits.seen == []
+
+
+@pytest.mark.parametrize('dtype', ['run', 'bfloat16'])
+def test_no_teacher_waits_in_any_form(dtype, tmp_path, benchmark_module):
+    data, path = data_of(False), tmp_path / 'step.pth'
+    config = network(auxiliary='single')
+    base_step(config, path)
+    form = dict(fold_norms=True, channels_last=True, dtype=dtype)
+    model = next_step(config, path, teacher_form=form).train()
+    for enabled in (False, True, True):
+        batch = model.data_preprocessor(copy.deepcopy(data), True)
+        with Waits() as waits, torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            model.teacher(batch['inputs'], True, True)
+        assert waits.seen == []
 
 
 class BlockingCopies(TorchDispatchMode):

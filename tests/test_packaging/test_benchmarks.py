@@ -88,6 +88,8 @@ def step_of(benchmark_module, tmp_path):
                     methods=[method],
                     tasks=1,
                     snapshots=None,
+                    forms=None,
+                    plain=False,
                     amp=False,
                     device='cpu',
                 ),
@@ -113,6 +115,28 @@ def test_the_generator_is_of_the_size_of_a_walk_and_counted(step_of):
     *_, generator = rows[-1].parts
     assert isinstance(generator, LayoutGenerator) and generator.size == (256, 256)
     assert rows[-1].note == ''
+
+
+def test_forms_of_the_teacher_and_plain_forms_have_rows_of_their_own(run, capsys, tmp_path):
+    written = tmp_path / 'times.json'
+    words = ['--methods', 'mib', 'dfd', '--forms', 'both', 'bfloat16', '--plain', '--least']
+    _, status = run('step', *words, '--json', str(written))
+    assert status == 0
+    rows = [
+        'fine-tuning',
+        'limit',
+        'limit both',
+        'limit bfloat16',
+        'mib, plain',
+        'dfd',
+        'mib',
+        'mib both',
+        'mib bfloat16',
+    ]
+    assert list(json.loads(written.read_text())) == rows
+    _, _, table = capsys.readouterr().out.partition('  target\n')
+    assert [line[:20].strip() for line in table.splitlines()][: len(rows)] != []
+    assert all(f'\n{name} ' in f'\n{table}' for name in rows)
 
 
 def test_targets_are_judged(run):
