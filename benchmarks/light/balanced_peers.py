@@ -1,6 +1,6 @@
 """The walk of balanced_voc.py with the methods of peers, each from one step 0.
 
-    python tools/grid.py benchmarks/light/balanced_peers.py --work-dir work_dirs/balanced_peers
+python tools/grid.py benchmarks/light/balanced_peers.py --work-dir work_dirs/balanced_peers
 """
 
 _base_ = './balanced_voc.py'
