@@ -22,8 +22,8 @@ from mmseg_cil.testing.tiny import make_data, tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, at, keep_own_networks, killed, logged
 
 #: Allowed relative difference between two processes and one. With the package's methods the
-#: difference is 1e-6, and 3e-3 where each process draws its own numbers, as RCIL's branches do.
-LIKE_ONE = 1e-2
+#: difference is 1e-6.
+LIKE_ONE = 1e-4
 
 
 def check_method(

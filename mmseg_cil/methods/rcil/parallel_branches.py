@@ -17,6 +17,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.methods.rcil.parallel_conv import ParallelConv, merged_alone
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.finite import named, not_finite
+from mmseg_cil.utils.values import check_choice
 from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 PARTS = ('backbone', 'decode_head')
@@ -68,9 +69,12 @@ class ParallelBranches(NetworkChange):
             1e-5 merges as the official code does: ``convert_model`` sets eps 0 for the training
             of this branch, but the merge loads the weights into a network with eps 1e-5 and
             InPlace-ABN's |weight| + eps. 0 merges the function that was trained.
+        draws: 'iteration': all processes draw the same shares of the branches, so that any number
+            of them trains the same network. 'process': each draws its own, as in the official
+            code.
 
     Raises:
-        InputError: ``parts`` are unknown, or ``eps_again`` is no small number.
+        InputError: ``parts`` or ``draws`` are unknown, or ``eps_again`` is no small number.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class ParallelBranches(NetworkChange):
         first_step: bool = True,
         inherit: bool = True,
         eps_again: float = 0.0,
+        draws: str = 'iteration',
     ) -> None:
         if not parts or not set(parts) <= set(PARTS):
             raise InputError(f'ParallelBranches: parts must be among {PARTS}, got {parts!r}')
@@ -90,6 +95,8 @@ class ParallelBranches(NetworkChange):
                 f'ParallelBranches: eps_again is that of a norm, 0 or 1e-5, not {eps_again!r}'
             )
         self.eps_again = eps_again
+        check_choice(self, 'draws', draws, ('iteration', 'process'))
+        self.draws = draws
         self.places: tuple[Place, ...] = ()
         self._learnt = False
         #: Epsilons of the norms of the branches that :meth:`finish` has merged.
@@ -112,10 +119,13 @@ class ParallelBranches(NetworkChange):
         if not learnt and not self.first_step:
             return
         self.places = places
-        for place in places:
+        for number, place in enumerate(places):
             owner = model.get_submodule(place.owner)
             branches = ParallelConv(
-                getattr(owner, place.conv), getattr(owner, place.norm), frozen=learnt
+                getattr(owner, place.conv),
+                getattr(owner, place.norm),
+                frozen=learnt,
+                number=number if self.draws == 'iteration' else None,
             )
             _put(owner, place, branches, nn.Identity())
 

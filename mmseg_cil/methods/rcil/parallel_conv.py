@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmseg_cil.contracts import IterationSeeded
 from mmseg_cil.methods.rcil.merge import Norm, as_norm, drop_shares, fold_norm, mix
 
 
-class ParallelConv(nn.Module):
+class ParallelConv(IterationSeeded, nn.Module):
     """Two copies of a convolution and its norm, whose outputs are averaged.
 
     In training every channel takes the first branch, the second branch, or the mean of
-    both, drawn at each forward pass for the whole batch. In evaluation every channel takes
-    the mean. If the norms use their stored statistics, the result is linear in the input,
-    and one convolution with mixed kernels computes it: the output is the same (up to
-    rounding), with the time and memory of one branch.
+    both, drawn for the whole batch. In evaluation every channel takes the mean. If the norms
+    use their stored statistics, the result is linear in the input, and one convolution with
+    mixed kernels computes it: the output is the same (up to rounding), with the time and
+    memory of one branch.
 
     Source: Zhang et al., CVPR 2022, section 3.2; zhangchbin/RCIL
     ``modules/residual.py`` and ``modules/deeplab.py``.
@@ -31,11 +32,19 @@ class ParallelConv(nn.Module):
         conv: The plain network's convolution; it becomes the first branch.
         norm: The batch norm that follows the convolution.
         frozen: The first branch learns neither weights nor statistics.
+        number: A number that other convolutions of the network do not have. Draws depend on it,
+            on the run's seed, the step and the iteration: they are the same on all processes, and
+            again when a checkpointed forward pass is repeated for the gradient. None: each forward
+            pass draws from torch's own generator, which is another one on each process.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module, frozen: bool) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, norm: nn.Module, frozen: bool, number: int | None = None
+    ) -> None:
         super().__init__()
         self.frozen = frozen
+        self.number = number
+        self._seed: int | None = None
         self.first: Any = nn.Sequential(OrderedDict(conv=conv, norm=norm))
         self.second: Any = copy.deepcopy(self.first)
         if frozen:
@@ -49,6 +58,19 @@ class ParallelConv(nn.Module):
             self.first.eval()
         return self
 
+    def set_iteration_seed(self, seed: int) -> None:
+        """Take the seed of the next draw, the same on all processes."""
+        if self.number is not None:
+            self._seed = seed + self.number
+
+    def _drawn(self, device: torch.device) -> Tensor:
+        """Return a number between 0 and 1 for each channel, ``(C,)``."""
+        generator = None
+        if self._seed is not None:
+            generator = torch.Generator(device)
+            generator.manual_seed(self._seed)
+        return torch.rand(self.first.conv.out_channels, device=device, generator=generator)
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the mixture of both branches' outputs.
 
@@ -60,7 +82,7 @@ class ParallelConv(nn.Module):
         """
         share: Tensor | float = 0.5
         if self.training:
-            share = drop_shares(torch.rand(self.first.conv.out_channels, device=inputs.device))
+            share = drop_shares(self._drawn(inputs.device))
         if not self.first.norm.training and not self.second.norm.training:
             return self._convolve(inputs, *mix(fold(self.first), fold(self.second), share))
         second = self.second(inputs)

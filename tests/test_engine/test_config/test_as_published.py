@@ -121,7 +121,10 @@ def test_methods_have_the_choices_of_their_code(method, init):
         assert found['distillers'][0]['loss']['loss_weight'] == 10.0
     if method == 'rcil':
         assert found['network_change'] == dict(
-            type='ParallelBranches', parts=('backbone', 'decode_head'), eps_again=1e-5
+            type='ParallelBranches',
+            parts=('backbone', 'decode_head'),
+            eps_again=1e-5,
+            draws='process',
         )
 
 

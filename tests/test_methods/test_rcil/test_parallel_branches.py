@@ -361,3 +361,60 @@ def test_a_merged_branch_can_have_the_official_eps_once_more(frozen):
 def test_an_eps_that_is_none_is_refused(eps):
     with pytest.raises(InputError, match='eps_again'):
         MODELS.build(dict(BRANCHES, eps_again=eps))
+
+
+def drawn_in_training(pair, images):
+    """Return how much of the first branch each channel takes: 0, 0.5 or 1; shape (C,)."""
+    first, second = pair.first(images), pair.second(images)
+    share = (pair(images) - second) / (first - second)
+    return (share.mean((0, 2, 3)) * 2).round() / 2
+
+
+def pairs_of_branches(number, channels=64):
+    torch.manual_seed(0)
+    pair = ParallelConv(
+        torch.nn.Conv2d(3, channels, 1), torch.nn.BatchNorm2d(channels), True, number=number
+    )
+    torch.nn.init.normal_(pair.second.conv.weight)
+    return pair.train()
+
+
+def test_branches_are_drawn_by_iteration_and_place_alone():
+    images = torch.randn(2, 3, 4, 4)
+    pair, same, other = (pairs_of_branches(number) for number in (0, 0, 1))
+    for module in (pair, same, other):
+        module.set_iteration_seed(7)
+    torch.manual_seed(1)
+    first = drawn_in_training(pair, images)
+    torch.manual_seed(2)  # as on another process
+    assert torch.equal(drawn_in_training(same, images), first)
+    assert torch.equal(drawn_in_training(pair, images), first)  # as in a repeated forward pass
+    assert not torch.equal(drawn_in_training(other, images), first)
+    pair.set_iteration_seed(8)
+    assert not torch.equal(drawn_in_training(pair, images), first)
+    assert set(first.tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_each_process_draws_its_own_branches_where_that_is_asked_for():
+    model = segmentor(thin(50), [3], network_change=dict(BRANCHES, draws='process'))
+    pairs = [module for module in model.modules() if isinstance(module, ParallelConv)]
+    assert pairs and all(pair.number is None for pair in pairs)
+    images = torch.randn(2, 3, 4, 4)
+    pair = pairs_of_branches(None)
+    drawn = []
+    for process in (1, 2, 1):
+        pair.set_iteration_seed(7)
+        torch.manual_seed(process)
+        drawn.append(drawn_in_training(pair, images))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+def test_places_have_different_numbers():
+    model = segmentor(thin(50), [3], network_change=BRANCHES)
+    numbers = [module.number for module in model.modules() if isinstance(module, ParallelConv)]
+    assert sorted(numbers) == list(range(len(numbers)))
+
+
+def test_unknown_draws_are_refused():
+    with pytest.raises(InputError, match='draws'):
+        MODELS.build(dict(BRANCHES, draws='rank'))

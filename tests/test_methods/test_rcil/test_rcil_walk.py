@@ -19,6 +19,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.hooks import IterationSeedHook
 from mmseg_cil.methods.rcil.parallel_conv import ParallelConv
 from mmseg_cil.models.network_change import CHANGE_NAME
+from mmseg_cil.testing.method_checks import check_method
 from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import tiny_config, weights
 from mmseg_cil.testing.walks import (
@@ -196,14 +197,21 @@ def test_a_network_that_cannot_branch_is_refused_before_training(data_root, tmp_
         WalkRunner(cfg, tmp_path).prepare()
 
 
+def test_two_processes_train_what_one_trains(tmp_path):
+    check_method('rcil', tmp_path, checks=['processes'])
+
+
 def walk_on_a_rank(data_root, folder):
     keep_own_networks(Path(folder))
     WalkRunner(
-        tiny_config(Path(data_root), 'rcil'), f'{folder}/walk', launcher='pytorch', steps='0-1'
+        tiny_config(Path(data_root), 'rcil', **{'method.network_change.draws': 'process'}),
+        f'{folder}/walk',
+        launcher='pytorch',
+        steps='0-1',
     ).run()
 
 
-def test_two_processes_have_one_network(data_root, tmp_path):
+def test_two_processes_have_one_network_if_each_draws_its_own_branches(data_root, tmp_path):
     in_two_processes(walk_on_a_rank, data_root, tmp_path, log=tmp_path / 'log', timeout=300)
     for step in range(2):
         first, second = (torch.load(tmp_path / f'{step}_{rank}.pth') for rank in range(2))

@@ -305,6 +305,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         option='`method.network_change.eps_again=1e-5`',
     ),
     Deviation(
+        'drawn branches (RCIL)',
+        'each process draws its own',
+        'RCIL modules/residual.py, run.py',
+        method_looks.draws,
+        option='`method.network_change.draws=process`',
+    ),
+    Deviation(
         'merged norms (RCIL)',
         'mean 0, deviation 1, scale 1',
         'RCIL run.py',

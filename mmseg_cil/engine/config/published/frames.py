@@ -75,7 +75,7 @@ FRAMES: Mapping[str, Frame] = {
         'rcil',
         'plop',
         'deeplabv3_r101_paper_rcil',
-        {'network_change.eps_again': 1e-5},
+        {'network_change.eps_again': 1e-5, 'network_change.draws': 'process'},
         half=True,
     ),
     'mib_ucd': Frame(UCD, 'mib_ucd_paper', 'plop'),

@@ -43,6 +43,14 @@ def merge(cfg: Config, frame: Frame) -> str | None:
     return None if change.get('eps_again') else 'a merge without the eps of a second norm'
 
 
+def draws(cfg: Config, frame: Frame) -> str | None:
+    """Describe the draws of RCIL's branches."""
+    if 'network_change.draws' not in frame.changes:
+        return None
+    change = find_method(cfg, cfg.protocol.name).network_change or {}
+    return None if change.get('draws') == 'process' else 'the same draws on all processes'
+
+
 def statistics(cfg: Config, frame: Frame) -> str | None:
     """Describe the norms that RCIL merges."""
     return 'statistics of the merged norms' if frame.method == 'rcil' else None
