@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from mmseg_cil.engine.config.files import files_of, find_config, read_config
 from mmseg_cil.engine.config.protocol_pieces import settle
@@ -53,18 +54,43 @@ def with_options(cfg: Config, options: Mapping[str, Any] | None) -> Config:
     """Settle the method and apply ``--cfg-options``, in place.
 
     Options of the protocol are applied first, as the method may depend on the protocol; options
-    of the method hold for every protocol.
+    of the method hold for every protocol. Modules that an option adds to ``custom_imports`` are
+    imported, as those of the file were when it was read.
 
     Raises:
         InputError: An option does not fit the config.
     """
     options = dict(options or {})
+    imports = any(key.split('.')[0] == 'custom_imports' for key in options)
     first = {key: options.pop(key) for key in list(options) if key.split('.')[0] == 'protocol'}
     _merge(cfg, first)
     settle(cfg)
     _merge(cfg, options)
     _join_steps(cfg)
+    if imports:
+        import_parts(cfg.custom_imports, '--cfg-options')
     return cfg
+
+
+def import_parts(imports: Any, where: str | Path) -> None:
+    """Import the modules that ``custom_imports`` names.
+
+    Args:
+        imports: ``custom_imports`` of a config; None: nothing is imported.
+        where: File or option that names them, for the message.
+
+    Raises:
+        InputError: A module cannot be imported.
+    """
+    if imports is None:
+        return
+    try:
+        import_modules_from_strings(**imports)
+    except Exception as error:
+        raise InputError(
+            f'{where}: custom_imports cannot be imported ({error}): put the modules '
+            'where Python finds them, such as with PYTHONPATH'
+        ) from error
 
 
 def _join_steps(cfg: Config) -> None:

@@ -13,10 +13,10 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mmseg_cil import registry
+from mmseg_cil.engine.config.load import import_parts
 from mmseg_cil.engine.config.protocol_pieces import FOLDER
 from mmseg_cil.engine.preflight.pretrained import check_pretrained_files
 from mmseg_cil.errors import InputError
@@ -54,7 +54,7 @@ def load_copy(path: Path) -> Config:
         raise InputError(
             f'{path} takes other files as its _base_, which no copy of a walk does. {advice}'
         )
-    _import_parts(content.get('custom_imports'), path)
+    import_parts(content.get('custom_imports'), path)
     known = _registered_ids()
     for where, kind in _types(content, ''):
         if any(
@@ -126,15 +126,3 @@ def _meanings(kind: str) -> Iterator[Any]:
     for node in _registries():
         with contextlib.suppress(Exception):
             yield node.get(kind)
-
-
-def _import_parts(imports: Any, path: Path) -> None:
-    if imports is None:
-        return
-    try:
-        import_modules_from_strings(**imports)
-    except Exception as error:
-        raise InputError(
-            f'{path}: custom_imports cannot be imported ({error}): put the modules '
-            'where Python finds them, such as with PYTHONPATH'
-        ) from error
