@@ -22,8 +22,9 @@ from mmseg_cil.testing.tiny import make_data, tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, at, keep_own_networks, killed, logged
 
 #: Allowed relative difference between two processes and one. With the package's methods the
-#: difference is 1e-6.
-LIKE_ONE = 1e-4
+#: difference is 1e-6, and up to 6e-4 where a mean is over labelled cells, of which the processes
+#: have different numbers.
+LIKE_ONE = 1e-3
 
 
 def check_method(
