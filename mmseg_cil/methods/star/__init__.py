@@ -14,12 +14,11 @@ The outputs are those of ``dkd_decomposed``, without an auxiliary row.
 from mmseg_cil.methods.star.distiller import StarDistiller
 from mmseg_cil.methods.star.hook import StarStatisticsHook
 from mmseg_cil.methods.star.loss import ReplayedCrossEntropyLoss
-from mmseg_cil.methods.star.rows import KaimingRows, RowRateHook
+from mmseg_cil.methods.star.rows import KaimingRows
 
 __all__ = [
     'KaimingRows',
     'ReplayedCrossEntropyLoss',
-    'RowRateHook',
     'StarDistiller',
     'StarStatisticsHook',
 ]

@@ -1,6 +1,5 @@
 """STAR's parts: closed forms, limits, and batches without the thing that a part needs."""
 
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from mmseg_cil.methods.dkd_decomposed import ForegroundCrossEntropyLoss
 from mmseg_cil.methods.star import (
     KaimingRows,
     ReplayedCrossEntropyLoss,
-    RowRateHook,
     StarDistiller,
     StarStatisticsHook,
     reference,
@@ -268,40 +266,6 @@ def test_a_damaged_file_is_refused(kind, tmp_path):
         ClassStatistics.load(path)
 
 
-@pytest.mark.parametrize('optimizer', ['SGD', 'Adam'])
-def test_new_rows_learn_at_their_own_rate(optimizer):
-    models = []
-    for factor in (1.0, 10.0):
-        torch.manual_seed(0)
-        model = segmentor(network(), [3, 2], teacher=None)
-        hook = RowRateHook(factor)
-        runner = SimpleNamespace(model=model)
-        options = dict(momentum=0.9) if optimizer == 'SGD' else {}
-        own = getattr(torch.optim, optimizer)(
-            [dict(params=[model.decode_head.conv_seg.weight], lr=0.1 if factor == 1 else 0.01)],
-            weight_decay=0.1,
-            **options,
-        )
-        hook.before_train(runner)
-        for gradient in (1.0, -2.0):
-            model.decode_head.conv_seg.weight.grad = torch.full_like(
-                model.decode_head.conv_seg.weight, gradient
-            )
-            hook.before_train_iter(runner, 0)
-            own.step()
-            hook.after_train_iter(runner, 0)
-        models.append(model.decode_head.conv_seg.weight.detach())
-    # Ten times the update at a tenth of the rate: for new rows the same, for old ones less.
-    torch.testing.assert_close(models[1][3:], models[0][3:])
-    assert not torch.allclose(models[1][:3], models[0][:3])
-
-
-def test_at_the_first_step_no_row_is_new():
-    hook = RowRateHook()
-    hook.before_train(SimpleNamespace(model=segmentor(network(), [3])))
-    assert hook._rows == []
-
-
 def test_new_rows_have_the_official_spread():
     torch.manual_seed(0)
     weight, bias = torch.randn(OLD, 256, 1, 1), torch.randn(OLD)
@@ -320,7 +284,6 @@ def test_new_rows_have_the_official_spread():
         (lambda: StarDistiller(feature_weight='a'), 'feature_weight must be a number'),
         (lambda: StarStatisticsHook(form='old'), 'form must be one of'),
         (lambda: StarStatisticsHook(setting='sequential'), 'setting must be one of'),
-        (lambda: RowRateHook(0), 'factor must be a number'),
     ],
 )
 def test_wrong_options_are_refused(build, message):
