@@ -29,11 +29,20 @@ class TeacherForm:
             student. 'run': the same, but in mixed precision the weights are converted once and
             not at every iteration, which changes nothing. 'bfloat16', 'float16': this format,
             whatever the student's: 5e-2; records are given in the student's format.
+        compile: Whether ``torch.compile`` makes other code of the teachers' backbone and neck: 1e-4
+            (in mixed precision 5e-2). A mapping has the arguments of ``torch.compile``, such as
+            ``dict(mode='max-autotune')`` or ``dict(backend='eager')``.
+        shared_trunk: Whether teachers take the outputs of frozen first layers from the student,
+            where both are the same (see :class:`~mmseg_cil.models.shared_trunk.SharedTrunk`),
+            which changes nothing. The keys above go before it: a layer in another form is not
+            shared.
     """
 
     fold_norms: bool = False
     channels_last: bool = False
     dtype: str | None = None
+    compile: bool | Mapping[str, Any] = False
+    shared_trunk: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> TeacherForm:
@@ -57,9 +66,11 @@ class TeacherForm:
                 raise InputError(
                     f'method.teacher_form has the unknown key {key!r}: {hint} has {known}'
                 )
-            if key != 'dtype' and not isinstance(value, bool):
+            kinds = (bool, Mapping) if key == 'compile' else (bool,)
+            if key != 'dtype' and not isinstance(value, kinds):
                 raise InputError(
                     f'method.teacher_form.{key} is {value!r}; it must be True or False'
+                    f'{", or a dict of arguments of torch.compile" if key == "compile" else ""}'
                 )
         dtype = config.get('dtype')
         if dtype not in DTYPES:

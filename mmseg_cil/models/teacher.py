@@ -126,17 +126,20 @@ class Teacher:
         form: TeacherForm | None = None,
     ) -> None:
         self.num_classes = num_classes
+        self.form = form or TeacherForm()
         if checkpoint is not None:
             source, state = checkpoint, load_plain_state(checkpoint, num_classes)
         else:
             assert packed is not None and snapshot is not None
             source, state = packed, load_packed_state(packed, snapshot, num_classes)
+        #: Where the weights are from, for messages.
+        self.source = source if snapshot is None else f'snapshot {snapshot} of {source}'
         self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
         load_matching(self.network, state, source)
         # The network reads the sizes of windows from the attributes of ``test_cfg``.
         self.network.test_cfg = ConfigDict(self.network.test_cfg or {})
         self.network.eval().requires_grad_(False)
-        self._formed = FormedNetwork(self.network, form or TeacherForm())
+        self._formed = FormedNetwork(self.network, self.form)
         self._device: torch.device | None = None
 
     def __call__(
@@ -156,7 +159,7 @@ class Teacher:
         """
         self._follow(inputs)
         formed = self._formed
-        with formed.precision(inputs.device):
+        with formed.computing(inputs.device):
             record = run_network(
                 self.network, formed.arranged(inputs), pre_activations, auxiliary, outputs
             )

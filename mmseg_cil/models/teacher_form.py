@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cil.contracts import NetworkOutput, TeacherForm
+from mmseg_cil.models.compiled_network import CompiledNetwork
 from mmseg_cil.models.heads import auxiliary_heads, classifier_holder, decode_heads
 
 #: Layers whose weights autocast converts at every call; derived classes may read them otherwise.
@@ -43,6 +44,7 @@ class FormedNetwork:
         if form.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layers = _converted_layers(network) if form.dtype else []
+        self._compiled = None if form.compile is False else CompiledNetwork(network, form.compile)
         self._weights: dict[torch.dtype, list[dict[str, nn.Parameter]]] = {}
 
     def arranged(self, inputs: Tensor) -> Tensor:
@@ -52,8 +54,16 @@ class FormedNetwork:
         return inputs.contiguous(memory_format=torch.channels_last)
 
     @contextlib.contextmanager
-    def precision(self, device: torch.device) -> Iterator[None]:
-        """Compute in the form's number format within the block."""
+    def computing(self, device: torch.device) -> Iterator[None]:
+        """Compute in the form's number format, with compiled code, within the block."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._precision(device))
+            if self._compiled is not None:
+                stack.enter_context(self._compiled.used())
+            yield
+
+    @contextlib.contextmanager
+    def _precision(self, device: torch.device) -> Iterator[None]:
         kind = device.type
         dtype = self._dtype(kind)
         if dtype is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +73,8 @@ class Teachers:
         form: The form in which the snapshots run. Plain by default.
 
     Raises:
-        InputError: ``draw`` is no positive number.
+        InputError: ``draw`` is no positive number, or a distiller reads what compiled teachers
+            do not have.
     """
 
     def __init__(
@@ -90,6 +92,13 @@ class Teachers:
                 f'for a batch, or None for all of them, got {draw!r}'
             )
         needs = list(needs)
+        compiled = form is not None and form.compile is not False
+        if compiled and any(need.pre_activations for need in needs):
+            raise InputError(
+                'method.teacher_form.compile: a distiller of this method reads the maps of stages '
+                'before their last activation (Needs.pre_activations), which compiled code does '
+                'not keep: leave compile out; the other keys of teacher_form work'
+            )
         reads_last = losses_read or any(need.teacher for need in needs)
         self._last = dict(last) if last is not None and reads_last else None
         self._wanted = {name for need in needs for name in need.names}
@@ -174,7 +183,11 @@ class Teachers:
         return tuple(name for name in self._named if name in chosen or name not in steps)
 
     def run(
-        self, inputs: Tensor, pre_activations: bool = False, auxiliary: bool = False
+        self,
+        inputs: Tensor,
+        pre_activations: bool = False,
+        auxiliary: bool = False,
+        through: Callable[[Teacher, Callable[[], NetworkOutput]], NetworkOutput] | None = None,
     ) -> TeacherRecords:
         """Run every network that is needed once.
 
@@ -182,6 +195,8 @@ class Teachers:
             inputs: Normalised images ``(N, 3, H, W)``.
             pre_activations: Keep the pre-activations of the backbone's stages too.
             auxiliary: Run the auxiliary heads of named snapshots too.
+            through: Function that is called with a network and the function that runs it, and
+                returns the record (see :class:`~mmseg_cil.models.shared_trunk.SharedTrunk`).
         """
         names = self.drawn()
         with_auxiliary = {_key(self._named[name]) for name in names} if auxiliary else set()
@@ -189,9 +204,11 @@ class Teachers:
         for name, config in self.configs.items():
             key = _key(config)
             if key not in records and (name is None or name in names):
-                records[key] = self._networks[key](
-                    inputs, pre_activations, key in with_auxiliary, self._with_outputs
+                network = self._networks[key]
+                run = functools.partial(
+                    network, inputs, pre_activations, key in with_auxiliary, self._with_outputs
                 )
+                records[key] = run() if through is None else through(network, run)
         return TeacherRecords(
             last=None if self._last is None else records[_key(self._last)],
             named={name: records[_key(self._named[name])] for name in names},

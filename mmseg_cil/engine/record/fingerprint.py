@@ -73,7 +73,7 @@ def training_fingerprints(
     }
     return {
         'protocol': protocol.training_fingerprint(),
-        'method': fingerprint(method_of(cfg, protocol.name)),
+        'method': fingerprint(_that_shapes(method_of(cfg, protocol.name))),
         'model': fingerprint(_network(cfg)),
         'schedule': fingerprint(schedule),
         'custom hooks': fingerprint(cfg.get('custom_hooks') or []),
@@ -142,6 +142,18 @@ def changed(
 def _pipeline_of(data: OwnData, split: str) -> Any:
     config = data.configs.get(split)
     return None if config is None else _plain(first_value(config, 'pipeline'))
+
+
+def _that_shapes(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method without the setting that does not change what is learnt."""
+    result = dict(method)
+    form = result.get('teacher_form')
+    if isinstance(form, Mapping) and 'shared_trunk' in form:
+        # Shared layers have the same outputs, bit by bit.
+        result['teacher_form'] = {k: v for k, v in form.items() if k != 'shared_trunk'}
+        if not result['teacher_form']:
+            del result['teacher_form']
+    return result
 
 
 def _by_name(cfg: Config) -> Config:

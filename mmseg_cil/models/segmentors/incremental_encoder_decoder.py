@@ -40,6 +40,7 @@ from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.models.plain import PLAIN_PREFIXES
 from mmseg_cil.models.segmentors.mixed_sizes import MixedSizes
 from mmseg_cil.models.segmentors.step_losses import StepLosses
+from mmseg_cil.models.shared_trunk import SharedTrunk
 from mmseg_cil.models.teacher import Teacher, load_matching, load_plain_state
 from mmseg_cil.models.teachers import STEP_PREFIX, Teachers
 from mmseg_cil.registry import MODELS
@@ -111,13 +112,15 @@ class IncrementalEncoderDecoder(
         )
         # Teachers is no Module, so this attribute is invisible to state dict,
         # optimizer and DDP.
+        form = TeacherForm.from_config(method.teacher_form)
+        self._trunk = SharedTrunk(form.shared_trunk)
         self._teachers = Teachers(
             teacher,
             teachers or {},
             needs,
             bool(self._teacher_readers),
             method.teacher_draw,
-            TeacherForm.from_config(method.teacher_form),
+            form,
         )
         for name, head in self.heads.items():
             check_head(name, head, self.step)

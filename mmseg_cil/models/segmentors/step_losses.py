@@ -43,6 +43,7 @@ from mmseg_cil.models.network_output import (
     tap_stages,
 )
 from mmseg_cil.models.point_head import point_losses
+from mmseg_cil.models.shared_trunk import SharedTrunk
 from mmseg_cil.models.teachers import TeacherRecords, Teachers
 from mmseg_cil.utils.devices import to_device
 from mmseg_cil.utils.step_context import StepContext
@@ -68,6 +69,7 @@ class StepLosses:
     train_cfg: Mapping[str, object]
     extract_feat: Callable[[Tensor], Features]
     _teachers: Teachers
+    _trunk: SharedTrunk
     _replay: Replay | None
     _teacher_readers: list[HeadLoss]
     _hidden_readers: list[HeadLoss]
@@ -98,15 +100,22 @@ class StepLosses:
         replayed = 0
         if self._replay is not None:
             inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
-        teachers = self._run_teachers(inputs)
+        # Where student and teachers share frozen layers, the student runs these for all.
+        shares = self._trunk.begin(self, self._teachers.networks)
+        teachers = None if shares else self._run_teachers(inputs)
         for reader in self._sample_readers:
             reader.receive_samples(data_samples)
         self._tell_hidden(data_samples, inputs.device)
         pixels_at = functools.partial(
             pixels_of, labels=stack_labels(data_samples), cuts=self._cuts(), replayed=replayed
         )
-        with tap_stages(self.backbone, self._needs_stages) as stages:
+        with (
+            tap_stages(self.backbone, self._needs_stages) as stages,
+            self._trunk.keeping(self, self._needs_stages, shares),
+        ):
             features = self.extract_feat(inputs)
+        if teachers is None:
+            teachers = self._run_teachers(inputs)
         losses, tap, pixels = self._run_decode_heads(features, data_samples, pixels_at, teachers)
         of_auxiliary, auxiliary = self._run_auxiliary_heads(features, data_samples, pixels_at)
         losses.update(of_auxiliary)
@@ -253,7 +262,13 @@ class StepLosses:
 
     def _run_teachers(self, inputs: Tensor) -> TeacherRecords:
         """Run the teachers, and give the last teacher's record to the losses that read it."""
-        records = self._teachers.run(inputs, self._needs_stages, self._needs_auxiliary)
+        records = self._teachers.run(
+            inputs,
+            self._needs_stages,
+            self._needs_auxiliary,
+            functools.partial(self._trunk.run, self),
+        )
+        self._trunk.forget()
         if records.last is not None:
             for reader in self._teacher_readers:
                 reader.receive_teacher(records.last)

@@ -78,6 +78,15 @@ def test_neither_places_nor_workers_count(cfg):
     assert prints(cfg) == prints(other)
 
 
+def test_shared_layers_do_not_count_and_forms_of_teachers_do(cfg):
+    def with_form(**form):
+        return prints(tiny_config('data', **{'method.teacher_form': form}))[0]
+
+    assert with_form(shared_trunk=False) == with_form(shared_trunk=True) == prints(cfg)[0]
+    assert with_form(shared_trunk=False, fold_norms=True) == with_form(fold_norms=True)
+    assert changed(prints(cfg)[0], with_form(fold_norms=True)) == ['method']
+
+
 def test_training_images_count(cfg):
     now = prints(cfg, images=(8, 4, 5))[0]
     assert changed(prints(cfg)[0], now) == ['training images']
