@@ -4,6 +4,7 @@ from mmseg_cil import registry  # noqa: F401  (imports MMSegmentation, first of 
 from mmseg_cil.datasets.class_index import ClassIndex, load_or_build_index
 from mmseg_cil.datasets.embedded import EmbeddedShapesDataset
 from mmseg_cil.datasets.mask_ids import check_mask_ids
+from mmseg_cil.datasets.random_crop import RandomCrop
 from mmseg_cil.datasets.resized_crops import RandomResizedCrop, ResizedCenterCrop
 from mmseg_cil.datasets.sampler import GlobalPositionSampler, SampleKey
 from mmseg_cil.datasets.transforms import MapLabels, map_labels
@@ -15,6 +16,7 @@ __all__ = [
     'GlobalPositionSampler',
     'IncrementalDataset',
     'MapLabels',
+    'RandomCrop',
     'RandomResizedCrop',
     'ResizedCenterCrop',
     'SampleKey',
