@@ -2,8 +2,8 @@
 
     python benchmarks/step.py [--device cuda] [--model configs/_base_/models/deeplabv3_r101-d16.py]
         [--batch 6] [--crop 512] [--classes 16 5] [--tasks 1] [--amp] [--methods mib plop]
-        [--snapshots 1 2 5] [--forms folded bfloat16] [--plain] [--repeats 10] [--least]
-        [--json FILE] [--quick]
+        [--snapshots 1 2 5] [--forms folded bfloat16] [--frozen first backbone] [--plain]
+        [--repeats 10] [--least] [--json FILE] [--quick]
 
 Every method of ``configs/_base_/methods`` trains the second step of a walk, or
 that after ``--tasks`` others, on random images, as MMEngine does it:
@@ -20,8 +20,10 @@ Beside them run, interleaved with them in this process,
   learns from a teacher costs at least.
 
 ``--forms`` adds a row for the limit and for every method that has a teacher with each of these
-forms of the teacher (``method.teacher_form``), and ``--plain`` adds rows for LwF and MiB as one
-would write them first: MMSegmentation's network, the plain teacher, and the losses of
+forms of the teacher (``method.teacher_form``), ``--frozen`` rows in which the first stages or the
+whole backbone are frozen, for fine-tuning and for every method that has a teacher, each with and
+without "shared": student and teacher run the frozen layers once. ``--plain`` adds rows for LwF and
+MiB as one would write them first: MMSegmentation's network, the plain teacher, and the losses of
 ``benchmarks/losses.py`` from logits of all classes at the size of the labels.
 
 Printed are the median times (with ``--least`` the least ones, for machines that do other things as
@@ -56,6 +58,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
 from step_contestants import (
     FORMS,
+    FROZEN,
     PLAIN,
     Contestant,
     in_form,
@@ -128,6 +131,7 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
     assert is_fine_tuning(ours, plain, data), 'our segmentor without a method is not fine-tuning'
     teacher = MODELS.build(plain_model_config(model, classes[0])).to(device)
     found = [training('fine-tuning', plain, amp), with_teacher(again, teacher, amp)]
+    frozen = {name: FROZEN[name] for name in arguments.frozen or ()}
     forms: dict[str, dict] = {name: FORMS[name] for name in arguments.forms or ()}
     for name, form in forms.items():
         formed = Teacher(model, **previous, form=TeacherForm.from_config(form))
@@ -138,6 +142,11 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
             for name, losses in PLAIN.items()
             if arguments.methods is None or name in arguments.methods
         ]
+    for name, freezing in frozen.items():
+        held = segmentor_of(
+            dict(name='none', freezing=freezing), model, classes, previous, data, device
+        )
+        found.append(training(f'fine-tuning {name}', held, amp))
     for name, method in methods_of(arguments.methods).items():
         counts = arguments.snapshots if method.get('teachers') == 'all' else [arguments.tasks]
         for count in counts or [arguments.tasks]:
@@ -146,14 +155,22 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
                 for left in range(count - 1, 0, -1)
             ]
             label = f'{name}, {count}' if len(counts or ()) > 1 else name
-            for form in ({}, *({name: form} for name, form in forms.items())):
-                own = {**method, **({'teacher_form': next(iter(form.values()))} if form else {})}
+            for variant, changes in variants(forms, frozen).items():
                 segmentor = segmentor_of(
-                    own, model, classes, previous, data, device, count, earlier
+                    {**method, **changes}, model, classes, previous, data, device, count, earlier
                 )
-                if form and not segmentor.teachers.networks:
+                if variant and not segmentor.teachers.networks:
                     continue
-                found.append(training(' '.join((label, *form)), segmentor, amp))
+                found.append(training(f'{label} {variant}'.rstrip(), segmentor, amp))
+    return found
+
+
+def variants(forms: dict[str, dict], frozen: dict[str, dict]) -> dict[str, dict]:
+    """Return the changes of a method's config for its rows, by what is added to its name."""
+    found = {'': {}, **{name: {'teacher_form': form} for name, form in forms.items()}}
+    for name, freezing in frozen.items():
+        found[name] = {'freezing': freezing, 'teacher_form': {'shared_trunk': False}}
+        found[f'{name} shared'] = {'freezing': freezing}
     return found
 
 
@@ -264,6 +281,7 @@ def main() -> int:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--forms', nargs='+', choices=list(FORMS), help='of the teacher')
+    parser.add_argument('--frozen', nargs='+', choices=list(FROZEN), help='parts of the backbone')
     parser.add_argument('--plain', action='store_true', help='LwF and MiB in plain form, too')
     parser.add_argument('--json', type=Path, help='file for the numbers')
     parser.add_argument('--least', action='store_true', help='least times in place of medians')

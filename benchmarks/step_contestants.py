@@ -30,6 +30,12 @@ FORMS = {
     'once': dict(dtype='run'),
     'bfloat16': dict(fold_norms=True, channels_last=True, dtype='bfloat16'),
 }
+#: Stem and the first two stages of a ResNet, and any backbone, by the names of ``--frozen``.
+_FIRST = ['backbone.[!l]*', 'backbone.layer1', 'backbone.layer2']
+FROZEN = {
+    'first': dict(parameters=_FIRST, evaluation=_FIRST),
+    'backbone': dict(parameters=['backbone'], evaluation=['backbone']),
+}
 #: Losses of ``--plain``, by the names of their methods.
 PLAIN = {'lwf': plain_lwf, 'mib': plain_mib}
 #: The note on a method that distils auxiliary heads where the model has none.

@@ -89,6 +89,7 @@ def step_of(benchmark_module, tmp_path):
                     tasks=1,
                     snapshots=None,
                     forms=None,
+                    frozen=None,
                     plain=False,
                     amp=False,
                     device='cpu',
@@ -137,6 +138,40 @@ def test_forms_of_the_teacher_and_plain_forms_have_rows_of_their_own(run, capsys
     _, _, table = capsys.readouterr().out.partition('  target\n')
     assert [line[:20].strip() for line in table.splitlines()][: len(rows)] != []
     assert all(f'\n{name} ' in f'\n{table}' for name in rows)
+
+
+def test_frozen_parts_have_rows_of_their_own(run, capsys, tmp_path):
+    written = tmp_path / 'times.json'
+    words = ['--methods', 'mib', 'dfd', '--frozen', 'first', 'backbone', '--json', str(written)]
+    _, status = run('step', *words)
+    assert status == 0
+    assert list(json.loads(written.read_text())) == [
+        'fine-tuning',
+        'limit',
+        'fine-tuning first',
+        'fine-tuning backbone',
+        'dfd',
+        'mib',
+        'mib first',
+        'mib first shared',
+        'mib backbone',
+        'mib backbone shared',
+    ]
+    assert 'mib backbone shared' in capsys.readouterr().out
+
+
+def test_samples_of_a_view_are_mmsegmentations(benchmark_module, monkeypatch, capsys, tmp_path):
+    written = tmp_path / 'samples.json'
+    monkeypatch.setattr(sys, 'argv', ['data', '--quick', '--json', str(written)])
+    module = benchmark_module('data')
+    module.main()
+    rows = json.loads(written.read_text())
+    assert list(rows) == ['ours', 'MMSegmentation', 'decoding', 'masks']
+    output = capsys.readouterr().out
+    assert all(f'\n{name} ' in output for name in rows)
+    monkeypatch.setattr(module, 'map_of', lambda labels, table: labels + 1)
+    with pytest.raises(SystemExit, match='the labels differ'):
+        module.main()
 
 
 def test_targets_are_judged(run):
