@@ -96,7 +96,7 @@ class SharedTrunk:
         """Find the student's frozen units; leave none if there is no use in watching them."""
         units = units_of(student)
         self._frozen = {name: unit for name, unit in units.items() if not why_not_frozen(unit)}
-        if not any(_learns(unit) and not _trains(unit) for unit in units.values()):
+        if not any(_has_weights(unit) and not _trains(unit) for unit in units.values()):
             self._frozen = {}
         elif any(tensor.requires_grad for tensor in outer_tensors(student)):
             self._end('a parameter of the backbone itself is trained')
@@ -203,6 +203,9 @@ class SharedTrunk:
         if teacher.form.compile is not False:
             return frozenset(), 'the teacher is compiled (method.teacher_form.compile)'
         own, others = units_of(student), units_of(teacher.network)
+        if not any(_has_weights(own[name]) for name, _ in kept.calls):
+            reason = why_not_frozen(own[kept.end]) if kept.end else ''
+            return frozenset(), f'{kept.end or "no layer"} runs first and {reason or "is not kept"}'
         if not _equal_lists(outer_tensors(student), outer_tensors(teacher.network)):
             return frozenset(), 'parameters of the backbone itself have other values'
         told = {
@@ -218,13 +221,10 @@ class SharedTrunk:
             if told[name]:
                 break
             names.append(name)
-        if any(_learns(own[name]) for name in names):
+        if any(_has_weights(own[name]) for name in names):
             return frozenset(names), ''
-        if len(names) < len(kept.calls):
-            name = kept.calls[len(names)][0]
-            return frozenset(), f'{name} {told[name]}'
-        reason = why_not_frozen(own[kept.end]) if kept.end else ''
-        return frozenset(), f'{kept.end or "no layer"} runs first and {reason or "cannot be kept"}'
+        name = kept.calls[len(names)][0]
+        return frozenset(), f'{name} {told[name]}'
 
     @contextlib.contextmanager
     def _taking(self, teacher: Teacher, kept: _Kept) -> Iterator[list[str]]:
@@ -300,6 +300,11 @@ def _trains(unit: nn.Module) -> bool:
 
 def _learns(unit: nn.Module) -> bool:
     return next(unit.parameters(), None) is not None
+
+
+def _has_weights(unit: nn.Module) -> bool:
+    """Return whether a unit has weights of a layer, and not just scales and shifts of a norm."""
+    return any(parameter.dim() > 1 for parameter in unit.parameters())
 
 
 def _equal_lists(own: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -261,8 +261,9 @@ def test_the_reason_is_said_once_where_frozen_layers_are_not_shared(parts, reaso
     assert len(said) == 1 and reason in said[0]
 
 
-def test_nothing_is_said_where_nothing_is_frozen(taught, said):
-    model = taught(freezing=dict(norm_statistics=['backbone']))
+@pytest.mark.parametrize('parameters', [[], ['backbone.*bn?']])
+def test_nothing_is_said_where_no_layer_is_frozen(parameters, taught, said):
+    model = taught(freezing=dict(norm_statistics=['backbone'], parameters=parameters))
     order = []
     model.backbone.register_forward_hook(lambda *_: order.append('student'))
     model.teacher.network.backbone.register_forward_hook(lambda *_: order.append('teacher'))
