@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.utils.step_context import StepContext
 
@@ -25,8 +26,8 @@ def foreground_cross_entropy(
     .. math:: \sum_{c \ge first} \mathrm{softplus}(z_c)
               + [y \ge first] \, (w \, \mathrm{softplus}(-z_y) - \mathrm{softplus}(z_y))
 
-    with the label y and the weight w of positives. Any label that is none of these outputs is a
-    negative of all of them, 255 included.
+    with the label y and the weight w of positives. A label below ``first`` is a negative of all of
+    these outputs, and so is 255.
 
     Args:
         logits: ``(N, C, H, W)``. Half precision is computed in float32.
@@ -37,13 +38,26 @@ def foreground_cross_entropy(
     Returns:
         ``(N, H, W)``, at least float32; zeros with a graph if there is no output from ``first`` on.
     """
-    outputs = at_least_float32(logits)[:, first:]
-    loss = softplus(outputs).sum(dim=1)
-    if outputs.shape[1] == 0:
-        return loss
-    positive = (labels >= first) & (labels < logits.shape[1])
-    place = (labels - first).masked_fill(~positive, 0).long()
-    own = outputs.gather(1, place.unsqueeze(1)).squeeze(1)
+    return shared_foreground_cross_entropy(PixelLogits(logits, labels), first, pos_weight)
+
+
+def shared_foreground_cross_entropy(
+    pixels: PixelLogits, first: int, pos_weight: float = 1.0
+) -> Tensor:
+    """Compute :func:`foreground_cross_entropy` from logits of any size.
+
+    Args:
+        pixels: Logits over C outputs, and labels; ignored pixels are negatives.
+        first: Model id of the first output.
+        pos_weight: w.
+
+    Returns:
+        ``(N, H, W)``, at least float32; zeros with a graph if there is no output from ``first`` on.
+    """
+    assert pixels.labels is not None
+    # Both are (N, H, W): the sum of softplus(z_c), and z_y.
+    loss, own = pixels.sigmoids_of_labels(first)
+    positive = (pixels.labels >= first) & ~pixels.ignored
     return loss + (pos_weight * softplus(-own) - softplus(own)).masked_fill(~positive, 0.0)
 
 

@@ -9,6 +9,7 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor
 
+from mmseg_cil.losses.pixel_maps import chosen_logits, sigmoid_sums
 from mmseg_cil.losses.pixel_statistics import (
     Grid,
     PixelStatistics,
@@ -22,9 +23,9 @@ from mmseg_cil.losses.precision import at_least_float32
 class PixelLogits:
     """One batch's logits at the pixels of the labels; shared maps are computed once.
 
-    Losses that read only :meth:`logsumexp`, :attr:`own` and :meth:`agreement` need no
-    tensor of the size ``(N, C, H, W)``; other losses read :attr:`upsampled`. Every map is
-    computed at its first use.
+    Every map but :attr:`upsampled` is computed without a tensor of the size ``(N, C, H, W)``, and
+    keeps none for the backward pass; only losses of other packages read :attr:`upsampled`.
+    The statistics, :attr:`own` and log-sum-exps are computed at their first use.
 
     Args:
         logits: ``(N, C, h, w)``, the classifier's output.
@@ -127,6 +128,43 @@ class PixelLogits:
         # (N, number of groups, H, W).
         groups = self.statistics.groups[:, first:last]
         return groups.squeeze(1) if last == first + 1 else groups.logsumexp(dim=1)
+
+    def logsumexp_among(self, classes: Tensor) -> Tensor:
+        """Compute the log-sum-exp over classes that differ from image to image.
+
+        Args:
+            classes: bool ``(N, C)``, at least one class per image.
+
+        Returns:
+            ``(N, H, W)``, at least float32.
+        """
+        # Far below every logit, and finite: enlarging would multiply an infinite number by 0.
+        never = torch.finfo(self.precise.dtype).min / 4
+        among = PixelLogits(
+            self.precise.masked_fill(~classes[..., None, None], never),
+            size=self.grid.size,
+            align_corners=self.grid.align_corners,
+        )
+        return among.logsumexp()
+
+    def sigmoid_sum(
+        self, start: int = 0, stop: int | None = None, teacher_logits: Tensor | None = None
+    ) -> Tensor:
+        """Return the sum alone of :func:`~mmseg_cil.losses.pixel_maps.sigmoid_sums`."""
+        return sigmoid_sums(self.precise, None, self.grid, start, stop, teacher_logits)[0]
+
+    def sigmoids_of_labels(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return both maps of :func:`~mmseg_cil.losses.pixel_maps.sigmoid_sums`, no teacher's."""
+        assert self.labels is not None
+        total, own = sigmoid_sums(
+            self.precise, self.labels, self.grid, start, stop, None, self.ignore_index
+        )
+        assert own is not None
+        return total, own
+
+    def chosen(self, classes: Tensor) -> Tensor:
+        """See :func:`~mmseg_cil.losses.pixel_maps.chosen_logits`."""
+        return chosen_logits(self.precise, classes, self.grid)
 
     def agreement(self, teacher_logits: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :func:`~mmseg_cil.losses.pixel_statistics.soft_agreement`."""

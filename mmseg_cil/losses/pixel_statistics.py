@@ -206,12 +206,12 @@ def predictions(logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         return classes.squeeze(1), entropy.squeeze(1)
 
 
-def _index(labels: Tensor, ignore_index: int) -> Tensor:
+def label_index(labels: Tensor, ignore_index: int) -> Tensor:
     """Return labels as class indices ``(N, 1, H, W)``, with 0 for ignored labels."""
     return labels.masked_fill(labels == ignore_index, 0).unsqueeze(1).long()
 
 
-def _at_labels(index: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+def at_labels(index: Tensor, block: slice) -> tuple[Tensor, Tensor]:
     """Return which labels ``(N, 1, H, W)`` belong to a block of classes, and their places in it."""
     place = index - block.start
     width = block.stop - block.start
@@ -232,12 +232,12 @@ class _Scores:
         maps = (len(logits), *grid.size)  # (N, H, W)
         self.greatest = logits.new_full(maps, -torch.inf)
         self.own = None if labels is None else logits.new_full(maps, torch.nan)
-        self._index = None if labels is None else _index(labels, ignore_index)
+        self._index = None if labels is None else label_index(labels, ignore_index)
 
     def add(self, values: Tensor, block: slice) -> Tensor:
         """Add the logits ``(N, c, H, W)`` of a block; return their greatest ``(N, 1, H, W)``."""
         if self._index is not None and self.own is not None:
-            inside, place = _at_labels(self._index, block)
+            inside, place = at_labels(self._index, block)
             own = self.own.unsqueeze(1)
             self.own = torch.where(inside, values.gather(1, place), own).squeeze(1)
         greatest = values.amax(dim=1, keepdim=True)
@@ -286,7 +286,7 @@ class _Statistics(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         logits, labels, maps = ctx.saved_tensors
         cuts, grid, ignore_index = ctx.settings
-        index = None if labels is None else _index(labels, ignore_index)
+        index = None if labels is None else label_index(labels, ignore_index)
         gradient = torch.empty_like(logits)  # (N, C, h, w)
         for group, (start, stop) in enumerate(pairwise(cuts)):
             # (N, 1, H, W): the group's log-sum-exp, and the gradient that arrives at it.
@@ -295,7 +295,7 @@ class _Statistics(torch.autograd.Function):
                 # (N, c, H, W): exp(z - log-sum-exp), the group's softmax, times its gradient.
                 each = grid.enlarge(logits[:, block]).sub_(shift).exp_().mul_(scale)
                 if index is not None and of_own is not None:
-                    inside, place = _at_labels(index, block)
+                    inside, place = at_labels(index, block)
                     each.scatter_add_(1, place, of_own.unsqueeze(1) * inside)
                 gradient[:, block] = grid.shrink(each, logits.shape[2:])
         return gradient, None, None, None, None

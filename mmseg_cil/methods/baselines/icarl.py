@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmseg_cil.contracts import NetworkOutput
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
-from mmseg_cil.methods.baselines.lwf_mc import sigmoid_cross_entropy, sigmoid_distillation
+from mmseg_cil.methods.baselines.lwf_mc import (
+    shared_sigmoid_cross_entropy,
+    shared_sigmoid_distillation,
+)
 from mmseg_cil.registry import MODELS
-from mmseg_cil.utils.devices import one_hot_maps
 from mmseg_cil.utils.step_context import StepContext
 
 
@@ -45,16 +45,38 @@ def icarl_loss(
     Returns:
         ``(N, H, W)`` sum over the C classes, at least float32.
     """
-    logits = at_least_float32(student_logits)
-    soft = at_least_float32(teacher_logits).sigmoid().to(logits)
-    first, num_old = (1 if background_from_labels else 0), soft.shape[1]
-    targets = one_hot_maps(labels, logits.shape[1]).to(logits)
-    targets[:, first:num_old] = soft[:, first:]
-    each = binary_cross_entropy_with_logits(logits, targets, reduction='none')
-    if ignored_are_negatives:
-        return each.sum(dim=1)
-    of_labels = each[:, :first].sum(dim=1) + each[:, num_old:].sum(dim=1)
-    return each[:, first:num_old].sum(dim=1) + of_labels.masked_fill(labels == ignore_index, 0.0)
+    pixels = PixelLogits(student_logits, labels, ignore_index=ignore_index)
+    return shared_icarl_loss(pixels, teacher_logits, background_from_labels, ignored_are_negatives)
+
+
+def shared_icarl_loss(
+    pixels: PixelLogits,
+    teacher_logits: Tensor,
+    background_from_labels: bool = False,
+    ignored_are_negatives: bool = False,
+) -> Tensor:
+    """Compute :func:`icarl_loss` from logits of any size.
+
+    Args:
+        pixels: The student's logits over C classes, and labels.
+        teacher_logits: ``(N, O, h, w)``, enlarged to the pixels.
+        background_from_labels: See :func:`icarl_loss`.
+        ignored_are_negatives: See :func:`icarl_loss`.
+
+    Returns:
+        ``(N, H, W)`` sum over the C classes, at least float32.
+    """
+    first, num_old = int(background_from_labels), teacher_logits.shape[1]
+    # Ranges of classes that learn from labels: new classes, and the background if asked for.
+    ranges = [(num_old, pixels.num_classes), *([(0, 1)] if background_from_labels else [])]
+    # All maps are (N, H, W).
+    of_labels = torch.zeros_like(pixels.ignored, dtype=pixels.precise.dtype)
+    for start, stop in ranges:
+        total, own = pixels.sigmoids_of_labels(start, stop)
+        of_labels = of_labels + total - own.masked_fill(pixels.ignored, 0.0)
+    if not ignored_are_negatives:
+        of_labels = of_labels.masked_fill(pixels.ignored, 0.0)
+    return of_labels + pixels.sigmoid_sum(first, num_old, teacher_logits[:, first:])
 
 
 @MODELS.register_module()
@@ -98,21 +120,15 @@ class ICaRLLoss(DecodeLoss):
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`; with a teacher no pixel is ignored as a whole."""
         assert pixels.labels is not None
-        logits, labels = pixels.upsampled, pixels.labels
         if self._teacher is None or self._step is None:
-            return sigmoid_cross_entropy(logits, labels, pixels.ignore_index), pixels.ignored
-        teacher = pixels.grid.enlarge(at_least_float32(self._teacher.logits))
+            return shared_sigmoid_cross_entropy(pixels), pixels.ignored
+        teacher = self._teacher.logits
         if self._step.num_new:
-            loss = icarl_loss(
-                logits,
-                teacher,
-                labels,
-                self.background_from_labels,
-                pixels.ignore_index,
-                self.ignored_are_negatives,
+            loss = shared_icarl_loss(
+                pixels, teacher, self.background_from_labels, self.ignored_are_negatives
             )
         else:
-            loss = sigmoid_cross_entropy(
-                logits, labels, pixels.ignore_index
-            ) + sigmoid_distillation(logits, teacher)
+            loss = shared_sigmoid_cross_entropy(pixels) + shared_sigmoid_distillation(
+                pixels, teacher
+            )
         return loss, torch.zeros_like(pixels.ignored)

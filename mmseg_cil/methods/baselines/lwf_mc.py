@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 
 
@@ -25,11 +23,21 @@ def sigmoid_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 25
     Returns:
         ``(N, H, W)``, at least float32.
     """
-    logits = at_least_float32(logits)
-    ignored = labels == ignore_index
-    own = logits.gather(1, labels.masked_fill(ignored, 0).unsqueeze(1).long()).squeeze(1)
+    return shared_sigmoid_cross_entropy(PixelLogits(logits, labels, ignore_index=ignore_index))
+
+
+def shared_sigmoid_cross_entropy(pixels: PixelLogits) -> Tensor:
+    """Compute :func:`sigmoid_cross_entropy` from logits of any size.
+
+    Args:
+        pixels: Logits and labels.
+
+    Returns:
+        ``(N, H, W)``, at least float32.
+    """
     # -log(1 - sigmoid(z)) is softplus(z), and -log(sigmoid(z)) is softplus(z) - z.
-    return (softplus(logits).sum(dim=1) - own).masked_fill(ignored, 0.0)
+    total, own = pixels.sigmoids_of_labels()
+    return (total - own).masked_fill(pixels.ignored, 0.0)
 
 
 def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -49,11 +57,20 @@ def sigmoid_distillation(student_logits: Tensor, teacher_logits: Tensor) -> Tens
     Returns:
         ``(N, H, W)``, at least float32.
     """
-    teacher_logits = at_least_float32(teacher_logits)
-    old = at_least_float32(student_logits)[:, : teacher_logits.shape[1]]
-    return binary_cross_entropy_with_logits(
-        old, teacher_logits.sigmoid().to(old), reduction='none'
-    ).sum(dim=1)
+    return shared_sigmoid_distillation(PixelLogits(student_logits), teacher_logits)
+
+
+def shared_sigmoid_distillation(pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
+    """Compute :func:`sigmoid_distillation` from logits of any size.
+
+    Args:
+        pixels: The student's logits over C classes.
+        teacher_logits: ``(N, O, h, w)``, enlarged to the pixels.
+
+    Returns:
+        ``(N, H, W)``, at least float32.
+    """
+    return pixels.sigmoid_sum(0, teacher_logits.shape[1], teacher_logits)
 
 
 @MODELS.register_module()
@@ -77,9 +94,7 @@ class SigmoidCrossEntropyLoss(DecodeLoss):
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`."""
-        assert pixels.labels is not None
-        loss = sigmoid_cross_entropy(pixels.upsampled, pixels.labels, pixels.ignore_index)
-        return loss, pixels.ignored
+        return shared_sigmoid_cross_entropy(pixels), pixels.ignored
 
 
 @MODELS.register_module()
@@ -98,5 +113,4 @@ class SigmoidDistillationLoss(DistillationLoss):
 
     def per_pixel(self, pixels: PixelLogits, teacher_logits: Tensor) -> Tensor:
         """See :meth:`DistillationLoss.per_pixel`."""
-        teacher = pixels.grid.enlarge(at_least_float32(teacher_logits))
-        return sigmoid_distillation(pixels.upsampled, teacher)
+        return shared_sigmoid_distillation(pixels, teacher_logits)

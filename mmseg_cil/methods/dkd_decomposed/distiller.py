@@ -94,8 +94,8 @@ class DecomposedDistiller(Distiller):
         """
         pixels, teacher = batch.pixels, batch.teacher
         num_old = teacher.logits.shape[1]
-        targets = pixels.grid.enlarge(without_background(at_least_float32(teacher.logits)))
-        logits = sigmoid_agreement(pixels.upsampled[:, 1:num_old], targets)
+        targets = without_background(at_least_float32(teacher.logits))  # (N, O - 1, h, w)
+        logits = pixels.sigmoid_sum(1, num_old, targets).mean()
         with torch.autocast(teacher.logits.device.type, enabled=False):
             parts = self._parts(batch.student, teacher)
         return {

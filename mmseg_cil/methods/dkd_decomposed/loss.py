@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.foreground import (
     VOIDS,
     check_foreground,
-    foreground_cross_entropy,
     num_known,
+    shared_foreground_cross_entropy,
 )
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 from mmseg_cil.utils.values import check_choice, check_weights
@@ -116,9 +114,7 @@ class ForegroundCrossEntropyLoss(ForegroundLoss):
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`."""
-        assert pixels.labels is not None
-        labels = pixels.labels.masked_fill(pixels.ignored, 255)
-        loss = foreground_cross_entropy(pixels.upsampled, labels, self._first, self._weight)
+        loss = shared_foreground_cross_entropy(pixels, self._first, self._weight)
         ignored = self.ignored(pixels)
         return loss.masked_fill(ignored, 0.0), ignored
 
@@ -145,5 +141,4 @@ class AuxiliaryOutputLoss(ForegroundLoss):
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`."""
         ignored = self.ignored(pixels)
-        loss = softplus(at_least_float32(pixels.upsampled[:, 0]))
-        return loss.masked_fill(ignored, 0.0), ignored
+        return pixels.sigmoid_sum(0, 1).masked_fill(ignored, 0.0), ignored

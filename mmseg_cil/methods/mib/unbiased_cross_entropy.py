@@ -8,7 +8,6 @@ from torch import Tensor
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
 
@@ -46,14 +45,26 @@ def unbiased_cross_entropy_by_image(logits: Tensor, labels: Tensor, hidden: Tens
     Returns:
         ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
     """
-    logits = at_least_float32(logits)
-    ignored = labels == 255  # (N, H, W) bool
+    return shared_unbiased_cross_entropy_by_image(PixelLogits(logits, labels), hidden)
+
+
+def shared_unbiased_cross_entropy_by_image(pixels: PixelLogits, hidden: Tensor) -> Tensor:
+    """Compute :func:`unbiased_cross_entropy_by_image` from the log-sum-exps that losses share.
+
+    Args:
+        pixels: Logits and labels.
+        hidden: bool ``(N, C)``, see :func:`hidden_mask`.
+
+    Returns:
+        ``(N, H, W)`` loss per pixel, at least float32; zero at ignored pixels.
+    """
+    assert pixels.labels is not None
+    labels = pixels.labels.masked_fill(pixels.ignored, 255)
     # (N, H, W): log-sum-exp of the classes that the image's background stands for.
-    background = logits.masked_fill(~hidden[..., None, None], -torch.inf).logsumexp(dim=1)
-    index = labels.masked_fill(ignored, 0).unsqueeze(1).long()  # (N, 1, H, W)
+    background = pixels.logsumexp_among(hidden)
     # (N, H, W): log-sum-exp of the hidden classes, or logit of the label.
-    own = torch.where(label_is_hidden(labels, hidden), background, logits.gather(1, index)[:, 0])
-    return (logits.logsumexp(dim=1) - own).masked_fill(ignored, 0.0)
+    own = torch.where(label_is_hidden(labels, hidden), background, pixels.own)
+    return (pixels.logsumexp() - own).masked_fill(pixels.ignored, 0.0)
 
 
 @MODELS.register_module()
@@ -123,7 +134,4 @@ class UnbiasedCrossEntropyLoss(DecodeLoss):
         """See :meth:`DecodeLoss.per_pixel`."""
         if self._hidden is None:
             return shared_unbiased_cross_entropy(pixels, self._num_hidden), pixels.ignored
-        assert pixels.labels is not None
-        labels = pixels.labels.masked_fill(pixels.ignored, 255)
-        loss = unbiased_cross_entropy_by_image(pixels.upsampled, labels, self._hidden)
-        return loss, pixels.ignored
+        return shared_unbiased_cross_entropy_by_image(pixels, self._hidden), pixels.ignored

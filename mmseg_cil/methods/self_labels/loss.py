@@ -10,10 +10,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.hidden_classes import label_is_hidden
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.methods.mib.unbiased_cross_entropy import (
-    shared_unbiased_cross_entropy,
-    unbiased_cross_entropy_by_image,
-)
+from mmseg_cil.methods.mib.unbiased_cross_entropy import shared_unbiased_cross_entropy
 from mmseg_cil.methods.self_labels.reference import UNSURE
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
@@ -123,11 +120,12 @@ class SelfLabelCrossEntropyLoss(DecodeLoss):
         )
         loss = shared_unbiased_cross_entropy(shared, 0)
         if self.unsure == 'unbiased':
+            # (N, H, W): log-sum-exp of the classes that the label of an unsure pixel stands for.
             if self._hidden is None:
-                of_unsure = shared.logsumexp() - shared.logsumexp(0, self._num_hidden)
+                background = shared.logsumexp(0, self._num_hidden)
             else:
-                of_unsure = unbiased_cross_entropy_by_image(pixels.upsampled, labels, self._hidden)
-            loss = torch.where(unsure, of_unsure, loss)
+                background = shared.logsumexp_among(self._hidden)
+            loss = torch.where(unsure, shared.logsumexp() - background, loss)
         return loss, shared.ignored
 
     def _told_apart(self, labels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:

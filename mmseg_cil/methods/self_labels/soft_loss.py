@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import pad_sequence
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.self_labels.files import LabelFolder
 from mmseg_cil.methods.self_labels.labelling import SelfLabelLoss
 from mmseg_cil.methods.self_labels.soft import FIRST_CELL
@@ -96,6 +95,10 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
             for key in ('values', 'classes')
         )
 
+    def cuts(self) -> tuple[int, ...]:
+        """Return the bounds of the background, the old classes and all classes."""
+        return () if self._step is None else (1, self._step.num_old, self._step.num_seen)
+
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:
         """See :meth:`DecodeLoss.per_pixel`.
 
@@ -124,9 +127,9 @@ class SoftSelfLabelLoss(SelfLabelLoss, DecodeLoss):
             for table in (self._values.float(), self._classes.long())
         )
         step = self._step
-        # Outputs that stand for no class come last.
-        logits = pixels.upsampled[:, : step.num_seen]
-        loss = soft_cross_entropy(logits, values, classes, step.num_old, step.has_background)
+        loss = shared_soft_cross_entropy(
+            pixels, values, classes, step.num_old, step.num_seen, step.has_background
+        )
         return loss.masked_fill(self._cells < FIRST_CELL, 0.0), pixels.ignored
 
 
@@ -142,9 +145,34 @@ def soft_cross_entropy(
         num_old: O.
         has_background: Class 0 is the background, which new classes were part of.
     """
-    logs = at_least_float32(logits).log_softmax(dim=1)  # log p, (N, C, H, W)
-    if has_background and logits.shape[1] > num_old:
-        # (N, H, W): log of the probability of the background and all new classes.
-        background = torch.cat([logs[:, :1], logs[:, num_old:]], dim=1).logsumexp(dim=1)
-        logs = torch.cat([background.unsqueeze(1), logs[:, 1:num_old]], dim=1)  # (N, O, H, W)
-    return -(values * logs.gather(1, classes)).sum(dim=1) / num_old
+    num_seen = logits.shape[1]
+    pixels = PixelLogits(logits, cuts=(1, num_old))
+    return shared_soft_cross_entropy(pixels, values, classes, num_old, num_seen, has_background)
+
+
+def shared_soft_cross_entropy(
+    pixels: PixelLogits,
+    values: Tensor,
+    classes: Tensor,
+    num_old: int,
+    num_seen: int,
+    has_background: bool = True,
+) -> Tensor:
+    """Compute :func:`soft_cross_entropy` from logits of any size, ``(N, H, W)``.
+
+    Args:
+        pixels: Logits with cuts at 1, ``num_old`` and ``num_seen``; outputs that stand for no class
+            come last and are not read.
+        values: ``(N, k, H, W)`` probabilities, which sum to 1.
+        classes: ``(N, k, H, W)`` classes of the probabilities.
+        num_old: O.
+        num_seen: C.
+        has_background: See :func:`soft_cross_entropy`.
+    """
+    own = pixels.chosen(classes)  # (N, k, H, W)
+    if has_background and num_seen > num_old:
+        # (N, 1, H, W): log-sum-exp of the background and all new classes.
+        background = torch.logaddexp(pixels.logsumexp(0, 1), pixels.logsumexp(num_old, num_seen))
+        own = torch.where(classes == 0, background.unsqueeze(1), own)
+    logs = own - pixels.logsumexp(0, num_seen).unsqueeze(1)  # log p
+    return -(values * logs).sum(dim=1) / num_old
