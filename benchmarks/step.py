@@ -22,9 +22,9 @@ Beside them run, interleaved with them in this process,
 ``--forms`` adds a row for the limit and for every method that has a teacher with each of these
 forms of the teacher (``method.teacher_form``), ``--frozen`` rows in which the first stages or the
 whole backbone are frozen, for fine-tuning and for every method that has a teacher, each with and
-without "shared": student and teacher run the frozen layers once. ``--plain`` adds rows for LwF and
-MiB as one would write them first: MMSegmentation's network, the plain teacher, and the losses of
-``benchmarks/losses.py`` from logits of all classes at the size of the labels.
+without "shared": student and teacher run the frozen layers once. ``--plain`` adds rows for the
+methods of ``benchmarks/plain_steps.py`` as one would write them first: the plain teacher, and
+losses from logits of all classes at the size of the labels.
 
 Printed are the median times (with ``--least`` the least ones, for machines that do other things as
 well), their ratios to fine-tuning, and memory: on a GPU
@@ -38,8 +38,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
-import json
 import logging
 import statistics
 import sys
@@ -56,10 +54,11 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
+from outcome import write_outcome
+from plain_steps import PLAIN
 from step_contestants import (
     FORMS,
     FROZEN,
-    PLAIN,
     Contestant,
     in_form,
     plainly,
@@ -138,9 +137,9 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
         found.append(in_form(f'limit {name}', student(), formed, amp))
     if arguments.plain:
         found += [
-            plainly(name, student(), copy.deepcopy(teacher), losses, amp)
-            for name, losses in PLAIN.items()
-            if arguments.methods is None or name in arguments.methods
+            plainly(name, segmentor_of(method, model, classes, previous, data, device), amp)
+            for name, method in methods_of(arguments.methods).items()
+            if name in PLAIN
         ]
     for name, freezing in frozen.items():
         held = segmentor_of(
@@ -236,11 +235,18 @@ def report(rows: list[Contestant], data: dict, arguments: argparse.Namespace) ->
     memory = {row.name: mebibytes(row, data, device) for row in rows}
     on_gpu = device.startswith('cuda')
     if arguments.json:
-        content = {
-            name: dict(seconds=medians[name], mebibytes=memory[name], all_seconds=times[name])
-            for name in times
-        }
-        arguments.json.write_text(json.dumps(content, indent=1))
+        write_outcome(
+            arguments.json,
+            [
+                dict(
+                    name=name,
+                    seconds=medians[name],
+                    mebibytes=memory[name],
+                    all_seconds=times[name],
+                )
+                for name in times
+            ],
+        )
     width = max(16, *(len(row.name) + 2 for row in rows))
     print(
         f'{"":<{width}}{"ms":>10}{"ratio":>8}{"to limit":>10}'
@@ -282,7 +288,7 @@ def main() -> int:
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--forms', nargs='+', choices=list(FORMS), help='of the teacher')
     parser.add_argument('--frozen', nargs='+', choices=list(FROZEN), help='parts of the backbone')
-    parser.add_argument('--plain', action='store_true', help='LwF and MiB in plain form, too')
+    parser.add_argument('--plain', action='store_true', help='some methods in plain form, too')
     parser.add_argument('--json', type=Path, help='file for the numbers')
     parser.add_argument('--least', action='store_true', help='least times in place of medians')
     parser.add_argument('--repeats', type=int, default=10)

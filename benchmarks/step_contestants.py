@@ -15,7 +15,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
-from losses import plain_lwf, plain_mib
+from plain_steps import plain_step
 
 from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.config.mixed_precision import BFloat16OptimWrapper
@@ -36,8 +36,6 @@ FROZEN = {
     'first': dict(parameters=_FIRST, evaluation=_FIRST),
     'backbone': dict(parameters=['backbone'], evaluation=['backbone']),
 }
-#: Losses of ``--plain``, by the names of their methods.
-PLAIN = {'lwf': plain_lwf, 'mib': plain_mib}
 #: The note on a method that distils auxiliary heads where the model has none.
 NO_HEAD = '(no auxiliary head in this model: without the loss of it)'
 
@@ -132,32 +130,17 @@ def in_form(name: str, plain: nn.Module, teacher: Teacher, amp: bool) -> Contest
     return Contestant(name, step, [plain, teacher.network])
 
 
-def plainly(
-    name: str,
-    network: nn.Module,
-    teacher: nn.Module,
-    losses: Callable[[Tensor, Tensor, Tensor], Tensor],
-    amp: bool,
-) -> Contestant:
-    """Return a method as one would write it first, from the logits of all classes at all pixels."""
+def plainly(name: str, network: nn.Module, amp: bool) -> Contestant:
+    """Return a method as one would write it first, from the logits of all classes at all pixels.
+
+    Args:
+        name: Key of ``plain_steps.PLAIN``.
+        network: The method's segmentor, which has loaded its teacher.
+        amp: Automatic mixed precision.
+    """
     network.train()
-    teacher.eval().requires_grad_(False)
-    optimizer = optimizer_of(network, amp)
-
-    def logits(of: nn.Module, inputs: Tensor) -> Tensor:
-        found: Tensor = of.decode_head.forward(of.extract_feat(inputs))  # type: ignore[operator]
-        return found
-
-    def step(data: dict) -> dict[str, Tensor]:
-        batch = network.data_preprocessor(data, True)  # type: ignore[operator]
-        inputs = batch['inputs']
-        labels = torch.cat([sample.gt_sem_seg.data for sample in batch['data_samples']])
-        with optimizer.optim_context(network):
-            with torch.no_grad():
-                old = logits(teacher, inputs)
-            loss = losses(logits(network, inputs), old, labels.long()).sum()
-        optimizer.update_params(loss)
-        return {'loss': loss}
-
+    teacher = network.teacher
+    parts = [network, *([teacher.network] if teacher else [])]  # type: ignore[union-attr]
     note = '(no auxiliary head)' if network.with_auxiliary_head else ''
-    return Contestant(f'{name}, plain', step, [network, teacher], note)
+    step = plain_step(name, network, optimizer_of(network, amp))
+    return Contestant(f'{name}, plain', step, parts, note)

@@ -32,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
 
+from outcome import write_outcome
 from walk_clock import PHASES, PURPOSE, REST
 
 
@@ -163,7 +164,9 @@ def main() -> int:
     )
     print(table(results))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+        write_outcome(
+            arguments.json, [dict(name=kind, **result) for kind, result in results.items()]
+        )
     return 0
 
 

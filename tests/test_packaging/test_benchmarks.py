@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import init_default_scope
 
 from mmseg_cil.methods.dfgr.layout_generator import LayoutGenerator
@@ -27,17 +28,21 @@ def run(benchmark_module, monkeypatch):
     return call
 
 
-def test_every_fast_loss_is_its_plain_form(run, capsys):
-    module, status = run('losses', '--repeats', '1', '--batch', '1')
+def test_every_fast_loss_is_its_plain_form(run, capsys, tmp_path):
+    written = tmp_path / 'losses.json'
+    module, status = run('losses', '--repeats', '1', '--batch', '1', '--json', str(written))
     output = capsys.readouterr().out
     assert status == 0
+    names = [case.name for group in module.GROUPS.values() for case in group.cases(True)]
+    assert [row['name'] for row in rows_of(written)] == names
     for group in module.GROUPS.values():
         assert all(case.name in output for case in group.cases(True))
 
 
-def test_forms_that_differ_are_told(run, monkeypatch, capsys):
+def test_forms_that_differ_are_told(run, benchmark_module, monkeypatch, capsys):
     module, _ = run('losses', '--repeats', '1', '--only', 'lwf')
-    wrong = module.Group('wrong', module.pixel_cases('x', module.plain_lwf, module.plain_mib), 1.0)
+    forms = benchmark_module('loss_forms')
+    wrong = forms.Group('wrong', forms.pixel_cases('x', forms.plain_lwf, forms.plain_mib), 1.0)
     monkeypatch.setitem(module.GROUPS, 'lwf', wrong)
     assert module.main() == 1
     assert 'forms differ' in capsys.readouterr().err
@@ -55,6 +60,87 @@ def test_pairs_in_chunks_are_the_plain_form_and_need_less_memory(run, monkeypatc
     assert plain > 4 * rows * columns * 4 / 2**20 and chunks < plain / 4
     monkeypatch.setattr(module, 'plain', lambda *inputs: 2 * module.in_chunks(*inputs))
     assert module.main() == 1 and 'the forms differ' in capsys.readouterr().err
+
+
+def test_the_peak_of_a_run_is_that_of_a_closed_form(benchmark_module):
+    peak_of = benchmark_module('peaks').peak_of
+    weights = torch.ones(2**20, requires_grad=True)  # 4 MiB, which are there before
+
+    def run():
+        exponentials = weights.exp()
+        # The backward pass of sin holds: exponentials, sines, and cosines with their product.
+        exponentials.sin().sum().backward()
+
+    found = peak_of(run)
+    # 16 MiB, or 12 where the sines end with the sum; a few bytes are those of scalars.
+    assert 12 <= found.above < 16.1
+    # The gradient stays.
+    assert found.left == pytest.approx(4, abs=0.01)
+
+    def in_place():
+        first = torch.ones(2**20)
+        first.mul_(2).add_(1)
+        del first
+        torch.ones(2**19)
+
+    # Memory that is used again in place is not counted twice, and freed memory no longer counts.
+    assert peak_of(in_place) == pytest.approx((4, 0), abs=0.01)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_the_resident_memory_agrees(benchmark_module):
+    peaks = benchmark_module('peaks')
+
+    def run():
+        torch.ones(2**24)  # 64 MiB, beyond what an allocator keeps
+
+    run()
+    assert peaks.resident_peak(run) == pytest.approx(peaks.peak_of(run).above, abs=8)
+
+
+def rows_of(path):
+    """Return the rows of a file that a benchmark wrote, all of which have one shape."""
+    content = json.loads(path.read_text())
+    assert list(content) == ['command', 'machine', 'versions', 'rows']
+    assert content['command'].startswith('python benchmarks/')
+    assert content['machine']['threads'] == torch.get_num_threads()
+    assert content['versions']['torch'] == torch.__version__
+    return content['rows']
+
+
+def test_both_forms_of_a_step_are_compared_and_their_memory_is_measured(
+    run, monkeypatch, capsys, tmp_path
+):
+    written = tmp_path / 'memory.json'
+    words = ['--plain', '--methods', 'finetune', 'plop', '--json', str(written)]
+    module, status = run('memory', *words)
+    assert status == 0
+    output = capsys.readouterr().out
+    plain, plop = rows_of(written)
+    assert [row['name'] for row in (plain, plop)] == ['finetune', 'plop']
+    for row in (plain, plop):
+        assert f'\n{row["name"]} ' in output
+        for form in ('fast', 'plain'):
+            step, peak = (row[f'{form}_{what}_mebibytes'] for what in ('step', 'peak'))
+            assert 0 < step < peak == step + row['held_mebibytes']
+    # The teacher's weights are held, too.
+    assert plop['held_mebibytes'] > plain['held_mebibytes']
+    # A plain form with another loss is told.
+    plain_forms = module.PLAIN
+    monkeypatch.setitem(plain_forms, 'plop', plain_forms['finetune'])
+    monkeypatch.setattr(sys, 'argv', ['memory', '--quick', '--plain', '--methods', 'plop'])
+    assert module.main() == 1
+    assert 'forms differ' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.walk
+def test_the_plain_form_of_every_method_is_its_own(run, tmp_path):
+    """At many classes and sizes at which logits are enlarged, and by the resident memory too."""
+    written = tmp_path / 'memory.json'
+    _, status = run('memory', '--plain', '--resident', '--json', str(written))
+    assert status == 0
+    assert all(row['plain_resident_mebibytes'] > 0 for row in rows_of(written))
 
 
 @pytest.mark.slow
@@ -134,7 +220,7 @@ def test_forms_of_the_teacher_and_plain_forms_have_rows_of_their_own(run, capsys
         'mib both',
         'mib bfloat16',
     ]
-    assert list(json.loads(written.read_text())) == rows
+    assert [row['name'] for row in rows_of(written)] == rows
     _, _, table = capsys.readouterr().out.partition('  target\n')
     assert [line[:20].strip() for line in table.splitlines()][: len(rows)] != []
     assert all(f'\n{name} ' in f'\n{table}' for name in rows)
@@ -181,12 +267,12 @@ def test_targets_are_judged(run):
     assert module.verdict('finetune', 1.0) == ''
 
 
-@pytest.mark.parametrize('name', ['losses', 'step'])
+@pytest.mark.parametrize('name', ['losses', 'step', 'memory'])
 def test_the_command_line_is_told(name, run, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(name, '--help')
     assert stopped.value.code == 0
-    assert '--repeats' in capsys.readouterr().out
+    assert '--json' in capsys.readouterr().out
 
 
 def test_the_clock_of_a_walk_counts_the_innermost_phase(benchmark_module):
@@ -221,7 +307,7 @@ def test_a_walk_is_measured_phase_by_phase(benchmark_module, monkeypatch, capsys
     module = benchmark_module('walk')
     assert module.main() == 0
     output = capsys.readouterr().out
-    results = json.loads(written.read_text())
+    results = {row.pop('name'): row for row in rows_of(written)}
     assert list(results) == ['as it is', 'plain']
     for result in results.values():
         assert set(result['seconds']) <= {*module.PHASES, module.REST}
