@@ -1,14 +1,16 @@
 """Training steps of methods as one would write them first, for ``step.py`` and ``memory.py``.
 
-The network, its weights and the factors are those of the method's own segmentor. The losses are
-the plain statements: logits of all classes are enlarged to the size of the labels, once for the
-student and once for the teacher, every loss reads them, and maps are pooled as the papers say.
+The network, its weights and the factors are those of the method's own segmentor. As in the official
+training loops of MiB, PLOP and RCIL, both networks return the logits of all classes at the size of
+the labels, every loss reads these logits, maps are pooled as the papers say, and what the networks
+returned lives until the end of the iteration.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +32,29 @@ from mmseg_cil.methods.rcil.reference import channel_distance, spatial_distance
 from mmseg_cil.models.heads import main_head
 from mmseg_cil.models.network_output import maps_of, tap_classifier, tap_stages
 
-#: The losses of a method: from segmentor, records of student and teacher, and labels, a list.
-Losses = Callable[[Any, NetworkOutput, NetworkOutput | None, Tensor], list[Tensor]]
+
+@dataclass(frozen=True)
+class Outputs(NetworkOutput):
+    """The outputs of a network, and its logits at the size of the labels.
+
+    Attributes:
+        large: ``(N, C, H, W)``.
+    """
+
+    large: Tensor = field(kw_only=True)
 
 
-def record_of(network: Any, inputs: Tensor, stages: bool) -> NetworkOutput:
+#: The losses of a method: from segmentor, outputs of student and teacher, and labels, a list.
+Losses = Callable[[Any, Outputs, Outputs | None, Tensor], list[Tensor]]
+
+
+def outputs_of(network: Any, inputs: Tensor, labels: Tensor, stages: bool) -> Outputs:
     """Run a network and return its outputs, with a graph where gradients are on.
 
     Args:
         network: Segmentor.
         inputs: ``(N, 3, H, W)``, normalised.
+        labels: ``(N, H, W)``.
         stages: Keep the backbone's stages before their last activation, too.
     """
     _, head = main_head(network)
@@ -47,7 +62,8 @@ def record_of(network: Any, inputs: Tensor, stages: bool) -> NetworkOutput:
         features = network.extract_feat(inputs)
     with tap_classifier(head) as tap:
         head.forward(features)
-    return tap.output(maps_of(features), head.align_corners, maps)
+    record = tap.output(maps_of(features), head.align_corners, maps)
+    return Outputs(**vars(record), large=enlarged(record.logits, labels))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -55,63 +71,49 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, ignore_index=255, reduction='none').mean()
 
 
-def _large(record: NetworkOutput, labels: Tensor) -> Tensor:
-    return enlarged(record.logits, labels)
-
-
-def _growth(student: NetworkOutput, teacher: NetworkOutput) -> float:
+def _growth(student: Outputs, teacher: Outputs) -> float:
     seen = student.logits.shape[1]
     return float((seen / (seen - teacher.logits.shape[1])) ** 0.5)
 
 
 def finetune(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
+    network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor
 ) -> list[Tensor]:
     """Return PyTorch's cross-entropy, as MMSegmentation computes it."""
-    return [cross_entropy(_large(student, labels), labels)]
+    return [cross_entropy(student.large, labels)]
 
 
-def lwf(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def lwf(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return cross-entropy and distillation."""
     assert teacher is not None
-    large, old = _large(student, labels), _large(teacher, labels)
+    large, old = student.large, teacher.large
     return [cross_entropy(large, labels), 100 * knowledge_distillation(large, old).mean()]
 
 
-def ilt(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def ilt(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return LwF's losses and the squared distance of the last stage."""
     assert teacher is not None
     distance = functional.mse_loss(student.features[-1], teacher.features[-1])
     return [*lwf(network, student, teacher, labels), 100 * distance]
 
 
-def mib(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def mib(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return unbiased cross-entropy and distillation."""
     assert teacher is not None
     weight = network.distillers[0].loss.loss_weight
-    large, old = _large(student, labels), _large(teacher, labels)
+    large, old = student.large, teacher.large
     return [
         unbiased_cross_entropy(large, labels, old.shape[1]).mean(),
         weight * unbiased_knowledge_distillation(large, old).mean(),
     ]
 
 
-def plop(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def plop(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return cross-entropy with pseudo-labels, and local POD of stages, embedding and logits."""
     assert teacher is not None
     thresholds = network.decode_head.loss_decode.thresholds
-    completed, factors = pseudo_labelled(_large(teacher, labels), labels, thresholds)
-    loss = functional.cross_entropy(
-        _large(student, labels), completed, ignore_index=255, reduction='none'
-    )
+    completed, factors = pseudo_labelled(teacher.large, labels, thresholds)
+    loss = functional.cross_entropy(student.large, completed, ignore_index=255, reduction='none')
     (distiller,) = network.distillers
     pairs = [
         *zip(student.pre_activations, teacher.pre_activations, strict=True),
@@ -127,9 +129,7 @@ def plop(
     return [(loss * factors).mean(), *distances]
 
 
-def rcil(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def rcil(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return MiB's losses, and the pooled cube of stages, embedding and logits."""
     assert teacher is not None
     *_, distiller = network.distillers
@@ -153,12 +153,10 @@ def rcil(
     return [*mib(network, student, teacher, labels), *distances]
 
 
-def vdfd(
-    network: Any, student: NetworkOutput, teacher: NetworkOutput | None, labels: Tensor
-) -> list[Tensor]:
+def vdfd(network: Any, student: Outputs, teacher: Outputs | None, labels: Tensor) -> list[Tensor]:
     """Return unbiased cross-entropy, and the penalties of the weights as they are."""
     old = network.step.num_old
-    losses = [unbiased_cross_entropy(_large(student, labels), labels, old).mean()]
+    losses = [unbiased_cross_entropy(student.large, labels, old).mean()]
     for part in network.regularisers:
         found = part(network)
         losses += [value for name, value in found.items() if 'loss' in name or 'apart_' in name]
@@ -193,14 +191,12 @@ def plain_step(name: str, network: Any, optimizer: Any) -> Callable[[dict], dict
         batch = network.data_preprocessor(data, True)
         labels = torch.cat([sample.gt_sem_seg.data for sample in batch['data_samples']]).long()
         with optimizer.optim_context(network):
-            record = None
+            old = None
             if teacher is not None:
                 with torch.no_grad():
-                    record = record_of(teacher.to(labels.device), batch['inputs'], stages)
-            student = record_of(network, batch['inputs'], stages)
-            loss = torch.stack(losses(network, student, record, labels)).sum()
-        # Whoever writes a loop keeps no record beyond the loss.
-        del student, record
+                    old = outputs_of(teacher.to(labels.device), batch['inputs'], labels, stages)
+            new = outputs_of(network, batch['inputs'], labels, stages)
+            loss = torch.stack(losses(network, new, old, labels)).sum()
         optimizer.update_params(loss)
         return {'loss': loss.detach()}
 

@@ -9,7 +9,7 @@ import torch
 from mmseg.models.utils import resize
 from torch import Tensor
 
-from mmseg_cil.losses.pixel_maps import chosen_logits, sigmoid_sums
+from mmseg_cil.losses.pixel_maps import sigmoid_sums, weighted_logits
 from mmseg_cil.losses.pixel_statistics import (
     Grid,
     PixelStatistics,
@@ -162,9 +162,9 @@ class PixelLogits:
         assert own is not None
         return total, own
 
-    def chosen(self, classes: Tensor) -> Tensor:
-        """See :func:`~mmseg_cil.losses.pixel_maps.chosen_logits`."""
-        return chosen_logits(self.precise, classes, self.grid)
+    def weighted(self, weights: Tensor, classes: Tensor) -> Tensor:
+        """See :func:`~mmseg_cil.losses.pixel_maps.weighted_logits`."""
+        return weighted_logits(self.precise, weights, classes, self.grid)
 
     def agreement(self, teacher_logits: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
         """See :func:`~mmseg_cil.losses.pixel_statistics.soft_agreement`."""

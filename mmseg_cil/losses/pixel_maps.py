@@ -1,4 +1,4 @@
-"""Sums of sigmoid losses and logits of chosen classes, without the logits of every pixel.
+"""Sums of sigmoid losses, and of logits of chosen classes, without the logits of every pixel.
 
 Like :mod:`~mmseg_cil.losses.pixel_statistics`, whose blocks of classes are used here: nothing of
 the size ``(N, C, H, W)`` exists, and the backward pass enlarges the logits again.
@@ -15,6 +15,9 @@ from torch.nn.functional import softplus
 
 from mmseg_cil.losses.pixel_statistics import Grid, at_labels, label_index
 from mmseg_cil.losses.precision import at_least_float32
+
+#: Least number of classes of a block where the work of a block is mostly that of its k maps.
+_WIDTH = 16
 
 
 def sigmoid_sums(
@@ -55,18 +58,20 @@ def sigmoid_sums(
     return total, own
 
 
-def chosen_logits(logits: Tensor, classes: Tensor, grid: Grid) -> Tensor:
-    """Return the logits of k classes of every pixel, which may differ from pixel to pixel.
+def weighted_logits(logits: Tensor, weights: Tensor, classes: Tensor, grid: Grid) -> Tensor:
+    """Return a weighted sum of the logits of k classes, which may differ from pixel to pixel.
 
     Args:
         logits: ``(N, C, h, w)``. Half precision is computed in float32, the enlarging included.
+        weights: ``(N, k, H, W)``, without gradient.
         classes: ``(N, k, H, W)`` int64 in ``[0, C)``. Any other number gives NaN.
         grid: Size of ``classes``, and how logits are enlarged to it.
 
     Returns:
-        ``(N, k, H, W)``, at least float32, which can be differentiated once.
+        ``(N, H, W)``, at least float32, which can be differentiated once by the logits.
     """
-    found: Tensor = _ChosenLogits.apply(at_least_float32(logits), classes, grid)
+    logits = at_least_float32(logits)
+    found: Tensor = _WeightedLogits.apply(logits, weights.detach().to(logits), classes, grid)
     return found
 
 
@@ -127,29 +132,32 @@ def _targets(teacher: Tensor, block: slice, start: int, grid: Grid) -> Tensor:
     return grid.enlarge(teacher[:, block.start - start : block.stop - start]).sigmoid_()
 
 
-class _ChosenLogits(torch.autograd.Function):
-    """See :func:`chosen_logits`."""
+class _WeightedLogits(torch.autograd.Function):
+    """See :func:`weighted_logits`."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, classes: Tensor, grid: Grid) -> Tensor:
-        found = _unknown(classes, logits)  # (N, k, H, W)
-        for block in grid.blocks(logits, 0, logits.shape[1]):
+    def forward(ctx: Any, logits: Tensor, weights: Tensor, classes: Tensor, grid: Grid) -> Tensor:
+        total = _unknown(classes, logits).sum(dim=1)  # (N, H, W)
+        for block in grid.blocks(logits, 0, logits.shape[1], _WIDTH):
             inside, place = at_labels(classes, block)
-            found = torch.where(inside, grid.enlarge(logits[:, block]).gather(1, place), found)
-        ctx.save_for_backward(logits, classes)
+            # (N, k, H, W): the logits of those of the k classes that are in the block.
+            values = grid.enlarge(logits[:, block]).gather(1, place)
+            total += values.mul_(weights).mul_(inside).sum(dim=1)
+        ctx.save_for_backward(logits, weights, classes)
         ctx.grid = grid
-        return found
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_found: Tensor) -> tuple[Tensor | None, ...]:
-        logits, classes = ctx.saved_tensors
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
+        logits, weights, classes = ctx.saved_tensors
         grid: Grid = ctx.grid
         gradient = torch.empty_like(logits)
-        for block in grid.blocks(logits, 0, logits.shape[1]):
+        scaled = weights * of_total.unsqueeze(1)  # (N, k, H, W)
+        for block in grid.blocks(logits, 0, logits.shape[1], _WIDTH):
             inside, place = at_labels(classes, block)
             width = block.stop - block.start
-            each = of_found.new_zeros(len(logits), width, *grid.size)
-            each.scatter_add_(1, place, of_found * inside)
+            each = scaled.new_zeros(len(logits), width, *grid.size)
+            each.scatter_add_(1, place, scaled * inside)
             gradient[:, block] = grid.shrink(each, logits.shape[2:])
-        return gradient, None, None
+        return gradient, None, None, None

@@ -26,6 +26,9 @@ from mmseg_cil.losses.precision import at_least_float32
 #: Number of values in a block. On a CPU a block should stay in the cache; a GPU is fastest with
 #: few, large kernels.
 _BLOCK = {'cpu': 2**22, 'other': 2**26}
+#: Number of maps that blocks leave before they become one map, so that many classes need no more
+#: of them than few.
+_PARTS = 4
 
 
 class PixelStatistics(NamedTuple):
@@ -88,11 +91,18 @@ class Grid(NamedTuple):
         )
         return found
 
-    def blocks(self, logits: Tensor, start: int, stop: int) -> Iterator[slice]:
-        """Yield slices of the classes from ``start`` to ``stop`` that fill a block each."""
+    def blocks(self, logits: Tensor, start: int, stop: int, least: int = 1) -> Iterator[slice]:
+        """Yield slices of the classes from ``start`` to ``stop`` that fill a block each.
+
+        Args:
+            logits: ``(N, C, h, w)``.
+            start: First class.
+            stop: The class after the last.
+            least: Number of classes that a block has at least, where so many are left.
+        """
         kind = logits.device.type
         pixels = len(logits) * self.size[0] * self.size[1]
-        step = max(1, _BLOCK.get(kind, _BLOCK['other']) // max(pixels, 1))
+        step = max(1, least, _BLOCK.get(kind, _BLOCK['other']) // max(pixels, 1))
         for first in range(start, stop, step):
             yield slice(first, min(first + step, stop))
 
@@ -223,6 +233,13 @@ def _finite(maps: Tensor) -> Tensor:
     return maps.masked_fill(maps.isinf(), 0.0)
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Return the log-sum-exp of the log-sum-exps ``(N, 1, H, W)`` of blocks."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
+
+
 class _Scores:
     """Collects the logit of the label and the greatest logit over blocks of classes."""
 
@@ -260,18 +277,16 @@ class _Statistics(torch.autograd.Function):
         scores = _Scores(logits, labels, grid, ignore_index)
         groups = []
         for start, stop in pairwise(cuts):
-            parts = []
+            parts: list[Tensor] = []
             for block in grid.blocks(logits, start, stop):
                 # (N, c, H, W) logits of a block; (N, 1, H, W) shift, the greatest of them.
                 values = grid.enlarge(logits[:, block])
                 shift = _finite(scores.add(values, block))
                 # (N, 1, H, W): the block's log-sum-exp.
                 parts.append(values.sub_(shift).exp_().sum(dim=1, keepdim=True).log_().add_(shift))
-            groups.append(
-                parts[0]
-                if len(parts) == 1
-                else torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
-            )
+                if len(parts) == _PARTS:
+                    parts = [_joined(parts)]
+            groups.append(_joined(parts))
         # (N, G, H, W): one log-sum-exp per group of classes.
         maps = torch.cat(groups, dim=1)
         ctx.save_for_backward(logits, labels, maps)

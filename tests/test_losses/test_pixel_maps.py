@@ -1,4 +1,4 @@
-"""Sums of sigmoid losses and logits of chosen classes: equal to those of the enlarged logits."""
+"""Sums of sigmoid losses and of chosen logits: equal to those of the enlarged logits."""
 
 import pytest
 import torch
@@ -79,13 +79,15 @@ def test_the_logit_of_a_label_outside_of_the_classes_is_0(start, stop):
 
 
 @pytest.mark.usefixtures('block')
-def test_logits_of_several_classes_of_a_pixel_are_chosen():
+def test_logits_of_several_classes_of_a_pixel_are_added_up():
     student = draw(ALL, 0).requires_grad_()
     classes = torch.randint(0, ALL, (2, 3, *SIZE), generator=torch.Generator().manual_seed(4))
     # A class may be chosen several times.
     classes[:, 1, :5] = classes[:, 0, :5]
-    found = PixelLogits(student, size=SIZE).chosen(classes)
-    assert_same(found, enlarge(student).gather(1, classes), student)
+    weights = torch.rand(2, 3, *SIZE, dtype=torch.float64)
+    found = PixelLogits(student, size=SIZE).weighted(weights, classes)
+    expected = (weights * enlarge(student).gather(1, classes)).sum(1)
+    assert_same(found, expected, student)
 
 
 @pytest.mark.usefixtures('block')
@@ -105,8 +107,9 @@ def test_labels_that_are_no_class_give_nan():
     labels[1, 3, 3] = ALL
     _, own = PixelLogits(student, labels).sigmoids_of_labels(OLD)
     assert own.isnan().sum() == 1 and own[1, 3, 3].isnan()
-    chosen = PixelLogits(student, size=SIZE).chosen(labels.unsqueeze(1))
-    assert torch.equal(chosen.isnan().squeeze(1), labels >= ALL)
+    classes = labels.unsqueeze(1)
+    found = PixelLogits(student, size=SIZE).weighted(torch.ones(2, 1, *SIZE), classes)
+    assert torch.equal(found.isnan(), labels >= ALL)
 
 
 def test_half_precision_is_computed_in_float32():

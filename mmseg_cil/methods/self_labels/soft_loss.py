@@ -169,10 +169,14 @@ def shared_soft_cross_entropy(
         num_seen: C.
         has_background: See :func:`soft_cross_entropy`.
     """
-    own = pixels.chosen(classes)  # (N, k, H, W)
+    # All maps are (N, H, W): the sum of q_c z_c, and the sum of q_c.
+    total = values.sum(dim=1)
     if has_background and num_seen > num_old:
-        # (N, 1, H, W): log-sum-exp of the background and all new classes.
+        # Log-sum-exp of the background and all new classes.
         background = torch.logaddexp(pixels.logsumexp(0, 1), pixels.logsumexp(num_old, num_seen))
-        own = torch.where(classes == 0, background.unsqueeze(1), own)
-    logs = own - pixels.logsumexp(0, num_seen).unsqueeze(1)  # log p
-    return -(values * logs).sum(dim=1) / num_old
+        foreground = values.masked_fill(classes == 0, 0.0)
+        of_background = total - foreground.sum(dim=1)
+        agreement = pixels.weighted(foreground, classes) + of_background * background
+    else:
+        agreement = pixels.weighted(values, classes)
+    return (total * pixels.logsumexp(0, num_seen) - agreement) / num_old
