@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmseg_cil.contracts import Batch, NetworkOutput, PixelLoss
 from mmseg_cil.distillers import LogitDistiller
+from mmseg_cil.errors import InputError
 from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.distillation_loss import DistillationLoss
 from mmseg_cil.losses.hidden_classes import hidden_mask
@@ -224,14 +226,19 @@ def test_a_loss_that_keeps_all_classes_would_be_found():
 @pytest.mark.walk
 def test_no_step_of_any_method_keeps_all_classes_at_all_pixels(benchmark_module, tmp_path):
     """Losses of MMSegmentation, which fine-tuning has, are those of other packages."""
+    init_default_scope('mmseg_cil')
     networks = benchmark_module('step_networks')
     classes = (OLD, ALL - OLD)
     config = networks.network_config(networks.METHODS.parent / 'models/fcn_r18-thin.py', SIZE)
     previous = networks.trained_before(config, OLD, tmp_path / 'step.pth')
     data = networks.random_batch(IMAGES, SIZE, classes)
-    looked_at = set()
+    kept, refused = {}, set()
     for name, method in networks.methods_of(None).items():
-        network = networks.segmentor_of(method, config, classes, previous, data).train()
+        try:
+            network = networks.segmentor_of(method, config, classes, previous, data).train()
+        except InputError:
+            refused.add(name)  # a paper's form that knows no more than 20 classes
+            continue
         if not all(isinstance(loss, PixelLoss) for loss in loss_modules(main_head(network)[1])):
             continue
         for module in network.modules():
@@ -246,6 +253,8 @@ def test_no_step_of_any_method_keeps_all_classes_at_all_pixels(benchmark_module,
         batch = network.data_preprocessor(data, True)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             losses = network.loss(**batch)
-        assert losses and max(sizes) < MAP * OLD / 2, name
-        looked_at.add(name)
-    assert {'mib', 'plop', 'lwf', 'lwf_mc', 'icarl', 'rcil', 'vdfd'} <= looked_at
+        assert losses
+        kept[name] = max(sizes) / MAP
+    assert {name: maps for name, maps in kept.items() if maps > ALLOWED} == {}
+    assert {'mib', 'plop', 'lwf', 'lwf_mc', 'icarl', 'rcil', 'vdfd'} <= kept.keys()
+    assert all(name.endswith('_ucd_paper') for name in refused)
