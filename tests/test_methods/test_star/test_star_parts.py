@@ -1,6 +1,5 @@
 """STAR's parts: closed forms, limits, and batches without the thing that a part needs."""
 
-
 import pytest
 import torch
 from torch import nn
