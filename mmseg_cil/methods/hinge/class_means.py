@@ -1,4 +1,4 @@
-"""The mean embedding of each class of a step, and the file in which a step keeps the means."""
+"""Mean embeddings of the classes of a step, and the file in which a step keeps them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmseg_cil.contracts import DataBatch
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.class_sums import sums_of_classes
 from mmseg_cil.hooks.step_images import prepared
+from mmseg_cil.methods.hinge.clusters import BackgroundCells, clusters
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -28,10 +29,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ClassMeans:
-    """The mean embeddings of J classes.
+    """J mean embeddings: one for each class, and centres of clusters for the background.
 
     Attributes:
-        classes: Model id of each class.
+        classes: Model id of the class of each mean; the background's may occur several times.
         means: ``(J, D)`` float32.
         pixels: ``(J,)`` int64, number of cells of the embedding over which each mean is taken.
     """
@@ -47,6 +48,13 @@ class ClassMeans:
             tuple(class_id for part in parts for class_id in part.classes),
             torch.cat([part.means for part in parts]),
             torch.cat([part.pixels for part in parts]),
+        )
+
+    def without(self, class_id: int) -> ClassMeans:
+        """Return the means of all other classes."""
+        kept = [place for place, own in enumerate(self.classes) if own != class_id]
+        return ClassMeans(
+            tuple(self.classes[place] for place in kept), self.means[kept], self.pixels[kept]
         )
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
@@ -103,12 +111,14 @@ def mean_embeddings(
     batches: Iterable[DataBatch],
     classes: range,
     predicted: bool = False,
+    background: int = 1,
 ) -> ClassMeans:
     """Return the mean, over the pixels of each class, of the map before the classifier.
 
     The model runs in evaluation mode without gradients and is put back into its mode. Labels are
     resized to the map by nearest neighbour. Sums are in float64, so the split into batches and
-    processes affects only rounding.
+    processes affects only rounding. The background may have several means, which are the centres
+    of clusters of its cells (:func:`~mmseg_cil.methods.hinge.clusters.clusters`).
 
     Args:
         model: The network whose embeddings are averaged.
@@ -116,7 +126,11 @@ def mean_embeddings(
             processes every process must call this function, even without a batch.
         classes: Model ids. A class without a pixel is left out.
         predicted: A pixel belongs to the class that the network predicts, whatever its label.
+        background: Number of means of the background, if it is among the classes. Defaults to 1.
     """
+    step = model.step
+    several = background > 1 and step.has_background and 0 in classes
+    cells = BackgroundCells() if several else None
     weight = main_classifier(model)[1].weight
     # (classes, D + 1): sums of the embeddings of each class, and the number of their cells.
     total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
@@ -131,12 +145,18 @@ def mean_embeddings(
             if predicted:
                 labels = output.logits.argmax(dim=1, keepdim=True)  # (N, 1, h, w)
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
+            if cells is not None:
+                cells.add(embedding.float(), labels.to(embedding.device))
     model.train(was_training)
     all_reduce(total)
     total = total.cpu()
     shown = total[:, -1] > 0  # (classes,) bool
-    return ClassMeans(
+    found = ClassMeans(
         tuple(class_id for class_id, there in zip(classes, shown.tolist(), strict=True) if there),
         (total[shown, :-1] / total[shown, -1:]).float(),
         total[shown, -1].long(),
     )
+    if cells is None or 0 not in found.classes:
+        return found
+    centres, counts = clusters(cells.of_all_processes(), background)
+    return ClassMeans.joined([ClassMeans((0,) * len(counts), centres, counts), found.without(0)])

@@ -24,13 +24,14 @@ from mmseg_cil.utils.values import check_number
 class ClassMeansHook(StepHook):
     """Writes ``class_means.pth`` after a step and gives those of earlier steps to readers.
 
-    One pass over images of the step, in evaluation mode, gives the mean embedding (the map
-    before the decode head's classifier, before its dropout) of each class that the step
-    introduced, over the pixels with the label of this class: D numbers per class. In a
-    domain-incremental walk every step keeps a mean of every class. Each image is cropped and
-    flipped by a seed of its own, so the means are the same on any number of processes, up to the
-    rounding of sums. If the first step was trained elsewhere and its images are gone, images of a
-    later step stand in for them, and a pixel belongs to the class that the network predicts.
+    One pass over images of the step, in evaluation mode, gives the mean embedding (the map before
+    the decode head's classifier, before its dropout) of each class that the step introduced, over
+    the pixels with the label of this class: D numbers per class. In a domain-incremental walk every
+    step keeps a mean of every class. Each image is cropped and flipped by a seed of its own, so the
+    means are the same on any number of processes, up to the rounding of sums. The background has
+    many kinds of things, and its mean lies between them: it may have several means, the centres of
+    clusters of its cells. If the first step was trained elsewhere and its images are gone, images
+    of a later step stand in for them, and a pixel belongs to the class that the network predicts.
 
     The means come from the network that the step leaves, after any fusion or averaging of its
     weights. The means are not updated later: the embedding drifts while later steps train, so an
@@ -40,6 +41,7 @@ class ClassMeansHook(StepHook):
         max_images: Greatest number of images, spread evenly over the step's images. The number is
             our choice. None: all images. Defaults to 1000.
         batch_size: Images per forward pass and process. By default the batch size of training.
+        background: Number of means of the background. Defaults to 1.
 
     Raises:
         InputError: A number is not positive.
@@ -47,12 +49,19 @@ class ClassMeansHook(StepHook):
 
     rehearsed = True
 
-    def __init__(self, max_images: int | None = 1000, batch_size: int | None = None) -> None:
-        for name, value in (('max_images', max_images), ('batch_size', batch_size)):
+    def __init__(
+        self,
+        max_images: int | None = 1000,
+        batch_size: int | None = None,
+        background: int = 1,
+    ) -> None:
+        numbers = dict(max_images=max_images, batch_size=batch_size, background=background)
+        for name, value in numbers.items():
             if value is not None:
                 check_number(self, name, value, least=1, whole=True)
         self.max_images = max_images
         self.batch_size = batch_size
+        self.background = background
 
     def before_train(self, runner: Runner) -> None:
         """Give the readers the means that earlier steps kept."""
@@ -88,13 +97,15 @@ class ClassMeansHook(StepHook):
         batches = step_batches(runner, self.max_images, self.batch_size)
         # Stand-in images belong to another step, so their labels lack this step's classes.
         predicted = images_stand_in(runner)
-        means = mean_embeddings(model, batches, step.classes_of(step.index), predicted)
+        means = mean_embeddings(
+            model, batches, step.classes_of(step.index), predicted, self.background
+        )
 
         def write() -> str:
             path = Path(runner.work_dir) / FILE_NAME
             means.save(path, self._settings())
             return (
-                f'kept the mean embeddings of {len(means.classes)} classes '
+                f'kept {len(means.classes)} mean embeddings of classes '
                 f'({path.stat().st_size / 1e3:.1f} kB)'
             )
 
@@ -116,8 +127,11 @@ class ClassMeansHook(StepHook):
         """
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
-        means = mean_embeddings(model, batches, step.classes_of(step.index))
+        classes = step.classes_of(step.index)
+        means = mean_embeddings(model, batches, classes, background=self.background)
         means.save(folder / FILE_NAME, self._settings())
 
     def _settings(self) -> dict[str, Any]:
-        return dict(max_images=self.max_images, batch_size=self.batch_size)
+        settings: dict[str, Any] = dict(max_images=self.max_images, batch_size=self.batch_size)
+        # Files of earlier versions, which have one mean of the background, stay valid.
+        return settings if self.background == 1 else {**settings, 'background': self.background}

@@ -38,11 +38,12 @@ class HingeRegulariser(ClassMeansReader):
     .. math:: \frac{\lambda}{J} \sum_j \max(0,
               \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
 
-    The sum is over the J earlier foreground classes with a kept mean :math:`m_j`. The loss needs
-    no image, label or network of earlier steps, and trains the classifier alone: the means are
-    constants, computed by the network that the class's own step left, while the embedding drifts.
-    At a step without new or earlier foreground classes there is nothing to penalise. The loss is
-    computed in float32.
+    The sum is over the J earlier classes with a kept mean :math:`m_j`: those of the foreground, and
+    the background if ``background`` is set. A class with several means has the mean of their terms,
+    weighted by their numbers of cells. The loss needs no image, label or network of earlier steps,
+    and trains the classifier alone: the means are constants, computed by the network that the
+    class's own step left, while the embedding drifts. At a step without new or earlier foreground
+    classes there is nothing to penalise. The loss is computed in float32.
 
     Source: ours.
 
@@ -50,6 +51,8 @@ class HingeRegulariser(ClassMeansReader):
         loss_weight: Lambda. Defaults to 0.1. With 1, new classes were never predicted.
         margin: Distance by which the score of an earlier class is to exceed the log-sum-exp of
             the new classes' scores. Defaults to 1.
+        background: Whether the background is an earlier class, too. Its only mean lies between many
+            kinds of things, so give ``ClassMeansHook`` some (``background=32``). Defaults to False.
         loss_name: Name in the log. Defaults to 'loss_hinge'.
 
     Raises:
@@ -57,19 +60,25 @@ class HingeRegulariser(ClassMeansReader):
     """
 
     def __init__(
-        self, loss_weight: float = 0.1, margin: float = 1.0, loss_name: str = 'loss_hinge'
+        self,
+        loss_weight: float = 0.1,
+        margin: float = 1.0,
+        background: bool = False,
+        loss_name: str = 'loss_hinge',
     ) -> None:
         super().__init__()
         check_weights(self, loss_weight=loss_weight)
         check_number(self, 'margin', margin)
         self.loss_weight = loss_weight
         self.margin = margin
+        self.background = background
         self.loss_name = loss_name
         self._step: StepContext | None = None
         self._is_set = False
         # The means are neither parameters nor buffers: the steps' files hold them.
         self._means: Tensor | None = None
         self._classes: Tensor | None = None
+        self._shares: Tensor | None = None
 
     def set_step(self, step: StepContext) -> None:
         """Take the classes of the step."""
@@ -92,7 +101,7 @@ class HingeRegulariser(ClassMeansReader):
             )
 
     def set_class_means(self, means: ClassMeans | None, network: nn.Module) -> None:
-        """Take the means of earlier classes; the background's is not used.
+        """Take the means of earlier classes; the background's only if they are asked for.
 
         Raises:
             InputError: The means have another length than the network's embedding.
@@ -100,7 +109,7 @@ class HingeRegulariser(ClassMeansReader):
         assert self._step is not None
         self._is_set = True
         self._means = self._classes = None
-        first = 1 if self._step.has_background else 0
+        first = 1 if self._step.has_background and not self.background else 0
         places = [
             place
             for place, model_id in enumerate(means.classes if means else ())
@@ -118,6 +127,11 @@ class HingeRegulariser(ClassMeansReader):
         self._means = means.means[places].to(weight.device)  # (J, D)
         classes = [means.classes[place] for place in places]
         self._classes = torch.tensor(classes, device=weight.device)  # (J,)
+        # Classes count alike; the means of a class count by their cells.
+        cells = means.pixels[places].to(weight.device, torch.float32)  # (J,)
+        of_classes = torch.zeros(self._step.num_old, device=weight.device)
+        of_classes.index_add_(0, self._classes, cells)
+        self._shares = cells / of_classes[self._classes] / len(set(classes))
 
     def forward(self, network: nn.Module) -> dict[str, Tensor]:
         """Return the loss at the network's current weights, a scalar; nothing without means.
@@ -130,14 +144,15 @@ class HingeRegulariser(ClassMeansReader):
                 'HingeRegulariser was not given the mean embeddings of earlier classes: the method '
                 'needs a ClassMeansHook among its custom_hooks'
             )
-        if self._means is None or self._classes is None or self._step is None:
+        if self._means is None or self._classes is None or self._shares is None:
             return {}
+        assert self._step is not None
         _, classifier = main_classifier(network)
         with torch.autocast(self._means.device.type, enabled=False):
-            # (J, C): logits of all classes at the mean of each earlier class.
+            # (J, C): logits of all classes at each mean of an earlier class.
             logits = functional.linear(self._means, classifier.weight.flatten(1), classifier.bias)
             # s_j and z_j(m_j), both (J,).
             of_new = logits[:, self._step.num_old : self._step.num_seen].logsumexp(dim=1)
             own = logits.gather(1, self._classes[:, None]).squeeze(1)
             excess = (of_new - own + self.margin).clamp(min=0)
-        return {self.loss_name: self.loss_weight * excess.square().mean()}
+        return {self.loss_name: self.loss_weight * (self._shares * excess.square()).sum()}
