@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mmseg_cil.errors import InputError
@@ -24,7 +24,8 @@ class TeacherForm:
 
     Attributes:
         fold_norms: Whether batch norms become part of the convolutions before them: 1e-4.
-        channels_last: Whether the teachers compute with the channels last in memory: 1e-4.
+        channels_last: Whether the teachers compute with the channels last in memory: 1e-4. None:
+            as the student does, by the key ``channels_last`` of the walk.
         dtype: Number format of the teachers' convolutions and matrix products. None: as in the
             student. 'run': the same, but in mixed precision the weights are converted once and
             not at every iteration, which changes nothing. 'bfloat16', 'float16': this format,
@@ -39,7 +40,7 @@ class TeacherForm:
     """
 
     fold_norms: bool = False
-    channels_last: bool = False
+    channels_last: bool | None = None
     dtype: str | None = None
     compile: bool | Mapping[str, Any] = False
     shared_trunk: bool = True
@@ -67,7 +68,8 @@ class TeacherForm:
                     f'method.teacher_form has the unknown key {key!r}: {hint} has {known}'
                 )
             kinds = (bool, Mapping) if key == 'compile' else (bool,)
-            if key != 'dtype' and not isinstance(value, kinds):
+            unset = key == 'channels_last' and value is None
+            if key != 'dtype' and not isinstance(value, kinds) and not unset:
                 raise InputError(
                     f'method.teacher_form.{key} is {value!r}; it must be True or False'
                     f'{", or a dict of arguments of torch.compile" if key == "compile" else ""}'
@@ -78,3 +80,11 @@ class TeacherForm:
                 f'method.teacher_form.dtype is {dtype!r}; it must be one of {list(DTYPES)}'
             )
         return cls(**config)
+
+    def as_student(self, channels_last: bool) -> TeacherForm:
+        """Return the form with the student's order in memory, where it has none of its own.
+
+        Args:
+            channels_last: Whether the student computes with the channels last in memory.
+        """
+        return replace(self, channels_last=channels_last) if self.channels_last is None else self

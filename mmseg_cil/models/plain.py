@@ -29,6 +29,7 @@ INCREMENTAL_KEYS = (
     'teachers',
     *MethodConfig.network_keys(),
     'replay',
+    'channels_last',
 )
 
 

@@ -64,6 +64,8 @@ def derive_step_config(
         inputs,
         StepClasses.of(protocol, step),
     )
+    if result.get('channels_last'):
+        result.model['channels_last'] = True
     _set_data(result, step, batch, world_size, str(work_dir), protocol.pools_splits)
     if step == 0 and is_trained_elsewhere(cfg):
         _set_borrowed(result, protocol, inputs.images)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmseg_cil.models.memory_format import in_plain_order
 from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.utils.atomic import atomic_write
@@ -27,7 +28,9 @@ def export_checkpoint(model: nn.Module, folder: Path, meta: Mapping[str, Any]) -
             palette, which ``mmseg.apis.init_model`` reads.
     """
     state: dict[str, Tensor] = {
-        key: value.detach().cpu() for key, value in plain_state_dict(model.state_dict()).items()
+        # The file does not tell in which order in memory the network was trained.
+        key: in_plain_order(value.detach().cpu())
+        for key, value in plain_state_dict(model.state_dict()).items()
     }
     path = folder / CHECKPOINT_NAME
     content = {'meta': dict(meta), 'state_dict': state}

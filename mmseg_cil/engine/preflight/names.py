@@ -32,6 +32,7 @@ _OURS = (
     'as_published',
     'rehearsal',
     'allow_partial_weights',
+    'channels_last',
     # Read by tools/grid.py; a walk of one config alone ignores it.
     'grid',
     ALLOW,

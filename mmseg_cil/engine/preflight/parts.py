@@ -25,6 +25,7 @@ from mmseg_cil.engine.config.step_hooks import notes_on_hooks
 from mmseg_cil.engine.preflight.batch_of_one import check_batch_of_one
 from mmseg_cil.engine.preflight.building import part, require_type
 from mmseg_cil.engine.preflight.model import check_growth, check_model
+from mmseg_cil.engine.preflight.student import check_student
 from mmseg_cil.engine.preflight.values import check_values
 from mmseg_cil.engine.preflight.visualizer import check_visualizer, trial_visualizer
 from mmseg_cil.engine.step_configs import training_config
@@ -32,6 +33,7 @@ from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.compiled import try_compiler
 from mmseg_cil.registry import (
     HOOKS,
     LOG_PROCESSORS,
@@ -70,6 +72,7 @@ def check_parts(walk: Walk) -> None:
             _check_step(walk, step, cfg, _network(cfg, step) if own else network)
         if walk.trains(step):
             _check_schedules(cfg, step)
+    try_compiler(_config(walk, last).get('compile'))
     _check_sub_steps(walk)
     for note in [*notes_on_hooks(walk.cfg), *evaluators_of(walk.cfg).notes]:
         print_log(note, 'current', logging.WARNING)
@@ -132,6 +135,7 @@ def _check_step(walk: Walk, step: int, cfg: Config, network: nn.Module) -> None:
     if walk.trains(step):
         _check_optimizer(cfg, step, network)
         check_batch_of_one(cfg, network, step)
+        check_student(cfg, network)
         with part(f'train_cfg of step {step}'):
             own = {key: value for key, value in cfg.train_cfg.items() if key != 'type'}
             inspect.signature(IterBasedTrainLoop).bind(None, None, **own)

@@ -23,6 +23,7 @@ _COUNTS = {
     'test_dataloader.num_workers': 0,
     'train_cfg.max_iters': 0,
     'train_cfg.val_interval': 1,
+    'optim_wrapper.accumulative_counts': 1,
     'default_hooks.logger.interval': 1,
     'default_hooks.checkpoint.interval': 1,
     'randomness.seed': 0,
@@ -82,7 +83,7 @@ def check_values(cfg: Config) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
-    for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights'):
+    for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights', 'channels_last'):
         if not isinstance(cfg.get(key, False), bool):
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')
     hooks = cfg.get('custom_hooks') or []

@@ -65,6 +65,8 @@ def training_fingerprints(
     schedule['batch'] = global_batch_size(cfg, world_size)
     if drops_partial(cfg):  # walks from before this setting stay as they are
         schedule['drop_partial'] = True
+    # How the student computes, where it is not the plain way: other roundings, other weights.
+    schedule.update({key: cfg.get(key) for key in ('channels_last', 'compile') if cfg.get(key)})
     train, _ = dataset_configs(cfg)
     own = {
         f'{OWN_PIPELINE}{data.name}': fingerprint(_pipeline_of(data, 'train'))

@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mmseg_cil.contracts import StepHook, network_of
@@ -33,7 +34,12 @@ from mmseg_cil.engine.config.step_visualizer import (
 )
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
+from mmseg_cil.models.compiled import compile_network, compile_options
+from mmseg_cil.models.memory_format import arrange_state
 from mmseg_cil.models.network_change import CHANGE_NAME, plain_weights
+from mmseg_cil.models.recomputation import KEY as RECOMPUTED
+from mmseg_cil.models.recomputation import recompute_activations
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.models.teacher import load_plain_state
 from mmseg_cil.utils.config_text import without_yapf
 from mmseg_cil.utils.described_machine import described_once
@@ -143,6 +149,28 @@ class StepRunner(Runner):
         with described_once():
             super()._log_env(env_cfg)
 
+    def train(self) -> nn.Module:
+        """Train the network, with activations computed again where the config says so."""
+        # MMEngine would use PyTorch's reentrant form, see recompute_activations.
+        self._recomputed = self.cfg.pop(RECOMPUTED, None)
+        trained: nn.Module = super().train()
+        return trained
+
+    def _init_model_weights(self) -> None:
+        """Initialise the weights, after which the modules of the network are those that train."""
+        super()._init_model_weights()
+        network = network_of(self)
+        if isinstance(network, IncrementalEncoderDecoder):
+            recompute_activations(network, self._recomputed)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile parts of the network that trains, in place of MMEngine's whole ``train_step``."""
+        options = compile_options(self.cfg.get('compile'))
+        network = network_of(self)
+        if options and target == 'train_step' and isinstance(network, IncrementalEncoderDecoder):
+            count = compile_network(network, options)
+            self.logger.info(f'{count} parts of the network are compiled, each at its first run')
+
     def load_or_resume(self) -> None:
         """Load the start of the step: a state in training, or the weights of ``load_from``.
 
@@ -152,6 +180,9 @@ class StepRunner(Runner):
         begins = not (self._has_loaded or self._resume) and self._load_from is not None
         with plain_weights(network_of(self)) if begins else contextlib.nullcontext():
             super().load_or_resume()
+        optimizer = getattr(self.optim_wrapper, 'optimizer', None)
+        if self._resume and isinstance(optimizer, Optimizer):
+            arrange_state(optimizer)
 
     def load_checkpoint(self, filename: str, *args: Any, **options: Any) -> dict:
         """Load weights or a state in training.

@@ -124,7 +124,7 @@ class HingeRegulariser(ClassMeansReader):
                 f'embedding of this network has {weight.shape[1]}: the network must not change '
                 'between steps'
             )
-        self._means = means.means[places].to(weight.device)  # (J, D)
+        self._means = means.means[places].to(weight)  # (J, D)
         classes = [means.classes[place] for place in places]
         self._classes = torch.tensor(classes, device=weight.device)  # (J,)
         # Classes count alike; the means of a class count by their cells.

@@ -121,14 +121,15 @@ def arrange(
         since = moves.since[index] if moves is not None else {}
         taken = {name: fraction * value for name, value in since.items()}
         drift = step.project(previous, taken) - step.projection
-        offset[index, step.places(max(cells))] = drift.float()
+        offset[index, step.places(max(cells))] = drift.to(offset.dtype)
     return EarlierSteps(
         list(tensors.values()),
         block_heights(tensors, rows, apart),
-        left.to(device),
-        core.to(device),
+        # In the number format of the weights: float32, unless somebody trains in another.
+        left.to(anchor),
+        core.to(anchor),
         anchor,
-        offset.to(device),
+        offset.to(anchor),
         tuple(step.nodes for step in steps),
         cells,
         average,

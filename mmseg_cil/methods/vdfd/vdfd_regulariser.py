@@ -108,14 +108,15 @@ class VDFDRegulariser(DFDRegulariser):
         super().set_earlier_steps(steps, network, previous, step_size, moves)
         if self._earlier is None:
             return
-        device = self._earlier.anchor.device
+        anchor = self._earlier.anchor
+        device = anchor.device
         rows = previous[f'{main_classifier(network)[0]}.weight'].flatten(1).to(device)
         # Merged classes are represented by the first of them.
         self._graph = node_graph(
             [rows[[node[0] for node in nodes]] for nodes in self._earlier.nodes]
         )
         counts = torch.tensor([len(nodes) for nodes in self._earlier.nodes], device=device)
-        self._cells = torch.tensor(self._earlier.cells, dtype=torch.float32, device=device)
+        self._cells = torch.tensor(self._earlier.cells, dtype=anchor.dtype, device=device)
         self._present = torch.arange(int(counts.max()), device=device) < counts.unsqueeze(1)
         # The places are found once: a mask as index would make every iteration wait for the device.
         self._places = self._present.flatten().nonzero().squeeze(1)

@@ -38,6 +38,7 @@ from mmseg_cil.models.heads import auxiliary_heads, decode_heads
 from mmseg_cil.models.network_change import CHANGE_NAME
 from mmseg_cil.models.parsed_losses import ParsedLosses
 from mmseg_cil.models.plain import PLAIN_PREFIXES
+from mmseg_cil.models.segmentors.channels_last import ChannelsLast
 from mmseg_cil.models.segmentors.mixed_sizes import MixedSizes
 from mmseg_cil.models.segmentors.step_losses import StepLosses
 from mmseg_cil.models.shared_trunk import SharedTrunk
@@ -51,7 +52,7 @@ Part = TypeVar('Part')
 
 @MODELS.register_module()
 class IncrementalEncoderDecoder(
-    StepLosses, IterationSeeded, MixedSizes, ParsedLosses, EncoderDecoder
+    StepLosses, IterationSeeded, MixedSizes, ParsedLosses, ChannelsLast, EncoderDecoder
 ):
     """MMSegmentation's ``EncoderDecoder`` at one step of a walk.
 
@@ -72,6 +73,7 @@ class IncrementalEncoderDecoder(
             :class:`~mmseg_cil.models.teachers.Teachers`).
         replay: Config of a :class:`~mmseg_cil.methods.dfgr.generated_replay.GeneratedReplay`, which
             appends images to the batches; used if there is a previous step.
+        channels_last: Whether kernels and maps have the channels last in memory.
         **arguments: Parts of the method that the network has, by their keys in
             :class:`~mmseg_cil.contracts.method.MethodConfig`, and the arguments of
             MMSegmentation's segmentor. Teachers that no distiller and no loss needs are
@@ -96,6 +98,7 @@ class IncrementalEncoderDecoder(
         teacher: dict | None = None,
         teachers: Mapping[str, dict] | None = None,
         replay: dict | None = None,
+        channels_last: bool = False,
         **arguments: Any,
     ) -> None:
         method, network = MethodConfig.split(arguments)
@@ -112,15 +115,10 @@ class IncrementalEncoderDecoder(
         )
         # Teachers is no Module, so this attribute is invisible to state dict,
         # optimizer and DDP.
-        form = TeacherForm.from_config(method.teacher_form)
+        form = TeacherForm.from_config(method.teacher_form).as_student(channels_last)
         self._trunk = SharedTrunk(form.shared_trunk)
         self._teachers = Teachers(
-            teacher,
-            teachers or {},
-            needs,
-            bool(self._teacher_readers),
-            method.teacher_draw,
-            form,
+            teacher, teachers or {}, needs, bool(self._teacher_readers), method.teacher_draw, form
         )
         for name, head in self.heads.items():
             check_head(name, head, self.step)
@@ -139,6 +137,7 @@ class IncrementalEncoderDecoder(
             )
             self.self_supervision.attach(self.heads)
         self._replay = _build(replay, Replay, 'model.replay') if replay and previous else None
+        self.keep_order(channels_last)
 
     def _find_readers(self) -> None:
         """Find the losses of heads that receive something of a batch before they are computed."""
@@ -234,17 +233,18 @@ class IncrementalEncoderDecoder(
         Raises:
             InputError: A checkpoint is missing, damaged or of another network.
         """
-        with self._change.plain_form(self):
-            if self._previous is None:
-                self._begin()
-            else:
-                for head in self.heads.values():
-                    head.init_weights()  # type: ignore[operator]
-                self._grow_from(self._previous)
-                self._is_init = True
-        self._change.begin(self, self._change_file)
-        if self.self_supervision is not None:
-            self.self_supervision.begin(self.heads)
+        with self.while_drawing():
+            with self._change.plain_form(self):
+                if self._previous is None:
+                    self._begin()
+                else:
+                    for head in self.heads.values():
+                        head.init_weights()  # type: ignore[operator]
+                    self._grow_from(self._previous)
+                    self._is_init = True
+            self._change.begin(self, self._change_file)
+            if self.self_supervision is not None:
+                self.self_supervision.begin(self.heads)
         self._teachers.load(dict(self._network_config, type=self.plain_type))
         if self._replay is not None:
             self._replay.load()
