@@ -2,7 +2,8 @@
 
     python benchmarks/step.py [--device cuda] [--model configs/_base_/models/deeplabv3_r101-d16.py]
         [--batch 6] [--crop 512] [--classes 16 5] [--tasks 1] [--amp] [--methods mib plop]
-        [--snapshots 1 2 5] [--forms folded bfloat16] [--frozen first backbone] [--plain]
+        [--snapshots 1 2 5] [--forms folded bfloat16] [--student channels_last fused]
+        [--frozen first backbone] [--plain]
         [--repeats 10] [--least] [--json FILE] [--quick]
 
 Every method of ``configs/_base_/methods`` trains the second step of a walk, or
@@ -18,6 +19,11 @@ Beside them run, interleaved with them in this process,
   network and the number of classes being the same;
 * "limit": that and one run of a teacher without gradients: what a method that
   learns from a teacher costs at least.
+
+``--student`` adds a row for every method with each of these forms of the student:
+``channels_last``, ``fused`` (the optimizer), ``compiled``, ``recomputed``
+(``activation_checkpointing`` of the backbone), ``bfloat16`` (mixed precision), and ``all``
+(channels last, fused and bfloat16 together). The method ``finetune`` has such rows for fine-tuning.
 
 ``--forms`` adds a row for the limit and for every method that has a teacher with each of these
 forms of the teacher (``method.teacher_form``), ``--frozen`` rows in which the first stages or the
@@ -59,6 +65,7 @@ from plain_steps import PLAIN
 from step_contestants import (
     FORMS,
     FROZEN,
+    STUDENTS,
     Contestant,
     in_form,
     plainly,
@@ -161,6 +168,12 @@ def contestants(arguments: argparse.Namespace, folder: Path, data: dict) -> list
                 if variant and not segmentor.teachers.networks:
                     continue
                 found.append(training(f'{label} {variant}'.rstrip(), segmentor, amp))
+            for student_form in arguments.student or ():
+                order = student_form in ('channels_last', 'all')
+                segmentor = segmentor_of(
+                    method, model, classes, previous, data, device, count, earlier, order
+                )
+                found.append(training(f'{label}, {student_form}', segmentor, amp, student_form))
     return found
 
 
@@ -288,6 +301,7 @@ def main() -> int:
     parser.add_argument('--methods', nargs='+', help='file names in configs/_base_/methods')
     parser.add_argument('--forms', nargs='+', choices=list(FORMS), help='of the teacher')
     parser.add_argument('--frozen', nargs='+', choices=list(FROZEN), help='parts of the backbone')
+    parser.add_argument('--student', nargs='+', choices=STUDENTS, help='forms of the student')
     parser.add_argument('--plain', action='store_true', help='some methods in plain form, too')
     parser.add_argument('--json', type=Path, help='file for the numbers')
     parser.add_argument('--least', action='store_true', help='least times in place of medians')

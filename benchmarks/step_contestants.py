@@ -19,7 +19,9 @@ from plain_steps import plain_step
 
 from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.config.mixed_precision import BFloat16OptimWrapper
+from mmseg_cil.models.compiled import compile_network, compile_options
 from mmseg_cil.models.network_output import run_network
+from mmseg_cil.models.recomputation import recompute_activations
 from mmseg_cil.models.teacher import Teacher
 
 #: Forms of teachers by the names that ``--forms`` has for them.
@@ -36,6 +38,8 @@ FROZEN = {
     'first': dict(parameters=_FIRST, evaluation=_FIRST),
     'backbone': dict(parameters=['backbone'], evaluation=['backbone']),
 }
+#: Forms of the student by the names that ``--student`` has for them.
+STUDENTS = ('channels_last', 'fused', 'compiled', 'recomputed', 'bfloat16', 'all')
 #: The note on a method that distils auxiliary heads where the model has none.
 NO_HEAD = '(no auxiliary head in this model: without the loss of it)'
 
@@ -57,10 +61,15 @@ class Contestant:
     note: str = ''
 
 
-def optimizer_of(network: nn.Module, amp: bool) -> OptimWrapper:
+def optimizer_of(network: nn.Module, amp: bool, fused: bool = False) -> OptimWrapper:
     """SGD as the official scripts have it."""
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4
+        network.parameters(),
+        lr=1e-4,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=1e-4,
+        fused=fused or None,
     )
     if not amp:
         return OptimWrapper(optimizer)
@@ -68,10 +77,24 @@ def optimizer_of(network: nn.Module, amp: bool) -> OptimWrapper:
     return (AmpOptimWrapper if on_gpu else BFloat16OptimWrapper)(optimizer=optimizer)
 
 
-def training(name: str, network: nn.Module, amp: bool) -> Contestant:
+def in_student_form(form: str, network: nn.Module) -> None:
+    """Give a network a form of ``--student``, in place; 'channels_last' is an argument of its own.
+
+    ``all`` is what a CPU or GPU gains most of together: channels last, fused, bfloat16.
+    """
+    if form == 'recomputed':
+        recompute_activations(network, ['backbone'])
+    if form == 'compiled':
+        options = compile_options(True)
+        assert options is not None
+        compile_network(network, options)
+
+
+def training(name: str, network: nn.Module, amp: bool, form: str = '') -> Contestant:
     """Return a network that trains as MMEngine trains it."""
     network.train()
-    optimizer = optimizer_of(network, amp)
+    in_student_form(form, network)
+    optimizer = optimizer_of(network, amp or form in ('bfloat16', 'all'), form in ('fused', 'all'))
     teachers, replay = (getattr(network, attribute, None) for attribute in ('teachers', '_replay'))
     parts = [
         network,

@@ -128,6 +128,7 @@ def segmentor_of(
     device: str = 'cpu',
     tasks: int = 1,
     earlier: Sequence[dict[str, Any]] = (),
+    channels_last: bool = False,
 ) -> Any:
     """Return a method's segmentor at its second step, or after ``tasks`` steps, ready to train.
 
@@ -146,6 +147,7 @@ def segmentor_of(
     config = model_of_step(
         copy.deepcopy(model), MethodConfig.from_config(method, OTHER_KEYS), context, inputs
     )
+    config['channels_last'] = channels_last
     leave_sub_steps(config, method, model, classes, Path(previous['checkpoint']).parent)
     segmentor = MODELS.build(config)
     segmentor.init_weights()

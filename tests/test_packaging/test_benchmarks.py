@@ -176,6 +176,7 @@ def step_of(benchmark_module, tmp_path):
                     snapshots=None,
                     forms=None,
                     frozen=None,
+                    student=None,
                     plain=False,
                     amp=False,
                     device='cpu',
@@ -258,6 +259,16 @@ def test_samples_of_a_view_are_mmsegmentations(benchmark_module, monkeypatch, ca
     monkeypatch.setattr(module, 'map_of', lambda labels, table: labels + 1)
     with pytest.raises(SystemExit, match='the labels differ'):
         module.main()
+
+
+def test_forms_of_the_student_have_rows_of_their_own(run, tmp_path):
+    written = tmp_path / 'times.json'
+    forms = ['channels_last', 'fused', 'recomputed', 'bfloat16', 'all']
+    words = ['--methods', 'finetune', '--student', *forms, '--json', str(written)]
+    assert run('step', *words)[1] == 0
+    rows = {row['name']: row for row in rows_of(written)}
+    assert list(rows) == ['fine-tuning', 'limit', 'finetune', *(f'finetune, {f}' for f in forms)]
+    assert rows['finetune, recomputed']['mebibytes'] < rows['finetune']['mebibytes']
 
 
 def test_targets_are_judged(run):
