@@ -128,8 +128,8 @@ class HingeRegulariser(ClassMeansReader):
         classes = [means.classes[place] for place in places]
         self._classes = torch.tensor(classes, device=weight.device)  # (J,)
         # Classes count alike; the means of a class count by their cells.
-        cells = means.pixels[places].to(weight.device, torch.float32)  # (J,)
-        of_classes = torch.zeros(self._step.num_old, device=weight.device)
+        cells = means.pixels[places].to(weight)  # (J,)
+        of_classes = weight.new_zeros(self._step.num_old)
         of_classes.index_add_(0, self._classes, cells)
         self._shares = cells / of_classes[self._classes] / len(set(classes))
 
