@@ -22,7 +22,6 @@ gradients, as JPEG (about the size of VOC's images) and as PNG with a palette.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -38,7 +37,9 @@ from mmseg.registry import DATASETS as MMSEG_DATASETS
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
+
+from outcome import write_outcome
 
 from mmseg_cil.datasets.pipeline import seeded
 from mmseg_cil.datasets.sampler import SampleKey
@@ -205,14 +206,14 @@ def measure(
     return found
 
 
-def report(found: dict[str, list[float]], count: int) -> dict[str, Any]:
-    """Print the table, and return it."""
+def report(found: dict[str, list[float]], count: int) -> list[dict[str, Any]]:
+    """Print the table, and return its rows."""
     least = {name: min(seconds) / count for name, seconds in found.items()}
     print(f'{"":<16}{"ms":>9}{"samples/s":>11}{"ratio":>8}')
-    rows = {}
+    rows: list[dict[str, Any]] = []
     for name, seconds in least.items():
         ratio = least['MMSegmentation'] / seconds
-        rows[name] = dict(seconds=seconds, samples_a_second=1 / seconds, ratio=ratio)
+        rows.append(dict(name=name, seconds=seconds, samples_a_second=1 / seconds, ratio=ratio))
         print(f'{name:<16}{1000 * seconds:>9.2f}{1 / seconds:>11.1f}{ratio:>8.3f}')
     pairs = sorted(b / a for a, b in zip(found['ours'], found['MMSegmentation'], strict=True))
     print(
@@ -249,7 +250,7 @@ def main() -> None:
         print(f'{len(plain)} images of {root if arguments.data_root else "500 x 375"}, one core')
         rows = report(found, len(plain))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        write_outcome(arguments.json, rows)
 
 
 if __name__ == '__main__':

@@ -232,7 +232,7 @@ def test_frozen_parts_have_rows_of_their_own(run, capsys, tmp_path):
     words = ['--methods', 'mib', 'dfd', '--frozen', 'first', 'backbone', '--json', str(written)]
     _, status = run('step', *words)
     assert status == 0
-    assert list(json.loads(written.read_text())) == [
+    assert [row['name'] for row in rows_of(written)] == [
         'fine-tuning',
         'limit',
         'fine-tuning first',
@@ -252,8 +252,8 @@ def test_samples_of_a_view_are_mmsegmentations(benchmark_module, monkeypatch, ca
     monkeypatch.setattr(sys, 'argv', ['data', '--quick', '--json', str(written)])
     module = benchmark_module('data')
     module.main()
-    rows = json.loads(written.read_text())
-    assert list(rows) == ['ours', 'MMSegmentation', 'decoding', 'masks']
+    rows = [row['name'] for row in rows_of(written)]
+    assert rows == ['ours', 'MMSegmentation', 'decoding', 'masks']
     output = capsys.readouterr().out
     assert all(f'\n{name} ' in output for name in rows)
     monkeypatch.setattr(module, 'map_of', lambda labels, table: labels + 1)
