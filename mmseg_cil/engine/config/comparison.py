@@ -16,6 +16,8 @@ _INDIFFERENT_OF_LOADERS = ('num_workers', 'persistent_workers', 'pin_memory', 'p
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted keys that differ in two configs and matter to weights or scores.
 
+    Variables of a config file, whose names begin with an underscore, matter by their uses alone.
+
     Example:
         >>> differences({'a': {'b': 1, 'c': (2, 3)}}, {'a': {'b': 4, 'c': [2, 3]}, 'work_dir': ''})
         ['a.b']
@@ -29,6 +31,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _leaves(node: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
     if where and (
         where[0] in _INDIFFERENT
+        or where[0].startswith('_')
         or (where[0].endswith('_dataloader') and where[-1] in _INDIFFERENT_OF_LOADERS)
     ):
         return []
