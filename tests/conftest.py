@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import DefaultScope
+from mmseg.models.data_preprocessor import SegDataPreProcessor
 
 from mmseg_cil.testing.tiny import make_data
 
@@ -41,6 +43,22 @@ def benchmark_module(monkeypatch):
         return module
 
     return load
+
+
+@pytest.fixture
+def in_float64():
+    """Networks and images of the test are float64."""
+    forward = SegDataPreProcessor.forward
+
+    def doubled(self, data, training=False):
+        result = forward(self, data, training)
+        return {**result, 'inputs': result['inputs'].double()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegDataPreProcessor, 'forward', doubled)
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Any
 
 from mmseg_cil.errors import InputError
@@ -11,6 +12,13 @@ from mmseg_cil.utils.near import near
 
 #: Values of :attr:`TeacherForm.dtype`.
 DTYPES = (None, 'run', 'bfloat16', 'float16')
+#: Types of the values of each key but ``dtype``, which is one of :data:`DTYPES`.
+_KINDS: dict[str, tuple[type, ...]] = {
+    'fold_norms': (bool,),
+    'channels_last': (bool, NoneType),
+    'compile': (bool, Mapping),
+    'shared_trunk': (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,7 @@ class TeacherForm:
                 raise InputError(
                     f'method.teacher_form has the unknown key {key!r}: {hint} has {known}'
                 )
-            kinds = (bool, Mapping) if key == 'compile' else (bool,)
-            unset = key == 'channels_last' and value is None
-            if key != 'dtype' and not isinstance(value, kinds) and not unset:
+            if key in _KINDS and not isinstance(value, _KINDS[key]):
                 raise InputError(
                     f'method.teacher_form.{key} is {value!r}; it must be True or False'
                     f'{", or a dict of arguments of torch.compile" if key == "compile" else ""}'

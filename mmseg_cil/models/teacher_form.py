@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmseg_cil.contracts import NetworkOutput, TeacherForm
 from mmseg_cil.models.compiled_network import CompiledNetwork
 from mmseg_cil.models.heads import auxiliary_heads, classifier_holder, decode_heads
+from mmseg_cil.models.memory_format import arranged, keep_channels_last
 
 #: Layers whose weights autocast converts at every call; derived classes may read them otherwise.
 _CONVERTED = (nn.Conv2d, nn.Linear, wrappers.Conv2d, wrappers.Linear)
@@ -42,16 +43,14 @@ class FormedNetwork:
         if form.fold_norms:
             fold_norms(network)
         if form.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            keep_channels_last(network)
         self._layers = _converted_layers(network) if form.dtype else []
         self._compiled = None if form.compile is False else CompiledNetwork(network, form.compile)
         self._weights: dict[torch.dtype, list[dict[str, nn.Parameter]]] = {}
 
     def arranged(self, inputs: Tensor) -> Tensor:
         """Return images ``(N, 3, H, W)`` in the memory format of the network."""
-        if not self.form.channels_last:
-            return inputs
-        return inputs.contiguous(memory_format=torch.channels_last)
+        return arranged(inputs) if self.form.channels_last else inputs
 
     @contextlib.contextmanager
     def computing(self, device: torch.device) -> Iterator[None]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from mmseg.models.data_preprocessor import SegDataPreProcessor
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -324,31 +323,17 @@ def test_fifty_iterations_learn_the_same(tmp_path):
         torch.testing.assert_close(found, plain, rtol=bound, atol=0)
 
 
-@pytest.fixture
-def usual_format():
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures('usual_format')
 @pytest.mark.parametrize(
     'method',
     ['lwf', 'lwf_mc', 'ilt', 'mib', 'plop', 'rcil', 'lgkd', 'm2kd', 'dkd', 'icarl', 'dfgr'],
 )
-def test_walks_learn_the_same(method, data_root, tmp_path, monkeypatch):
+def test_walks_learn_the_same(method, data_root, tmp_path, request):
     # PLOP's labels are teacher's decisions with a threshold: a rounding of float32 that decides a
     # pixel otherwise is no small difference. In float64 none does.
     decides = method in ('plop', 'lgkd')
     if decides:
-        forward = SegDataPreProcessor.forward
-
-        def doubled(self, data, training=False):
-            result = forward(self, data, training)
-            return {**result, 'inputs': result['inputs'].double()}
-
-        monkeypatch.setattr(SegDataPreProcessor, 'forward', doubled)
-        torch.set_default_dtype(torch.float64)
+        request.getfixturevalue('in_float64')
 
     def walk(name, form, start_from=None):
         changes = {'step_overrides.later.max_iters': 50, 'step_overrides.later.lr': LR}

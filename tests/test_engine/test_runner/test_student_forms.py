@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmseg.models.data_preprocessor import SegDataPreProcessor
 
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.loss_record import LossRecordHook
@@ -38,22 +37,6 @@ NEEDS_LARGER_MAPS = (
     'plop_paper',
     'reminder_paper',
 )
-
-
-@pytest.fixture
-def in_float64():
-    """Networks and images of the test are float64."""
-    forward = SegDataPreProcessor.forward
-
-    def doubled(self, data, training=False):
-        result = forward(self, data, training)
-        return {**result, 'inputs': result['inputs'].double()}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SegDataPreProcessor, 'forward', doubled)
-        torch.set_default_dtype(torch.float64)
-        yield
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture
