@@ -100,22 +100,13 @@ class StepLosses:
         replayed = 0
         if self._replay is not None:
             inputs, data_samples, replayed = self._replay.extend(inputs, data_samples)
-        # Where student and teachers share frozen layers, the student runs these for all.
-        shares = self._trunk.begin(self, self._teachers.networks)
-        teachers = None if shares else self._run_teachers(inputs)
         for reader in self._sample_readers:
             reader.receive_samples(data_samples)
         self._tell_hidden(data_samples, inputs.device)
         pixels_at = functools.partial(
             pixels_of, labels=stack_labels(data_samples), cuts=self._cuts(), replayed=replayed
         )
-        with (
-            tap_stages(self.backbone, self._needs_stages) as stages,
-            self._trunk.keeping(self, self._needs_stages, shares),
-        ):
-            features = self.extract_feat(inputs)
-        if teachers is None:
-            teachers = self._run_teachers(inputs)
+        features, stages, teachers = self._run_backbones(inputs)
         losses, tap, pixels = self._run_decode_heads(features, data_samples, pixels_at, teachers)
         of_auxiliary, auxiliary = self._run_auxiliary_heads(features, data_samples, pixels_at)
         losses.update(of_auxiliary)
@@ -142,6 +133,18 @@ class StepLosses:
         if self.self_supervision is not None:
             self.self_supervision.end()
         return losses
+
+    def _run_backbones(self, inputs: Tensor) -> tuple[Features, list[Tensor], TeacherRecords]:
+        """Return maps and tapped stages of backbone and neck, and the records of the teachers."""
+        # Where student and teachers share frozen layers, the student runs these for all.
+        shares = self._trunk.begin(self, self._teachers.networks)
+        teachers = None if shares else self._run_teachers(inputs)
+        with (
+            tap_stages(self.backbone, self._needs_stages) as stages,
+            self._trunk.keeping(self, self._needs_stages, shares),
+        ):
+            features = self.extract_feat(inputs)
+        return features, stages, self._run_teachers(inputs) if teachers is None else teachers
 
     @property
     def _has_more_outputs(self) -> bool:
