@@ -19,7 +19,8 @@ from plain_steps import plain_step
 
 from mmseg_cil.contracts import Distiller
 from mmseg_cil.engine.config.mixed_precision import BFloat16OptimWrapper
-from mmseg_cil.models.compiled import compile_network, compile_options
+from mmseg_cil.models.compile_options import compile_options
+from mmseg_cil.models.compiled_student import compile_network
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.recomputation import recompute_activations
 from mmseg_cil.models.teacher import Teacher

@@ -40,7 +40,7 @@ class TeacherForm:
             whatever the student's: 5e-2; records are given in the student's format.
         compile: Whether ``torch.compile`` makes other code of the teachers' backbone and neck: 1e-4
             (in mixed precision 5e-2). A mapping has the arguments of ``torch.compile``, such as
-            ``dict(mode='max-autotune')`` or ``dict(backend='eager')``.
+            ``dict(mode='max-autotune-no-cudagraphs')`` or ``dict(backend='eager')``.
         shared_trunk: Whether teachers take the outputs of frozen first layers from the student,
             where both are the same (see :class:`~mmseg_cil.models.shared_trunk.SharedTrunk`),
             which changes nothing. The keys above go before it: a layer in another form is not

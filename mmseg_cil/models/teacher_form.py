@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_cil.contracts import NetworkOutput, TeacherForm
-from mmseg_cil.models.compiled_network import CompiledNetwork
+from mmseg_cil.models.compiled_teacher import CompiledTeacher
 from mmseg_cil.models.heads import auxiliary_heads, classifier_holder, decode_heads
 from mmseg_cil.models.memory_format import arranged, keep_channels_last
 
@@ -45,7 +45,7 @@ class FormedNetwork:
         if form.channels_last:
             keep_channels_last(network)
         self._layers = _converted_layers(network) if form.dtype else []
-        self._compiled = None if form.compile is False else CompiledNetwork(network, form.compile)
+        self._compiled = None if form.compile is False else CompiledTeacher(network, form.compile)
         self._weights: dict[torch.dtype, list[dict[str, nn.Parameter]]] = {}
 
     def arranged(self, inputs: Tensor) -> Tensor:

@@ -77,8 +77,13 @@ def test_a_compiler_that_fails_is_told(teacher):
         compiled(batch(3)[0])
     with pytest.raises(InputError, match=r'teacher_form\.compile'):
         teacher(compile=dict(backend='nobody'))(batch(3)[0])
-    with pytest.raises(InputError, match=r'teacher_form\.compile'):
+    with pytest.raises(InputError, match=r'teacher_form\.compile has the unknown key'):
         teacher(compile=dict(fast=True))
+
+
+def test_graphs_that_reuse_the_memory_of_records_are_refused(teacher):
+    with pytest.raises(InputError, match=r'teacher_form\.compile\.mode .* CUDA graphs'):
+        teacher(compile=dict(mode='reduce-overhead'))
 
 
 def test_wrong_settings_are_refused():

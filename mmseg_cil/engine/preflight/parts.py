@@ -33,7 +33,7 @@ from mmseg_cil.engine.sub_steps.base import SubStepInputs
 from mmseg_cil.engine.sub_steps.listing import sub_step_folder, sub_steps_of
 from mmseg_cil.engine.walk import Walk
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.compiled import try_compiler
+from mmseg_cil.models.compile_options import try_compiler
 from mmseg_cil.registry import (
     HOOKS,
     LOG_PROCESSORS,

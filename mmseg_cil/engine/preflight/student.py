@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.errors import InputError
-from mmseg_cil.models.compiled import compile_options
+from mmseg_cil.models.compile_options import compile_options
 from mmseg_cil.models.heads import classifier_of
 from mmseg_cil.models.recomputation import KEY, asks_for_recomputation, named_modules_of
 

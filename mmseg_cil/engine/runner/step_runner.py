@@ -34,7 +34,8 @@ from mmseg_cil.engine.config.step_visualizer import (
 )
 from mmseg_cil.engine.runner.message_hub import DeferredMessageHub
 from mmseg_cil.errors import UNREADABLE, InputError
-from mmseg_cil.models.compiled import compile_network, compile_options
+from mmseg_cil.models.compile_options import compile_options
+from mmseg_cil.models.compiled_student import compile_network
 from mmseg_cil.models.memory_format import arrange_state
 from mmseg_cil.models.network_change import CHANGE_NAME, plain_weights
 from mmseg_cil.models.recomputation import KEY as RECOMPUTED

@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.models.compile_options import compile_options
+
+_KEY = 'method.teacher_form.compile'
 
 
-class CompiledNetwork:
+class CompiledTeacher:
     """Backbone and neck of a segmentor as ``torch.compile`` makes them, used within blocks.
 
     The code is made when it first runs. Heads are not compiled, because their classifiers are
@@ -23,11 +26,13 @@ class CompiledNetwork:
         options: True, or the arguments of ``torch.compile``.
 
     Raises:
-        InputError: ``torch.compile`` refuses the arguments.
+        InputError: The arguments cannot be used, see
+            :func:`~mmseg_cil.models.compile_options.compile_options`, or ``torch.compile``
+            refuses them.
     """
 
     def __init__(self, network: Any, options: bool | Mapping[str, Any]) -> None:
-        self.options = {} if isinstance(options, bool) else dict(options)
+        self.options = compile_options(options, _KEY) or {}
         parts = [getattr(network, name, None) for name in ('backbone', 'neck')]
         self._parts = [part for part in parts if isinstance(part, nn.Module)]
         try:
@@ -57,8 +62,8 @@ class CompiledNetwork:
     def _failure(self, error: Exception) -> InputError:
         why = ' '.join(str(error).split())[:300]
         return InputError(
-            f'method.teacher_form.compile: torch.compile({self.options or ""}) fails on the '
-            f'backbone of a teacher ({type(error).__name__}: {why}). It needs a C++ compiler (or '
+            f'{_KEY}: torch.compile({self.options or ""}) fails on the backbone of a teacher '
+            f'({type(error).__name__}: {why}). It needs a C++ compiler (or '
             'Triton on a GPU) and arguments that this PyTorch knows; leave compile out, or give '
             "dict(backend='eager'), which compiles nothing, to see whether the network is at fault"
         )

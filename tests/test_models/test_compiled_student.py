@@ -6,13 +6,8 @@ import pytest
 import torch
 
 from mmseg_cil.contracts import IterationSeeded
-from mmseg_cil.errors import InputError
-from mmseg_cil.models.compiled import (
-    compile_network,
-    compile_options,
-    compiled_parts,
-    try_compiler,
-)
+from mmseg_cil.models.compile_options import compile_options, try_compiler
+from mmseg_cil.models.compiled_student import compile_network, compiled_parts
 from mmseg_cil.testing.networks import HEADS, UNKD, base_step, batch, network, next_step
 
 POD = dict(type='LocalPODDistiller')
@@ -118,32 +113,3 @@ def test_code_of_the_compiler_learns_the_same_within_rounding(distiller, second_
     compile_network(model, options)
     for own, other in zip(losses(model), plain, strict=True):
         assert (own - other).abs().max() <= 1e-4 * max(1.0, float(other.abs().max()))
-
-
-def test_random_numbers_are_those_of_plain_code():
-    assert compile_options(True)['options'] == {'fallback_random': True}
-    assert compile_options(dict(mode='default'))['options'] == {'fallback_random': True}
-    options = compile_options(dict(mode='max-autotune-no-cudagraphs'))['options']
-    assert options['fallback_random'] and options['max_autotune']
-    assert compile_options(dict(backend='aot_eager')) == dict(backend='aot_eager')
-    assert compile_options(False) is compile_options(None) is None
-
-
-@pytest.mark.parametrize(
-    ('value', 'message'),
-    [
-        ('yes', 'must be True, False or a dict'),
-        (dict(backnd='eager'), "did you mean 'backend'"),
-        (dict(mode='reduce-overhead'), 'CUDA graphs'),
-        (dict(mode='fastest'), 'compile.mode'),
-    ],
-)
-def test_wrong_options_are_refused(value, message):
-    with pytest.raises(InputError, match=message):
-        compile_options(value)
-
-
-def test_a_compiler_that_does_not_work_is_told():
-    try_compiler(EAGER)
-    with pytest.raises(InputError, match='does not work here'):
-        try_compiler(dict(backend='no_such_backend'))
