@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmseg_cil.contracts import Batch, Distiller
+from mmseg_cil.losses.cell_logits import at_cells, logits_at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
-from mmseg_cil.losses.pixel_statistics import predictions
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.sdr.class_sums import FORMS, NO_CLASS, ClassCells, total_of_all
 from mmseg_cil.methods.sdr.prototypes import Prototypes
@@ -43,13 +42,6 @@ class Means(NamedTuple):
     def present(self) -> Tensor:
         """``(C,)`` bool: classes with a cell."""
         return self.counts > 0
-
-
-def at_cells(labels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Return the labels ``(N, h, w)`` of the nearest pixels of labels ``(N, H, W)``."""
-    # Ids are exact in float32, which interpolation needs.
-    small = functional.interpolate(labels.unsqueeze(1).float(), size, mode='nearest')
-    return small.squeeze(1).long()
 
 
 def gathered(means: Means, has_prototype: Tensor, official: bool) -> Tensor:
@@ -206,7 +198,7 @@ def old_classes(
     assert pixels.labels is not None
     labels = at_cells(pixels.labels, size)
     # Prediction and label are those of the same pixel.
-    predicted = at_cells(predictions(teacher_logits, pixels.grid)[0], size)
+    predicted = logits_at_cells(teacher_logits.detach(), pixels.grid, size).argmax(dim=1)
     asked = labels == 0 if step.old_labels_hidden else torch.zeros_like(labels, dtype=torch.bool)
     if pixels.replayed:
         asked[-pixels.replayed :] = True

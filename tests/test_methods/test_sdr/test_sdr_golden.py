@@ -4,10 +4,11 @@ import pytest
 import torch
 from golden_cases import deviation, files, load
 
+from mmseg_cil.losses.cell_logits import at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.sdr import reference
 from mmseg_cil.methods.sdr.class_sums import NO_CLASS, ClassCells
-from mmseg_cil.methods.sdr.distiller import Means, at_cells, gathered, old_classes
+from mmseg_cil.methods.sdr.distiller import Means, gathered, old_classes
 from mmseg_cil.methods.sdr.prototypes import Prototypes
 from mmseg_cil.methods.sdr.terms import attraction, class_means, matching, separation, sparsity
 from mmseg_cil.utils.step_context import StepContext
