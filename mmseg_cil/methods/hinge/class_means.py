@@ -15,7 +15,7 @@ from mmseg_cil.contracts import DataBatch
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.class_sums import sums_of_classes
 from mmseg_cil.hooks.step_images import prepared
-from mmseg_cil.methods.hinge.clusters import BackgroundCells, clusters
+from mmseg_cil.methods.hinge.clusters import ClassCells, clusters
 from mmseg_cil.models.heads import main_classifier
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -29,10 +29,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ClassMeans:
-    """J mean embeddings: one for each class, and centres of clusters for the background.
+    """J mean embeddings: one for each class, or some, the centres of clusters of its cells.
 
     Attributes:
-        classes: Model id of the class of each mean; the background's may occur several times.
+        classes: Model id of the class of each mean; the means of a class follow each other.
         means: ``(J, D)`` float32.
         pixels: ``(J,)`` int64, number of cells of the embedding over which each mean is taken.
     """
@@ -48,13 +48,6 @@ class ClassMeans:
             tuple(class_id for part in parts for class_id in part.classes),
             torch.cat([part.means for part in parts]),
             torch.cat([part.pixels for part in parts]),
-        )
-
-    def without(self, class_id: int) -> ClassMeans:
-        """Return the means of all other classes."""
-        kept = [place for place, own in enumerate(self.classes) if own != class_id]
-        return ClassMeans(
-            tuple(self.classes[place] for place in kept), self.means[kept], self.pixels[kept]
         )
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
@@ -112,13 +105,14 @@ def mean_embeddings(
     classes: range,
     predicted: bool = False,
     background: int = 1,
+    foreground: int = 1,
 ) -> ClassMeans:
     """Return the mean, over the pixels of each class, of the map before the classifier.
 
     The model runs in evaluation mode without gradients and is put back into its mode. Labels are
     resized to the map by nearest neighbour. Sums are in float64, so the split into batches and
-    processes affects only rounding. The background may have several means, which are the centres
-    of clusters of its cells (:func:`~mmseg_cil.methods.hinge.clusters.clusters`).
+    processes affects only rounding. A class may have several means, which are the centres of
+    clusters of its cells (:func:`~mmseg_cil.methods.hinge.clusters.clusters`).
 
     Args:
         model: The network whose embeddings are averaged.
@@ -127,10 +121,13 @@ def mean_embeddings(
         classes: Model ids. A class without a pixel is left out.
         predicted: A pixel belongs to the class that the network predicts, whatever its label.
         background: Number of means of the background, if it is among the classes. Defaults to 1.
+        foreground: Number of means of each other class. Defaults to 1.
     """
-    step = model.step
-    several = background > 1 and step.has_background and 0 in classes
-    cells = BackgroundCells() if several else None
+    wanted = {
+        class_id: background if model.step.has_background and class_id == 0 else foreground
+        for class_id in classes
+    }
+    cells = ClassCells([class_id for class_id, count in wanted.items() if count > 1])
     weight = main_classifier(model)[1].weight
     # (classes, D + 1): sums of the embeddings of each class, and the number of their cells.
     total = torch.zeros(len(classes), weight.shape[1] + 1, dtype=torch.float64)
@@ -145,18 +142,20 @@ def mean_embeddings(
             if predicted:
                 labels = output.logits.argmax(dim=1, keepdim=True)  # (N, 1, h, w)
             total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
-            if cells is not None:
-                cells.add(embedding.float(), labels.to(embedding.device))
+            cells.add(embedding.float(), labels.to(embedding.device))
     model.train(was_training)
     all_reduce(total)
     total = total.cpu()
-    shown = total[:, -1] > 0  # (classes,) bool
-    found = ClassMeans(
-        tuple(class_id for class_id, there in zip(classes, shown.tolist(), strict=True) if there),
-        (total[shown, :-1] / total[shown, -1:]).float(),
-        total[shown, -1].long(),
-    )
-    if cells is None or 0 not in found.classes:
-        return found
-    centres, counts = clusters(cells.of_all_processes(), background)
-    return ClassMeans.joined([ClassMeans((0,) * len(counts), centres, counts), found.without(0)])
+    means = (total[:, :-1] / total[:, -1:]).float()
+    clustered = cells.of_all_processes()
+    parts = []
+    for place, class_id in enumerate(classes):
+        if not total[place, -1]:
+            continue
+        if class_id in clustered:
+            centres, counts = clusters(clustered[class_id], wanted[class_id])
+        else:
+            centres, counts = means[place : place + 1], total[place : place + 1, -1].long()
+        parts.append(ClassMeans((class_id,) * len(counts), centres, counts))
+    nothing = ClassMeans((), means[:0], total[:0, -1].long())
+    return ClassMeans.joined(parts or [nothing])

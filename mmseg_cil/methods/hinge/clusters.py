@@ -1,7 +1,8 @@
-"""Clusters of the background's embeddings: the background has many kinds of things."""
+"""Clusters of the embeddings of a class, of which some have many kinds of things."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
@@ -11,19 +12,23 @@ from torch.nn import functional
 
 from mmseg_cil.hooks.step_images import spread_indices
 
-#: The most cells of an image, and of all images, that are clustered; our choice.
+#: The most cells of a class in an image, and in all images, that are clustered; our choice.
 CELLS_OF_IMAGE = 200
 CELLS = 6000
 #: Rounds of Lloyd's algorithm.
 ROUNDS = 20
 
 
-class BackgroundCells:
-    """Cells of the embedding with the label 0, spread evenly over each image."""
+class ClassCells:
+    """Cells of the embedding of some classes, spread evenly over each image.
 
-    def __init__(self) -> None:
-        #: ``(n, D)`` float32 on the CPU for each image of this process, in their order.
-        self._images: list[Tensor] = []
+    Args:
+        classes: Model ids.
+    """
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        #: Of each class ``(n, D)`` float32 on the CPU for each image of this process, in order.
+        self._images: dict[int, list[Tensor]] = {class_id: [] for class_id in classes}
 
     def add(self, embedding: Tensor, labels: Tensor) -> None:
         """Take the cells of a batch.
@@ -34,19 +39,28 @@ class BackgroundCells:
         """
         labels = functional.interpolate(labels.float(), embedding.shape[2:], mode='nearest')
         for vectors, label in zip(embedding.movedim(1, -1), labels.squeeze(1), strict=True):
-            own = vectors[label == 0]  # (n, D)
-            self._images.append(own[spread_indices(len(own), CELLS_OF_IMAGE)].cpu())
+            for class_id, images in self._images.items():
+                own = vectors[label == class_id]  # (n, D)
+                images.append(own[spread_indices(len(own), CELLS_OF_IMAGE)].cpu())
 
-    def of_all_processes(self) -> Tensor:
-        """Return at most :data:`CELLS` cells ``(n, D)``, spread over the images of all processes.
+    def of_all_processes(self) -> dict[int, Tensor]:
+        """Return at most :data:`CELLS` cells ``(n, D)`` of each class with cells.
 
-        Images are taken in turns from the processes, as they were dealt out, so the cells are
-        the same on any number of processes.
+        They are those of all processes, each of which must call this function. Images are taken
+        in turns from the processes, as they were dealt out, so the cells are the same on any
+        number of processes.
         """
-        dealt: list[list[Tensor]] = all_gather_object(self._images)
-        images = [image for turn in zip_longest(*dealt) for image in turn if image is not None]
-        cells = torch.cat(images)
-        return cells[spread_indices(len(cells), CELLS)]
+        if not self._images:
+            return {}
+        dealt: list[dict[int, list[Tensor]]] = all_gather_object(self._images)
+        found = {}
+        for class_id in self._images:
+            turns = zip_longest(*(own[class_id] for own in dealt))
+            images = [image for turn in turns for image in turn if image is not None and len(image)]
+            if images:
+                cells = torch.cat(images)
+                found[class_id] = cells[spread_indices(len(cells), CELLS)]
+        return found
 
 
 def clusters(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,9 @@ class ClassMeansHook(StepHook):
     step keeps a mean of every class. Each image is cropped and flipped by a seed of its own, so the
     means are the same on any number of processes, up to the rounding of sums. The background has
     many kinds of things, and its mean lies between them: it may have several means, the centres of
-    clusters of its cells. If the first step was trained elsewhere and its images are gone, images
-    of a later step stand in for them, and a pixel belongs to the class that the network predicts.
+    clusters of its cells, and so may the other classes. If the first step was trained elsewhere and
+    its images are gone, images of a later step stand in for them, and a pixel belongs to the class
+    that the network predicts.
 
     The means come from the network that the step leaves, after any fusion or averaging of its
     weights. The means are not updated later: the embedding drifts while later steps train, so an
@@ -42,6 +43,7 @@ class ClassMeansHook(StepHook):
             our choice. None: all images. Defaults to 1000.
         batch_size: Images per forward pass and process. By default the batch size of training.
         background: Number of means of the background. Defaults to 1.
+        foreground: Number of means of each other class. Defaults to 1.
 
     Raises:
         InputError: A number is not positive.
@@ -54,14 +56,16 @@ class ClassMeansHook(StepHook):
         max_images: int | None = 1000,
         batch_size: int | None = None,
         background: int = 1,
+        foreground: int = 1,
     ) -> None:
-        numbers = dict(max_images=max_images, batch_size=batch_size, background=background)
-        for name, value in numbers.items():
+        numbers = dict(max_images=max_images, batch_size=batch_size)
+        for name, value in {**numbers, 'background': background, 'foreground': foreground}.items():
             if value is not None:
                 check_number(self, name, value, least=1, whole=True)
         self.max_images = max_images
         self.batch_size = batch_size
         self.background = background
+        self.foreground = foreground
 
     def before_train(self, runner: Runner) -> None:
         """Give the readers the means that earlier steps kept."""
@@ -98,7 +102,12 @@ class ClassMeansHook(StepHook):
         # Stand-in images belong to another step, so their labels lack this step's classes.
         predicted = images_stand_in(runner)
         means = mean_embeddings(
-            model, batches, step.classes_of(step.index), predicted, self.background
+            model,
+            batches,
+            step.classes_of(step.index),
+            predicted,
+            self.background,
+            self.foreground,
         )
 
         def write() -> str:
@@ -128,10 +137,13 @@ class ClassMeansHook(StepHook):
         assert isinstance(model, IncrementalEncoderDecoder)
         step = model.step
         classes = step.classes_of(step.index)
-        means = mean_embeddings(model, batches, classes, background=self.background)
+        means = mean_embeddings(
+            model, batches, classes, background=self.background, foreground=self.foreground
+        )
         means.save(folder / FILE_NAME, self._settings())
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = dict(max_images=self.max_images, batch_size=self.batch_size)
-        # Files of earlier versions, which have one mean of the background, stay valid.
-        return settings if self.background == 1 else {**settings, 'background': self.background}
+        # Files of earlier versions, which have one mean a class, stay valid.
+        several = dict(background=self.background, foreground=self.foreground)
+        return settings | {name: count for name, count in several.items() if count > 1}

@@ -7,7 +7,7 @@ from torch import nn
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.hinge import clusters as clusters_module
 from mmseg_cil.methods.hinge.class_means import ClassMeans, mean_embeddings
-from mmseg_cil.methods.hinge.clusters import BackgroundCells, clusters
+from mmseg_cil.methods.hinge.clusters import ClassCells, clusters
 from mmseg_cil.methods.hinge.hook import ClassMeansHook
 from mmseg_cil.methods.hinge.regulariser import HingeRegulariser
 from mmseg_cil.models.network_output import run_network
@@ -59,23 +59,33 @@ def labelled(count=4):
     return embedding, labels
 
 
-def test_cells_are_those_of_the_background_in_any_batches(monkeypatch):
+def test_cells_are_those_of_the_classes_in_any_batches(monkeypatch):
     embedding, labels = labelled()
-    whole, parts = BackgroundCells(), BackgroundCells()
+    whole, parts = ClassCells((0, 2)), ClassCells((0, 2))
     whole.add(embedding, labels)
     for place in range(4):
         parts.add(embedding[place : place + 1], labels[place : place + 1])
     small = nn.functional.interpolate(labels.float(), (4, 5), mode='nearest').squeeze(1)
-    expected = embedding.movedim(1, -1)[small == 0]
-    assert torch.equal(whole.of_all_processes(), expected)
-    assert torch.equal(parts.of_all_processes(), expected)
+    for cells in (whole, parts):
+        found = cells.of_all_processes()
+        assert list(found) == [0, 2]
+        for class_id, own in found.items():
+            assert torch.equal(own, embedding.movedim(1, -1)[small == class_id])
     monkeypatch.setattr(clusters_module, 'CELLS', 3)
-    assert len(whole.of_all_processes()) == 3
+    assert len(whole.of_all_processes()[0]) == 3
+
+
+def test_a_class_without_cells_is_left_out():
+    embedding, labels = labelled()
+    cells = ClassCells((1, 9))
+    assert cells.of_all_processes() == {}
+    cells.add(embedding, labels)
+    assert list(cells.of_all_processes()) == [1]
 
 
 def test_images_of_all_processes_are_taken_in_turns(monkeypatch):
     embedding, labels = labelled(5)
-    whole, ranks = BackgroundCells(), [BackgroundCells(), BackgroundCells()]
+    whole, ranks = ClassCells([0]), [ClassCells([0]), ClassCells([0])]
     whole.add(embedding, labels)
     for rank, part in enumerate(ranks):
         part.add(embedding[rank::2], labels[rank::2])
@@ -83,7 +93,7 @@ def test_images_of_all_processes_are_taken_in_turns(monkeypatch):
     monkeypatch.setattr(
         clusters_module, 'all_gather_object', lambda _: [part._images for part in ranks]
     )
-    assert torch.equal(ranks[0].of_all_processes(), expected)
+    assert torch.equal(ranks[0].of_all_processes()[0], expected[0])
 
 
 def test_the_background_alone_has_several_means(tmp_path):
@@ -106,6 +116,19 @@ def test_the_background_alone_has_several_means(tmp_path):
     assert 0 not in mean_embeddings(model, [data], range(1, 3), background=4).classes
 
 
+def test_every_class_may_have_several_means(tmp_path):
+    model = base_step(network('PSPHead', 'single'), tmp_path / 'base.pth').eval()
+    images, samples = batch(3, count=4, seed=0)
+    data = dict(inputs=list(images), data_samples=samples)
+    plain = mean_embeddings(model, [data], range(3))
+    found = mean_embeddings(model, [data], range(3), background=2, foreground=3)
+    for class_id, most in ((0, 2), (1, 3), (2, 3)):
+        own = [place for place, held in enumerate(found.classes) if held == class_id]
+        assert own == list(range(own[0], own[0] + len(own))) and 1 < len(own) <= most
+        mean = (found.means[own] * found.pixels[own, None]).sum(0) / found.pixels[own].sum()
+        torch.testing.assert_close(mean, plain.means[class_id], rtol=1e-4, atol=1e-5)
+
+
 def test_classes_count_alike_and_means_of_a_class_by_their_cells():
     torch.manual_seed(0)
     toy = nn.Module()
@@ -123,10 +146,12 @@ def test_classes_count_alike_and_means_of_a_class_by_their_cells():
     torch.testing.assert_close(regulariser(toy)['loss_hinge'], expected)
 
 
-def test_a_file_tells_how_many_means_the_background_has(tmp_path):
+def test_a_file_tells_how_many_means_a_class_has(tmp_path):
     kept = ClassMeans((0, 1), torch.randn(2, 3), torch.tensor([5, 6]))
     kept.save(tmp_path / 'class_means.pth', ClassMeansHook()._settings())
     assert ClassMeansHook().has_kept(tmp_path)
     assert not ClassMeansHook(background=32).has_kept(tmp_path)
-    with pytest.raises(InputError, match='background'):
-        ClassMeansHook(background=0)
+    assert not ClassMeansHook(foreground=2).has_kept(tmp_path)
+    for name in ('background', 'foreground'):
+        with pytest.raises(InputError, match=name):
+            ClassMeansHook(**{name: 0})
