@@ -1,4 +1,4 @@
-"""What ``benchmarks/step.py`` times: networks, each with its training step."""
+"""The networks that ``benchmarks/step.py`` times, each with its training step."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ whatever else runs on the machine only adds to them. Beneath it stand
   the last step: all that is neither the loop of training nor the loop of the test.
 
 ``--plain`` walks a second time, in turn with the first, as MMEngine alone would: with configs that
-yapf formats, the machine described anew for every step, and all imports at the beginning. What a
-phase includes is in ``walk_clock.py``.
+yapf formats, the machine described anew for every step, and all imports at the beginning.
+``walk_clock.py`` tells which work a phase includes.
 """
 
 from __future__ import annotations

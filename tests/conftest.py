@@ -15,7 +15,7 @@ from mmseg_cil.testing.tiny import make_data
 
 @pytest.fixture(scope='session', autouse=True)
 def no_waiting_for_the_disk():
-    """What the system has been given outlives a killed process; a test cannot end the system."""
+    """Data that the system has taken outlives a killed process; a test cannot end the system."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, 'fsync', lambda descriptor: None)
         yield

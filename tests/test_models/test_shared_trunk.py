@@ -41,7 +41,7 @@ def frozen(*names):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the log says of sharing."""
+    """Return the lines of the log about sharing."""
     lines = []
     monkeypatch.setattr(shared_trunk, 'print_log', lambda text, logger: lines.append(text))
     return lines

@@ -1,4 +1,4 @@
-"""What waits to be imported is the same once it is used, and a walk does not use it."""
+"""Deferred imports give the same objects once they are used, and a walk does not use them."""
 
 import importlib
 import subprocess
