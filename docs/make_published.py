@@ -41,8 +41,8 @@ INTRODUCTION = """\
 `mmseg_cil/engine/config/published/deviations.py` and of `configs/published.csv`; change those and \
 run it.*
 
-Configs that `--method` and `--protocol` compose have MMSegmentation's network and test geometry, and the \
-papers' methods, protocols, crops and schedules. `--as-published` turns on what else the code of \
+Configs that `--method` and `--protocol` compose have MMSegmentation's network and test geometry, \
+and the papers' methods, protocols, crops and schedules. `--as-published` turns on what else the code of \
 the papers did, for a method and a protocol or for a config file:
 
 ```bash
