@@ -42,8 +42,8 @@ INTRODUCTION = """\
 run it.*
 
 Configs that `--method` and `--protocol` compose have MMSegmentation's network and test geometry, \
-and the papers' methods, protocols, crops and schedules. `--as-published` turns on what else the code of \
-the papers did, for a method and a protocol or for a config file:
+and the papers' methods, protocols, crops and schedules. `--as-published` turns on what else the \
+code of the papers did, for a method and a protocol or for a config file:
 
 ```bash
 python tools/train.py --method mib --protocol voc_15-1 --as-published
