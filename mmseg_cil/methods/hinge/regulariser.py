@@ -13,7 +13,10 @@ from mmseg_cil.methods.hinge.class_means import ClassMeans
 from mmseg_cil.models.heads import main_classifier, main_head
 from mmseg_cil.registry import MODELS
 from mmseg_cil.utils.step_context import StepContext
-from mmseg_cil.utils.values import check_number, check_weights
+from mmseg_cil.utils.values import check_choice, check_number, check_weights
+
+#: Values of the argument ``against`` of :class:`HingeRegulariser`.
+AGAINST = ('own', 'greatest')
 
 
 class ClassMeansReader(Regulariser):
@@ -38,6 +41,11 @@ class HingeRegulariser(ClassMeansReader):
     .. math:: \frac{\lambda}{J} \sum_j \max(0,
               \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
 
+    With ``against='greatest'`` the greatest logit of all earlier classes at :math:`m_j` stands for
+    :math:`z_j(m_j)`. The two differ where the network takes :math:`m_j` for another class, as it
+    does where class j is hardly learnt: its own logit is low there, and new rows need not be lower
+    than that to change no prediction.
+
     The sum is over the J earlier classes with a kept mean :math:`m_j`: those of the foreground, and
     the background if ``background`` is set. A class with several means has the mean of their terms,
     weighted by their numbers of cells. The loss needs no image, label or network of earlier steps,
@@ -48,15 +56,18 @@ class HingeRegulariser(ClassMeansReader):
     Source: ours.
 
     Args:
-        loss_weight: Lambda. Defaults to 0.1. With 1, new classes were never predicted.
+        loss_weight: Lambda. Defaults to 0.1. With 1 and a mean a class, new classes were never
+            predicted; with 32 means a class they were learnt less well than with 0.1 and 0.3.
         margin: Distance by which the score of an earlier class is to exceed the log-sum-exp of
             the new classes' scores. Defaults to 1.
         background: Whether the background is an earlier class, too. Its only mean lies between many
             kinds of things, so give ``ClassMeansHook`` some (``background=32``). Defaults to False.
+        against: The logit that new classes must stay below: 'own', or 'greatest', see above.
+            Defaults to 'own'.
         loss_name: Name in the log. Defaults to 'loss_hinge'.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: A number is out of range, or ``against`` is unknown.
     """
 
     def __init__(
@@ -64,14 +75,17 @@ class HingeRegulariser(ClassMeansReader):
         loss_weight: float = 0.1,
         margin: float = 1.0,
         background: bool = False,
+        against: str = 'own',
         loss_name: str = 'loss_hinge',
     ) -> None:
         super().__init__()
         check_weights(self, loss_weight=loss_weight)
+        check_choice(self, 'against', against, AGAINST)
         check_number(self, 'margin', margin)
         self.loss_weight = loss_weight
         self.margin = margin
         self.background = background
+        self.against = against
         self.loss_name = loss_name
         self._step: StepContext | None = None
         self._is_set = False
@@ -151,8 +165,11 @@ class HingeRegulariser(ClassMeansReader):
         with torch.autocast(self._means.device.type, enabled=False):
             # (J, C): logits of all classes at each mean of an earlier class.
             logits = functional.linear(self._means, classifier.weight.flatten(1), classifier.bias)
-            # s_j and z_j(m_j), both (J,).
+            # (J,): the log-sum-exp of the new classes, and the logit that it must stay below.
             of_new = logits[:, self._step.num_old : self._step.num_seen].logsumexp(dim=1)
-            own = logits.gather(1, self._classes[:, None]).squeeze(1)
-            excess = (of_new - own + self.margin).clamp(min=0)
+            if self.against == 'own':
+                kept = logits.gather(1, self._classes[:, None]).squeeze(1)
+            else:
+                kept = logits[:, : self._step.num_old].amax(dim=1)
+            excess = (of_new - kept + self.margin).clamp(min=0)
         return {self.loss_name: self.loss_weight * (self._shares * excess.square()).sum()}

@@ -15,7 +15,7 @@ from mmseg_cil.methods.hinge import hook as hook_module
 from mmseg_cil.methods.hinge.class_means import ClassMeans, mean_embeddings
 from mmseg_cil.methods.hinge.hook import ClassMeansHook
 from mmseg_cil.methods.hinge.reference import hinge
-from mmseg_cil.methods.hinge.regulariser import HingeRegulariser
+from mmseg_cil.methods.hinge.regulariser import AGAINST, HingeRegulariser
 from mmseg_cil.models.network_output import run_network
 from mmseg_cil.registry import HOOKS, MODELS
 from mmseg_cil.testing.networks import base_step, batch, network, next_step
@@ -54,14 +54,26 @@ def drawn():
 
 @pytest.mark.parametrize('margin', [0.0, 1.0, 20.0])
 @pytest.mark.parametrize(('has_background', 'first'), [(True, 1), (False, 0)])
-def test_the_loss_is_the_plain_statement(drawn, margin, has_background, first):
+@pytest.mark.parametrize('against', AGAINST)
+def test_the_loss_is_the_plain_statement(drawn, margin, has_background, first, against):
     toy, weight, bias, means = drawn
-    regulariser = regulariser_of(
-        toy, means, [0, 1, 2], has_background=has_background, margin=margin, loss_weight=0.3
-    )
+    options = dict(margin=margin, loss_weight=0.3, against=against)
+    regulariser = regulariser_of(toy, means, [0, 1, 2], has_background=has_background, **options)
     found = regulariser(toy)['loss_hinge']
-    expected = hinge(means[first:], range(first, 3), weight, bias, 3, margin)
+    expected = hinge(means[first:], range(first, 3), weight, bias, 3, margin, against)
     assert found.item() == pytest.approx(0.3 * expected, rel=1e-5)
+
+
+def test_a_class_that_is_not_predicted_at_its_mean_holds_nothing_down_against_the_greatest():
+    means, biases = torch.eye(2), torch.tensor([5.0, -3.0, 2.0])
+    toy = Toy(torch.zeros(3, 2), biases)
+    own, greatest = (
+        regulariser_of(toy, means[:1], [1], counts=(2, 1), loss_weight=1.0, against=against)
+        for against in AGAINST
+    )
+    # The new class stays 3 below the background, which is predicted there.
+    assert greatest(toy)['loss_hinge'].item() == 0
+    assert own(toy)['loss_hinge'].item() == pytest.approx(36.0)
 
 
 def test_a_class_that_scores_above_by_the_margin_costs_nothing_and_below_quadratically():
