@@ -20,8 +20,8 @@ def hinge(
     r"""Return the mean over earlier classes j of :math:`\max(0, s_j - z_j(m_j) + margin)^2`.
 
     :math:`s_j` is the log-sum-exp of the logits of the new classes at the mean embedding
-    :math:`m_j` of class j, and :math:`z_j(m_j)` the class's own logit there, or the greatest one of
-    all earlier classes.
+    :math:`m_j` of class j, and :math:`z_j(m_j)` the class's own logit there. Or each of them is the
+    greatest logit, of the new and of the earlier classes.
 
     Args:
         means: ``(J, D)`` mean embeddings of J earlier classes.
@@ -30,7 +30,7 @@ def hinge(
         bias: ``(C,)``.
         num_old: The first new class's model id.
         margin: Distance by which the earlier logit is to exceed :math:`s_j`.
-        against: The earlier logit: 'own' or 'greatest'.
+        against: 'own', or 'greatest' for the greatest logits.
 
     Example:
         >>> import torch
@@ -46,6 +46,6 @@ def hinge(
         greatest = max(logits[num_old:])
         # s_j; the greatest logit is taken out, so that no exponential overflows.
         of_new = greatest + math.log(sum(math.exp(logit - greatest) for logit in logits[num_old:]))
-        kept = logits[j] if against == 'own' else max(logits[:num_old])
-        total += max(0.0, of_new - kept + margin) ** 2
+        score, kept = (of_new, logits[j]) if against == 'own' else (greatest, max(logits[:num_old]))
+        total += max(0.0, score - kept + margin) ** 2
     return total / len(classes)

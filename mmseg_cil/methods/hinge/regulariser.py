@@ -41,10 +41,11 @@ class HingeRegulariser(ClassMeansReader):
     .. math:: \frac{\lambda}{J} \sum_j \max(0,
               \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
 
-    With ``against='greatest'`` the greatest logit of all earlier classes at :math:`m_j` stands for
-    :math:`z_j(m_j)`. The two differ where the network takes :math:`m_j` for another class, as it
-    does where class j is hardly learnt: its own logit is low there, and new rows need not be lower
-    than that to change no prediction.
+    With ``against='greatest'`` the greatest logit of the new classes must stay below the greatest
+    logit of all earlier classes at :math:`m_j`, which is to change no prediction and no more. The
+    two forms differ where a step brings several classes, whose log-sum-exp is above the greatest of
+    them, and where the network takes :math:`m_j` for another class, as it does where class j is
+    hardly learnt: its own logit is low there.
 
     The sum is over the J earlier classes with a kept mean :math:`m_j`: those of the foreground, and
     the background if ``background`` is set. A class with several means has the mean of their terms,
@@ -165,11 +166,12 @@ class HingeRegulariser(ClassMeansReader):
         with torch.autocast(self._means.device.type, enabled=False):
             # (J, C): logits of all classes at each mean of an earlier class.
             logits = functional.linear(self._means, classifier.weight.flatten(1), classifier.bias)
-            # (J,): the log-sum-exp of the new classes, and the logit that it must stay below.
-            of_new = logits[:, self._step.num_old : self._step.num_seen].logsumexp(dim=1)
+            # Both (J,): the score of the new classes, and the logit that it must stay below.
+            new = logits[:, self._step.num_old : self._step.num_seen]
             if self.against == 'own':
+                score = new.logsumexp(dim=1)
                 kept = logits.gather(1, self._classes[:, None]).squeeze(1)
             else:
-                kept = logits[:, : self._step.num_old].amax(dim=1)
-            excess = (of_new - kept + self.margin).clamp(min=0)
+                score, kept = new.amax(dim=1), logits[:, : self._step.num_old].amax(dim=1)
+            excess = (score - kept + self.margin).clamp(min=0)
         return {self.loss_name: self.loss_weight * (self._shares * excess.square()).sum()}

@@ -76,6 +76,14 @@ def test_a_class_that_is_not_predicted_at_its_mean_holds_nothing_down_against_th
     assert own(toy)['loss_hinge'].item() == pytest.approx(36.0)
 
 
+def test_two_new_classes_are_no_higher_than_the_greatest_against_the_greatest():
+    toy = Toy(torch.zeros(4, 2), torch.tensor([0.0, 1.0, 3.0, 3.0]))
+    pair = regulariser_of(
+        toy, torch.eye(2)[:1], [1], counts=(2, 2), loss_weight=1.0, against='greatest'
+    )
+    assert pair(toy)['loss_hinge'].item() == pytest.approx(9.0)
+
+
 def test_a_class_that_scores_above_by_the_margin_costs_nothing_and_below_quadratically():
     means, toy = torch.eye(2), Toy(torch.zeros(3, 2), torch.zeros(3))
     single = regulariser_of(toy, means[:1], [1], counts=(2, 1), loss_weight=1.0, margin=1.0)
