@@ -9,7 +9,7 @@ _fused = dict(type='EWFHook')
 _kept = dict(
     type='VDFDHook', rank=1, outputs='mean', nodes='all', background='keep', max_images=128
 )
-_means = dict(type='ClassMeansHook', background=32, max_images=256)
+_means = dict(type='ClassMeansHook', background=32, foreground=8, max_images=256)
 _rates = dict(type='RowRateHook', factor=6.0)
 _all = {'method.custom_hooks': [_fused, _kept, _means, _rates]}
 _one_mean = dict(type='ClassMeansHook', max_images=256)
