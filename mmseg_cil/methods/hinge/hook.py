@@ -1,4 +1,4 @@
-"""Hook that keeps the mean embedding of each class and hands those of earlier steps on."""
+"""Hook that keeps mean embeddings of each class and hands those of earlier steps on."""
 
 from __future__ import annotations
 
