@@ -10,7 +10,6 @@ docs/results.md, too:
 _base_ = './light.py'
 #: EWF's fusion where no class is new: half of the weights after a step, half of those before it.
 _fused = dict(type='EWFHook', factor=0.5)
-_kept = dict(type='VDFDHook', rank=1, outputs='mean', background='keep', max_images=96)
 places = [f'place{number:02d}' for number in range(1, 22)]
 protocol = dict(
     name='places_11-5',
@@ -26,16 +25,9 @@ grid = dict(
         'mib',
         'plop',
         'rcil',
-        'vdfd',
+        'vdfd_plain',
         dict(name='finetune_fused', method='finetune', options={'method.custom_hooks': [_fused]}),
-        dict(
-            name='vdfd_fused',
-            method='vdfd',
-            options={
-                'method.regularisers.0.loss_weight': 0.1,
-                'method.custom_hooks': [_fused, _kept],
-            },
-        ),
+        dict(name='vdfd', method='vdfd', options={'method.custom_hooks.1.max_images': 96}),
     ],
     seeds=[1, 2, 3],
     # Joint training has as many iterations as a walk.

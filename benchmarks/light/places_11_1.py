@@ -1,0 +1,13 @@
+"""The places of places.py one by one after the first eleven, light setting.
+
+python tools/grid.py benchmarks/light/places_11_1.py --work-dir work_dirs/places_11_1
+"""
+
+_base_ = './places.py'
+places = [f'place{number:02d}' for number in range(1, 22)]
+protocol = dict(name='places_11-1', domain_steps=[places[:11], *[[place] for place in places[11:]]])
+step_overrides = {'later': dict(max_iters=40)}
+grid = dict(
+    # Joint training has as many iterations as a walk.
+    references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1000}),
+)
