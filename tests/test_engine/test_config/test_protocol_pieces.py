@@ -151,7 +151,7 @@ def test_a_piece_for_domains_goes_before_the_default(tmp_path):
         "domain_steps=[['sun'], ['rain']])\n"
     )
     hooks = load_config(path).method.custom_hooks
-    assert [hook.type for hook in hooks] == ['VDFDHook']
+    assert [hook.type for hook in hooks] == ['EWFHook', 'VDFDHook']
 
 
 def test_pieces_of_a_users_own(tmp_path):
