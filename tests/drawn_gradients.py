@@ -73,16 +73,6 @@ def build(kind='VDFDRegulariser', network=None, **options):
     return regulariser
 
 
-def walked_network():
-    """Return a network after two steps, and the gradients that both kept."""
-    torch.manual_seed(0)
-    network = Network()
-    steps = [gradients_of(body(network), (0, 1, 2), seed=0)]
-    move(network, 1)
-    steps.append(gradients_of(body(network), (3, 4), seed=1))
-    return network, steps
-
-
 def over_weights(step, network):
     """Gradients ``(W, N)`` over single weights, each row the same for all of its weights."""
     own = dict(network.named_parameters())

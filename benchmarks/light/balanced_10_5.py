@@ -9,7 +9,6 @@ step_overrides = {'later': dict(max_iters=200)}
 # The hooks of VDFD's recipe that keep gradients and mean embeddings read fewer images.
 _fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
 grid = dict(
-    _delete_=True,
     methods=[
         'finetune',
         dict(name='vdfd', method='vdfd', options=_fewer),
@@ -19,9 +18,6 @@ grid = dict(
         'star',
         'lwf',
     ],
-    seeds=[1, 2, 3],
     # Joint training has as many iterations as a walk.
     references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1000}),
-    baseline='mib',
-    share_step_0='any',
 )

@@ -19,7 +19,6 @@ protocol = dict(
 # The hooks of VDFD's recipe that keep gradients and mean embeddings read fewer images.
 _fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
 grid = dict(
-    _delete_=True,
     methods=[
         'finetune',
         dict(name='vdfd', method='vdfd', options=_fewer),
@@ -28,9 +27,6 @@ grid = dict(
         'plop',
         'star',
     ],
-    seeds=[1, 2, 3],
     # Joint training has as many iterations as a walk.
     references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1320}),
-    baseline='mib',
-    share_step_0='any',
 )

@@ -4,60 +4,30 @@ python tools/grid.py benchmarks/light/balanced_ablation.py --work-dir work_dirs/
 """
 
 _base_ = './balanced_voc.py'
-# Fewer images than by default for what is kept: a pass over them costs as many steps of training.
-_fused = dict(type='EWFHook')
-_kept = dict(
-    type='VDFDHook', rank=1, outputs='mean', nodes='all', background='keep', max_images=128
-)
-_means = dict(type='ClassMeansHook', background=32, foreground=8, max_images=256)
-_rates = dict(type='RowRateHook', factor=6.0)
-_all = {'method.custom_hooks': [_fused, _kept, _means, _rates]}
-_one_mean = dict(type='ClassMeansHook', max_images=256)
+# The hooks of VDFD's recipe that keep gradients and mean embeddings read fewer images.
+_fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
+_without = {
+    'penalty': {'method.regularisers.0.loss_weight': 0.0},
+    'reanchoring': {'method.regularisers.0.reanchor': False},
+    'hinge': {'method.regularisers.1.loss_weight': 0.0},
+    'clusters': {
+        'method.custom_hooks.2.background': 1,
+        'method.custom_hooks.2.foreground': 1,
+        'method.regularisers.1.background': False,
+    },
+    'ewf': {'method.custom_hooks.0.factor': 1.0},
+    'row_rates': {'method.custom_hooks.3.factor': 1.0},
+    'frozen_norms': {'method.freezing': None},
+}
 grid = dict(
     methods=[
         'finetune',
-        dict(name='vdfd', method='vdfd', options=_all),
-        dict(
-            name='without_penalty',
-            method='vdfd',
-            options={**_all, 'method.regularisers.0.loss_weight': 0.0},
-        ),
-        dict(
-            name='without_reanchoring',
-            method='vdfd',
-            options={**_all, 'method.regularisers.0.reanchor': False},
-        ),
-        dict(
-            name='without_hinge',
-            method='vdfd',
-            options={**_all, 'method.regularisers.1.loss_weight': 0.0},
-        ),
-        dict(
-            name='without_clusters',
-            method='vdfd',
-            options={
-                'method.custom_hooks': [_fused, _kept, _one_mean, _rates],
-                'method.regularisers.1.background': False,
-            },
-        ),
-        dict(
-            name='without_ewf',
-            method='vdfd',
-            options={'method.custom_hooks': [_kept, _means, _rates]},
-        ),
-        dict(
-            name='without_row_rates',
-            method='vdfd',
-            options={'method.custom_hooks': [_fused, _kept, _means]},
-        ),
-        dict(
-            name='without_frozen_norms',
-            method='vdfd',
-            options={**_all, 'method.freezing': dict(_delete_=True)},
-        ),
+        dict(name='vdfd', method='vdfd', options=_fewer),
+        *[
+            dict(name=f'without_{part}', method='vdfd', options={**_fewer, **changes})
+            for part, changes in _without.items()
+        ],
     ],
-    seeds=[1, 2, 3],
     references={},
     baseline='vdfd',
-    share_step_0='any',
 )

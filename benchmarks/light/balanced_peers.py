@@ -10,7 +10,6 @@ _base_ = './balanced_voc.py'
 _fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
 _faster_rows = {'method.custom_hooks': [dict(type='RowRateHook', factor=10.0)]}
 grid = dict(
-    _delete_=True,
     methods=[
         'finetune',
         dict(name='dkd_decomposed_rate10', method='dkd_decomposed', options=_faster_rows),
@@ -30,9 +29,6 @@ grid = dict(
         'rcil',
         dict(name='vdfd', method='vdfd', options=_fewer),
     ],
-    seeds=[1, 2, 3],
     # Joint training has as many iterations as a walk.
     references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1080}),
-    baseline='mib',
-    share_step_0='any',
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from mmseg_cil.losses.cells import at_cells
 
 
 def sums_of_classes(vectors: Tensor, labels: Tensor, classes: range) -> Tensor:
@@ -17,7 +18,7 @@ def sums_of_classes(vectors: Tensor, labels: Tensor, classes: range) -> Tensor:
         labels: ``(N, 1, H, W)`` model ids.
         classes: K model ids.
     """
-    labels = functional.interpolate(labels.float(), vectors.shape[2:], mode='nearest').long()
+    labels = at_cells(labels.squeeze(1), vectors.shape[2:])
     each = vectors.movedim(1, -1).flatten(0, 2).to(torch.float64)
     ids = torch.arange(classes.start, classes.stop, device=labels.device)
     # A product with the one-hot labels: unlike index_add_, reproducible on GPUs.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.models.heads import classifier_of, decode_heads, main_head
 
 #: Share of the mean deviation below which no channel's deviation is taken to lie.
@@ -65,8 +66,7 @@ def fit_probe(
     rows: list[Tensor] = []
     for iteration, (embedding, labels) in enumerate(batches):
         cells = embedding.detach().float().movedim(1, -1).flatten(0, -2)
-        targets = functional.interpolate(labels.float(), embedding.shape[2:], mode='nearest')
-        targets = targets.long().flatten()
+        targets = at_cells(labels.squeeze(1), embedding.shape[2:]).flatten()
         if not rows:
             mean, deviation = cells.mean(dim=0), cells.std(dim=0, correction=0)
             deviation = deviation.clamp_min(_LEAST * float(deviation.mean()) or 1.0)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mmseg_cil.contracts import DataBatch
 from mmseg_cil.hooks.step_images import prepared
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.models.heads import auxiliary_heads, classifier_of, decode_heads
 from mmseg_cil.models.network_output import run_heads
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
@@ -127,10 +128,9 @@ def upsampling_mass(length: int, size: int, align_corners: bool) -> Tensor:
 def _add(total: tuple[Tensor, Tensor], maps: Tensor, labels: Tensor, num_old: int) -> None:
     """Add the maps ``(N, D, h, w)`` of some images to the sums of the classes that they show."""
     sums, images = total
-    # (N, 1, h, w).
-    labels = functional.interpolate(labels.float(), maps.shape[2:], mode='nearest').long()
+    small = at_cells(labels.squeeze(1), maps.shape[2:]).unsqueeze(1)  # (N, 1, h, w)
     for place in range(len(images)):
-        cells = labels == num_old + place  # (N, 1, h, w) bool
+        cells = small == num_old + place  # (N, 1, h, w) bool
         shown = cells.flatten(1).any(dim=1)  # (N,) bool: images that show the class
         if not shown.any():
             continue

@@ -138,11 +138,12 @@ def mean_embeddings(
         for batch in batches:
             inputs, labels = prepared(model, batch)
             output = run_network(model, inputs)
-            embedding = output.embedding  # (N, D, h, w)
+            embedding = output.embedding.float()  # (N, D, h, w)
             if predicted:
                 labels = output.logits.argmax(dim=1, keepdim=True)  # (N, 1, h, w)
-            total += sums_of_classes(embedding.float(), labels.to(embedding.device), classes)
-            cells.add(embedding.float(), labels.to(embedding.device))
+            labels = labels.to(embedding.device)
+            total += sums_of_classes(embedding, labels, classes)
+            cells.add(embedding, labels)
     model.train(was_training)
     all_reduce(total)
     total = total.cpu()

@@ -8,9 +8,9 @@ from itertools import zip_longest
 import torch
 from mmengine.dist import all_gather_object
 from torch import Tensor
-from torch.nn import functional
 
 from mmseg_cil.hooks.step_images import spread_indices
+from mmseg_cil.losses.cells import at_cells
 
 #: The most cells of a class in an image, and in all images, that are clustered; our choice.
 CELLS_OF_IMAGE = 200
@@ -37,8 +37,8 @@ class ClassCells:
             embedding: ``(N, D, h, w)``.
             labels: ``(N, 1, H, W)`` model ids; a cell has the label of its nearest pixel.
         """
-        labels = functional.interpolate(labels.float(), embedding.shape[2:], mode='nearest')
-        for vectors, label in zip(embedding.movedim(1, -1), labels.squeeze(1), strict=True):
+        small = at_cells(labels.squeeze(1), embedding.shape[2:])
+        for vectors, label in zip(embedding.movedim(1, -1), small, strict=True):
             for class_id, images in self._images.items():
                 own = vectors[label == class_id]  # (n, D)
                 images.append(own[spread_indices(len(own), CELLS_OF_IMAGE)].cpu())

@@ -58,8 +58,13 @@ class ClassMeansHook(StepHook):
         background: int = 1,
         foreground: int = 1,
     ) -> None:
-        numbers = dict(max_images=max_images, batch_size=batch_size)
-        for name, value in {**numbers, 'background': background, 'foreground': foreground}.items():
+        numbers = dict(
+            max_images=max_images,
+            batch_size=batch_size,
+            background=background,
+            foreground=foreground,
+        )
+        for name, value in numbers.items():
             if value is not None:
                 check_number(self, name, value, least=1, whole=True)
         self.max_images = max_images
@@ -97,18 +102,9 @@ class ClassMeansHook(StepHook):
         """Keep the means of this step's classes, once its weights are final."""
         model = network_of(runner)
         assert isinstance(model, IncrementalEncoderDecoder)
-        step = model.step
         batches = step_batches(runner, self.max_images, self.batch_size)
         # Stand-in images belong to another step, so their labels lack this step's classes.
-        predicted = images_stand_in(runner)
-        means = mean_embeddings(
-            model,
-            batches,
-            step.classes_of(step.index),
-            predicted,
-            self.background,
-            self.foreground,
-        )
+        means = self._means(model, batches, predicted=images_stand_in(runner))
 
         def write() -> str:
             path = Path(runner.work_dir) / FILE_NAME
@@ -135,12 +131,18 @@ class ClassMeansHook(StepHook):
             folder: Folder of the step.
         """
         assert isinstance(model, IncrementalEncoderDecoder)
-        step = model.step
-        classes = step.classes_of(step.index)
-        means = mean_embeddings(
-            model, batches, classes, background=self.background, foreground=self.foreground
-        )
+        means = self._means(model, batches)
         means.save(folder / FILE_NAME, self._settings())
+
+    def _means(
+        self,
+        model: IncrementalEncoderDecoder,
+        batches: Iterable[DataBatch],
+        predicted: bool = False,
+    ) -> ClassMeans:
+        """Return the means of the classes that the step introduced."""
+        classes = model.step.classes_of(model.step.index)
+        return mean_embeddings(model, batches, classes, predicted, self.background, self.foreground)
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = dict(max_images=self.max_images, batch_size=self.batch_size)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
 
 
@@ -63,13 +63,9 @@ def pixels_of_cells(logits: Tensor, pixels: PixelLogits) -> PixelLogits:
             generated images.
     """
     assert pixels.labels is not None
-    # (N, 1, h, w). Ids are exact in float32, which interpolation needs.
-    labels = functional.interpolate(
-        pixels.labels.unsqueeze(1).float(), size=logits.shape[2:], mode='nearest'
-    )
     return PixelLogits(
         logits,
-        labels.squeeze(1).long(),
+        at_cells(pixels.labels, logits.shape[2:]),
         cuts=(1,),
         ignore_index=pixels.ignore_index,
         replayed=pixels.replayed,

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.hooks.step_images import prepared, step_batches
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.methods.nest.classifier import PreTunedClassifier, classifying_heads
 from mmseg_cil.methods.nest.transfer import importance_sums, mean_importance, mixing_of
 from mmseg_cil.models.heads import classifier_holder, classifier_of
@@ -105,7 +106,7 @@ def class_importance(
     with torch.no_grad():
         for batch in batches:
             inputs, labels = prepared(model, batch)
-            cells = functional.interpolate(labels.float(), size, mode='nearest').long()[:, 0]
+            cells = at_cells(labels.squeeze(1), size)
             features = network.extract_feat(inputs)
             for name, tap in run_heads(network, features).items():
                 assert tap.embedding is not None and tap.logits is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmseg_cil.contracts import Batch, Distiller
-from mmseg_cil.losses.cell_logits import at_cells, logits_at_cells
+from mmseg_cil.losses.cells import at_cells, logits_at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.sdr.class_sums import FORMS, NO_CLASS, ClassCells, total_of_all

@@ -15,7 +15,7 @@ from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import images_stand_in, prepared, step_batches
-from mmseg_cil.losses.cell_logits import at_cells
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.losses.precision import at_least_float32
 from mmseg_cil.methods.sdr.class_sums import FORMS, ClassCells, greatest_of_all, total_of_all
 from mmseg_cil.methods.sdr.distiller import (

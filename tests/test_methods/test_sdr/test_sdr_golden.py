@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_cases import deviation, files, load
 
-from mmseg_cil.losses.cell_logits import at_cells
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.sdr import reference
 from mmseg_cil.methods.sdr.class_sums import NO_CLASS, ClassCells

@@ -6,7 +6,7 @@ from exchanges import in_two_processes
 
 from mmseg_cil.contracts import Batch, NetworkOutput
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.cell_logits import at_cells
+from mmseg_cil.losses.cells import at_cells
 from mmseg_cil.losses.pixel_logits import PixelLogits
 from mmseg_cil.methods.sdr import class_sums, reference
 from mmseg_cil.methods.sdr.class_sums import NO_CLASS, ClassCells

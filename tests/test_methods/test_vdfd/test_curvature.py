@@ -13,18 +13,12 @@ from drawn_gradients import (
     move,
     over_weights,
     state_of,
-    walked_network,
 )
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.quadratic_form import ACCUMULATIONS
 from mmseg_cil.methods.vdfd.reference import weight_for_curvature
 from mmseg_cil.methods.vdfd.stability import diverging_rate
-
-
-@pytest.fixture
-def walked():
-    return walked_network()
 
 
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])

@@ -14,7 +14,6 @@ from drawn_gradients import (
     move,
     over_weights,
     state_of,
-    walked_network,
 )
 
 from mmseg_cil.errors import InputError
@@ -26,11 +25,6 @@ from mmseg_cil.methods.vdfd.quadratic_form import ACCUMULATIONS, accumulate
 from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
 from mmseg_cil.methods.vdfd.reference import reanchored_changes
 from mmseg_cil.methods.vdfd.vdfd_regulariser import VDFDRegulariser
-
-
-@pytest.fixture
-def walked():
-    return walked_network()
 
 
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])

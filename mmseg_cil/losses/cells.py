@@ -1,4 +1,4 @@
-"""Logits at the pixels that stand for the cells of a coarser map, without those of all pixels."""
+"""Labels and logits at the pixels that stand for the cells of a coarser map."""
 
 from __future__ import annotations
 
@@ -46,6 +46,5 @@ def _weights(logits: Tensor, side: int, pixels: int, cells: int, align_corners: 
     values = logits.shape[2 + side]
     unit = torch.eye(values, dtype=logits.dtype, device=logits.device).unsqueeze(0)
     enlarged = functional.interpolate(unit, pixels, mode='linear', align_corners=align_corners)
-    places = torch.arange(pixels, dtype=torch.float32, device=logits.device)
-    chosen = functional.interpolate(places.view(1, 1, -1), cells, mode='nearest').flatten().long()
-    return enlarged[0, :, chosen]
+    places = torch.arange(pixels, device=logits.device).view(1, 1, -1)
+    return enlarged[0, :, at_cells(places, (1, cells)).flatten()]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmseg_cil.losses.cell_logits import at_cells, logits_at_cells
+from mmseg_cil.losses.cells import at_cells, logits_at_cells
 from mmseg_cil.losses.pixel_statistics import Grid
 
 
