@@ -16,6 +16,9 @@ protocol = dict(
         ['sofa'],
     ],
 )
+# Mixed precision in bfloat16, channels last and a fused optimizer: half the time of a step.
+channels_last = True
+optim_wrapper = dict(type='BFloat16OptimWrapper', optimizer=dict(fused=True))
 # The hooks of VDFD's recipe that keep gradients and mean embeddings read fewer images.
 _fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
 grid = dict(

@@ -25,6 +25,8 @@ from mmseg_cil.utils.weights_files import NotDataError, read_weights
 
 FILE_NAME = 'class_means.pth'
 FORMAT = 1
+#: Files hold means in this format, half the bytes, unless a number is too great for it.
+_STORED = torch.float16
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,27 @@ class ClassMeans:
         )
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
-        """Write the means atomically, as plain types and tensors.
+        """Write the means atomically, as plain types and tensors, rounded to float16.
+
+        Numbers beyond the range of float16 make a file of float32.
 
         Args:
             path: The file.
             settings: Settings with which the means were computed.
         """
+        rounded = self.means.to(_STORED)
         content = dict(
             format=FORMAT,
             settings=settings,
             classes=list(self.classes),
-            means=self.means,
+            means=rounded if rounded.isfinite().all() else self.means,
             pixels=self.pixels,
         )
         atomic_write(path, lambda file: torch.save(content, file))
 
     @classmethod
     def load(cls, path: Path) -> tuple[ClassMeans, dict[str, Any]]:
-        """Read the means and their settings, as :meth:`save` wrote them, onto the CPU.
+        """Read the means and their settings, as :meth:`save` wrote them, onto the CPU in float32.
 
         Raises:
             InputError: The file is missing, damaged or of another format.
@@ -85,7 +90,8 @@ class ClassMeans:
                 raise ValueError('another format')
             if bad := not_finite(content):
                 raise ValueError(f'{named(bad)} hold values that are not finite')
-            found = cls(tuple(content['classes']), content['means'], content['pixels'])
+            means = content['means'].float()
+            found = cls(tuple(content['classes']), means, content['pixels'])
             if not len(found.classes) == len(found.means) == len(found.pixels):
                 raise ValueError('lists of different lengths')
             settings: dict[str, Any] = content['settings']

@@ -167,7 +167,7 @@ class RepresentationDistiller(Distiller):
         # The prototypes change in the next iteration, maybe before this one's backward pass.
         points = prototypes.means.to(features.dtype, copy=True)
         known = prototypes.counts >= 0 if official else prototypes.counts > 0
-        old = old_classes(batch.pixels, batch.teacher.logits, self._step, size)
+        old = old_classes(labels, batch.pixels, batch.teacher.logits, self._step)
         seen = Means.of(ClassCells(features, old, classes, 'columns' if official else None))
         return {
             'loss_sdr_match': self.match_weight
@@ -182,7 +182,7 @@ class RepresentationDistiller(Distiller):
 
 
 def old_classes(
-    pixels: PixelLogits, teacher_logits: Tensor, step: StepContext, size: torch.Size
+    labels: Tensor, pixels: PixelLogits, teacher_logits: Tensor, step: StepContext
 ) -> Tensor:
     """Return the old class ``(N, h, w)`` of each cell, or :data:`NO_CLASS`.
 
@@ -190,15 +190,14 @@ def old_classes(
     generated images. The background is none, except in a domain-incremental walk.
 
     Args:
-        pixels: The labels ``(N, H, W)``.
+        labels: ``(N, h, w)`` ids of the cells, as ``at_cells`` returns them.
+        pixels: The pixels of the batch, and its number of generated images.
         teacher_logits: ``(N, O, h', w')``.
         step: The classes of the step.
-        size: ``(h, w)``.
     """
-    assert pixels.labels is not None
-    labels = at_cells(pixels.labels, size)
     # Prediction and label are those of the same pixel.
-    predicted = logits_at_cells(teacher_logits.detach(), pixels.grid, size).argmax(dim=1)
+    at_labels = logits_at_cells(teacher_logits.detach(), pixels.grid, labels.shape[1:])
+    predicted = at_labels.argmax(dim=1)
     asked = labels == 0 if step.old_labels_hidden else torch.zeros_like(labels, dtype=torch.bool)
     if pixels.replayed:
         asked[-pixels.replayed :] = True

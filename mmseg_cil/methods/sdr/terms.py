@@ -114,7 +114,7 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
         used = torch.ones_like(own, dtype=torch.bool)
     else:
         used = (total >= LEAST_SUM) & positive[own]
-        quotients = quotients.where(used.unsqueeze(1), 0.0)
+        # Quotients of a class that counts are at most 1, and those of others at most 0.
         each = quotients.exp().sum(dim=1) / total.where(used, 1.0)
     number = total_of_all(used.sum().to(each.dtype)).clamp(min=1)
     loss = total_of_all(each.where(used, 0.0).sum()) / number

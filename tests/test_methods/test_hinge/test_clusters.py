@@ -155,3 +155,19 @@ def test_a_file_tells_how_many_means_a_class_has(tmp_path):
     for name in ('background', 'foreground'):
         with pytest.raises(InputError, match=name):
             ClassMeansHook(**{name: 0})
+
+
+def test_a_file_holds_half_the_bytes_unless_a_number_is_too_great(tmp_path):
+    path = tmp_path / 'class_means.pth'
+    means = torch.randn(40, 512)
+    sizes = []
+    for factor in (1.0, 1e6):
+        kept = ClassMeans((0,) * 40, factor * means, torch.ones(40, dtype=torch.int64))
+        kept.save(path, {})
+        sizes.append(path.stat().st_size)
+        found = ClassMeans.load(path)[0]
+        assert found.means.dtype == torch.float32
+        # Half a unit in the last of eleven binary places.
+        torch.testing.assert_close(found.means, kept.means, rtol=2**-11, atol=1e-7)
+    assert torch.equal(found.means, kept.means)
+    assert sizes[1] - sizes[0] == means.numel() * 2

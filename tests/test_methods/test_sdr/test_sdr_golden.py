@@ -78,8 +78,9 @@ def test_matching(path, official):
     prefix = '' if official else 'fixed_'
     pixels = PixelLogits(features.new_zeros(len(features), 6, 6, 6), case['labels'])
     step = StepContext.of_class_counts([4, 2])
+    small = at_cells(case['labels'], features.shape[2:])
     # Teacher logits of the size of the labels, as the official code has them.
-    predicted = old_classes(pixels, case['teacher_logits'], step, features.shape[2:])
+    predicted = old_classes(small, pixels, case['teacher_logits'], step)
     assert torch.equal(predicted.masked_fill(predicted == NO_CLASS, 0), case['pseudo_small'])
     batch = means_of(features, predicted, 6, cut)
     loss = matching(class_means(batch.sums, batch.counts), prototypes, batch.present)

@@ -97,7 +97,7 @@ def test_the_losses_of_a_batch_are_those_of_the_plain_form():
     # The background has no prototype, so it is not drawn to any.
     foreground = small.masked_fill(small == 0, 255)
     pixels = PixelLogits(features.new_zeros(2, CLASSES, *SIZE), drawn[2])
-    old = old_classes(pixels, drawn[1], STEP, SIZE)
+    old = old_classes(small, pixels, drawn[1], STEP)
     assert (old > 0).any()
     expected = (
         reference.matching(features, old.clamp(min=0), before.means.double()),
@@ -248,16 +248,16 @@ def test_old_classes_come_from_the_teacher_only_where_labels_hide_them():
     _, logits, labels = draw()
     labels[:, 4:8] = 1  # as on exemplars
     small, pixels = at_cells(labels, SIZE), PixelLogits(logits.new_zeros(2, CLASSES, *SIZE), labels)
-    found = old_classes(pixels, logits, STEP, SIZE)
+    found = old_classes(small, pixels, logits, STEP)
     assert (found[small == 1] == 1).all()
     assert (found[small >= OLD] == NO_CLASS).all() and (found != 0).all()
     assert (found[small == 0] > 0).any()
-    shown = old_classes(pixels, logits, StepContext(1, STEP.class_steps, True, False), SIZE)
+    shown = old_classes(small, pixels, logits, StepContext(1, STEP.class_steps, True, False))
     assert (shown[small == 0] == NO_CLASS).all() and (shown[small == 1] == 1).all()
-    without = old_classes(pixels, logits, StepContext(1, STEP.class_steps, False, True), SIZE)
+    without = old_classes(small, pixels, logits, StepContext(1, STEP.class_steps, False, True))
     assert (without[small == 0] >= 0).all() and (without == 0).any()
     replayed = PixelLogits(logits.new_zeros(2, CLASSES, *SIZE), labels, replayed=1)
-    assert (old_classes(replayed, logits, STEP, SIZE)[1][small[1] >= OLD] != NO_CLASS).any()
+    assert (old_classes(small, replayed, logits, STEP)[1][small[1] >= OLD] != NO_CLASS).any()
 
 
 @pytest.mark.parametrize(
