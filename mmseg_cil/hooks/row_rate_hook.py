@@ -10,7 +10,6 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmseg_cil.contracts import StepHook, network_of
-from mmseg_cil.losses.foreground import num_known
 from mmseg_cil.models.heads import classifier_holder
 from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.registry import HOOKS
@@ -49,7 +48,7 @@ class RowRateHook(StepHook):
         self._rows = []
         if not isinstance(model, IncrementalEncoderDecoder) or not model.step.trained:
             return
-        known = num_known(model.step)
+        known = model.step.num_known
         for head in model.heads.values():
             classifier: Any = getattr(classifier_holder(head), 'conv_seg', None)
             if classifier is not None and known < model.step.num_seen:

@@ -92,17 +92,6 @@ def without_background(values: Tensor, dim: int = 1) -> Tensor:
     return values.narrow(dim, 1, values.shape[dim] - 1) - values.narrow(dim, 0, 1)
 
 
-def num_known(step: StepContext) -> int:
-    """Return the number of classes that the last trained step's network knows; 0 without one.
-
-    Classes of a step that did not train, before this one, are not among them: their outputs learn
-    at this step that they are nowhere.
-    """
-    if not step.trained:
-        return 0
-    return sum(new <= step.trained[-1] for new in step.class_steps)
-
-
 def check_foreground(step: StepContext, owner: object) -> None:
     """Refuse a step whose classes have no background, or that brings domains.
 

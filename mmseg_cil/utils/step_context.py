@@ -68,6 +68,21 @@ class StepContext:
         return sum(step < self.index for step in self.class_steps)
 
     @property
+    def num_known(self) -> int:
+        """Return the number of classes that the last trained step's network knows; 0 without one.
+
+        Classes of a step that did not train, before this one, are not among them: their outputs
+        learn at this step that they are nowhere.
+
+        Example:
+            >>> StepContext.of_class_counts([3, 2]).num_known
+            3
+        """
+        if not self.trained:
+            return 0
+        return sum(new <= self.trained[-1] for new in self.class_steps)
+
+    @property
     def num_new(self) -> int:
         """Return the number of classes that this step introduces."""
         return self.num_seen - self.num_old

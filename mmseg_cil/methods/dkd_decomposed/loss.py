@@ -10,7 +10,6 @@ from mmseg_cil.losses.decode_loss import DecodeLoss
 from mmseg_cil.losses.foreground import (
     VOIDS,
     check_foreground,
-    num_known,
     shared_foreground_cross_entropy,
 )
 from mmseg_cil.losses.pixel_logits import PixelLogits
@@ -109,7 +108,7 @@ class ForegroundCrossEntropyLoss(ForegroundLoss):
     def set_step(self, step: StepContext) -> None:
         """Take the step, which tells the new outputs."""
         super().set_step(step)
-        self._first = max(1, num_known(step))
+        self._first = max(1, step.num_known)
         self._weight = self.pos_weight if step.trained else self.first_pos_weight
 
     def per_pixel(self, pixels: PixelLogits) -> tuple[Tensor, Tensor]:

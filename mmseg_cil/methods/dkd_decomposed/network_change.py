@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mmseg_cil.contracts import NetworkChange
 from mmseg_cil.errors import InputError
-from mmseg_cil.losses.foreground import check_foreground, num_known
+from mmseg_cil.losses.foreground import check_foreground
 from mmseg_cil.models.freezing import norms_with_statistics
 from mmseg_cil.models.heads import classifier_of
 from mmseg_cil.registry import MODELS
@@ -109,7 +109,7 @@ class ForegroundRows(NetworkChange):
                 for _, weight, bias in self._rows(model):
                     weight[0], bias[0] = 0.0, 0.0
             return
-        known = num_known(network.step)
+        known = network.step.num_known
         found = _read(kept) if self.auxiliary and kept is not None and kept.is_file() else {}
         for name, weight, bias in self._rows(model):
             _subtract_background(weight, bias, known)

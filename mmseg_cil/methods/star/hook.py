@@ -16,7 +16,6 @@ from mmseg_cil.contracts import DataBatch, StepHook, network_of
 from mmseg_cil.engine.paths import step_folder
 from mmseg_cil.errors import InputError
 from mmseg_cil.hooks.step_images import images_stand_in, prepared, step_batches
-from mmseg_cil.losses.foreground import num_known
 from mmseg_cil.methods.star.distiller import StarDistiller
 from mmseg_cil.methods.star.loss import ReplayedCrossEntropyLoss
 from mmseg_cil.methods.star.replay import FORMS, replay_of, teacher_classes
@@ -109,7 +108,7 @@ class StarStatisticsHook(StepHook):
         if not losses or model.teacher is None:
             return
         predicted = self._predicted(runner, model)
-        known = num_known(step)
+        known = step.num_known
         replay = replay_of(
             earlier,
             predicted,
@@ -169,7 +168,7 @@ class StarStatisticsHook(StepHook):
         if self.form == 'official' and trained:
             kept = [_load(folder.parent, step)[0] for step in trained]
             earlier = torch.cat([part.prototypes for part in kept])
-        counts = _read_counts(folder / COUNTS_NAME, self._counting(), num_known(model.step))
+        counts = _read_counts(folder / COUNTS_NAME, self._counting(), model.step.num_known)
         return statistics_of(sums, background, earlier, counts if trained else None)
 
     def _earlier(self, runner: Runner, model: IncrementalEncoderDecoder) -> ClassStatistics:
@@ -188,7 +187,7 @@ class StarStatisticsHook(StepHook):
     def _predicted(self, runner: Runner, model: IncrementalEncoderDecoder) -> Tensor:
         """Return the numbers of cells that the teacher sees, from the file or from a pass."""
         path = Path(runner.work_dir) / COUNTS_NAME
-        known = num_known(model.step)
+        known = model.step.num_known
         kept = decided_by_main(
             lambda: (
                 None
@@ -223,7 +222,7 @@ class StarStatisticsHook(StepHook):
 
 def _new_classes(model: IncrementalEncoderDecoder) -> range:
     """Return the foreground classes that no earlier network knows."""
-    return range(max(1, num_known(model.step)), model.step.num_seen)
+    return range(max(1, model.step.num_known), model.step.num_seen)
 
 
 def _load(walk: Path, step: int) -> tuple[ClassStatistics, dict[str, Any]]:
@@ -256,7 +255,7 @@ def predicted_cells(
         ``(O,)`` float64, background first, summed over all processes, on the CPU.
     """
     assert model.teacher is not None
-    known = num_known(model.step)
+    known = model.step.num_known
     device = next(model.parameters()).device
     total = torch.zeros(known, dtype=torch.float64, device=device)
     ids = torch.arange(known, device=device)

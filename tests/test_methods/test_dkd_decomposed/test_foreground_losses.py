@@ -6,7 +6,6 @@ import torch
 from mmseg_cil.errors import InputError
 from mmseg_cil.losses.foreground import (
     foreground_cross_entropy,
-    num_known,
     without_background,
 )
 from mmseg_cil.losses.pixel_logits import PixelLogits
@@ -69,13 +68,13 @@ def test_the_first_step_learns_all_foreground_outputs_with_its_own_weight():
 def test_classes_of_a_step_without_training_learn_that_they_are_nowhere():
     """Step 1 did not train: no network knows its class when step 2 begins."""
     step = StepContext(2, (0, 0, 0, 0, 1, 2), True, True, trained=(0,))
-    assert num_known(step) == OLD and step.num_old == OLD + 1
+    assert step.num_known == OLD and step.num_old == OLD + 1
     logits, labels = draw()
     labels = labels.masked_fill(labels == OLD, 0)
     found = loss_of(ForegroundCrossEntropyLoss, step)(logits.requires_grad_(), labels)
     (gradient,) = torch.autograd.grad(found, logits)
     assert (gradient[:, OLD, 1:] > 0).all() and not gradient[:, :OLD].any()
-    assert num_known(StepContext.of_class_counts([OLD])) == 0
+    assert StepContext.of_class_counts([OLD]).num_known == 0
 
 
 @pytest.mark.parametrize(

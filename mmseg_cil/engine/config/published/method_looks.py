@@ -37,18 +37,21 @@ def thresholds(cfg: Config, frame: Frame) -> str | None:
 
 def merge(cfg: Config, frame: Frame) -> str | None:
     """Describe the merge of RCIL's branches."""
-    if 'network_change.eps_again' not in frame.changes:
-        return None
-    change = find_method(cfg, cfg.protocol.name).network_change or {}
-    return None if change.get('eps_again') else 'a merge without the eps of a second norm'
+    return _of_branches(cfg, frame, 'eps_again', 'a merge without the eps of a second norm')
 
 
 def draws(cfg: Config, frame: Frame) -> str | None:
     """Describe the draws of RCIL's branches."""
-    if 'network_change.draws' not in frame.changes:
+    return _of_branches(cfg, frame, 'draws', 'the same draws on all processes')
+
+
+def _of_branches(cfg: Config, frame: Frame, key: str, words: str) -> str | None:
+    """Return the words if the frame sets a key of RCIL's branches that the config has otherwise."""
+    official = frame.changes.get(f'network_change.{key}')
+    if official is None:
         return None
     change = find_method(cfg, cfg.protocol.name).network_change or {}
-    return None if change.get('draws') == 'process' else 'the same draws on all processes'
+    return None if change.get(key) == official else words
 
 
 def statistics(cfg: Config, frame: Frame) -> str | None:
