@@ -68,10 +68,10 @@ class Row:
     """Measurements of a case, pairs of plain and fast.
 
     Attributes:
-        milliseconds: Of a run, forward and backward.
+        milliseconds: Duration of a run, forward and backward.
         saved_mebibytes: Kept for the backward pass.
         peak_mebibytes: Greatest number in use.
-        deviations: Of value and gradient.
+        deviations: Differences of value and gradient.
     """
 
     milliseconds: tuple[float, float]

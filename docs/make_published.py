@@ -138,7 +138,7 @@ def page() -> str:
     """Return the whole of docs/published.md."""
     lines = [
         INTRODUCTION,
-        '## What differs',
+        '## Differences',
         '',
         '| setting | the papers | these configs | with `--as-published` | by itself | their file |',
         '|---|---|---|---|---|---|',

@@ -1,4 +1,4 @@
-"""What every run shares: scope, processes, hooks, log and seed."""
+"""Settings that every run shares: scope, processes, hooks, log and seed."""
 
 default_scope = 'mmseg_cil'
 # nccl needs a GPU a process; without one the tools start gloo.

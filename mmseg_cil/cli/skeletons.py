@@ -77,7 +77,7 @@ class ${cls}Loss(HeadLoss, nn.Module):
         Args:
             logits: ``(N, C, H, W)``.
             labels: ``(N, H, W)``: ids in the order of the classes' steps; 255 is ignored.
-            **kwargs: What else MMSegmentation hands to a loss.
+            **kwargs: All else that MMSegmentation hands to a loss.
         """
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
         return self.factor * entropy.mean()

@@ -127,7 +127,7 @@ class SharedTrunk:
         Args:
             student: The segmentor.
             pre_activations: Keep the pre-activations of the stages too.
-            shares: What :meth:`begin` has said; False: nothing is kept.
+            shares: The answer of :meth:`begin`; False: nothing is kept.
         """
         if not shares:
             yield

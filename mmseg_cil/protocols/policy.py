@@ -46,7 +46,7 @@ class Policy:
             the setting hides their labels.
         background_test: True background at test counts (``'keep'``) or is ignored.
         unseen_test: Classes not seen yet are background at test, or ignored.
-        unknown: What the label tables hold for mask ids that no class and no
+        unknown: Entry of the label tables for mask ids that no class and no
             void id has. Masks with such ids are refused before training, so
             this matters only to those who use the tables alone: ``'unseen'``
             treats them as a class that never comes, as MiB and PLOP do.

@@ -26,7 +26,7 @@ def read_confusion(content: Any) -> tuple[list[str], Counts] | None:
     """Return the names and the matrices (D, C, C) of a ``confusion.json``; None where it is none.
 
     Args:
-        content: What the file holds as JSON.
+        content: The content of the file, for JSON.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get('classes'), list):
         return None

@@ -68,7 +68,7 @@ def notes_on_images(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[
 
     Args:
         walks: At least one.
-        labels: What they are called.
+        labels: Their names.
     """
     return [
         f'{label} was {what} on other images or masks than {labels[0]} at {others}.'

@@ -71,9 +71,9 @@ def comparison_grid(
 
     Args:
         walks: The walks; the first one's palette colours the masks.
-        labels: What the walks are called.
+        labels: Names of the walks.
         samples: The fixed images that all of them keep.
-        title: What is compared.
+        title: The subject of the comparison.
 
     Returns:
         The picture and what is missing in it.

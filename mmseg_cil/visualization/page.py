@@ -159,7 +159,7 @@ def html_page(
         title: Heading of the page.
         lead: The line below it.
         sections: The parts; those without content are left out.
-        notes: What is missing, told at the top; may be empty.
+        notes: Words on missing things, told at the top; may be empty.
         footer: The last line.
 
     Returns:

@@ -42,7 +42,7 @@ class Sample:
     """One of the fixed images.
 
     Attributes:
-        name: What its files are called.
+        name: Name of its files.
         image: Path of the image.
         truth: Path of its mask.
     """

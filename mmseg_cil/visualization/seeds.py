@@ -18,7 +18,7 @@ class SeedGroup:
     """A walk, or several that differ by their seed alone.
 
     Attributes:
-        label: What the comparison calls it.
+        label: Its name in the comparison.
         walks: The walks, in the order in which they were given.
     """
 
@@ -69,7 +69,7 @@ def seed_groups(walks: Sequence[WalkRecord], labels: Sequence[str]) -> list[Seed
 
     Args:
         walks: The walks of a comparison.
-        labels: What it calls each.
+        labels: The name of each.
 
     Returns:
         The groups in the order of their first walks. A group of several is called by its method,

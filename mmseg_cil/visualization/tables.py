@@ -22,7 +22,7 @@ class Table:
     """Cells as text; the first column names the row.
 
     Attributes:
-        caption: What the table shows, in a phrase.
+        caption: The content of the table, in a phrase.
         header: (N,) column heads.
         rows: (R, N) cells.
         text_columns: Columns, besides the first, that hold words: set flush left.

@@ -152,7 +152,7 @@ def test_later_steps_write_no_picture_of_an_earlier_one_again(data_root, tmp_pat
     before = [(path.stat().st_ino, path.read_bytes()) for path in kept]
     assert drawn(data_root, tmp_path / 'w')[0] == found
     assert before == [(path.stat().st_ino, path.read_bytes()) for path in kept]
-    # What has changed since is written anew.
+    # Changed pictures are written anew.
     found[0].image.write_bytes(b'no picture')
     drawn(data_root, tmp_path / 'w')
     assert before[1][1] == kept[1].read_bytes()

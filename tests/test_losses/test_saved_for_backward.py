@@ -91,7 +91,7 @@ def maps_kept(compute, student, *others):
     return sum(size for place, (_, size) in saved.items() if place not in known) / MAP
 
 
-# What losses receive besides the logits and the labels.
+# Arguments of losses besides the logits and the labels.
 
 
 def give_self_labels(loss):

@@ -1,6 +1,6 @@
 """ADE20K as MiB, PLOP and RCIL cropped and scored it.
 
-Of ade20k.py, with their random resized crop of 512 (an area of 0.5 to 2.0 of the image, aspect
+As ade20k.py, with their random resized crop of 512 (an area of 0.5 to 2.0 of the image, aspect
 3/4 to 4/3; fcdl94/MiB run.py and dataset/transform.py), the short side of test images at 512 and
 their centre of 512 x 512 scored, image and label alike, and passes over the training images that
 end with their last whole batch. Part of --as-published.

@@ -1,6 +1,6 @@
 """ADE20K, with MMSegmentation's random scale and padded crop.
 
-Of ade20k.py, with the training crop that it had up to version 0.1: the short side scaled to
+As ade20k.py, with the training crop that it had up to version 0.1: the short side scaled to
 256 to 1024 pixels and a crop of 512, padded where the image is smaller. --dataset ade20k_zoom
 repeats walks of that time.
 """

@@ -1,6 +1,6 @@
 """Pascal VOC 2012 with the masks of SBD, with MMSegmentation's random scale and padded crop.
 
-Of voc12aug.py, with the training crop that it had up to version 0.1: the short side scaled to
+As voc12aug.py, with the training crop that it had up to version 0.1: the short side scaled to
 256 to 1024 pixels and a crop of 512, padded where the image is smaller. --dataset voc12aug_zoom
 repeats walks of that time.
 """

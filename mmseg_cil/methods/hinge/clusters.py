@@ -27,7 +27,7 @@ class ClassCells:
     """
 
     def __init__(self, classes: Sequence[int]) -> None:
-        #: Of each class ``(n, D)`` float32 on the CPU for each image of this process, in order.
+        #: For each class, ``(n, D)`` float32 on the CPU for each image of this process, in order.
         self._images: dict[int, list[Tensor]] = {class_id: [] for class_id in classes}
 
     def add(self, embedding: Tensor, labels: Tensor) -> None:

@@ -438,7 +438,7 @@ def test_a_memory_in_rounds_keeps_each_image_for_a_class_that_it_shows(
         assert list(content['groups']) == seen
         for image in content['images']:
             (group,) = image['kept_for']
-            # What the network sees besides the labels may be wrong, but is an old class.
+            # A prediction beside the labels may be wrong, but is an old class.
             assert group in shown_by(image['name']) or group in seen[:-1]
     steps = {image['step'] for image in list_of(tmp_path, 2)['images']}
     assert steps <= {0, 1, 2} and len(steps) > 1

@@ -143,7 +143,7 @@ def test_a_class_without_a_cell_begins_as_the_background():
     labels[labels == 4] = 255
     found = mean_importance(*importance_sums(embedding, probabilities, labels, weight, 2))
     rows = new_rows(mixing_of(found), found, weight)
-    # Of 5 channels the mixing keeps e^5 / (e^5 + 2) for the background.
+    # The mixing keeps, of 5 channels, e^5 / (e^5 + 2) for the background.
     share = torch.tensor([5.0, 0.0, 0.0]).softmax(0)[0]
     assert deviation(rows[1], share * weight[0]) < 1e-6
     everything_void = torch.full_like(labels, 255)

@@ -1,4 +1,4 @@
-"""What networks on a ResNet-50 share; a network adds strides, dilations and heads.
+"""Settings that networks on a ResNet-50 share; a network adds strides, dilations and heads.
 
 The backbone starts from torchvision's ImageNet weights, a download. From a file instead:
 --cfg-options model.backbone.init_cfg.checkpoint=/path/to/resnet50.pth; from random weights:
