@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mmseg_cil.errors import InputError
@@ -32,6 +33,9 @@ class Freezing:
             '*.conv_seg*', the classifiers.
         old_rows: Whether the rows of old classes keep their values of the beginning of the step,
             in all layers of the heads that have a row a class.
+        rates: Factors of the learning rate by patterns of parameters, as ``{'backbone': 0.1}``, on
+            top of those of ``optim_wrapper.paramwise_cfg``. The longest pattern that matches a
+            parameter holds for it.
     """
 
     norm_statistics: Sequence[str] = ()
@@ -39,13 +43,14 @@ class Freezing:
     parameters: Sequence[str] = ()
     excepted: Sequence[str] = ()
     old_rows: bool = False
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Freezing:
         """Read ``method.freezing``.
 
         Raises:
-            InputError: A key is unknown, or a value is no list of names.
+            InputError: A key is unknown, or a value is of another form.
         """
         if config is None:
             return cls()
@@ -76,4 +81,22 @@ class Freezing:
                 f'method.freezing.excepted is {config["excepted"]!r}, and no parameter is frozen: '
                 "name parameters too, such as parameters=['*']"
             )
-        return cls(**{key: tuple(config.get(key, ())) for key in _PATTERNS}, old_rows=old_rows)
+        patterns = {key: tuple(config.get(key, ())) for key in _PATTERNS}
+        return cls(**patterns, old_rows=old_rows, rates=_read_rates(config.get('rates') or {}))
+
+
+def _read_rates(rates: Any) -> dict[str, float]:
+    if not isinstance(rates, Mapping):
+        raise InputError(
+            f'method.freezing.rates is {rates!r}; it must be a dict of factors by names of '
+            "modules, such as {'backbone': 0.1}"
+        )
+    for pattern, factor in rates.items():
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not number or not 0 < factor < math.inf:
+            raise InputError(
+                f'method.freezing.rates[{pattern!r}] is {factor!r}; it must be a number above 0, '
+                'by which the learning rate is multiplied; method.freezing.parameters names what '
+                'is not to train at all'
+            )
+    return {str(pattern): float(factor) for pattern, factor in rates.items()}

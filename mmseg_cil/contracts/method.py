@@ -51,8 +51,9 @@ class MethodConfig:
         network_change: Config of a :class:`~mmseg_cil.contracts.NetworkChange`, which changes
             the network while the step trains.
         freezing: Statistics and parameters that do not change in steps after the first trained
-            one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``, and modules
-            that compute as in evaluation; see :class:`~mmseg_cil.contracts.Freezing`.
+            one, as ``dict(norm_statistics=[...], parameters=[...], old_rows=True)``, modules that
+            compute as in evaluation, and factors of learning rates; see
+            :class:`~mmseg_cil.contracts.Freezing`.
         teacher_form: A cheaper form in which the teachers run, as ``dict(fold_norms=True,
             channels_last=True, dtype='bfloat16')``; see
             :class:`~mmseg_cil.contracts.TeacherForm`.

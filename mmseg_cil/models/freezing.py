@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from mmseg_cil.contracts.freezing import Freezing
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.plain import PLAIN_PREFIXES
-
-
-def is_named(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a dotted name, or the name of a module around it, matches a pattern.
-
-    Example:
-        >>> is_named('backbone.layer1.0.bn1', ['backbone.layer1'])
-        True
-        >>> is_named('backbone.layer10.bn1', ['backbone.layer1'])
-        False
-        >>> is_named('backbone.layer10.bn1', ['*.bn?'])
-        True
-    """
-    return any(
-        fnmatchcase(name, pattern) or fnmatchcase(name, f'{pattern}.*') for pattern in patterns
-    )
+from mmseg_cil.utils.patterns import is_named
 
 
 def norms_with_statistics(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -94,6 +78,7 @@ def freeze_parameters(model: nn.Module, freezing: Freezing) -> None:
         ('evaluation', freezing.evaluation, modules, 'module'),
         ('parameters', freezing.parameters, list(parameters), 'parameter'),
         ('excepted', freezing.excepted, list(parameters), 'parameter'),
+        ('rates', freezing.rates, list(parameters), 'parameter'),
     ):
         whole = [name for name, _ in model.named_children() if _is_plain(f'{name}.')]
         for pattern in patterns:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmseg_cil.contracts import Distiller, Regulariser
+from mmseg_cil.optim.rates import scale_rates
 from mmseg_cil.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 from mmseg_cil.utils.wrapped import unwrapped
 
@@ -65,10 +66,11 @@ class JointOptimizer(Optimizer):
 class RegulariserOptimWrapperConstructor:
     """Builds a config's optimizer wrapper, with separate optimizers for parts of the method.
 
-    The scheduler uses this constructor if a method has regularisers, or distillers
-    with an ``optimizer``. Parameters of a regulariser or distiller with an ``optimizer``
-    are left out of the network's optimizer; a schedule scales the learning rates of both
-    optimizers, and clipping takes the norm of the gradients of both together.
+    The scheduler uses this constructor if a method has regularisers, distillers with an
+    ``optimizer``, or ``freezing.rates``, which multiply learning rates of the network. Parameters
+    of a regulariser or distiller with an ``optimizer`` are left out of the network's optimizer; a
+    schedule scales the learning rates of both optimizers, and clipping takes the norm of the
+    gradients of both together.
 
     Args:
         optim_wrapper_cfg: As for MMEngine's constructors; its key ``network_constructor``
@@ -98,6 +100,9 @@ class RegulariserOptimWrapperConstructor:
         ]
         with _without(bare, own):
             wrapper: OptimWrapper = self.network_constructor(model)
+        rates = getattr(bare, 'rates', {})
+        if rates:
+            scale_rates(wrapper.optimizer, bare.named_parameters(), rates)
         if own:
             # Some constructors name the parameters of a group (LayerDecayOptimizerConstructor).
             # Then all groups need names: PyTorch refuses a mixture of groups with and without.

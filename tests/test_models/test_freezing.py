@@ -138,6 +138,7 @@ def test_norms_that_a_runner_replaces_are_held_too(tmp_path):
         (dict(parameters=['backbone', 'backbone.layer9']), "has 'backbone.layer9'.*no parameter"),
         (dict(evaluation=['decode_head.dropouts']), "has 'decode_head.dropouts'.*no module"),
         (dict(parameters=['*'], excepted=['*.conv_sge']), r"excepted has '\*.conv_sge'"),
+        (dict(rates={'backbon': 0.1}), "rates has 'backbon'.*no parameter"),
     ],
 )
 def test_a_pattern_that_finds_nothing_is_refused(freezing, message):
@@ -162,6 +163,10 @@ def test_a_whole_part_may_be_without_norms_that_have_statistics():
         (dict(excepted=['*.conv_seg']), 'no parameter is frozen: name parameters too'),
         (['decode_head'], 'must be a dict'),
         (dict(old_rows=1), 'must be True or False'),
+        (dict(rates=['backbone']), 'must be a dict of factors'),
+        (dict(rates={'backbone': 0}), r"rates\['backbone'\] is 0; it must be a number above 0"),
+        (dict(rates={'backbone': 'slow'}), "is 'slow'; it must be a number"),
+        (dict(rates={'backbone': True}), 'is True; it must be a number'),
     ],
 )
 def test_a_declaration_of_another_form_is_refused(freezing, message):
@@ -195,6 +200,33 @@ def test_a_walk_holds_them_from_step_to_step(cfg, tmp_path):
                 # As the initialisation has left the background.
                 rows[0] -= math.log(2)
             assert torch.equal(after[key][:3], rows), key
+
+
+def test_a_walk_learns_at_the_rates_of_its_method_in_later_steps_alone(data_root, tmp_path):
+    rates = {'backbone': 1e-30, 'decode_head.conv_seg': 0.5}
+    ends = []
+    for given in (None, rates):
+        cfg = tiny_config(data_root, 'finetune')
+        cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+        if given:
+            cfg.method.freezing = dict(rates=given)
+        folder = tmp_path / str(bool(given))
+        WalkRunner(cfg, folder, steps='0-1').run()
+        ends.append([weights(folder, step) for step in (0, 1)])
+    plain, rated = ends
+    assert all(torch.equal(value, rated[0][key]) for key, value in plain[0].items())
+    learnt = {
+        run: {
+            key
+            for key, value in after.items()
+            if not key.endswith(STATISTICS)
+            and not torch.equal(value[: len(before[key])], before[key])
+        }
+        for run, (before, after) in (('plain', plain), ('rated', rated))
+    }
+    in_backbone = {key for key in learnt['plain'] if key.startswith('backbone')}
+    assert in_backbone and learnt['rated'] == learnt['plain'] - in_backbone
+    assert not torch.equal(*(run[1]['decode_head.conv_seg.weight'] for run in (plain, rated)))
 
 
 def test_a_step_says_who_holds_what(cfg, tmp_path):

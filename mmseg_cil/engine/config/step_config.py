@@ -78,7 +78,8 @@ def derive_step_config(
         length if planned is None or index in planned else 0 for index, length in enumerate(lengths)
     ]
     set_hooks(result, method, step, ahead, world_size, run_seed(result))
-    if method.regularisers or any(part.get('optimizer') for part in method.distillers):
+    own_optimizers = any(part.get('optimizer') for part in method.distillers)
+    if method.regularisers or own_optimizers or (method.freezing or {}).get('rates'):
         _set_constructor(result.optim_wrapper)
     _set_loops(result, lengths[step] > 0, max_iters)
     _set_distribution(result)
@@ -201,7 +202,7 @@ def _set_loops(cfg: Config, trains: bool, max_iters: int) -> None:
 
 
 def _set_constructor(optim_wrapper: dict) -> None:
-    """Let parts of a method have optimizers of their own; the network keeps its constructor."""
+    """Let a method have optimizers and learning rates; the network keeps its constructor."""
     network = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     optim_wrapper.update(
         constructor='RegulariserOptimWrapperConstructor', network_constructor=network

@@ -191,6 +191,11 @@ class IncrementalEncoderDecoder(
         return self
 
     @property
+    def rates(self) -> Mapping[str, float]:
+        """Factors of the learning rate at this step, by patterns of parameters."""
+        return self._freezing.rates
+
+    @property
     def teacher(self) -> Teacher | None:
         """The last snapshot; None if no part reads it, and before ``init_weights``."""
         return self._teachers.last
