@@ -54,10 +54,9 @@ def with_line_breaks(text: str) -> str:
         text: Python text without comments, which would be lost.
 
     Example:
-        >>> print(with_line_breaks(f'numbers = {list(range(40))}')[:22])
+        >>> print(with_line_breaks(f'numbers = {list(range(40))}')[:20])
         numbers = [
             0,
-            1,
     """
     return ''.join(f'{_statement(node)}\n' for node in ast.parse(text).body)
 
