@@ -54,9 +54,8 @@ def with_line_breaks(text: str) -> str:
         text: Python text without comments, which would be lost.
 
     Example:
-        >>> print(with_line_breaks(f'numbers = {list(range(40))}')[:20])
-        numbers = [
-            0,
+        >>> with_line_breaks(f'numbers = {list(range(40))}').splitlines()[:2]
+        ['numbers = [', '    0,']
     """
     return ''.join(f'{_statement(node)}\n' for node in ast.parse(text).body)
 
