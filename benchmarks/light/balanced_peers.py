@@ -12,6 +12,14 @@ _faster_rows = {'method.custom_hooks': [dict(type='RowRateHook', factor=10.0)]}
 grid = dict(
     methods=[
         'finetune',
+        'lwf',
+        'lwf_mc',
+        'ilt',
+        'm2kd',
+        'dkd',
+        'dfgr',
+        'dfgr_dtid',
+        'dfd',
         dict(name='dkd_decomposed_rate10', method='dkd_decomposed', options=_faster_rows),
         'star',
         'sdr',
