@@ -1,4 +1,4 @@
-# make demo   set up .venv, then walk a short schedule with fine-tuning and MiB
+# make demo   set up .venv, then walk a short schedule with three methods and extend a network
 # make test   set up .venv, then ruff, mypy and the tests
 #
 # On Linux without a GPU, this saves several GB of CUDA:

@@ -35,7 +35,7 @@ HEAD = (
 )
 
 INTRODUCTION = """\
-# The papers' settings
+# Published figures, and the papers' settings
 
 *Made by `docs/make_published.py` of the configs, of \
 `mmseg_cil/engine/config/published/deviations.py` and of `configs/published.csv`; change those and \

@@ -21,13 +21,16 @@ Key of the method    Contract
 ``self_supervision`` :class:`SelfSupervision`.
 ``network_change``   :class:`NetworkChange`.
 ``classifier_init``  :class:`ClassifierInit`.
-``freezing``         :class:`Freezing`: norm statistics and parameters that do not change
-                     in later steps, by the names of their modules.
+``freezing``         :class:`Freezing`: statistics and parameters that stand still in later
+                     steps, or learn at another rate, by the names of their modules.
 ``teacher_form``     :class:`TeacherForm`: a cheaper form in which the teachers run.
 ``prediction``       :class:`PredictionRule`.
 ``further_map``      :class:`FurtherMap`.
 ``custom_hooks``     Any hook of MMEngine; a hook that keeps something of a finished step, or
                      changes the step's weights before that, derives from :class:`StepHook`.
+``memory``           :class:`~mmseg_cil.memory.memory.MemorySettings` of the exemplars.
+``teachers``         'all' for the networks of all earlier steps; ``teacher_draw`` of
+                     them run for a batch.
 ``sub_steps``        :class:`~mmseg_cil.engine.sub_steps.SubStep`, which may hand a
                      :class:`Replay` or further teachers to its step.
 ===================  ====================================================================

@@ -1,4 +1,4 @@
-"""The declaration, for any method, of statistics and parameters that later steps leave alone."""
+"""A method's declaration of modules that later steps freeze, or train at another rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATTERNS = ('norm_statistics', 'evaluation', 'parameters', 'excepted')
 
 @dataclass(frozen=True)
 class Freezing:
-    """The statistics and parameters that a method freezes in all steps after the first trained one.
+    """The statistics and parameters that steps after the first trained one freeze or train slower.
 
     A pattern is the name of a module or parameter of the segmentor in training, such as
     'decode_head', 'backbone.layer1' or 'backbone.layer*'; it also matches everything within that

@@ -161,7 +161,7 @@ class SharedTrunk:
             run: Runs the teacher as it is.
 
         Returns:
-            What ``run`` returns, to the bit.
+            The outputs of ``run``, to the bit.
         """
         kept = self._kept
         if kept is None:

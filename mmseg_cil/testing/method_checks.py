@@ -17,6 +17,7 @@ from torch import Tensor
 from mmseg_cil.engine.config.mixed_precision import use_mixed_precision
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.testing.loss_record import mean_losses
+from mmseg_cil.testing.odd_batches import BATCHES
 from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import make_data, tiny_config, weights
 from mmseg_cil.testing.walks import assert_same_weights, at, keep_own_networks, killed, logged
@@ -104,6 +105,22 @@ def mixes_precision(cfg: Config, folder: Path) -> None:
     _finite(folder, 0, 1)
 
 
+def survives_odd_batches(cfg: Config, folder: Path) -> None:
+    """Check that every odd batch leaves losses and weights finite.
+
+    The batches are those of :data:`~mmseg_cil.testing.odd_batches.BATCHES`: without a new class,
+    without background, wholly void, of a single image, and others.
+    """
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='OddBatchesHook')]
+    cfg.step_overrides = {**cfg.get('step_overrides', {})}
+    cfg.step_overrides['later'] = {
+        **cfg.step_overrides.get('later', {}),
+        'max_iters': len(BATCHES),
+    }
+    WalkRunner(cfg, folder, steps='0-1').run()
+    _finite(folder, 0, 1)
+
+
 def trains_in_two_processes(cfg: Config, folder: Path) -> None:
     """Check that two processes end with equal networks, and learn as a single process does.
 
@@ -178,5 +195,6 @@ CHECKS: dict[str, Callable[[Config, Path], None]] = {
     'processes': trains_in_two_processes,
     'replay': replays,
     'empty_step': survives_empty_step,
+    'odd_batches': survives_odd_batches,
     'mixed_precision': mixes_precision,
 }

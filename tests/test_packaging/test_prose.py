@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ('mmseg_cil', 'configs', 'tools', 'tests', 'benchmarks', 'docs', 'examples')
 #: A sentence, heading, cell or description of an argument that begins with one of these words.
-BEGINNING = re.compile(r'(?:^|[.:;?!] |"""|# |\| |\* )(?:Of|What|That of) ', re.MULTILINE)
+BEGINNING = re.compile(r'(?:^ *|[.:;?!] |"""|# |\| |\* |\*\*)(?:Of|What|That of) ', re.MULTILINE)
 
 
 def files():

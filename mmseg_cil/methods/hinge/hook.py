@@ -26,13 +26,13 @@ class ClassMeansHook(StepHook):
 
     One pass over images of the step, in evaluation mode, gives the mean embedding (the map before
     the decode head's classifier, before its dropout) of each class that the step introduced, over
-    the pixels with the label of this class: D numbers per class. In a domain-incremental walk every
-    step keeps a mean of every class. Each image is cropped and flipped by a seed of its own, so the
-    means are the same on any number of processes, up to the rounding of sums. The background has
-    many kinds of things, and its mean lies between them: it may have several means, the centres of
-    clusters of its cells, and so may the other classes. If the first step was trained elsewhere and
-    its images are gone, images of a later step stand in for them, and a pixel belongs to the class
-    that the network predicts.
+    the pixels with the label of this class: D numbers for each mean. In a domain-incremental walk
+    every step keeps a mean of every class. Each image is cropped and flipped by a seed of its
+    own, so the means are the same on any number of processes, up to the rounding of sums. The
+    background has many kinds of things, and its mean lies between them: it may have several
+    means, the centres of clusters of its cells, and so may the other classes. If the first step
+    was trained elsewhere and its images are gone, images of a later step stand in for them, and a
+    pixel belongs to the class that the network predicts.
 
     The means come from the network that the step leaves, after any fusion or averaging of its
     weights. The means are not updated later: the embedding drifts while later steps train, so an

@@ -42,8 +42,8 @@ class HingeRegulariser(ClassMeansReader):
               \log \sum_{k\,new} e^{z_k(m_j)} - z_j(m_j) + margin)^2
 
     With ``against='greatest'`` the greatest logit of the new classes must stay below the greatest
-    logit of all earlier classes at :math:`m_j`, which is to change no prediction and no more. The
-    two forms differ where a step brings several classes, whose log-sum-exp is above the greatest of
+    logit of all earlier classes at :math:`m_j`, so that no new class is predicted there. The two
+    forms differ where a step brings several classes, whose log-sum-exp is above the greatest of
     them, and where the network takes :math:`m_j` for another class, as it does where class j is
     hardly learnt: its own logit is low there.
 
@@ -51,16 +51,16 @@ class HingeRegulariser(ClassMeansReader):
     the background if ``background`` is set. A class with several means has the mean of their terms,
     weighted by their numbers of cells. The loss needs no image, label or network of earlier steps,
     and trains the classifier alone: the means are constants, computed by the network that the
-    class's own step left, while the embedding drifts. At a step without new or earlier foreground
-    classes there is nothing to penalise. The loss is computed in float32.
+    class's own step left, while the embedding drifts. At a step without new classes, or without
+    earlier ones that count, there is nothing to penalise. The loss is computed in float32.
 
     Source: ours.
 
     Args:
         loss_weight: Lambda. Defaults to 0.1. With 1 and a mean a class, new classes were never
             predicted; with 32 means a class they were learnt less well than with 0.1 and 0.3.
-        margin: Distance by which the score of an earlier class is to exceed the log-sum-exp of
-            the new classes' scores. Defaults to 1.
+        margin: Distance by which the earlier logit is to exceed the score of the new classes, see
+            ``against``. Defaults to 1.
         background: Whether the background is an earlier class, too. Its only mean lies between many
             kinds of things, so give ``ClassMeansHook`` some (``background=32``). Defaults to False.
         against: The logit that new classes must stay below: 'own', or 'greatest', see above.

@@ -40,7 +40,7 @@ class Means(NamedTuple):
 
     @property
     def present(self) -> Tensor:
-        """``(C,)`` bool: classes with a cell."""
+        """Return which classes have a cell, ``(C,)`` bool."""
         return self.counts > 0
 
 
@@ -60,8 +60,8 @@ def gathered(means: Means, has_prototype: Tensor, official: bool) -> Tensor:
 def classes_with_prototype(step: StepContext, device: torch.device) -> Tensor:
     """Return the classes ``(C,)`` that have prototypes: those whose labels mean the same always.
 
-    The label 0 does not where it stands for old classes, nor where it is the background, which
-    shows other classes at every step; but it does in a domain-incremental walk.
+    The label 0 changes its meaning where it hides old classes, and where it is the background,
+    which shows other classes at every step. In a domain-incremental walk it keeps its meaning.
     """
     changes = step.old_labels_hidden or (step.has_background and not step.by_domain)
     return torch.arange(step.num_seen, device=device) >= (1 if changes else 0)
@@ -83,8 +83,8 @@ class RepresentationDistiller(Distiller):
     processes, so that losses and prototypes do not depend on the number of processes.
 
     A class counts for matching and attraction once it has a prototype. The background has none,
-    since its label stands for other classes at every step, except in a domain-incremental walk;
-    without a background that holds for the label of hidden classes. Where labels hide nothing, as
+    since its label stands for other classes at every step, except in a domain-incremental walk.
+    Without a background, the label that hides classes has none. Where labels hide nothing, as
     on exemplars, they say which old class is there. Generated images have no labels: they take
     part in matching and sparsity.
 

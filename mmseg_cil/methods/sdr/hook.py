@@ -41,8 +41,8 @@ STATE_KEY = 'sdr_prototypes'
 class PrototypesHook(StepHook):
     """Gives prototypes to ``RepresentationDistiller``, and writes ``prototypes.pth`` after a step.
 
-    At a step that has the distiller, the distiller adds each batch to the prototypes. At the
-    first step there is none, and this hook adds the features of the backbone's last map in
+    At a step that has the distiller, the distiller adds each batch to the prototypes. The
+    first step has no distiller, and this hook adds the features of the backbone's last map in
     training, by the labels of their cells. A state in the middle of a step holds the prototypes, so
     that a resumed step goes on with them.
 

@@ -83,8 +83,8 @@ def replay_of(
 ) -> Replay:
     r"""Return what a step replays in each iteration.
 
-    Of each old class as many cells are drawn as its own step had, less those that the teacher sees
-    in the step's images, spread over the iterations of one pass over these. Real background cells
+    An old class gets as many cells as its own step had, less those that the teacher sees in this
+    step's images, spread over the iterations of one pass over these images. Real background cells
     make up for the background of earlier steps.
 
     Source: jinpeng0528/STAR ``trainer/trainer_voc.py``, ``per_iter_prev_number`` and

@@ -63,7 +63,7 @@ class OutputGradients:
 
     @property
     def heights(self) -> list[int]:
-        """Rows of each of the B blocks."""
+        """Return the rows of each of the B blocks."""
         return block_heights(self.names, self.rows, self.apart)
 
     def places(self, cells: int) -> Tensor:
@@ -78,13 +78,13 @@ class OutputGradients:
 
     @property
     def core(self) -> Tensor:
-        """``S V``, ``(B, Q, nodes * cells)``."""
+        """Return ``S V``, ``(B, Q, nodes * cells)``."""
         # (B, Q, 1) times (B, Q, nodes * cells).
         return self.singular.unsqueeze(-1) * self.right
 
     @property
     def num_floats(self) -> int:
-        """Numbers kept: those of U, S, V, the projection and the moves of rows."""
+        """Return how many numbers are kept: those of U, S, V, the projection and the moves."""
         uncompressed = self.right.stride(0) == 0
         factors = (
             self.left.numel()

@@ -189,7 +189,7 @@ class DFDRegulariser(GradientRegulariser):
 
     @property
     def weight(self) -> float:
-        """Lambda: ``loss_weight``, or the value chosen for the curvature of the config."""
+        """Return lambda: ``loss_weight``, or the value chosen for the curvature of the config."""
         return self.loss_weight if self._chosen is None else self._chosen
 
     def effective_damping(self, step_size: float) -> float:

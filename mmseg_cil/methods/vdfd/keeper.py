@@ -42,21 +42,7 @@ _ADDED_OPTIONS = {'parts': None, 'norms': True, 'nodes': 'new', 'sketches': 0, '
 class GradientKeeper:
     """Computes the compressed gradients of a network's outputs.
 
-    Args:
-        rank: See :class:`~mmseg_cil.methods.vdfd.hook.VDFDHook`, also for all other options.
-        average: See there.
-        outputs: See there.
-        grid: See there.
-        background: See there.
-        classifier: See there.
-        parts: See there.
-        norms: See there.
-        weighting: See there.
-        max_images: See there.
-        batch_size: See there.
-        nodes: See there.
-        sketches: See there.
-        samples: See there.
+    All options are those of :class:`~mmseg_cil.methods.vdfd.hook.VDFDHook`.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -139,8 +125,8 @@ class GradientKeeper:
 
         Args:
             model: See :meth:`mean_gradients`.
-            batches: See there.
-            nodes: See there.
+            batches: As :meth:`mean_gradients` takes them.
+            nodes: As :meth:`mean_gradients` takes them.
         """
         return self.compressed(model, self.mean_gradients(model, batches, nodes), nodes)
 

@@ -23,8 +23,8 @@ from mmseg_cil.registry import MODELS
 class VDFDRegulariser(DFDRegulariser):
     r"""VDFD's regulariser: predicted changes of earlier outputs under a learnt covariance.
 
-    .. math:: \lambda \sum_i (w - w_i^*)^T G_i \Sigma_i^{-1} G_i^T (w - w_i^*)
-              + \log |\Sigma_i|, \qquad \Sigma_i^{-1} = P_i P_i^T + \epsilon I
+    .. math:: \lambda \sum_i \Big[ (w - w_i^*)^T G_i \Sigma_i^{-1} G_i^T (w - w_i^*)
+              + \log |\Sigma_i| \Big], \qquad \Sigma_i^{-1} = P_i P_i^T + \epsilon I
 
     P is the output of a graph network over a step's classes. The graph network is trained
     together with the segmentor by an optimizer of its own. At each step the graph network is
