@@ -11,6 +11,8 @@ from mmseg_cil.methods.sdr.class_sums import ClassCells, greatest_of_all, total_
 LEAST_SUM = 1e-3
 #: The official code adds this to divisors.
 _EPS = 1e-15
+#: In the official form, cells whose normalised features sum to less have no gradient.
+_LEAST_GRADED = 1e-9
 
 
 def class_means(sums: Tensor, counts: Tensor) -> Tensor:
@@ -91,7 +93,8 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
         num_classes: C.
         official: Whether the loss is 0 where all cells are labelled 0, and all cells count. By
             default, cells of a class without a positive feature are left out, and cells whose
-            quotients sum to less than :data:`LEAST_SUM`, such as cells without any feature.
+            quotients sum to less than :data:`LEAST_SUM`, such as cells without any feature. In the
+            official form, the gradient of such a cell, which overflows, is left out.
 
     Returns:
         The mean over cells.
@@ -110,6 +113,10 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
     quotients = flat / divisors[own].unsqueeze(1)
     total = quotients.sum(dim=1)
     if official:
+        # The gradient of a cell without features would be infinite.
+        graded = (total.abs() >= _LEAST_GRADED).unsqueeze(1)
+        quotients = quotients.where(graded, quotients.detach())
+        total = quotients.sum(dim=1)
         each = quotients.exp().sum(dim=1) / (total + _EPS)
         used = torch.ones_like(own, dtype=torch.bool)
     else:

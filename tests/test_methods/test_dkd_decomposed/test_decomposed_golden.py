@@ -87,3 +87,11 @@ def test_a_zero_background_predicts_what_the_threshold_predicts():
     assert torch.equal(predicted(logits), case['prediction'])
     # A sigmoid of exactly 0.5 is background in both.
     assert not torch.zeros(1, 4, 2, 2).argmax(dim=1).any() and not predicted(logits * 0).any()
+
+
+@pytest.mark.parametrize('form', [decomposed_logits, plain_parts])
+def test_the_parts_and_the_bias_make_the_logits(form):
+    case = load('dkd_split__a')
+    rows, bias = torch.cat([case['weight_1'], case['weight_2']]), torch.linspace(-1, 1, 7)
+    logits = torch.nn.functional.conv2d(case['features'], rows[:, :, None, None], bias)
+    assert deviation(sum(form(case['features'], rows)) + bias.view(-1, 1, 1), logits) < TOLERANCE

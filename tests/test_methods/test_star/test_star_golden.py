@@ -110,6 +110,25 @@ def test_the_plain_loss_is_the_official_one(replayed):
     gradients_of(case, loss, leaves)
 
 
+def test_terms_and_weights_of_what_is_replayed_are_the_official_ones(replayed):
+    case, _ = replayed
+    rows, bias, cells = case['weight'], case['bias'], case['background_cells']
+    new = slice(case['n_old_fg'], None)
+    embeddings = dict(fake=drawn(case), background=case['embedding'].movedim(1, -1)[cells])
+    ratios = dict(fake=1.0, background=case['extra_bg_ratio'])
+    for name, embedding in embeddings.items():
+        weight = ratios[name] * len(embedding) / cells.numel()
+        assert weight == pytest.approx(case[f'weight_{name}'])
+        logits = embedding @ rows[new].T + bias[new]
+        for output, expected in enumerate(case[f'term_{name}']):
+            column, nothing = logits[:, output : output + 1], logits[:0, :1]
+            pair = (column, nothing) if name == 'fake' else (nothing, column)
+            loss = reference.replayed_cross_entropy(
+                torch.zeros(1), *pair, case['extra_bg_ratio'], cells.numel()
+            )
+            assert deviation(loss * (1 + weight) / weight, expected) < TOLERANCE
+
+
 def test_the_loss_of_training_is_the_official_one(replayed, monkeypatch):
     case, leaves = replayed
     old = case['n_old_fg']
