@@ -182,7 +182,8 @@ def test_a_walk_of_an_unusual_network(kind, method, losses, data_root, tmp_path)
 
 METHODS = (
     'finetune', 'mib', 'plop', 'rcil', 'vdfd', 'lwf_mc', 'icarl', 'm2kd', 'dkd', 'lgkd',
-    'mib_ucd', 'reminder', 'sdr',
+    'mib_ucd', 'reminder', 'sdr', 'caf', 'mib_awt', 'mib_nest', 'mib_ewf', 'dft_star', 'star',
+    'dkd_decomposed',
 )  # fmt: skip
 
 

@@ -156,7 +156,7 @@ def test_no_iteration_of_a_pre_tuning_waits(tmp_path):
         tmp_path / 'step.pth',
         distillers=(),
         network_change=dict(type='ClassifierPreTuning'),
-        freezing=dict(norm_statistics=['backbone', 'decode_head']),
+        freezing=dict(norm_statistics=['*']),
     ).train()
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
     with Waits() as waits:

@@ -17,7 +17,7 @@ from mmseg_cil.engine.config.method import OTHER_KEYS
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import Teacher
-from mmseg_cil.models.teacher_form import fold_norms
+from mmseg_cil.models.teacher_form import FormedNetwork, fold_norms
 from mmseg_cil.registry import MODELS
 from mmseg_cil.testing.networks import (
     HEADS,
@@ -38,6 +38,7 @@ FORMS = {
     'channels_last': (dict(channels_last=True), 1e-4),
     'both': (dict(fold_norms=True, channels_last=True), 1e-4),
     'bfloat16': (dict(fold_norms=True, channels_last=True, dtype='bfloat16'), 5e-2),
+    'float16': (dict(dtype='float16'), 5e-2),
 }
 #: Small backbones of every kind, with their arguments.
 BACKBONES = {
@@ -103,6 +104,29 @@ BACKBONES = {
     'MixVisionTransformer': dict(
         embed_dims=8, num_layers=[1] * 4, num_heads=[1] * 4, sr_ratios=[8, 4, 2, 1]
     ),
+    **{
+        name: dict(
+            img_size=64, patch_size=16, embed_dims=16, num_layers=2, num_heads=2, out_indices=(0, 1)
+        )
+        for name in ('VisionTransformer', 'BEiT', 'MAE')
+    },
+    'MSCAN': dict(embed_dims=[8, 16, 16, 16], depths=[1] * 4, mlp_ratios=[2] * 4, norm_cfg=NORM),
+    'PCPVT': dict(embed_dims=[8, 16, 16, 16], num_heads=[1] * 4, depths=[1] * 4,
+                  mlp_ratios=[2] * 4, sr_ratios=[8, 4, 2, 1]),
+    'SVT': dict(embed_dims=[8, 16, 16, 16], num_heads=[1] * 4, depths=[1] * 4,
+                mlp_ratios=[2] * 4, sr_ratios=[4, 2, 1, 1], windiow_sizes=[4] * 4),
+    'CGNet': dict(num_channels=(8, 16, 32), num_blocks=(2, 2), norm_cfg=NORM),
+    'FastSCNN': dict(downsample_dw_channels=(8, 8), global_in_channels=16,
+                     global_block_channels=(16, 16, 16), global_out_channels=16,
+                     higher_in_channels=16, lower_in_channels=16, fusion_out_channels=16),
+    'ICNet': dict(backbone_cfg=dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8,
+                                    norm_cfg=NORM),
+                  layer_channels=(16, 64), light_branch_middle_channels=8, psp_out_channels=16,
+                  out_channels=(8, 16, 16), norm_cfg=NORM),
+    'BiSeNetV1': dict(backbone_cfg=dict(type='ResNet', depth=18, base_channels=16, stem_channels=8,
+                                        norm_cfg=NORM),
+                      spatial_channels=(8, 8, 8, 32), context_channels=(32, 64, 128),
+                      out_channels=64),
 }  # fmt: skip
 
 
@@ -175,14 +199,21 @@ def test_norms_of_every_kind_of_backbone_are_folded_or_left(name):
     assert left == norms - count
     # Every block of ERFNet calls its norms itself.
     assert count or not norms or name == 'ERFNet'
-    folded.to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected, found = (
-            outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            for outputs in (plain(images), folded(images))
-        )
-    assert_near(list(found), list(expected), 1e-4)
+        expected = as_list(plain(images))
+        for form in ('both', 'bfloat16', 'float16'):
+            options, bound = FORMS[form]
+            alone = nn.Module()
+            alone.backbone, alone.decode_head = copy.deepcopy(plain), nn.Identity()
+            formed = FormedNetwork(alone, TeacherForm.from_config(options))
+            with formed.computing(images.device):
+                found = as_list(alone.backbone(formed.arranged(images)))
+            assert_near([output.float() for output in found], expected, bound)
+
+
+def as_list(outputs):
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
 def test_all_norms_of_a_residual_network_are_folded(taught):

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from mmseg_cil.registry import MODELS
 from mmseg_cil.testing import method_checks
 from mmseg_cil.testing.method_checks import check_losses, check_method, check_weights
 
@@ -39,3 +41,25 @@ def test_all_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(method_checks, 'CHECKS', dict(first=fail, second=fail))
     with pytest.raises(AssertionError, match=r'first: .*mib is wrong\nsecond: .*mib is wrong'):
         check_method('mib', tmp_path)
+
+
+class PlainMean(nn.Module):
+    """Cross-entropy that is 0 / 0 on a batch without a labelled pixel."""
+
+    loss_name = 'loss_plain'
+
+    def __init__(self, loss_weight=1.0):
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits, labels, weight=None, ignore_index=255, **_):
+        mean = nn.functional.cross_entropy(logits, labels, ignore_index=ignore_index)
+        return self.loss_weight * mean
+
+
+@pytest.mark.walk
+def test_a_loss_that_fails_on_an_odd_batch_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'PlainMean', PlainMean)
+    method = dict(name='plain', loss_decode=dict(type='PlainMean'))
+    with pytest.raises(AssertionError, match=r'odd_batches: .*step 1, a batch of void alone'):
+        check_method(method, tmp_path, checks=['odd_batches'])

@@ -11,5 +11,5 @@ method = dict(
     distillers=[dict(type='DecomposedDistiller')],
     network_change=dict(type='ForegroundRows'),
     classifier_init='rare',  # the auxiliary row takes its place after a step of this method
-    freezing=dict(norm_statistics=['backbone', 'decode_head']),
+    freezing=dict(norm_statistics=['*']),
 )

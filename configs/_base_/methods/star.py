@@ -10,6 +10,6 @@ method = dict(
     distillers=[dict(type='StarDistiller')],
     network_change=dict(type='ForegroundRows', auxiliary=False),
     classifier_init='kaiming',
-    freezing=dict(norm_statistics=['backbone', 'decode_head']),
+    freezing=dict(norm_statistics=['*']),
     custom_hooks=[dict(type='StarStatisticsHook'), dict(type='RowRateHook', factor=10.0)],
 )
