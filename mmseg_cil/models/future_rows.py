@@ -190,11 +190,17 @@ def _check_heads(model: Any) -> None:
     for place in ('decode_head', 'auxiliary_head'):
         heads = config.get(place) or []
         listed = heads if isinstance(heads, (list, tuple)) else [heads]
+        if place == 'decode_head' and len(listed) > 1:
+            raise InputError(
+                f'FutureRows: the network has a cascade of {len(listed)} decode heads, and the rows '
+                'of later classes are those of one: use a head that classifies with conv_seg alone, '
+                'such as ASPPHead, or leave method.network_change out'
+            )
         for head in listed:
             if has_own_target(head):
                 continue
             found = set(weights_by_class(head)) - {'conv_seg.weight', 'conv_seg.bias'}
-            if found or (place == 'decode_head' and len(listed) > 1):
+            if found:
                 raise InputError(
                     f'FutureRows: {head.get("type")} takes its outputs for classes in more than '
                     f'conv_seg {sorted(found)}: use a head that classifies with conv_seg alone, '

@@ -65,13 +65,13 @@ def begun_rows(
     Raises:
         InputError: Old rows depend on the new rows or on chance, so they cannot be reproduced.
     """
-    old = OldRows(grow)
     found: dict[str, Tensor] = {}
     for layer in sorted(layers):
         weight = state[f'{layer}.weight']
         bias = state.get(f'{layer}.bias', weight.new_zeros(len(weight)))
         fresh = weight.new_zeros(num_new, *weight.shape[1:])
         with torch.no_grad():
+            old = OldRows(grow.of_layer(layer))
             rows = old(weight, bias, fresh, fresh.new_zeros(num_new))
         for name, all_rows in zip(('weight', 'bias'), rows, strict=True):
             if f'{layer}.{name}' in state:

@@ -47,11 +47,23 @@ def strange_initialisations():
         del CLASSIFIER_INITS.module_dict[name]
 
 
-INITS = ('random', 'conv_default', 'balanced', 'copied_background', 'imprinted', 'attributed')
+INITS = (
+    'random',
+    'conv_default',
+    'balanced',
+    'copied_background',
+    'imprinted',
+    'attributed',
+    'lowered_background',
+    'unpredicted',
+    'rare',
+    'kaiming',
+    'pre_tuned',
+)
 
 
 def test_no_registered_initialisation_is_left_out():
-    assert set(CLASSIFIER_INITS.module_dict) - {'halved', 'shaken'} >= set(INITS)
+    assert set(CLASSIFIER_INITS.module_dict) - {'halved', 'shaken'} == set(INITS)
 
 
 class Walk:
@@ -82,16 +94,33 @@ class Walk:
             counts,
             previous=snapshot(self.path(step - 1), sum(counts[:-1])) if grown else None,
             regularisers=list(regularisers),
-            classifier_init=self.init,
+            classifier_init=self.init_of(step),
         )
         trained = [index for index in range(step) if index not in self.untrained]
         object.__setattr__(model.step, 'trained', tuple(trained))
         model.init_weights()
         return model
 
+    def init_of(self, step):
+        """The initialisation of a step. That of NeST has a file of rows of all classes."""
+        if self.init != 'pre_tuned' or step == 0:
+            return 'random' if self.init == 'pre_tuned' else self.init
+        path = self.path(step, 'rows.pth')
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            old = torch.load(self.path(step - 1))['state_dict']
+            rows = {}
+            for part in ('weight', 'bias'):
+                value = old[f'decode_head.conv_seg.{part}'].clone()
+                value[0] = value[0] / 2 - 1
+                new = torch.randn(self.counts[step], *value.shape[1:])
+                rows[part] = torch.cat([value, new]).flatten(1 if part == 'weight' else 0)
+            torch.save(dict(layers={'decode_head.conv_seg': rows}), path)
+        return dict(type='pre_tuned', rows=str(path))
+
     def run(self, steps):
         for step in range(steps):
-            self.path(step).parent.mkdir()
+            self.path(step).parent.mkdir(exist_ok=True)
             if step == 0:
                 model = base_step(network(), self.path(0), count=self.counts[0])
             else:
@@ -151,14 +180,14 @@ def test_the_penalty_is_0_when_a_step_begins_under_every_initialisation(tmp_path
         regulariser, model = walk.begin(step, reanchor=True)
         changes = regulariser._earlier.changes()
         assert len(changes) == step
-        if init == 'halved':
+        if init in ('halved', 'pre_tuned'):
             # Sums over rows of weights round, in float64.
             assert changes.abs().max() < 1e-6
         else:
             assert torch.equal(changes, torch.zeros_like(changes))
             assert regulariser(model)['loss_dfd'] == 0
             assert torch.equal(regulariser._earlier.offset, torch.zeros_like(changes[..., 0]))
-    moves = init in ('balanced', 'halved')
+    moves = init in ('balanced', 'halved', 'pre_tuned')
     assert (loss_of(walk.begin(3)) > 1e-3) == moves
 
 
