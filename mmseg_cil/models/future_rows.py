@@ -192,8 +192,8 @@ def _check_heads(model: Any) -> None:
         listed = heads if isinstance(heads, (list, tuple)) else [heads]
         if place == 'decode_head' and len(listed) > 1:
             raise InputError(
-                f'FutureRows: the network has a cascade of {len(listed)} decode heads, and the rows '
-                'of later classes are those of one: use a head that classifies with conv_seg alone, '
+                f'FutureRows: the network has a cascade of {len(listed)} decode heads, and rows of '
+                'later classes can be kept for a single one: use a network with one decode head, '
                 'such as ASPPHead, or leave method.network_change out'
             )
         for head in listed:
