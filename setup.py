@@ -63,7 +63,7 @@ setup(
         'matplotlib',
         'pillow',
     ],
-    extras_require={'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn']},
+    extras_require={'dev': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn', 'submitit']},
     classifiers=[
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',

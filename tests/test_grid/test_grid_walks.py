@@ -194,8 +194,6 @@ def test_what_is_refused_for_a_method_may_be_left_to_the_others(config, tmp_path
 
 
 def test_the_jobs_of_a_cluster_come_to_the_same_scores(config, unbroken, tmp_path, monkeypatch):
-    pytest.importorskip('submitit')
-
     class Waited(Fork):
         def wait(self):
             return self.program.wait(300)
