@@ -16,7 +16,17 @@ _without = {
         'method.regularisers.1.background': False,
     },
     'ewf': {'method.custom_hooks.0.factor': 1.0},
+    'greatest': {'method.regularisers.1.against': 'own'},
     'row_rates': {'method.custom_hooks.3.factor': 1.0},
+    'all_nodes': {'method.custom_hooks.1.nodes': 'new'},
+    'unbiased_ce': {'method.loss_decode': dict(type='CrossEntropyLoss')},
+    'balanced_rows': {'method.classifier_init': 'random'},
+    # DFD's penalty is VDFD's with the identity in the place of the learnt covariance.
+    'learnt_covariance': {
+        'method.regularisers.0': dict(
+            _delete_=True, type='DFDRegulariser', loss_weight=100.0, reanchor=True
+        )
+    },
     'frozen_norms': {'method.freezing': None},
 }
 grid = dict(

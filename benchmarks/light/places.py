@@ -22,9 +22,12 @@ grid = dict(
     methods=[
         'finetune',
         'lwf',
+        'lwf_mc',
+        'ilt',
         'mib',
         'plop',
         'rcil',
+        'dfd',
         'vdfd_plain',
         dict(name='finetune_fused', method='finetune', options={'method.custom_hooks': [_fused]}),
         dict(name='vdfd', method='vdfd', options={'method.custom_hooks.1.max_images': 96}),

@@ -102,7 +102,7 @@ class Walk:
         return model
 
     def init_of(self, step):
-        """The initialisation of a step. That of NeST has a file of rows of all classes."""
+        """The initialisation of a step; NeST's reads a file of rows of all classes."""
         if self.init != 'pre_tuned' or step == 0:
             return 'random' if self.init == 'pre_tuned' else self.init
         path = self.path(step, 'rows.pth')

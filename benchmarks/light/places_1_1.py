@@ -1,0 +1,12 @@
+"""The places of places.py one by one from the first, light setting.
+
+python tools/grid.py benchmarks/light/places_1_1.py --work-dir work_dirs/places_1_1
+"""
+
+_base_ = './places_11_1.py'
+protocol = dict(name='places_1-1', domain_steps=[[f'place{number:02d}'] for number in range(1, 22)])
+step_overrides = {0: dict(max_iters=300)}
+grid = dict(
+    # Joint training has as many iterations as a walk.
+    references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1100}),
+)
