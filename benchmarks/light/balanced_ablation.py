@@ -23,9 +23,10 @@ _without = {
     'balanced_rows': {'method.classifier_init': 'random'},
     # DFD's penalty is VDFD's with the identity in the place of the learnt covariance.
     'learnt_covariance': {
-        'method.regularisers.0': dict(
-            _delete_=True, type='DFDRegulariser', loss_weight=100.0, reanchor=True
-        )
+        'method.regularisers': [
+            dict(type='DFDRegulariser', loss_weight=100.0, reanchor=True),
+            dict(type='HingeRegulariser', loss_weight=0.3, background=True, against='greatest'),
+        ]
     },
     'frozen_norms': {'method.freezing': None},
 }
