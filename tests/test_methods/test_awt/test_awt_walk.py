@@ -11,7 +11,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.methods.awt import hook as awt_hook
 from mmseg_cil.testing.method_checks import check_method
 from mmseg_cil.testing.tiny import tiny_config
-from mmseg_cil.testing.walks import assert_same_weights, at, killed
+from mmseg_cil.testing.walks import assert_same_weights, at, killed, seasons
 
 
 @pytest.fixture
@@ -108,3 +108,14 @@ def test_the_choice_of_the_official_scripts_is_as_published(protocol, classes):
 @pytest.mark.walk
 def test_it_does_what_every_method_does(tmp_path):
     check_method('mib_awt', tmp_path)
+
+
+def test_by_domain_no_row_is_new_and_none_is_transferred(passes, data_root, tmp_path):
+    cfg = tiny_config(data_root, 'mib_awt')
+    cfg.protocol = seasons(['early', 'late'], ['last'])
+    WalkRunner(cfg, tmp_path / 'awt').run()
+    assert not passes
+    cfg = tiny_config(data_root, 'mib')
+    cfg.protocol = seasons(['early', 'late'], ['last'])
+    WalkRunner(cfg, tmp_path / 'mib').run()
+    assert_same_weights(tmp_path / 'awt', tmp_path / 'mib', 0, 1)

@@ -15,6 +15,7 @@ from mmseg_cil.models.plain import plain_state_dict
 from mmseg_cil.testing.method_checks import check_method
 from mmseg_cil.testing.networks import base_step, batch, network, next_step
 from mmseg_cil.testing.tiny import tiny_config, weights
+from mmseg_cil.testing.walks import seasons
 
 LOGGER = SimpleNamespace(info=lambda text: None)
 
@@ -118,3 +119,18 @@ def test_a_walk_freezes_old_rows_with_the_shift_and_fuses_all_else(data_root, tm
 @pytest.mark.parametrize('method', ['mib_ewf', 'plop_ewf', 'rcil_ewf', 'vdfd_ewf'])
 def test_it_does_what_every_method_does(method, tmp_path):
     check_method(method, tmp_path)
+
+
+def test_a_walk_by_domain_ends_between_its_beginning_and_plain_training(data_root, tmp_path):
+    ends = {}
+    for factor in (0.25, 1.0):
+        cfg = tiny_config(data_root, 'finetune')
+        cfg.protocol = seasons(['early', 'late'], ['last'])
+        cfg.method.custom_hooks = [dict(type='EWFHook', factor=factor)]
+        WalkRunner(cfg, tmp_path / str(factor)).run()
+        ends[factor] = [weights(tmp_path / str(factor), step) for step in (0, 1)]
+    (first, fused), (same, plain) = ends[0.25], ends[1.0]
+    for key, value in first.items():
+        assert torch.equal(value, same[key])
+        if value.is_floating_point():
+            torch.testing.assert_close(fused[key], 0.25 * plain[key] + 0.75 * value)
