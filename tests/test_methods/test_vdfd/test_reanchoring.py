@@ -75,11 +75,24 @@ class Walk:
         untrained: Steps that keep nothing.
         move: Changes a model as training would; by default nothing changes.
         counts: New classes of every step.
+        config: The network.
+        has_background: Whether class 0 is the background.
         **options: Passed on to the hook.
     """
 
-    def __init__(self, folder, init, untrained=(), move=None, counts=COUNTS, **options):
+    def __init__(
+        self,
+        folder,
+        init,
+        untrained=(),
+        move=None,
+        counts=COUNTS,
+        config=None,
+        has_background=True,
+        **options,
+    ):
         self.folder, self.init, self.counts = folder, init, counts
+        self.config, self.has_background = config or network(), has_background
         self.untrained, self.move = untrained, move
         self.hook = VDFDHook(**{'rank': None, **options})
 
@@ -90,8 +103,9 @@ class Walk:
         counts = list(self.counts[: step + 1])
         torch.manual_seed(step + 1)
         model = segmentor(
-            network(),
+            self.config,
             counts,
+            has_background=self.has_background,
             previous=snapshot(self.path(step - 1), sum(counts[:-1])) if grown else None,
             regularisers=list(regularisers),
             classifier_init=self.init_of(step),
@@ -122,7 +136,12 @@ class Walk:
         for step in range(steps):
             self.path(step).parent.mkdir(exist_ok=True)
             if step == 0:
-                model = base_step(network(), self.path(0), count=self.counts[0])
+                model = base_step(
+                    self.config,
+                    self.path(0),
+                    count=self.counts[0],
+                    has_background=self.has_background,
+                )
             else:
                 model = self.model(step)
             if step not in self.untrained:
@@ -189,6 +208,25 @@ def test_the_penalty_is_0_when_a_step_begins_under_every_initialisation(tmp_path
             assert torch.equal(regulariser._earlier.offset, torch.zeros_like(changes[..., 0]))
     moves = init in ('balanced', 'halved', 'pre_tuned')
     assert (loss_of(walk.begin(3)) > 1e-3) == moves
+
+
+@pytest.mark.parametrize(
+    ('config', 'init', 'has_background'),
+    [
+        (network('PSPHead', 'list'), 'balanced', True),
+        (network('PSPHead', 'list'), 'halved', True),
+        (network(), 'halved', False),
+    ],
+    ids=['several heads', 'several heads, all rows', 'no background'],
+)
+def test_the_penalty_is_0_when_a_step_begins_in_every_network(
+    tmp_path, config, init, has_background
+):
+    walk = Walk(tmp_path, init, config=config, has_background=has_background).run(3)
+    for step in (1, 2, 3):
+        changes = walk.begin(step, reanchor=True)[0]._earlier.changes()
+        assert len(changes) == step and changes.abs().max() < 1e-6
+    assert loss_of(walk.begin(3)) > 1e-3
 
 
 def test_where_rows_do_not_move_nothing_differs(tmp_path):
