@@ -273,9 +273,11 @@ def test_forms_of_the_student_have_rows_of_their_own(run, tmp_path):
 
 def test_targets_are_judged(run):
     module, _ = run('step', '--methods', 'mib')
-    assert module.verdict('mib', 1.39).endswith('met')
-    assert module.verdict('mib', 1.41).endswith('missed')
-    assert module.verdict('finetune', 1.0) == ''
+    for name in ('mib', 'mib bfloat16', 'mib, all'):
+        assert module.verdict(name, 1.14).endswith('met')
+        assert module.verdict(name, 1.16).endswith('missed')
+    for name in ('finetune', 'mib, plain', 'mib_ewf'):
+        assert module.verdict(name, 1.0) == ''
 
 
 @pytest.mark.parametrize('name', ['losses', 'step', 'memory'])
