@@ -3,8 +3,10 @@
     python docs/make_results.py [--check]
 
 Tables stand between ``<!-- table FILE step N to BASELINE -->`` and ``<!-- end -->``; FILE is
-a name in docs/results, whose rows a grid (tools/grid.py) has written. Between ``<!-- published
-SOURCE -->`` and the same end stand a source's figures of configs/published.csv. With --check
+a name in docs/results, whose rows a grid (tools/grid.py) has written. ``<!-- leads FILE of A ...
+over B ... -->`` has the differences in "all" after each step, a row each; ``<!-- means FILE -->``
+the means of "all" over the later steps. Between ``<!-- published SOURCE -->`` and the same end
+stand a source's figures of configs/published.csv. With --check
 nothing is written, and the exit status is 1 where the page is not current.
 """
 
@@ -12,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 import re
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.grid.rows import Row, read_row_file  # noqa: E402
-from mmseg_cil.grid.tables import scores_of, step_tables  # noqa: E402
+from mmseg_cil.grid.statistics import paired_difference  # noqa: E402
+from mmseg_cil.grid.tables import scores_of, signed, step_tables  # noqa: E402
 from mmseg_cil.published_figures import read_figures  # noqa: E402
 from mmseg_cil.visualization.table_formats import markdown  # noqa: E402
 from mmseg_cil.visualization.tables import UNDEFINED, Table  # noqa: E402
@@ -28,6 +33,11 @@ PAGE = ROOT / 'docs/results.md'
 MARK = re.compile(
     r'(<!-- table (?P<file>\S+) step (?P<step>\d+) to (?P<to>\S+) -->\n).*?(<!-- end -->)', re.S
 )
+LEADS = re.compile(
+    r'(<!-- leads (?P<file>\S+) of (?P<of>[^>]+?) over (?P<over>[^>]+?) -->\n).*?(<!-- end -->)',
+    re.S,
+)
+MEANS = re.compile(r'(<!-- means (?P<file>\S+) -->\n).*?(<!-- end -->)', re.S)
 PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?(<!-- end -->)', re.S)
 
 
@@ -46,6 +56,54 @@ def table(name: str, step: int, baseline: str) -> str:
     """
     scores = scores_of(rows_of(name), [], baseline)
     return '\n'.join(map(markdown, step_tables([score for score in scores if score.step == step])))
+
+
+def all_of(name: str) -> dict[tuple[str, int], dict[int, float]]:
+    """Return the mIoU of all classes by row and step, and then by seed."""
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for row in rows_of(name):
+        value = row.scores['all']
+        assert value is not None
+        found.setdefault((row.name, row.step), {})[row.seed] = value
+    return found
+
+
+def leads(name: str, ours: Sequence[str], others: Sequence[str]) -> str:
+    """Return the differences of rows in Markdown, paired by seed, after each later step.
+
+    Args:
+        name: File in docs/results, without its ending.
+        ours: The rows whose lead is told.
+        others: The rows that they are compared with.
+    """
+    scores = all_of(name)
+    steps = sorted({step for _, step in scores} - {0})
+    rows = []
+    for own in ours:
+        for other in others:
+            cells = [own, other]
+            for step in steps:
+                lead = paired_difference(scores.get((own, step), {}), scores.get((other, step), {}))
+                cells.append(signed(lead))
+            rows.append(cells)
+    caption = 'Difference in mIoU (%) of all classes, paired by seed, with its 95 % interval'
+    header = ['method', 'before', *(f'after step {step}' for step in steps)]
+    return markdown(Table(caption, header, rows))
+
+
+def means(name: str) -> str:
+    """Return the means of "all" over the later steps and the seeds, in words, greatest first."""
+    scores = all_of(name)
+    last = max(step for _, step in scores)
+    found = {
+        row: statistics.mean(
+            value for step in range(1, last + 1) for value in scores[row, step].values()
+        )
+        for row in dict.fromkeys(row for row, _ in scores)
+        if all((row, step) in scores for step in range(1, last + 1))
+    }
+    ordered = sorted(found, key=lambda row: -found[row])
+    return ', '.join(f'`{row}` {found[row]:.1f}' for row in ordered) + '.\n'
 
 
 def published(source: str) -> str:
@@ -74,7 +132,15 @@ def content() -> str:
     def told(match: re.Match[str]) -> str:
         return f'{match[1]}\n{published(match["source"])}\n{match[3]}'
 
-    return PUBLISHED.sub(told, MARK.sub(filled, PAGE.read_text(encoding='utf-8')))
+    def compared(match: re.Match[str]) -> str:
+        table = leads(match['file'], match['of'].split(), match['over'].split())
+        return f'{match[1]}\n{table}\n{match[5]}'
+
+    def averaged(match: re.Match[str]) -> str:
+        return f'{match[1]}\n{means(match["file"])}\n{match[3]}'
+
+    text = MARK.sub(filled, PAGE.read_text(encoding='utf-8'))
+    return MEANS.sub(averaged, LEADS.sub(compared, PUBLISHED.sub(told, text)))
 
 
 def main() -> None:
