@@ -30,15 +30,16 @@ from mmseg_cil.visualization.table_formats import markdown  # noqa: E402
 from mmseg_cil.visualization.tables import UNDEFINED, Table  # noqa: E402
 
 PAGE = ROOT / 'docs/results.md'
+END = '<!-- end -->'
 MARK = re.compile(
-    r'(<!-- table (?P<file>\S+) step (?P<step>\d+) to (?P<to>\S+) -->\n).*?(<!-- end -->)', re.S
+    r'(<!-- table (?P<file>\S+) step (?P<step>\d+) to (?P<to>\S+) -->\n).*?<!-- end -->', re.S
 )
 LEADS = re.compile(
-    r'(<!-- leads (?P<file>\S+) of (?P<of>[^>]+?) over (?P<over>[^>]+?) -->\n).*?(<!-- end -->)',
+    r'(<!-- leads (?P<file>\S+) of (?P<of>[^>]+?) over (?P<over>[^>]+?) -->\n).*?<!-- end -->',
     re.S,
 )
-MEANS = re.compile(r'(<!-- means (?P<file>\S+) -->\n).*?(<!-- end -->)', re.S)
-PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?(<!-- end -->)', re.S)
+MEANS = re.compile(r'(<!-- means (?P<file>\S+) -->\n).*?<!-- end -->', re.S)
+PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?<!-- end -->', re.S)
 
 
 def rows_of(name: str) -> list[Row]:
@@ -125,22 +126,16 @@ def published(source: str) -> str:
 
 def content() -> str:
     """Return what the page should be."""
-
-    def filled(match: re.Match[str]) -> str:
-        return f'{match[1]}\n{table(match["file"], int(match["step"]), match["to"])}\n{match[5]}'
-
-    def told(match: re.Match[str]) -> str:
-        return f'{match[1]}\n{published(match["source"])}\n{match[3]}'
-
-    def compared(match: re.Match[str]) -> str:
-        table = leads(match['file'], match['of'].split(), match['over'].split())
-        return f'{match[1]}\n{table}\n{match[5]}'
-
-    def averaged(match: re.Match[str]) -> str:
-        return f'{match[1]}\n{means(match["file"])}\n{match[3]}'
-
-    text = MARK.sub(filled, PAGE.read_text(encoding='utf-8'))
-    return MEANS.sub(averaged, LEADS.sub(compared, PUBLISHED.sub(told, text)))
+    text = PAGE.read_text(encoding='utf-8')
+    for mark, made in (
+        (MARK, lambda found: table(found['file'], int(found['step']), found['to'])),
+        (PUBLISHED, lambda found: published(found['source'])),
+        (LEADS, lambda found: leads(found['file'], found['of'].split(), found['over'].split())),
+        (MEANS, lambda found: means(found['file'])),
+    ):
+        # By default the loop's last function would serve all marks.
+        text = mark.sub(lambda found, made=made: f'{found[1]}\n{made(found)}\n{END}', text)
+    return text
 
 
 def main() -> None:

@@ -21,13 +21,13 @@ EVERY = 5
 SHARE = 0.25
 
 
-def halves_of_sample(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_sample(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the names to train on, and the names held out."""
     held = set(names[EVERY - 1 :: EVERY])
     return [name for name in names if name not in held], [name for name in names if name in held]
 
 
-def halves_of_places(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_places(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the names to train on, and the names held out.
 
     Args:
@@ -54,12 +54,12 @@ def main(data: Path) -> None:
     places = sorted(
         str(path.relative_to(images)).removesuffix(suffix) for path in images.rglob(f'*{suffix}')
     )
-    for folder, halves in (
-        (lists, halves_of_sample(sample)),
-        (data / 'cities', halves_of_places(places)),
+    for folder, parts in (
+        (lists, split_sample(sample)),
+        (data / 'cities', split_places(places)),
     ):
-        for name, half in zip(('held_train', 'held_val'), halves, strict=True):
-            (folder / f'{name}.txt').write_text('\n'.join(half) + '\n')
+        for name, part in zip(('held_train', 'held_val'), parts, strict=True):
+            (folder / f'{name}.txt').write_text('\n'.join(part) + '\n')
 
 
 if __name__ == '__main__':

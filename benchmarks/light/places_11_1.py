@@ -4,8 +4,10 @@ python tools/grid.py benchmarks/light/places_11_1.py --work-dir work_dirs/places
 """
 
 _base_ = './places.py'
-places = [f'place{number:02d}' for number in range(1, 22)]
-protocol = dict(name='places_11-1', domain_steps=[places[:11], *[[place] for place in places[11:]]])
+protocol = dict(
+    name='places_11-1',
+    domain_steps=[_base_.places[:11], *[[place] for place in _base_.places[11:]]],
+)
 step_overrides = {'later': dict(max_iters=40)}
 # Mixed precision in bfloat16, channels last and a fused optimizer: half the time of a step.
 channels_last = True

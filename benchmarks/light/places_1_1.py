@@ -4,7 +4,7 @@ python tools/grid.py benchmarks/light/places_1_1.py --work-dir work_dirs/places_
 """
 
 _base_ = './places_11_1.py'
-protocol = dict(name='places_1-1', domain_steps=[[f'place{number:02d}'] for number in range(1, 22)])
+protocol = dict(name='places_1-1', domain_steps=[[place] for place in _base_.places])
 step_overrides = {0: dict(max_iters=300)}
 grid = dict(
     # Joint training has as many iterations as a walk.

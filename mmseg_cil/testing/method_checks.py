@@ -112,11 +112,7 @@ def survives_odd_batches(cfg: Config, folder: Path) -> None:
     without background, wholly void, of a single image, and others.
     """
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='OddBatchesHook')]
-    cfg.step_overrides = {**cfg.get('step_overrides', {})}
-    cfg.step_overrides['later'] = {
-        **cfg.step_overrides.get('later', {}),
-        'max_iters': len(BATCHES),
-    }
+    cfg.step_overrides.later.max_iters = len(BATCHES)
     WalkRunner(cfg, folder, steps='0-1').run()
     _finite(folder, 0, 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,26 +11,34 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmseg_cil.contracts import network_of
+from mmseg_cil.protocols.taxonomy import IGNORE
 from mmseg_cil.registry import HOOKS
 from mmseg_cil.utils.step_context import StepContext
 
-#: Label of a void pixel.
-VOID = 255
+#: Labels ``(1, H, W)`` of the images of a batch.
+Labels = list[Tensor]
+
+
+def _void(labels: Tensor) -> Tensor:
+    return torch.full_like(labels, IGNORE)
 
 
 def _without_new(labels: Tensor, step: StepContext) -> Tensor:
-    return labels.where((labels < step.num_old) | (labels == VOID), 0)
+    return labels.where((labels < step.num_old) | (labels == IGNORE), 0)
 
 
-#: Batches by name: each makes the labels of a sample from its labels ``(1, H, W)`` and the step.
-BATCHES: dict[str, Callable[[Tensor, StepContext], Tensor]] = {
-    'no pixel of a new class': _without_new,
-    'background alone': lambda labels, step: torch.zeros_like(labels),
+#: Batches by name: each makes labels from those of a batch and the step. Fewer labels keep the
+#: first images alone.
+BATCHES: dict[str, Callable[[Labels, StepContext], Labels]] = {
+    'no pixel of a new class': lambda batch, step: [_without_new(image, step) for image in batch],
+    'background alone': lambda batch, step: [torch.zeros_like(image) for image in batch],
     # Without background there is nothing to label by an old network either.
-    'a new class alone': lambda labels, step: torch.full_like(labels, step.num_seen - 1),
-    'void alone': lambda labels, step: torch.full_like(labels, VOID),
-    'a single image': lambda labels, step: labels,
-    'a void image beside others': lambda labels, step: labels,
+    'a new class alone': lambda batch, step: [
+        torch.full_like(image, step.num_seen - 1) for image in batch
+    ],
+    'void alone': lambda batch, step: [_void(image) for image in batch],
+    'a single image': lambda batch, step: batch[:1],
+    'a void image beside others': lambda batch, step: [_void(batch[0]), *batch[1:]],
 }
 
 
@@ -39,8 +46,8 @@ BATCHES: dict[str, Callable[[Tensor, StepContext], Tensor]] = {
 class OddBatchesHook(Hook):
     """A hook that changes the batches of later steps, and checks what the network learns from them.
 
-    The iterations of a step take turns through :data:`BATCHES`. A single image is the first of the
-    batch. After each iteration, losses and weights must be finite.
+    The iterations of a step take turns through :data:`BATCHES`. After each iteration, losses and
+    weights must be finite.
     """
 
     priority = 'HIGHEST'
@@ -52,18 +59,12 @@ class OddBatchesHook(Hook):
         step: Any = network_of(runner).step
         if not step.index or data_batch is None:
             return
-        name = _name(batch_idx)
-        samples = copy.deepcopy(data_batch['data_samples'])
-        for number, sample in enumerate(samples):
-            labels = sample.gt_sem_seg.data
-            empty = name == 'a void image beside others' and number == 0
-            changed = torch.full_like(labels, VOID) if empty else BATCHES[name](labels, step)
+        samples = data_batch['data_samples']
+        labels = BATCHES[_name(batch_idx)]([sample.gt_sem_seg.data for sample in samples], step)
+        for sample, changed in zip(samples, labels, strict=False):
             sample.gt_sem_seg.data = changed
-        count = 1 if name == 'a single image' else len(samples)
-        data_batch.update(
-            inputs=data_batch['inputs'][:count],
-            data_samples=samples[:count],
-        )
+        for key in ('inputs', 'data_samples'):
+            data_batch[key] = data_batch[key][: len(labels)]
 
     def after_train_iter(
         self,

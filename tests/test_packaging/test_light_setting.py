@@ -23,11 +23,11 @@ def test_every_grid_is_one(name):
 
 
 def test_every_fifth_image_is_held_out():
-    train, held = hold_out.halves_of_sample([str(number) for number in range(12)])
+    train, held = hold_out.split_sample([str(number) for number in range(12)])
     assert held == ['4', '9'] and len(train) == 10 and not set(train) & set(held)
 
 
 def test_the_last_quarter_of_each_place_is_held_out():
     names = [f'{place}/{image}' for place, count in (('a', 5), ('b', 4)) for image in range(count)]
-    train, held = hold_out.halves_of_places(names)
+    train, held = hold_out.split_places(names)
     assert held == ['a/3', 'a/4', 'b/3'] and sorted(train + held) == names

@@ -114,9 +114,9 @@ def sparsity(features: Tensor, labels: Tensor, num_classes: int, official: bool 
     total = quotients.sum(dim=1)
     if official:
         # The gradient of a cell without features would be infinite.
-        graded = (total.abs() >= _LEAST_GRADED).unsqueeze(1)
-        quotients = quotients.where(graded, quotients.detach())
-        total = quotients.sum(dim=1)
+        graded = total.abs() >= _LEAST_GRADED
+        quotients = quotients.where(graded.unsqueeze(1), quotients.detach())
+        total = total.where(graded, total.detach())
         each = quotients.exp().sum(dim=1) / (total + _EPS)
         used = torch.ones_like(own, dtype=torch.bool)
     else:
