@@ -8,6 +8,7 @@ import difflib
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.literals import NotPlainError, read_literal
 from mmseg_cil.utils.stopping import Stopped, ended_by_signals, interrupt_of
 
 #: Environment variables in which torchrun, Slurm and MPI tell a process its rank.
@@ -23,6 +25,8 @@ _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 ADVISED = 'MMSEG_CIL_ADVISED'
 #: Seconds for which the other processes wait for rank 0 to print the error and end the job.
 _PATIENCE = 20.0
+#: A dictionary, or a list or tuple that has one.
+_HAS_DICT = re.compile(r'\s*(?:[\[(].*)?(?:\bdict\(|\{)', re.DOTALL)
 #: Errors of a path that cannot be read or written, which count as wrong input.
 _PLACES = (
     errno.EACCES,
@@ -66,6 +70,9 @@ class ToolParser(argparse.ArgumentParser):
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options key=value ...`` as MMEngine reads them, with errors of one line.
 
+    MMEngine reads no dictionaries; values that have one, such as
+    ``model.decode_head.loss_decode=dict(type='DiceLoss')``, are read as plain Python.
+
     Args:
         parser: Parser of a tool.
     """
@@ -82,18 +89,20 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             option_string: str | None = None,
         ) -> None:
             for value in values:
-                key, equals, _ = value.partition('=')
+                key, equals, text = value.partition('=')
                 if not equals or not all(part.strip() for part in key.split('.')):
                     parser.error(
                         f'argument {option_string}: {value!r} must be KEY=VALUE, such as '
                         'optim_wrapper.optimizer.lr=0.01'
                     )
-            try:
-                super().__call__(parser, namespace, values, option_string)
-            except Exception as error:
-                parser.error(
-                    f'argument {option_string}: {" ".join(values)} cannot be read ({error})'
-                )
+                if _HAS_DICT.match(text):
+                    read = _plain_value(parser, option_string, value, text)
+                    setattr(namespace, self.dest, {**getattr(namespace, self.dest), key: read})
+                    continue
+                try:
+                    super().__call__(parser, namespace, [value], option_string)
+                except Exception as error:
+                    parser.error(f'argument {option_string}: {value} cannot be read ({error})')
 
     parser.add_argument(
         '--cfg-options',
@@ -103,6 +112,16 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config',
     )
+
+
+def _plain_value(parser: argparse.ArgumentParser, option: str | None, given: str, text: str) -> Any:
+    try:
+        return read_literal(text)
+    except (SyntaxError, NotPlainError) as error:
+        parser.error(
+            f'argument {option}: {given} cannot be read ({error}); a value with a dict must be '
+            'plain Python, and the shell needs quotes around it: "KEY=dict(type=\'NAME\', a=1)"'
+        )
 
 
 def run_tool(main: Callable[[], int | None], goes_on: str = '') -> NoReturn:

@@ -1,4 +1,4 @@
-"""Reading of a Python file of plain values without executing it."""
+"""Reading of plain Python values without executing them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 #: Names of the numbers that are not finite in a config's text.
 _NOT_FINITE = {'inf': math.inf, 'nan': math.nan}
+#: Names that stand in plain values.
+_NAMES = ('dict', 'float', 'set', *_NOT_FINITE)
 
 
 class NotPlainError(ValueError):
@@ -50,6 +52,27 @@ def read_literals(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (RecursionError, MemoryError) as error:
         raise NotPlainError('it is nested too deeply') from error
     return result
+
+
+def read_literal(text: str) -> Any:
+    """Return the plain value that a text holds, such as ``dict(type='Dice', weight=[1, 2])``.
+
+    Args:
+        text: A value as files of :func:`read_literals` have them. Names of classes are refused,
+            so that ``true`` is no text.
+
+    Raises:
+        NotPlainError: The text holds anything else.
+        SyntaxError: The text is no Python.
+    """
+    try:
+        root = ast.parse(text.strip(), mode='eval').body
+        for node in ast.walk(root):
+            if isinstance(node, ast.Name) and node.id not in _NAMES:
+                raise _refused(node)
+        return _value(root)
+    except (RecursionError, MemoryError) as error:
+        raise NotPlainError('it is nested too deeply') from error
 
 
 def _value(node: ast.expr) -> Any:

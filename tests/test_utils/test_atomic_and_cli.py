@@ -183,6 +183,10 @@ def test_wrong_usage_is_wrong_input():
         ['a=[1,'],
         ['a=(1,[2)'],
         [' =3'],
+        ['a=dict(b=1'],
+        ['a=dict(b=true)'],
+        ['a=[dict(b=open(1))]'],
+        ['a={1'],
         [],
     ],
 )
@@ -208,3 +212,25 @@ def test_settings_are_read_as_mmengine_reads_them():
         'h.0.i': 0.001,
     }
     assert parser.parse_args([]).cfg_options == {}
+
+
+def test_settings_may_be_dictionaries():
+    parser = ToolParser(prog='tool')
+    add_config_options(parser)
+    given = [
+        "a.b=dict(type='A', weight=[1, 2.5], deep=dict(c=None))",
+        'c=x=dict(',
+        "d=[dict(type='B'), {'e': -1}]",
+        'e=1',
+        'a.b.type=C',
+    ]
+    options = parser.parse_args(['--cfg-options', *given]).cfg_options
+    assert options == {
+        'a.b': dict(type='A', weight=[1, 2.5], deep=dict(c=None)),
+        'c': 'x=dict(',
+        'd': [dict(type='B'), {'e': -1}],
+        'e': 1,
+        'a.b.type': 'C',
+    }
+    # As with MMEngine, the later of two settings of the same key counts.
+    assert list(options) == ['a.b', 'c', 'd', 'e', 'a.b.type']
