@@ -1,7 +1,6 @@
 """Cheaper forms of a teacher: their records are those of the plain teacher within stated bounds."""
 
 import copy
-import json
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from mmseg_cil.contracts import Distiller, Needs, TeacherForm
 from mmseg_cil.contracts.method import MethodConfig
 from mmseg_cil.engine.config.compose import read_piece
 from mmseg_cil.engine.config.method import OTHER_KEYS
-from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.errors import InputError
 from mmseg_cil.models.teacher import Teacher
 from mmseg_cil.models.teacher_form import FormedNetwork, fold_norms
@@ -28,7 +26,6 @@ from mmseg_cil.testing.networks import (
     next_step,
     snapshot,
 )
-from mmseg_cil.testing.tiny import tiny_config
 
 #: So small that training does not magnify what rounding does: at 1e-3, two students that differ
 #: by 1e-6 differ by a tenth of the loss after 50 iterations.
@@ -352,47 +349,6 @@ def test_fifty_iterations_learn_the_same(tmp_path):
         found = trained(tmp_path / 'step.pth', teacher_form=form)
         assert not torch.equal(found, plain)
         torch.testing.assert_close(found, plain, rtol=bound, atol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'method',
-    ['lwf', 'lwf_mc', 'ilt', 'mib', 'plop', 'rcil', 'lgkd', 'm2kd', 'dkd', 'icarl', 'dfgr'],
-)
-def test_walks_learn_the_same(method, data_root, tmp_path, request):
-    # PLOP's labels are teacher's decisions with a threshold: a rounding of float32 that decides a
-    # pixel otherwise is no small difference. In float64 none does.
-    decides = method in ('plop', 'lgkd')
-    if decides:
-        request.getfixturevalue('in_float64')
-
-    def walk(name, form, start_from=None):
-        changes = {'step_overrides.later.max_iters': 50, 'step_overrides.later.lr': LR}
-        cfg = tiny_config(data_root, method, **changes)
-        if form:
-            cfg.method.teacher_form = form
-        folder = tmp_path / name
-        options = dict(start_from=start_from, accept_changes=True) if start_from else {}
-        WalkRunner(cfg, folder, steps='0-1', **options).run()
-        return losses_of(folder)
-
-    plain = walk('plain', None)
-    assert len(plain['loss']) == 50
-    for name, (form, bound) in FORMS.items():
-        if decides and 'dtype' in form:
-            continue  # another number format decides some pixels otherwise
-        formed = walk(name, form, str(tmp_path / 'plain'))
-        assert plain.keys() == formed.keys()
-        for key, values in plain.items():
-            torch.testing.assert_close(formed[key], values, rtol=bound, atol=1e-5)
-
-
-def losses_of(work_dir):
-    """The logged losses of step 1, by name."""
-    (path,) = (work_dir / 'step_01').glob('*/vis_data/scalars.json')
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [row for row in rows if 'loss' in row]
-    return {key: torch.tensor([row[key] for row in rows]) for key in rows[0] if 'loss' in key}
 
 
 def test_a_snapshot_says_its_form(tmp_path):

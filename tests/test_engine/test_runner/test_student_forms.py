@@ -21,6 +21,7 @@ FORMS = {
     'channels_last': {'channels_last': True},
     'fused': {'optim_wrapper.optimizer.fused': True},
     'recomputed': {'activation_checkpointing': ['backbone', 'auxiliary_head.convs']},
+    'with_cp': {'model.backbone.with_cp': True},
     'compiled': {'compile': dict(backend='eager')},
 }
 #: Greatest relative difference of a loss. Roundings are 2e-16; after 12 iterations 1e-15 was seen
@@ -29,6 +30,12 @@ BOUND = 1e-9
 #: Methods whose generated images are float32: their roundings are 1e-7, and grow.
 IN_FLOAT32 = ('dfgr', 'dfgr_dtid')
 BOUND_IN_FLOAT32 = 1e-3
+#: So small a rate that training does not magnify what rounding does.
+LOW_RATE = 1e-5
+#: Greatest difference of a loss in bfloat16, relative to the greatest loss. CAF weighs its maps
+#: by factors of several hundred here.
+BOUND_MIXED = 5e-2
+BOUND_MIXED_OF_CAF = 0.1
 #: Methods that cut maps into four parts a side; those of the tiny network are too small.
 NEEDS_LARGER_MAPS = (
     'lgkd_paper',
@@ -43,9 +50,9 @@ NEEDS_LARGER_MAPS = (
 def walked(data_root, tmp_path):
     """Walks two steps with a form of the student, and returns the losses of every iteration."""
 
-    def walk(method, name, changes, iterations, first=None):
+    def walk(method, name, changes, iterations, first=None, lr=0.02):
         cfg = tiny_config(data_root, method, **changes)
-        cfg.step_overrides = {0: dict(max_iters=6), 'later': dict(lr=0.02, max_iters=iterations)}
+        cfg.step_overrides = {0: dict(max_iters=6), 'later': dict(lr=lr, max_iters=iterations)}
         if method in NEEDS_LARGER_MAPS:
             cfg.model.backbone.strides = (1, 1, 1, 1)
         cfg.custom_hooks = [dict(type=LossRecordHook.__name__)]
@@ -95,3 +102,17 @@ def test_fifty_iterations_of_every_method_in_each_form(method, request, walked):
         found, _ = walked(method, name, changes, 50, first='plain')
         assert len(found) == 50
         assert_alike(found, plain[6:], bound)
+
+
+@pytest.mark.slow
+@pytest.mark.walk
+@pytest.mark.parametrize('method', METHODS)
+def test_fifty_iterations_of_every_method_in_mixed_precision(method, walked):
+    plain, _ = walked(method, 'plain', {}, 50, lr=LOW_RATE)
+    mixed = {'optim_wrapper.type': 'BFloat16OptimWrapper'}
+    found, _ = walked(method, 'mixed', mixed, 50, first='plain', lr=LOW_RATE)
+    assert len(found) == 50
+    own, expected = torch.tensor(found), torch.tensor(plain[6:])
+    assert not torch.equal(own, expected)
+    difference = (own - expected).abs().max() / expected.abs().max()
+    assert difference <= (BOUND_MIXED_OF_CAF if method == 'caf' else BOUND_MIXED)
