@@ -99,9 +99,11 @@ def test_fifty_iterations_of_every_method_in_each_form(method, request, walked):
         bound = BOUND
     plain, _ = walked(method, 'plain', {}, 50)
     for name, changes in FORMS.items():
-        found, _ = walked(method, name, changes, 50, first='plain')
-        assert len(found) == 50
-        assert_alike(found, plain[6:], bound)
+        # Another walk's step 0 is taken over by an equal model config only.
+        first = None if name == 'with_cp' else 'plain'
+        found, _ = walked(method, name, changes, 50, first=first)
+        assert len(found) == (50 if first else 56)
+        assert_alike(found, plain[-len(found) :], bound)
 
 
 @pytest.mark.slow
