@@ -45,14 +45,26 @@ def recompute_activations(network: nn.Module, names: Sequence[str] | str | None 
         InputError: :func:`named_modules_of` raises it.
     """
     modules = [*named_modules_of(network, names), *_asking(network)]
-    for asking in network.modules():
-        if getattr(asking, WITH_CP, False):
-            asking.with_cp = False  # type: ignore[assignment]
+    keep_activations(network)
     for module in modules:
         forward = module.__dict__.get('forward', type(module).forward)
         # A copy of the module has a copy of this function, which calls the copy.
         module.forward = functools.partial(_run, forward, module)
     return len(modules)
+
+
+def keep_activations(network: nn.Module) -> None:
+    """Take ``with_cp=True`` from a network, in place.
+
+    A teacher has no backward pass of its own. Where one runs through it to the images, as DF-GR's
+    generator needs it, the reentrant form would hide the norms' inputs from their gradients.
+
+    Args:
+        network: The segmentor.
+    """
+    for module in network.modules():
+        if getattr(module, WITH_CP, False):
+            module.with_cp = False  # type: ignore[assignment]
 
 
 def named_modules_of(network: nn.Module, names: Sequence[str] | str | None) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from mmseg_cil.errors import InputError
 from mmseg_cil.models.heads import classifier_key
 from mmseg_cil.models.network_output import NetworkOutput, run_network
 from mmseg_cil.models.plain import plain_model_config, plain_state_dict
+from mmseg_cil.models.recomputation import keep_activations
 from mmseg_cil.models.teacher_form import FormedNetwork
 from mmseg_cil.registry import MODELS, SNAPSHOT_READERS
 from mmseg_cil.utils.finite import require_finite
@@ -135,6 +136,7 @@ class Teacher:
         #: Where the weights are from, for messages.
         self.source = source if snapshot is None else f'snapshot {snapshot} of {source}'
         self.network: EncoderDecoder = MODELS.build(plain_model_config(model, num_classes))
+        keep_activations(self.network)
         load_matching(self.network, state, source)
         # The network reads the sizes of windows from the attributes of ``test_cfg``.
         self.network.test_cfg = ConfigDict(self.network.test_cfg or {})
