@@ -13,6 +13,7 @@ from typing import Any
 from mmseg_cil.errors import InputError
 from mmseg_cil.utils.harmonic import HARMONIC
 from mmseg_cil.utils.literals import read_literals
+from mmseg_cil.utils.merging import merge_options
 from mmseg_cil.visualization.walk_record import WalkRecord
 
 #: The copy of its config that a walk leaves in its folder.
@@ -183,7 +184,7 @@ def _read_config(walk: WalkRecord) -> dict[str, Any]:
         cfg = Config(read_literals(path))
         changes = dict(cfg.get('method') or {}).get('protocol_overrides') or {}
         own = changes.get(walk.metrics['protocol'], {})
-        cfg.merge_from_dict({f'method.{key}': value for key, value in own.items()})
+        merge_options(cfg, {f'method.{key}': value for key, value in own.items()})
         if changes:
             del cfg.method['protocol_overrides']
     except Exception as error:

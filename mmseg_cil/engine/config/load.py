@@ -12,6 +12,7 @@ from mmengine.utils import import_modules_from_strings
 from mmseg_cil.engine.config.files import files_of, find_config, read_config
 from mmseg_cil.engine.config.protocol_pieces import settle
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.merging import merge_options
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -117,7 +118,7 @@ def _merge(cfg: Config, options: dict[str, Any]) -> None:
     try:
         options = {key: value for key, value in options.items() if key not in numbered}
         if options:
-            cfg.merge_from_dict(options)
+            merge_options(cfg, options)
         for key, value in numbered.items():
             cfg[key] = {**(cfg.get(key) or {}), **value}
     except Exception as error:

@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmseg_cil.engine.config.files import BASES, read_config
 from mmseg_cil.errors import InputError
 from mmseg_cil.protocols import NAMED, is_by_domain
+from mmseg_cil.utils.merging import merge_options
 
 #: Key of a method for the folder of its pieces, by name in ``configs/_base_/methods`` or by path.
 FOLDER = 'by_protocol'
@@ -78,7 +79,7 @@ def settled(
         _fill(result.method, piece, usual)
     for key, value in (overrides.get(protocol) or {}).items():
         try:
-            result.merge_from_dict({f'method.{key}': value})
+            merge_options(result, {f'method.{key}': value})
         except Exception as error:
             raise InputError(
                 f'method.{key} = {value!r} does not fit method {method.get("name")!r} as it is for '

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmseg_cil.engine.config.schedules import schedule_groups, stretch_schedules, without_short
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.merging import merge_options
 
 
 def overrides_of_step(overrides: Any, step: int, first: int = 0) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _merge(cfg: Config, overrides: Mapping[str, Any]) -> None:
     if not overrides:
         return
     try:
-        cfg.merge_from_dict(dict(overrides))
+        merge_options(cfg, overrides)
     except Exception as error:
         raise InputError(
             f'step_overrides cannot be applied ({", ".join(overrides)}): {error}'

@@ -11,6 +11,7 @@ from mmseg_cil.engine.config.compose import compose, find_schedule, read_piece
 from mmseg_cil.engine.config.published.deviations import deviations_of
 from mmseg_cil.engine.config.published.frames import Frame, find_frame
 from mmseg_cil.errors import InputError
+from mmseg_cil.utils.merging import merge_options
 
 #: The dataset pieces of the papers, by the dataset of a protocol.
 DATASETS = {'voc': 'voc12aug_paper', 'ade20k': 'ade20k_paper', 'cityscapes': 'cityscapes_paper'}
@@ -60,7 +61,7 @@ def as_published(cfg: Config, given: Mapping[str, str | None] | None = None) -> 
     _set_protocol(result, frame)
     changes = {f'method.{key}': value for key, value in frame.changes.items()}
     if changes:
-        result.merge_from_dict(changes)
+        merge_options(result, changes)
     result.as_published = True
     stem = (cfg.filename or 'config').removesuffix('.py')
     return Config(
