@@ -20,7 +20,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
     * An item of a list is replaced by a value that is no dict, and by a dict with
       ``_delete_=True``. MMEngine fails for the former and keeps the old keys for the latter.
-    * Of two settings of which one lies within the other, the inner one holds, in whichever order
+    * If one setting lies within another, the inner one holds, in whichever order
       they are given. MMEngine drops the inner one in silence if it comes first.
     * The given values stay as they are. MMEngine removes ``_delete_`` from them, so that merging
       them again would delete nothing.
@@ -62,7 +62,7 @@ def _depth(key: str) -> int:
 
 
 def _find(cfg: Config, key: str) -> Any:
-    """Return what lies in a config below a dotted key; None: nothing."""
+    """Return the value of a config at a dotted key; None: there is none."""
     found: Any = cfg.to_dict()
     for name in key.split('.'):
         if isinstance(found, list) and name.isdigit() and int(name) < len(found):
