@@ -9,6 +9,7 @@ from typing import Any
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from mmseg_cil.errors import InputError
 from mmseg_cil.registry import TRANSFORMS
@@ -69,11 +70,32 @@ def _cut(results: dict[str, Any], box: Box, size: tuple[int, int] | None, backen
     for key in ('img', *results.get('seg_fields', ())):
         part = np.ascontiguousarray(results[key][top : top + tall, left : left + wide])
         if size is not None:
-            part = mmcv.imresize(
-                part, size, backend=backend, interpolation='bilinear' if key == 'img' else 'nearest'
-            )
+            part = _resize(part, size, backend, key)
         results[key] = part
     results['img_shape'] = results['img'].shape[:2]
+
+
+def _resize(part: np.ndarray, size: tuple[int, int], backend: str, key: str) -> np.ndarray:
+    if backend == 'cv2' or part.dtype == np.uint8:
+        interpolation = 'bilinear' if key == 'img' else 'nearest'
+        resized: np.ndarray = mmcv.imresize(
+            part, size, backend=backend, interpolation=interpolation
+        )
+        return resized
+    if key == 'img':
+        raise InputError(
+            f'Pillow resizes images of uint8, and this image is {part.dtype}: set '
+            "backend='cv2' in the transform that crops, or to_float32=False where it is loaded"
+        )
+    # Pillow takes few types of masks, so it moves the numbers of rows and columns.
+    wide, tall = size
+    return part[_nearest(part.shape[0], tall)][:, _nearest(part.shape[1], wide)]
+
+
+def _nearest(length: int, new_length: int) -> np.ndarray:
+    """Return the indices that Pillow's nearest filter takes along a side, ``(new_length,)``."""
+    indices = Image.fromarray(np.arange(length, dtype=np.int32)[:, None])
+    return np.asarray(indices.resize((1, new_length), Image.Resampling.NEAREST))[:, 0]
 
 
 @TRANSFORMS.register_module()

@@ -108,6 +108,41 @@ def test_image_and_mask_are_cut_and_resized_together():
     assert result['ori_shape'] == (120, 160)
 
 
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int16, np.int32, np.int64, bool])
+@pytest.mark.parametrize('size', [(64, 48), (200, 150), (33, 120), (57, 41)])
+def test_masks_of_every_type_are_resized_as_those_of_bytes(dtype, size):
+    # Maps of self-labels are float32 and have numbers above 255.
+    given = sample(120, 160)
+    given['gt_seg_map'] = np.random.default_rng(2).integers(0, 2, (120, 160), dtype=np.uint8)
+    other = {**given, 'gt_edge_map': given['gt_seg_map'].astype(dtype)}
+    other['seg_fields'] = ['gt_seg_map', 'gt_edge_map']
+    with seeded(7):
+        result = RandomResizedCrop(size)(other)
+    assert result['gt_edge_map'].dtype == dtype
+    assert np.array_equal(result['gt_edge_map'], result['gt_seg_map'].astype(dtype))
+    assert 0 < result['gt_seg_map'].mean() < 1
+
+
+def test_cells_keep_numbers_above_a_byte():
+    given = sample(120, 160)
+    given['gt_edge_map'] = (256 + np.arange(120 * 160).reshape(120, 160)).astype(np.float32)
+    given['seg_fields'] = ['gt_edge_map']
+    with seeded(3):
+        box = draw_box(120, 160, AREA, ASPECT, 10)
+    with seeded(3):
+        result = RandomResizedCrop((64, 48))(dict(given))
+    expected = resized(given['gt_edge_map'], box, (64, 48), Image.NEAREST)
+    assert np.array_equal(result['gt_edge_map'], expected)
+
+
+@pytest.mark.parametrize('transform', [RandomResizedCrop(32), ResizedCenterCrop(32)])
+def test_an_image_that_pillow_cannot_resize_is_refused(transform):
+    given = sample(60, 80)
+    given['img'] = given['img'].astype(np.float32)
+    with pytest.raises(InputError, match="float32: set backend='cv2'"):
+        transform(given)
+
+
 def test_the_crop_depends_on_the_seeded_stream_alone():
     crop = TRANSFORMS.build(dict(type='RandomResizedCrop', scale=32))
     results = []
