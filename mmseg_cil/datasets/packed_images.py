@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,9 +67,18 @@ class PackedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def first(self, count: int) -> PackedImages:
-        """Return the first images alone."""
-        return replace(self, rows=self.rows[:count], kept=self.kept[:count])
+    def pick(self, indices: np.ndarray) -> PackedImages:
+        """Return the images of these indices alone."""
+        return replace(self, rows=self.rows[indices], kept=self.kept[indices])
+
+    def find(self, paths: Collection[str]) -> np.ndarray:
+        """Return the first index of each image whose ``img_path`` is among these, ascending."""
+        _, first = np.unique(self.kept, return_index=True)
+        if not paths:
+            return first[:0]
+        found = [self.info(index)['img_path'] in paths for index in first]
+        indices: np.ndarray = np.sort(first[np.array(found, bool)])
+        return indices
 
     def name(self, index: int) -> str:
         """Return the name of an image."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmcv.transforms import Resize
 from mmengine.dataset import Compose
 
 from mmseg_cil.errors import InputError
@@ -20,9 +21,18 @@ _FIXED = (
     'LoadImageFromNDArray',
     'LoadAnnotations',
     'Resize',
+    'ResizeShortestEdge',
+    'ResizeToMultiple',
+    'Normalize',
+    'CLAHE',
+    'AdjustGamma',
+    'Rerange',
+    'RGB2Gray',
     'MapLabels',
     'PackSegInputs',
 )
+#: Length of a long side that bounds nothing.
+_UNBOUNDED = 1_000_000
 
 
 #: Key under which a sample of a view over several data sets names its data set.
@@ -162,6 +172,11 @@ def first_way(transforms: Iterable[Any]) -> Iterator[Any]:
 def without_augmentation(dataset: Any) -> Any:
     """Return the same images with a pipeline that loads, resizes to a fixed size, and packs.
 
+    A network sees objects there at about the size that they have in training: ``RandomResize``
+    resizes to its scale at the ratio 1 (or the nearest ratio in its range), to the middle of two
+    scales, ``RandomChoiceResize`` to the median of its scales by area, and ``RandomResizedCrop``
+    resizes the short side to that of its crops, as in the papers' test geometry.
+
     The user's own transforms stay, because they may make an image fit the network. If they draw
     random numbers, ask the dataset by ``SampleKey``, which seeds them.
 
@@ -180,7 +195,50 @@ def without_augmentation(dataset: Any) -> Any:
 
 
 def _fixed(pipeline: Any) -> Compose:
-    return Compose([transform for transform in pipeline.transforms if not _augments(transform)])
+    plain = [_without_chance(transform) for transform in pipeline.transforms]
+    return Compose([transform for transform in plain if transform is not None])
+
+
+def _without_chance(transform: Any) -> Any:
+    """Return a transform without its random part; None: nothing is left of it."""
+    if not _augments(transform):
+        return transform
+    name = kind_of(transform)
+    if name == 'RandomResizedCrop':
+        # Images lose the crop's aspect and keep the scale of its short side.
+        scale = (_UNBOUNDED, min(transform.scale))
+        return Resize(scale=scale, keep_ratio=True, backend=transform.backend)
+    usual = usual_scale(transform)
+    if usual is None:
+        return None
+    resize = copy.copy(transform.resize)
+    resize.scale = usual
+    return resize
+
+
+def usual_scale(transform: Any) -> int | tuple[int, int] | None:
+    """Return the usual scale of MMCV's ``RandomResize`` or ``RandomChoiceResize``, else None.
+
+    Args:
+        transform: A transform, as object.
+
+    Returns:
+        (width, height), or the short side where the transform's scales are single numbers.
+    """
+    name = kind_of(transform)
+    if name == 'RandomChoiceResize':
+        scales = sorted(transform.scales, key=np.prod)
+        chosen: int | tuple[int, int] = scales[len(scales) // 2]
+        return chosen
+    if name != 'RandomResize':
+        return None
+    if not isinstance(transform.scale[0], int):
+        width, height = np.mean(transform.scale, axis=0)
+        return round(width), round(height)
+    low, high = transform.ratio_range
+    ratio = min(max(1.0, low), high)
+    width, height = transform.scale
+    return int(width * ratio), int(height * ratio)
 
 
 def _augments(transform: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -244,15 +244,15 @@ class IncrementalDataset(Dataset):
         )
         if len(counts) and counts[0] > 1 and (counts == counts[0]).all():
             indices = np.sort(indices[first])
-        result: list[int] = indices.tolist()
-        return result
+        return [int(index) for index in indices]
 
-    def first_images(self, count: int) -> IncrementalDataset:
-        """Return a view of the first of the step's own images alone, without exemplars."""
-        few = copy.copy(self)
-        few._own = min(count, self.num_own)
-        few._images = self._images.first(few._own)
-        few._replay, few._shared = Replay(), np.zeros(0, bool)
+    def few_images(self, count: int, paths: Collection[str] = ()) -> IncrementalDataset:
+        """Return a view of the first of the step's own images and of those with these paths."""
+        few, own = copy.copy(self), self.num_own
+        indices = np.union1d(np.arange(min(count, own)), self._images.find(paths))
+        few._own, few._images = int((indices < own).sum()), self._images.pick(indices)
+        replayed = indices[few._own :] - own
+        few._replay, few._shared = self._replay.pick(replayed), self._shared[replayed]
         return few
 
     @property

@@ -33,12 +33,17 @@ class Replay:
     tables: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     hidden: list[tuple[int, ...]] = field(default_factory=list)
 
+    def pick(self, indices: Rows) -> Replay:
+        """Return the exemplars of these indices alone."""
+        return Replay(
+            self.rows[indices],
+            [self.tables[index] for index in indices],
+            [self.hidden[index] for index in indices],
+        )
+
     def repeated(self, times: npt.NDArray[np.int64]) -> Replay:
         """Return these exemplars, each as often as it counts."""
-        order = np.repeat(np.arange(len(times)), times)
-        return Replay(
-            self.rows[order], [self.tables[i] for i in order], [self.hidden[i] for i in order]
-        )
+        return self.pick(np.repeat(np.arange(len(times)), times))
 
 
 def read_replay(

@@ -172,7 +172,7 @@ def test_many_repeats_cost_next_to_nothing_and_are_passed_over_once(voc):
     assert repeated.step_indices() == [0, 40_000, 80_000]
     assert repeated.image_names[39_998:40_002] == ['both', 'both', 'new', 'new']
     assert np.array_equal(repeated.presence()[[0, -1]], once.presence()[[0, -1]])
-    few = repeated.first_images(2)
+    few = repeated.few_images(2)
     assert few.image_names == ['both', 'both'] and len(few) == 2
 
 

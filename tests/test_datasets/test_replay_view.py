@@ -57,6 +57,23 @@ def view_of(data, tmp_path, stored, step, labels='at_replay', setting='overlappe
     )
 
 
+def test_few_images_keep_the_exemplars_that_are_asked_for(data, tmp_path):
+    view = view_of(data, tmp_path, {'plane': 0, 'bike_bird': 0, 'bird_boat': 1}, 2)
+    own, replayed = view.image_names[: view.num_own], view.image_names[view.num_own :]
+    assert len(own) > 1 and len(replayed) == 3
+    path = view.get_data_info(view.num_own + 1)['img_path']
+    few = view.few_images(1, [path])
+    assert few.image_names == [own[0], replayed[1]] and few.num_own == 1
+    expected = view.get_data_info(view.num_own + 1)
+    info = few.get_data_info(1)
+    assert np.array_equal(info.pop('label_table'), expected.pop('label_table'))
+    assert {**info, 'sample_idx': 0} == {**expected, 'sample_idx': 0}
+    assert view.few_images(1).image_names == own[:1]
+    last = view.get_data_info(len(own) - 1)['img_path']
+    assert view.few_images(1, [last]).image_names == [own[0], own[-1]]
+    assert len(view) == len(own) + 3
+
+
 def sample_of(view, name):
     return view[view.image_names.index(name)]['data_samples']
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,14 @@ class TrialLoop(IterBasedTrainLoop):
         """Train on one batch."""
         runner: Any = self.runner
         self.batch = self._read()
+        # Hooks may label images before training, so the second batch is read before, too.
+        other = None if self.exact else self._read()
         with phase(self.where, 'what hooks do before training'):
-            self._show_few_images()
+            self._show_few_images([self.batch, other])
             runner.call_hook('before_train')
         loss, bad = self._forward()
-        if bad and not self.exact:
-            self.batch = self._read()
+        if bad and other is not None:
+            self.batch = other
             loss, bad = self._forward()
         if bad:
             raise RehearsalError(
@@ -116,12 +118,22 @@ class TrialLoop(IterBasedTrainLoop):
             check_training_batch(batch)
         return batch
 
-    def _show_few_images(self) -> None:
-        """Let the passes over the images of the step, which hooks make, be short."""
+    def _show_few_images(self, batches: Sequence[Any]) -> None:
+        """Let the passes over the images of the step, which hooks make, be short.
+
+        Args:
+            batches: Batches, whose images the passes reach besides; None: no batch.
+        """
         loader: Any = self.dataloader
-        if hasattr(loader.dataset, 'first_images'):
+        if hasattr(loader.dataset, 'few_images'):
+            paths = {
+                sample.get('img_path')
+                for batch in batches
+                if batch is not None
+                for sample in batch['data_samples']
+            }
             self.dataloader = DataLoader(
-                loader.dataset.first_images(FEW),
+                loader.dataset.few_images(FEW, paths),
                 batch_size=loader.batch_size,
                 collate_fn=loader.collate_fn or pseudo_collate,
                 generator=torch.Generator(),

@@ -128,13 +128,14 @@ def predicted(
     mine = indices[get_rank() :: get_world_size()]
     images = seeded_images(without_augmentation(loader.dataset), mine)
     for index, batch in zip(mine, pass_over(images, loader.num_workers), strict=True):
+        # Labels are those of whole images, also where the rehearsal cuts the preprocessed ones.
+        sample = batch['data_samples'][0]
+        labels, size = sample.gt_sem_seg.data, tuple(sample.ori_shape[:2])
         data = preprocess(batch, False)
-        sample = data['data_samples'][0]
-        labels = sample.gt_sem_seg.data.to(data['inputs'].device)
+        labels = labels.to(data['inputs'].device)
         logits = network.image_logits(data['inputs'])
         # A preprocessor may have padded the image at its lower right.
         logits = logits[:, :, : labels.shape[1], : labels.shape[2]]
-        size = tuple(sample.ori_shape[:2])
         if tuple(logits.shape[-2:]) != size:
             logits = resize(
                 logits, size=size, mode='bilinear', align_corners=network.network.align_corners

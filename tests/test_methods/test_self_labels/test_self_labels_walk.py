@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmseg_cil.engine.preflight import cut_images, rehearsal
 from mmseg_cil.engine.walk_runner import WalkRunner
 from mmseg_cil.methods.self_labels.files import LabelFolder
 from mmseg_cil.methods.self_labels.label_map import SelfLabelMap
 from mmseg_cil.methods.self_labels.loss import SelfLabelCrossEntropyLoss
+from mmseg_cil.models.segmentors import IncrementalEncoderDecoder
 from mmseg_cil.testing.method_checks import check_method
 from mmseg_cil.testing.processes import in_two_processes
 from mmseg_cil.testing.tiny import tiny_config
@@ -74,6 +76,23 @@ def test_labels_are_there_while_a_step_trains_and_follow_what_images_do(base, da
         assert torch.equal(maps == 3, labels == 3) and (maps == 3).any()
     assert not (tmp_path / 'step_01/self_labels').exists()
     assert all(line['decode.loss_self_labels'] > 0 for line in logged(tmp_path, 1))
+
+
+@pytest.mark.parametrize('method', [METHOD, SOFT], ids=['hard', 'soft'])
+def test_the_rehearsal_labels_images_that_it_cuts(data_root, tmp_path, monkeypatch, method):
+    """On a CPU the rehearsal cuts large images; labels have the size of the masks all the same."""
+    monkeypatch.setattr(cut_images, 'LONGEST', 8)
+    monkeypatch.setattr(cut_images, 'GRID', 8)
+    widths = []
+    forward = IncrementalEncoderDecoder.extract_feat
+    monkeypatch.setattr(
+        IncrementalEncoderDecoder,
+        'extract_feat',
+        lambda self, inputs: widths.append(inputs.shape[-1]) or forward(self, inputs),
+    )
+    walk = WalkRunner(tiny_config(data_root, method), tmp_path).open().walk
+    rehearsal.rehearse(walk, [0, 1])
+    assert {*widths} == {8}
 
 
 def test_a_killed_step_goes_on_with_the_labels_that_are_there(base, data_root, tmp_path):
