@@ -50,8 +50,10 @@ class PseudoLabelThresholdsHook(StepHook):
             0.001, the official number.
         median: 'true' or 'official', see
             :func:`~mmseg_cil.methods.plop.pseudo_labels.thresholds_from_histograms`.
-        crops: The part of an image that the teacher sees: 'whole', the whole image in its
-            own size (in windows if ``test_cfg.mode`` is 'slide'), or 'random', the output
+        crops: The part of an image that the teacher sees: 'whole', the whole image at its
+            usual size in training, see
+            :func:`~mmseg_cil.datasets.pipeline.without_augmentation` (in windows if
+            ``test_cfg.mode`` is 'slide'), or 'random', the output
             of the training pipeline, as in the official code. Augmentation is drawn from the
             image's place in the list, so that the thresholds of 'random' are reproducible
             too. Defaults to 'whole'.
