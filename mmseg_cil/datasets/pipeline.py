@@ -175,7 +175,8 @@ def without_augmentation(dataset: Any) -> Any:
     A network sees objects there at about the size that they have in training: ``RandomResize``
     resizes to its scale at the ratio 1 (or the nearest ratio in its range), to the middle of two
     scales, ``RandomChoiceResize`` to the median of its scales by area, and ``RandomResizedCrop``
-    resizes the short side to that of its crops, as in the papers' test geometry.
+    resizes the short side to that of its crops, as in the papers' test geometry. Random
+    transforms within others (``RandomChoice``, ``RandomApply``) are left out whole.
 
     The user's own transforms stay, because they may make an image fit the network. If they draw
     random numbers, ask the dataset by ``SampleKey``, which seeds them.
@@ -232,7 +233,7 @@ def usual_scale(transform: Any) -> int | tuple[int, int] | None:
         return chosen
     if name != 'RandomResize':
         return None
-    if not isinstance(transform.scale[0], int):
+    if np.ndim(transform.scale) == 2:
         width, height = np.mean(transform.scale, axis=0)
         return round(width), round(height)
     low, high = transform.ratio_range
