@@ -19,7 +19,7 @@ from mmseg_cil.contracts import StepHook, network_of
 from mmseg_cil.engine.config.step_hooks import DISPENSABLE
 from mmseg_cil.engine.preflight.cut_images import cut_images
 from mmseg_cil.engine.preflight.failures import RehearsalError, describe, phase
-from mmseg_cil.engine.preflight.look_at_batch import check_training_batch
+from mmseg_cil.engine.preflight.look_at_batch import check_training_batch, samples_of
 from mmseg_cil.engine.preflight.settled_norms import settled_norms
 from mmseg_cil.engine.runner.step_runner import StepRunner, step_runner
 from mmseg_cil.errors import InputError
@@ -79,7 +79,7 @@ class TrialLoop(IterBasedTrainLoop):
         # Hooks may label images before training, so the second batch is read before, too.
         other = None if self.exact else self._read()
         with phase(self.where, 'what hooks do before training'):
-            self._show_few_images([self.batch, other])
+            self._show_few_images([self.batch] if other is None else [self.batch, other])
             runner.call_hook('before_train')
         loss, bad = self._forward()
         if bad and other is not None:
@@ -122,16 +122,11 @@ class TrialLoop(IterBasedTrainLoop):
         """Let the passes over the images of the step, which hooks make, be short.
 
         Args:
-            batches: Batches, whose images the passes reach besides; None: no batch.
+            batches: Batches, whose images the passes reach besides.
         """
         loader: Any = self.dataloader
         if hasattr(loader.dataset, 'few_images'):
-            paths = {
-                sample.get('img_path')
-                for batch in batches
-                if batch is not None
-                for sample in batch['data_samples']
-            }
+            paths = {sample.get('img_path') for batch in batches for _, sample in samples_of(batch)}
             self.dataloader = DataLoader(
                 loader.dataset.few_images(FEW, paths),
                 batch_size=loader.batch_size,
