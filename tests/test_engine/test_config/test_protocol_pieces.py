@@ -137,6 +137,17 @@ def test_the_nearest_piece_is_found_by_name(protocol, piece):
     assert find_piece(METHODS / 'plop', protocol) == METHODS / f'plop/{piece}.py'
 
 
+def test_vdfd_has_a_tenth_of_its_weight_where_five_classes_come_at_once():
+    usual, many = (
+        compose(dict(method='vdfd', protocol=name)).method.to_dict()
+        for name in ('voc_15-1', 'voc_11-5')
+    )
+    assert [part['loss_weight'] for part in usual['regularisers']] == [100.0, 0.3]
+    assert [part['loss_weight'] for part in many['regularisers']] == [10.0, 0.3]
+    many['regularisers'][0]['loss_weight'] = 100.0
+    assert many == usual
+
+
 def test_a_piece_for_domains_goes_before_the_default(tmp_path):
     home = METHODS / 'vdfd'
     assert find_piece(home, 'cityscapes_domain_11-5') == home / 'by_domain.py'
