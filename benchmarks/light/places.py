@@ -27,7 +27,7 @@ grid = dict(
         'mib',
         'plop',
         'rcil',
-        'dfd',
+        dict(name='dfd', method='dfd', options={'method.custom_hooks.0.max_images': 96}),
         'vdfd_plain',
         dict(name='finetune_fused', method='finetune', options={'method.custom_hooks': [_fused]}),
         dict(name='vdfd', method='vdfd', options={'method.custom_hooks.1.max_images': 96}),
