@@ -209,7 +209,7 @@ def _without_chance(transform: Any) -> Any:
         # Images lose the crop's aspect and keep the scale of its short side.
         scale = (_UNBOUNDED, min(transform.scale))
         return Resize(scale=scale, keep_ratio=True, backend=transform.backend)
-    usual = usual_scale(transform)
+    usual = _usual_scale(transform)
     if usual is None:
         return None
     resize = copy.copy(transform.resize)
@@ -217,7 +217,7 @@ def _without_chance(transform: Any) -> Any:
     return resize
 
 
-def usual_scale(transform: Any) -> int | tuple[int, int] | None:
+def _usual_scale(transform: Any) -> int | tuple[int, int] | None:
     """Return the usual scale of MMCV's ``RandomResize`` or ``RandomChoiceResize``, else None.
 
     Args:
