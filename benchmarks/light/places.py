@@ -39,6 +39,9 @@ grid = dict(
     # RCIL too goes on from the step 0 of the others, though it would train one with branches.
     share_step_0='any',
 )
+# Mixed precision in bfloat16, channels last and a fused optimizer: half the time of a step.
+channels_last = True
+optim_wrapper = dict(type='BFloat16OptimWrapper', optimizer=dict(fused=True))
 
 _dataset = dict(
     type='CityscapesDataset',

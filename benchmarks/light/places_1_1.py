@@ -7,6 +7,7 @@ _base_ = './places_11_1.py'
 protocol = dict(name='places_1-1', domain_steps=[[place] for place in _base_.places])
 step_overrides = {0: dict(max_iters=300)}
 grid = dict(
+    methods=[method for method in _base_.grid.methods if method != 'vdfd_plain'],
     # Joint training has as many iterations as a walk.
     references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1100}),
 )
