@@ -5,9 +5,10 @@
 Tables stand between ``<!-- table FILE step N to BASELINE -->`` and ``<!-- end -->``; FILE is
 a name in docs/results, whose rows a grid (tools/grid.py) has written. ``<!-- leads FILE of A ...
 over B ... -->`` has the differences in "all" after each step, a row each; ``<!-- means FILE -->``
-the means of "all" over the later steps. Between ``<!-- published SOURCE -->`` and the same end
-stand a source's figures of configs/published.csv. With --check
-nothing is written, and the exit status is 1 where the page is not current.
+the means of "all" over the later steps; ``<!-- lasts FILE ... of METHOD ... -->`` those of "all"
+after the last step, a row a file. Between ``<!-- published SOURCE -->`` and the same end stand
+a source's figures of configs/published.csv. With --check nothing is written, and the exit status
+is 1 where the page is not current.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mmseg_cil.grid.rows import Row, read_row_file  # noqa: E402
-from mmseg_cil.grid.statistics import paired_difference  # noqa: E402
-from mmseg_cil.grid.tables import scores_of, signed, step_tables  # noqa: E402
+from mmseg_cil.grid.statistics import paired_difference, summarise  # noqa: E402
+from mmseg_cil.grid.tables import number, scores_of, signed, step_tables  # noqa: E402
 from mmseg_cil.published_figures import read_figures  # noqa: E402
 from mmseg_cil.visualization.table_formats import markdown  # noqa: E402
 from mmseg_cil.visualization.tables import UNDEFINED, Table  # noqa: E402
@@ -39,6 +40,7 @@ LEADS = re.compile(
     re.S,
 )
 MEANS = re.compile(r'(<!-- means (?P<file>\S+) -->\n).*?<!-- end -->', re.S)
+LASTS = re.compile(r'(<!-- lasts (?P<files>[^>]+?) of (?P<of>[^>]+?) -->\n).*?<!-- end -->', re.S)
 PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?<!-- end -->', re.S)
 
 
@@ -107,6 +109,24 @@ def means(name: str) -> str:
     return ', '.join(f'`{row}` {found[row]:.1f}' for row in ordered) + '.\n'
 
 
+def lasts(files: Sequence[str], methods: Sequence[str]) -> str:
+    """Return "all" after the last step in Markdown, a row a file and a column a method.
+
+    Args:
+        files: Files in docs/results, without their endings.
+        methods: The columns.
+    """
+    rows = []
+    for name in files:
+        found = rows_of(name)
+        scores = all_of(name)
+        last = max(step for _, step in scores)
+        means = [summarise([*scores.get((method, last), {}).values()]) for method in methods]
+        rows.append([found[0].protocol, str(last), *map(number, means)])
+    caption = 'mIoU (%) of all classes after the last step: mean ± standard deviation of the seeds'
+    return markdown(Table(caption, ['walk', 'steps', *methods], rows))
+
+
 def published(source: str) -> str:
     """Return the figures of a source in Markdown, a row a method and a column a protocol.
 
@@ -132,6 +152,7 @@ def content() -> str:
         (PUBLISHED, lambda found: published(found['source'])),
         (LEADS, lambda found: leads(found['file'], found['of'].split(), found['over'].split())),
         (MEANS, lambda found: means(found['file'])),
+        (LASTS, lambda found: lasts(found['files'].split(), found['of'].split())),
     ):
         # By default the loop's last function would serve all marks.
         text = mark.sub(lambda found, made=made: f'{found[1]}\n{made(found)}\n{END}', text)

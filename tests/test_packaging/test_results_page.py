@@ -60,3 +60,17 @@ def test_the_readme_repeats_the_page():
             values = [r.scores['all'] for r in rows if (r.name, r.step) == (NAMES[name], step)]
             assert len(values) == 3
             assert shown == f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+
+
+def test_the_short_table_has_the_last_step_of_each_walk():
+    made = make_results.lasts(['balanced_10_5', 'places_11_1'], ['vdfd', 'joint', 'unknown'])
+    header, _, *lines = [line.strip(' |').split(' | ') for line in made.splitlines() if '|' in line]
+    assert header == ['walk', 'steps', 'vdfd', 'joint', 'unknown']
+    assert [line[:2] for line in lines] == [['voc_11-5', '2'], ['places_11-1', '10']]
+    for file, line in zip(['balanced_10_5', 'places_11_1'], lines, strict=True):
+        rows = read_row_file(ROOT / f'docs/results/{file}.csv')
+        for name, shown in zip(['vdfd', 'joint'], line[2:4], strict=True):
+            found = [r.scores['all'] for r in rows if (r.name, str(r.step)) == (name, line[1])]
+            assert len(found) == 3
+            assert shown == f'{statistics.mean(found):.1f} ± {statistics.stdev(found):.1f}'
+        assert line[4] == '–'
