@@ -56,6 +56,6 @@ grid = dict(
             },
         ),
     ],
-    references={},
+    references=dict(nothing_learnt={}),
     baseline='vdfd',
 )
