@@ -14,6 +14,7 @@ is 1 where the page is not current.
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import statistics
 import sys
@@ -44,6 +45,7 @@ LASTS = re.compile(r'(<!-- lasts (?P<files>[^>]+?) of (?P<of>[^>]+?) -->\n).*?<!
 PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?<!-- end -->', re.S)
 
 
+@functools.cache
 def rows_of(name: str) -> list[Row]:
     """Return the rows of a file in docs/results."""
     return read_row_file(ROOT / 'docs/results' / f'{name}.csv')
@@ -118,11 +120,10 @@ def lasts(files: Sequence[str], methods: Sequence[str]) -> str:
     """
     rows = []
     for name in files:
-        found = rows_of(name)
         scores = all_of(name)
         last = max(step for _, step in scores)
-        means = [summarise([*scores.get((method, last), {}).values()]) for method in methods]
-        rows.append([found[0].protocol, str(last), *map(number, means)])
+        found = [summarise([*scores.get((method, last), {}).values()]) for method in methods]
+        rows.append([rows_of(name)[0].protocol, str(last), *map(number, found)])
     caption = 'mIoU (%) of all classes after the last step: mean ± standard deviation of the seeds'
     return markdown(Table(caption, ['walk', 'steps', *methods], rows))
 
