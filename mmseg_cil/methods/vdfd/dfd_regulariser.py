@@ -74,8 +74,8 @@ class DFDRegulariser(GradientRegulariser):
 
     Args:
         loss_weight: Lambda. Defaults to 1.0.
-        accumulation: 'sum', or 'official_class_incremental', see
-            :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`.
+        accumulation: 'sum', 'mean', 'last' or 'official_class_incremental', see
+            :func:`~mmseg_cil.methods.vdfd.quadratic_form.accumulate`. Defaults to 'sum'.
         loss_name: Name in the log. Defaults to 'loss_dfd'.
         damping: The optimizer's step size :math:`\eta` that the penalty is made stable for,
             see :func:`~mmseg_cil.methods.vdfd.quadratic_form.damped_quadratic_form`; with 0 the

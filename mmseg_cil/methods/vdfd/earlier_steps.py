@@ -65,11 +65,12 @@ class EarlierSteps:
         each = [tensor.numel() / num_rows(tensor, self.average) for tensor in self.tensors]
         rows = torch.tensor([num_rows(tensor, self.average) for tensor in self.tensors])
         counts = torch.tensor(each, dtype=torch.float64).repeat_interleave(rows)
-        left, core, times = self.left.cpu(), self.core.cpu(), 1.0
-        if accumulation == 'official_class_incremental':
-            left, core, times = left[:, -1:], core[-1:], float(len(core) ** 2)
+        left, core = self.left.cpu(), self.core.cpu()
+        times = {'official_class_incremental': len(core) ** 2, 'mean': 1 / len(core)}
+        if accumulation in ('last', 'official_class_incremental'):
+            left, core = left[:, -1:], core[-1:]
         gram = joint_gram(left, core, self.heights, counts)
-        return 2 * times * float(torch.linalg.eigvalsh(gram)[-1])
+        return 2 * times.get(accumulation, 1) * float(torch.linalg.eigvalsh(gram)[-1])
 
 
 def arrange(

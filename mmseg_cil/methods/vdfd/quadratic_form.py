@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 QUADRATICS = ('paper', 'official')
-ACCUMULATIONS = ('sum', 'official_class_incremental')
+ACCUMULATIONS = ('sum', 'mean', 'last', 'official_class_incremental')
 
 
 def quadratic_form(
@@ -87,7 +87,12 @@ def damped_quadratic_form(
 def accumulate(quadratics: Tensor, log_dets: Tensor, accumulation: str = 'sum') -> Tensor:
     """Accumulate the penalty over all earlier steps.
 
-    'sum' is the accumulation of the paper and of the official task-incremental code.
+    'sum' is the accumulation of the paper and of the official task-incremental code. Its
+    stiffness grows with the number of earlier steps.
+    'mean' divides that sum by the number of earlier steps, so that the stiffness does not
+    grow; our choice, for walks of many steps.
+    'last' counts the last earlier step only; our choice, where that step kept gradients of
+    all classes seen.
     'official_class_incremental' is that of the official class-incremental code, from
     which the published logs of this code come: the sum is overwritten, so that only the
     last earlier step counts, and the quadratic form of this step is multiplied by the
@@ -103,4 +108,8 @@ def accumulate(quadratics: Tensor, log_dets: Tensor, accumulation: str = 'sum') 
     """
     if accumulation == 'official_class_incremental':
         return len(quadratics) ** 2 * quadratics[-1] + log_dets[-1]
+    if accumulation == 'last':
+        return quadratics[-1] + log_dets[-1]
+    if accumulation == 'mean':
+        return quadratics.mean() + log_dets.mean()
     return quadratics.sum() + log_dets.sum()

@@ -22,7 +22,7 @@ from mmseg_cil.methods.vdfd.stability import diverging_rate
 
 
 @pytest.mark.parametrize('kind', ['DFDRegulariser', 'VDFDRegulariser'])
-@pytest.mark.parametrize('accumulation', ['sum', 'official_class_incremental'])
+@pytest.mark.parametrize('accumulation', ACCUMULATIONS)
 def test_damped_for_a_step_size_no_curvature_is_above_its_inverse(walked, kind, accumulation):
     network, steps = walked
     step_size, curvature = 1e-3, {}
@@ -145,7 +145,12 @@ def test_the_weight_can_be_chosen_for_a_curvature(accumulation, rank):
     ratio = float((chosen(network)['loss_dfd'] / plain(network)['loss_dfd']).detach())
     assert ratio == pytest.approx(chosen.weight / 7.0, rel=1e-5)
     dense = [over_weights(step, network) for step in steps]
-    counted = dense if accumulation == 'sum' else [3 * dense[-1]]
+    counted = {
+        'sum': dense,
+        'mean': [step / 3**0.5 for step in dense],
+        'last': dense[-1:],
+        'official_class_incremental': [3 * dense[-1]],
+    }[accumulation]
     assert chosen.weight == pytest.approx(weight_for_curvature(counted, 50.0), rel=1e-5)
     # The curvature that the log gives is at least that, and the same at a second call.
     assert chosen.curvature(steps, state_of(network)) >= 50.0 * (1 - 1e-6)

@@ -13,7 +13,7 @@ from mmseg_cil.methods.vdfd.compression import OutputGradients, compress, projec
 from mmseg_cil.methods.vdfd.covariance import PrecisionNetwork, log_det_covariance, node_graph
 from mmseg_cil.methods.vdfd.filters import num_rows, order_by_rows, row_means, row_sums, runs
 from mmseg_cil.methods.vdfd.gradients import gradient_sums, mean_gradients
-from mmseg_cil.methods.vdfd.quadratic_form import accumulate, quadratic_form
+from mmseg_cil.methods.vdfd.quadratic_form import ACCUMULATIONS, accumulate, quadratic_form
 
 SHAPES = {'norm': (6,), 'conv': (6, 3, 3, 3), 'wide': (9, 4, 1, 1), 'linear': (6, 5), 'bias': (9,)}
 
@@ -340,3 +340,18 @@ def test_the_official_class_incremental_code_counts_the_last_step_only_and_squar
     assert float(accumulate(quadratics, log_dets)) == pytest.approx(6.6)
     official = accumulate(quadratics, log_dets, 'official_class_incremental')
     assert float(official) == pytest.approx(9 * 3.0 + 0.3)
+
+
+def test_the_mean_and_the_last_step_are_other_accumulations():
+    quadratics, log_dets = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0.1, 0.2, 0.6])
+    assert float(accumulate(quadratics, log_dets, 'mean')) == pytest.approx(3.3)
+    assert float(accumulate(quadratics, log_dets, 'last')) == pytest.approx(6.6)
+    # The mean does not change where every earlier step counts twice.
+    twice = accumulate(quadratics.repeat(2), log_dets.repeat(2), 'mean')
+    assert float(twice) == pytest.approx(3.3)
+
+
+@pytest.mark.parametrize('accumulation', ACCUMULATIONS)
+def test_with_one_earlier_step_every_accumulation_is_the_sum(accumulation):
+    quadratics, log_dets = torch.tensor([3.0]), torch.tensor([0.5])
+    assert float(accumulate(quadratics, log_dets, accumulation)) == pytest.approx(3.5)

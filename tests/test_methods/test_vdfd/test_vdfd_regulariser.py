@@ -359,7 +359,7 @@ def test_other_networks_and_mixed_files_are_refused(walked):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(accumulation='mean'), 'accumulation'),
+        (dict(accumulation='median'), 'accumulation'),
         (dict(quadratic='none'), 'quadratic'),
         (dict(eps=0.0), 'eps must be positive'),
     ],
