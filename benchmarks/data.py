@@ -11,7 +11,8 @@ round and on the same images,
   from (seed, step, position);
 * "MMSegmentation": its ``PascalVOCDataset`` with this pipeline;
 * "decoding": reading and decoding of image and mask alone: no pipeline can be faster;
-* "masks": the share of the masks in that, which a cache of decoded masks would save.
+* "ours, masks kept": the view with ``keep_masks``, once every mask is kept;
+* "masks": the share of the masks in decoding.
 
 First every sample of both is compared to the bit, where both draw the same random numbers; if a
 sample differs, the benchmark exits with 1. Times are processor time of this process; the least
@@ -103,8 +104,11 @@ def pipeline(crop: int) -> list[dict[str, Any]]:
     ]
 
 
-def open_datasets(root: Path, crop: int, few: int) -> tuple[Any, Any]:
-    """Return the view of a walk's only step, and MMSegmentation's dataset, of the same images."""
+def open_datasets(root: Path, crop: int, few: int) -> tuple[Any, Any, Any]:
+    """Return two views of a walk's only step, and MMSegmentation's dataset, of the same images.
+
+    The second view keeps decoded masks.
+    """
     config = dict(
         type='PascalVOCDataset',
         data_root=str(root),
@@ -114,19 +118,19 @@ def open_datasets(root: Path, crop: int, few: int) -> tuple[Any, Any]:
         indices=few,
     )
     with tempfile.TemporaryDirectory() as cache:
-        view = DATASETS.build(
-            dict(
-                type='IncrementalDataset',
-                dataset=config,
-                protocol=dict(name='voc_joint'),
-                step=0,
-                split='train',
-                cache_dirs=[cache],
-            )
+        settings = dict(
+            type='IncrementalDataset',
+            dataset=config,
+            protocol=dict(name='voc_joint'),
+            step=0,
+            split='train',
+            cache_dirs=[cache],
         )
-        view.full_init()
+        views = [DATASETS.build(dict(settings, keep_masks=megabytes)) for megabytes in (0, 2000)]
+        for view in views:
+            view.full_init()
     with DefaultScope.overwrite_default_scope('mmseg'):
-        return view, MMSEG_DATASETS.build(config)
+        return views[0], views[1], MMSEG_DATASETS.build(config)
 
 
 def map_of(labels: torch.Tensor, table: np.ndarray) -> torch.Tensor:
@@ -163,7 +167,7 @@ def decode_mask(info: dict[str, Any]) -> None:
         np.asarray(picture)
 
 
-def contestants(view: Any, plain: Any) -> dict[str, Callable[[int], Any]]:
+def contestants(view: Any, keeping: Any, plain: Any) -> dict[str, Callable[[int], Any]]:
     """Return what is timed, as functions of the number of a sample."""
     infos = [plain.get_data_info(index) for index in range(len(plain))]
 
@@ -173,6 +177,7 @@ def contestants(view: Any, plain: Any) -> dict[str, Callable[[int], Any]]:
 
     return {
         'ours': lambda index: view[SampleKey(index, index)],
+        'ours, masks kept': lambda index: keeping[SampleKey(index, index)],
         'MMSegmentation': lambda index: plain[index],
         'decoding': decoded,
         'masks': lambda index: decode_mask(infos[index]),
@@ -218,8 +223,8 @@ def report(found: dict[str, list[float]], count: int) -> list[dict[str, Any]]:
     pairs = sorted(b / a for a, b in zip(found['ours'], found['MMSegmentation'], strict=True))
     print(
         f"ratio: speed relative to MMSegmentation's; ours by round: {pairs[0]:.3f} to "
-        f'{pairs[-1]:.3f}. A cache of decoded masks would save at most '
-        f'{100 * least["masks"] / least["ours"]:.1f} % of a sample.'
+        f'{pairs[-1]:.3f}. Kept masks save '
+        f'{100 * (1 - least["ours, masks kept"] / least["ours"]):.1f} % of a sample.'
     )
     return rows
 
@@ -242,11 +247,14 @@ def main() -> None:
     init_default_scope('mmseg_cil')
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.data_root or make_data(Path(folder) / 'VOC', arguments.images)
-        view, plain = open_datasets(root, arguments.crop, arguments.images)
-        different = first_difference(view, plain)
-        if different:
-            sys.exit(different)
-        found = measure(contestants(view, plain), len(plain), arguments.rounds, view)
+        view, keeping, plain = open_datasets(root, arguments.crop, arguments.images)
+        # The second pass over a view that keeps masks has them from memory.
+        for compared in (view, keeping, keeping):
+            different = first_difference(compared, plain)
+            if different:
+                sys.exit(different)
+        timed = contestants(view, keeping, plain)
+        found = measure(timed, len(plain), arguments.rounds, view)
         print(f'{len(plain)} images of {root if arguments.data_root else "500 x 375"}, one core')
         rows = report(found, len(plain))
     if arguments.json:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import Compose
 
+from mmseg_cil.datasets.kept_masks import KeptMasks
 from mmseg_cil.datasets.members import Member
 from mmseg_cil.datasets.pipeline import PLACE, step_pipeline, with_further_map
 from mmseg_cil.datasets.sample_pipeline import SamplePipeline
@@ -101,6 +102,7 @@ def build_pipelines(
     pipeline: Sequence[Any] | None,
     further_map: Mapping[str, Any] | None,
     split: str,
+    keep_masks: float = 0,
 ) -> dict[int, SamplePipeline]:
     """Return the transforms of each data set, with the labels of the step.
 
@@ -112,11 +114,13 @@ def build_pipelines(
         further_map: A transform that goes behind ``LoadAnnotations`` in the pipelines of the
             data sets that steps bring; the pipeline of the config's data set has it already.
         split: ``'train'`` or ``'test'``.
+        keep_masks: Megabytes of decoded masks that are kept, over all data sets.
 
     Raises:
         InputError: A pipeline packs nothing, or loads no annotations.
     """
     result = {}
+    kept = KeptMasks(keep_masks) if keep_masks else None
     for member in members:
         first = member.first
         given = first.pipeline
@@ -127,7 +131,7 @@ def build_pipelines(
         table = labels[member.place].table
         try:
             transforms = step_pipeline(given, table, first.reduce_zero_label)
-            result[member.place] = SamplePipeline(transforms, split)
+            result[member.place] = SamplePipeline(transforms, split, kept)
             if member.own is not None and not _loads_masks(result[member.place]):
                 raise InputError('its pipeline has no LoadAnnotations, so that no mask is read')
         except InputError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import Compose
 
+from mmseg_cil.datasets.kept_masks import KeptMasks, keeps
 from mmseg_cil.datasets.pipeline import first_way
 from mmseg_cil.errors import InputError
 
@@ -32,14 +33,17 @@ class SamplePipeline(Compose):
     Args:
         transforms: The transforms, as configs or objects.
         split: ``'train'`` or ``'test'``.
+        kept: Keeps decoded masks. None: each mask is decoded each time.
 
     Raises:
         InputError: A transform moves the image before its mask is loaded.
     """
 
-    def __init__(self, transforms: Sequence[Any] | None, split: str) -> None:
+    def __init__(
+        self, transforms: Sequence[Any] | None, split: str, kept: KeptMasks | None = None
+    ) -> None:
         super().__init__(transforms)
-        self.split = split
+        self.split, self.kept = split, kept
         self.kinds = [type(transform).__name__ for transform in self.transforms]
         _check_order(self.kinds, split)
 
@@ -79,7 +83,10 @@ class SamplePipeline(Compose):
         for transform in first_way(self.transforms) if key else self.transforms:
             kind, before = type(transform).__name__, _image_size(sample)
             try:
-                sample = transform(sample)
+                if self.kept is not None and keeps(transform):
+                    sample = self.kept.load(transform, sample)
+                else:
+                    sample = transform(sample)
             except (InputError, MemoryError):
                 raise
             except Exception as error:

@@ -84,6 +84,7 @@ class IncrementalDataset(Dataset):
         whole: Whether the view reads the data sets of all steps, as counting of images needs.
         further_map: A transform behind ``LoadAnnotations`` in the pipelines of data sets that
             steps bring; ``pipeline`` has it already.
+        keep_masks: Megabytes of decoded masks that each loader keeps.
 
     Attributes:
         data: The data sets that are read.
@@ -114,6 +115,7 @@ class IncrementalDataset(Dataset):
         images_of: int | None = None,
         whole: bool = False,
         further_map: Mapping[str, Any] | None = None,
+        keep_masks: float = 0,
     ) -> None:
         if split not in _SPLITS:
             raise InputError(f'split must be one of {_SPLITS}, not {split!r}')
@@ -143,16 +145,19 @@ class IncrementalDataset(Dataset):
         first = self.data.first
         self.classes = first.classes if first else ()
         self.reduce_zero_label = first.reduce_zero_label if first else False
-        self._build_pipelines(pipeline, further_map)
+        self._build_pipelines(pipeline, further_map, keep_masks)
         self._begin_empty()
 
     def _build_pipelines(
-        self, pipeline: Sequence[Any] | None, further_map: Mapping[str, Any] | None
+        self,
+        pipeline: Sequence[Any] | None,
+        further_map: Mapping[str, Any] | None,
+        keep_masks: float,
     ) -> None:
         # Transforms that build others look for them in the default scope.
         with DefaultScope.overwrite_default_scope(SCOPE):
             self._pipelines = build_pipelines(
-                self.data.members, self.data.labels, pipeline, further_map, self.split
+                self.data.members, self.data.labels, pipeline, further_map, self.split, keep_masks
             )
             self.pipeline: Any = SamplePipeline([], self.split)
         if len(self._pipelines) == 1:

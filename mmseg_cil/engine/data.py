@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmseg_cil.datasets import IncrementalDataset
+from mmseg_cil.datasets.kept_masks import KEY as KEEP_MASKS
 from mmseg_cil.datasets.meaning import reference_of
 from mmseg_cil.engine.paths import run_seed
 from mmseg_cil.engine.preflight.building import part
@@ -121,6 +122,8 @@ def dataset_of_step(
         cache_dirs=[str(Path(work_dir) / 'class_index')],
         skip_empty=bool(cfg.get('skip_empty_steps', False)),
         **({'reference': reference} if reference else {}),
+        # A test loads each image once.
+        **({KEEP_MASKS: cfg[KEEP_MASKS]} if split == 'train' and cfg.get(KEEP_MASKS) else {}),
     )
 
 

@@ -33,6 +33,7 @@ _OURS = (
     'rehearsal',
     'allow_partial_weights',
     'channels_last',
+    'keep_masks',
     # Read by tools/grid.py; a walk of one config alone ignores it.
     'grid',
     ALLOW,
@@ -108,6 +109,7 @@ _OF_WALK = (
     'custom_imports',
     'as_published',
     'allow_partial_weights',
+    'keep_masks',
     ALLOW,
 )
 #: The hooks that MMEngine has by default.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmseg_cil.datasets.kept_masks import KEY as KEEP_MASKS
 from mmseg_cil.datasets.pipeline import crop_of
 from mmseg_cil.engine.data import first_value
 from mmseg_cil.engine.preflight.model import check_model
@@ -83,6 +84,12 @@ def check_values(cfg: Config) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f'{key} is {value!r}; it must be a whole number, {least} or more')
+    kept = cfg.get(KEEP_MASKS, 0)
+    if isinstance(kept, bool) or not isinstance(kept, (int, float)) or kept < 0:
+        raise InputError(
+            f'{KEEP_MASKS} is {kept!r}; it is the number of megabytes of decoded masks that each '
+            'worker keeps, 0 or more'
+        )
     for key in ('skip_empty_steps', 'rehearsal', 'allow_partial_weights', 'channels_last'):
         if not isinstance(cfg.get(key, False), bool):
             raise InputError(f'{key} is {cfg[key]!r}; use True or False')

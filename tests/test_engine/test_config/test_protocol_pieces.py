@@ -148,6 +148,17 @@ def test_vdfd_has_a_tenth_of_its_weight_where_five_classes_come_at_once():
     assert many == usual
 
 
+def test_vdfd_has_a_tenth_of_its_weight_where_a_walk_begins_with_one_domain():
+    usual, singly = (
+        compose(dict(method='vdfd', protocol=name)).method.to_dict()
+        for name in ('cityscapes_domain_11-1', 'cityscapes_domain_1-1')
+    )
+    assert usual['regularisers'][0]['loss_weight'] == 0.1
+    assert singly['regularisers'][0]['loss_weight'] == 0.01
+    singly['regularisers'][0]['loss_weight'] = 0.1
+    assert singly == usual
+
+
 def test_a_piece_for_domains_goes_before_the_default(tmp_path):
     home = METHODS / 'vdfd'
     assert find_piece(home, 'cityscapes_domain_11-5') == home / 'by_domain.py'
