@@ -5,7 +5,8 @@
 Tables stand between ``<!-- table FILE step N to BASELINE -->`` and ``<!-- end -->``; FILE is
 a name in docs/results, whose rows a grid (tools/grid.py) has written. ``<!-- leads FILE of A ...
 over B ... -->`` has the differences in "all" after each step, a row each; ``<!-- means FILE -->``
-the means of "all" over the later steps; ``<!-- lasts FILE ... of METHOD ... -->`` those of "all"
+the means of "all" over the later steps; ``<!-- walk FILE steps N ... -->`` has "all" after these
+steps and that mean, a row a method; ``<!-- lasts FILE ... of METHOD ... -->`` those of "all"
 after the last step, a row a file. Between ``<!-- published SOURCE -->`` and the same end stand
 a source's figures of configs/published.csv. With --check nothing is written, and the exit status
 is 1 where the page is not current.
@@ -42,6 +43,7 @@ LEADS = re.compile(
 )
 MEANS = re.compile(r'(<!-- means (?P<file>\S+) -->\n).*?<!-- end -->', re.S)
 LASTS = re.compile(r'(<!-- lasts (?P<files>[^>]+?) of (?P<of>[^>]+?) -->\n).*?<!-- end -->', re.S)
+WALK = re.compile(r'(<!-- walk (?P<file>\S+) steps (?P<steps>[\d ]+?) -->\n).*?<!-- end -->', re.S)
 PUBLISHED = re.compile(r'(<!-- published (?P<source>.+?) -->\n).*?<!-- end -->', re.S)
 
 
@@ -111,6 +113,34 @@ def means(name: str) -> str:
     return ', '.join(f'`{row}` {found[row]:.1f}' for row in ordered) + '.\n'
 
 
+def walk(name: str, steps: Sequence[int]) -> str:
+    """Return "all" after some steps and in the mean over all later steps, in Markdown.
+
+    The greatest mean comes first.
+
+    Args:
+        name: File in docs/results, without its ending.
+        steps: The steps that have a column.
+    """
+    scores = all_of(name)
+    later = range(1, max(step for _, step in scores) + 1)
+    rows, order = [], {}
+    for row in dict.fromkeys(row for row, _ in scores):
+        if not all((row, step) in scores for step in later):
+            continue
+        seeds = scores[row, 1]
+        means = [statistics.mean(scores[row, step][seed] for step in later) for seed in seeds]
+        shown = [summarise([*scores[row, step].values()]) for step in steps]
+        order[row] = -statistics.mean(means)
+        rows.append([row, *map(number, [*shown, summarise(means)])])
+    rows.sort(key=lambda row: order[row[0]])
+    count = len({row.seed for row in rows_of(name)})
+    seeds_told = 'one seed' if count == 1 else f'{count} seeds, mean ± standard deviation'
+    caption = f'mIoU (%) of all classes of {rows_of(name)[0].protocol}, {seeds_told}'
+    header = ['method', *(f'after step {step}' for step in steps), 'mean of the later steps']
+    return markdown(Table(caption, header, rows))
+
+
 def lasts(files: Sequence[str], methods: Sequence[str]) -> str:
     """Return "all" after the last step in Markdown, a row a file and a column a method.
 
@@ -153,6 +183,7 @@ def content() -> str:
         (PUBLISHED, lambda found: published(found['source'])),
         (LEADS, lambda found: leads(found['file'], found['of'].split(), found['over'].split())),
         (MEANS, lambda found: means(found['file'])),
+        (WALK, lambda found: walk(found['file'], [*map(int, found['steps'].split())])),
         (LASTS, lambda found: lasts(found['files'].split(), found['of'].split())),
     ):
         # By default the loop's last function would serve all marks.

@@ -29,7 +29,7 @@ def test_the_page_is_current():
     page = make_results.PAGE.read_text()
     # Else: python docs/make_results.py
     assert make_results.content() == page
-    named = set(re.findall(r'<!-- table (\S+) step', page))
+    named = set(re.findall(r'<!-- (?:table|walk) (\S+) step', page))
     assert named == {path.stem for path in FILES} and '<!-- end -->' in page
 
 
@@ -60,6 +60,29 @@ def test_the_readme_repeats_the_page():
             values = [r.scores['all'] for r in rows if (r.name, r.step) == (NAMES[name], step)]
             assert len(values) == 3
             assert shown == f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+
+
+def test_a_walk_has_a_row_a_method_and_the_greatest_mean_first():
+    made = make_results.walk('places_11_1', [2, 10])
+    header, _, *lines = [line.strip(' |').split(' | ') for line in made.splitlines() if '|' in line]
+    assert header == ['method', 'after step 2', 'after step 10', 'mean of the later steps']
+    rows = read_row_file(ROOT / 'docs/results/places_11_1.csv')
+    # Joint training has no earlier steps.
+    assert {line[0] for line in lines} == {row.name for row in rows} - {'joint'}
+    means = []
+    for name, *shown in lines:
+        by_seed = [
+            [r.scores['all'] for r in rows if (r.name, r.seed) == (name, seed) and r.step]
+            for seed in (1, 2, 3)
+        ]
+        for values, cell in zip(
+            ([v[1] for v in by_seed], [v[9] for v in by_seed], [*map(statistics.mean, by_seed)]),
+            shown,
+            strict=True,
+        ):
+            assert cell == f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+        means.append(statistics.mean(map(statistics.mean, by_seed)))
+    assert means == sorted(means, reverse=True)
 
 
 def test_the_short_table_has_the_last_step_of_each_walk():
