@@ -82,6 +82,12 @@ def test_a_walk_with_kept_masks_has_the_same_losses(workers, data_root, tmp_path
     assert losses[0] == losses[1] and len(losses[0]) > 2
 
 
+def test_a_walk_may_go_on_with_another_limit(data_root, tmp_path):
+    WalkRunner(tiny_config(data_root, 'finetune', keep_masks=1), tmp_path, steps='0').run()
+    WalkRunner(tiny_config(data_root, 'finetune'), tmp_path, resume=True).run()
+    assert logged(tmp_path, 1)
+
+
 @pytest.mark.parametrize('value', [-1, True, 'many'])
 def test_a_limit_that_is_none_is_refused(value, data_root, tmp_path):
     with pytest.raises(InputError, match=r'keep_masks is .*megabytes of decoded masks'):
