@@ -98,19 +98,28 @@ def leads(name: str, ours: Sequence[str], others: Sequence[str]) -> str:
     return markdown(Table(caption, header, rows))
 
 
+def later_means(name: str) -> dict[str, list[float]]:
+    """Return the mean of "all" over the later steps, of each seed, greatest first.
+
+    Only rows that have all later steps are returned.
+
+    Args:
+        name: File in docs/results, without its ending.
+    """
+    scores = all_of(name)
+    later = range(1, max(step for _, step in scores) + 1)
+    found = {
+        row: [statistics.mean(scores[row, step][seed] for step in later) for seed in scores[row, 1]]
+        for row in dict.fromkeys(row for row, _ in scores)
+        if all((row, step) in scores for step in later)
+    }
+    return dict(sorted(found.items(), key=lambda item: -statistics.mean(item[1])))
+
+
 def means(name: str) -> str:
     """Return the means of "all" over the later steps and the seeds, in words, greatest first."""
-    scores = all_of(name)
-    last = max(step for _, step in scores)
-    found = {
-        row: statistics.mean(
-            value for step in range(1, last + 1) for value in scores[row, step].values()
-        )
-        for row in dict.fromkeys(row for row, _ in scores)
-        if all((row, step) in scores for step in range(1, last + 1))
-    }
-    ordered = sorted(found, key=lambda row: -found[row])
-    return ', '.join(f'`{row}` {found[row]:.1f}' for row in ordered) + '.\n'
+    found = later_means(name).items()
+    return ', '.join(f'`{row}` {statistics.mean(values):.1f}' for row, values in found) + '.\n'
 
 
 def walk(name: str, steps: Sequence[int]) -> str:
@@ -123,17 +132,14 @@ def walk(name: str, steps: Sequence[int]) -> str:
         steps: The steps that have a column.
     """
     scores = all_of(name)
-    later = range(1, max(step for _, step in scores) + 1)
-    rows, order = [], {}
-    for row in dict.fromkeys(row for row, _ in scores):
-        if not all((row, step) in scores for step in later):
-            continue
-        seeds = scores[row, 1]
-        means = [statistics.mean(scores[row, step][seed] for step in later) for seed in seeds]
-        shown = [summarise([*scores[row, step].values()]) for step in steps]
-        order[row] = -statistics.mean(means)
-        rows.append([row, *map(number, [*shown, summarise(means)])])
-    rows.sort(key=lambda row: order[row[0]])
+    rows = [
+        [
+            row,
+            *(number(summarise([*scores[row, step].values()])) for step in steps),
+            number(summarise(values)),
+        ]
+        for row, values in later_means(name).items()
+    ]
     count = len({row.seed for row in rows_of(name)})
     seeds_told = 'one seed' if count == 1 else f'{count} seeds, mean ± standard deviation'
     caption = f'mIoU (%) of all classes of {rows_of(name)[0].protocol}, {seeds_told}'

@@ -3,12 +3,8 @@
 python tools/grid.py benchmarks/light/balanced_ablation.py --work-dir work_dirs/balanced_ablation
 """
 
-_base_ = './balanced_voc.py'
-# Mixed precision in bfloat16, channels last and a fused optimizer: half the time of a step.
-channels_last = True
-optim_wrapper = dict(type='BFloat16OptimWrapper', optimizer=dict(fused=True))
-# The hooks of VDFD's recipe that keep gradients and mean embeddings read fewer images.
-_fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
+_base_ = './balanced_bfloat16.py'
+_fewer = _base_.fewer
 _without = {
     'penalty': {'method.regularisers.0.loss_weight': 0.0},
     'reanchoring': {'method.regularisers.0.reanchor': False},

@@ -8,11 +8,7 @@ the chosen ones on the test images. A name ends in the number that multiplies th
     python tools/grid.py benchmarks/light/balanced_factors.py --seeds 1 --work-dir work_dirs/factors
 """
 
-_base_ = './balanced_voc.py'
-# Mixed precision in bfloat16, channels last and a fused optimizer: half the time of a step.
-channels_last = True
-optim_wrapper = dict(type='BFloat16OptimWrapper', optimizer=dict(fused=True))
-_fewer = {'method.custom_hooks.1.max_images': 128, 'method.custom_hooks.2.max_images': 256}
+_base_ = './balanced_bfloat16.py'
 # The keys of each method's factors and the published values.
 _published = {
     'mib': {'method.distillers.0.loss.loss_weight': 10.0},
@@ -73,7 +69,7 @@ grid = dict(
             method='mib',
             options={**_parts, **_hinge, 'method.distillers.0.loss.loss_weight': 100.0},
         ),
-        dict(name='vdfd', method='vdfd', options=_fewer),
+        dict(name='vdfd', method='vdfd', options=_base_.fewer),
     ],
     references=dict(nothing_learnt={}),
 )

@@ -9,14 +9,14 @@ images; both are walked.
 _base_ = './places_11_1.py'
 protocol = dict(name='places_1-1', domain_steps=[[place] for place in _base_.places])
 step_overrides = {0: dict(max_iters=300)}
-_fewer = {'method.custom_hooks.1.max_images': 96}
+_vdfd = _base_.grid.methods[-1]
 _weight = 'method.regularisers.0.loss_weight'
 grid = dict(
     methods=[
         *[method for method in _base_.grid.methods[:-1] if method != 'vdfd_plain'],
-        dict(name='vdfd_weight0.1', method='vdfd', options=_fewer),
+        dict(_vdfd, name='vdfd_weight0.1'),
         # As vdfd/cityscapes_domain_1-1.py, which the protocol's name finds.
-        dict(name='vdfd', method='vdfd', options={**_fewer, _weight: 0.01}),
+        dict(_vdfd, options={**_vdfd.options, _weight: 0.01}),
     ],
     # Joint training has as many iterations as a walk.
     references=dict(nothing_learnt={}, joint={'step_overrides.0.max_iters': 1100}),

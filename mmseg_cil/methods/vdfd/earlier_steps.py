@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmseg_cil.errors import InputError
 from mmseg_cil.methods.vdfd.compression import OutputGradients, joint_gram, project, stack
 from mmseg_cil.methods.vdfd.filters import block_heights, num_rows, order_by_rows, row_sums
+from mmseg_cil.methods.vdfd.quadratic_form import accumulate
 from mmseg_cil.methods.vdfd.reanchoring import InitialMoves
 
 
@@ -66,11 +67,13 @@ class EarlierSteps:
         rows = torch.tensor([num_rows(tensor, self.average) for tensor in self.tensors])
         counts = torch.tensor(each, dtype=torch.float64).repeat_interleave(rows)
         left, core = self.left.cpu(), self.core.cpu()
-        times = {'official_class_incremental': len(core) ** 2, 'mean': 1 / len(core)}
-        if accumulation in ('last', 'official_class_incremental'):
-            left, core = left[:, -1:], core[-1:]
-        gram = joint_gram(left, core, self.heights, counts)
-        return 2 * times.get(accumulation, 1) * float(torch.linalg.eigvalsh(gram)[-1])
+        # How often the quadratic form of each step counts; those that count do so alike.
+        units = torch.eye(len(core), dtype=torch.float64)
+        nothing = torch.zeros(len(core), dtype=torch.float64)
+        times = torch.stack([accumulate(unit, nothing, accumulation) for unit in units])
+        counted = times > 0
+        gram = joint_gram(left[:, counted], core[counted], self.heights, counts)
+        return 2 * float(times.max()) * float(torch.linalg.eigvalsh(gram)[-1])
 
 
 def arrange(
